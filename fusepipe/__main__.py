@@ -1,0 +1,6 @@
+"""``python -m fusepipe``."""
+
+from fusepipe.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The error tree of fusepipe. Every error a user can cause or meet is one of these.
+
+::
+
+    FusepipeError                exit 1   run-time failure
+    ├── UsageError               exit 2   a wrong argument or option
+    │   └── ConfigError          exit 2   a wrong key or value in a YAML file (file, line, key path)
+    ├── SourceError              exit 3   an input cannot be opened, read or paired
+    ├── EngineError              exit 4   a model or engine cannot be found, built or run
+    ├── SinkError                exit 5   an output cannot be written
+    │   └── OutputExistsError    exit 5   an output is there already and --overwrite was not given
+    └── Interrupted              exit 130 SIGINT or SIGTERM; files were finalised
+
+The message is one line that names the value and the fix. The command line prints that line and
+exits with ``exit_code``; ``--traceback`` shows the chain of causes.
+"""
+
+from __future__ import annotations
+
+
+class FusepipeError(Exception):
+    """Root of the tree; a failure while running."""
+
+    exit_code = 1
+
+
+class UsageError(FusepipeError):
+    """An argument or option that cannot be used as given."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A key or value in a configuration file; the message starts with ``file:line: key.path:``."""
+
+
+class SourceError(FusepipeError):
+    """An input cannot be opened, read or paired."""
+
+    exit_code = 3
+
+
+class EngineError(FusepipeError):
+    """A model or an engine cannot be found, built or run."""
+
+    exit_code = 4
+
+
+class SinkError(FusepipeError):
+    """An output cannot be written."""
+
+    exit_code = 5
+
+
+class OutputExistsError(SinkError):
+    """The output exists and overwriting was not asked for."""
+
+
+class Interrupted(FusepipeError):  # noqa: N818 - named for what happened
+    """SIGINT or SIGTERM ended the run; every file was finalised."""
+
+    exit_code = 130

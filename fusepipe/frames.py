@@ -1,0 +1,228 @@
+"""What flows through the pipeline: planes, frames, pairs of frames and fused frames.
+
+All times are integers in nanoseconds (``*_ns``). ``capture_ns`` is when the camera exposed the
+frame, on the timeline of its source: media time for files, the host's monotonic clock for live
+cameras. ``arrival_ns`` is when this process received it (``time.monotonic_ns``), for latency only.
+
+Every object here is immutable; stages make changed copies with :func:`dataclasses.replace`, so
+that a frame may be held by several stages and sinks at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fractions import Fraction
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Luma8 = NDArray[np.uint8]
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+ValueRange = Literal["full", "limited"]
+Matrix = Literal["bt601", "bt709"]
+
+
+class Band(StrEnum):
+    """Which of the two cameras a frame comes from."""
+
+    INFRARED = "infrared"
+    VISIBLE = "visible"
+
+    @property
+    def other(self) -> Band:
+        return Band.VISIBLE if self is Band.INFRARED else Band.INFRARED
+
+
+class PairState(StrEnum):
+    """How a pair came to be; printed, counted and written into the run's record.
+
+    ``FUSED``: both frames were captured within the tolerance. ``HELD``: one of them is an earlier
+    frame, kept because its stream had none in time. ``SINGLE``: only the reference frame is there.
+    """
+
+    FUSED = "fused"
+    HELD = "held"
+    SINGLE = "single"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plane:
+    """One image plane: ``pixels`` is HxW, uint8 or uint16, any row stride, read-only.
+
+    ``bit_depth`` is how many of the bits are used (8 for uint8; 9 to 16 for uint16).
+    ``value_range`` is ``full`` (0..2^b-1) or ``limited`` (luma 16..235, chroma 16..240, times 2^(b-8)).
+    ``device`` names where the memory is; all CPU planes are NumPy views.
+    """
+
+    pixels: Pixels
+    bit_depth: int = 8
+    value_range: ValueRange = "full"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != 2 or self.pixels.dtype not in (np.uint8, np.uint16) or not self.pixels.size:
+            raise ValueError(
+                f"a plane is a non-empty HxW array of uint8 or uint16; got {self.pixels.shape = } {self.pixels.dtype = }"
+            )
+        low, high = (8, 8) if self.pixels.dtype == np.uint8 else (9, 16)
+        if not low <= self.bit_depth <= high:
+            raise ValueError(f"{self.bit_depth = } does not fit {self.pixels.dtype}")
+        if self.pixels.flags.writeable:
+            view = self.pixels.view()
+            view.flags.writeable = False
+            object.__setattr__(self, "pixels", view)
+
+    @property
+    def height(self) -> int:
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        return int(self.pixels.shape[1])
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self.pixels.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.pixels.__dlpack_device__()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One captured image: ``planes`` is (Y,) for grey or (Y, Cb, Cr) for colour.
+
+    Chroma planes may be subsampled (4:2:0, 4:2:2: size rounded up) or full size (4:4:4).
+    ``matrix`` says how Cb and Cr relate to RGB. ``pts * time_base`` is the presentation time in
+    seconds as the container gave it; ``capture_ns`` is what pairing uses. ``index`` counts frames of
+    this source from 0; ``name`` is the stem of an image file or ``""``.
+    """
+
+    band: Band
+    planes: tuple[Plane, ...]
+    index: int
+    capture_ns: int
+    pts: int
+    time_base: Fraction
+    camera: str = ""
+    stream_id: str = ""
+    name: str = ""
+    arrival_ns: int = 0
+    matrix: Matrix = "bt601"
+
+    def __post_init__(self) -> None:
+        if len(self.planes) not in (1, 3):
+            raise ValueError(f"a frame has 1 plane (grey) or 3 (Y, Cb, Cr); got {len(self.planes) = }")
+
+    @property
+    def luma(self) -> Plane:
+        return self.planes[0]
+
+    @property
+    def chroma(self) -> tuple[Plane, ...]:
+        return self.planes[1:]
+
+    @property
+    def height(self) -> int:
+        return self.planes[0].height
+
+    @property
+    def width(self) -> int:
+        return self.planes[0].width
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableFrame:
+    """A frame that its source could not decode: it takes the place of the frame, and is counted.
+
+    ``capture_ns`` is the best that is known of when it was captured (``None``: unknown).
+    """
+
+    band: Band
+    index: int
+    reason: str
+    capture_ns: int | None = None
+    name: str = ""
+    arrival_ns: int = 0
+
+
+class Warp(Protocol):
+    """A precomputed map from the infrared image to the visible one; see ``fusepipe.calibration.warp``.
+
+    ``version`` changes whenever the map does; ``valid`` is HxW uint8 at the visible size, 255 where
+    the infrared camera sees and 0 elsewhere, or ``None`` where it sees everything.
+    """
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def valid(self) -> Luma8 | None: ...
+    def apply(self, pixels: Pixels) -> Pixels:
+        """Infrared HxW pixels to the visible camera's geometry, same dtype."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FramePair:
+    """A visible and an infrared frame that belong together, on their way to the fuser.
+
+    ``skew_ns`` is infrared capture time minus visible capture time, after the configured offset
+    (``None`` when one frame is missing or the pair was made by name). ``registered`` is the infrared
+    plane in the visible geometry, raw counts; ``luma`` is the same as 8-bit full range.
+    """
+
+    index: int
+    state: PairState
+    reference: Band
+    infrared: Frame | None
+    visible: Frame | None
+    skew_ns: int | None = None
+    name: str = ""
+    warp: Warp | None = None
+    registered: Plane | None = None
+    luma: Plane | None = None
+
+    def __post_init__(self) -> None:
+        if self.infrared is None and self.visible is None:
+            raise ValueError("a pair has at least one frame")
+
+    @property
+    def lead(self) -> Frame:
+        """The frame that gives the pair its time: the reference's, or the only one there is."""
+        first = self.visible if self.reference is Band.VISIBLE else self.infrared
+        frame = first or self.visible or self.infrared
+        assert frame is not None  # noqa: S101 - guaranteed by __post_init__
+        return frame
+
+    @property
+    def arrival_ns(self) -> int:
+        """When the later of the two frames that are new with this pair arrived."""
+        frames = [self.lead] if self.state is not PairState.FUSED else [self.infrared, self.visible]
+        return max(f.arrival_ns for f in frames if f is not None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FusedFrame:
+    """The output: fused luma with the visible camera's own chroma planes.
+
+    ``planes[0]`` has the value range of the visible luma; ``planes[1:]`` *are* the visible planes.
+    """
+
+    pair: FramePair
+    planes: tuple[Plane, ...]
+    state: PairState
+    index: int
+    capture_ns: int
+    pts: int
+    time_base: Fraction
+    matrix: Matrix = "bt601"
+    name: str = ""
+    extras: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def height(self) -> int:
+        return self.planes[0].height
+
+    @property
+    def width(self) -> int:
+        return self.planes[0].width

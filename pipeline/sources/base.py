@@ -1,0 +1,68 @@
+"""The contract of a source; ``tests/test_source_contract.py`` checks every source against it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, Protocol
+
+from fusepipe.frames import Band, Frame, UnreadableFrame
+
+Clock = Literal["media", "wall"]
+
+
+class Overflow(StrEnum):
+    """What a full mailbox does with one more frame."""
+
+    BLOCK = "block"
+    DROP_OLDEST = "drop_oldest"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """What a source delivers, as far as it is known before the first frame.
+
+    ``fps`` is nominal; ``frames`` is ``None`` where only reading tells. ``bit_depth`` is the luma's.
+    """
+
+    width: int
+    height: int
+    fps: float | None
+    frames: int | None
+    grey: bool
+    bit_depth: int
+    codec: str
+
+
+class Source(Protocol):
+    """One camera or file. One thread calls ``open``, iterates ``frames`` once and calls ``close``.
+
+    ``clock`` is ``media`` for recordings (never dropped: ``overflow`` blocks) and ``wall`` for live
+    cameras (``overflow`` drops the oldest, and the drop is counted).
+    """
+
+    @property
+    def band(self) -> Band: ...
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def overflow(self) -> Overflow: ...
+    @property
+    def label(self) -> str:
+        """The URL with secrets redacted, for messages."""
+
+    def open(self) -> SourceInfo:
+        """Opens it and says what it is; raises :class:`SourceError`. Called once."""
+
+    def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
+        """The frames in order of capture, with ``index`` 0, 1, 2, …
+
+        A frame that cannot be decoded is yielded as :class:`UnreadableFrame`. Ends at the end of the
+        media, or soon after ``stop`` is set; never waits longer than 0.2 s without looking at it.
+        ``arrival_ns`` of each frame is ``time.monotonic_ns()`` when it was complete.
+        """
+
+    def close(self) -> None:
+        """Frees everything; called by the thread that read, also after an error; may be called twice."""

@@ -1,0 +1,21 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of image data (``tno/``, ``roadscene/``, …); skips with a reason where it is absent.
+
+    ``FUSEPIPE_DATA`` names another place than the folder beside the project.
+    """
+    default = Path(__file__).parents[1].parent / "shared" / "data"
+    folder = Path(os.environ.get("FUSEPIPE_DATA") or default)
+    if not (folder / "tno" / "pairs" / "ir").is_dir():
+        pytest.skip(f"no image data at {folder} (set FUSEPIPE_DATA to a folder that holds tno/pairs)")
+    return folder

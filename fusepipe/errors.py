@@ -17,6 +17,9 @@ exits with ``exit_code``; ``--traceback`` shows the chain of causes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 
 class FusepipeError(Exception):
     """Root of the tree; a failure while running."""
@@ -30,8 +33,34 @@ class UsageError(FusepipeError):
     exit_code = 2
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong in a configuration: where, which key, what and how to fix it.
+
+    ``line`` and ``column`` count from 1; 0 means unknown (a rig that was built in Python).
+    """
+
+    file: str
+    line: int
+    column: int
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.file and self.line else self.file
+        return ": ".join(part for part in (where, self.key, self.message) if part)
+
+
 class ConfigError(UsageError):
-    """A key or value in a configuration file; the message starts with ``file:line: key.path:``."""
+    """Keys or values of a configuration; each line of the message starts with ``file:line: key.path:``.
+
+    ``problems`` has all that is wrong, so that a user fixes a file in one go; the message lists them
+    one a line.
+    """
+
+    def __init__(self, message: str = "", problems: Sequence[Problem] = ()) -> None:
+        super().__init__(message or "\n".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)
 
 
 class SourceError(FusepipeError):

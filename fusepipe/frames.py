@@ -64,7 +64,7 @@ class Plane:
     def __post_init__(self) -> None:
         if self.pixels.ndim != 2 or self.pixels.dtype not in (np.uint8, np.uint16) or not self.pixels.size:
             raise ValueError(
-                f"a plane is a non-empty HxW array of uint8 or uint16; got {self.pixels.shape = } {self.pixels.dtype = }"
+                f"a plane is a non-empty HxW array of uint8 or uint16; got {self.pixels.dtype} {self.pixels.shape}"
             )
         low, high = (8, 8) if self.pixels.dtype == np.uint8 else (9, 16)
         if not low <= self.bit_depth <= high:
@@ -191,7 +191,7 @@ class FramePair:
         """The frame that gives the pair its time: the reference's, or the only one there is."""
         first = self.visible if self.reference is Band.VISIBLE else self.infrared
         frame = first or self.visible or self.infrared
-        assert frame is not None  # noqa: S101 - guaranteed by __post_init__
+        assert frame is not None
         return frame
 
     @property

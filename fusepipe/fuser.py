@@ -63,9 +63,7 @@ class FusionBatch:
         for band, images in (("infrared", self.infrared), ("visible", self.visible)):
             for image in images:
                 if image.dtype != np.uint8 or image.ndim != 2 or image.size == 0:
-                    raise UsageError(
-                        f"a fuser takes HxW uint8 images; {band} is {image.dtype} of shape {image.shape}"
-                    )
+                    raise UsageError(f"a fuser takes HxW uint8 images; {band} is {image.dtype} of shape {image.shape}")
                 if image.shape != shape and not (self.warps and band == "infrared"):
                     raise UsageError(
                         f"infrared and visible differ in size: {band} {image.shape} and {shape}; register them first"
@@ -108,7 +106,9 @@ class Fuser(Protocol):
         """Waits for what is in flight and frees everything; may be called twice."""
 
     def __enter__(self) -> Self: ...
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 class FuserBase:
@@ -138,7 +138,9 @@ class FuserBase:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 

@@ -37,7 +37,9 @@ class SourceInfo:
 
 
 class Source(Protocol):
-    """One camera or file. One thread calls ``open``, iterates ``frames`` once and calls ``close``.
+    """One camera or file: ``open``, then ``frames`` once, then ``close``.
+
+    The thread that opens hands it over to the thread that reads and closes; never two at a time.
 
     ``clock`` is ``media`` for recordings (never dropped: ``overflow`` blocks) and ``wall`` for live
     cameras (``overflow`` drops the oldest, and the drop is counted).

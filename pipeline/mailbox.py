@@ -1,0 +1,123 @@
+"""Bounded mailboxes between the stages.
+
+A mailbox has one producer side and one consumer side and ends in one of two ways: the producer
+``close``\\ s it (what is inside is still delivered, then :class:`Closed`), or somebody ``cancel``\\ s it
+(both sides wake at once with :class:`Cancelled`). Every wait can be woken by either.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from fusepipe.pipeline.sources.base import Overflow
+
+T = TypeVar("T")
+
+
+class Closed(Exception):  # noqa: N818 - a signal between threads, not an error
+    """The producer has finished and everything was delivered."""
+
+
+class Cancelled(Exception):  # noqa: N818
+    """The run is being stopped, or the other side has gone away."""
+
+
+class Mailbox(Generic[T]):
+    """A bounded queue that names its overflow rule and counts what it dropped.
+
+    Several mailboxes may share one ``condition``, so that a consumer can wait for any of them
+    (:func:`get_any`).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        capacity: int,
+        overflow: Overflow = Overflow.BLOCK,
+        condition: threading.Condition | None = None,
+    ) -> None:
+        if capacity < 1:
+            raise ValueError(f"a mailbox holds at least one item; {capacity = }")
+        self.name = name
+        self.capacity = capacity
+        self.overflow = overflow
+        self.dropped = 0
+        self._items: deque[T] = deque()
+        self._closed = False
+        self._cancelled = False
+        self._condition = condition or threading.Condition()
+
+    @property
+    def depth(self) -> int:
+        return len(self._items)
+
+    def put(self, item: T) -> None:
+        """Adds an item. When full: waits (``block``) or drops the oldest (``drop_oldest``)."""
+        with self._condition:
+            while not self._cancelled and self.overflow is Overflow.BLOCK and len(self._items) >= self.capacity:
+                self._condition.wait()
+            if self._cancelled or self._closed:
+                raise Cancelled(self.name)
+            if len(self._items) >= self.capacity:
+                self._items.popleft()
+                self.dropped += 1
+            self._items.append(item)
+            self._condition.notify_all()
+
+    def get(self, timeout_s: float | None = None) -> T:
+        """The oldest item. Raises ``TimeoutError``, :class:`Closed` or :class:`Cancelled`."""
+        return get_any([self], timeout_s)[1]
+
+    def close(self) -> None:
+        """The producer has no more; what is inside will still be delivered."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+
+    def cancel(self) -> None:
+        """Wakes both sides for good and forgets what is inside."""
+        with self._condition:
+            self._cancelled = True
+            self._items.clear()
+            self._condition.notify_all()
+
+    def _take(self) -> T | None:
+        """Under the lock: an item, or ``None``; raises when cancelled."""
+        if self._cancelled:
+            raise Cancelled(self.name)
+        if not self._items:
+            return None
+        item = self._items.popleft()
+        self._condition.notify_all()
+        return item
+
+    @property
+    def finished(self) -> bool:
+        """Closed and empty: nothing will come any more."""
+        return self._closed and not self._items
+
+
+def get_any(boxes: Sequence[Mailbox[T]], timeout_s: float | None = None) -> tuple[Mailbox[T], T]:
+    """The first item of any of ``boxes`` (which share one condition), earlier boxes first.
+
+    Raises :class:`Closed`, whose argument is the mailbox, as soon as one of them is closed and empty.
+    """
+    condition = boxes[0]._condition
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    with condition:
+        while True:
+            for box in boxes:
+                item = box._take()
+                if item is not None:
+                    return box, item
+            for box in boxes:
+                if box.finished:
+                    raise Closed(box)
+            remaining = None if deadline is None else deadline - time.monotonic()
+            if remaining is not None and remaining <= 0:
+                raise TimeoutError(boxes[0].name)
+            condition.wait(remaining)

@@ -1,0 +1,110 @@
+"""Counts and distributions of a run, in constant memory. Pure; the caller passes time in."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import Counter
+from typing import Any
+
+# Buckets grow by 5 %, so that a percentile is right within 2.5 %, from 1 microsecond to 2 hours.
+_GROWTH = math.log(1.05)
+_BUCKETS = int(math.log(7.2e12 / 1e3) / _GROWTH) + 2
+
+
+class Distribution:
+    """Of durations in nanoseconds (their absolute values): count, mean, extremes, percentiles."""
+
+    def __init__(self) -> None:
+        self._buckets = [0] * _BUCKETS
+        self.count = 0
+        self._sum_ns = 0
+        self.min_ns = 0
+        self.max_ns = 0
+
+    def add(self, value_ns: int) -> None:
+        value_ns = abs(value_ns)
+        bucket = int(math.log(value_ns / 1e3) / _GROWTH) + 1 if value_ns >= 1000 else 0
+        self._buckets[min(bucket, _BUCKETS - 1)] += 1
+        self.min_ns = value_ns if not self.count else min(self.min_ns, value_ns)
+        self.max_ns = max(self.max_ns, value_ns)
+        self.count += 1
+        self._sum_ns += value_ns
+
+    @property
+    def mean_ns(self) -> float:
+        return self._sum_ns / self.count if self.count else 0.0
+
+    def percentile_ns(self, percent: float) -> float:
+        """Within 2.5 %; the extremes are exact."""
+        wanted, seen = math.ceil(self.count * percent / 100), 0
+        for bucket, count in enumerate(self._buckets):
+            seen += count
+            if count and seen >= wanted:
+                middle = 0.0 if bucket == 0 else 1e3 * math.exp((bucket - 0.5) * _GROWTH)
+                return min(max(middle, self.min_ns), self.max_ns)
+        return 0.0
+
+    def as_ms(self) -> dict[str, float]:
+        """``mean``, ``p50``, ``p95``, ``p99`` and ``max`` in milliseconds; empty when nothing was added."""
+        if not self.count:
+            return {}
+        values = {
+            "mean": self.mean_ns,
+            **{f"p{p}": self.percentile_ns(p) for p in (50, 95, 99)},
+            "max": self.max_ns,
+        }
+        return {name: round(value / 1e6, 3) for name, value in values.items()}
+
+
+class RunStatistics:
+    """What happened in one run; written by the stages' threads, read by the progress line."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.read: Counter[str] = Counter()  # frames by band
+        self.states: Counter[str] = Counter()  # pairs by state
+        self.fused = 0
+        self.skew = Distribution()
+        self.latency = Distribution()
+        self.stage_cpu_ns: Counter[str] = Counter()
+        self.warnings: list[str] = []
+
+    def frame_read(self, band: str) -> None:
+        with self._lock:
+            self.read[band] += 1
+
+    def pair_made(self, state: str, skew_ns: int | None) -> None:
+        with self._lock:
+            self.states[state] += 1
+            if skew_ns is not None:
+                self.skew.add(skew_ns)
+
+    def pair_fused(self) -> None:
+        with self._lock:
+            self.fused += 1
+
+    def frame_written(self, latency_ns: int) -> None:
+        with self._lock:
+            self.latency.add(latency_ns)
+
+    def thread_cpu(self, stage: str, cpu_ns: int) -> None:
+        with self._lock:
+            self.stage_cpu_ns[stage] += cpu_ns
+
+    def warn(self, message: str) -> None:
+        """Keeps a warning once, however often it comes."""
+        with self._lock:
+            if message not in self.warnings:
+                self.warnings.append(message)
+
+    def snapshot(self) -> dict[str, Any]:
+        with self._lock:
+            return {
+                "read": dict(self.read),
+                "states": dict(self.states),
+                "fused": self.fused,
+                "skew_ms": self.skew.as_ms(),
+                "latency_ms": self.latency.as_ms(),
+                "warnings": list(self.warnings),
+            }

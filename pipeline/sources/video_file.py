@@ -109,7 +109,7 @@ class VideoFileSource:
                     ) from error
                 at = packet.pts if packet is not None else None
                 capture_ns = self._time_ns(at, stream.time_base) if at is not None else None
-                yield UnreadableFrame(self.band, index, error.strerror, capture_ns, arrival_ns=time.monotonic_ns())
+                yield UnreadableFrame(self.band, index, error.strerror or type(error).__name__, capture_ns, arrival_ns=time.monotonic_ns())
                 index += 1
                 if packet is None and errors > 1:
                     return  # the demuxer itself cannot go on
@@ -165,8 +165,7 @@ class VideoFileSource:
 
 
 def _turned(pixels: Pixels, quarter_turns: int) -> Pixels:
-    turned: Pixels = np.ascontiguousarray(np.rot90(pixels, quarter_turns))
-    return turned
+    return np.ascontiguousarray(np.rot90(pixels, quarter_turns))  # type: ignore[return-value]
 
 
 def infrared_planes(picture: VideoFrame) -> tuple[Plane, ...]:
@@ -197,8 +196,10 @@ def _view(picture: VideoFrame, index: int, value_range: ValueRange) -> Plane:
     """A plane without a copy: the array keeps the decoder's buffer alive."""
     plane: VideoPlane = picture.planes[index]
     bits = picture.format.components[index].bits
-    dtype = np.dtype(np.uint8) if bits <= 8 else np.dtype(np.uint16)
-    rows: Pixels = np.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // np.dtype(dtype).itemsize)
+    # VideoPlane has the buffer protocol
+    data = memoryview(plane)
+    rows: Pixels = np.frombuffer(data, np.uint8) if bits <= 8 else np.frombuffer(data, np.uint16)
+    rows = rows.reshape(plane.height, plane.line_size // rows.itemsize)
     return Plane(rows[:, : plane.width], max(8, bits), value_range)
 
 

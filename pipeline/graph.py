@@ -1,0 +1,263 @@
+"""Wires the stages with bounded mailboxes and runs them: one thread a source, stage and sink.
+
+::
+
+    read-infrared --> [infrared] --\\
+                                    pair --> [paired] --> register --> [registered] --> fuse --> [sink-1] --> write-1
+    read-visible  --> [visible]  --/                                                        \\-> [sink-2] --> write-2
+
+Each stage only sees its mailboxes; the names in brackets are theirs.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fusepipe.errors import SourceError
+from fusepipe.frames import Band, Frame, FramePair, FusedFrame
+from fusepipe.fuser import Fuser
+from fusepipe.pipeline.fusion import FusionStep
+from fusepipe.pipeline.mailbox import Cancelled, Closed, Mailbox, get_any
+from fusepipe.pipeline.pairing import Item, Pairer
+from fusepipe.pipeline.sinks.base import Sink, SinkReport
+from fusepipe.pipeline.sources.base import Overflow, Source
+from fusepipe.pipeline.statistics import RunStatistics
+from fusepipe.pipeline.supervisor import Supervisor
+
+CAPACITY = 4  # frames a mailbox holds: enough to even out jitter, little enough to keep latency low
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When to stop before the sources do: after so many pairs, or so much capture time."""
+
+    max_pairs: int | None = None
+    duration_ns: int | None = None
+
+
+class Graph:
+    """One rig's running pipeline. ``start`` it, ``wait`` for it; ``drain`` ends it early, ``abort`` now.
+
+    ``transforms`` are applied to each pair in order (registration, tone mapping). The graph closes the
+    sources, the fuser and the sinks. ``size`` is the (height, width) the fuser is prepared for.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        sources: Sequence[Source],
+        pairer: Pairer,
+        transforms: Sequence[Callable[[FramePair], FramePair]],
+        fuser: Fuser,
+        fusion: FusionStep,
+        size: tuple[int, int],
+        sinks: Sequence[Sink],
+        statistics: RunStatistics,
+        limits: Limits | None = None,
+    ) -> None:
+        self.name = name
+        self.statistics = statistics
+        self.pairer = pairer
+        self.sink_reports: list[SinkReport | None] = [None] * len(sinks)
+        self.supervisor = Supervisor(name)
+        self._fuser = fuser
+        self._fusion = fusion
+        self._size = size
+        self._transforms = transforms
+        self._limits = limits or Limits()
+        self._live = any(source.clock == "wall" for source in sources)
+        arrivals = threading.Condition()  # one for both streams: pairing waits for either
+        self._inbox: dict[Band, Mailbox[Item]] = {
+            s.band: Mailbox(str(s.band), CAPACITY, s.overflow, arrivals) for s in sources
+        }
+        self._paired: Mailbox[FramePair] = Mailbox("paired", CAPACITY)
+        self._registered: Mailbox[FramePair] = Mailbox("registered", CAPACITY)
+        overflow = Overflow.DROP_OLDEST if self._live else Overflow.BLOCK
+        self._outbox: list[Mailbox[FusedFrame]] = [
+            Mailbox(f"sink-{i + 1}", CAPACITY, overflow) for i in range(len(sinks))
+        ]
+        everything: list[Mailbox[Any]] = [*self._inbox.values(), self._paired, self._registered, *self._outbox]
+        self.mailboxes: dict[str, Mailbox[Any]] = {m.name: m for m in everything}
+        self.supervisor.watch(everything)
+        for source in sources:
+            self._spawn(f"read-{source.band}", self._read, source)
+        self._spawn("pair", self._pair)
+        self._spawn("register", self._register)
+        self._spawn("fuse", self._fuse)
+        for index, sink in enumerate(sinks):
+            self._spawn(f"write-{index + 1}", self._write, index, sink)
+
+    # -- life
+
+    def start(self) -> None:
+        self.supervisor.start()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """``False`` while it still runs after ``timeout_s``; does not raise the graph's own error."""
+        return self.supervisor.wait(timeout_s)
+
+    def drain(self) -> None:
+        self.supervisor.drain()
+
+    def abort(self) -> None:
+        self.supervisor.abort()
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended the run early, if anything did."""
+        return self.supervisor.error
+
+    def dropped(self) -> dict[str, int]:
+        """Frames that live mailboxes dropped because the next stage was late, by mailbox."""
+        return {name: box.dropped for name, box in self.mailboxes.items() if box.dropped}
+
+    def depths(self) -> dict[str, int]:
+        return {name: box.depth for name, box in self.mailboxes.items()}
+
+    # -- stages, one thread each
+
+    def _spawn(self, name: str, target: Callable[..., None], *args: Any) -> None:
+        def run() -> None:
+            try:
+                target(*args)
+            finally:
+                self.statistics.thread_cpu(name, time.thread_time_ns())
+
+        self.supervisor.spawn(name, run)
+
+    def _read(self, source: Source) -> None:
+        inbox = self._inbox[source.band]
+        try:
+            for item in source.frames(self.supervisor.stop):
+                self.statistics.frame_read(source.band)
+                inbox.put(item)
+        finally:
+            inbox.close()
+            source.close()
+
+    def _pair(self) -> None:
+        pairer, open_boxes = self.pairer, dict(self._inbox)
+        first_ns: int | None = None
+        made = 0
+        try:
+            while (wanted := pairer.wants()) is not None and open_boxes:
+                boxes = list(open_boxes.values()) if self._live else [open_boxes[wanted]]
+                try:
+                    _, item = get_any(boxes, self._patience_s())
+                    pairs = pairer.push(item)
+                except TimeoutError:
+                    pairs = pairer.expire(time.monotonic_ns())
+                except Closed as closed:
+                    band = Band(closed.args[0].name)
+                    del open_boxes[band]
+                    pairs = pairer.end(band)
+                for pair in pairs:
+                    first_ns = pair.lead.capture_ns if first_ns is None else first_ns
+                    if self._past_limit(made, pair.lead.capture_ns - first_ns):
+                        return
+                    self.statistics.pair_made(pair.state, pair.skew_ns)
+                    self._paired.put(pair)
+                    made += 1
+                if self._past_limit(made, 0):
+                    return
+            self._note_tail(open_boxes)
+        finally:
+            self._paired.close()
+            for box in self._inbox.values():
+                box.cancel()  # the readers need not go on
+
+    def _past_limit(self, pairs: int, media_ns: int) -> bool:
+        limits = self._limits
+        return (limits.max_pairs is not None and pairs >= limits.max_pairs) or (
+            limits.duration_ns is not None and media_ns >= limits.duration_ns
+        )
+
+    def _patience_s(self) -> float | None:
+        """Live only: how long to wait for a frame before a waiting pair is decided without it."""
+        deadline_ns = self.pairer.deadline_ns() if self._live else None
+        return None if deadline_ns is None else max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9)
+
+    def _note_tail(self, open_boxes: dict[Band, Mailbox[Item]]) -> None:
+        """Says so when one recording goes on after the other, which gives pairs their time, has ended."""
+        if self._live or self.supervisor.stop.is_set():
+            return
+        for band, box in open_boxes.items():
+            try:
+                item = box.get()
+            except Closed:
+                continue
+            at = "" if item.capture_ns is None else f" from {item.capture_ns / 1e9:.3f} s on"
+            kind = "frame" if isinstance(item, Frame) else "damaged frame"
+            self.pairer.log.skip(f"{band} goes on after {band.other} ended", f"next {kind}{at}")
+
+    def _register(self) -> None:
+        try:
+            for pair in self._drained(self._paired):
+                for transform in self._transforms:
+                    pair = transform(pair)
+                self._registered.put(pair)
+        finally:
+            self._registered.close()
+
+    def _fuse(self) -> None:
+        fusion, inbox = self._fusion, self._registered
+        try:
+            self._fuser.prepare(*self._size)
+            ended = False
+            while not ended or fusion.pending:
+                try:
+                    # with work under way, do not wait for more: finish what is there
+                    if not ended and not fusion.full:
+                        fusion.submit(inbox.get(0.0 if fusion.pending else None))
+                        continue
+                except TimeoutError:
+                    pass  # nothing to start: finish what is there
+                except Closed:
+                    ended = True
+                if fusion.pending:
+                    self._emit(fusion.finish())
+        finally:
+            for outbox in self._outbox:
+                outbox.close()
+            self._fuser.close()
+
+    def _emit(self, frame: FusedFrame) -> None:
+        self.statistics.pair_fused()
+        for outbox in self._outbox:
+            outbox.put(frame)
+
+    def _write(self, index: int, sink: Sink) -> None:
+        inbox = self._outbox[index]
+        try:
+            for frame in self._drained(inbox):
+                sink.write(frame)
+                self.statistics.frame_written(time.monotonic_ns() - frame.pair.arrival_ns)
+        finally:
+            self.sink_reports[index] = sink.close()
+
+    @staticmethod
+    def _drained(inbox: Mailbox[Any]) -> Any:
+        """Everything that comes, until the producer closes it."""
+        while True:
+            try:
+                yield inbox.get()
+            except Closed:
+                return
+
+
+def require_pairs(graph: Graph) -> None:
+    """Raises :class:`SourceError` when a run that nobody stopped made not one pair, with the likely cause."""
+    if graph.statistics.states or graph.supervisor.stop.is_set():
+        return
+    log = graph.pairer.log
+    skipped = ", ".join(f"{count} {reason}" for reason, count in log.skipped.items()) or "both streams were empty"
+    first = f" ({log.notes[0]})" if log.notes else ""
+    raise SourceError(f"{graph.name}: not one pair could be made: {skipped}{first}")
+
+
+__all__ = ["CAPACITY", "Cancelled", "Graph", "Limits", "require_pairs"]

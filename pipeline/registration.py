@@ -1,0 +1,53 @@
+"""Registration stage: brings the infrared plane into the visible camera's geometry.
+
+It attaches the :class:`~fusepipe.frames.Warp` and the warped raw counts to the pair. Warps are built
+once for each pair of image sizes and reused; a folder of pictures of many sizes stays bounded.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+
+from fusepipe.frames import FramePair, Plane, Warp
+
+Size = tuple[int, int]  # (width, height)
+WarpBuilder = Callable[[Size, Size], Warp | None]
+
+MAX_WARPS = 8  # each holds about 7 bytes a visible pixel
+
+
+class Registration:
+    """Applies the warp for each pair's sizes; ``None`` from the builder means nothing to do.
+
+    ``build`` takes the infrared and the visible size, (width, height) each. ``visible_size`` is used
+    for pairs without a visible frame until one was seen.
+    """
+
+    def __init__(self, build: WarpBuilder, visible_size: Size) -> None:
+        self._build = build
+        self._visible_size = visible_size
+        self._warps: OrderedDict[tuple[Size, Size], Warp | None] = OrderedDict()
+
+    def __call__(self, pair: FramePair) -> FramePair:
+        if pair.visible is not None:
+            self._visible_size = (pair.visible.width, pair.visible.height)
+        if pair.infrared is None:
+            return pair
+        plane = pair.infrared.luma
+        warp = self._warp((plane.width, plane.height), self._visible_size)
+        if warp is None:
+            return replace(pair, registered=plane)
+        warped = Plane(warp.apply(plane.pixels), plane.bit_depth, plane.value_range, plane.device)
+        return replace(pair, warp=warp, registered=warped)
+
+    def _warp(self, infrared: Size, visible: Size) -> Warp | None:
+        key = (infrared, visible)
+        if key in self._warps:
+            self._warps.move_to_end(key)
+        else:
+            self._warps[key] = self._build(infrared, visible)
+            if len(self._warps) > MAX_WARPS:
+                self._warps.popitem(last=False)
+        return self._warps[key]

@@ -1,0 +1,40 @@
+"""The contract of a sink; ``tests/test_sink_contract.py`` checks every sink against it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from fusepipe.frames import FusedFrame
+
+
+@dataclass(frozen=True, slots=True)
+class SinkReport:
+    """What a sink has written: the final path or folder, frames and bytes, and a remark if any."""
+
+    path: str
+    frames: int
+    bytes: int
+    note: str = ""
+
+
+class Sink(Protocol):
+    """One output. ``check`` is called before the run starts; then one thread calls ``write`` and ``close``."""
+
+    @property
+    def label(self) -> str: ...
+
+    def check(self) -> None:
+        """Refuses what can be refused before anything is written or read; changes nothing.
+
+        Raises :class:`SinkError` (:class:`OutputExistsError` for what --overwrite would allow).
+        """
+
+    def write(self, frame: FusedFrame) -> None:
+        """Writes one frame; blocks as long as the medium takes. Raises :class:`SinkError`."""
+
+    def close(self) -> SinkReport:
+        """Finalises what was written so far, also after a failure elsewhere; may be called twice.
+
+        Raises :class:`SinkError` when what was written cannot be finalised.
+        """

@@ -1,0 +1,219 @@
+"""Video files through PyAV: H.264 or FFV1, in Matroska or fragmented MP4, true timestamps.
+
+Crash-safe: both containers are written in pieces of at most the flush interval, each piece reaches
+the disk (``fdatasync``) before the next, and the file carries ``.partial`` in its name until it is closed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from av.container import OutputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from fusepipe.errors import SinkError
+from fusepipe.frames import FusedFrame, Pixels, Plane, ValueRange
+from fusepipe.pipeline.levels import luma_to_full, luma_to_limited
+from fusepipe.pipeline.sinks.base import SinkReport
+from fusepipe.pipeline.sinks.output_path import PartialFile
+
+NANOSECONDS = 1_000_000_000
+TIME_BASE = Fraction(1, 90_000)  # fine enough for any camera; the Matroska muxer rounds to 1 ms
+KEY_FRAME_S = 2.0  # seekable to this
+_LIMITED, _FULL = 1, 2  # AVColorRange
+_COLORSPACE = {"bt601": 6, "bt709": 1}  # AVColorSpace: SMPTE 170M, BT.709
+
+
+@dataclass(frozen=True, slots=True)
+class VideoOptions:
+    """How to encode: ``codec`` h264 or ffv1 (lossless, Matroska only), x264's ``crf`` and ``preset``."""
+
+    codec: str = "h264"
+    crf: int = 20
+    preset: str = "superfast"
+    flush_ns: int = NANOSECONDS
+
+
+class VideoSink:
+    """One video file; opened with the size of the first frame, which all others must have.
+
+    ``fps`` is a hint for the encoder's key frame distance; times are those of capture.
+    """
+
+    def __init__(self, path: Path, options: VideoOptions, *, fps: float | None = None, overwrite: bool = False) -> None:
+        self._file = PartialFile(path, overwrite=overwrite)
+        self._options = options
+        self._fps = fps or 25.0
+        self._container: OutputContainer | None = None
+        self._stream: VideoStream | None = None
+        self._size = (0, 0)
+        self._even = 1
+        self._value_range: ValueRange = "full"
+        self._first_ns = 0
+        self._last_pts = -1
+        self._synced_ns = 0
+        self._frames = 0
+        self._failed = False
+        self._report: SinkReport | None = None
+        self._note = ""
+
+    @property
+    def label(self) -> str:
+        return str(self._file.path)
+
+    def check(self) -> None:
+        self._file.check()
+        if self._file.path.suffix.lower() not in (".mkv", ".mp4"):
+            raise SinkError(f"{self._file.path}: unknown video format; name it .mkv or .mp4")
+
+    def write(self, frame: FusedFrame) -> None:
+        try:
+            if self._container is None:
+                self._open(frame)
+            if (frame.width, frame.height) != self._size:
+                raise SinkError(
+                    f"{self.label}: pair {frame.name or frame.index} is {frame.width}x{frame.height}, the video "
+                    f"{self._size[0]}x{self._size[1]}; use an images sink for pictures of different sizes"
+                )
+            picture = self._picture(frame)
+            # strictly increasing after the container's own rounding to milliseconds
+            pts = round(Fraction(frame.capture_ns - self._first_ns, NANOSECONDS) / TIME_BASE)
+            picture.pts = self._last_pts = max(pts, self._last_pts + 90)
+            picture.time_base = TIME_BASE
+            self._encode(picture)
+            self._frames += 1
+            if frame.capture_ns - self._synced_ns >= self._options.flush_ns:
+                self._synced_ns = frame.capture_ns
+                self._file.sync()
+        except (av.FFmpegError, OSError) as error:
+            self._failed = True
+            raise SinkError(self._problem("cannot be written", error)) from error
+
+    def close(self) -> SinkReport:
+        if self._report is not None:
+            return self._report
+        self._report = SinkReport(self.label, self._frames, 0, "no frames, no file")
+        if self._container is None:
+            return self._report
+        try:
+            if not self._failed:
+                self._encode(None)
+            self._container.close()
+            size = self._file.commit() if not self._failed else 0
+        except (av.FFmpegError, OSError) as error:
+            self._file.release()
+            if self._failed:  # the first error was raised by write; the partial file keeps what is good
+                return self._report
+            raise SinkError(self._problem("cannot be finalised", error)) from error
+        finally:
+            self._file.release()
+            self._container = None
+        if not self._failed:
+            self._report = SinkReport(self.label, self._frames, size, self._note)
+        else:
+            self._report = SinkReport(
+                str(self._file.partial), self._frames, 0, "writing failed; plays up to the last flush"
+            )
+        return self._report
+
+    def _problem(self, what: str, error: BaseException) -> str:
+        reason = getattr(error, "strerror", None) or str(error)
+        kept = f"; what was written is in {self._file.partial}" if self._file.partial.exists() else ""
+        return f"{self.label}: {what}: {reason}{kept}"
+
+    # -- encoding
+
+    def _open(self, frame: FusedFrame) -> None:
+        path, options = self._file.path, self._options
+        self._file.claim()
+        self._size = (frame.width, frame.height)
+        self._first_ns = self._synced_ns = frame.capture_ns
+        if path.suffix.lower() == ".mkv":
+            muxer = {"cluster_time_limit": str(options.flush_ns // 1_000_000), "flush_packets": "1"}
+            container = av.open(str(self._file.partial), "w", format="matroska", options=muxer)
+        else:
+            muxer = {
+                "movflags": "frag_keyframe+empty_moov+default_base_moof",
+                "frag_duration": str(options.flush_ns // 1000),
+                "flush_packets": "1",
+            }
+            container = av.open(str(self._file.partial), "w", format="mp4", options=muxer)
+        self._container = container
+        rate = Fraction(self._fps).limit_denominator(1001)
+        grey = len(frame.planes) == 1
+        if options.codec == "h264":
+            stream = container.add_stream("libx264", rate=rate)
+            stream.pix_fmt = "yuv420p"  # grey too: players that know no monochrome H.264 are many
+            self._even = 2
+            stream.options = {
+                "crf": str(options.crf),
+                "preset": options.preset,
+                # no B-frames and no look-ahead: a frame is in the file as soon as it can be
+                "tune": "zerolatency",
+                "x264-params": "sliced-threads=0:threads=2",
+                "g": str(max(1, round(KEY_FRAME_S * self._fps))),
+            }
+        else:
+            stream = container.add_stream("ffv1", rate=rate)
+            stream.pix_fmt = "gray" if grey else "yuv420p"
+            self._even = 1
+            stream.options = {"level": "3", "slicecrc": "1", "g": "1"}
+        stream.width = -(-frame.width // self._even) * self._even
+        stream.height = -(-frame.height // self._even) * self._even
+        if (stream.width, stream.height) != self._size:
+            self._note = f"padded to {stream.width}x{stream.height}: 4:2:0 video has even sides"
+        context = stream.codec_context
+        context.time_base = TIME_BASE
+        self._value_range = frame.planes[0].value_range
+        context.color_range = _FULL if self._value_range == "full" else _LIMITED
+        context.colorspace = _COLORSPACE[frame.matrix]
+        self._stream = stream
+
+    def _picture(self, frame: FusedFrame) -> VideoFrame:
+        stream = self._stream
+        assert stream is not None
+        picture = VideoFrame(stream.width, stream.height, stream.pix_fmt or "yuv420p")
+        _fill(picture, 0, _luma(frame.planes[0], self._value_range))
+        if len(picture.planes) == 3:
+            half = (picture.planes[1].width, picture.planes[1].height)
+            for index in (1, 2):
+                if len(frame.planes) == 3:
+                    _fill(picture, index, _subsampled(frame.planes[index], half))
+                else:
+                    _fill(picture, index, np.full((1, 1), 128, np.uint8))
+        return picture
+
+    def _encode(self, picture: VideoFrame | None) -> None:
+        assert self._container is not None and self._stream is not None
+        for packet in self._stream.encode(picture):
+            self._container.mux(packet)
+
+
+def _luma(plane: Plane, value_range: ValueRange) -> Pixels:
+    """The luma in the video's range; it differs where a lone infrared frame stands in for a visible one."""
+    if plane.value_range == value_range:
+        return plane.pixels
+    return np.asarray(cv2.LUT(plane.pixels, luma_to_limited() if value_range == "limited" else luma_to_full()))
+
+
+def _subsampled(plane: Plane, half: tuple[int, int]) -> Pixels:
+    """Chroma at 4:2:0: untouched where it is already, else the mean of the pixels that share a sample."""
+    if plane.width <= half[0] and plane.height <= half[1]:
+        return plane.pixels
+    return np.asarray(cv2.resize(plane.pixels, half, interpolation=cv2.INTER_AREA))
+
+
+def _fill(picture: VideoFrame, index: int, pixels: Pixels) -> None:
+    """Copies pixels into a plane; where the plane is larger, its last row and column are repeated."""
+    plane = picture.planes[index]
+    target = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+    height, width = pixels.shape
+    target[:height, :width] = pixels
+    target[:height, width : plane.width] = target[:height, width - 1 : width]
+    target[height:, : plane.width] = target[height - 1 : height, : plane.width]

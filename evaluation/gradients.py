@@ -18,7 +18,8 @@ def _edges(image: Luma8, variant: Variant) -> tuple[Real, Real]:
     gy: Real = cv2.Sobel(pixels, cv2.CV_64F, 0, 1, ksize=3, borderType=border)
     strength: Real = np.sqrt(gx * gx + gy * gy)
     if variant == "paper":
-        return strength, np.arctan2(gy, gx)
+        # from the y axis: where the branch cut lies changes Q, and this one reproduces the known values
+        return strength, np.arctan2(gx, gy)
     flat = gx == 0
     return strength, np.where(flat, np.pi / 2.0, np.arctan(-gy / np.where(flat, 1.0, gx)))
 
@@ -43,10 +44,12 @@ def qabf(ir: Luma8, vis: Luma8, fused: Luma8, variant: Variant = "paper") -> flo
     Q = sum(Q_IR g_IR + Q_VIS g_VIS) / sum(g_IR + g_VIS), g the Sobel strength; Q of a pixel is the
     product of two sigmoids, of the strength ratio (Gamma .9994, kappa -15, sigma .5) and of the
     orientation agreement 1 - |a - a_F| / (pi/2) (Gamma .9879, kappa -22, sigma .8). ``paper``:
-    orientation by atan2 in (-pi, pi], so that an edge of reversed contrast counts as lost, symmetric
-    padding. ``common``: orientation by atan, zero padding (Xydeas and Petrovic's public code). Range 0
-    to 0.987, higher is better. Sources without any edge (both constant) give 0. Source: Xydeas,
-    Petrovic, "Objective image fusion performance measure", Electronics Letters 36(4), 2000, Eq. 1-8.
+    orientation atan2(gx, gy) in (-pi, pi], differences not wrapped, so that an edge of reversed contrast
+    counts as lost; symmetric padding. ``common``: orientation by atan, zero padding, equal strengths
+    count as their value in place of the ratio 1 (as in public codes; together with zero padding, constant
+    images have edges at the border). Range 0 to 0.987, higher is better. Sources without any edge (both
+    constant) give 0. Source: Xydeas, Petrovic, "Objective image fusion performance measure", Electronics
+    Letters 36(4), 2000, Eq. 1-8.
     """
     require_luma(ir=ir, vis=vis, fused=fused)
     require_variant(variant)

@@ -89,8 +89,9 @@ def ssim(ir: Luma8, vis: Luma8, fused: Luma8, variant: Variant = "paper") -> flo
     """SSIM = (SSIM(IR, F) + SSIM(VIS, F)) / 2, see :func:`ssim_with`; HxW uint8, at least 11x11.
 
     ``common`` uses the dynamic range L = 255 of the data. ``paper`` uses L = 1 on the same 0..255 data
-    (C1 = 1e-4, C2 = 9e-4), which punishes noise in flat areas far more and gives lower numbers. Range
-    -1..1, higher is better. F = IR = VIS gives 1.
+    (C1 = 1e-4, C2 = 9e-4), which punishes noise in flat areas far more and gives lower numbers. Both
+    count whole windows only; codes that mirror the border differ by about 0.001. Range -1..1, higher is
+    better. F = IR = VIS gives 1.
     """
     require_luma(11, ir=ir, vis=vis, fused=fused)
     require_variant(variant)

@@ -1,0 +1,61 @@
+"""What all models of the configuration share: frozen, closed, filled by key or by Python name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, model_validator
+
+from fusepipe.config.units import Metres, Nanoseconds
+from fusepipe.config.yaml_lines import field_keys
+
+LATER: dict[str, Any] = {"available": False}
+
+
+def later_values(*values: str) -> dict[str, Any]:
+    """The mark of a key some of whose values come with a later version."""
+    return {"unavailable_values": list(values)}
+
+
+def _refuse_bool(value: Any) -> Any:
+    # pydantic takes True for 1
+    if isinstance(value, bool):
+        raise ValueError("should be a number")
+    return value
+
+
+NotBool = BeforeValidator(_refuse_bool)
+
+
+class ConfigModel(BaseModel):
+    """A frozen model that refuses unknown keys.
+
+    In a file only the keys (aliases) are valid. From Python the attribute names are too, and a number
+    under a name that ends in ``_ns`` or ``_m`` has that unit.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        # an input may be a URL with a password
+        hide_input_in_errors=True,
+        use_attribute_docstrings=False,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _python_names(cls, data: Any, info: ValidationInfo) -> Any:
+        if not isinstance(data, dict) or (info.context or {}).get("yaml"):
+            return data
+        keys = {name: key for key, name in field_keys(cls).items()}
+        return {keys.get(name, name): _with_unit(name, value) for name, value in data.items()}
+
+
+def _with_unit(name: str, value: Any) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and name.endswith("_ns") and value == int(value):
+        return Nanoseconds(value)
+    if number and name.endswith("_m"):
+        return Metres(value)
+    return value

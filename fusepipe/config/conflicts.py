@@ -1,0 +1,46 @@
+"""Outputs that would overwrite each other, or an input: found before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fusepipe.config.schema import FileSink, ImagesSink, Rig
+from fusepipe.config.yaml_lines import KeyPath, Mark, Node, YamlDocument, key_text, locate
+from fusepipe.errors import Problem
+
+
+def conflicts(document: YamlDocument, rigs: Sequence[tuple[Rig, Node]]) -> dict[str, list[Problem]]:
+    """The problems of each rig, by its name, among rigs that are to run together."""
+    inputs: dict[str, Mark] = {}
+    for rig, node in rigs:
+        for band in ("infrared", "visible"):
+            if getattr(rig, band).kind == "path":
+                inputs.setdefault(getattr(rig, band).url, locate(node, (band, "url")).mark)
+    found: dict[str, list[Problem]] = {}
+    outputs: dict[str, Mark] = {}
+    for rig, node in rigs:
+        for path, place in _outputs(rig):
+            mark = locate(node, place).mark
+            message = ""
+            if path in inputs:
+                message = f"writes over the input {_named(inputs[path])}"
+            elif path in outputs:
+                message = f"writes to the same place as {_named(outputs[path])}"
+            outputs.setdefault(path, mark)
+            if message:
+                found.setdefault(rig.name, []).append(document.problem(mark, message))
+    return found
+
+
+def _outputs(rig: Rig) -> list[tuple[str, KeyPath]]:
+    places: list[tuple[str, KeyPath]] = []
+    for index, sink in enumerate(rig.sinks):
+        if isinstance(sink, FileSink):
+            places.append((str(sink.file), ("sinks", index, "file")))
+        elif isinstance(sink, ImagesSink):
+            places.append((str(sink.images), ("sinks", index, "images")))
+    return places
+
+
+def _named(mark: Mark) -> str:
+    return f"{key_text(mark.path)} on line {mark.line}"

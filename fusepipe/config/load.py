@@ -1,0 +1,167 @@
+"""Loads a file of rigs: ``load_rig_file("rigs.yaml").select(["demo"])``.
+
+Loading reads the file and checks its frame: the top-level keys and the names. A rig's own keys are
+checked, and its environment variables put in place, when it is selected: a rig of another machine in
+the same file is in nobody's way.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationError
+
+from fusepipe.config.availability import unavailable_keys
+from fusepipe.config.base import ConfigModel
+from fusepipe.config.conflicts import conflicts
+from fusepipe.config.environment import Substitution
+from fusepipe.config.schema import Rig, RigBody, check_rig_name
+from fusepipe.config.yaml_lines import (
+    FROM_YAML,
+    Mark,
+    Node,
+    YamlDocument,
+    did_you_mean,
+    in_file_order,
+    locate,
+    model_problems,
+    read_yaml,
+    validate_model,
+)
+from fusepipe.errors import ConfigError, Problem, UsageError
+
+SECTIONS = ("sync", "registration", "fusion", "output")
+ADVICE = "'fusepipe validate --schema' describes the format, and docs/rigs of the project has examples"
+
+
+class _Sections(ConfigModel):
+    """The frame of ``defaults``; what is in a section is checked with each rig."""
+
+    sync: dict[str, Any] | None = None
+    registration: dict[str, Any] | None = None
+    fusion: dict[str, Any] | None = None
+    output: dict[str, Any] | None = None
+
+
+class _Frame(ConfigModel):
+    """The frame of the file; see :class:`fusepipe.config.schema.RigFile` for all of it."""
+
+    schema_version: Literal[1] = Field(validation_alias="schema")
+    defaults: _Sections | None = None
+    rigs: dict[Annotated[str, AfterValidator(check_rig_name)], dict[str, Any]] = Field(min_length=1)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRig:
+    """What became of one rig: ``rig`` where it can run, else what is in the way.
+
+    ``unset`` are uses of environment variables that are not set; ``problems`` is all else.
+    """
+
+    name: str
+    rig: Rig | None
+    problems: tuple[Problem, ...]
+    unset: tuple[Problem, ...]
+
+
+class RigFileDocument:
+    """A file of rigs that was read, with the places of its keys."""
+
+    def __init__(self, document: YamlDocument) -> None:
+        self._document = document
+        self._root = document.root.mapping()
+        self.path = Path(document.file)
+        self.base_dir = self.path.absolute().parent
+        self.names: tuple[str, ...] = tuple(self._root["rigs"].mapping())
+
+    def select(self, names: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> list[Rig]:
+        """The rigs of these names in this order, all of the file where it is ``None``.
+
+        Raises :class:`ConfigError` with all that is wrong with them, and :class:`UsageError` for a name
+        that is not there.
+        """
+        checked = self.check(names, environ)
+        problems = in_file_order(p for rig in checked for p in (*rig.problems, *rig.unset))
+        if problems:
+            raise ConfigError(problems=problems)
+        return [result.rig for result in checked if result.rig is not None]
+
+    def check(self, names: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> list[CheckedRig]:
+        """Checks rigs and says what is wrong, without raising for it; see :meth:`select`."""
+        wanted = list(dict.fromkeys(self.names if names is None else names))
+        for name in wanted:
+            if name not in self.names:
+                hint = did_you_mean(name, self.names)
+                raise UsageError(f"{self.path} has no rig {name!r} ({hint})")
+        environ = os.environ if environ is None else environ
+        nodes = {name: self._merged(name) for name in wanted}
+        checked = [self._check_one(name, nodes[name], environ) for name in wanted]
+        runnable = [(result.rig, nodes[result.name]) for result in checked if result.rig is not None]
+        found = conflicts(self._document, runnable)
+        return [
+            CheckedRig(r.name, None, (*r.problems, *found[r.name]), r.unset) if found.get(r.name) else r
+            for r in checked
+        ]
+
+    def _check_one(self, name: str, node: Node, environ: Mapping[str, str]) -> CheckedRig:
+        substitution = Substitution(self._document, environ)
+        data = substitution.data(node)
+        problems = list(substitution.malformed)
+        rig = None
+        try:
+            RigBody.model_validate(data, context=dict(FROM_YAML))  # without name and base_dir: they are no keys
+            rig = Rig.model_validate({**data, "name": name, "base_dir": self.base_dir}, context=dict(FROM_YAML))
+        except ValidationError as error:
+            problems += model_problems(error, RigBody, self._document, node)
+        if rig is not None:
+            if not rig.sinks and not _at(node, "sinks"):
+                message = "is missing: where the output goes, such as [{file: out/fused.mkv}]"
+                problems.append(self._document.problem(locate(node, ("sinks",)).mark, message))
+            for path, message in unavailable_keys(rig):
+                problems.append(self._document.problem(locate(node, path).mark, message))
+        # What cannot be known without the variable is not also reported as wrong.
+        unknown = {(p.line, p.column, p.key) for p in substitution.unset}
+        problems = [p for p in problems if (p.line, p.column, p.key) not in unknown]
+        usable = None if problems or substitution.unset else rig
+        return CheckedRig(name, usable, tuple(in_file_order(problems)), tuple(in_file_order(substitution.unset)))
+
+    def _merged(self, name: str) -> Node:
+        """The rig's node with the defaults of the file under its own keys."""
+        rigs = self._root["rigs"]
+        rig = rigs.mapping()[name]
+        # The place of the rig is its name, not the first key under it.
+        values, keys, mark = dict(rig.mapping()), dict(rig.keys), rigs.keys[name]
+        defaults = self._root.get("defaults")
+        for section in SECTIONS:
+            own = values.get(section)
+            shared = defaults.child(section) if defaults else None
+            if own is not None and own.value is None:
+                own = None  # `sync:` with nothing under it
+                del values[section]
+            if shared is None or shared.value is None or (own and not isinstance(own.value, Mapping)):
+                continue
+            place = keys[section] if own else (defaults or rig).keys[section]
+            values[section], keys[section] = _merge(shared, own, place), place
+        return Node(values, mark, keys)
+
+
+def _merge(shared: Node, own: Node | None, mark: Mark) -> Node:
+    if own is None:
+        return shared
+    return Node({**shared.mapping(), **own.mapping()}, mark, {**shared.keys, **own.keys})
+
+
+def _at(node: Node, key: str) -> bool:
+    child = node.child(key)
+    return child is not None and bool(child.value)
+
+
+def load_rig_file(path: Path | str) -> RigFileDocument:
+    """Reads a file of rigs and checks its frame; raises :class:`ConfigError` with all that is wrong with it."""
+    document = read_yaml(path, advice=ADVICE)
+    validate_model(_Frame, document)
+    return RigFileDocument(document)

@@ -1,0 +1,67 @@
+"""Where inputs and outputs are: URLs and paths as they are written in a rig file."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+LocationKind = Literal["path", "synthetic", "live"]
+
+LIVE_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "srt", "udp", "rtp", "v4l2")
+SCHEMES = ("file", "synthetic", *LIVE_SCHEMES)
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
+# Those whose text is digits, the same in every language, and safe in a file's name.
+STRFTIME_DIRECTIVES = "YymdHMSj%"
+
+
+def scheme_of(url: str) -> str:
+    """The scheme in lower case, or ``""`` for a path."""
+    match = _SCHEME.match(url)
+    return match[1].lower() if match else ""
+
+
+def kind_of(url: str) -> LocationKind:
+    """Whether an input is a file or folder, made by the program, or a live camera."""
+    scheme = scheme_of(url)
+    if scheme in LIVE_SCHEMES or url.startswith("/dev/"):
+        return "live"
+    return "synthetic" if scheme == "synthetic" else "path"
+
+
+def check_text(value: str) -> str:
+    """Refuses what cannot be a URL or a path: nothing, and control characters (a newline in a variable)."""
+    if not value.strip():
+        raise ValueError("is empty")
+    if _CONTROL.search(value):
+        raise ValueError("has a control character, such as a line break, in it")
+    return value
+
+
+def resolve_path(written: str, base_dir: Path) -> str:
+    """A path of a rig file as an absolute one: relative to ``base_dir``; ``~/`` is the home folder."""
+    return os.path.normpath(base_dir.absolute() / os.path.expanduser(written))  # noqa: PTH111 - "~x" must not raise
+
+
+def resolve_url(written: str, base_dir: Path) -> str:
+    """A local path or ``file://`` URL as an absolute path; any other URL as it is."""
+    scheme = scheme_of(written)
+    if scheme == "file":
+        return os.path.normpath(unquote(urlsplit(written).path))
+    return written if scheme else resolve_path(written, base_dir)
+
+
+def check_strftime(pattern: str) -> str:
+    """Refuses ``%`` patterns of a file's name that are unknown or depend on the language."""
+    for match in _DIRECTIVE.finditer(pattern):
+        if not match[1] or match[1] not in STRFTIME_DIRECTIVES:
+            raise ValueError(
+                f"has the unknown time pattern {match[0]!r}; known: "
+                f"{' '.join('%' + letter for letter in STRFTIME_DIRECTIVES)} (%% is a percent sign)"
+            )
+    return pattern

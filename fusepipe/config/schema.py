@@ -1,0 +1,314 @@
+"""The models of ``rigs.yaml``: frozen, typed, one description per key; the reference page is made of them.
+
+A key of the file is the alias; the attribute in Python has the unit in its name (``tolerance`` is
+``tolerance_ns``). From Python both work: ``SyncConfig(tolerance_ns=20_000_000)`` and
+``SyncConfig.model_validate({"tolerance": "20ms"})``.
+
+What a later version brings is in the models already, marked ``"available": False`` (a key) or
+``"unavailable_values"`` (some values); :mod:`fusepipe.config.availability` refuses it in one place.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+
+from fusepipe.config.base import LATER, ConfigModel, NotBool, later_values
+from fusepipe.config.locations import (
+    SCHEMES,
+    LocationKind,
+    check_text,
+    kind_of,
+    resolve_path,
+    resolve_url,
+    scheme_of,
+)
+from fusepipe.config.redact import redact
+from fusepipe.config.sinks import FileSink, ImagesSink, PreviewSink, RtspSink, Sink, SinkConfig
+from fusepipe.config.units import MS, DurationNs, LengthM, PositiveDurationNs, S, SignedDurationNs
+from fusepipe.config.yaml_lines import did_you_mean
+from fusepipe.frames import Band
+from fusepipe.registry import BACKENDS, MODELS, PRECISIONS
+
+__all__ = [
+    "Defaults",
+    "FileSink",
+    "FusionConfig",
+    "ImagesSink",
+    "OutputConfig",
+    "PreviewSink",
+    "RegistrationConfig",
+    "Rig",
+    "RigBody",
+    "RigFile",
+    "RtspSink",
+    "SinkConfig",
+    "SourceConfig",
+    "SyncConfig",
+]
+
+RIG_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+
+Backend = Literal["auto", "openvino", "tensorrt", "tensorrt-rtx", "torch"]
+Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
+# What the registry does not have yet comes with a later version: one line there makes it available.
+_LATER_BACKENDS = [name for name in get_args(Backend) if name != "auto" and name not in BACKENDS]
+_LATER_PRECISIONS = [name for name in get_args(Precision) if name not in PRECISIONS]
+
+
+def _source_url(value: str) -> str:
+    scheme = scheme_of(check_text(value))
+    if scheme and scheme not in SCHEMES:
+        raise ValueError(f"is a URL of an unknown kind {scheme}:// ({did_you_mean(scheme, SCHEMES)})")
+    if scheme == "file" and not value[len("file://") :].startswith("/"):
+        raise ValueError("should be file:///PATH with three slashes, or the path alone")
+    return value
+
+
+def _known_model(value: str) -> str:
+    if value not in MODELS:
+        raise ValueError(f"there is no such model ({did_you_mean(value, list(MODELS))})")
+    return value
+
+
+def check_rig_name(value: str) -> str:
+    """Refuses a name that could not be part of a file's name or of a URL."""
+    if not re.fullmatch(RIG_NAME, value):
+        raise ValueError("a rig's name is letters, digits, '-', '_' and '.', at most 64, the first a letter or digit")
+    return value
+
+
+def _rising(value: tuple[int, int]) -> tuple[int, int]:
+    if value[0] >= value[1]:
+        raise ValueError("should be [low, high] with low below high")
+    return value
+
+
+Count = Annotated[int, NotBool, Field(ge=0, le=65535)]
+
+
+RigName = Annotated[str, AfterValidator(check_rig_name), WithJsonSchema({"type": "string", "pattern": RIG_NAME})]
+
+
+class SourceConfig(ConfigModel):
+    """One camera, video file or folder of images."""
+
+    url: Annotated[str, AfterValidator(_source_url)] = Field(
+        description="A video file or a folder of images, relative to this file; synthetic://street makes a scene; "
+        "live cameras: rtsp://, http://, /dev/video0."
+    )
+    fps: Annotated[float, NotBool] | None = Field(
+        default=None,
+        gt=0,
+        le=10_000,
+        description="Frames per second, where the source does not say (image folders) or says it wrongly.",
+    )
+    count_range: Annotated[tuple[Count, Count], AfterValidator(_rising)] | None = Field(
+        default=None,
+        validation_alias="range",
+        description="The counts [low, high] of a 16-bit camera that become black and white; "
+        "without it the range follows the scene slowly.",
+    )
+    latency_ns: DurationNs = Field(
+        default=0,
+        validation_alias="latency",
+        description="How long after its capture a frame of a live camera arrives.",
+        json_schema_extra=LATER,
+    )
+    transport: Literal["tcp", "udp"] | None = Field(
+        default=None, description="How RTP of an rtsp:// camera travels.", json_schema_extra=LATER
+    )
+    stall_timeout_ns: PositiveDurationNs | None = Field(
+        default=None,
+        validation_alias="stall_timeout",
+        description="A live camera without a frame for so long is opened again.",
+        json_schema_extra=LATER,
+    )
+
+    @property
+    def kind(self) -> LocationKind:
+        """``path``, ``synthetic`` or ``live``."""
+        return kind_of(self.url)
+
+    @property
+    def label(self) -> str:
+        """The URL with secrets hidden, for messages."""
+        return redact(self.url)
+
+    def __repr_args__(self) -> Any:
+        return [(name, self.label if name == "url" else value) for name, value in super().__repr_args__()]
+
+
+class SyncConfig(ConfigModel):
+    """How frames of the two sources become pairs."""
+
+    reference: Band = Field(
+        default=Band.VISIBLE, description="The camera that leads: there is one output frame for each of its frames."
+    )
+    pair_by: Literal["auto", "name", "time"] = Field(
+        default="auto",
+        description="name pairs images of two folders by their stems, time pairs by capture time; auto takes "
+        "name where both sources are folders of images.",
+    )
+    tolerance_ns: DurationNs = Field(
+        default=20 * MS,
+        validation_alias="tolerance",
+        description="Two frames belong together when they were captured at most this far apart.",
+    )
+    max_wait_ns: DurationNs = Field(
+        default=60 * MS,
+        validation_alias="max_wait",
+        description="How long a frame waits for its partner before on_missing decides.",
+    )
+    offset_ns: SignedDurationNs = Field(
+        default=0,
+        validation_alias="offset",
+        description="Added to the capture times of the infrared camera; may be negative.",
+    )
+    on_missing: Literal["hold", "drop", "single"] = Field(
+        default="hold",
+        description="Without a partner: hold takes the last frame of that camera, drop leaves the pair out, "
+        "single goes on with one image.",
+    )
+    max_hold_ns: DurationNs = Field(
+        default=S,
+        validation_alias="max_hold",
+        description="How old a held frame may be; after that the pair is single.",
+    )
+
+
+def _calibration(value: str) -> str:
+    scheme = scheme_of(check_text(value))
+    if scheme not in ("", "file", "synthetic"):
+        raise ValueError("should be a calibration file (.yaml) or synthetic://street")
+    return value
+
+
+class RegistrationConfig(ConfigModel):
+    """How the infrared image is brought onto the visible one."""
+
+    calibration: Annotated[str, AfterValidator(_calibration)] | None = Field(
+        default=None,
+        description="The calibration file, relative to this file, or synthetic://street; without it the images "
+        "are taken as registered already.",
+    )
+    plane_distance_m: LengthM | None = Field(
+        default=None,
+        validation_alias="plane_distance",
+        description="The distance at which the images are aligned.",
+        json_schema_extra=LATER,
+    )
+    drift: Literal["off", "watch", "correct"] = Field(
+        default="off",
+        description="Whether slow movement of the cameras is looked for, and made up for.",
+        json_schema_extra=later_values("watch", "correct"),
+    )
+
+
+class FusionConfig(ConfigModel):
+    """What fuses, and how it is computed."""
+
+    model: Annotated[str, AfterValidator(_known_model)] = Field(
+        default="stream",
+        description="The fusion method. stream is the neural network; mean, max and pyramid are classical.",
+        json_schema_extra={"enum": list(MODELS)},
+    )
+    backend: Backend = Field(
+        default="auto",
+        description="What runs the network; auto takes the best that works on this machine and says which.",
+        json_schema_extra=later_values(*_LATER_BACKENDS),
+    )
+    precision: Precision = Field(
+        default="auto",
+        description="The numbers the network computes with; auto takes the fastest that is exact enough.",
+        json_schema_extra=later_values(*_LATER_PRECISIONS),
+    )
+    engine: Annotated[str, AfterValidator(check_text)] | None = Field(
+        default=None, description="A compiled engine, relative to this file.", json_schema_extra=LATER
+    )
+
+
+class OutputConfig(ConfigModel):
+    """What the output looks like."""
+
+    colour: Literal["visible", "grey"] = Field(
+        default="visible", description="visible keeps the colours of the visible camera."
+    )
+    hot_overlay: Literal["off", "on"] = Field(
+        default="off", description="Marks hot spots in colour.", json_schema_extra=later_values("on")
+    )
+
+
+class Defaults(ConfigModel):
+    """What all rigs of the file share; a rig's own keys win, key by key."""
+
+    sync: SyncConfig = Field(default=SyncConfig(), description="How frames become pairs.")
+    registration: RegistrationConfig = Field(default=RegistrationConfig(), description="How the images are aligned.")
+    fusion: FusionConfig = Field(default=FusionConfig(), description="What fuses.")
+    output: OutputConfig = Field(default=OutputConfig(), description="What the output looks like.")
+
+
+class RigBody(ConfigModel):
+    """Two cameras and what is done with them."""
+
+    infrared: SourceConfig = Field(description="The infrared camera.")
+    visible: SourceConfig = Field(description="The visible camera.")
+    sync: SyncConfig = Field(default=SyncConfig(), description="How frames become pairs.")
+    registration: RegistrationConfig = Field(default=RegistrationConfig(), description="How the images are aligned.")
+    fusion: FusionConfig = Field(default=FusionConfig(), description="What fuses.")
+    output: OutputConfig = Field(default=OutputConfig(), description="What the output looks like.")
+    sinks: tuple[Sink, ...] = Field(
+        default=(), description="Where the output goes: a list of files, image folders and live outputs."
+    )
+
+
+class Rig(RigBody):
+    """A rig that is ready to run: paths are absolute, environment variables are in place.
+
+    ``name`` and ``base_dir`` are no keys of the file: the first is the key of the rig, the second the
+    folder of the file (of the process, for a rig that is made in Python).
+    """
+
+    name: RigName = Field(default="rig", description="The rig's name.")
+    base_dir: Path = Field(default_factory=Path.cwd, description="What relative paths are relative to.")
+
+    @model_validator(mode="after")
+    def _resolve(self) -> Self:
+        base_dir = self.base_dir.absolute()
+        # The model is frozen for its users; here it is still being made.
+        self.__dict__["base_dir"] = base_dir
+        for band in ("infrared", "visible"):
+            source: SourceConfig = getattr(self, band)
+            self.__dict__[band] = source.model_copy(update={"url": resolve_url(source.url, base_dir)})
+        registration, fusion = self.registration, self.fusion
+        if registration.calibration is not None:
+            path = resolve_url(registration.calibration, base_dir)
+            self.__dict__["registration"] = registration.model_copy(update={"calibration": path})
+        if fusion.engine is not None:
+            path = resolve_path(fusion.engine, base_dir)
+            self.__dict__["fusion"] = fusion.model_copy(update={"engine": path})
+        self.__dict__["sinks"] = tuple(_resolve_sink(sink, base_dir) for sink in self.sinks)
+        return self
+
+
+def _resolve_sink(sink: SinkConfig, base_dir: Path) -> SinkConfig:
+    if isinstance(sink, FileSink):
+        return sink.model_copy(update={"file": Path(resolve_path(str(sink.file), base_dir))})
+    if isinstance(sink, ImagesSink):
+        return sink.model_copy(update={"images": Path(resolve_path(str(sink.images), base_dir))})
+    return sink
+
+
+class RigFile(ConfigModel):
+    """A file of rigs, such as rigs.yaml."""
+
+    schema_version: Literal[1] = Field(
+        validation_alias="schema", description="The version of this format, by which later programs read it."
+    )
+    defaults: Defaults = Field(default=Defaults(), description="What all rigs share.")
+    rigs: dict[RigName, RigBody] = Field(
+        min_length=1, description="The rigs, each under its name (letters, digits, '-', '_' and '.')."
+    )

@@ -1,0 +1,123 @@
+"""Quantities with units as they are written in YAML: ``20ms``, ``1.5s``, ``10min``, ``30m``."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+US, MS, S, MIN, H = 1_000, 1_000_000, 1_000_000_000, 60_000_000_000, 3_600_000_000_000
+
+DURATION_UNITS = {"us": US, "ms": MS, "s": S, "min": MIN, "h": H}
+LENGTH_UNITS = {"mm": Decimal("0.001"), "cm": Decimal("0.01"), "m": Decimal(1), "km": Decimal(1000)}
+
+# A hundred years in nanoseconds still fits 63 bits, so that sums of two times do too.
+MAX_NS = 100 * 365 * 24 * H
+MAX_M = Decimal(1_000_000)
+
+_NUMBER = r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?"
+_QUANTITY = re.compile(rf"\s*({_NUMBER})\s*([A-Za-zµμ]*)\s*")
+
+
+class Nanoseconds(int):
+    """A duration that has its unit already: a value given from Python under a name that ends in ``_ns``."""
+
+
+class Metres(float):
+    """A length that has its unit already: a value given from Python under a name that ends in ``_m``."""
+
+
+def parse_duration_ns(value: Any) -> int:
+    """``20ms`` to nanoseconds, rounded to the nearest; negative ones too. Raises ValueError that names the fix."""
+    if isinstance(value, Nanoseconds):
+        return int(value)
+    number, unit = _split(value, "a time with its unit", "20ms, 1.5s or 10min", "20ms or 20s")
+    if not number and not unit:
+        return 0
+    unit = "us" if unit in ("µs", "μs") else unit
+    if unit not in DURATION_UNITS:
+        hint = "; minutes are min" if unit == "m" else ""
+        raise ValueError(f"is a time with one of the units {', '.join(DURATION_UNITS)}{hint}")
+    exact = number * DURATION_UNITS[unit]
+    if abs(exact) > MAX_NS:
+        raise ValueError("is longer than a hundred years")
+    rounded = round(exact)
+    if exact and not rounded:
+        raise ValueError("is shorter than a nanosecond; say 0")
+    return rounded
+
+
+def parse_length_m(value: Any) -> float:
+    """``30m`` to metres. Raises ValueError that names the fix."""
+    if isinstance(value, Metres):
+        return float(value)
+    number, unit = _split(value, "a length with its unit", "30m, 500mm or 0.5km", "30m or 30cm")
+    if not number and not unit:
+        return 0.0
+    if unit not in LENGTH_UNITS:
+        raise ValueError(f"is a length with one of the units {', '.join(LENGTH_UNITS)}")
+    exact = number * LENGTH_UNITS[unit]
+    if abs(exact) > MAX_M:
+        raise ValueError("is longer than a thousand kilometres")
+    return float(exact)
+
+
+def _split(value: Any, what: str, examples: str, with_unit: str) -> tuple[Decimal, str]:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if value == 0:
+            return Decimal(0), ""
+        raise ValueError(f"needs a unit: say {with_unit}")
+    match = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"should be {what}, such as {examples}")
+    number, unit = Decimal(match[1]), match[2]
+    if not unit and number:
+        raise ValueError(f"needs a unit: say {with_unit}")
+    return number, unit
+
+
+def format_duration(ns: int) -> str:
+    """Nanoseconds as they are written in YAML, in the largest unit that needs no fraction."""
+    for unit, factor in reversed(DURATION_UNITS.items()):
+        if ns and ns % factor == 0:
+            return f"{ns // factor}{unit}"
+    return f"{ns / US:g}us" if ns else "0"
+
+
+def _json_schema(units: tuple[str, ...], example: str, *, sign: str) -> dict[str, Any]:
+    pattern = rf"^\s*{sign}[0-9]{{1,20}}(\.[0-9]{{1,20}})?\s*({'|'.join(units)})\s*$"
+    return {"anyOf": [{"const": 0}, {"type": "string", "pattern": pattern}], "examples": [example]}
+
+
+def _not_negative(value: Any) -> int:
+    ns = parse_duration_ns(value)
+    if ns < 0:
+        raise ValueError("should not be negative")
+    return ns
+
+
+def _positive(value: Any) -> int:
+    ns = _not_negative(value)
+    if ns == 0:
+        raise ValueError("should be longer than 0")
+    return ns
+
+
+def _positive_length(value: Any) -> float:
+    length = parse_length_m(value)
+    if length <= 0:
+        raise ValueError("should be longer than 0")
+    return length
+
+
+_TIMES = (*DURATION_UNITS, "µs")
+DurationNs = Annotated[int, BeforeValidator(_not_negative), WithJsonSchema(_json_schema(_TIMES, "20ms", sign=r"\+?"))]
+PositiveDurationNs = Annotated[int, BeforeValidator(_positive), WithJsonSchema(_json_schema(_TIMES, "3s", sign=r"\+?"))]
+SignedDurationNs = Annotated[
+    int, BeforeValidator(parse_duration_ns), WithJsonSchema(_json_schema(_TIMES, "-15ms", sign="[+-]?"))
+]
+LengthM = Annotated[
+    float, BeforeValidator(_positive_length), WithJsonSchema(_json_schema(tuple(LENGTH_UNITS), "30m", sign=r"\+?"))
+]

@@ -1,0 +1,258 @@
+"""Turns a scene at a moment into the planes of one camera's frame.
+
+The street is painted once for the camera; each frame is a copy of it with the movers laid over, each a
+sprite warped to its exact place. Sprites are painted when they are first seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fusepipe.frames import Band, Pixels
+from fusepipe.pipeline.sources.synthetic_canvas import Canvas, Floats
+from fusepipe.pipeline.sources.synthetic_clock import generator
+from fusepipe.pipeline.sources.synthetic_options import SyntheticOptions
+from fusepipe.pipeline.sources.synthetic_scene import Placement, Scene, placement_matrix
+from fusepipe.pipeline.sources.synthetic_street import BASE, NEAREST, finish, illumination, paint_street
+from fusepipe.pipeline.sources.synthetic_truth import Matrix33, camera_matrix
+
+COLDEST_C, HOTTEST_C = -6.0, 36.0
+"""What an 8-bit infrared picture shows as 0 and 255, by day and by night: a fixed range."""
+COUNTS_PER_KELVIN = 25.0
+COUNTS_AT_0C = 273.15 * COUNTS_PER_KELVIN
+"""16-bit pixels are the absolute temperature in steps of 0.04 K, as radiometric cameras give it."""
+
+_CLIMB = 420.0  # the world ends this far above and below its middle; beyond, its edge goes on
+_NOISE_MARGIN = 61
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A sprite for one group of planes: ``pixels`` HxWxC float32, premultiplied, the last channel opacity.
+
+    ``to_metres`` maps its pixels to the sprite's metres.
+    """
+
+    pixels: Floats
+    to_metres: Matrix33
+
+
+class Renderer:
+    """Renders one camera. Used by one thread.
+
+    ``render`` gives (Y, Cb, Cr) for the visible band (uint8, full range BT.601, chroma halved and rounded
+    up, each chroma sample in the middle of its 2x2 pixels) and one plane for infrared.
+    """
+
+    def __init__(self, options: SyntheticOptions, scene: Scene) -> None:
+        self._options, self._scene, self._band = options, scene, options.band
+        self._camera = camera_matrix(options.band, options.size)
+        half = np.array([[0.5, 0.0, -0.25], [0.0, 0.5, -0.25], [0.0, 0.0, 1.0]])
+        self._chroma_camera = half @ self._camera
+        self._scale = float(np.hypot(self._camera[0, 0], self._camera[1, 0]))
+        self._sprites: dict[str, tuple[_Layer, ...]] = {}
+        self._background = self._paint_background()
+        self._noise = self._make_noise()
+
+    def render(self, true_ns: int, noise_key: int) -> tuple[Pixels, ...]:
+        """The camera's picture at a true time; ``noise_key`` picks the noise of this picture."""
+        planes: list[Pixels] = [plane.copy() for plane in self._background]
+        for placed in self._scene.placements(true_ns, self._band):
+            self._lay(planes, placed)
+        if self._noise is not None:
+            self._add_noise(planes[0], noise_key)
+        return tuple(planes)
+
+    # -- the street ------------------------------------------------------------------------------
+
+    def _paint_background(self) -> tuple[Pixels, ...]:
+        width, height = self._options.size
+        corners = np.array([[-1, -1, 1], [width, -1, 1], [width, height, 1], [-1, height, 1]], np.float64).T
+        x, y, _ = np.linalg.inv(self._camera) @ corners
+        # Painted at twice the camera's scale and averaged down; never finer than 4 pixels a unit, which is
+        # 2560 across, for the largest pictures.
+        scale = float(np.clip(2 * self._scale, 0.5, 4.0))
+        canvas = Canvas(
+            self._band,
+            self._scene.light,
+            float(x.min()) - 4,
+            max(float(y.min()) - 4, -_CLIMB),
+            float(x.max()) + 4,
+            min(float(y.max()) + 4, _CLIMB),
+            scale,
+        )
+        self._lean(canvas)
+        if self._scene.background == "street":
+            paint_street(canvas)
+        world = finish(canvas)
+        blur = 0.35 * scale / self._scale if scale > 1.2 * self._scale else 0.0
+        blur *= 2.4 if self._band is Band.INFRARED else 1.0  # thermal lenses are soft
+        if blur > 0.3:
+            world = cv2.GaussianBlur(world, (0, 0), blur)
+        to_camera = (self._camera @ canvas.to_world)[:2]
+        picture = cv2.warpAffine(
+            world, to_camera, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        if self._band is Band.INFRARED:
+            return (self._quantise(self._to_level(picture)),)
+        return self._to_planes(picture)
+
+    def _lean(self, canvas: Canvas) -> None:
+        """Gives the canvas the ground's parallax, which only the infrared camera has."""
+        if self._band is Band.INFRARED:
+            canvas.lean_from, canvas.lean_slope = BASE, self._scene.parallax / (NEAREST - BASE)
+
+    def _to_planes(self, picture: Floats) -> tuple[Pixels, ...]:
+        """HxWx3 R, G, B to Y, Cb, Cr."""
+        ycc = _ycbcr(picture)
+        height, width = picture.shape[:2]
+        even = cv2.copyMakeBorder(ycc, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+        small = cv2.resize(even, ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_AREA)
+        planes = (ycc[..., 0], small[..., 1], small[..., 2])
+        return tuple(np.clip(np.rint(plane), 0, 255).astype(np.uint8) for plane in planes)
+
+    def _to_level(self, temp: Floats) -> Floats:
+        """°C to pixel values of this camera, linearly."""
+        gain, at_zero = self._gain
+        return (temp * np.float32(gain) + np.float32(at_zero)).astype(np.float32)
+
+    @property
+    def _gain(self) -> tuple[float, float]:
+        """Pixel values a kelvin, and the one at 0 °C."""
+        if self._options.depth == 16:
+            return COUNTS_PER_KELVIN, COUNTS_AT_0C
+        gain = 255.0 / (HOTTEST_C - COLDEST_C)
+        return gain, -COLDEST_C * gain
+
+    def _quantise(self, levels: Floats) -> Pixels:
+        if self._options.depth == 16:
+            return np.clip(np.rint(levels), 0, 65535).astype(np.uint16)
+        return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+
+    # -- the movers ------------------------------------------------------------------------------
+
+    def _lay(self, planes: list[Pixels], placed: Placement) -> None:
+        layers = self._sprites.get(placed.sprite.name)
+        if layers is None:
+            layers = self._sprites[placed.sprite.name] = self._paint_sprite(placed)
+        shift = self._scene.shift(placed.ground_y, self._band)
+        to_world = placement_matrix(placed, shift)
+        lit = self._light_on(placed)
+        groups = ((0,),) if self._band is Band.INFRARED else ((0,), (1, 2))
+        cameras = (self._camera, self._chroma_camera)
+        for layer, group, camera in zip(layers, groups, cameras, strict=False):
+            overlay(planes, group, layer.pixels, camera @ to_world @ layer.to_metres, placed.opacity, lit)
+
+    def _light_on(self, placed: Placement) -> float:
+        """By night, how much of the daylight falls on something."""
+        if self._band is Band.INFRARED or self._scene.light == "day":
+            return 1.0
+        x = np.array([[placed.x]], np.float32)
+        return float(illumination(x, np.array([[placed.ground_y]], np.float32)).mean())
+
+    def _paint_sprite(self, placed: Placement) -> tuple[_Layer, ...]:
+        left, top, right, bottom = placed.sprite.drawn
+        # Smoke grows to three times the size it is first seen at, everything else keeps its size.
+        density = float(np.clip(2 * self._scale * placed.metre, 4, 320))
+        canvas = Canvas(self._band, self._scene.light, left, top, right, bottom, density)
+        placed.sprite.draw(canvas)
+        if self._band is Band.INFRARED:
+            pixels = canvas.pixels
+            gain, at_zero = self._gain
+            pixels[..., 0] = pixels[..., 0] * gain + pixels[..., 1] * at_zero
+            pixels = cv2.GaussianBlur(pixels, (0, 0), 1.5, borderType=cv2.BORDER_CONSTANT)
+            return (_Layer(pixels, canvas.to_world),)
+        return self._visible_layers(canvas)
+
+    def _visible_layers(self, canvas: Canvas) -> tuple[_Layer, ...]:
+        """Luma and chroma of a sprite, the chroma at half the density.
+
+        Channels: the value lit from outside, the value it sends out itself, opacity.
+        """
+        cover = canvas.pixels[..., 3]
+        lit, own = _ycbcr(canvas.pixels[..., :3], 0.0), _ycbcr(canvas.glow, 0.0)
+        luma = np.dstack([lit[..., 0], own[..., 0], cover])
+        full = np.dstack([lit[..., 1:], own[..., 1:], cover])
+        height, width = full.shape[:2]
+        even = cv2.copyMakeBorder(full, 0, height % 2, 0, width % 2, cv2.BORDER_CONSTANT)
+        shape = even.shape[0] // 2, even.shape[1] // 2, 5
+        chroma = np.ascontiguousarray(even.reshape(shape[0], 2, shape[1], 2, 5).mean((1, 3), dtype=np.float32))
+        double = np.array([[2.0, 0.0, 0.5], [0.0, 2.0, 0.5], [0.0, 0.0, 1.0]])
+        return _Layer(luma, canvas.to_world), _Layer(chroma, canvas.to_world @ double)
+
+    # -- the noise -------------------------------------------------------------------------------
+
+    def _make_noise(self) -> NDArray[np.int16] | None:
+        """One sheet of noise, a little larger than the picture: each picture shows another part of it."""
+        options = self._options
+        if not options.noise:
+            return None
+        width, height = options.size
+        level = self._gain[0] * (HOTTEST_C - COLDEST_C) / 255 if self._band is Band.INFRARED else 1.0
+        random = generator(options.seed, options.band, 1, 0)
+        sheet = random.standard_normal((height + _NOISE_MARGIN, width + _NOISE_MARGIN), np.float32)
+        sheet *= np.float32(options.noise * level)
+        return np.rint(sheet).astype(np.int16)
+
+    def _add_noise(self, plane: Pixels, key: int) -> None:
+        assert self._noise is not None
+        dy, dx = generator(self._options.seed, self._options.band, 2, key).integers(0, _NOISE_MARGIN + 1, 2)
+        height, width = plane.shape
+        part = self._noise[dy : dy + height, dx : dx + width]
+        cv2.add(plane, part, dst=plane, dtype=cv2.CV_16U if plane.dtype == np.uint16 else cv2.CV_8U)
+
+
+def _ycbcr(rgb: Floats, chroma_zero: float = 128.0) -> Floats:
+    """HxWx3 R, G, B to full-range BT.601 Y, Cb, Cr (ITU-R BT.601-7, 2.5; JFIF 1.02, section 7)."""
+    to = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
+    out = cv2.transform(rgb, to)
+    if chroma_zero:
+        out[..., 1:] += np.float32(chroma_zero)
+    return np.asarray(out, np.float32)
+
+
+def overlay(
+    planes: list[Pixels], group: tuple[int, ...], pixels: Floats, to_plane: Matrix33, opacity: float, lit: float
+) -> None:
+    """Lays a premultiplied sprite over ``planes[i] for i in group``, in place.
+
+    ``pixels`` HxWxC: one plane has (value, opacity) or (lit value, own value, opacity), two have (lit
+    Cb, lit Cr, own Cb, own Cr, opacity). ``to_plane`` maps sprite pixels to plane pixels. Values of two planes are
+    offsets from 128.
+    """
+    height, width = planes[group[0]].shape
+    rows, columns = pixels.shape[:2]
+    corners = to_plane[:2, :2] @ np.array([[-1, columns, columns, -1], [-1, -1, rows, rows]]) + to_plane[:2, 2:]
+    x0, y0 = max(0, int(np.floor(corners[0].min()))), max(0, int(np.floor(corners[1].min())))
+    x1 = min(width, int(np.ceil(corners[0].max())) + 1)
+    y1 = min(height, int(np.ceil(corners[1].max())) + 1)
+    if x1 <= x0 or y1 <= y0:
+        return
+    local = to_plane[:2].copy()
+    local[:, 2] -= (x0, y0)
+    warped = cv2.warpAffine(pixels, local, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR)
+    channels = cv2.split(warped)
+    through = cv2.addWeighted(channels[-1], -opacity, channels[-1], 0.0, 1.0)
+    values = channels[:-1]
+    for position, index in enumerate(group):
+        plane = planes[index]
+        part = plane[y0:y1, x0:x1]
+        value = values[position]
+        if len(values) > len(group):
+            value = cv2.addWeighted(value, lit * opacity, values[position + len(group)], opacity, 0.0)
+        elif opacity != 1.0:
+            value = value * np.float32(opacity)
+        zero = 128.0 if len(group) == 2 else 0.0
+        below = part.astype(np.float32)
+        if zero:
+            below -= np.float32(zero)
+        cv2.multiply(below, through, dst=below)
+        cv2.add(below, value, dst=below)
+        limit = 65535 if plane.dtype == np.uint16 else 255
+        below += np.float32(zero + 0.5)
+        np.clip(below, 0, limit, out=below)
+        part[...] = below  # truncates, so 0.5 was added

@@ -1,0 +1,1 @@
+"""Engines: the shipped networks on the runtimes that run them."""

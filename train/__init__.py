@@ -1,0 +1,1 @@
+"""Networks, losses, training and ONNX export; needs the extra ``fusepipe[train]``."""

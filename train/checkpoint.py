@@ -1,0 +1,115 @@
+"""Weights and resumable checkpoints as safetensors: no pickles, written by temporary file and rename.
+
+A checkpoint is one file, so that it is always whole: the network, its moving average, Adam's two
+moments and step counts, with the step, the configuration and the best validation loss as metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from fusepipe.errors import EngineError, UsageError
+from fusepipe.train.config import StudentConfig
+from fusepipe.train.student import StudentNet
+
+_FORMAT = "fusepipe-student-1"
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is: steps done, and the lowest validation loss with the step that had it."""
+
+    step: int = 0
+    best_loss: float = float("inf")
+    best_step: int = 0
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Writes a safetensors file so that ``path`` is either the old file or the whole new one."""
+    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+    try:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, str(partial), dict(metadata))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file; raises :class:`EngineError` when it is none."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise EngineError(f"{path}: cannot be read as safetensors ({error})") from error
+
+
+def save_weights(path: Path, network: StudentNet, metadata: Mapping[str, str]) -> None:
+    """The network alone, as it is shipped; the metadata tells how wide it is and where it comes from."""
+    write_tensors(path, network.state_dict(), {"model": "stream", "channels": str(network.channels), **metadata})
+
+
+def load_weights(path: Path) -> StudentNet:
+    """The network of a file written by :func:`save_weights`, in evaluation mode on the CPU."""
+    tensors, metadata = read_tensors(path)
+    if metadata.get("model") != "stream":
+        raise EngineError(f"{path}: not weights of the student network ({metadata.get('model') = })")
+    network = StudentNet(int(metadata["channels"]))
+    network.load_state_dict(tensors)
+    return network.eval()
+
+
+def save_checkpoint(
+    path: Path,
+    network: nn.Module,
+    average: nn.Module,
+    optimiser: torch.optim.Adam,
+    progress: Progress,
+    config: StudentConfig,
+) -> None:
+    """Everything that resuming needs."""
+    tensors: dict[str, Tensor] = {f"network.{k}": v for k, v in network.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"adam.{index}.{k}": v for k, v in state.items()}
+    metadata = {
+        "format": _FORMAT,
+        "config": config.model_dump_json(),
+        "progress": json.dumps([progress.step, progress.best_loss, progress.best_step]),
+    }
+    write_tensors(path, tensors, metadata)
+
+
+def load_checkpoint(
+    path: Path, network: nn.Module, average: nn.Module, optimiser: torch.optim.Adam, config: StudentConfig
+) -> Progress:
+    """Restores a run in place; raises :class:`UsageError` when it was made with another configuration."""
+    tensors, metadata = read_tensors(path)
+    if metadata.get("format") != _FORMAT:
+        raise EngineError(f"{path}: not a checkpoint of this program ({metadata.get('format') = })")
+    saved, wanted = json.loads(metadata["config"]), json.loads(config.model_dump_json())
+    different = [f"{k} was {saved.get(k)}, is {wanted.get(k)}" for k in wanted if saved.get(k) != wanted.get(k)]
+    if different:
+        raise UsageError(f"{path} cannot be resumed with another configuration: {'; '.join(different)}")
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+    network.load_state_dict(part("network."))
+    average.load_state_dict(part("average."))
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in part("adam.").items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    step, best_loss, best_step = json.loads(metadata["progress"])
+    return Progress(int(step), float(best_loss), int(best_step))

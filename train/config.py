@@ -1,0 +1,108 @@
+"""What a training run is: a frozen model, read from YAML; unknown keys are refused."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fusepipe.errors import ConfigError, UsageError
+from fusepipe.registry import nearest
+from fusepipe.train.losses import LossWeights
+
+Positive = Annotated[int, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Losses(_Model):
+    """Weights of the terms of the loss; see ``fusepipe.train.losses``."""
+
+    intensity: Weight = 5.0
+    """Distance to the brighter source."""
+    gradient: Weight = 10.0
+    """Distance to the larger source gradient."""
+    ssim: Weight = 2.0
+    """Structural similarity to both sources."""
+    correlation: Weight = 1.0
+    """Sum of correlations of differences."""
+
+    def weights(self) -> LossWeights:
+        return LossWeights(self.intensity, self.gradient, self.ssim, self.correlation)
+
+
+class Augmentation(_Model):
+    """Random changes of a training crop."""
+
+    gain: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Each band's contrast is scaled by 1 - gain .. 1 + gain around its mean, in half of the crops."""
+    offset: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Each band's brightness is shifted by -offset .. +offset (of the full range), in the same crops."""
+    noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Largest standard deviation of Gaussian noise added to each band (of the full range)."""
+    flat: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """Share of crops in which one band is flat, as of a covered or saturated camera."""
+
+
+class StudentConfig(_Model):
+    """Training of the student network."""
+
+    channels: Positive = 16
+    """Width of the hidden layers; multiples of 16 run best."""
+    steps: Positive = 4000
+    """Optimiser steps."""
+    batch: Positive = 12
+    """Crops a step."""
+    crop_px: Annotated[int, Field(ge=16, multiple_of=2)] = 112
+    """Height and width of a crop."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    """Peak of the one-cycle rate."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    """Decay of the moving average of the weights, which is what is validated and exported."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of initialisation, crops and augmentation."""
+    max_side_px: Positive = 800
+    """Larger pairs are halved until they fit: a crop then holds as much scene as of the smaller sets."""
+    validate_every: Positive = 500
+    """Steps between validations and checkpoints."""
+    losses: Losses = Losses()
+    augmentation: Augmentation = Augmentation()
+
+
+def load_config(name: str) -> StudentConfig:
+    """``default`` is the shipped configuration; anything else is the path of a YAML file.
+
+    Raises :class:`ConfigError` (``file: key.path: what is wrong``) for unknown keys and bad values.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    if name == "default":
+        text = (resources.files("fusepipe.train") / "configs" / "student.yaml").read_text(encoding="utf-8")
+    else:
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"cannot read the training configuration {name!r} ({error}); give 'default' or a YAML file"
+            ) from error
+    try:
+        values = YAML(typ="safe").load(text)
+    except YAMLError as error:
+        raise ConfigError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error
+    try:
+        return StudentConfig.model_validate({} if values is None else values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = [str(part) for part in first["loc"]]
+        message = first["msg"]
+        if first["type"] == "extra_forbidden":
+            sections: dict[str, type[_Model]] = {"losses": Losses, "augmentation": Augmentation}
+            known = (sections[path[0]] if len(path) > 1 else StudentConfig).model_fields
+            message = f"unknown key: {nearest(path[-1], known)}"
+        raise ConfigError(f"{name}: {'.'.join(path) or 'document'}: {message}") from error

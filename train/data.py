@@ -1,0 +1,132 @@
+"""Registered pairs for training: the committed split, decoding to luma, crops and augmentation.
+
+A data folder holds ``DATASET/ir/STEM.*`` and ``DATASET/vis/STEM.*``. Which pairs train and which
+validate is committed in ``train/splits/registered_pairs.csv``. TNO is the test set: any path that
+goes through a folder named ``tno`` is refused, also when a link leads there.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from fusepipe.errors import SourceError, UsageError
+from fusepipe.frames import Luma8
+from fusepipe.train.config import Augmentation
+
+Split = Literal["train", "validation"]
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """One registered pair: HxW uint8 luma each, same size, both sides even."""
+
+    name: str
+    infrared: Luma8
+    visible: Luma8
+
+
+def refuse_test_data(path: Path) -> None:
+    """Raises :class:`UsageError` when a part of the path is ``tno`` (any case), as given or with links resolved."""
+    for form in (Path(os.path.abspath(path)), path.resolve()):  # noqa: PTH100 - abspath keeps links, resolve does not
+        if any(part.casefold() == "tno" for part in form.parts):
+            raise UsageError(f"{path} is inside TNO ({form}): TNO is the test set and is never trained on")
+
+
+def read_split(split: Split) -> list[tuple[str, str]]:
+    """(dataset, stem) of each pair of the split, in the committed order."""
+    text = (resources.files("fusepipe.train") / "splits" / "registered_pairs.csv").read_text(encoding="utf-8")
+    return [(row["dataset"], row["stem"]) for row in csv.DictReader(text.splitlines()) if row["split"] == split]
+
+
+def _find(folder: Path, stem: str) -> Path:
+    for suffix in _SUFFIXES:
+        path = folder / (stem + suffix)
+        if path.is_file():
+            return path
+    raise SourceError(f"{folder}: no image {stem!r} ({', '.join(_SUFFIXES)}); --data needs DATASET/ir and DATASET/vis")
+
+
+def read_luma(path: Path) -> Luma8:
+    """An image file as HxW uint8 luma (BT.601 full range for colour files)."""
+    refuse_test_data(path)
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if image is None:
+        raise SourceError(f"{path}: not an image that can be decoded")
+    return np.asarray(image, dtype=np.uint8)
+
+
+def _fit(image: Luma8, max_side_px: int) -> Luma8:
+    while max(image.shape) > max_side_px:
+        image = np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    height, width = (side - side % 2 for side in image.shape)
+    return np.ascontiguousarray(image[:height, :width])
+
+
+def load_pairs(data: Path, pairs: Sequence[tuple[str, str]], max_side_px: int) -> list[Pair]:
+    """Reads pairs into memory; see :class:`SourceError` for what can be wrong with them."""
+    refuse_test_data(data)
+    loaded = []
+    for dataset, stem in pairs:
+        infrared = read_luma(_find(data / dataset / "ir", stem))
+        visible = read_luma(_find(data / dataset / "vis", stem))
+        if infrared.shape != visible.shape:
+            raise SourceError(f"{dataset}/{stem}: sizes differ: ir {infrared.shape}, vis {visible.shape}")
+        loaded.append(Pair(f"{dataset}/{stem}", _fit(infrared, max_side_px), _fit(visible, max_side_px)))
+    return loaded
+
+
+class CropSampler:
+    """Random augmented crops; all randomness comes from (seed, step), so a run resumes exactly."""
+
+    def __init__(self, pairs: Sequence[Pair], batch: int, crop_px: int, augmentation: Augmentation, seed: int) -> None:
+        small = next((p for p in pairs if min(p.visible.shape) < crop_px), None)
+        if not pairs or small:
+            raise UsageError(
+                f"crops of {crop_px} px need pairs at least that large; {small.name if small else 'none given'}"
+            )
+        self._pairs, self._batch, self._crop_px = pairs, batch, crop_px
+        self._augmentation, self._seed = augmentation, seed
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Infrared and visible crops of this step: N x 1 x C x C float32 in [0, 1]."""
+        rng = np.random.default_rng((self._seed, step))
+        crops = np.stack([self._crop(rng) for _ in range(self._batch)], axis=1)
+        tensors = torch.from_numpy(crops)[:, :, None]
+        return tensors[0], tensors[1]
+
+    def _crop(self, rng: np.random.Generator) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        pair = self._pairs[int(rng.integers(len(self._pairs)))]
+        height, width = pair.visible.shape
+        y, x = int(rng.integers(height - self._crop_px + 1)), int(rng.integers(width - self._crop_px + 1))
+        area = np.s_[y : y + self._crop_px, x : x + self._crop_px]
+        both = np.stack((pair.infrared[area], pair.visible[area])).astype(np.float32) / 255.0
+        if rng.random() < 0.5:
+            both = both[:, :, ::-1]
+        if rng.random() < 0.5:
+            both = both[:, ::-1]
+        if rng.random() < 0.5:
+            both = both.transpose(0, 2, 1)
+        options = self._augmentation
+        if rng.random() < 0.5:
+            gain = 1 + options.gain * rng.uniform(-1, 1, size=(2, 1, 1))
+            offset = options.offset * rng.uniform(-1, 1, size=(2, 1, 1))
+            mean = both.mean(axis=(1, 2), keepdims=True)
+            both = mean + gain * (both - mean) + offset
+        if options.noise:
+            both = both + rng.uniform(0, options.noise, size=(2, 1, 1)) * rng.standard_normal(both.shape)
+        if rng.random() < options.flat:
+            both = both.copy()
+            both[int(rng.integers(2))] = rng.choice((0.0, rng.random(), 1.0))
+        return np.ascontiguousarray(both.clip(0.0, 1.0), dtype=np.float32)

@@ -1,0 +1,42 @@
+"""Scores of a network on pairs, with the project's own metrics (those of the method's tables)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from fusepipe.evaluation import metrics
+from fusepipe.frames import Luma8
+from fusepipe.train.data import Pair
+from fusepipe.train.student import ByteStudent, StudentNet
+
+METRICS: Mapping[str, Callable[[Luma8, Luma8, Luma8], float]] = {
+    "MI": metrics.mutual_information,
+    "CC": metrics.correlation,
+    "VIF": metrics.vif_sum,
+    "Qabf": lambda ir, vis, fused: metrics.qabf(ir, vis, fused, variant="common"),
+    "SCD": metrics.scd,
+    "SSIM": lambda ir, vis, fused: metrics.ssim(ir, vis, fused, variant="common"),
+}
+"""Name to metric of (infrared, visible, fused), HxW uint8; all are better when higher."""
+
+
+def fuse_pair(network: StudentNet, pair: Pair) -> Luma8:
+    """The pair fused by the network on its device: HxW uint8 (both sides even)."""
+    device = next(network.parameters()).device
+    infrared, visible = (torch.from_numpy(image)[None, None].to(device) for image in (pair.infrared, pair.visible))
+    with torch.no_grad():
+        fused = ByteStudent(network)(infrared, visible)
+    return np.asarray(fused[0, 0].cpu().numpy(), dtype=np.uint8)
+
+
+def mean_scores(network: StudentNet, pairs: Sequence[Pair]) -> dict[str, float]:
+    """The mean of each metric over the pairs, in the pairs' working size."""
+    totals = dict.fromkeys(METRICS, 0.0)
+    for pair in pairs:
+        fused = fuse_pair(network, pair)
+        for name, metric in METRICS.items():
+            totals[name] += float(metric(pair.infrared, pair.visible, fused)) / len(pairs)
+    return totals

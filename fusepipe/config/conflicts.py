@@ -22,8 +22,8 @@ def conflicts(document: YamlDocument, rigs: Sequence[tuple[Rig, Node]]) -> dict[
         for path, place in _outputs(rig):
             mark = locate(node, place).mark
             message = ""
-            if path in inputs:
-                message = f"writes over the input {_named(inputs[path])}"
+            if (plain := path.replace("%%", "%")) in inputs:
+                message = f"writes over the input {_named(inputs[plain])}"
             elif path in outputs:
                 message = f"writes to the same place as {_named(outputs[path])}"
             outputs.setdefault(path, mark)
@@ -36,9 +36,9 @@ def _outputs(rig: Rig) -> list[tuple[str, KeyPath]]:
     places: list[tuple[str, KeyPath]] = []
     for index, sink in enumerate(rig.sinks):
         if isinstance(sink, FileSink):
-            places.append((str(sink.file), ("sinks", index, "file")))
+            places.append((sink.file, ("sinks", index, "file")))
         elif isinstance(sink, ImagesSink):
-            places.append((str(sink.images), ("sinks", index, "images")))
+            places.append((sink.images.replace("%", "%%"), ("sinks", index, "images")))
     return places
 
 

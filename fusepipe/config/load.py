@@ -19,7 +19,10 @@ from fusepipe.config.availability import unavailable_keys
 from fusepipe.config.base import ConfigModel
 from fusepipe.config.conflicts import conflicts
 from fusepipe.config.environment import Substitution
+from fusepipe.config.locations import kind_of
+from fusepipe.config.redact import redact
 from fusepipe.config.schema import Rig, RigBody, check_rig_name
+from fusepipe.config.sinks import SINKS
 from fusepipe.config.yaml_lines import (
     FROM_YAML,
     Mark,
@@ -32,7 +35,7 @@ from fusepipe.config.yaml_lines import (
     read_yaml,
     validate_model,
 )
-from fusepipe.errors import ConfigError, Problem, UsageError
+from fusepipe.errors import ConfigError, Problem
 
 SECTIONS = ("sync", "registration", "fusion", "output")
 ADVICE = "'fusepipe validate --schema' describes the format, and docs/rigs of the project has examples"
@@ -81,8 +84,7 @@ class RigFileDocument:
     def select(self, names: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> list[Rig]:
         """The rigs of these names in this order, all of the file where it is ``None``.
 
-        Raises :class:`ConfigError` with all that is wrong with them, and :class:`UsageError` for a name
-        that is not there.
+        Raises :class:`ConfigError` with all that is wrong with them, or for a name that is not there.
         """
         checked = self.check(names, environ)
         problems = in_file_order(p for rig in checked for p in (*rig.problems, *rig.unset))
@@ -95,8 +97,8 @@ class RigFileDocument:
         wanted = list(dict.fromkeys(self.names if names is None else names))
         for name in wanted:
             if name not in self.names:
-                hint = did_you_mean(name, self.names)
-                raise UsageError(f"{self.path} has no rig {name!r} ({hint})")
+                message = f"there is no rig {name!r} ({did_you_mean(name, self.names)})"
+                raise ConfigError(problems=[self._document.problem(self._document.root.keys["rigs"], message)])
         environ = os.environ if environ is None else environ
         nodes = {name: self._merged(name) for name in wanted}
         checked = [self._check_one(name, nodes[name], environ) for name in wanted]
@@ -107,6 +109,15 @@ class RigFileDocument:
             for r in checked
         ]
 
+    def describe(self, name: str) -> str:
+        """One rig as it is written, in a line: ``a.mkv + b.mkv -> out/fused.mkv``; secrets hidden."""
+        node = self._merged(name)
+        inputs = [_text(locate(node, (band, "url")).node) for band in ("infrared", "visible")]
+        sinks = node.child("sinks")
+        entries = sinks.value if sinks and isinstance(sinks.value, tuple) else ()
+        outputs = [_text(locate(entry, (kind,)).node) for entry in entries for kind in SINKS if entry.child(kind)]
+        return redact(f"{' + '.join(map(_short, inputs))} -> {', '.join(outputs) or 'nothing'}")
+
     def _check_one(self, name: str, node: Node, environ: Mapping[str, str]) -> CheckedRig:
         substitution = Substitution(self._document, environ)
         data = substitution.data(node)
@@ -116,16 +127,16 @@ class RigFileDocument:
             RigBody.model_validate(data, context=dict(FROM_YAML))  # without name and base_dir: they are no keys
             rig = Rig.model_validate({**data, "name": name, "base_dir": self.base_dir}, context=dict(FROM_YAML))
         except ValidationError as error:
-            problems += model_problems(error, RigBody, self._document, node)
+            # What cannot be known without a variable is not also reported as wrong.
+            unknown = {(p.line, p.column, p.key) for p in substitution.unset}
+            found = model_problems(error, RigBody, self._document, node)
+            problems += [p for p in found if (p.line, p.column, p.key) not in unknown]
         if rig is not None:
             if not rig.sinks and not _at(node, "sinks"):
                 message = "is missing: where the output goes, such as [{file: out/fused.mkv}]"
                 problems.append(self._document.problem(locate(node, ("sinks",)).mark, message))
             for path, message in unavailable_keys(rig):
                 problems.append(self._document.problem(locate(node, path).mark, message))
-        # What cannot be known without the variable is not also reported as wrong.
-        unknown = {(p.line, p.column, p.key) for p in substitution.unset}
-        problems = [p for p in problems if (p.line, p.column, p.key) not in unknown]
         usable = None if problems or substitution.unset else rig
         return CheckedRig(name, usable, tuple(in_file_order(problems)), tuple(in_file_order(substitution.unset)))
 
@@ -155,6 +166,19 @@ def _merge(shared: Node, own: Node | None, mark: Mark) -> Node:
     return Node({**shared.mapping(), **own.mapping()}, mark, {**shared.keys, **own.keys})
 
 
+def _text(node: Node) -> str:
+    return node.value if isinstance(node.value, str) else "?"
+
+
+def _short(url: str) -> str:
+    """A synthetic URL without its options but the size; any other as it is."""
+    if kind_of(url) != "synthetic":
+        return url
+    head, _, query = url.partition("?")
+    size = next((option[5:] for option in query.split("&") if option.startswith("size=")), "")
+    return f"{head} {size}".strip()
+
+
 def _at(node: Node, key: str) -> bool:
     child = node.child(key)
     return child is not None and bool(child.value)
@@ -163,5 +187,12 @@ def _at(node: Node, key: str) -> bool:
 def load_rig_file(path: Path | str) -> RigFileDocument:
     """Reads a file of rigs and checks its frame; raises :class:`ConfigError` with all that is wrong with it."""
     document = read_yaml(path, advice=ADVICE)
-    validate_model(_Frame, document)
+    try:
+        validate_model(_Frame, document)
+    except ConfigError as error:
+        if "schema" in document.root.mapping():
+            raise
+        missing = Problem(document.file, 1, 1, "schema", "is missing; write 'schema: 1' as the first line")
+        others = [problem for problem in error.problems if problem.key != "schema"]
+        raise ConfigError(problems=[missing, *others]) from error
     return RigFileDocument(document)

@@ -48,6 +48,11 @@ def resolve_path(written: str, base_dir: Path) -> str:
     return os.path.normpath(base_dir.absolute() / os.path.expanduser(written))  # noqa: PTH111 - "~x" must not raise
 
 
+def resolve_pattern(written: str, base_dir: Path) -> str:
+    """As :func:`resolve_path` for a ``strftime`` pattern: a ``%`` of ``base_dir`` is none of the pattern's."""
+    return resolve_path(written, Path(str(base_dir.absolute()).replace("%", "%%")))
+
+
 def resolve_url(written: str, base_dir: Path) -> str:
     """A local path or ``file://`` URL as an absolute path; any other URL as it is."""
     scheme = scheme_of(written)

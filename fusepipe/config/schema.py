@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from fusepipe.config.base import LATER, ConfigModel, NotBool, later_values
 from fusepipe.config.locations import (
@@ -23,6 +23,7 @@ from fusepipe.config.locations import (
     check_text,
     kind_of,
     resolve_path,
+    resolve_pattern,
     resolve_url,
     scheme_of,
 )
@@ -87,7 +88,7 @@ def _rising(value: tuple[int, int]) -> tuple[int, int]:
     return value
 
 
-Count = Annotated[int, NotBool, Field(ge=0, le=65535)]
+Count = Annotated[int, Field(ge=0, le=65535), NotBool]
 
 
 RigName = Annotated[str, AfterValidator(check_rig_name), WithJsonSchema({"type": "string", "pattern": RIG_NAME})]
@@ -97,13 +98,11 @@ class SourceConfig(ConfigModel):
     """One camera, video file or folder of images."""
 
     url: Annotated[str, AfterValidator(_source_url)] = Field(
-        description="A video file or a folder of images, relative to this file; synthetic://street makes a scene; "
-        "live cameras: rtsp://, http://, /dev/video0."
+        description="A video file or a folder of images, relative to this file; synthetic://street makes a scene. "
+        "Live cameras (rtsp://, http://, /dev/video0) are not available yet."
     )
-    fps: Annotated[float, NotBool] | None = Field(
+    fps: Annotated[float, Field(gt=0, le=10_000), NotBool] | None = Field(
         default=None,
-        gt=0,
-        le=10_000,
         description="Frames per second, where the source does not say (image folders) or says it wrongly.",
     )
     count_range: Annotated[tuple[Count, Count], AfterValidator(_rising)] | None = Field(
@@ -127,6 +126,14 @@ class SourceConfig(ConfigModel):
         description="A live camera without a frame for so long is opened again.",
         json_schema_extra=LATER,
     )
+
+    @field_validator("fps")
+    @classmethod
+    def _fps_of_a_file(cls, value: float | None, info: ValidationInfo) -> float | None:
+        url = info.data.get("url", "")
+        if value is not None and kind_of(url) == "synthetic":
+            raise ValueError("is part of the URL of a synthetic source: synthetic://street?fps=25")
+        return value
 
     @property
     def kind(self) -> LocationKind:
@@ -248,7 +255,7 @@ class Defaults(ConfigModel):
     sync: SyncConfig = Field(default=SyncConfig(), description="How frames become pairs.")
     registration: RegistrationConfig = Field(default=RegistrationConfig(), description="How the images are aligned.")
     fusion: FusionConfig = Field(default=FusionConfig(), description="What fuses.")
-    output: OutputConfig = Field(default=OutputConfig(), description="What the output looks like.")
+    output: OutputConfig = Field(default=OutputConfig(), description="How the output looks.")
 
 
 class RigBody(ConfigModel):
@@ -259,7 +266,7 @@ class RigBody(ConfigModel):
     sync: SyncConfig = Field(default=SyncConfig(), description="How frames become pairs.")
     registration: RegistrationConfig = Field(default=RegistrationConfig(), description="How the images are aligned.")
     fusion: FusionConfig = Field(default=FusionConfig(), description="What fuses.")
-    output: OutputConfig = Field(default=OutputConfig(), description="What the output looks like.")
+    output: OutputConfig = Field(default=OutputConfig(), description="How the output looks.")
     sinks: tuple[Sink, ...] = Field(
         default=(), description="Where the output goes: a list of files, image folders and live outputs."
     )
@@ -296,9 +303,9 @@ class Rig(RigBody):
 
 def _resolve_sink(sink: SinkConfig, base_dir: Path) -> SinkConfig:
     if isinstance(sink, FileSink):
-        return sink.model_copy(update={"file": Path(resolve_path(str(sink.file), base_dir))})
+        return sink.model_copy(update={"file": resolve_pattern(sink.file, base_dir)})
     if isinstance(sink, ImagesSink):
-        return sink.model_copy(update={"images": Path(resolve_path(str(sink.images), base_dir))})
+        return sink.model_copy(update={"images": resolve_path(sink.images, base_dir)})
     return sink
 
 

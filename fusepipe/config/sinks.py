@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
@@ -36,7 +36,8 @@ def _video_path(value: Any) -> str:
 class FileSink(ConfigModel):
     """A video file. It is written as NAME.partial.mkv and renamed when it is complete."""
 
-    file: Annotated[Path, BeforeValidator(_video_path)] = Field(
+    # A pattern for strftime: a percent sign of the name itself is %%, also where the rig resolved the path.
+    file: Annotated[str, BeforeValidator(_video_path)] = Field(
         description="The video file, .mkv or .mp4, relative to this file; may hold the start time as "
         "%Y %m %d %H %M %S (a percent sign is %%)."
     )
@@ -72,7 +73,7 @@ class FileSink(ConfigModel):
             for name, key in (("crf", "quality"), ("preset", "preset")):
                 if name in self.model_fields_set:
                     raise ValueError(f"{key} is for codec h264; ffv1 loses nothing: remove {key}")
-            if self.file.suffix.lower() != ".mkv":
+            if PurePath(self.file).suffix.lower() != ".mkv":
                 raise ValueError("codec ffv1 needs a file that ends in .mkv")
         return self
 
@@ -80,7 +81,7 @@ class FileSink(ConfigModel):
 class ImagesSink(ConfigModel):
     """A folder of images, one a pair."""
 
-    images: Annotated[Path, BeforeValidator(_path_text)] = Field(
+    images: Annotated[str, BeforeValidator(_path_text)] = Field(
         description="The folder, relative to this file; it is made where it is not there."
     )
     format: Literal["png", "jpg", "tif"] = Field(default="png", description="png and tif lose nothing; jpg is smaller.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -86,9 +87,10 @@ def format_duration(ns: int) -> str:
     return f"{ns / US:g}us" if ns else "0"
 
 
-def _json_schema(units: tuple[str, ...], example: str, *, sign: str) -> dict[str, Any]:
+def _json_schema(units: Iterable[str], example: str, sign: str, *, zero: bool = True) -> dict[str, Any]:
     pattern = rf"^\s*{sign}[0-9]{{1,20}}(\.[0-9]{{1,20}})?\s*({'|'.join(units)})\s*$"
-    return {"anyOf": [{"const": 0}, {"type": "string", "pattern": pattern}], "examples": [example]}
+    text = {"type": "string", "pattern": pattern}
+    return {"anyOf": [{"const": 0}, text], "examples": [example]} if zero else {**text, "examples": [example]}
 
 
 def _not_negative(value: Any) -> int:
@@ -113,11 +115,19 @@ def _positive_length(value: Any) -> float:
 
 
 _TIMES = (*DURATION_UNITS, "µs")
-DurationNs = Annotated[int, BeforeValidator(_not_negative), WithJsonSchema(_json_schema(_TIMES, "20ms", sign=r"\+?"))]
-PositiveDurationNs = Annotated[int, BeforeValidator(_positive), WithJsonSchema(_json_schema(_TIMES, "3s", sign=r"\+?"))]
+# "quantity" tells the JSON schema and the reference page to write the default with its unit.
+_DURATION = {"quantity": "duration"}
+DurationNs = Annotated[
+    int, BeforeValidator(_not_negative), WithJsonSchema(_json_schema(_TIMES, "20ms", r"\+?") | _DURATION)
+]
+PositiveDurationNs = Annotated[
+    int, BeforeValidator(_positive), WithJsonSchema(_json_schema(_TIMES, "3s", r"\+?", zero=False) | _DURATION)
+]
 SignedDurationNs = Annotated[
-    int, BeforeValidator(parse_duration_ns), WithJsonSchema(_json_schema(_TIMES, "-15ms", sign="[+-]?"))
+    int, BeforeValidator(parse_duration_ns), WithJsonSchema(_json_schema(_TIMES, "-15ms", "[+-]?") | _DURATION)
 ]
 LengthM = Annotated[
-    float, BeforeValidator(_positive_length), WithJsonSchema(_json_schema(tuple(LENGTH_UNITS), "30m", sign=r"\+?"))
+    float,
+    BeforeValidator(_positive_length),
+    WithJsonSchema(_json_schema(LENGTH_UNITS, "30m", r"\+?", zero=False)),
 ]

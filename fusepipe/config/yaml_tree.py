@@ -119,19 +119,20 @@ def read_yaml(path: Path | str, *, advice: str = "") -> YamlDocument:
 
 
 def _read_text(path: Path, advice: str) -> str:
-    tail = f"; {advice}" if advice else ""
+    def fail(message: str, cause: Exception | None = None) -> NoReturn:
+        raise ConfigError(problems=[Problem(str(path), 0, 0, "", message)]) from cause
+
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise ConfigError(f"{path}: there is no such file{tail}") from error
+        fail("there is no such file" + (f"; {advice}" if advice else ""), error)
     except IsADirectoryError as error:
-        raise ConfigError(f"{path}: is a folder, not a YAML file{tail}") from error
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ConfigError(f"{path}: cannot be read: {reason}") from error
+        fail("is a folder, not a YAML file", error)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        fail(f"cannot be read: {getattr(error, 'strerror', None) or error}", error)
     if len(content) > MAX_BYTES:
-        raise ConfigError(f"{path}: is larger than {MAX_BYTES >> 20} MiB: not a configuration file")
+        fail(f"is larger than {MAX_BYTES >> 20} MiB: not a configuration file")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -27,6 +27,19 @@ BACKENDS: Mapping[str, str] = {
     "openvino": "fusepipe.engines.openvino_backend:OpenVinoFuser",
 }
 
+# kind of source -> a class that meets fusepipe.pipeline.sources.base.Source
+SOURCES: Mapping[str, str] = {
+    "images": "fusepipe.pipeline.sources.image_folder:ImageFolderSource",
+    "video": "fusepipe.pipeline.sources.video_file:VideoFileSource",
+    "synthetic": "fusepipe.pipeline.sources.synthetic:SyntheticSource",
+}
+
+# key of a sink in rigs.yaml -> a class that meets fusepipe.pipeline.sinks.base.Sink
+SINKS: Mapping[str, str] = {
+    "file": "fusepipe.pipeline.sinks.video:VideoSink",
+    "images": "fusepipe.pipeline.sinks.images:ImagesSink",
+}
+
 PRECISIONS = ("auto", "fp32", "bf16")
 
 

@@ -54,12 +54,14 @@ def _table(values: NDArray[np.float64]) -> Lut:
 def full_range_luma(plane: Plane, count_range: tuple[int, int] | None = None) -> Luma8:
     """HxW uint8 full-range luma of a plane; the plane's own pixels where nothing has to change.
 
-    uint16 counts are mapped linearly from ``count_range`` (default: the full range of the bit depth,
+    Counts are mapped linearly from ``count_range`` (default: the full range of the bit depth,
     or its limited range where the plane says so), never by what one frame holds: per-frame
     stretching flickers.
     """
     pixels = plane.pixels
     if pixels.dtype == np.uint8:
+        if count_range is not None:
+            return np.asarray(cv2.LUT(pixels, counts_to_luma(*count_range)[:256]), dtype=np.uint8)
         if plane.value_range == "limited":
             return np.asarray(cv2.LUT(pixels, luma_to_full()), dtype=np.uint8)
         return np.asarray(pixels, dtype=np.uint8)

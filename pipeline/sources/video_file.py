@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 
 from fusepipe.errors import SourceError
 from fusepipe.frames import Band, Frame, Matrix, Pixels, Plane, UnreadableFrame, ValueRange
+from fusepipe.pipeline import levels
 from fusepipe.pipeline.sources.base import Clock, Overflow, SourceInfo
 
 NANOSECONDS = 1_000_000_000
@@ -29,7 +30,10 @@ _ARBITRARY_START = frozenset({"mpegts", "mpeg"})
 
 
 class VideoFileSource:
-    """Frames of a file's first video stream, with the presentation times that the file gives."""
+    """Frames of a file's first video stream, with the presentation times that the file gives.
+
+    ``fps`` replaces those times by index / fps. ``count_range`` maps a deep visible picture to 8 bit.
+    """
 
     clock: Clock = "media"
     overflow = Overflow.BLOCK
@@ -39,12 +43,14 @@ class VideoFileSource:
         path: Path,
         band: Band,
         *,
+        fps: float | None = None,
         count_range: tuple[int, int] | None = None,
         camera: str = "",
         stream_id: str = "",
     ) -> None:
         self.band = band
         self._path = path
+        self._forced_fps = Fraction(fps).limit_denominator(1001) if fps else None
         self._count_range = count_range
         self._camera = camera
         self._stream_id = stream_id
@@ -74,7 +80,7 @@ class VideoFileSource:
         if pixel_format is None:
             raise SourceError(f"{self._path}: FFmpeg knows no decoder for its video stream; convert it")
         self._zero = self._first_time(container, stream)
-        rate = stream.average_rate or stream.guessed_rate
+        rate = self._forced_fps or stream.average_rate or stream.guessed_rate
         self._fps = Fraction(rate) if rate else None
         return SourceInfo(
             width=stream.codec_context.width,
@@ -92,7 +98,6 @@ class VideoFileSource:
             raise SourceError(f"{self._path}: open it first")
         stream = container.streams.video[0]
         index = errors = 0
-        last: Frame | None = None
         packets = container.demux(stream)
         while not stop.is_set():
             packet = None
@@ -109,18 +114,16 @@ class VideoFileSource:
                     ) from error
                 at = packet.pts if packet is not None else None
                 capture_ns = self._time_ns(at, stream.time_base) if at is not None else None
-                yield UnreadableFrame(self.band, index, error.strerror or type(error).__name__, capture_ns, arrival_ns=time.monotonic_ns())
+                reason = error.strerror or type(error).__name__
+                yield UnreadableFrame(self.band, index, reason, capture_ns, arrival_ns=time.monotonic_ns())
                 index += 1
                 if packet is None and errors > 1:
                     return  # the demuxer itself cannot go on
                 continue
             for picture in decoded:
                 errors = 0
-                frame = self._frame(picture, index, last)
+                yield self._frame(picture, index)
                 index += 1
-                if isinstance(frame, Frame):
-                    last = frame
-                yield frame
 
     def close(self) -> None:
         if self._container is not None:
@@ -135,18 +138,17 @@ class VideoFileSource:
     def _time_ns(self, pts: int, time_base: Fraction | None) -> int:
         return round((pts * (time_base or Fraction(1, 1000)) - self._zero) * NANOSECONDS)
 
-    def _frame(self, picture: VideoFrame, index: int, last: Frame | None) -> Frame | UnreadableFrame:
+    def _frame(self, picture: VideoFrame, index: int) -> Frame | UnreadableFrame:
         time_base = picture.time_base or Fraction(1, 1000)
-        if picture.pts is not None:
+        if picture.pts is not None and self._forced_fps is None:
             pts, capture_ns = picture.pts, self._time_ns(picture.pts, picture.time_base)
-        else:  # raw streams carry no times: the nominal rate is all there is
-            step_ns = round(NANOSECONDS / (self._fps or 25))
-            capture_ns = 0 if last is None else last.capture_ns + step_ns
+        else:  # raw streams carry no times, and some recorders wrong ones: the nominal rate is what there is
+            capture_ns = round(index * NANOSECONDS / (self._fps or 25))
             pts = round(Fraction(capture_ns, NANOSECONDS) / time_base)
         if picture.is_corrupt:
             reason = "the decoder reports damage"
             return UnreadableFrame(self.band, index, reason, capture_ns, arrival_ns=time.monotonic_ns())
-        planes = infrared_planes(picture) if self.band is Band.INFRARED else visible_planes(picture)
+        planes = infrared_planes(picture) if self.band is Band.INFRARED else visible_planes(picture, self._count_range)
         quarter_turns = round(picture.rotation / 90) % 4
         if quarter_turns:
             planes = tuple(Plane(_turned(p.pixels, quarter_turns), p.bit_depth, p.value_range) for p in planes)
@@ -176,12 +178,15 @@ def infrared_planes(picture: VideoFrame) -> tuple[Plane, ...]:
     return (_view(picture, 0, _range(picture)),)
 
 
-def visible_planes(picture: VideoFrame) -> tuple[Plane, ...]:
+def visible_planes(picture: VideoFrame, count_range: tuple[int, int] | None = None) -> tuple[Plane, ...]:
     """(Y,) or (Y, Cb, Cr), uint8, in the subsampling and value range of the file.
 
-    Planar 8-bit YUV is not converted at all; RGB becomes full-range 4:4:4, and deeper formats 8 bit.
+    Planar 8-bit YUV is not converted at all; RGB becomes full-range 4:4:4, and deeper formats 8 bit
+    (grey ones by ``count_range`` where it is given).
     """
     form = picture.format
+    if count_range is not None and _is_grey(form) and form.components[0].bits > 8:
+        return (Plane(levels.counts_to_luma(*count_range)[_view(picture, 0, "full").pixels]),)
     if form.is_rgb or form.has_palette:
         picture = picture.reformat(format="yuvj444p", dst_color_range=_FULL)
     elif form.components[0].bits > 8 or not _is_planar_luma(form):

@@ -1,0 +1,289 @@
+"""One rig, from its configuration to a finished run.
+
+    report = Pipeline(load_rig("rigs.yaml", "demo")).run()
+
+:meth:`Pipeline.start`, :meth:`~Pipeline.wait` and :meth:`~Pipeline.drain` are the same in steps, for
+programs that run several rigs or have something else to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fusepipe import compose
+from fusepipe.compose import load_fuser
+from fusepipe.config.load import load_rig_file
+from fusepipe.config.schema import Rig
+from fusepipe.errors import ConfigError, FusepipeError, SourceError, UsageError
+from fusepipe.frames import Band
+from fusepipe.fuser import Fuser
+from fusepipe.pipeline.fusion import FusionStep
+from fusepipe.pipeline.graph import Graph, Limits, require_pairs
+from fusepipe.pipeline.pairing import Pairer
+from fusepipe.pipeline.registration import Registration
+from fusepipe.pipeline.sinks.base import Sink
+from fusepipe.pipeline.sources.base import Source, SourceInfo
+from fusepipe.pipeline.statistics import RunStatistics
+from fusepipe.pipeline.tonemap import ToneMap
+from fusepipe.report import RunReport
+
+__all__ = ["Pipeline", "Plan", "load_fuser", "load_rig"]
+
+log = logging.getLogger(__name__)
+
+
+def load_rig(path: str | Path, name: str | None = None) -> Rig:
+    """The rig ``name`` of a rigs.yaml; ``name`` may be left out where the file has only one."""
+    document = load_rig_file(Path(path))
+    rigs = document.select(None if name is None else [name])
+    if len(rigs) != 1:
+        raise UsageError(f"{path}: has {len(rigs)} rigs ({', '.join(r.name for r in rigs)}); name one")
+    return rigs[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run will do, found out by opening the inputs and checking the outputs."""
+
+    rig: str
+    sources: dict[str, dict[str, Any]]
+    pairing: str
+    registration: str
+    engine: dict[str, Any]
+    sinks: list[str]
+
+    def summary(self) -> list[str]:
+        """For people."""
+        lines = [f"{self.rig}:"]
+        for band, info in self.sources.items():
+            rate = f" {info['fps']:g} fps" if info["fps"] else ""
+            count = f", {info['frames']} frames" if info["frames"] else ""
+            depth = f" {info['bit_depth']} bit" if info["bit_depth"] > 8 else ""
+            lines.append(
+                f"  {band}: {info['url']} {info['codec']} {info['width']}x{info['height']}{depth}{rate}{count}"
+            )
+        engine = self.engine
+        lines.append(f"  pairing by {self.pairing}, registration: {self.registration}")
+        lines.append(
+            f"  fusion: {engine['model']} on {engine['backend']} {engine['precision']} {engine['reason']}".rstrip()
+        )
+        return lines + [f"  sink: {sink}" for sink in self.sinks]
+
+
+class Pipeline:
+    """One run of one rig; not reusable. ``sinks`` and ``fuser`` replace the rig's own where given.
+
+    ``max_pairs`` and ``duration_s`` (of capture time) end it early. The pipeline closes what it is given.
+    """
+
+    def __init__(
+        self,
+        rig: Rig,
+        *,
+        overwrite: bool = False,
+        max_pairs: int | None = None,
+        duration_s: float | None = None,
+        sinks: Sequence[Sink] | None = None,
+        fuser: Fuser | None = None,
+    ) -> None:
+        self.rig = rig
+        self.statistics = RunStatistics()
+        self.interrupted = False
+        self._overwrite = overwrite
+        self._limits = Limits(max_pairs, None if duration_s is None else round(duration_s * 1e9))
+        self._sinks: Sequence[Sink] | None = sinks
+        self._fuser = fuser
+        self._sources: list[Source] = []
+        self._info: dict[Band, SourceInfo] = {}
+        self._pairer: Pairer | None = None
+        self._graph: Graph | None = None
+        self._started_s = self._ended_s = 0.0
+        self._registration_text = ""
+
+    # -- life
+
+    def plan(self) -> Plan:
+        """Opens the inputs, compiles the engine, checks the outputs, writes nothing; then it is over."""
+        with ExitStack() as stack:
+            fuser = self._open(stack)
+            visible = self._info[Band.VISIBLE]
+            fuser.prepare(visible.height, visible.width)
+            sources = self._source_records()
+            pairing = "name" if compose.pairs_by_name(self.rig) else "capture time"
+            labels = [sink.label for sink in self._sinks or ()]
+            return Plan(self.rig.name, sources, pairing, self._registration_text, _engine_record(fuser), labels)
+
+    def run(self) -> RunReport:
+        """Runs to the end and gives the record; raises what went wrong. Ctrl-C finalises the files first."""
+        self.start()
+        try:
+            self.wait()
+        except KeyboardInterrupt:
+            self.interrupt()
+            self.wait()
+            raise
+        self.raise_error()
+        return self.report()
+
+    def start(self) -> None:
+        """Opens everything and starts the threads; raises at once for what cannot work."""
+        with ExitStack() as stack:
+            fuser = self._open(stack)
+            stack.pop_all()  # from here on the graph's threads close what was opened
+        assert self._sinks is not None and self._pairer is not None
+        visible = self._info[Band.VISIBLE]
+        registration = Registration(
+            compose.warp_builder(self.rig.registration.calibration), (visible.width, visible.height)
+        )
+        self._graph = Graph(
+            self.rig.name,
+            sources=self._sources,
+            pairer=self._pairer,
+            transforms=[registration, ToneMap(self.rig.infrared.count_range, self._warn)],
+            fuser=fuser,
+            fusion=FusionStep(
+                fuser, keep_colour=self.rig.output.colour == "visible", grey_without_visible=visible.grey
+            ),
+            size=(visible.height, visible.width),
+            sinks=self._sinks,
+            statistics=self.statistics,
+            limits=self._limits,
+        )
+        self._started_s = time.monotonic()
+        self._graph.start()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """``False`` when it still runs after ``timeout_s``. Does not raise the run's own error."""
+        done = self.graph.wait(timeout_s)
+        if done and not self._ended_s:
+            self._ended_s = time.monotonic()
+        return done
+
+    def drain(self) -> None:
+        """Ends the inputs; what is under way is still written."""
+        self.graph.drain()
+
+    def interrupt(self) -> None:
+        """As :meth:`drain`, and the record will say that it was interrupted; a second call stops at once."""
+        if self.interrupted:
+            self.graph.abort()
+        self.interrupted = True
+        self.graph.drain()
+
+    @property
+    def graph(self) -> Graph:
+        if self._graph is None:
+            raise FusepipeError(f"{self.rig.name}: start the pipeline first")
+        return self._graph
+
+    def raise_error(self) -> None:
+        """Raises what ended the run early; unexpected exceptions are wrapped so that the stage is named."""
+        error = self.graph.error
+        if isinstance(error, FusepipeError):
+            raise error
+        if error is not None:
+            stage = self.graph.supervisor.failed_thread
+            raise FusepipeError(f"{stage} failed: {type(error).__name__}: {error}") from error
+        require_pairs(self.graph)
+
+    def report(self) -> RunReport:
+        """The record of the run so far."""
+        graph, seen = self.graph, self.statistics.snapshot()
+        seconds = (self._ended_s or time.monotonic()) - self._started_s
+        return RunReport(
+            rig=self.rig.name,
+            ok=graph.error is None,
+            interrupted=self.interrupted,
+            seconds=round(seconds, 3),
+            pairs=seen["states"],
+            pairs_per_s=round(seen["fused"] / seconds, 2) if seconds > 0 else 0.0,
+            read=seen["read"],
+            skipped=dict(graph.pairer.log.skipped),
+            notes=list(graph.pairer.log.notes),
+            dropped=graph.dropped(),
+            skew_ms=seen["skew_ms"],
+            latency_ms=seen["latency_ms"],
+            sources=self._source_records(),
+            registration=self._registration_text,
+            engine=_engine_record(self._fuser),
+            written=[asdict(r) for r in graph.sink_reports if r is not None],
+            stage_cpu_s={k: round(v / 1e9, 3) for k, v in self.statistics.stage_cpu_ns.items()},
+            warnings=seen["warnings"],
+            error=None if graph.error is None else str(graph.error),
+        )
+
+    # -- opening
+
+    def _open(self, stack: ExitStack) -> Fuser:
+        """Opens sources and fuser, builds pairer and sinks; ``stack`` closes them if a later step fails."""
+        rig = self.rig
+        for band, config in ((Band.INFRARED, rig.infrared), (Band.VISIBLE, rig.visible)):
+            source = compose.source(config, band, rig.name)
+            stack.callback(source.close)
+            self._info[band] = source.open()
+            self._sources.append(source)
+        if rig.visible.count_range is not None and self._info[Band.VISIBLE].bit_depth == 8:
+            self._warn("visible: range is for 16-bit pictures; the 8-bit pictures are taken as they are")
+        clocks = {source.clock for source in self._sources}
+        if len(clocks) > 1:
+            kinds = ", ".join(f"{s.band} is {'live' if s.clock == 'wall' else 'recorded'}" for s in self._sources)
+            raise ConfigError(f"{rig.name}: a live and a recorded source have no common clock to pair by ({kinds})")
+        by_name = compose.pairs_by_name(rig)
+        if by_name:
+            self._require_common_names()
+        self._pairer = compose.pairer(rig.sync, by_name=by_name)
+        self._registration_text = self._describe_registration()
+        if self._sinks is None:
+            fps = self._info[rig.sync.reference].fps
+            self._sinks = compose.sinks(rig, fps=fps, overwrite=self._overwrite)
+        if not self._sinks:
+            raise ConfigError(
+                f"{rig.name}: has no sinks, so the result would go nowhere; add e.g. {{file: out/fused.mkv}}"
+            )
+        for sink in self._sinks:
+            sink.check()
+        if self._fuser is None:
+            self._fuser = compose.rig_fuser(rig.fusion)
+        stack.callback(self._fuser.close)
+        return self._fuser
+
+    def _require_common_names(self) -> None:
+        infrared, visible = (set(getattr(source, "names", ())) for source in self._sources)
+        if not infrared & visible:
+            example = f"{min(infrared)!r} and {min(visible)!r}"
+            raise SourceError(
+                f"{self.rig.name}: no image of the one folder has the stem of one of the other (such as {example}); "
+                "rename them, or pair them in order with sync.pair_by: time"
+            )
+
+    def _describe_registration(self) -> str:
+        infrared, visible = self._info[Band.INFRARED], self._info[Band.VISIBLE]
+        sizes = (infrared.width, infrared.height), (visible.width, visible.height)
+        compose.warp_builder(self.rig.registration.calibration)(*sizes)  # a bad calibration is known now
+        if self.rig.registration.calibration is not None:
+            return self.rig.registration.calibration
+        if sizes[0] == sizes[1]:
+            return "none (the images are taken as registered)"
+        text = f"stretched from {infrared.width}x{infrared.height} to {visible.width}x{visible.height}"
+        if abs(infrared.width * visible.height / (infrared.height * visible.width) - 1) > 0.02:
+            self._warn(
+                f"infrared {infrared.width}x{infrared.height} and visible {visible.width}x{visible.height} differ in "
+                "shape and there is no calibration: the infrared image is stretched; set registration.calibration"
+            )
+        return text
+
+    def _warn(self, message: str) -> None:
+        self.statistics.warn(message)
+
+    def _source_records(self) -> dict[str, dict[str, Any]]:
+        return {str(s.band): {"url": s.label, **asdict(self._info[s.band])} for s in self._sources}
+
+
+def _engine_record(fuser: Fuser | None) -> dict[str, Any]:
+    return asdict(fuser.info) if fuser is not None else {}

@@ -1,0 +1,96 @@
+"""``fusepipe fuse``: two images, two folders paired by stem, or two videos."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fusepipe.commands.options import json_option, overwrite_option
+
+VIDEO_SUFFIXES = {".mkv", ".mp4"}
+
+
+@click.command("fuse")
+@click.argument("infrared", type=click.Path(path_type=Path))
+@click.argument("visible", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="An image, a folder, or a video.")
+@click.option("--model", default="stream", show_default=True, help="stream, mean, max or pyramid.")
+@click.option("--backend", default="auto", show_default=True, help="What computes it.")
+@click.option("--precision", default="auto", show_default=True, help="fp32, bf16 or auto.")
+@click.option("--calibration", type=click.Path(path_type=Path), help="Calibration file; default: sizes are matched.")
+@click.option("--range", "count_range", type=int, nargs=2, metavar="LO HI", help="Infrared counts of black and white.")
+@click.option("--format", "image_format", type=click.Choice(["png", "jpg", "tif"]), help="Of a folder's images [png].")
+@click.option("--grey", is_flag=True, help="Write luma only, without the visible colours.")
+@overwrite_option
+@json_option
+def command(
+    infrared: Path,
+    visible: Path,
+    output: Path,
+    model: str,
+    backend: str,
+    precision: str,
+    calibration: Path | None,
+    count_range: tuple[int, int] | None,
+    image_format: str | None,
+    grey: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Fuse INFRARED and VISIBLE: two images, two folders (paired by stem), or two videos."""
+    from pydantic import ValidationError
+
+    from fusepipe.app import Pipeline
+    from fusepipe.commands.running import finish, run_all
+    from fusepipe.config.schema import Rig
+    from fusepipe.errors import SourceError, UsageError
+    from fusepipe.pipeline.image_files import SUFFIXES
+    from fusepipe.pipeline.sinks.base import Sink
+    from fusepipe.pipeline.sinks.images import ImageSink
+
+    for path in (infrared, visible):
+        if not path.exists():
+            raise SourceError(f"{path}: there is no such file or folder")
+    if infrared.is_dir() != visible.is_dir():
+        one, other = (infrared, visible) if infrared.is_dir() else (visible, infrared)
+        raise UsageError(f"{one} is a folder and {other} is not; give two images, two folders or two videos")
+    stills = not infrared.is_dir() and infrared.suffix.lower() in SUFFIXES and visible.suffix.lower() in SUFFIXES
+    sinks: list[Sink] | None = None
+    config: list[dict[str, Any]] = []
+    if output.suffix.lower() in VIDEO_SUFFIXES:
+        config = [{"file": str(output)}]
+    elif stills and not output.is_dir() and output.suffix:
+        sinks = [ImageSink(output, overwrite=overwrite)]
+    else:
+        if output.suffix.lower() in SUFFIXES and not output.is_dir():
+            raise UsageError(f"{output}: is one image, but the inputs are many; name a folder")
+        config = [{"images": str(output), "format": image_format or "png"}]
+    if sinks is not None and image_format is not None:
+        raise UsageError("--format is for a folder; the name of the output image says its format")
+    body: dict[str, Any] = {
+        "name": "fuse",
+        "infrared": {"url": str(infrared)} | ({"range": list(count_range)} if count_range else {}),
+        "visible": {"url": str(visible)},
+        "fusion": {"model": model, "backend": backend, "precision": precision},
+        "output": {"colour": "grey" if grey else "visible"},
+        "sinks": config,
+    }
+    if calibration is not None:
+        body["registration"] = {"calibration": str(calibration)}
+    try:
+        rig = Rig.model_validate(body)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        option = str(detail["loc"][-1]) if detail["loc"] else "options"
+        raise UsageError(f"{option}: {detail['input']!r} {detail['msg'].removeprefix('Value error, ')}") from error
+    pipeline = Pipeline(rig, overwrite=overwrite, sinks=sinks)
+    reports, errors = run_all([pipeline], quiet=as_json)
+    if as_json:
+        document = {"ok": not errors, "rigs": [r.as_json() for r in reports], "errors": [str(e) for e in errors]}
+        click.echo(json.dumps(document, indent=2))
+    elif reports and not errors:
+        click.echo("\n".join(text for report in reports for text in report.summary()))
+    finish(reports, errors)

@@ -1,0 +1,26 @@
+"""Options and parameter types that several commands share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+
+
+class Duration(click.ParamType[float]):
+    """``20ms``, ``10s``, ``5min``: seconds as a float."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        from fusepipe.config.units import parse_duration_ns
+
+        try:
+            return parse_duration_ns(str(value)) / 1e9
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)

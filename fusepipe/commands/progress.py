@@ -1,0 +1,57 @@
+"""The live line of a run on a terminal; nothing where standard error is no terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from fusepipe.app import Pipeline
+
+
+class ProgressLine:
+    """One line a rig: pairs, pairs/s, skips and drops by reason, queue depths, latency percentiles."""
+
+    def __init__(self, pipelines: Sequence[Pipeline], *, enabled: bool) -> None:
+        self._pipelines = pipelines
+        self._live: Any = None
+        if enabled and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(stderr=True), refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(self) -> None:
+        if self._live is not None:
+            from rich.text import Text
+
+            self._live.update(Text("\n".join(line(p) for p in self._pipelines)))
+
+
+def line(pipeline: Pipeline) -> str:
+    """The state of one running pipeline in one line."""
+    report = pipeline.report()
+    parts = [f"{report.rig}: {sum(report.pairs.values())} pairs", f"{report.pairs_per_s:.1f}/s"]
+    parts += [f"{count} {state}" for state, count in report.pairs.items() if state != "fused"]
+    parts += [f"{count} {reason}" for reason, count in report.skipped.items()]
+    parts += [f"dropped {count} at {box}" for box, count in report.dropped.items()]
+    if report.skew_ms:
+        parts.append(f"skew p95 {report.skew_ms['p95']:.1f} ms")
+    if report.latency_ms:
+        parts.append("latency {p50:.0f}/{p95:.0f}/{p99:.0f} ms".format(**report.latency_ms))
+    depths = pipeline.graph.depths()
+    parts.append("queues " + " ".join(f"{name}:{depth}" for name, depth in depths.items()))
+    return " | ".join(parts)

@@ -1,0 +1,60 @@
+"""``fusepipe run``: one, several or all rigs of a rigs.yaml."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from fusepipe.commands.options import Duration, json_option, overwrite_option
+
+
+@click.command("run")
+@click.option(
+    "--rig", "file", type=click.Path(path_type=Path), default="rigs.yaml", show_default=True, help="The rigs."
+)
+@click.option("--name", "names", multiple=True, metavar="RIG", help="Run this rig (may be given again); default: all.")
+@click.option("--duration", type=Duration(), help="Stop after so much of the recording, or so long live: 10s, 5min.")
+@click.option("--max-pairs", type=click.IntRange(min=1), help="Stop after so many pairs.")
+@click.option("--dry-run", is_flag=True, help="Open the inputs, compile the engine, check the outputs; write nothing.")
+@click.option("--quiet", is_flag=True, help="No progress line and no summary.")
+@overwrite_option
+@json_option
+def command(
+    file: Path,
+    names: tuple[str, ...],
+    duration: float | None,
+    max_pairs: int | None,
+    dry_run: bool,
+    quiet: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Run one, several or all rigs of a rigs.yaml at the same time.
+
+    Ctrl-C finalises the files; a second Ctrl-C does not wait for what is under way.
+    """
+    from fusepipe.app import Pipeline
+    from fusepipe.commands.running import finish, run_all
+    from fusepipe.config.load import load_rig_file
+
+    rigs = load_rig_file(file).select(list(names) or None)
+    pipelines = [Pipeline(rig, overwrite=overwrite, max_pairs=max_pairs, duration_s=duration) for rig in rigs]
+    if dry_run:
+        plans = [pipeline.plan() for pipeline in pipelines]
+        if as_json:
+            from dataclasses import asdict
+
+            click.echo(json.dumps({"ok": True, "plans": [asdict(p) for p in plans]}, indent=2))
+        else:
+            click.echo("\n".join(text for plan in plans for text in plan.summary()))
+        return
+    reports, errors = run_all(pipelines, quiet=quiet or as_json)
+    if as_json:
+        ok = not errors and not any(r.interrupted for r in reports)
+        document = {"ok": ok, "rigs": [r.as_json() for r in reports], "errors": [str(e) for e in errors]}
+        click.echo(json.dumps(document, indent=2))
+    elif reports and not quiet:
+        click.echo("\n".join(text for report in reports for text in report.summary()))
+    finish(reports, errors)

@@ -1,0 +1,114 @@
+"""From a rig to the parts of its graph: sources, pairer, transforms, fuser, sinks.
+
+The one place that knows both the configuration and the classes; everything below it gets its values by
+argument.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fusepipe.config.schema import FileSink, FusionConfig, ImagesSink, Rig, SourceConfig, SyncConfig
+from fusepipe.errors import ConfigError, SourceError
+from fusepipe.frames import Band, Warp
+from fusepipe.fuser import Fuser
+from fusepipe.pipeline.image_files import SUFFIXES
+from fusepipe.pipeline.pairing import NamePairer, Pairer, TimePairer
+from fusepipe.pipeline.registration import Size, WarpBuilder
+from fusepipe.pipeline.sinks.base import Sink
+from fusepipe.pipeline.sinks.video import VideoOptions
+from fusepipe.pipeline.sources.base import Source
+from fusepipe.registry import SINKS, SOURCES, model_factory, resolve
+
+
+def load_fuser(
+    model: str = "stream", backend: str = "auto", precision: str = "auto", engine: str | None = None
+) -> Fuser:
+    """A fuser by name: ``load_fuser("stream").fuse(ir, vis)`` takes and gives HxW uint8 luma.
+
+    ``backend`` and ``precision`` ``auto`` take the best that works here; ``fuser.info`` says which and why.
+    Raises :class:`UsageError` for unknown names, :class:`EngineError` where it cannot run here.
+    """
+    fuser: Fuser = model_factory(model)(model, backend, precision, engine)
+    return fuser
+
+
+def rig_fuser(fusion: FusionConfig) -> Fuser:
+    return load_fuser(fusion.model, fusion.backend, fusion.precision, fusion.engine)
+
+
+def source(config: SourceConfig, band: Band, rig_name: str) -> Source:
+    """The source that a rig's ``infrared`` or ``visible`` names; not opened yet."""
+    names = {"camera": str(band), "stream_id": rig_name}
+    if config.kind == "synthetic":
+        made: Source = resolve(SOURCES["synthetic"])(config.url, band, **names)
+        return made
+    path = Path(config.url)
+    if not path.exists():
+        raise SourceError(f"{path}: there is no such file or folder (the rig's {band} source)")
+    kind = "images" if path.is_dir() or path.suffix.lower() in SUFFIXES else "video"
+    made = resolve(SOURCES[kind])(path, band, fps=config.fps, count_range=config.count_range, **names)
+    return made
+
+
+def pairs_by_name(rig: Rig) -> bool:
+    """Whether the rig's frames are paired by file name: what ``pair_by: auto`` means for two folders."""
+    urls = (rig.infrared, rig.visible)
+    folders = all(c.kind == "path" and Path(c.url).is_dir() for c in urls)
+    if rig.sync.pair_by == "name" and not folders:
+        raise ConfigError(f"{rig.name}: sync.pair_by: name needs two folders of images; use time for videos")
+    return rig.sync.pair_by != "time" and folders
+
+
+def pairer(sync: SyncConfig, *, by_name: bool) -> Pairer:
+    if by_name:
+        return NamePairer(sync.reference)
+    return TimePairer(
+        sync.reference,
+        tolerance_ns=sync.tolerance_ns,
+        offset_ns=sync.offset_ns,
+        on_missing=sync.on_missing,
+        max_hold_ns=sync.max_hold_ns,
+        max_wait_ns=sync.max_wait_ns,
+    )
+
+
+def warp_builder(calibration: str | None) -> WarpBuilder:
+    """A function of the infrared and visible size, (width, height) each, to the warp between them."""
+    from fusepipe.calibration import warp
+
+    if calibration is None:
+        return lambda infrared, visible: warp.build_warp(None, infrared, visible)
+    if calibration.startswith("synthetic://"):
+        from fusepipe.pipeline.sources.synthetic_truth import synthetic_calibration
+
+        def true_warp(infrared: Size, visible: Size) -> Warp:
+            return warp.RemapWarp(synthetic_calibration(calibration, infrared, visible), infrared, visible)
+
+        return true_warp
+    from fusepipe.calibration.file import load_calibration
+
+    loaded = load_calibration(Path(calibration))
+    return lambda infrared, visible: warp.build_warp(loaded, infrared, visible)
+
+
+def sinks(rig: Rig, *, fps: float | None, overwrite: bool) -> list[Sink]:
+    """The rig's sinks; nothing is written yet. ``%Y``-like marks of a file's name take the time now."""
+    made: list[Sink] = []
+    for config in rig.sinks:
+        if isinstance(config, FileSink):
+            path = Path(time.strftime(config.file)) if "%" in config.file else Path(config.file)
+            options = VideoOptions(config.codec, config.crf, config.preset, config.flush_ns)
+            made.append(_sink("file")(path, options, fps=fps, overwrite=overwrite))
+        elif isinstance(config, ImagesSink):
+            made.append(_sink("images")(Path(config.images), config.format, overwrite=overwrite))
+        else:
+            raise ConfigError(f"{rig.name}: the sink {config!r} is not available yet")
+    return made
+
+
+def _sink(kind: str) -> Callable[..., Any]:
+    return resolve(SINKS[kind])

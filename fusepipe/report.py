@@ -1,0 +1,73 @@
+"""The record of one run: what ``--json`` prints and the summary is made of."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+MAX_LINES = 10  # of skipped names in the summary; the record has more
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """Every figure is measured in this run.
+
+    ``pairs`` counts by state, ``skipped`` what became no pair by reason, ``dropped`` what live
+    mailboxes dropped by stage. ``skew_ms`` is the absolute capture time difference within a pair,
+    ``latency_ms`` from the arrival of the later frame to the written one; ``seconds`` is wall time.
+    """
+
+    rig: str
+    ok: bool
+    interrupted: bool
+    seconds: float
+    pairs: dict[str, int]
+    pairs_per_s: float
+    read: dict[str, int]
+    skipped: dict[str, int]
+    notes: list[str]
+    dropped: dict[str, int]
+    skew_ms: dict[str, float]
+    latency_ms: dict[str, float]
+    sources: dict[str, dict[str, Any]]
+    registration: str
+    engine: dict[str, Any]
+    written: list[dict[str, Any]]
+    stage_cpu_s: dict[str, float]
+    warnings: list[str] = field(default_factory=list)
+    error: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """A document of plain values."""
+        return asdict(self)
+
+    def summary(self) -> list[str]:
+        """The lines that a person reads at the end of a run."""
+        total = sum(self.pairs.values())
+        states = ", ".join(f"{count} {state}" for state, count in self.pairs.items()) or "none"
+        lines = [f"{self.rig}: {total} pairs ({states}) in {self.seconds:.1f} s, {self.pairs_per_s:.1f} pairs/s"]
+        engine = self.engine
+        lines.append(
+            f"  fused by {engine['model']} on {engine['backend']} {engine['precision']}"
+            + (f" ({engine['reason']})" if engine.get("reason") else "")
+        )
+        if self.skew_ms:
+            mean, p95, most = (self.skew_ms[k] for k in ("mean", "p95", "max"))
+            lines.append(f"  skew mean {mean:.2f} ms, p95 {p95:.2f} ms, max {most:.2f} ms")
+        if self.latency_ms:
+            p50, p95, p99 = (self.latency_ms[k] for k in ("p50", "p95", "p99"))
+            lines.append(f"  latency p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms")
+        for reason, count in self.skipped.items():
+            lines.append(f"  skipped: {count} {reason}")
+        lines += [f"    {note}" for note in self.notes[:MAX_LINES]]
+        if len(self.notes) > MAX_LINES:
+            lines.append(f"    ... {len(self.notes) - MAX_LINES} more in --json")
+        for stage, count in self.dropped.items():
+            lines.append(f"  dropped: {count} before {stage} (the next stage was late)")
+        for sink in self.written:
+            note = f" ({sink['note']})" if sink["note"] else ""
+            lines.append(f"  wrote {sink['path']}: {sink['frames']} frames, {sink['bytes'] / 1e6:.2f} MB{note}")
+        lines += [f"  warning: {warning}" for warning in self.warnings]
+        if self.interrupted:
+            lines.append("  interrupted; files are finalised")
+        return lines

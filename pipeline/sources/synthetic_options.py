@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
+from fusepipe.config.units import H, parse_duration_ns
 from fusepipe.errors import UsageError
 from fusepipe.frames import Band
 from fusepipe.registry import nearest
@@ -21,16 +22,6 @@ from fusepipe.registry import nearest
 SCENES = ("street",)
 SCHEME = "synthetic"
 SIZE_RANGE = (16, 8192)
-
-_UNITS_NS = {
-    "ns": 1,
-    "us": 1_000,
-    "ms": 1_000_000,
-    "s": 1_000_000_000,
-    "min": 60_000_000_000,
-    "h": 3_600_000_000_000,
-    "d": 86_400_000_000_000,
-}
 
 Light = Literal["day", "night"]
 Pace = Literal["fast", "real"]
@@ -96,14 +87,6 @@ class SyntheticOptions:
         return math.ceil(Fraction(self.duration_ns) * self.fps / 1_000_000_000)
 
 
-def parse_duration_ns(text: str) -> int:
-    """``10s``, ``500ms``, ``-2.5ms``, ``2min`` to nanoseconds; raises :class:`ValueError` otherwise."""
-    match = re.fullmatch(r"([+-]?\d+(?:\.\d+)?)\s*([a-z]+)", text.strip())
-    if match is None or match[2] not in _UNITS_NS:
-        raise ValueError(f"a number and a unit of {', '.join(_UNITS_NS)}, such as 10s or 500ms")
-    return round(Fraction(match[1]) * _UNITS_NS[match[2]])
-
-
 def _choice(*names: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in names:
@@ -129,7 +112,10 @@ def _number(low: float, high: float) -> Callable[[str], float]:
 
 def _duration(low_ns: int, high_ns: int, wanted: str) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        value = parse_duration_ns(text)
+        try:
+            value = parse_duration_ns(text)
+        except ValueError:
+            raise ValueError(wanted) from None
         if not low_ns <= value <= high_ns:
             raise ValueError(wanted)
         return value
@@ -174,7 +160,7 @@ def _flat_field(text: str) -> FlatField:
     return value
 
 
-_DAY_NS = _UNITS_NS["d"]
+_DAY_NS = 24 * H
 
 # option in the URL -> (field of SyntheticOptions, parser that raises ValueError("what is wanted")).
 OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
@@ -182,14 +168,17 @@ OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "light": ("light", _choice("day", "night")),
     "size": ("size", _size),
     "fps": ("fps", _fps),
-    "duration": ("duration_ns", _duration(1, 1000 * _DAY_NS, "a duration above 0 and up to 1000d")),
+    "duration": (
+        "duration_ns",
+        _duration(1, 1000 * _DAY_NS, "a time above 0 and up to 24000h, such as 10s, 500ms or 2min"),
+    ),
     "pace": ("pace", _choice("fast", "real")),
     "seed": ("seed", _seed),
     "parallax": ("parallax", _number(-100, 100)),
     "skew_ppm": ("skew_ppm", _number(-100_000, 100_000)),
-    "offset": ("offset_ns", _duration(-_DAY_NS, _DAY_NS, "a duration from -1d to 1d")),
-    "phase": ("phase_ns", _duration(0, _DAY_NS, "a duration from 0s to 1d")),
-    "jitter": ("jitter_ns", _duration(0, _DAY_NS, "a duration from 0s")),
+    "offset": ("offset_ns", _duration(-_DAY_NS, _DAY_NS, "a time from -24h to 24h, such as -15ms")),
+    "phase": ("phase_ns", _duration(0, _DAY_NS, "a time from 0s to 24h, such as 13ms")),
+    "jitter": ("jitter_ns", _duration(0, _DAY_NS, "a time from 0s, such as 2ms")),
     "drop": ("drop", _number(0, 1)),
     "repeat": ("repeat", _number(0, 1)),
     "noise": ("noise", _number(0, 64)),

@@ -6,8 +6,6 @@ sprite warped to its exact place. Sprites are painted when they are first seen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +13,11 @@ from numpy.typing import NDArray
 from fusepipe.frames import Band, Pixels
 from fusepipe.pipeline.sources.synthetic_canvas import Canvas, Floats
 from fusepipe.pipeline.sources.synthetic_clock import generator
+from fusepipe.pipeline.sources.synthetic_layers import Layer, heat_layer, light_layers, ycbcr
 from fusepipe.pipeline.sources.synthetic_options import SyntheticOptions
-from fusepipe.pipeline.sources.synthetic_scene import Placement, Scene, placement_matrix
+from fusepipe.pipeline.sources.synthetic_scene import Placement, Scene
 from fusepipe.pipeline.sources.synthetic_street import BASE, NEAREST, finish, illumination, paint_street
-from fusepipe.pipeline.sources.synthetic_truth import Matrix33, camera_matrix
+from fusepipe.pipeline.sources.synthetic_truth import camera_matrix
 
 COLDEST_C, HOTTEST_C = -6.0, 36.0
 """What an 8-bit infrared picture shows as 0 and 255, by day and by night: a fixed range."""
@@ -28,17 +27,6 @@ COUNTS_AT_0C = 273.15 * COUNTS_PER_KELVIN
 
 _CLIMB = 420.0  # the world ends this far above and below its middle; beyond, its edge goes on
 _NOISE_MARGIN = 61
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """A sprite for one group of planes: ``pixels`` HxWxC float32, premultiplied, the last channel opacity.
-
-    ``to_metres`` maps its pixels to the sprite's metres.
-    """
-
-    pixels: Floats
-    to_metres: Matrix33
 
 
 class Renderer:
@@ -54,7 +42,10 @@ class Renderer:
         half = np.array([[0.5, 0.0, -0.25], [0.0, 0.5, -0.25], [0.0, 0.0, 1.0]])
         self._chroma_camera = half @ self._camera
         self._scale = float(np.hypot(self._camera[0, 0], self._camera[1, 0]))
-        self._sprites: dict[str, tuple[_Layer, ...]] = {}
+        self._sprites: dict[str, tuple[Layer, ...]] = {}
+        corners = np.array([[-1, -1, 1], [options.size[0], -1, 1], [*options.size, 1], [-1, options.size[1], 1]]).T
+        self._corners = (np.linalg.inv(self._camera) @ corners)[:2]
+        self._view = float(self._corners[0].min()), float(self._corners[0].max())
         self._background = self._paint_background()
         self._noise = self._make_noise()
 
@@ -71,8 +62,7 @@ class Renderer:
 
     def _paint_background(self) -> tuple[Pixels, ...]:
         width, height = self._options.size
-        corners = np.array([[-1, -1, 1], [width, -1, 1], [width, height, 1], [-1, height, 1]], np.float64).T
-        x, y, _ = np.linalg.inv(self._camera) @ corners
+        x, y = self._corners
         # Painted at twice the camera's scale and averaged down; never finer than 4 pixels a unit, which is
         # 2560 across, for the largest pictures.
         scale = float(np.clip(2 * self._scale, 0.5, 4.0))
@@ -108,7 +98,7 @@ class Renderer:
 
     def _to_planes(self, picture: Floats) -> tuple[Pixels, ...]:
         """HxWx3 R, G, B to Y, Cb, Cr."""
-        ycc = _ycbcr(picture)
+        ycc = ycbcr(picture)
         height, width = picture.shape[:2]
         even = cv2.copyMakeBorder(ycc, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         small = cv2.resize(even, ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_AREA)
@@ -136,16 +126,22 @@ class Renderer:
     # -- the movers ------------------------------------------------------------------------------
 
     def _lay(self, planes: list[Pixels], placed: Placement) -> None:
+        shift = self._scene.shift(placed.ground_y, self._band)
+        if not self._in_view(placed, shift):
+            return
         layers = self._sprites.get(placed.sprite.name)
         if layers is None:
             layers = self._sprites[placed.sprite.name] = self._paint_sprite(placed)
-        shift = self._scene.shift(placed.ground_y, self._band)
-        to_world = placement_matrix(placed, shift)
         lit = self._light_on(placed)
-        groups = ((0,),) if self._band is Band.INFRARED else ((0,), (1, 2))
-        cameras = (self._camera, self._chroma_camera)
-        for layer, group, camera in zip(layers, groups, cameras, strict=False):
-            overlay(planes, group, layer.pixels, camera @ to_world @ layer.to_metres, placed.opacity, lit)
+        for layer in layers:
+            layer.lay(planes, placed, shift, lit)
+
+    def _in_view(self, placed: Placement, shift: float) -> bool:
+        """Whether any of it may be in the picture: so that what is outside costs nothing."""
+        left, _, right, _ = placed.sprite.drawn
+        reach = placed.metre * max(-left, right)
+        low, high = self._view
+        return low < placed.x + shift + reach and placed.x + shift - reach < high
 
     def _light_on(self, placed: Placement) -> float:
         """By night, how much of the daylight falls on something."""
@@ -154,35 +150,17 @@ class Renderer:
         x = np.array([[placed.x]], np.float32)
         return float(illumination(x, np.array([[placed.ground_y]], np.float32)).mean())
 
-    def _paint_sprite(self, placed: Placement) -> tuple[_Layer, ...]:
-        left, top, right, bottom = placed.sprite.drawn
+    def _paint_sprite(self, placed: Placement) -> tuple[Layer, ...]:
         # Smoke grows to three times the size it is first seen at, everything else keeps its size.
         density = float(np.clip(2 * self._scale * placed.metre, 4, 320))
-        canvas = Canvas(self._band, self._scene.light, left, top, right, bottom, density)
+        canvas = Canvas(self._band, self._scene.light, *placed.sprite.drawn, density)
         placed.sprite.draw(canvas)
         if self._band is Band.INFRARED:
-            pixels = canvas.pixels
             gain, at_zero = self._gain
-            pixels[..., 0] = pixels[..., 0] * gain + pixels[..., 1] * at_zero
-            pixels = cv2.GaussianBlur(pixels, (0, 0), 1.5, borderType=cv2.BORDER_CONSTANT)
-            return (_Layer(pixels, canvas.to_world),)
-        return self._visible_layers(canvas)
-
-    def _visible_layers(self, canvas: Canvas) -> tuple[_Layer, ...]:
-        """Luma and chroma of a sprite, the chroma at half the density.
-
-        Channels: the value lit from outside, the value it sends out itself, opacity.
-        """
-        cover = canvas.pixels[..., 3]
-        lit, own = _ycbcr(canvas.pixels[..., :3], 0.0), _ycbcr(canvas.glow, 0.0)
-        luma = np.dstack([lit[..., 0], own[..., 0], cover])
-        full = np.dstack([lit[..., 1:], own[..., 1:], cover])
-        height, width = full.shape[:2]
-        even = cv2.copyMakeBorder(full, 0, height % 2, 0, width % 2, cv2.BORDER_CONSTANT)
-        shape = even.shape[0] // 2, even.shape[1] // 2, 5
-        chroma = np.ascontiguousarray(even.reshape(shape[0], 2, shape[1], 2, 5).mean((1, 3), dtype=np.float32))
-        double = np.array([[2.0, 0.0, 0.5], [0.0, 2.0, 0.5], [0.0, 0.0, 1.0]])
-        return _Layer(luma, canvas.to_world), _Layer(chroma, canvas.to_world @ double)
+            canvas.pixels[..., 0] = canvas.pixels[..., 0] * gain + canvas.pixels[..., 1] * at_zero
+            canvas.pixels = cv2.GaussianBlur(canvas.pixels, (0, 0), 1.5, borderType=cv2.BORDER_CONSTANT)
+            return (heat_layer(canvas, self._camera, self._options.depth),)
+        return light_layers(canvas, self._camera, self._chroma_camera)
 
     # -- the noise -------------------------------------------------------------------------------
 
@@ -204,55 +182,3 @@ class Renderer:
         height, width = plane.shape
         part = self._noise[dy : dy + height, dx : dx + width]
         cv2.add(plane, part, dst=plane, dtype=cv2.CV_16U if plane.dtype == np.uint16 else cv2.CV_8U)
-
-
-def _ycbcr(rgb: Floats, chroma_zero: float = 128.0) -> Floats:
-    """HxWx3 R, G, B to full-range BT.601 Y, Cb, Cr (ITU-R BT.601-7, 2.5; JFIF 1.02, section 7)."""
-    to = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
-    out = cv2.transform(rgb, to)
-    if chroma_zero:
-        out[..., 1:] += np.float32(chroma_zero)
-    return np.asarray(out, np.float32)
-
-
-def overlay(
-    planes: list[Pixels], group: tuple[int, ...], pixels: Floats, to_plane: Matrix33, opacity: float, lit: float
-) -> None:
-    """Lays a premultiplied sprite over ``planes[i] for i in group``, in place.
-
-    ``pixels`` HxWxC: one plane has (value, opacity) or (lit value, own value, opacity), two have (lit
-    Cb, lit Cr, own Cb, own Cr, opacity). ``to_plane`` maps sprite pixels to plane pixels. Values of two planes are
-    offsets from 128.
-    """
-    height, width = planes[group[0]].shape
-    rows, columns = pixels.shape[:2]
-    corners = to_plane[:2, :2] @ np.array([[-1, columns, columns, -1], [-1, -1, rows, rows]]) + to_plane[:2, 2:]
-    x0, y0 = max(0, int(np.floor(corners[0].min()))), max(0, int(np.floor(corners[1].min())))
-    x1 = min(width, int(np.ceil(corners[0].max())) + 1)
-    y1 = min(height, int(np.ceil(corners[1].max())) + 1)
-    if x1 <= x0 or y1 <= y0:
-        return
-    local = to_plane[:2].copy()
-    local[:, 2] -= (x0, y0)
-    warped = cv2.warpAffine(pixels, local, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR)
-    channels = cv2.split(warped)
-    through = cv2.addWeighted(channels[-1], -opacity, channels[-1], 0.0, 1.0)
-    values = channels[:-1]
-    for position, index in enumerate(group):
-        plane = planes[index]
-        part = plane[y0:y1, x0:x1]
-        value = values[position]
-        if len(values) > len(group):
-            value = cv2.addWeighted(value, lit * opacity, values[position + len(group)], opacity, 0.0)
-        elif opacity != 1.0:
-            value = value * np.float32(opacity)
-        zero = 128.0 if len(group) == 2 else 0.0
-        below = part.astype(np.float32)
-        if zero:
-            below -= np.float32(zero)
-        cv2.multiply(below, through, dst=below)
-        cv2.add(below, value, dst=below)
-        limit = 65535 if plane.dtype == np.uint16 else 255
-        below += np.float32(zero + 0.5)
-        np.clip(below, 0, limit, out=below)
-        part[...] = below  # truncates, so 0.5 was added

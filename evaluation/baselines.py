@@ -70,9 +70,7 @@ _RULES: Mapping[str, tuple[str, Callable[[Luma8, Luma8], Luma8]]] = {
 }
 
 
-def load_baseline(
-    model: str, backend: str = "auto", precision: str = "auto", engine: str | None = None
-) -> Fuser:
+def load_baseline(model: str, backend: str = "auto", precision: str = "auto", engine: str | None = None) -> Fuser:
     """The fuser of a classical rule by name: ``mean``, ``max`` or ``pyramid``.
 
     A rule has one implementation, so that ``backend`` is ``auto`` or the rule's own, ``precision``
@@ -82,18 +80,10 @@ def load_baseline(
         raise UsageError(f"there is no baseline {model!r}: {nearest(model, _RULES)}")
     own_backend, function = _RULES[model]
     if backend not in ("auto", own_backend):
-        raise UsageError(
-            f"the model {model!r} is a rule without a network: {backend = } does not apply; leave it out"
-        )
+        raise UsageError(f"the model {model!r} is a rule without a network: {backend = } does not apply; leave it out")
     if precision not in ("auto", "uint8"):
-        raise UsageError(
-            f"the model {model!r} is a rule on 8-bit pixels: {precision = } does not apply; leave it out"
-        )
+        raise UsageError(f"the model {model!r} is a rule on 8-bit pixels: {precision = } does not apply; leave it out")
     if engine is not None:
-        raise UsageError(
-            f"the model {model!r} is a rule without an engine: {engine = } does not apply; leave it out"
-        )
-    info = FuserInfo(
-        model=model, backend=own_backend, precision="uint8", reason="the rule's only implementation"
-    )
+        raise UsageError(f"the model {model!r} is a rule without an engine: {engine = } does not apply; leave it out")
+    info = FuserInfo(model=model, backend=own_backend, precision="uint8", reason="the rule's only implementation")
     return FunctionFuser(info, function)

@@ -1,0 +1,200 @@
+"""The map from the infrared image to the visible one, computed once and applied to every frame.
+
+A :class:`RemapWarp` satisfies the ``fusepipe.frames.Warp`` protocol: for every visible pixel it holds
+the place in the infrared image as fixed-point numbers (1/32 pixel), which OpenCV's remap is fastest at,
+and a mask of where the infrared camera sees. Warps are immutable; a new calibration is a new warp.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fusepipe.calibration.matrix import Matrix3, Size, check_matrix, check_size, rescale_matrix, scaling
+from fusepipe.errors import UsageError
+from fusepipe.frames import Luma8, Pixels
+
+if TYPE_CHECKING:
+    from fusepipe.calibration.file import Calibration
+
+# Positions this far outside the image count as inside: rounding of the inverse, far below 1/32 pixel.
+TOLERANCE_PX = 1e-4
+
+# Shrinking by more than this leaves infrared pixels out unless they are averaged first.
+SHRINK_LIMIT = 1.5
+
+
+class RemapWarp:
+    """Infrared pixels to the visible camera's geometry by bilinear interpolation.
+
+    ``matrix`` (3x3, or 2x3) takes an infrared pixel (x, y, 1) to a visible pixel, pixel centres at whole
+    coordinates; sizes are (width, height). Where the infrared image is shrunk by more than 1.5 it is
+    averaged over a box of that size first. Outside ``valid`` the nearest infrared edge pixel stands, so
+    that filters and networks meet no black frame.
+
+    ``whole_view`` says that both cameras see exactly the same, so that the outermost half pixel of the
+    infrared image, which has a neighbour on one side only, counts as seen.
+
+    Raises :class:`UsageError` for a matrix that is singular or shows nothing of the infrared image.
+    Safe to use from several threads.
+    """
+
+    def __init__(self, matrix: ArrayLike, infrared_size: Size, visible_size: Size, *, whole_view: bool = False) -> None:
+        self._infrared_size = check_size(infrared_size, "infrared")
+        self._visible_size = check_size(visible_size, "visible")
+        self._matrix = check_matrix(matrix, self._infrared_size, self._visible_size)
+        self._matrix.flags.writeable = False
+        x, y, seen, box = _inverse_map(self._matrix, self._infrared_size, self._visible_size, whole_view)
+        if not seen.any():
+            raise UsageError(
+                f"the calibration matrix shows nothing of the {_text(self._infrared_size)} infrared image in the "
+                f"{_text(self._visible_size)} visible one; it should take infrared (x, y, 1) to visible pixels"
+            )
+        self._box = box
+        # A box of an even number of pixels lies half a pixel before the pixel it is written to.
+        self._positions, self._fractions = cv2.convertMaps(
+            x + np.float32(0.5 * (box[0] % 2 == 0)), y + np.float32(0.5 * (box[1] % 2 == 0)), cv2.CV_16SC2
+        )
+        self._valid: Luma8 | None = None
+        if not seen.all():
+            self._valid = seen.astype(np.uint8) * np.uint8(255)
+            self._valid.flags.writeable = False
+        digest = hashlib.sha256(repr((self._infrared_size, self._visible_size, box)).encode())
+        for part in (self._positions, self._fractions, seen):
+            digest.update(np.ascontiguousarray(part).data)
+        self._version = digest.hexdigest()[:12]
+
+    @property
+    def version(self) -> str:
+        """12 hexadecimal digits of a hash over the map, the mask and the sizes."""
+        return self._version
+
+    @property
+    def valid(self) -> Luma8 | None:
+        """HxW uint8 at the visible size: 255 where the infrared camera sees, else 0; read-only.
+
+        A pixel is valid when its place lies between the centres of infrared pixels, so that nothing is
+        extrapolated. ``None`` where all are.
+        """
+        return self._valid
+
+    @property
+    def matrix(self) -> Matrix3:
+        """3x3 float64, infrared pixel to visible pixel, scaled to a largest value of 1; read-only."""
+        return self._matrix
+
+    @property
+    def infrared_size(self) -> Size:
+        """(width, height) of what :meth:`apply` takes."""
+        return self._infrared_size
+
+    @property
+    def visible_size(self) -> Size:
+        """(width, height) of what :meth:`apply` gives."""
+        return self._visible_size
+
+    def apply(self, pixels: Pixels) -> Pixels:
+        """Infrared HxW uint8 or uint16 pixels, any stride, to a new array in the visible geometry.
+
+        Raises :class:`UsageError` for pixels of another size or type than the warp was made for.
+        """
+        if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.uint16):
+            raise UsageError(f"a warp takes HxW uint8 or uint16; got {pixels.dtype} of shape {pixels.shape}")
+        size = (pixels.shape[1], pixels.shape[0])
+        if size != self._infrared_size:
+            raise UsageError(
+                f"this warp is for {_text(self._infrared_size)} infrared pixels, the image has {_text(size)}"
+            )
+        if self._box != (1, 1):
+            pixels = cv2.blur(pixels, self._box, borderType=cv2.BORDER_REPLICATE)
+        warped: Pixels = cv2.remap(
+            pixels, self._positions, self._fractions, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        return warped
+
+
+def _text(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _inverse_map(
+    matrix: Matrix3, infrared_size: Size, visible_size: Size, whole_view: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], tuple[int, int]]:
+    """For every visible pixel its place (x, y) in the infrared image, whether it is seen, and the box.
+
+    The box is the (width, height) in infrared pixels to average before sampling, 1 for none.
+    """
+    (ir_w, ir_h), (vis_w, vis_h) = infrared_size, visible_size
+    back = np.asarray(np.linalg.inv(matrix), dtype=np.float64)
+    u = np.arange(vis_w, dtype=np.float64)[None, :]
+    v = np.arange(vis_h, dtype=np.float64)[:, None]
+    x, y, w = (row[0] * u + row[1] * v + row[2] for row in back)
+    # The matrix has positive w at the infrared centre, and w of the inverse is its reciprocal: what is
+    # not positive lies behind the camera (or on its horizon).
+    front = w > 1e-9 * np.abs(back[2]).max()
+    w[~front] = 1.0
+    x /= w
+    y /= w
+    t = TOLERANCE_PX + (0.5 if whole_view else 0.0)
+    seen = front & (x >= -t) & (x <= ir_w - 1 + t) & (y >= -t) & (y <= ir_h - 1 + t)
+    box = _box(back, x, y, w, seen)
+    # Positions far outside would wrap around in 16 bits, and the border repeats anyway.
+    limit_x, limit_y = np.clip(x, -1.0, ir_w), np.clip(y, -1.0, ir_h)
+    return limit_x.astype(np.float32), limit_y.astype(np.float32), seen, box
+
+
+def _box(
+    back: Matrix3,
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    w: NDArray[np.float64],
+    seen: NDArray[np.bool_],
+) -> tuple[int, int]:
+    """How many infrared pixels across and down one visible pixel covers, in the middle of those seen."""
+    if not seen.any():
+        return 1, 1
+    box = []
+    at = np.flatnonzero(seen)
+    at = at[:: max(1, at.size // 4096)]
+    for position, row in ((x, back[0]), (y, back[1])):
+        # derivative of (row . p) / (back[2] . p) along the visible x and y
+        across = (row[0] - position.flat[at] * back[2, 0]) / w.flat[at]
+        down = (row[1] - position.flat[at] * back[2, 1]) / w.flat[at]
+        shrink = float(np.median(np.hypot(across, down)))
+        box.append(round(shrink) if shrink > SHRINK_LIMIT else 1)
+    return box[0], box[1]
+
+
+def size_warp(infrared_size: Size, visible_size: Size) -> RemapWarp | None:
+    """The stretch of one image to the size of the other, ``x_v = (x_i + 0.5) s - 0.5`` along each axis.
+
+    For cameras that see exactly the same; all of the result is valid. ``None`` where the sizes are
+    equal: nothing is to be done.
+    """
+    infrared_size, visible_size = check_size(infrared_size, "infrared"), check_size(visible_size, "visible")
+    if infrared_size == visible_size:
+        return None
+    return RemapWarp(scaling(infrared_size, visible_size), infrared_size, visible_size, whole_view=True)
+
+
+def build_warp(calibration: Calibration | None, infrared_size: Size, visible_size: Size) -> RemapWarp | None:
+    """The warp of a rig whose cameras deliver images of these sizes (width, height).
+
+    Without a calibration, and for one of kind ``identity``, the infrared image is stretched to the
+    visible size. A matrix is rescaled from the sizes it was made at. ``None`` where nothing is to be
+    done. Raises :class:`UsageError` where the calibration cannot serve these sizes.
+    """
+    if calibration is None:
+        return size_warp(infrared_size, visible_size)
+    infrared_size, visible_size = check_size(infrared_size, "infrared"), check_size(visible_size, "visible")
+    made_ir, made_vis = calibration.infrared.size, calibration.visible.size
+    matrix = rescale_matrix(calibration.matrix3(), made_ir, made_vis, infrared_size, visible_size)
+    if calibration.kind == "identity":
+        return size_warp(infrared_size, visible_size)
+    if infrared_size == visible_size and np.array_equal(matrix, np.eye(3)):
+        return None
+    return RemapWarp(matrix, infrared_size, visible_size)

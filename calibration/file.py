@@ -50,12 +50,9 @@ class _Model(BaseModel):
 
 
 class CameraImage(_Model):
-    """What one camera delivered when the calibration was made.
+    """What one camera delivered when the calibration was made."""
 
-    ``size``: [width, height] in pixels.
-    """
-
-    size: tuple[Pixel, Pixel]
+    size: tuple[Pixel, Pixel] = Field(description="[width, height] in pixels.")
 
     @field_validator("size", mode="before")
     @classmethod
@@ -67,34 +64,30 @@ class CameraImage(_Model):
 
 
 class Made(_Model):
-    """Where a calibration comes from; for people, never interpreted.
+    """Where a calibration comes from; for people, never interpreted."""
 
-    ``by``: the command or person. ``date``: the day, ``2026-05-01``. ``note``: anything.
-    """
-
-    by: str | None = None
-    date: datetime.date | None = None
-    note: str | None = None
+    by: str | None = Field(default=None, description="The command or the person that made it.")
+    date: datetime.date | None = Field(default=None, description="The day, 2026-05-01.")
+    note: str | None = Field(default=None, description="Anything worth knowing.")
 
 
 class Calibration(_Model):
-    """How the infrared picture lies in the visible one.
+    """How the infrared picture lies in the visible one."""
 
-    ``fusepipe_calibration``: the version of the file format, 1. ``kind``: ``identity`` (both see
-    exactly the same, at whatever sizes), ``affine`` or ``homography``. ``infrared``, ``visible``: the
-    images the matrix was made for; other resolutions of the same cameras are scaled. ``matrix``: rows of
-    three numbers, 2 for affine, 3 for a homography, none for identity: takes an infrared pixel
-    (x, y, 1) to a visible pixel, the centre of the first pixel at (0, 0). ``made`` and ``quality``: where
-    it comes from, and figures such as ``reprojection_rms_px``.
-    """
-
-    fusepipe_calibration: int
-    kind: Kind
-    infrared: CameraImage
-    visible: CameraImage
-    matrix: tuple[tuple[Number, ...], ...] | None = Field(default=None, validate_default=True)
-    made: Made | None = None
-    quality: dict[str, float | str] | None = None
+    fusepipe_calibration: int = Field(description="The version of the file format, 1.")
+    kind: Kind = Field(description="identity (both see exactly the same, at any size), affine or homography.")
+    infrared: CameraImage = Field(description="The infrared images that the matrix was made with.")
+    visible: CameraImage = Field(description="The visible images that the matrix was made with.")
+    matrix: tuple[tuple[Number, ...], ...] | None = Field(
+        default=None,
+        validate_default=True,
+        description="Rows of three numbers, 2 for affine, 3 for a homography, none for identity: takes an infrared "
+        "pixel (x, y, 1) to a visible pixel, the centre of the first pixel at (0, 0).",
+    )
+    made: Made | None = Field(default=None, description="Where it comes from.")
+    quality: dict[str, float | str] | None = Field(
+        default=None, description="Figures or words under any names, such as reprojection_rms_px."
+    )
 
     @field_validator("fusepipe_calibration", mode="before")
     @classmethod
@@ -176,7 +169,9 @@ def make_calibration(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"no calibration can be made: {place}: {first['msg']}") from error
+        raise UsageError(
+            f"no calibration can be made: {place}: {first['msg'].removeprefix('Value error, ')}"
+        ) from error
 
 
 def load_calibration(path: Path | str) -> Calibration:

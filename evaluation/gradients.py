@@ -47,9 +47,9 @@ def qabf(ir: Luma8, vis: Luma8, fused: Luma8, variant: Variant = "paper") -> flo
     orientation atan2(gx, gy) in (-pi, pi], differences not wrapped, so that an edge of reversed contrast
     counts as lost; symmetric padding. ``common``: orientation by atan, zero padding, equal strengths
     count as their value in place of the ratio 1 (as in public codes; together with zero padding, constant
-    images have edges at the border). Range 0 to 0.987, higher is better. Sources without any edge (both
+    images have edges at the border). Range 0 to 0.975, higher is better. Sources without any edge (both
     constant) give 0. Source: Xydeas, Petrovic, "Objective image fusion performance measure", Electronics
-    Letters 36(4), 2000, Eq. 1-8.
+    Letters 36(4), 2000.
     """
     require_luma(ir=ir, vis=vis, fused=fused)
     require_variant(variant)

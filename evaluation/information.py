@@ -49,7 +49,7 @@ def mutual_information(ir: Luma8, vis: Luma8, fused: Luma8, variant: Variant = "
     ``paper`` is in bits, ``common`` in nats (the number scikit-learn's ``mutual_info_score`` gives).
     Range 0..2 H(F), higher is better; the rule ``max`` wins it without fusing well. A constant fused
     image gives 0; F = IR = VIS gives 2 H(F). Source: Qu, Zhang, Yan, "Information measure for
-    performance of image fusion", Electronics Letters 38(7), 2002, Eq. 4.
+    performance of image fusion", Electronics Letters 38(7), 2002.
     """
     require_luma(ir=ir, vis=vis, fused=fused)
     require_variant(variant)

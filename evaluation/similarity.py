@@ -20,8 +20,8 @@ def correlation(ir: Luma8, vis: Luma8, fused: Luma8) -> float:
     """CC = (r(IR, F) + r(VIS, F)) / 2, Pearson's r over all pixels of HxW uint8 images.
 
     Range -1..1, higher is better, and never above :func:`correlation_bound`. r counts as 0 where an
-    image is constant. F = IR = VIS gives 1. Source: Han, Pattichis et al. as used by Ma et al.,
-    "Infrared and visible image fusion methods and applications", Information Fusion 2019, Sec. 5.
+    image is constant. F = IR = VIS gives 1. Source: Ma, Ma, Li, "Infrared and visible image fusion
+    methods and applications: a survey", Information Fusion 45, 2019, Sec. 5.
     """
     require_luma(ir=ir, vis=vis, fused=fused)
     f = fused.astype(np.float64)
@@ -48,7 +48,7 @@ def scd(ir: Luma8, vis: Luma8, fused: Luma8) -> float:
     HxW uint8 images. Range -2..2, higher is better; clipped ``ir + vis - mean`` wins it with 1.99. r
     counts as 0 where a difference or a source is constant, thus for F equal to a source up to a
     constant. Source: Aslantas, Bendes, "A new image quality metric for image fusion: the sum of the
-    correlations of differences", AEU 69(12), 2015, Eq. 2-4.
+    correlations of differences", AEU 69(12), 2015.
     """
     require_luma(ir=ir, vis=vis, fused=fused)
     i, v, f = (image.astype(np.float64) for image in (ir, vis, fused))

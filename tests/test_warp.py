@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -125,6 +128,23 @@ def test_results_and_inputs_are_independent() -> None:
     assert warp.valid is not None
     assert not warp.valid.flags.writeable
     assert not warp.matrix.flags.writeable
+
+
+@pytest.mark.data
+def test_real_cameras(data_dir: Path) -> None:
+    """Raw infrared images of RoadScene, warped by their reference matrix, lie on the registered ones."""
+    folder = data_dir / "misaligned" / "roadscene_raw"
+    with (folder / "reference.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10
+    for row in rows:
+        raw = cv2.imread(str(folder / "ir" / f"{row['name']}.png"), cv2.IMREAD_GRAYSCALE)
+        there = cv2.imread(str(data_dir / "roadscene" / "ir" / f"{row['name']}.jpg"), cv2.IMREAD_GRAYSCALE)
+        matrix = [[float(row[f"h{i}{j}"]) for j in range(3)] for i in range(3)]
+        warp = RemapWarp(matrix, (raw.shape[1], raw.shape[0]), (there.shape[1], there.shape[0]))
+        seen = interior(warp.valid, there.shape)
+        assert seen.mean() > 0.6
+        assert np.corrcoef(warp.apply(raw)[seen], there[seen])[0, 1] > 0.97, row["name"]
 
 
 # --- behind the camera, and what is refused -------------------------------------------------------

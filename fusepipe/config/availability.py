@@ -45,7 +45,7 @@ def unavailable_keys(model: BaseModel, path: KeyPath = ()) -> Iterator[tuple[Key
 def _refusal(model: BaseModel, name: str, value: Any) -> str:
     info = type(model).model_fields[name]
     marks = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-    if marks.get("available") is False:
+    if marks.get("available") is False and value != info.default:
         return NOT_YET
     later = marks.get("unavailable_values")
     if isinstance(later, list) and value in later:

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 LocationKind = Literal["path", "synthetic", "live"]
 
-LIVE_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "srt", "udp", "rtp", "v4l2")
+LIVE_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "srt", "udp")
 SCHEMES = ("file", "synthetic", *LIVE_SCHEMES)
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")

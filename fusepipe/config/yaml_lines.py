@@ -76,8 +76,8 @@ def validate_model(model: type[M], document: YamlDocument) -> M:
 
 def model_problems(error: ValidationError, model: type[BaseModel], document: YamlDocument, root: Node) -> list[Problem]:
     """A pydantic error of ``model`` against the data of ``root``, as problems in the order of the file."""
-    found: list[tuple[Problem, str]] = []
-    suggested: set[str] = set()
+    found: list[tuple[Problem, tuple[str | int, ...]]] = []
+    suggested: set[tuple[str | int, ...]] = set()
     for detail in error.errors(include_url=False):
         loc, kind = detail["loc"], detail["type"]
         spot = locate(root, loc)
@@ -86,14 +86,16 @@ def model_problems(error: ValidationError, model: type[BaseModel], document: Yam
             absent = [name for name in valid if name not in spot.holder.mapping()]
             close = _nearest(key, absent)
             if close:
-                suggested.add(key_text((*spot.mark.path[:-1], close)))
+                suggested.add((*loc[:-1], close))
             message = f"unknown key ({did_you_mean(key, absent if close else valid)})"
         else:
             message = _message(detail, spot.node)
         problem = document.problem(spot.mark, message)
-        found.append((replace(problem, key=redact(problem.key), message=redact(message)), kind))
+        found.append(
+            (replace(problem, key=redact(problem.key), message=redact(message)), loc if kind == "missing" else ())
+        )
     # A misspelt required key is one mistake, not two.
-    kept = [problem for problem, kind in found if kind != "missing" or problem.key not in suggested]
+    kept = [problem for problem, missing in found if missing not in suggested]
     return in_file_order(kept)
 
 
@@ -136,7 +138,7 @@ def locate(root: Node, loc: Sequence[str | int]) -> Spot:
         if child is not None:
             mark = node.keys[part] if isinstance(part, str) else child.mark
             spot = Spot(child, node, mark)
-        elif position == len(loc) - 1 and isinstance(node.value, Mapping) and not _is_tag(part):
+        elif position == len(loc) - 1 and isinstance(node.value, Mapping | tuple) and not _is_tag(part):
             spot = Spot(node, node, replace(spot.mark, path=(*spot.mark.path, part)))
     return spot
 

@@ -102,10 +102,10 @@ def test_any_wrong_value_at_any_place_is_a_problem_with_a_line_or_fine(tmp_path:
             except ConfigError as error:
                 refused.append(error)
     assert len(refused) > 0.9 * tried
-    for error in refused:
-        assert error.problems
-        assert all(problem.line == 1 and problem.message for problem in error.problems)
-        assert len(str(error).splitlines()) == len(error.problems)
+    for refusal in refused:
+        assert refusal.problems
+        assert all(problem.line == 1 and problem.message for problem in refusal.problems)
+        assert len(str(refusal).splitlines()) == len(refusal.problems)
     assert tried > 300
 
 

@@ -1,0 +1,108 @@
+"""Test doubles of the pipeline's seams, for our tests and for those of programs that embed fusepipe."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from fusepipe.frames import Band, Frame, FusedFrame, Pixels, Plane, UnreadableFrame
+from fusepipe.pipeline.sinks.base import SinkReport
+from fusepipe.pipeline.sources.base import Clock, Overflow, SourceInfo
+
+MS = 1_000_000
+
+
+def frame(
+    band: Band,
+    index: int,
+    capture_ns: int,
+    *,
+    name: str = "",
+    pixels: Pixels | None = None,
+    arrival_ns: int | None = None,
+    chroma: bool = False,
+) -> Frame:
+    """A small frame; its pixels are ``index`` everywhere unless given."""
+    luma = Plane(np.full((8, 12), index % 256, np.uint8) if pixels is None else pixels)
+    half = Plane(np.full(((luma.height + 1) // 2, (luma.width + 1) // 2), 90, np.uint8))
+    return Frame(
+        band=band,
+        planes=(luma, half, half) if chroma else (luma,),
+        index=index,
+        capture_ns=capture_ns,
+        pts=capture_ns,
+        time_base=Fraction(1, 1_000_000_000),
+        name=name,
+        arrival_ns=time.monotonic_ns() if arrival_ns is None else arrival_ns,
+    )
+
+
+class ListSource:
+    """Yields given frames; ``endless`` repeats the last one with rising times until it is stopped."""
+
+    def __init__(
+        self,
+        band: Band,
+        frames: Sequence[Frame | UnreadableFrame],
+        *,
+        clock: Clock = "media",
+        endless: bool = False,
+    ) -> None:
+        self.band = band
+        self.clock: Clock = clock
+        self.overflow = Overflow.BLOCK if clock == "media" else Overflow.DROP_OLDEST
+        self.closed = False
+        self._frames = frames
+        self._endless = endless
+
+    @property
+    def label(self) -> str:
+        return f"list of {len(self._frames)} {self.band} frames"
+
+    def open(self) -> SourceInfo:
+        first = next(f for f in self._frames if isinstance(f, Frame))
+        return SourceInfo(
+            first.width, first.height, 25.0, len(self._frames), not first.chroma, first.luma.bit_depth, "list"
+        )
+
+    def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
+        for item in self._frames:
+            if stop.is_set():
+                return
+            yield item
+        index = len(self._frames)
+        while self._endless and not stop.is_set():
+            yield frame(self.band, index, index * 40 * MS)
+            index += 1
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class CollectSink:
+    """Keeps what is written to it; ``delay_s`` makes it slow. ``closed`` says how often it was finalised."""
+
+    def __init__(self, *, delay_s: float = 0.0) -> None:
+        self.frames: list[FusedFrame] = []
+        self.closed = 0
+        self._delay_s = delay_s
+        self._wake = threading.Event()
+
+    @property
+    def label(self) -> str:
+        return "memory"
+
+    def check(self) -> None:
+        """Nothing to refuse."""
+
+    def write(self, frame: FusedFrame) -> None:
+        self._wake.wait(self._delay_s)
+        self.frames.append(frame)
+
+    def close(self) -> SinkReport:
+        self.closed += 1
+        return SinkReport("memory", len(self.frames), 0)

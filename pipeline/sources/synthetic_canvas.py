@@ -101,8 +101,8 @@ def smooth(points: Sequence[Point], steps: int = 6) -> list[Point]:
 class Canvas:
     """One band's picture of a rectangle of the world, at ``scale`` pixels a unit.
 
-    ``pixels`` is HxWx4 float32 (R, G, B, opacity) for visible, HxWx2 (°C, opacity) for infrared, both
-    premultiplied; ``glow`` is HxWx3, the light sent out by night. The pixel centre (i, j) is the world point
+    ``pixels`` is 4xHxW float32 (R, G, B, opacity) for visible, 2xHxW (°C, opacity) for infrared, both
+    premultiplied; ``glow`` is 3xHxW, the light sent out by night. The pixel centre (i, j) is the world point
     ``(left + i / scale, top + j / scale)``. ``lean`` moves a point sideways: ``x += lean(y)``, the
     parallax of the ground.
     """
@@ -114,11 +114,21 @@ class Canvas:
         self.left, self.top, self.scale = left, top, scale
         width = max(2, int(np.ceil((right - left) * scale)) + 1)
         height = max(2, int(np.ceil((bottom - top) * scale)) + 1)
-        self.pixels: Floats = np.zeros((height, width, 4 if band is Band.VISIBLE else 2), np.float32)
-        self.glow: Floats = np.zeros((height, width, 3), np.float32)
+        self.pixels: Floats = np.zeros((4 if band is Band.VISIBLE else 2, height, width), np.float32)
+        self.glow: Floats = np.zeros((3, height, width), np.float32)
         self.lean_from, self.lean_slope = 0.0, 0.0
         # Where the thing stands that is being drawn: all of it leans as its foot does.
         self.standing: float | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in its pixels."""
+        return self.pixels.shape[2], self.pixels.shape[1]
+
+    @property
+    def everywhere(self) -> tuple[slice, slice]:
+        """The rows and columns of all of it."""
+        return slice(0, self.pixels.shape[1]), slice(0, self.pixels.shape[2])
 
     @property
     def to_world(self) -> NDArray[np.float64]:
@@ -147,7 +157,7 @@ class Canvas:
         world[:, 0] += self.lean(world[:, 1])
         at = (world - (self.left, self.top)) * self.scale
         low = np.maximum(np.floor(at.min(0)).astype(int) - 1, 0)
-        high = np.minimum(np.ceil(at.max(0)).astype(int) + 2, (self.pixels.shape[1], self.pixels.shape[0]))
+        high = np.minimum(np.ceil(at.max(0)).astype(int) + 2, self.size)
         if (high <= low).any():
             return
         mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
@@ -166,11 +176,21 @@ class Canvas:
         """Fills an ellipse."""
         self.poly(circle(centre, rx, ry), paint)
 
-    def soft(self, centre: Point, rx: float, ry: float, paint: Paint, rings: int = 5) -> None:
-        """An ellipse that fades towards its edge: shadows, warm spots, lamplight."""
-        step = Paint(paint.colour, paint.temp, paint.glow, opacity=1 - (1 - paint.opacity) ** (1 / rings))
-        for ring in range(rings, 0, -1):
-            self.ellipse(centre, rx * ring / rings, ry * ring / rings, step)
+    def soft(self, centre: Point, rx: float, ry: float, paint: Paint, power: float = 1.5) -> None:
+        """An ellipse that fades towards its edge as ``(1 - r^2)^power``: shadows, warm spots, lamplight."""
+        if not self.sees(paint):
+            return
+        x = (centre[0] + float(self.lean(np.array([centre[1]]))[0]) - self.left) * self.scale
+        y = (centre[1] - self.top) * self.scale
+        rx, ry = rx * self.scale, ry * self.scale
+        columns = slice(max(0, int(x - rx)), min(self.size[0], int(x + rx) + 2))
+        rows = slice(max(0, int(y - ry)), min(self.size[1], int(y + ry) + 2))
+        if columns.stop <= columns.start or rows.stop <= rows.start:
+            return
+        across = (np.arange(columns.start, columns.stop, dtype=np.float32) - np.float32(x)) / np.float32(rx)
+        down = (np.arange(rows.start, rows.stop, dtype=np.float32) - np.float32(y)) / np.float32(ry)
+        mask = np.maximum(1 - across[None] ** 2 - down[:, None] ** 2, 0).astype(np.float32) ** np.float32(power)
+        self.fill(rows, columns, mask, paint, (y - ry, y + ry))
 
     def text(self, words: str, left: float, base: float, height: float, paint: Paint) -> None:
         """Writes ``words`` with capital letters ``height`` units high, from ``left`` on the line ``base``."""
@@ -181,17 +201,16 @@ class Canvas:
         stencil = np.zeros((full + below + 8, width + 8), np.uint8)
         cv2.putText(stencil, words, (4, full + 4), font, 1.0, 255, thickness, cv2.LINE_AA)
         zoom = height / full * self.scale
-        to = np.array(
-            [
-                [zoom, 0, (left - self.left) * self.scale - 4 * zoom],
-                [0, zoom, (base - self.top) * self.scale - (full + 4) * zoom],
-            ]
-        )
-        size = (self.pixels.shape[1], self.pixels.shape[0])
+        x, y = (left - self.left) * self.scale - 4 * zoom, (base - self.top) * self.scale - (full + 4) * zoom
+        columns = slice(max(0, int(x)), min(self.size[0], int(x + stencil.shape[1] * zoom) + 2))
+        rows = slice(max(0, int(y)), min(self.size[1], int(y + stencil.shape[0] * zoom) + 2))
+        if columns.stop <= columns.start or rows.stop <= rows.start:
+            return
         if zoom < 1:  # thin strokes survive shrinking only if averaged first
             stencil = cv2.GaussianBlur(stencil, (0, 0), 0.35 / zoom)
-        mask = cv2.warpAffine(stencil, to, size)
-        self.fill(slice(0, size[1]), slice(0, size[0]), mask * np.float32(1 / 255), paint, (0.0, 1.0))
+        to = np.array([[zoom, 0, x - columns.start], [0, zoom, y - rows.start]])
+        mask = cv2.warpAffine(stencil, to, (columns.stop - columns.start, rows.stop - rows.start))
+        self.fill(rows, columns, mask * np.float32(1 / 255), paint, (0.0, 1.0))
 
     def sees(self, paint: Paint) -> bool:
         """Whether this band has anything to draw of it."""
@@ -201,45 +220,47 @@ class Canvas:
 
     def fill(self, rows: slice, columns: slice, mask: Floats, paint: Paint, span: tuple[float, float]) -> None:
         """Paints a part of the canvas through ``mask`` (HxW, 0..1); gradients run over rows ``span``."""
-        cover = (mask * np.float32(paint.opacity))[..., None]
+        cover = mask * np.float32(paint.opacity)
         texture = self._texture(rows, columns, paint)
-        ramp = (np.arange(rows.start, rows.stop, dtype=np.float32) - span[0]) / max(span[1] - span[0], 1e-6)
-        ramp = np.clip(ramp, 0, 1)[:, None, None]
         if self.band is Band.VISIBLE and paint.colour is None:
             # Light alone hides nothing: it is added.
-            self.glow[rows, columns] += np.asarray(paint.glow, np.float32) * (1 + texture) * cover
+            for glow, value in zip(self.glow, paint.glow or (), strict=True):
+                glow[rows, columns] += cover * np.float32(value)
             return
-        target = self.pixels[rows, columns]
-        target *= 1 - cover
-        target[..., -1:] += cover
-        if self.band is Band.INFRARED:
-            assert paint.temp is not None
-            first, last = paint.temp if isinstance(paint.temp, tuple) else (paint.temp, paint.temp)
-            target[..., :1] += (first + (last - first) * ramp + texture) * cover
-            return
-        assert paint.colour is not None
-        top, bottom = _ends(paint.colour)
-        target[..., :3] += (top + (bottom - top) * ramp) * (1 + texture) * cover
-        glow = self.glow[rows, columns]
-        glow *= 1 - cover
-        if paint.glow is not None and self.light == "night":
-            glow += np.asarray(paint.glow, np.float32) * (1 + texture) * cover
+        through = 1 - cover
+        ramp = (np.arange(rows.start, rows.stop, dtype=np.float32) - span[0]) / max(span[1] - span[0], 1e-6)
+        ramp = np.clip(ramp, 0, 1)[:, None]
+        for plane, (first, last) in zip(self.pixels[:-1], self._ends(paint), strict=True):
+            part = plane[rows, columns]
+            part *= through
+            level = first + np.float32(last - first) * ramp
+            if texture is not None:
+                level = level + texture if self.band is Band.INFRARED else level * (1 + texture)
+            part += level * cover
+        opacity = self.pixels[-1, rows, columns]
+        opacity *= through
+        opacity += cover
+        if self.light == "night" and self.band is Band.VISIBLE:
+            for glow, value in zip(self.glow, paint.glow or (0.0, 0.0, 0.0), strict=True):
+                part = glow[rows, columns]
+                part *= through
+                part += cover * np.float32(value)
 
-    def _texture(self, rows: slice, columns: slice, paint: Paint) -> Floats | float:
+    def _ends(self, paint: Paint) -> list[tuple[np.float32, np.float32]]:
+        """The value at the top and the bottom of each of the band's channels."""
+        what = paint.temp if self.band is Band.INFRARED else paint.colour
+        ends = np.array(what, np.float32).reshape(-1, len(self.pixels) - 1)
+        return list(zip(ends[0], ends[-1], strict=True))
+
+    def _texture(self, rows: slice, columns: slice, paint: Paint) -> Floats | None:
         infrared = self.band is Band.INFRARED
         fine, coarse = (0.0, paint.warmth) if infrared else (paint.grain, paint.mottle)
         if not fine and not coarse:
-            return 0.0
+            return None
         x, y = self.grid(rows, columns)
         total = np.zeros(x.shape, np.float32)
         if fine:
             total += fine * fractal(x / 3, y / 3, 3)
         if coarse:
             total += coarse * fractal(x / 40, y / 40, 4)
-        return total[..., None]
-
-
-def _ends(colour: Colour | tuple[Colour, Colour]) -> tuple[Floats, Floats]:
-    """A colour or a gradient as its two ends."""
-    ends = np.array(colour, np.float32).reshape(-1, 3)
-    return ends[0], ends[-1]
+        return total

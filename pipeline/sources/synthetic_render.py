@@ -16,7 +16,7 @@ from fusepipe.pipeline.sources.synthetic_clock import generator
 from fusepipe.pipeline.sources.synthetic_layers import Layer, heat_layer, light_layers, ycbcr
 from fusepipe.pipeline.sources.synthetic_options import SyntheticOptions
 from fusepipe.pipeline.sources.synthetic_scene import Placement, Scene
-from fusepipe.pipeline.sources.synthetic_street import BASE, NEAREST, finish, illumination, paint_street
+from fusepipe.pipeline.sources.synthetic_street import BASE, NEAREST, finish, night_light, paint_street
 from fusepipe.pipeline.sources.synthetic_truth import camera_matrix
 
 COLDEST_C, HOTTEST_C = -6.0, 36.0
@@ -147,8 +147,7 @@ class Renderer:
         """By night, how much of the daylight falls on something."""
         if self._band is Band.INFRARED or self._scene.light == "day":
             return 1.0
-        x = np.array([[placed.x]], np.float32)
-        return float(illumination(x, np.array([[placed.ground_y]], np.float32)).mean())
+        return night_light(placed.x, placed.ground_y)
 
     def _paint_sprite(self, placed: Placement) -> tuple[Layer, ...]:
         # Smoke grows to three times the size it is first seen at, everything else keeps its size.
@@ -157,8 +156,9 @@ class Renderer:
         placed.sprite.draw(canvas)
         if self._band is Band.INFRARED:
             gain, at_zero = self._gain
-            canvas.pixels[..., 0] = canvas.pixels[..., 0] * gain + canvas.pixels[..., 1] * at_zero
-            canvas.pixels = cv2.GaussianBlur(canvas.pixels, (0, 0), 1.5, borderType=cv2.BORDER_CONSTANT)
+            canvas.pixels[0] = canvas.pixels[0] * gain + canvas.pixels[1] * at_zero
+            for plane in canvas.pixels:
+                cv2.GaussianBlur(plane, (0, 0), 1.5, dst=plane, borderType=cv2.BORDER_CONSTANT)
             return (heat_layer(canvas, self._camera, self._options.depth),)
         return light_layers(canvas, self._camera, self._chroma_camera)
 

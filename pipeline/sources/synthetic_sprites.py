@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 
+from fusepipe.frames import Band
 from fusepipe.pipeline.sources.synthetic_canvas import Canvas, Colour, Paint, Point, limb, smooth
 
 GAIT_STEPS = 12
@@ -55,26 +56,26 @@ def _arm(canvas: Canvas, swing: float, sleeve: Paint, hand: Paint) -> None:
 
 def draw_person(canvas: Canvas, phase: float, coat: Colour, legs: Colour, hair: Colour, stride: float) -> None:
     """A person at ``phase`` (radians) of the stride; ``stride`` is the swing of the legs (0: standing)."""
-    skin = Paint((214, 168, 140), 33.0)
-    shoe = Paint((44, 40, 40), 17.0)
+    skin = Paint((214, 168, 140), 32.5)
+    shoe = Paint((44, 40, 40), 15.0)
     near, far = stride * math.sin(phase), -stride * math.sin(phase)
     near_bend = 0.95 * stride * max(0.0, math.cos(phase)) * 1.6
     far_bend = 0.95 * stride * max(0.0, -math.cos(phase)) * 1.6
     canvas.soft((0.12, 0.0), 0.55, 0.085, Paint((12, 14, 20), opacity=0.5))
-    _arm(canvas, -far * 0.8, Paint(_shade(coat, 0.62), 24.5), Paint((160, 124, 104), 29.5))
-    _leg(canvas, far, far_bend, Paint(_shade(legs, 0.66), 23.5), shoe)
-    _leg(canvas, near, near_bend, Paint(legs, 25.5), shoe)
+    _arm(canvas, -far * 0.8, Paint(_shade(coat, 0.62), 21.0), Paint((160, 124, 104), 29.0))
+    _leg(canvas, far, far_bend, Paint(_shade(legs, 0.66), 18.5), shoe)
+    _leg(canvas, near, near_bend, Paint(legs, 20.5), shoe)
     torso = smooth([(-0.17, -0.82), (-0.19, -1.20), (-0.15, -1.47), (0.10, -1.49), (0.19, -1.22), (0.17, -0.80)])
-    canvas.poly(torso, Paint((coat, _shade(coat, 0.70)), (28.0, 26.0)))
+    canvas.poly(torso, Paint((coat, _shade(coat, 0.70)), (25.5, 21.5)))
     canvas.poly(
         smooth([(-0.15, -1.46), (-0.02, -1.49), (-0.06, -1.1), (-0.16, -0.95)]), Paint(_shade(coat, 1.25), opacity=0.45)
     )
     canvas.poly(limb((0.0, -1.46), (0.02, -1.56), 0.06, 0.06), skin)
     canvas.ellipse((0.02, -1.64), 0.105, 0.13, Paint(((222, 178, 150), (186, 142, 118)), 33.5))
     canvas.poly(
-        smooth([(-0.11, -1.60), (-0.10, -1.76), (0.03, -1.79), (0.12, -1.71), (0.03, -1.70)]), Paint(hair, 28.5)
+        smooth([(-0.11, -1.60), (-0.10, -1.76), (0.03, -1.79), (0.12, -1.71), (0.03, -1.70)]), Paint(hair, 27.0)
     )
-    _arm(canvas, -near * 0.8, Paint(_shade(coat, 0.86), 26.0), Paint((206, 160, 134), 31.0))
+    _arm(canvas, -near * 0.8, Paint(_shade(coat, 0.86), 22.5), Paint((206, 160, 134), 31.0))
 
 
 def person(
@@ -83,6 +84,30 @@ def person(
     """Picture ``step`` of ``GAIT_STEPS`` of a walking person."""
     draw = partial(draw_person, phase=2 * math.pi * step / GAIT_STEPS, coat=coat, legs=legs, hair=hair, stride=stride)
     return Sprite(f"{name}/{step}", draw, (-0.25, -1.79, 0.25, 0.0), (-0.75, -1.95, 0.85, 0.15))
+
+
+def draw_crouching(canvas: Canvas, coat: Colour, legs: Colour, hair: Colour) -> None:
+    """A person who makes themselves small."""
+    shoe, trousers, jacket = (
+        Paint((44, 40, 40), 15.0),
+        Paint(legs, 21.0),
+        Paint((coat, _shade(coat, 0.7)), (26.0, 23.0)),
+    )
+    canvas.soft((0.05, 0.0), 0.5, 0.08, Paint((12, 14, 20), opacity=0.5))
+    canvas.poly(limb((0.12, -0.05), (0.28, -0.04), 0.05, 0.04), shoe)
+    canvas.poly(limb((0.32, -0.44), (0.14, -0.08), 0.08, 0.06), trousers)
+    canvas.poly(limb((-0.10, -0.30), (0.32, -0.44), 0.13, 0.09), trousers)
+    canvas.poly(limb((-0.10, -0.34), (0.06, -0.68), 0.17, 0.15), jacket)
+    canvas.poly(limb((0.08, -0.66), (0.30, -0.46), 0.06, 0.05), Paint(_shade(coat, 0.85), 23.5))
+    canvas.ellipse((0.32, -0.45), 0.05, 0.05, Paint((206, 160, 134), 30.0))
+    canvas.ellipse((0.13, -0.85), 0.105, 0.13, Paint((214, 168, 140), 33.5))
+    canvas.poly(smooth([(0.02, -0.82), (0.02, -0.97), (0.14, -1.0), (0.23, -0.92), (0.13, -0.91)]), Paint(hair, 27.0))
+
+
+def crouching(name: str, coat: Colour, legs: Colour, hair: Colour = (58, 44, 36)) -> Sprite:
+    """A crouching person."""
+    draw = partial(draw_crouching, coat=coat, legs=legs, hair=hair)
+    return Sprite(name, draw, (-0.28, -1.0, 0.38, 0.0), (-0.55, -1.1, 0.65, 0.15))
 
 
 def _wheel(canvas: Canvas, x: float, radius: float, temp: float) -> None:
@@ -102,11 +127,18 @@ def _lights(canvas: Canvas, front: float, rear: float, height: float) -> None:
     canvas.ellipse((front - 0.08, -height), 0.13, 0.08, Paint((244, 244, 236), 16.0, glow=(255, 250, 232)))
     canvas.ellipse((rear + 0.06, -height - 0.12), 0.08, 0.10, Paint((178, 26, 28), 12.0, glow=(255, 44, 38)))
     if canvas.light == "night":
-        for length, strength in ((4.6, 0.10), (3.4, 0.12), (2.2, 0.14)):
-            beam = [(front, -height), (front + length, -0.30), (front + length * 1.05, 0.12), (front + 0.4, 0.10)]
-            canvas.poly(smooth(beam), Paint(glow=(_shade((255, 246, 214), strength))))
-        canvas.soft((front, -height), 0.6, 0.42, Paint(glow=(200, 194, 176), opacity=0.75), rings=8)
-        canvas.soft((rear, -height - 0.1), 0.42, 0.3, Paint(glow=(170, 26, 24), opacity=0.7), rings=8)
+        for part in np.linspace(0.3, 1.0, 10):  # nested cones: no edge is seen
+            reach, spread = 4.4 * float(part), 0.30 * float(part)
+            cone = [
+                (front, -height),
+                (front + reach, -height - spread * 0.5),
+                (front + reach * 1.06, -height + spread),
+                (front + reach, 0.02),
+            ]
+            canvas.poly(smooth(cone), Paint(glow=_shade((255, 246, 214), 0.016)))
+        canvas.soft((front + 2.7, 0.02), 2.3, 0.24, Paint(glow=(255, 246, 220), opacity=0.42))
+        canvas.soft((front, -height), 0.6, 0.42, Paint(glow=(200, 194, 176), opacity=0.75))
+        canvas.soft((rear, -height - 0.1), 0.42, 0.3, Paint(glow=(170, 26, 24), opacity=0.7))
 
 
 def draw_car(canvas: Canvas, colour: Colour, engine: float, lights: bool) -> None:
@@ -119,7 +151,7 @@ def draw_car(canvas: Canvas, colour: Colour, engine: float, lights: bool) -> Non
     ]  # fmt: skip
     canvas.poly(smooth(outline), Paint((_shade(colour, 1.12), _shade(colour, 0.62)), (9.5, 12.5)))
     if engine > 15:  # the heat comes through the hood and the wing
-        canvas.soft((1.45, -0.66), 0.68, 0.33, Paint(temp=engine, opacity=0.93), rings=7)
+        canvas.soft((1.45, -0.66), 0.68, 0.33, Paint(temp=engine, opacity=1.0), power=0.8)
     canvas.poly(
         smooth([(-2.0, -0.98), (-1.6, -1.26), (-0.9, -1.44), (-0.2, -1.46), (0.4, -1.32), (1.0, -1.0)]),
         Paint(_shade(colour, 1.3), opacity=0.25),
@@ -168,7 +200,7 @@ def draw_van(canvas: Canvas, colour: Colour) -> None:
         (2.52, -0.98), (2.62, -0.50), (2.5, -0.30),
     ]  # fmt: skip
     canvas.poly(smooth(outline), Paint((_shade(colour, 1.03), _shade(colour, 0.70)), (7.0, 11.5)))
-    canvas.soft((2.02, -0.74), 0.58, 0.36, Paint(temp=36.0, opacity=0.92), rings=7)
+    canvas.soft((2.02, -0.74), 0.58, 0.36, Paint(temp=36.0, opacity=1.0), power=0.8)
     canvas.poly(
         [(0.72, -1.22), (0.72, -1.98), (1.16, -1.94), (1.68, -1.22)], Paint(((150, 176, 194), (44, 56, 66)), (2.0, 7.5))
     )
@@ -200,8 +232,8 @@ def draw_bush(canvas: Canvas) -> None:
         y = -0.10 - 1.02 * reach * np.sin(angle) ** 0.7
         bright = (0.55 + 0.55 * part) * (0.88 + 0.24 * random.random()) * (0.72 - 0.42 * y)
         size = 0.07 + 0.10 * random.random()
-        opacity = 1.0 if canvas.band == "visible" else 0.10
-        leaf = Paint((72 * bright, 102 * bright, 50 * bright), 7.5, opacity=opacity)
+        opacity = 1.0 if canvas.band is Band.VISIBLE else 0.13
+        leaf = Paint((72 * bright, 102 * bright, 50 * bright), 8.5, opacity=opacity)
         canvas.ellipse((float(x), float(y)), size, size * 0.8, leaf)
 
 
@@ -212,7 +244,7 @@ def bush(name: str) -> Sprite:
 
 def draw_puff(canvas: Canvas) -> None:
     """One puff of smoke, 1 m in radius: hides what is behind it from the eye, not from the thermal camera."""
-    canvas.soft((0.0, 0.0), 1.0, 1.0, Paint((206, 206, 208), opacity=0.97), rings=14)
+    canvas.soft((0.0, 0.0), 1.0, 1.0, Paint((206, 206, 208), opacity=0.95), power=1.0)
 
 
 def puff(name: str) -> Sprite:

@@ -7,6 +7,8 @@ plane, 34 m away.
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
@@ -22,7 +24,7 @@ NEAREST = 240.0
 _HEIGHT_M = 3.2
 _FOCAL = 640.0
 
-LAMPS = (-238.0, -18.0, 214.0)
+LAMPS = (-258.0, 4.0, 204.0)
 _LAMP_FOOT, _LAMP_HEAD = 47.0, -62.0
 _AMBIENT = np.array([0.15, 0.18, 0.27], np.float32)  # moonlight and city sky, R, G, B
 _LAMPLIGHT = np.array([0.80, 0.66, 0.44], np.float32)
@@ -48,14 +50,20 @@ def nearness(y: float) -> float:
     return max(y - BASE, 0.0) / (NEAREST - BASE)
 
 
-def illumination(x: Floats, y: Floats) -> Floats:
-    """Night light from the sky and the lamps at world points HxW, as HxWx3 factors of the daylight colour."""
-    total = np.zeros((*x.shape, 3), np.float32) + _AMBIENT
+def lamplight(x: Floats, y: Floats) -> Floats:
+    """How much of the lamps' light falls on world points by night, 0..1 or a little more; any shape."""
+    total = np.zeros(np.broadcast_shapes(x.shape, y.shape), np.float32)
     for lamp in LAMPS:
         pool = np.exp(-(((x - lamp) / 95) ** 2) - ((y - 58) / np.where(y > 58, 46, 30)) ** 2)
         wall = np.exp(-(((x - lamp) / 62) ** 2) - ((y + 22) / np.where(y > -22, 62, 46)) ** 2)
-        total += np.maximum(pool, 0.75 * wall)[..., None].astype(np.float32) * _LAMPLIGHT
+        total += np.maximum(pool, 0.75 * wall)
     return total
+
+
+def night_light(x: float, y: float) -> float:
+    """By night, the part of its daylight luma that something has that stands on the ground at a world point."""
+    lamps = sum(math.exp(-(((x - lamp) / 95) ** 2) - ((y - 58) / (46 if y > 58 else 30)) ** 2) for lamp in LAMPS)
+    return float(_AMBIENT.mean()) + lamps * float(_LAMPLIGHT.mean())
 
 
 def paint_street(canvas: Canvas) -> None:
@@ -68,26 +76,26 @@ def paint_street(canvas: Canvas) -> None:
     _ground(canvas)
     for x in LAMPS:
         _lamp(canvas, x)
-    for seed, x, size in ((1, -168.0, 1.0), (2, 108.0, 0.9), (3, 236.0, 1.15)):
+    for seed, x, size in ((1, -304.0, 1.05), (2, 50.0, 0.72), (3, 238.0, 1.15)):
         _tree(canvas, seed, x, size)
     canvas.standing = None
 
 
 def _sky(canvas: Canvas) -> None:
-    rows, columns = slice(0, canvas.pixels.shape[0]), slice(0, canvas.pixels.shape[1])
+    rows, columns = canvas.everywhere
     top, bottom = (-240 - canvas.top) * canvas.scale, (10 - canvas.top) * canvas.scale
-    everywhere = np.ones(canvas.pixels.shape[:2], np.float32)
+    everywhere = np.ones(canvas.pixels.shape[1:], np.float32)
     if canvas.light == "day":
-        sky = Paint(((104, 152, 206), (208, 222, 232)), (-9.0, -2.0))
+        sky = Paint(((104, 152, 206), (208, 222, 232)), (-5.5, 1.5))
     else:
-        sky = Paint((0, 0, 0), (-13.0, -7.0), glow=(19, 22, 36))
+        sky = Paint((0, 0, 0), (-7.0, -2.5), glow=(19, 22, 36))
     canvas.fill(rows, columns, everywhere, sky, (top, bottom))
     x, y = canvas.grid(rows, columns)
     clouds = np.clip(fractal(x / 150 + 7, y / 48 + 3, 5) * 1.7 - 0.12, 0, 1) * np.clip((20 - y) / 120, 0, 1)
     if canvas.light == "day":
-        canvas.fill(rows, columns, clouds, Paint((246, 247, 248), 0.5, opacity=0.85), (top, bottom))
+        canvas.fill(rows, columns, clouds, Paint((246, 247, 248), 2.5, opacity=0.85), (top, bottom))
     else:
-        canvas.fill(rows, columns, clouds, Paint((0, 0, 0), -5.0, glow=(34, 35, 46), opacity=0.6), (top, bottom))
+        canvas.fill(rows, columns, clouds, Paint((0, 0, 0), -2.0, glow=(34, 35, 46), opacity=0.6), (top, bottom))
 
 
 def _distance(canvas: Canvas) -> None:
@@ -102,11 +110,11 @@ def _distance(canvas: Canvas) -> None:
 # left, right, eaves, wall colour, temperature by day, brick texture, columns of windows
 _House = tuple[float, float, float, Colour, float, bool, int]
 _HOUSES: tuple[_House, ...] = (
-    (-440.0, -262.0, -142.0, (156, 98, 80), 10.4, True, 5),
-    (-262.0, -128.0, -110.0, (212, 198, 172), 9.2, False, 4),
-    (-106.0, 54.0, -166.0, (170, 174, 176), 8.6, False, 5),
-    (54.0, 192.0, -116.0, (203, 170, 118), 10.0, False, 4),
-    (272.0, 450.0, -178.0, (150, 112, 96), 9.8, True, 5),
+    (-440.0, -262.0, -142.0, (156, 98, 80), 13.0, True, 5),
+    (-262.0, -128.0, -110.0, (212, 198, 172), 9.6, False, 4),
+    (-106.0, 54.0, -166.0, (170, 174, 176), 7.6, False, 5),
+    (54.0, 192.0, -116.0, (203, 170, 118), 11.6, False, 4),
+    (272.0, 450.0, -178.0, (150, 112, 96), 12.0, True, 5),
 )
 _STOREY = 56.0
 
@@ -136,22 +144,22 @@ def _house(
     canvas.rect(left, eaves + 4, right, eaves + 9, Paint((24, 26, 34), opacity=0.30))
     storeys = int((BASE - eaves - 12) // _STOREY) + 1
     pitch = (right - left) / columns
+    random = np.random.Generator(np.random.Philox(key=int(700 + middle)))  # who is at home
     for storey in range(1, storeys):
         y = BASE - storey * _STOREY
         canvas.rect(left, y + 3, right, y + 6, Paint((238, 232, 220), temp + 1.0, opacity=0.35))
         for column in range(columns):
-            # A fixed pattern of who is at home; the second factor breaks up rows and columns.
-            lived = (column * 7 + storey * 5 + int(middle) * 3) % 11
+            lived = int(random.integers(0, 11))
             _window(canvas, left + (column + 0.5) * pitch, y - 38, min(22.0, pitch * 0.62), 30.0, lived, temp)
 
 
 def _window(canvas: Canvas, x: float, y: float, width: float, height: float, lived: int, temp: float) -> None:
     """A sash window; ``lived`` 0..10 says how warm it is and whether the light is on."""
     half = width / 2
-    warm = temp + (3.6 if lived in (2, 5, 8) else 1.2)
+    warm = temp + (6.5 if lived in (1, 5, 8) else 2.5 if lived == 2 else -1.5)
     canvas.rect(x - half - 2, y - 2, x + half + 2, y + height + 2, Paint((236, 232, 224), temp + 1.2))
     lit = (236.0, 190.0, 118.0) if lived in (1, 5, 8) else (24.0, 22.0, 22.0) if lived in (3, 9) else None
-    glass = Paint(((142, 172, 198), (62, 78, 94)), (warm - 2.0, warm), glow=lit)
+    glass = Paint(((142, 172, 198), (62, 78, 94)), (warm - 2.5, warm), glow=lit)
     canvas.rect(x - half, y, x + half, y + height, glass)
     # The sky mirrored in the pane, a curtain, and the bars: thermal glass shows none of them.
     canvas.poly([(x - half, y), (x, y), (x - half, y + height * 0.7)], Paint((214, 228, 238), opacity=0.38))
@@ -175,7 +183,9 @@ def _shops(canvas: Canvas) -> None:
         warm = 16.5 if words == "BAKERY" else 12.5
         canvas.rect(left, -16, right, BASE, Paint(((70, 66, 64), (52, 50, 50)), 9.5 + cool))
         canvas.rect(left, -16, right, -3, Paint(board, 8.8 + cool))
-        canvas.text(words, left + 12, -5.6, 7.8, Paint((240, 230, 204), glow=(120, 112, 92)))
+        canvas.text(
+            words, left + (34 if words == "BOOKS" else 16), -5.6, 7.8, Paint((240, 230, 204), glow=(120, 112, 92))
+        )
         door = right - 26
         lit = (226.0, 178.0, 112.0) if words != "BOOKS" else (40.0, 36.0, 34.0)
         pane = Paint(((120, 146, 160), (60, 64, 66)), (warm + cool - 1, warm + cool + 1), glow=lit)
@@ -204,8 +214,8 @@ def _ground(canvas: Canvas) -> None:
     night = canvas.light == "night"
     cool = -4.0 if night else 0.0
     first = max(0, int((BASE - canvas.top) * canvas.scale))
-    rows, columns = slice(first, canvas.pixels.shape[0]), slice(0, canvas.pixels.shape[1])
-    if first >= canvas.pixels.shape[0]:
+    rows, columns = slice(first, canvas.size[1]), slice(0, canvas.size[0])
+    if first >= canvas.size[1]:
         return
     x, y = canvas.grid(rows, columns)
     y = np.maximum(y, BASE)
@@ -221,15 +231,16 @@ def _ground(canvas: Canvas) -> None:
         temp += 7.5 * np.exp(-(((z - 13.0 - 0.03 * across) / 0.32) ** 2))
         # Wheel tracks.
         temp += 1.3 * road * (np.exp(-(((z - 17.0) / 0.7) ** 2)) + np.exp(-(((z - 24.5) / 0.9) ** 2)))
-        canvas.pixels[rows, columns, 0] = temp + cool
-        canvas.pixels[rows, columns, 1] = 1
+        canvas.pixels[0, rows, columns] = temp + cool
+        canvas.pixels[1, rows, columns] = 1
     else:
         shade = 1 + 0.16 * wide + 0.20 * fine
         colours = np.array([[98, 99, 104], [168, 162, 152], [104, 124, 72]], np.float32)
         kind = np.where(road, 0, np.where(pave, 1, 2))
-        canvas.pixels[rows, columns, :3] = colours[kind] * shade[..., None]
-        canvas.pixels[rows, columns, 3] = 1
-        canvas.glow[rows, columns] = 0
+        for channel in range(3):
+            canvas.pixels[channel, rows, columns] = colours[:, channel][kind] * shade
+        canvas.pixels[3, rows, columns] = 1
+        canvas.glow[:, rows, columns] = 0
     _markings(canvas, cool)
 
 
@@ -270,7 +281,7 @@ def _lamp(canvas: Canvas, x: float) -> None:
     canvas.poly(limb((x, _LAMP_HEAD), (x + 11, _LAMP_HEAD - 5), 1.1, 0.9), metal)
     canvas.ellipse((x + 15, _LAMP_HEAD - 4.5), 7, 2.6, metal)
     if night:
-        canvas.soft((x + 15, _LAMP_HEAD - 2), 20, 17, Paint(glow=(255, 226, 160), opacity=0.62), rings=8)
+        canvas.soft((x + 15, _LAMP_HEAD - 2), 30, 27, Paint(glow=(255, 222, 150), opacity=0.55), power=3.0)
         canvas.ellipse((x + 15, _LAMP_HEAD - 3), 5.2, 2.2, Paint((255, 250, 232), 38.0, glow=(255, 250, 232)))
 
 
@@ -298,11 +309,23 @@ def _tree(canvas: Canvas, seed: int, x: float, size: float) -> None:
 def finish(canvas: Canvas) -> Floats:
     """The painted street as HxWx3 R, G, B of 0..255 or HxW °C; by night the lamps light it and it glows."""
     if canvas.band is Band.INFRARED:
-        return canvas.pixels[..., 0]
-    picture = canvas.pixels[..., :3]
+        return np.asarray(canvas.pixels[0], np.float32)
+    picture = cv2.merge(list(canvas.pixels[:3]))
     if canvas.light == "night":
-        rows, columns = slice(0, picture.shape[0]), slice(0, picture.shape[1])
-        picture = picture * illumination(*canvas.grid(rows, columns)) + canvas.glow
-        # The bloom around bright lights.
-        picture += 0.30 * cv2.GaussianBlur(canvas.glow, (0, 0), 9 * canvas.scale)
-    return np.clip(picture, 0, 255)
+        # Lamplight and bloom are smooth: made in a small picture and enlarged.
+        small = (-(-canvas.size[0] // 8), -(-canvas.size[1] // 8))
+        x = canvas.left + (np.arange(small[0], dtype=np.float32) * 8 + 3.5) / canvas.scale
+        y = canvas.top + (np.arange(small[1], dtype=np.float32) * 8 + 3.5) / canvas.scale
+        light = lamplight(x[None], y[:, None])[..., None] * _LAMPLIGHT + _AMBIENT
+        picture *= _enlarged(light, canvas)
+        glow = cv2.merge(list(canvas.glow))
+        picture += glow
+        bloom = cv2.resize(glow, small, interpolation=cv2.INTER_AREA)
+        picture += 0.30 * _enlarged(cv2.GaussianBlur(bloom, (0, 0), 9 * canvas.scale / 8), canvas)
+    return np.asarray(np.clip(picture, 0, 255), np.float32)
+
+
+def _enlarged(small: Floats, canvas: Canvas) -> Floats:
+    """A picture of an eighth of the canvas's size at its full size."""
+    big = cv2.resize(small, (small.shape[1] * 8, small.shape[0] * 8), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(big[: canvas.size[1], : canvas.size[0]], np.float32)

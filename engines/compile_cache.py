@@ -1,0 +1,88 @@
+"""Compiled networks on disk, so that a program starts without compiling again.
+
+A cache is a convenience: where its folder cannot be read or written everything works without it, and
+one warning says so. Files are written by temporary name and rename and carry their own SHA-256, so
+processes may share the folder at any time, and a damaged file counts as absent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+
+_LOG = logging.getLogger(__name__)
+_DIGEST_BYTES = 32
+KEPT = 64
+"""Files kept in the folder; the least recently written go first."""
+
+
+def default_folder() -> Path:
+    """``${XDG_CACHE_HOME:-~/.cache}/fusepipe/openvino``; a relative XDG path is ignored, as its standard says."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        base = Path(named) if Path(named).is_absolute() else Path.home() / ".cache"
+    except RuntimeError:  # no home directory: then only the current one can be named, and never is
+        return Path(os.devnull) / "fusepipe"
+    return base / "fusepipe" / "openvino"
+
+
+class CompileCache:
+    """Blobs by key in one folder."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder or default_folder()
+        self._warned = False
+
+    def path(self, key: str) -> Path:
+        """The file of a key; keys are any text that names everything the blob depends on."""
+        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.blob"
+
+    def load(self, key: str) -> bytes | None:
+        """The blob, or ``None`` when there is none or it is damaged."""
+        try:
+            content = self.path(key).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._warn("read", error)
+            return None
+        digest, blob = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+        return blob if hashlib.sha256(blob).digest() == digest else None
+
+    def store(self, key: str, blob: bytes) -> None:
+        """Keeps the blob; does nothing but warn once where that is not possible."""
+        path = self.path(key)
+        partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                partial.write_bytes(hashlib.sha256(blob).digest() + blob)
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
+            self._prune()
+        except OSError as error:
+            self._warn("write", error)
+
+    def _prune(self) -> None:
+        dated = []
+        for path in self._folder.glob("*.blob*"):
+            try:
+                dated.append((path.stat().st_mtime_ns, path))
+            except FileNotFoundError:  # another process pruned it
+                continue
+        for _, path in sorted(dated)[:-KEPT]:
+            path.unlink(missing_ok=True)
+
+    def _warn(self, what: str, error: OSError) -> None:
+        if not self._warned:
+            self._warned = True
+            _LOG.warning(
+                "cannot %s the cache of compiled networks in %s (%s): every start compiles anew; "
+                "set XDG_CACHE_HOME to a folder that can be written",
+                what,
+                self._folder,
+                error.strerror or error,
+            )

@@ -1,0 +1,202 @@
+"""The OpenVINO backend beyond the shared contract: names, precision, sizes, the compile cache, scores."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fusepipe.engines import openvino_backend
+from fusepipe.engines.compile_cache import CompileCache
+from fusepipe.engines.load import load_model, read_onnx
+from fusepipe.engines.openvino_backend import MAX_BATCH, STATIC_SIZES, OpenVinoFuser
+from fusepipe.errors import EngineError, UsageError
+from fusepipe.evaluation import metrics
+from fusepipe.frames import Luma8
+from fusepipe.fuser import FusionBatch
+
+
+def noise(height: int, width: int, seed: int = 0) -> tuple[Luma8, Luma8]:
+    rng = np.random.default_rng(seed)
+    images = [cv2.GaussianBlur(rng.integers(0, 256, (height, width), np.uint8), (0, 0), 1.5) for _ in range(2)]
+    return np.asarray(images[0], np.uint8), np.asarray(images[1], np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+class FakeCore(openvino_backend.openvino.Core):  # type: ignore[misc]
+    """OpenVINO on a CPU with other abilities than this one's."""
+
+    capabilities: tuple[str, ...] = ("FP32",)
+
+    def get_property(self, device: str, name: str) -> object:
+        if name == "OPTIMIZATION_CAPABILITIES":
+            return list(self.capabilities)
+        return super().get_property(device, name)
+
+
+class FakeBf16Core(FakeCore):
+    capabilities = ("FP32", "BF16")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("strem",), "'stream'"),
+        (("stream", "openvine"), "'openvino'"),
+        (("stream", "auto", "fp31"), "'fp32'"),
+        (("stream", "auto", "auto", "x.plan"), "not available yet"),
+    ],
+)
+def test_wrong_names_are_told_the_nearest(arguments: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_model(*arguments)
+
+
+def test_auto_says_what_it_took_and_why() -> None:
+    with load_model("stream") as fuser:
+        assert fuser.info.backend == "openvino"
+        assert "auto: " in fuser.info.reason and fuser.info.precision in fuser.info.reason
+
+
+def test_bf16_is_refused_where_the_cpu_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_backend.openvino, "Core", FakeCore)
+    with load_model("stream") as fuser:
+        assert fuser.info.precision == "fp32"
+    with pytest.raises(EngineError, match="--precision fp32") as caught:
+        load_model("stream", precision="bf16")
+    assert caught.value.exit_code == 4
+
+
+def test_bf16_is_taken_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_backend.openvino, "Core", FakeBf16Core)
+    assert load_model("stream").info.precision == "bf16"
+    assert load_model("stream", precision="fp32").info.precision == "fp32"
+
+
+def test_a_file_that_is_no_network_is_an_engine_error() -> None:
+    with pytest.raises(EngineError, match="cannot read the network"):
+        OpenVinoFuser("stream", b"not a network")
+
+
+def test_missing_weights_are_an_engine_error() -> None:
+    with pytest.raises(EngineError, match="reinstall"):
+        read_onnx("absent")
+
+
+def test_more_sizes_than_graphs_compile_a_handful_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[object] = []
+    original = OpenVinoFuser._compile
+    monkeypatch.setattr(OpenVinoFuser, "_compile", lambda self, size: compiled.append(size) or original(self, size))
+    sizes = [(20 + 3 * n, 31 + 5 * n) for n in range(12)]
+    with load_model("stream") as fuser:
+        many = [fuser.fuse(*noise(*size)) for size in sizes]
+        for size in sizes:
+            fuser.prepare(*size)
+    assert len(compiled) == STATIC_SIZES + 1 and compiled[-1] is None
+    # the graph for any size gives the bytes of the graph for that size
+    with load_model("stream") as fuser:
+        assert np.array_equal(fuser.fuse(*noise(*sizes[-1])), many[-1])
+
+
+def test_odd_sizes_are_padded_with_their_edge() -> None:
+    infrared, visible = noise(31, 45)
+    even = [np.pad(image, ((0, 1), (0, 1)), mode="edge") for image in (infrared, visible)]
+    with load_model("stream") as fuser:
+        assert np.array_equal(fuser.fuse(infrared, visible), fuser.fuse(even[0], even[1])[:31, :45])
+
+
+def test_a_very_wide_image() -> None:
+    with load_model("stream") as fuser:
+        assert fuser.fuse(*noise(6, 8000)).shape == (6, 8000)
+
+
+def test_a_batch_over_the_limit_is_refused() -> None:
+    infrared, visible = noise(8, 8)
+    with load_model("stream") as fuser:
+        with pytest.raises(UsageError, match="MAX_BATCH"):
+            fuser.submit(FusionBatch([infrared] * (MAX_BATCH + 1), [visible] * (MAX_BATCH + 1)))
+        with pytest.raises(UsageError, match="prepare"):
+            fuser.prepare(0, 8)
+
+
+def test_no_answer_in_time_is_an_error_and_the_result_comes_later() -> None:
+    pair = noise(480, 640)
+    with load_model("stream") as fuser:
+        expected = fuser.fuse(*pair)
+        ticket = fuser.submit(FusionBatch((pair[0],), (pair[1],)))
+        with pytest.raises(EngineError, match="did not answer"):
+            ticket.result(0.0)
+        assert np.array_equal(ticket.result()[0], expected)
+
+
+def test_the_second_start_takes_the_compiled_network_from_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair, onnx = noise(32, 48), read_onnx("stream")
+    with OpenVinoFuser("stream", onnx, "fp32", cache=CompileCache(tmp_path)) as fuser:
+        expected = fuser.fuse(*pair)
+    stored: list[str] = []
+    cache = CompileCache(tmp_path)
+    monkeypatch.setattr(cache, "store", lambda key, blob: stored.append(key))
+    with OpenVinoFuser("stream", onnx, "fp32", cache=cache) as fuser:
+        assert np.array_equal(fuser.fuse(*pair), expected)
+    assert not stored
+    # a file that is whole but of another program is compiled over
+    for path in tmp_path.glob("*.blob"):
+        path.unlink()
+    monkeypatch.undo()
+    monkeypatch.setattr(CompileCache, "load", lambda self, key: b"something else")
+    with OpenVinoFuser("stream", onnx, "fp32", cache=CompileCache(tmp_path)) as fuser:
+        assert np.array_equal(fuser.fuse(*pair), expected)
+
+
+def test_a_cache_that_cannot_be_written_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
+    with load_model("stream") as fuser:
+        assert fuser.fuse(*noise(16, 16)).shape == (16, 16)
+
+
+def test_two_processes_share_a_new_cache() -> None:
+    code = (
+        "import numpy, hashlib; from fusepipe.engines.load import load_model\n"
+        "a = numpy.arange(64 * 64, dtype=numpy.uint32).astype(numpy.uint8).reshape(64, 64)\n"
+        "print(hashlib.sha256(load_model('stream').fuse(a, a.T).tobytes()).hexdigest())"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    printed = [process.communicate(timeout=100)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0]
+    assert printed[0] == printed[1] and len(printed[0].strip()) == 64
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_shipped_weights_reach_their_scores_on_tno(data_dir: Path) -> None:
+    """The 42 TNO pairs, which no training saw; the floor of each metric in one model."""
+    pairs = sorted((data_dir / "tno" / "pairs" / "ir").iterdir())
+    assert len(pairs) == 42
+    scores: dict[str, list[float]] = {"MI": [], "VIF": [], "Qabf": [], "SCD": [], "SSIM": []}
+    with load_model("stream", precision="fp32") as fuser:
+        for path in pairs:
+            infrared = np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), np.uint8)
+            other = data_dir / "tno" / "pairs" / "vis" / path.name
+            visible = np.asarray(cv2.imread(str(other), cv2.IMREAD_GRAYSCALE), np.uint8)
+            fused = fuser.fuse(infrared, visible)
+            scores["MI"].append(metrics.mutual_information(infrared, visible, fused))
+            scores["VIF"].append(metrics.vif_sum(infrared, visible, fused))
+            scores["Qabf"].append(metrics.qabf(infrared, visible, fused, variant="common"))
+            scores["SCD"].append(metrics.scd(infrared, visible, fused))
+            scores["SSIM"].append(metrics.ssim(infrared, visible, fused, variant="common"))
+    means = {name: float(np.mean(values)) for name, values in scores.items()}
+    floors = {"MI": 2.90, "VIF": 0.70, "Qabf": 0.51, "SCD": 1.75, "SSIM": 0.71}
+    assert all(means[name] >= floor for name, floor in floors.items()), means

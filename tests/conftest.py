@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,12 @@ def data_dir() -> Path:
     if not (folder / "tno" / "pairs" / "ir").is_dir():
         pytest.skip(f"no image data at {folder} (set FUSEPIPE_DATA to a folder that holds tno/pairs)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def ffmpeg() -> str:
+    """The ffmpeg program, an independent peer; skips with a reason where it is not installed."""
+    program = shutil.which("ffmpeg")
+    if program is None:
+        pytest.skip("ffmpeg is not installed (apt-get install ffmpeg)")
+    return program

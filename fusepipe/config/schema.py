@@ -109,7 +109,7 @@ class SourceConfig(ConfigModel):
         default=None,
         validation_alias="range",
         description="The counts [low, high] of a 16-bit camera that become black and white; "
-        "without it the range follows the scene slowly.",
+        "without it the full range of the bit depth is used.",
     )
     latency_ns: DurationNs = Field(
         default=0,

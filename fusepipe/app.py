@@ -18,6 +18,7 @@ from typing import Any
 
 from fusepipe import compose
 from fusepipe.compose import load_fuser
+from fusepipe.config.availability import unavailable
 from fusepipe.config.load import load_rig_file
 from fusepipe.config.schema import Rig
 from fusepipe.errors import ConfigError, FusepipeError, SourceError, UsageError
@@ -92,6 +93,9 @@ class Pipeline:
         sinks: Sequence[Sink] | None = None,
         fuser: Fuser | None = None,
     ) -> None:
+        later = unavailable(rig)  # a rig that was made in Python has not been through the file's checks
+        if later:
+            raise ConfigError(problems=later)
         self.rig = rig
         self.statistics = RunStatistics()
         self.interrupted = False

@@ -25,6 +25,7 @@ from fusepipe.pipeline.sinks.output_path import PartialFile
 
 NANOSECONDS = 1_000_000_000
 TIME_BASE = Fraction(1, 90_000)  # fine enough for any camera; the Matroska muxer rounds to 1 ms
+STEP = 90  # of TIME_BASE: times stay strictly increasing after the Matroska muxer's rounding to 1 ms
 KEY_FRAME_S = 2.0  # seekable to this
 _LIMITED, _FULL = 1, 2  # AVColorRange
 _COLORSPACE = {"bt601": 6, "bt709": 1}  # AVColorSpace: SMPTE 170M, BT.709
@@ -56,7 +57,7 @@ class VideoSink:
         self._even = 1
         self._value_range: ValueRange = "full"
         self._first_ns = 0
-        self._last_pts = -1
+        self._last_pts = -STEP
         self._synced_ns = 0
         self._frames = 0
         self._failed = False
@@ -82,9 +83,8 @@ class VideoSink:
                     f"{self._size[0]}x{self._size[1]}; use an images sink for pictures of different sizes"
                 )
             picture = self._picture(frame)
-            # strictly increasing after the container's own rounding to milliseconds
             pts = round(Fraction(frame.capture_ns - self._first_ns, NANOSECONDS) / TIME_BASE)
-            picture.pts = self._last_pts = max(pts, self._last_pts + 90)
+            picture.pts = self._last_pts = max(pts, self._last_pts + STEP)
             picture.time_base = TIME_BASE
             self._encode(picture)
             self._frames += 1

@@ -211,3 +211,17 @@ def test_help_of_validate_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_options_of_a_synthetic_scene_are_checked_with_their_place(tmp_path):
+    path = tmp_path / "rigs.yaml"
+    path.write_text(
+        "schema: 1\nrigs:\n  a:\n    infrared: {url: 'synthetic://street?fsp=9'}\n"
+        "    visible: {url: 'synthetic://stret'}\n    sinks: [{file: a.mkv}]\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "fusepipe", "validate", str(path)], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 2
+    assert f"{path}:4" in result.stderr and "fps" in result.stderr
+    assert f"{path}:5" in result.stderr and "street" in result.stderr

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from fusepipe.config.load import CheckedRig, RigFileDocument
+    from fusepipe.errors import Problem
 
 EXIT_CONFIG = 2
 
@@ -69,7 +74,8 @@ class Report:
             self.rigs.append(
                 {"name": result.name, "ok": result.rig is not None, "description": document.describe(result.name)}
             )
-        self.problems = in_file_order(problem for result in checked for problem in result.problems)
+        found = [problem for result in checked for problem in result.problems]
+        self.problems = in_file_order([*found, *_scene_problems(document, checked)])
         unset = in_file_order(problem for result in checked for problem in result.unset)
         if names:
             self.problems = in_file_order([*self.problems, *unset])
@@ -92,3 +98,20 @@ class Report:
         else:
             lines = [f"{self.file}: ok, {len(entries)} rigs:", *(f"  {entry}" for entry in entries)]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def _scene_problems(document: RigFileDocument, checked: Sequence[CheckedRig]) -> list[Problem]:
+    """What is wrong with the options of ``synthetic://`` scenes, which only their source knows."""
+    from fusepipe.errors import UsageError
+    from fusepipe.frames import Band
+    from fusepipe.pipeline.sources.synthetic_options import parse_options
+
+    problems = []
+    for rig in (result.rig for result in checked if result.rig is not None):
+        for band, source in ((Band.INFRARED, rig.infrared), (Band.VISIBLE, rig.visible)):
+            if source.kind == "synthetic":
+                try:
+                    parse_options(source.url, band)
+                except UsageError as error:
+                    problems.append(document.problem_at(rig.name, (str(band), "url"), str(error)))
+    return problems

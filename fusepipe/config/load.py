@@ -118,6 +118,10 @@ class RigFileDocument:
         outputs = [_text(locate(entry, (kind,)).node) for entry in entries for kind in SINKS if entry.child(kind)]
         return redact(f"{' + '.join(map(_short, inputs))} -> {', '.join(outputs) or 'nothing'}")
 
+    def problem_at(self, name: str, key_path: Sequence[str | int], message: str) -> Problem:
+        """A problem with a key of a rig, found by somebody who knows more than the models do."""
+        return self._document.problem(locate(self._merged(name), key_path).mark, message)
+
     def _check_one(self, name: str, node: Node, environ: Mapping[str, str]) -> CheckedRig:
         substitution = Substitution(self._document, environ)
         data = substitution.data(node)

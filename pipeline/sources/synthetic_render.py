@@ -150,8 +150,8 @@ class Renderer:
         return night_light(placed.x, placed.ground_y)
 
     def _paint_sprite(self, placed: Placement) -> tuple[Layer, ...]:
-        # Smoke grows to three times the size it is first seen at, everything else keeps its size.
-        density = float(np.clip(2 * self._scale * placed.metre, 4, 320))
+        # Not as large as it happens to be when first seen: pictures must not depend on what was seen before.
+        density = float(np.clip(2 * self._scale * (placed.largest or placed.metre), 4, 320))
         canvas = Canvas(self._band, self._scene.light, *placed.sprite.drawn, density)
         placed.sprite.draw(canvas)
         if self._band is Band.INFRARED:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -37,7 +37,8 @@ class Placement:
     """A sprite at one moment: its foot at world (``x``, ``y``), ``metre`` world units a metre.
 
     ``facing`` is 1 to the right and -1 to the left. ``ground_y`` is where on the ground it stands, which
-    decides its parallax and what it hides; ``opacity`` 0..1.
+    decides its parallax and what it hides; ``opacity`` 0..1. ``largest`` is the metre of something that
+    grows at its largest, 0 for what keeps its size.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Placement:
     facing: int
     ground_y: float
     opacity: float = 1.0
+    largest: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +126,19 @@ def smoking(name: str, sprite: Sprite, x: float, z_m: float, start: float, life_
         size = metre * (0.30 + 0.62 * age**0.7)
         opacity = 0.92 * min(1.0, age / 0.12) * (1 - age) ** 0.55
         at = (x + metre * (0.45 * age + sway), ground_y - metre * (0.15 + 2.1 * age))
-        return Placement(name, sprite, at[0], at[1], size, 1, ground_y, opacity)
+        return Placement(name, sprite, at[0], at[1], size, 1, ground_y, opacity, metre * 0.92)
 
     return Mover(name, (Band.VISIBLE,), place)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Scene:
-    """The movers of a world; those nearer hide those farther."""
+    """The movers of a world; those nearer hide those farther. ``background`` is ``street`` or, for none, empty."""
 
     light: Light
     movers: tuple[Mover, ...]
     parallax: float = 0.0
-    background: str = field(default="street")
+    background: str = "street"
 
     def placements(self, true_ns: int, band: Band) -> list[Placement]:
         """What ``band`` can see at a true time, farthest first; parallax is in ``x`` already."""

@@ -244,19 +244,9 @@ def bush(name: str) -> Sprite:
 
 def draw_puff(canvas: Canvas) -> None:
     """One puff of smoke, 1 m in radius: hides what is behind it from the eye, not from the thermal camera."""
-    canvas.soft((0.0, 0.0), 1.0, 1.0, Paint((206, 206, 208), opacity=0.95), power=1.0)
+    canvas.soft((0.0, 0.0), 1.0, 1.0, Paint((206, 206, 208), opacity=0.96), power=0.75)
 
 
 def puff(name: str) -> Sprite:
     """A puff of smoke, centred on (0, 0)."""
     return Sprite(name, draw_puff, (-1.0, -1.0, 1.0, 1.0), (-1.05, -1.05, 1.05, 1.05))
-
-
-def draw_ball(canvas: Canvas) -> None:
-    """A round lamp 1 m across, hot and bright alike: its centre is (0, -0.5) in both bands."""
-    canvas.ellipse((0.0, -0.5), 0.5, 0.5, Paint((255, 255, 255), 36.0, glow=(255, 255, 255)))
-
-
-def ball(name: str) -> Sprite:
-    """A target whose position can be measured in both pictures."""
-    return Sprite(name, draw_ball, (-0.5, -1.0, 0.5, 0.0), (-0.6, -1.1, 0.6, 0.1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +87,4 @@ def command(
         raise UsageError(f"{option}: {detail['input']!r} {detail['msg'].removeprefix('Value error, ')}") from error
     pipeline = Pipeline(rig, overwrite=overwrite, sinks=sinks)
     reports, errors = run_all([pipeline], quiet=as_json)
-    if as_json:
-        document = {"ok": not errors, "rigs": [r.as_json() for r in reports], "errors": [str(e) for e in errors]}
-        click.echo(json.dumps(document, indent=2))
-    elif reports and not errors:
-        click.echo("\n".join(text for report in reports for text in report.summary()))
-    finish(reports, errors)
+    finish(reports, errors, as_json=as_json)

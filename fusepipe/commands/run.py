@@ -18,7 +18,7 @@ from fusepipe.commands.options import Duration, json_option, overwrite_option
 @click.option("--duration", type=Duration(), help="Stop after so much of the recording, or so long live: 10s, 5min.")
 @click.option("--max-pairs", type=click.IntRange(min=1), help="Stop after so many pairs.")
 @click.option("--dry-run", is_flag=True, help="Open the inputs, compile the engine, check the outputs; write nothing.")
-@click.option("--quiet", is_flag=True, help="No progress line and no summary.")
+@click.option("--quiet", is_flag=True, help="No progress line.")
 @overwrite_option
 @json_option
 def command(
@@ -51,10 +51,4 @@ def command(
             click.echo("\n".join(text for plan in plans for text in plan.summary()))
         return
     reports, errors = run_all(pipelines, quiet=quiet or as_json)
-    if as_json:
-        ok = not errors and not any(r.interrupted for r in reports)
-        document = {"ok": ok, "rigs": [r.as_json() for r in reports], "errors": [str(e) for e in errors]}
-        click.echo(json.dumps(document, indent=2))
-    elif reports and not quiet:
-        click.echo("\n".join(text for report in reports for text in report.summary()))
-    finish(reports, errors)
+    finish(reports, errors, as_json=as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -79,11 +80,22 @@ def _leave_stuck(pipeline: Pipeline, error: FusepipeError) -> None:
     os._exit(error.exit_code)
 
 
-def finish(reports: Sequence[RunReport], errors: Sequence[FusepipeError]) -> None:
-    """Raises the first error (the others are printed), or :class:`Interrupted`."""
-    for error in errors[1:]:
+def finish(reports: Sequence[RunReport], errors: Sequence[FusepipeError], *, as_json: bool) -> None:
+    """Prints the records and ends the command: exit code 0, that of the first error, or 130.
+
+    With ``as_json`` the one document on standard output says all of it, errors included.
+    """
+    interrupted = any(report.interrupted for report in reports)
+    code = errors[0].exit_code if errors else Interrupted.exit_code if interrupted else 0
+    if as_json:
+        failures = [{"type": type(e).__name__, "message": str(e), "exit_code": e.exit_code} for e in errors]
+        document = {"ok": code == 0, "exit_code": code, "rigs": [r.as_json() for r in reports], "errors": failures}
+        click.echo(json.dumps(document, indent=2))
+    else:
+        for text in (text for report in reports if report.ok for text in report.summary()):
+            click.echo(text)
+    for error in errors:
         click.echo(f"fusepipe: error: {error}", err=True)
-    if errors:
-        raise errors[0]
-    if any(report.interrupted for report in reports):
-        raise Interrupted("interrupted; files are finalised")
+    if interrupted and not errors:
+        click.echo("fusepipe: interrupted; files are finalised", err=True)
+    raise click.exceptions.Exit(code)

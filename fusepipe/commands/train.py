@@ -59,11 +59,11 @@ def student(
 
     changes = {key: value for key, value in (("steps", steps), ("seed", seed)) if value is not None}
     report = train_student(load_config(config).model_copy(update=changes), data, out, resume=resume, device=device)
+    if not report["finished"]:
+        raise Interrupted(f"stopped at step {report['step']}; go on with --resume --out {out}")
     if as_json:
         click.echo(json.dumps(report, indent=2))
-    elif report["finished"]:
+    else:
         for name, value in report["validation"].items():
             click.echo(f"{name:5} {value:.3f}")
         click.echo(f"weights of step {report['best_step']}: {report['weights']}, {report['onnx']}")
-    if not report["finished"]:
-        raise Interrupted(f"stopped at step {report['step']}; go on with --resume --out {out}")

@@ -1,0 +1,160 @@
+"""``fusepipe fuse`` as a user calls it: images, folders, videos, and what people get wrong."""
+
+import json
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from fusepipe.cli import main
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def fuse(capsys):
+    """Calls the command; gives exit code, standard output, standard error."""
+
+    def call(*args):
+        with pytest.raises(SystemExit) as stopped:
+            main(["fuse", *map(str, args)])
+        captured = capsys.readouterr()
+        return stopped.value.code, captured.out, captured.err
+
+    return call
+
+
+def image(path, shape=(30, 40), dtype=np.uint8):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = RNG.integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
+    assert cv2.imwrite(str(path), pixels)
+    return path
+
+
+def load(path):
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+
+
+def test_two_images_to_one(fuse, tmp_path):
+    ir, vis = image(tmp_path / "thermal.png"), image(tmp_path / "day.png", (30, 40, 3))
+    code, _, err = fuse(ir, vis, "-o", tmp_path / "new" / "fused.png")
+    assert code == 0, err
+    assert load(tmp_path / "new" / "fused.png").shape == (30, 40, 3)
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["fused.png"]
+
+
+def test_two_images_into_a_folder_are_named_after_the_visible_one(fuse, tmp_path):
+    ir, vis = image(tmp_path / "thermal.png"), image(tmp_path / "day.png")
+    assert fuse(ir, vis, "-o", tmp_path / "out", "--model", "mean")[0] == 0
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["day.png"]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "bmp", "tif", "webp", "png"])
+def test_any_format_in_and_out(fuse, tmp_path, suffix):
+    ir, vis = image(tmp_path / f"i.{suffix}"), image(tmp_path / f"v.{suffix}", (30, 40, 3))
+    code, _, err = fuse(ir, vis, "-o", tmp_path / f"o.{suffix}", "--model", "mean")
+    assert code == 0, err
+    assert load(tmp_path / f"o.{suffix}").shape == (30, 40, 3)
+
+
+def test_folders_are_paired_by_stem_whatever_the_format_and_the_lone_are_named(fuse, tmp_path):
+    for stem, suffix in (("1", "png"), ("2", "jpg"), ("10", "tif"), ("only_ir", "png")):
+        image(tmp_path / "ir" / f"{stem}.{suffix}")
+    for stem, suffix in (("1", "jpg"), ("2", "bmp"), ("10", "png"), ("only_vis", "png")):
+        image(tmp_path / "vis" / f"{stem}.{suffix}", (30, 40, 3))
+    code, out, err = fuse(tmp_path / "ir", tmp_path / "vis", "-o", tmp_path / "out")
+    assert code == 0, err
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["1.png", "10.png", "2.png"]
+    assert "no visible partner: only_ir" in out and "no infrared partner: only_vis" in out
+
+
+def test_sizes_may_differ_between_the_cameras_and_be_odd(fuse, tmp_path):
+    ir, vis = image(tmp_path / "i.png", (31, 45)), image(tmp_path / "v.png", (93, 135, 3))
+    assert fuse(ir, vis, "-o", tmp_path / "o.png")[0] == 0
+    assert load(tmp_path / "o.png").shape == (93, 135, 3)
+
+
+def test_a_different_shape_is_stretched_with_a_warning(fuse, tmp_path):
+    ir, vis = image(tmp_path / "i.png", (30, 30)), image(tmp_path / "v.png", (30, 60))
+    code, out, _ = fuse(ir, vis, "-o", tmp_path / "o.png", "--model", "mean")
+    assert code == 0 and "differ in shape and there is no calibration" in out
+
+
+def test_16_bit_infrared_with_a_range(fuse, tmp_path):
+    ir, vis = image(tmp_path / "i.png", dtype=np.uint16), image(tmp_path / "v.png")
+    code, out, _ = fuse(ir, vis, "-o", tmp_path / "o.png", "--range", 0, 65535)
+    assert code == 0 and "warning" not in out
+    assert load(tmp_path / "o.png").dtype == np.uint8
+
+
+def test_grey_option_drops_the_colour(fuse, tmp_path):
+    ir, vis = image(tmp_path / "i.png"), image(tmp_path / "v.png", (30, 40, 3))
+    assert fuse(ir, vis, "-o", tmp_path / "o.png", "--grey")[0] == 0
+    assert load(tmp_path / "o.png").ndim == 2
+
+
+def test_a_folder_to_a_video(fuse, tmp_path):
+    for stem in "abc":
+        image(tmp_path / "ir" / f"{stem}.png")
+        image(tmp_path / "vis" / f"{stem}.png")
+    assert fuse(tmp_path / "ir", tmp_path / "vis", "-o", tmp_path / "o.mp4", "--model", "max")[0] == 0
+    with av.open(str(tmp_path / "o.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 3
+
+
+def test_a_calibration_moves_the_infrared_image(fuse, tmp_path):
+    pixels = np.zeros((30, 40), np.uint8)
+    pixels[10, 10] = 255
+    cv2.imwrite(str(tmp_path / "i.png"), pixels)
+    cv2.imwrite(str(tmp_path / "v.png"), np.zeros((30, 40), np.uint8))
+    (tmp_path / "c.yaml").write_text(
+        "fusepipe_calibration: 1\nkind: affine\ninfrared: {size: [40, 30]}\nvisible: {size: [40, 30]}\n"
+        "matrix: [[1, 0, 5], [0, 1, 3]]\n"
+    )
+    args = (tmp_path / "i.png", tmp_path / "v.png", "-o", tmp_path / "o.png", "--model", "max")
+    assert fuse(*args, "--calibration", tmp_path / "c.yaml")[0] == 0
+    assert np.argwhere(load(tmp_path / "o.png") > 0).tolist() == [[13, 15]]
+
+
+def test_json_is_one_document(fuse, tmp_path):
+    ir, vis = image(tmp_path / "i.png"), image(tmp_path / "v.png")
+    code, out, err = fuse(ir, vis, "-o", tmp_path / "o.png", "--json")
+    record = json.loads(out)
+    assert code == 0 and err == "" and record["ok"] and record["rigs"][0]["pairs"] == {"fused": 1}
+    code, out, err = fuse(ir, vis, "-o", tmp_path / "o.png", "--json")
+    record = json.loads(out)
+    assert code == 5 and record["ok"] is False and "--overwrite" in record["errors"][0]["message"]
+
+
+WRONG = {
+    "no such file": (["nowhere.png", "v.png", "-o", "o.png"], 3, "nowhere.png: there is no such file"),
+    "folder and image": (["ir", "v.png", "-o", "o"], 2, "is a folder and"),
+    "many to one": (["ir", "vis", "-o", "o.png"], 2, "name a folder"),
+    "unknown model": (["i.png", "v.png", "-o", "o.png", "--model", "strem"], 2, "did you mean 'stream'"),
+    "unknown option": (["i.png", "v.png", "-o", "o.png", "--modle", "mean"], 2, "--modle"),
+    "no output": (["i.png", "v.png"], 2, "-o"),
+    "backend of a rule": (["i.png", "v.png", "-o", "o.png", "--model", "mean", "--backend", "openvino"], 2, "mean"),
+    "unknown backend": (["i.png", "v.png", "-o", "o.png", "--backend", "openvin"], 2, "openvino"),
+    "unknown format": (["i.png", "v.png", "-o", "o.gif"], 5, ".gif"),
+    "bad range": (["i.png", "v.png", "-o", "o.png", "--range", "9", "3"], 2, "low below high"),
+    "no calibration": (["i.png", "v.png", "-o", "o.png", "--calibration", "no.yaml"], 2, "no.yaml"),
+    "nothing in common": (["ir", "other", "-o", "o"], 3, "stem"),
+    "empty folder": (["empty", "vis", "-o", "o"], 3, "no images in this folder"),
+    "not an image": (["i.png", "text.png", "-o", "o.png"], 3, "none of its 1 images can be decoded"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_mistakes_get_one_clear_line_and_leave_nothing(fuse, tmp_path, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)
+    image(tmp_path / "i.png"), image(tmp_path / "v.png")
+    image(tmp_path / "ir" / "a.png"), image(tmp_path / "vis" / "a.png"), image(tmp_path / "other" / "b.png")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.png").write_text("no picture")
+    before = sorted(tmp_path.rglob("*"))
+    args, expected, words = WRONG[case]
+    code, out, err = fuse(*args)
+    assert code == expected, err
+    assert words in err and err.count("\n") == 1 and out == ""
+    assert sorted(tmp_path.rglob("*")) == before

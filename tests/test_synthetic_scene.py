@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from fusepipe.errors import UsageError
 from fusepipe.frames import Band
+from fusepipe.pipeline.sources.synthetic_backdrop import COUNTS_AT_0C, COUNTS_PER_KELVIN
 from fusepipe.pipeline.sources.synthetic_canvas import Canvas, Paint
 from fusepipe.pipeline.sources.synthetic_options import parse_options
-from fusepipe.pipeline.sources.synthetic_render import COUNTS_AT_0C, COUNTS_PER_KELVIN, Renderer
+from fusepipe.pipeline.sources.synthetic_render import Renderer
 from fusepipe.pipeline.sources.synthetic_scene import Scene, driving, make_scene, standing
 from fusepipe.pipeline.sources.synthetic_sprites import Sprite
 from fusepipe.pipeline.sources.synthetic_street import _FOCAL, _HEIGHT_M, BASE, HORIZON, LAMPS, NEAREST

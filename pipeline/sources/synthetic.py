@@ -78,6 +78,8 @@ class SyntheticSource:
         """Paints the street."""
         options = self.options
         self._renderer = Renderer(options, self.scene)
+        if options.pace == "real":
+            self._renderer.prepare()
         width, height = options.size
         return SourceInfo(
             width=width,

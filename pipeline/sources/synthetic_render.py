@@ -1,7 +1,7 @@
 """Turns a scene at a moment into the planes of one camera's frame.
 
-The street is painted once for the camera; each frame is a copy of it with the movers laid over, each a
-sprite warped to its exact place. Sprites are painted when they are first seen.
+Each frame is a copy of the painted street with the movers laid over, each a sprite warped to its exact
+place. Sprites are painted when they are first seen, or all at once by :meth:`Renderer.prepare`.
 """
 
 from __future__ import annotations
@@ -11,21 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusepipe.frames import Band, Pixels
-from fusepipe.pipeline.sources.synthetic_canvas import Canvas, Floats
+from fusepipe.pipeline.sources.synthetic_backdrop import COLDEST_C, HOTTEST_C, backdrop, thermal_gain
+from fusepipe.pipeline.sources.synthetic_canvas import Canvas
 from fusepipe.pipeline.sources.synthetic_clock import generator
-from fusepipe.pipeline.sources.synthetic_layers import Layer, heat_layer, light_layers, ycbcr
+from fusepipe.pipeline.sources.synthetic_layers import Layer, heat_layer, light_layers
 from fusepipe.pipeline.sources.synthetic_options import SyntheticOptions
 from fusepipe.pipeline.sources.synthetic_scene import Placement, Scene
-from fusepipe.pipeline.sources.synthetic_street import BASE, NEAREST, finish, night_light, paint_street
-from fusepipe.pipeline.sources.synthetic_truth import camera_matrix
+from fusepipe.pipeline.sources.synthetic_sprites import Sprite
+from fusepipe.pipeline.sources.synthetic_street import night_light
+from fusepipe.pipeline.sources.synthetic_truth import camera_matrix, view_corners
 
-COLDEST_C, HOTTEST_C = -6.0, 36.0
-"""What an 8-bit infrared picture shows as 0 and 255, by day and by night: a fixed range."""
-COUNTS_PER_KELVIN = 25.0
-COUNTS_AT_0C = 273.15 * COUNTS_PER_KELVIN
-"""16-bit pixels are the absolute temperature in steps of 0.04 K, as radiometric cameras give it."""
-
-_CLIMB = 420.0  # the world ends this far above and below its middle; beyond, its edge goes on
 _NOISE_MARGIN = 61
 
 
@@ -42,99 +37,34 @@ class Renderer:
         half = np.array([[0.5, 0.0, -0.25], [0.0, 0.5, -0.25], [0.0, 0.0, 1.0]])
         self._chroma_camera = half @ self._camera
         self._scale = float(np.hypot(self._camera[0, 0], self._camera[1, 0]))
+        across = view_corners(options.band, options.size)[0]
+        self._view = float(across.min()), float(across.max())
+        self._metres = {sprite.name: mover.metre for mover in scene.movers for sprite in mover.sprites}
         self._sprites: dict[str, tuple[Layer, ...]] = {}
-        corners = np.array([[-1, -1, 1], [options.size[0], -1, 1], [*options.size, 1], [-1, options.size[1], 1]]).T
-        self._corners = (np.linalg.inv(self._camera) @ corners)[:2]
-        self._view = float(self._corners[0].min()), float(self._corners[0].max())
-        self._background = self._paint_background()
+        self._backdrop = backdrop(
+            options.band, scene.light, options.size, options.depth, scene.parallax, scene.background
+        )
         self._noise = self._make_noise()
+
+    def prepare(self) -> None:
+        """Paints every sprite now, so that no frame of a live camera waits for one."""
+        for mover in self._scene.movers:
+            if self._band in mover.bands:
+                for sprite in mover.sprites:
+                    self._layers(sprite)
 
     def render(self, true_ns: int, noise_key: int) -> tuple[Pixels, ...]:
         """The camera's picture at a true time; ``noise_key`` picks the noise of this picture."""
-        planes: list[Pixels] = [plane.copy() for plane in self._background]
+        planes: list[Pixels] = [plane.copy() for plane in self._backdrop]
         for placed in self._scene.placements(true_ns, self._band):
-            self._lay(planes, placed)
+            shift = self._scene.shift(placed.ground_y, self._band)
+            if self._in_view(placed, shift):
+                lit = self._light_on(placed)
+                for layer in self._layers(placed.sprite):
+                    layer.lay(planes, placed, shift, lit)
         if self._noise is not None:
-            self._add_noise(planes[0], noise_key)
+            self._add_noise(self._noise, planes[0], noise_key)
         return tuple(planes)
-
-    # -- the street ------------------------------------------------------------------------------
-
-    def _paint_background(self) -> tuple[Pixels, ...]:
-        width, height = self._options.size
-        x, y = self._corners
-        # Painted at twice the camera's scale and averaged down; never finer than 4 pixels a unit, which is
-        # 2560 across, for the largest pictures.
-        scale = float(np.clip(2 * self._scale, 0.5, 4.0))
-        canvas = Canvas(
-            self._band,
-            self._scene.light,
-            float(x.min()) - 4,
-            max(float(y.min()) - 4, -_CLIMB),
-            float(x.max()) + 4,
-            min(float(y.max()) + 4, _CLIMB),
-            scale,
-        )
-        self._lean(canvas)
-        if self._scene.background == "street":
-            paint_street(canvas)
-        world = finish(canvas)
-        blur = 0.35 * scale / self._scale if scale > 1.2 * self._scale else 0.0
-        blur *= 2.4 if self._band is Band.INFRARED else 1.0  # thermal lenses are soft
-        if blur > 0.3:
-            world = cv2.GaussianBlur(world, (0, 0), blur)
-        to_camera = (self._camera @ canvas.to_world)[:2]
-        picture = cv2.warpAffine(
-            world, to_camera, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
-        if self._band is Band.INFRARED:
-            return (self._quantise(self._to_level(picture)),)
-        return self._to_planes(picture)
-
-    def _lean(self, canvas: Canvas) -> None:
-        """Gives the canvas the ground's parallax, which only the infrared camera has."""
-        if self._band is Band.INFRARED:
-            canvas.lean_from, canvas.lean_slope = BASE, self._scene.parallax / (NEAREST - BASE)
-
-    def _to_planes(self, picture: Floats) -> tuple[Pixels, ...]:
-        """HxWx3 R, G, B to Y, Cb, Cr."""
-        ycc = ycbcr(picture)
-        height, width = picture.shape[:2]
-        even = cv2.copyMakeBorder(ycc, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-        small = cv2.resize(even, ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_AREA)
-        planes = (ycc[..., 0], small[..., 1], small[..., 2])
-        return tuple(np.clip(np.rint(plane), 0, 255).astype(np.uint8) for plane in planes)
-
-    def _to_level(self, temp: Floats) -> Floats:
-        """°C to pixel values of this camera, linearly."""
-        gain, at_zero = self._gain
-        return (temp * np.float32(gain) + np.float32(at_zero)).astype(np.float32)
-
-    @property
-    def _gain(self) -> tuple[float, float]:
-        """Pixel values a kelvin, and the one at 0 °C."""
-        if self._options.depth == 16:
-            return COUNTS_PER_KELVIN, COUNTS_AT_0C
-        gain = 255.0 / (HOTTEST_C - COLDEST_C)
-        return gain, -COLDEST_C * gain
-
-    def _quantise(self, levels: Floats) -> Pixels:
-        if self._options.depth == 16:
-            return np.clip(np.rint(levels), 0, 65535).astype(np.uint16)
-        return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-
-    # -- the movers ------------------------------------------------------------------------------
-
-    def _lay(self, planes: list[Pixels], placed: Placement) -> None:
-        shift = self._scene.shift(placed.ground_y, self._band)
-        if not self._in_view(placed, shift):
-            return
-        layers = self._sprites.get(placed.sprite.name)
-        if layers is None:
-            layers = self._sprites[placed.sprite.name] = self._paint_sprite(placed)
-        lit = self._light_on(placed)
-        for layer in layers:
-            layer.lay(planes, placed, shift, lit)
 
     def _in_view(self, placed: Placement, shift: float) -> bool:
         """Whether any of it may be in the picture: so that what is outside costs nothing."""
@@ -149,20 +79,24 @@ class Renderer:
             return 1.0
         return night_light(placed.x, placed.ground_y)
 
-    def _paint_sprite(self, placed: Placement) -> tuple[Layer, ...]:
-        # Not as large as it happens to be when first seen: pictures must not depend on what was seen before.
-        density = float(np.clip(2 * self._scale * (placed.largest or placed.metre), 4, 320))
-        canvas = Canvas(self._band, self._scene.light, *placed.sprite.drawn, density)
-        placed.sprite.draw(canvas)
-        if self._band is Band.INFRARED:
-            gain, at_zero = self._gain
+    def _layers(self, sprite: Sprite) -> tuple[Layer, ...]:
+        """A sprite ready to lay, painted at twice the density at which it is seen."""
+        layers = self._sprites.get(sprite.name)
+        if layers is not None:
+            return layers
+        density = float(np.clip(2 * self._scale * self._metres[sprite.name], 4, 320))
+        canvas = Canvas(self._band, self._scene.light, *sprite.drawn, density)
+        sprite.draw(canvas)
+        if self._band is Band.VISIBLE:
+            layers = light_layers(canvas, self._camera, self._chroma_camera)
+        else:
+            gain, at_zero = thermal_gain(self._options.depth)
             canvas.pixels[0] = canvas.pixels[0] * gain + canvas.pixels[1] * at_zero
             for plane in canvas.pixels:
                 cv2.GaussianBlur(plane, (0, 0), 1.5, dst=plane, borderType=cv2.BORDER_CONSTANT)
-            return (heat_layer(canvas, self._camera, self._options.depth),)
-        return light_layers(canvas, self._camera, self._chroma_camera)
-
-    # -- the noise -------------------------------------------------------------------------------
+            layers = (heat_layer(canvas, self._camera, self._options.depth),)
+        self._sprites[sprite.name] = layers
+        return layers
 
     def _make_noise(self) -> NDArray[np.int16] | None:
         """One sheet of noise, a little larger than the picture: each picture shows another part of it."""
@@ -170,15 +104,17 @@ class Renderer:
         if not options.noise:
             return None
         width, height = options.size
-        level = self._gain[0] * (HOTTEST_C - COLDEST_C) / 255 if self._band is Band.INFRARED else 1.0
+        level = 1.0
+        if self._band is Band.INFRARED:
+            level = thermal_gain(options.depth)[0] * (HOTTEST_C - COLDEST_C) / 255
         random = generator(options.seed, options.band, 1, 0)
         sheet = random.standard_normal((height + _NOISE_MARGIN, width + _NOISE_MARGIN), np.float32)
         sheet *= np.float32(options.noise * level)
         return np.rint(sheet).astype(np.int16)
 
-    def _add_noise(self, plane: Pixels, key: int) -> None:
-        assert self._noise is not None
-        dy, dx = generator(self._options.seed, self._options.band, 2, key).integers(0, _NOISE_MARGIN + 1, 2)
+    def _add_noise(self, sheet: NDArray[np.int16], plane: Pixels, key: int) -> None:
+        """Adds the noise of picture ``key`` in place."""
+        dy, dx = generator(self._options.seed, self._band, 2, key).integers(0, _NOISE_MARGIN + 1, 2)
         height, width = plane.shape
-        part = self._noise[dy : dy + height, dx : dx + width]
+        part = sheet[dy : dy + height, dx : dx + width]
         cv2.add(plane, part, dst=plane, dtype=cv2.CV_16U if plane.dtype == np.uint16 else cv2.CV_8U)

@@ -37,8 +37,7 @@ class Placement:
     """A sprite at one moment: its foot at world (``x``, ``y``), ``metre`` world units a metre.
 
     ``facing`` is 1 to the right and -1 to the left. ``ground_y`` is where on the ground it stands, which
-    decides its parallax and what it hides; ``opacity`` 0..1. ``largest`` is the metre of something that
-    grows at its largest, 0 for what keeps its size.
+    decides its parallax and what it hides; ``opacity`` 0..1.
     """
 
     name: str
@@ -49,15 +48,19 @@ class Placement:
     facing: int
     ground_y: float
     opacity: float = 1.0
-    largest: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Mover:
-    """Something in the scene: ``place`` gives its placement at true time in seconds."""
+    """Something in the scene: ``place`` gives its placement at true time in seconds.
+
+    ``sprites`` are all the pictures it may show, and ``metre`` the largest scale at which it shows them.
+    """
 
     name: str
     bands: tuple[Band, ...]
+    sprites: tuple[Sprite, ...]
+    metre: float
     place: Callable[[float], Placement]
 
 
@@ -86,8 +89,9 @@ def _around(x: float, length: float) -> float:
 def standing(name: str, sprite: Sprite, x: float, z_m: float, facing: int = 1, bands: Sequence[Band] = _BOTH) -> Mover:
     """Something that keeps its place ``z_m`` metres away."""
     y = foot(z_m)
-    there = Placement(name, sprite, x, y, units_per_metre(y), facing, y)
-    return Mover(name, tuple(bands), lambda _: there)
+    metre = units_per_metre(y)
+    there = Placement(name, sprite, x, y, metre, facing, y)
+    return Mover(name, tuple(bands), (sprite,), metre, lambda _: there)
 
 
 def driving(name: str, sprite: Sprite, x: float, z_m: float, speed_m_s: float) -> Mover:
@@ -98,7 +102,7 @@ def driving(name: str, sprite: Sprite, x: float, z_m: float, speed_m_s: float) -
     def place(t_s: float) -> Placement:
         return Placement(name, sprite, _around(x + speed_m_s * metre * t_s, 1500), y, metre, facing, y)
 
-    return Mover(name, _BOTH, place)
+    return Mover(name, _BOTH, (sprite,), metre, place)
 
 
 def walking(name: str, coat: Colour, legs: Colour, x: float, z_m: float, speed_m_s: float) -> Mover:
@@ -112,7 +116,7 @@ def walking(name: str, coat: Colour, legs: Colour, x: float, z_m: float, speed_m
         step = int(gone_m / _STRIDE_M * GAIT_STEPS) % GAIT_STEPS
         return Placement(name, steps[step], _around(x + facing * gone_m * metre, 900), y, metre, facing, y)
 
-    return Mover(name, _BOTH, place)
+    return Mover(name, _BOTH, steps, metre, place)
 
 
 def smoking(name: str, sprite: Sprite, x: float, z_m: float, start: float, life_s: float = 5.0) -> Mover:
@@ -126,9 +130,9 @@ def smoking(name: str, sprite: Sprite, x: float, z_m: float, start: float, life_
         size = metre * (0.30 + 0.62 * age**0.7)
         opacity = 0.92 * min(1.0, age / 0.12) * (1 - age) ** 0.55
         at = (x + metre * (0.45 * age + sway), ground_y - metre * (0.15 + 2.1 * age))
-        return Placement(name, sprite, at[0], at[1], size, 1, ground_y, opacity, metre * 0.92)
+        return Placement(name, sprite, at[0], at[1], size, 1, ground_y, opacity)
 
-    return Mover(name, (Band.VISIBLE,), place)
+    return Mover(name, (Band.VISIBLE,), (sprite,), 0.92 * metre, place)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,13 @@ def camera_matrix(band: Band, size: tuple[int, int]) -> Matrix33:
     return np.asarray(to_centre @ turn @ to_axis, np.float64)
 
 
+def view_corners(band: Band, size: tuple[int, int]) -> NDArray[np.float64]:
+    """The world points (2x4: x, y) of the corners of a camera's picture, a pixel's width outside it."""
+    width, height = size
+    corners = np.array([[-1, width, width, -1], [-1, -1, height, height], [1, 1, 1, 1]], np.float64)
+    return np.asarray((np.linalg.inv(camera_matrix(band, size)) @ corners)[:2], np.float64)
+
+
 def true_matrix(ir_size: tuple[int, int], vis_size: tuple[int, int]) -> Matrix33:
     """Infrared pixel to visible pixel for points of the background plane; sizes are (width, height)."""
     matrix = camera_matrix(Band.VISIBLE, vis_size) @ np.linalg.inv(camera_matrix(Band.INFRARED, ir_size))

@@ -1,0 +1,141 @@
+"""``fusepipe bench``: throughput against the arithmetic limit, and whether anything grows."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fusepipe.commands.options import Duration, json_option
+
+if TYPE_CHECKING:
+    from fusepipe.benchmark import BenchReport
+    from fusepipe.soak import Held, SoakReport
+
+UNKNOWN = "not available on this system"
+
+
+class Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int]]]):
+    """``640x480`` or ``640x480,320x240``: visible and infrared; the latter is half the former if left out."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\d{2,4})x(\d{2,4})(?:,(\d{2,4})x(\d{2,4}))?", str(value))
+        if match is None:
+            self.fail(f"{value!r}: write WIDTHxHEIGHT such as 640x480, or 640x480,320x240 with infrared's", param, ctx)
+        numbers = [int(n) for n in match.groups() if n is not None]
+        visible = (numbers[0], numbers[1])
+        infrared = (numbers[2], numbers[3]) if len(numbers) == 4 else (visible[0] // 2, visible[1] // 2)
+        if min(*visible, *infrared) < 16:
+            self.fail(f"{value!r}: both images are at least 16 pixels wide and high", param, ctx)
+        return visible, infrared
+
+
+@click.command("bench")
+@click.option("--size", type=Sizes(), help="Visible[,infrared] size [640x480,320x240; with --soak 160x120,80x60].")
+@click.option("--pairs", type=click.IntRange(min=10), default=300, show_default=True, help="How many to measure with.")
+@click.option("--model", default="stream", show_default=True, help="stream, mean, max or pyramid.")
+@click.option("--backend", default="auto", show_default=True, help="What computes it.")
+@click.option("--precision", default="auto", show_default=True, help="fp32, bf16 or auto.")
+@click.option("--preset", default="superfast", show_default=True, help="How hard x264 tries.")
+@click.option("--soak", type=click.IntRange(min=10), metavar="PAIRS", help="Instead: does memory grow over so many?")
+@click.option("--time-limit", type=Duration(), default=120.0, help="Each part ends after so long [2min].")
+@json_option
+def command(
+    size: tuple[tuple[int, int], tuple[int, int]] | None,
+    pairs: int,
+    model: str,
+    backend: str,
+    precision: str,
+    preset: str,
+    soak: int | None,
+    time_limit: float,
+    as_json: bool,
+) -> None:
+    """Measure throughput and each stage's share on this machine.
+
+    A pair of H.264 files is rendered and goes through the whole pipeline into another H.264 file; then each
+    stage runs alone. The limit is what the cores could do if they never waited:
+    cores / summed CPU seconds of a pair.
+    """
+    from fusepipe.benchmark import BenchOptions, measure
+    from fusepipe.soak import soak as run_soak
+
+    default = ((160, 120), (80, 60)) if soak else ((640, 480), (320, 240))
+    visible, infrared = size or default
+    options = BenchOptions(visible, infrared, soak or pairs, model, backend, precision, preset, time_limit)
+    if soak:
+        soaked = run_soak(options)
+        document, lines = soaked.as_json(), soak_lines(soaked)
+    else:
+        measured = measure(options)
+        document, lines = measured.as_json(), bench_lines(measured)
+    click.echo(json.dumps({"ok": True, **document}, indent=2) if as_json else "\n".join(lines))
+
+
+def _engine_line(engine: dict[str, Any]) -> str:
+    reason = f" ({engine['reason']})" if engine.get("reason") else ""
+    return f"{engine['model']} on {engine['backend']} {engine['precision']}{reason}"
+
+
+def bench_lines(report: BenchReport) -> list[str]:
+    """The measurement for people."""
+    clips, run, cores = report.clips, report.end_to_end, report.machine["cores"]
+    (width, height), (ir_width, ir_height) = clips["visible_size"], clips["infrared_size"]
+    lines = [
+        f"{report.machine['cpu']}, {cores:g} {'core' if cores == 1 else 'cores'}",
+        f"visible {width}x{height} + infrared {ir_width}x{ir_height}, H.264 files to an H.264 file, "
+        f"{clips['pairs']} pairs",
+        _engine_line(report.engine),
+        "",
+        f"{'each stage alone':18}{'CPU ms/pair':>12}{'share':>8}{'wall ms/pair':>14}",
+    ]
+    total = report.stage_cpu_ms
+    for stage in report.stages:
+        share = 100 * stage.cpu_ms / total if total else 0.0
+        lines.append(f"  {stage.name:16}{stage.cpu_ms:12.2f}{share:7.1f}%{stage.wall_ms:14.2f}")
+    lines.append(f"  {'sum':16}{total:12.2f}{100:7.1f}%")
+    threads = ", ".join(f"{name} {cpu_ms:.2f}" for name, cpu_ms in run.thread_cpu_ms.items())
+    lines += [
+        "",
+        f"end to end  {run.pairs_per_s:.1f} pairs/s ({run.pairs} in {run.seconds:.1f} s), "
+        f"{run.cpu_ms:.2f} CPU ms/pair, {run.cores_used:.2f} cores used",
+        f"limit       {report.limit_pairs_per_s:.1f} pairs/s = {cores:g} cores / {total:.2f} ms",
+        f"reached     {report.share_percent:.0f} %{_of_free(report)}",
+        f"threads     {threads} CPU ms/pair, without what libraries do in their own",
+    ]
+    if run.latency_ms:
+        latency = "latency     p50 {p50:.0f} ms, p95 {p95:.0f} ms, p99 {p99:.0f} ms".format(**run.latency_ms)
+        lines.append(f"{latency}, with full queues: files are read as fast as they can be")
+    return lines + [f"note: {note}" for note in report.notes]
+
+
+def _of_free(report: BenchReport) -> str:
+    share, others = report.share_of_free_percent, report.end_to_end.cores_of_others
+    return f", {share:.0f} % of what other programs left" if share is not None and (others or 0) > 0.1 else ""
+
+
+def soak_lines(report: SoakReport) -> list[str]:
+    """The soak run for people."""
+    early = "" if report.finished else ", stopped by the time limit"
+    slope = UNKNOWN if report.slope_kib is None else f"{report.slope_kib:+.1f} KiB per 1000 pairs"
+    if report.samples and report.slope_kib is None:
+        slope = f"too short to tell ({report.samples} samples)"
+    return [
+        f"{report.pairs} pairs in {report.seconds:.1f} s, {report.pairs_per_s:.1f} pairs/s{early}",
+        _engine_line(report.engine),
+        f"memory      {slope} over the last two thirds ({report.samples} samples)",
+        f"before      {_held(report.before)}",
+        f"after       {_held(report.after)}",
+    ]
+
+
+def _held(held: Held) -> str:
+    if held.rss_kib is None:
+        return UNKNOWN
+    return f"{held.rss_kib / 1024:.1f} MiB, {held.threads} threads, {held.descriptors} descriptors"

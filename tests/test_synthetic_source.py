@@ -196,7 +196,8 @@ def test_a_live_camera_skips_what_it_could_not_deliver_in_time() -> None:
 
 
 def test_a_live_camera_wakes_at_once_when_it_is_stopped() -> None:
-    stop, seen = threading.Event(), []
+    stop = threading.Event()
+    seen: list[Frame] = []
     with opened("synthetic://street?size=32x32&fps=0.1&duration=1h&pace=real") as source:
 
         def work() -> None:

@@ -127,7 +127,7 @@ def smoking(name: str, sprite: Sprite, x: float, z_m: float, start: float, life_
     def place(t_s: float) -> Placement:
         age = (t_s / life_s + start) % 1.0
         sway = 0.16 * math.sin(2 * math.pi * (age + 3 * start))
-        size = metre * (0.30 + 0.62 * age**0.7)
+        size = metre * (0.34 + 0.58 * age**0.7)
         opacity = 0.92 * min(1.0, age / 0.12) * (1 - age) ** 0.55
         at = (x + metre * (0.45 * age + sway), ground_y - metre * (0.15 + 2.1 * age))
         return Placement(name, sprite, at[0], at[1], size, 1, ground_y, opacity)
@@ -189,7 +189,7 @@ def _street_movers() -> tuple[Mover, ...]:
         walking("walker-4", (64, 92, 82), (50, 52, 60), 60, 12.6, -1.15),
         walking("walker-5", (196, 142, 60), (44, 50, 70), -300, 11.4, 1.3),
         standing("in-smoke", person("in-smoke", 0, (222, 112, 44), (60, 62, 72), stride=0.12), -136, 15.5),
-        *(smoking(f"smoke-{n}", smoke, -150, 15.0, n / 6) for n in range(6)),
+        *(smoking(f"smoke-{n}", smoke, -150, 15.0, n / 7) for n in range(7)),
         standing("hidden", crouching("hidden", (74, 78, 62), (60, 62, 54)), 250, 12.6, -1),
         standing("bush", bush("bush"), 246, 12.2),
     )

@@ -244,7 +244,7 @@ def bush(name: str) -> Sprite:
 
 def draw_puff(canvas: Canvas) -> None:
     """One puff of smoke, 1 m in radius: hides what is behind it from the eye, not from the thermal camera."""
-    canvas.soft((0.0, 0.0), 1.0, 1.0, Paint((206, 206, 208), opacity=0.96), power=0.75)
+    canvas.soft((0.0, 0.0), 1.0, 1.0, Paint((206, 206, 208), opacity=1.0), power=0.6)
 
 
 def puff(name: str) -> Sprite:

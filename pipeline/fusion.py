@@ -2,7 +2,8 @@
 
 The engine works on full-range luma. Where the visible stream is limited-range, its luma goes through
 one table on the way in and one on the way out; both are exact inverses on legal codes. Where the
-infrared camera does not see, the output is the visible luma, code for code.
+infrared camera does not see, the output is the visible luma, code for code; the fused image fades in
+from the border of the infrared view, since a hard edge there looks like an object.
 """
 
 from __future__ import annotations
@@ -12,10 +13,38 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from fusepipe.frames import Frame, FramePair, FusedFrame, Luma8, PairState, Plane, Warp
 from fusepipe.fuser import Fuser, FusionBatch, Ticket
 from fusepipe.pipeline import levels
+
+
+FADE = 1 / 64  # of the picture's width: how far inside the border of the infrared view the fade ends
+
+Weights = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _View:
+    """What the infrared camera sees, as the fusion needs it; computed once a warp.
+
+    ``hidden`` is HxW uint8, 255 where it does not see. ``fused`` and ``visible`` are HxW float32 weights
+    that sum to 1: ``fused`` is 0 where hidden and rises to 1 within the fade.
+    """
+
+    version: str
+    hidden: Luma8
+    fused: Weights
+    visible: Weights
+
+
+def view_of(version: str, valid: Luma8) -> _View:
+    """The masks of a warp's HxW uint8 ``valid`` (255 where the infrared camera sees, else 0)."""
+    fade_px = max(1.0, valid.shape[1] * FADE)
+    inside_px = np.asarray(cv2.distanceTransform(valid, cv2.DIST_L2, 3), np.float32)
+    fused = np.minimum(inside_px / np.float32(fade_px), np.float32(1))
+    return _View(version, np.asarray(cv2.bitwise_not(valid), np.uint8), fused, np.float32(1) - fused)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +61,7 @@ class FusionStep:
         self._keep_colour = keep_colour
         self._grey = grey_without_visible
         self._pending: deque[_Pending] = deque()
-        self._hidden: tuple[str, Luma8] = ("", np.zeros((0, 0), np.uint8))
+        self._view: _View | None = None
 
     @property
     def full(self) -> bool:
@@ -49,10 +78,10 @@ class FusionStep:
             return
         visible = levels.full_range_luma(pair.visible.luma)
         infrared = pair.luma.pixels
-        hidden = self._hidden_mask(pair.warp)
-        if hidden is not None:
+        view = self._view_of(pair.warp)
+        if view is not None:
             # no false edge at the border of the infrared view: the engine sees the visible image there
-            infrared = cv2.copyTo(visible, hidden, infrared.copy())
+            infrared = cv2.copyTo(visible, view.hidden, infrared.copy())
         batch = FusionBatch((np.asarray(infrared, np.uint8),), (visible,), (pair.visible.stream_id,))
         self._pending.append(_Pending(pair, self._fuser.submit(batch)))
 
@@ -68,9 +97,9 @@ class FusionStep:
         fused = pending.ticket.result()[0]
         if luma.value_range == "limited":
             fused = np.asarray(cv2.LUT(fused, levels.luma_to_limited()), dtype=np.uint8)
-        hidden = self._hidden_mask(pair.warp)
-        if hidden is not None:
-            fused = np.asarray(cv2.copyTo(luma.pixels, hidden, fused), dtype=np.uint8)
+        view = self._view_of(pair.warp)
+        if view is not None:
+            fused = np.asarray(cv2.blendLinear(fused, luma.pixels, view.fused, view.visible), dtype=np.uint8)
         return self._frame(pair, (Plane(fused, 8, luma.value_range), *self._chroma(pair.visible)))
 
     def _chroma(self, visible: Frame) -> tuple[Plane, ...]:
@@ -85,13 +114,12 @@ class FusionStep:
         neutral = Plane(np.full(((height + 1) // 2, (width + 1) // 2), 128, np.uint8))
         return pair.luma, neutral, neutral
 
-    def _hidden_mask(self, warp: Warp | None) -> Luma8 | None:
-        """255 where the infrared camera does not see; computed once a warp."""
+    def _view_of(self, warp: Warp | None) -> _View | None:
         if warp is None or warp.valid is None:
             return None
-        if self._hidden[0] != warp.version:
-            self._hidden = (warp.version, np.asarray(cv2.bitwise_not(warp.valid), dtype=np.uint8))
-        return self._hidden[1]
+        if self._view is None or self._view.version != warp.version:
+            self._view = view_of(warp.version, warp.valid)
+        return self._view
 
     @staticmethod
     def _frame(pair: FramePair, planes: tuple[Plane, ...]) -> FusedFrame:

@@ -80,6 +80,15 @@ def test_outside_the_infrared_view_the_output_is_the_visible_luma():
         assert np.array_equal(seen[-1][:, :16], made.infrared.luma.pixels[:, :16])
 
 
+def test_the_fused_image_fades_in_from_the_border_of_the_infrared_view():
+    valid = np.zeros((8, 640), np.uint8)
+    valid[:, :320] = 255
+    made = pair(np.full((8, 640), 40, np.uint8), np.full((8, 640), 200, np.uint8))
+    row = through(made, lambda i, v: np.full_like(v, 200), FixedWarp(valid)).planes[0].pixels[4].astype(int)
+    assert set(row[320:]) == {40} and set(row[:310]) == {200}
+    assert np.all(np.diff(row) <= 0) and np.diff(row).min() > -20, "no edge where the view ends"
+
+
 @pytest.mark.parametrize("value_range", ["full", "limited"])
 def test_white_stays_white_and_black_black_in_either_range(value_range):
     black, white = (0, 255) if value_range == "full" else (16, 235)

@@ -23,13 +23,13 @@ class _Model(BaseModel):
 class Losses(_Model):
     """Weights of the terms of the loss; see ``fusepipe.train.losses``."""
 
-    intensity: Weight = 5.0
+    intensity: Weight = 3.0
     """Distance to the brighter source."""
-    gradient: Weight = 10.0
+    gradient: Weight = 12.0
     """Distance to the larger source gradient."""
     ssim: Weight = 2.0
     """Structural similarity to both sources."""
-    correlation: Weight = 1.0
+    correlation: Weight = 1.5
     """Sum of correlations of differences."""
 
     def weights(self) -> LossWeights:
@@ -45,6 +45,8 @@ class Augmentation(_Model):
     """Each band's brightness is shifted by -offset .. +offset (of the full range), in the same crops."""
     noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Largest standard deviation of Gaussian noise added to each band (of the full range)."""
+    same: Annotated[float, Field(ge=0, le=1)] = 0.03
+    """Share of crops in which both bands are the same image, which shall come back unchanged."""
     flat: Annotated[float, Field(ge=0, le=1)] = 0.02
     """Share of crops in which one band is flat, as of a covered or saturated camera."""
 
@@ -54,7 +56,7 @@ class StudentConfig(_Model):
 
     channels: Positive = 16
     """Width of the hidden layers; multiples of 16 run best."""
-    steps: Positive = 4000
+    steps: Positive = 3000
     """Optimiser steps."""
     batch: Positive = 12
     """Crops a step."""

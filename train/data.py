@@ -18,6 +18,7 @@ from typing import Literal
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fusepipe.errors import SourceError, UsageError
@@ -106,19 +107,19 @@ class CropSampler:
         tensors = torch.from_numpy(crops)[:, :, None]
         return tensors[0], tensors[1]
 
-    def _crop(self, rng: np.random.Generator) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    def _crop(self, rng: np.random.Generator) -> NDArray[np.float32]:
         pair = self._pairs[int(rng.integers(len(self._pairs)))]
+        options = self._augmentation
         height, width = pair.visible.shape
         y, x = int(rng.integers(height - self._crop_px + 1)), int(rng.integers(width - self._crop_px + 1))
         area = np.s_[y : y + self._crop_px, x : x + self._crop_px]
-        both = np.stack((pair.infrared[area], pair.visible[area])).astype(np.float32) / 255.0
+        both = np.stack((pair.infrared[area], pair.visible[area])).astype(np.float32) / np.float32(255)
         if rng.random() < 0.5:
             both = both[:, :, ::-1]
         if rng.random() < 0.5:
             both = both[:, ::-1]
         if rng.random() < 0.5:
             both = both.transpose(0, 2, 1)
-        options = self._augmentation
         if rng.random() < 0.5:
             gain = 1 + options.gain * rng.uniform(-1, 1, size=(2, 1, 1))
             offset = options.offset * rng.uniform(-1, 1, size=(2, 1, 1))
@@ -126,6 +127,8 @@ class CropSampler:
             both = mean + gain * (both - mean) + offset
         if options.noise:
             both = both + rng.uniform(0, options.noise, size=(2, 1, 1)) * rng.standard_normal(both.shape)
+        if rng.random() < options.same:
+            both = np.stack((both[0], both[0]) if rng.random() < 0.5 else (both[1], both[1]))
         if rng.random() < options.flat:
             both = both.copy()
             both[int(rng.integers(2))] = rng.choice((0.0, rng.random(), 1.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from pathlib import Path
@@ -27,6 +28,8 @@ def export_onnx(network: StudentNet, path: Path) -> None:
         2: MULTIPLE * torch.export.Dim("cells_high", min=1),
         3: MULTIPLE * torch.export.Dim("cells_wide", min=1),
     }
+    # It names every torchvision operator that it can do without, a line each.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         # torch's exporter and onnxscript call their own deprecated functions.
         warnings.filterwarnings("ignore", category=DeprecationWarning)

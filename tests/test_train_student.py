@@ -1,0 +1,359 @@
+"""Training of the student: network, losses, data, resuming, export and the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from fusepipe.commands import train as train_command
+from fusepipe.errors import ConfigError, EngineError, Interrupted, OutputExistsError, SourceError, UsageError
+
+torch = pytest.importorskip("torch", reason="training needs torch: pip install 'fusepipe[train]'")
+pytest.importorskip("safetensors", reason="training needs safetensors: pip install 'fusepipe[train]'")
+pytest.importorskip("onnxscript", reason="the export needs onnxscript: pip install 'fusepipe[train]'")
+pytest.importorskip("tensorboard", reason="training needs tensorboard: pip install 'fusepipe[train]'")
+
+from fusepipe.train import losses, session  # noqa: E402
+from fusepipe.train.checkpoint import load_weights, read_tensors, save_weights  # noqa: E402
+from fusepipe.train.config import Augmentation, StudentConfig, load_config  # noqa: E402
+from fusepipe.train.data import CropSampler, Pair, load_pairs, read_luma, read_split  # noqa: E402
+from fusepipe.train.student import ByteStudent, StudentNet, macs_per_pixel  # noqa: E402
+from fusepipe.train.trainer import CHECKPOINT, WEIGHTS, StudentTrainer, choose_device, one_cycle  # noqa: E402
+
+
+def make_pairs(count: int = 3, height: int = 48, width: int = 64) -> list[Pair]:
+    rng = np.random.default_rng(5)
+
+    def image() -> np.ndarray:
+        return np.asarray(cv2.GaussianBlur(rng.integers(0, 256, (height, width), np.uint8), (0, 0), 2), np.uint8)
+
+    return [Pair(f"made/{n}", image(), image()) for n in range(count)]
+
+
+def tiny(**changes: object) -> StudentConfig:
+    return StudentConfig(steps=8, batch=2, crop_px=32, validate_every=3, **changes)  # type: ignore[arg-type]
+
+
+def train(out: Path, *, resume: bool = False, stop_after: int | None = None, **changes: object) -> StudentTrainer:
+    trainer = StudentTrainer(tiny(**changes), make_pairs(), make_pairs(1), out, resume=resume)
+    stop = threading.Event()
+
+    def report(step: int, loss: float) -> None:
+        if step == stop_after:
+            stop.set()
+
+    result = trainer.run(stop, report)
+    assert result.finished == (stop_after is None)
+    return trainer
+
+
+class TestNetwork:
+    def test_it_is_small(self) -> None:
+        assert macs_per_pixel(StudentNet()) <= 7000
+
+    @pytest.mark.parametrize("level", [0.0, 1.0])
+    def test_black_and_white_stay_whatever_the_weights(self, level: float) -> None:
+        torch.manual_seed(1)
+        network = StudentNet()
+        torch.nn.init.normal_(network.head.weight, std=20)
+        image = torch.full((1, 1, 32, 32), level)
+        assert torch.equal(network(image, image), image)
+
+    def test_the_unshuffle_convolution_is_pixel_unshuffle(self) -> None:
+        image = torch.rand(2, 1, 8, 6)
+        network = StudentNet()
+        cells = torch.nn.functional.conv2d(image, network.unshuffle, stride=2)
+        assert torch.equal(cells, torch.nn.functional.pixel_unshuffle(image, 2))
+
+    def test_the_output_stays_in_range(self) -> None:
+        torch.manual_seed(2)
+        network = StudentNet()
+        torch.nn.init.normal_(network.head.weight, std=20)
+        fused = network(torch.rand(1, 1, 32, 32), torch.rand(1, 1, 32, 32)).detach()
+        assert float(fused.min()) >= 0 and float(fused.max()) <= 1
+
+
+class TestLosses:
+    def test_the_terms_are_zero_where_they_should_be(self) -> None:
+        image = torch.rand(2, 1, 24, 24)
+        for term in (losses.intensity_loss, losses.gradient_loss, losses.ssim_loss):
+            assert float(term(image, image, image)) == pytest.approx(0, abs=1e-5)
+
+    def test_gradient_keeps_the_sign(self) -> None:
+        ramp = torch.linspace(0, 1, 16).expand(1, 1, 16, 16)
+        flat = torch.full_like(ramp, 0.5)
+        assert float(losses.gradient_loss(ramp, ramp, flat)) == pytest.approx(0, abs=1e-6)
+        assert float(losses.gradient_loss(1 - ramp, ramp, flat)) == pytest.approx(1 / 15, rel=1e-4)
+
+    def test_correlation_of_the_sum_is_nearly_zero(self) -> None:
+        torch.manual_seed(0)
+        first, second = torch.rand(2, 1, 1, 24, 24) / 2
+        assert float(losses.correlation_loss(first + second, first, second)) < 0.01
+        assert float(losses.correlation_loss(first, first, first)) == pytest.approx(1, abs=1e-3)
+
+    def test_flat_crops_have_finite_gradients(self) -> None:
+        network = StudentNet()
+        flat, other = torch.ones(2, 1, 32, 32), torch.rand(2, 1, 32, 32)
+        for pair in ((flat, flat), (flat, other)):
+            loss, _ = losses.fusion_loss(network(*pair), *pair, losses.LossWeights(1, 1, 1, 1))
+            loss.backward()
+        assert all(bool(p.grad.isfinite().all()) for p in network.parameters() if p.grad is not None)
+
+    def test_ssim_agrees_with_scikit_image(self) -> None:
+        skimage = pytest.importorskip("skimage.metrics", reason="an independent SSIM to compare with")
+        first, second = torch.rand(2, 1, 1, 40, 40, dtype=torch.float64)
+        expected = skimage.structural_similarity(
+            first[0, 0].numpy(), second[0, 0].numpy(), win_size=7, data_range=1.0, use_sample_covariance=False
+        )
+        assert float(losses.ssim(first, second)) == pytest.approx(expected, abs=1e-6)
+
+
+class TestData:
+    def test_no_test_image_is_in_the_split(self) -> None:
+        training, validation = read_split("train"), read_split("validation")
+        assert len(training) > 200 and len(validation) > 20
+        assert not set(training) & set(validation)
+        assert {dataset for dataset, _ in training + validation} == {"roadscene", "msrs", "llvip"}
+
+    @pytest.mark.parametrize("name", ["tno", "TNO", "Tno"])
+    def test_tno_is_refused(self, tmp_path: Path, name: str) -> None:
+        folder = tmp_path / name / "pairs"
+        folder.mkdir(parents=True)
+        for path in (folder, Path(os.path.relpath(folder)), folder / ".." / "pairs"):
+            with pytest.raises(UsageError, match="test set"):
+                load_pairs(path, [("msrs", "x")], 800)
+            with pytest.raises(UsageError, match="test set"):
+                session.train_student(tiny(), path, tmp_path / "out")
+
+    def test_tno_is_refused_through_links_either_way(self, tmp_path: Path) -> None:
+        (tmp_path / "tno" / "ir").mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "tno" / "ir" / "a.png"), np.zeros((8, 8), np.uint8))
+        (tmp_path / "innocent").symlink_to(tmp_path / "tno")
+        with pytest.raises(UsageError, match="test set"):
+            load_pairs(tmp_path / "innocent", [("msrs", "x")], 800)
+        # one file linked into a data set
+        (tmp_path / "msrs").mkdir()
+        (tmp_path / "msrs" / "a.png").symlink_to(tmp_path / "tno" / "ir" / "a.png")
+        with pytest.raises(UsageError, match="test set"):
+            read_luma(tmp_path / "msrs" / "a.png")
+        # a folder named tno that links elsewhere
+        (tmp_path / "real").mkdir()
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other" / "tno").symlink_to(tmp_path / "real")
+        with pytest.raises(UsageError, match="test set"):
+            load_pairs(tmp_path / "other" / "tno", [("msrs", "x")], 800)
+
+    def test_pairs_are_read_halved_and_made_even(self, tmp_path: Path) -> None:
+        for band in ("ir", "vis"):
+            folder = tmp_path / "set" / band
+            folder.mkdir(parents=True)
+            cv2.imwrite(str(folder / "a.png"), np.full((51, 103, 3), 90, np.uint8))
+        (pair,) = load_pairs(tmp_path, [("set", "a")], 60)
+        assert pair.infrared.shape == pair.visible.shape == (26, 52) and int(pair.visible[0, 0]) == 90
+        with pytest.raises(SourceError, match="no image 'b'"):
+            load_pairs(tmp_path, [("set", "b")], 60)
+        cv2.imwrite(str(tmp_path / "set" / "ir" / "a.png"), np.zeros((50, 103), np.uint8))
+        with pytest.raises(SourceError, match="sizes differ"):
+            load_pairs(tmp_path, [("set", "a")], 60)
+
+    def test_crops_depend_on_seed_and_step_only(self) -> None:
+        def crops(seed: int, step: int) -> bytes:
+            sampler = CropSampler(make_pairs(), 4, 32, Augmentation(noise=0.02, flat=0.5), seed)
+            infrared, visible = sampler.batch(step)
+            assert infrared.shape == visible.shape == (4, 1, 32, 32)
+            assert float(infrared.min()) >= 0 and float(infrared.max()) <= 1
+            return bytes(infrared.numpy().tobytes() + visible.numpy().tobytes())
+
+        assert crops(1, 7) == crops(1, 7)
+        assert len({crops(1, 7), crops(1, 8), crops(2, 7)}) == 3
+
+    def test_crops_larger_than_a_pair_are_refused(self) -> None:
+        with pytest.raises(UsageError, match="crops of 64 px"):
+            CropSampler(make_pairs(), 1, 64, Augmentation(), 0)
+
+
+class TestConfig:
+    def test_the_default_is_the_models_defaults(self) -> None:
+        assert load_config("default") == StudentConfig()
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("step: 3", "step: unknown key: did you mean 'steps'"),
+            ("losses: {gradent: 1}", "losses.gradent: unknown key: did you mean 'gradient'"),
+            ("steps: 0", "steps: Input should be greater than 0"),
+            ("[1, 2]", "document"),
+            ("steps: [", "not valid YAML"),
+        ],
+    )
+    def test_mistakes_name_file_and_key(self, tmp_path: Path, text: str, message: str) -> None:
+        path = tmp_path / "own.yaml"
+        path.write_text(text)
+        with pytest.raises(ConfigError) as caught:
+            load_config(str(path))
+        assert str(path) in str(caught.value) and message in str(caught.value)
+
+    def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="give 'default' or a YAML file"):
+            load_config(str(tmp_path / "absent.yaml"))
+
+
+class TestTrainer:
+    def test_the_rate_is_torchs_one_cycle(self) -> None:
+        optimiser = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=0.1)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=50, cycle_momentum=False)
+        for step in range(50):
+            assert one_cycle(step, 50, 2e-3) == pytest.approx(schedule.get_last_lr()[0], rel=1e-9)
+            optimiser.step()
+            if step < 49:
+                schedule.step()
+        for steps in (1, 2, 3, 10):
+            assert all(0 < one_cycle(step, steps, 1.0) <= 1 for step in range(steps))
+
+    def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(self, tmp_path: Path) -> None:
+        train(tmp_path / "whole")
+        train(tmp_path / "parts", stop_after=4)
+        train(tmp_path / "parts", resume=True)
+        for name in (CHECKPOINT, WEIGHTS):
+            whole, parts = (read_tensors(tmp_path / folder / name) for folder in ("whole", "parts"))
+            assert whole[1] == parts[1] and whole[0].keys() == parts[0].keys()
+            assert all(torch.equal(whole[0][key], parts[0][key]) for key in whole[0])
+
+    def test_training_lowers_the_loss(self, tmp_path: Path) -> None:
+        seen: list[float] = []
+        config = tiny(learning_rate=5e-3).model_copy(update={"steps": 60, "batch": 4})
+        trainer = StudentTrainer(config, make_pairs(), make_pairs(1), tmp_path)
+        trainer.run(threading.Event(), lambda step, loss: seen.append(loss))
+        assert np.mean(seen[-10:]) < np.mean(seen[:10])
+
+    def test_a_run_is_not_overwritten_nor_resumed_otherwise(self, tmp_path: Path) -> None:
+        train(tmp_path, stop_after=2)
+        with pytest.raises(OutputExistsError, match="--resume"):
+            train(tmp_path)
+        with pytest.raises(UsageError, match="channels was 16, is 32"):
+            train(tmp_path, resume=True, channels=32)
+        with pytest.raises(UsageError, match="nothing to resume"):
+            train(tmp_path / "absent", resume=True)
+
+    def test_a_damaged_checkpoint_is_told(self, tmp_path: Path) -> None:
+        train(tmp_path, stop_after=2)
+        (tmp_path / CHECKPOINT).write_bytes(b"\x00" * 50)
+        with pytest.raises(EngineError, match="safetensors"):
+            train(tmp_path, resume=True)
+
+    def test_a_diverged_run_stops_with_a_reason(self, tmp_path: Path) -> None:
+        trainer = StudentTrainer(tiny(), make_pairs(), make_pairs(1), tmp_path)
+        with torch.no_grad():
+            trainer._network.head.bias.fill_(float("nan"))
+        with pytest.raises(EngineError, match="lower learning_rate"):
+            trainer.run(threading.Event())
+
+    def test_a_device_that_is_not_there(self) -> None:
+        with pytest.raises(UsageError, match="--device cpu"):
+            choose_device("cuda:9")
+        assert choose_device("cpu").type == "cpu"
+
+
+class TestExport:
+    @pytest.mark.slow
+    def test_the_exported_graph_agrees_with_torch(self, tmp_path: Path) -> None:
+        from fusepipe.engines.compile_cache import CompileCache
+        from fusepipe.engines.openvino_backend import OpenVinoFuser
+        from fusepipe.train.export import export_onnx
+
+        torch.manual_seed(3)
+        save_weights(tmp_path / "w.safetensors", StudentNet(), {"seed": "3"})
+        network = load_weights(tmp_path / "w.safetensors")
+        export_onnx(network, tmp_path / "w.onnx")
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["w.onnx", "w.safetensors"]
+        cache = CompileCache(tmp_path / "cache")
+        rng = np.random.default_rng(0)
+        with OpenVinoFuser("stream", (tmp_path / "w.onnx").read_bytes(), "fp32", cache=cache) as fuser:
+            for height, width in ((32, 48), (2, 2), (54, 78)):
+                infrared, visible = rng.integers(0, 256, (2, height, width), np.uint8)
+                with torch.no_grad():
+                    inputs = (torch.from_numpy(image)[None, None] for image in (infrared, visible))
+                    expected = ByteStudent(network)(*inputs)[0, 0].numpy()
+                difference = np.abs(fuser.fuse(infrared, visible).astype(int) - expected)
+                # sums in another order may round the other way at .5
+                assert difference.max() <= 1 and (difference > 0).mean() < 0.005
+
+
+class TestShippedWeights:
+    def test_the_shipped_weights_and_graph_are_the_same_network(self) -> None:
+        from fusepipe.engines.load import load_model
+
+        weights = Path(__file__).parents[1] / "engines" / "weights" / "stream.safetensors"
+        network = load_weights(weights)
+        pair = make_pairs(1, 96, 128)[0]
+        with torch.no_grad():
+            inputs = (torch.from_numpy(image)[None, None] for image in (pair.infrared, pair.visible))
+            expected = ByteStudent(network)(*inputs)[0, 0].numpy()
+        with load_model("stream", precision="fp32") as fuser:
+            difference = np.abs(fuser.fuse(pair.infrared, pair.visible).astype(int) - expected)
+        assert difference.max() <= 1 and (difference > 0).mean() < 0.005
+
+
+class TestCommand:
+    @pytest.fixture
+    def data(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """Two made pairs in a data folder, and a split that names them."""
+        for pair, stem in zip(make_pairs(2), ("a", "b"), strict=True):
+            for band, image in (("ir", pair.infrared), ("vis", pair.visible)):
+                folder = tmp_path / "data" / "made" / band
+                folder.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(folder / f"{stem}.png"), image)
+        monkeypatch.setattr(session, "read_split", lambda split: [("made", "a" if split == "train" else "b")])
+        return tmp_path / "data"
+
+    @pytest.fixture
+    def config(self, tmp_path: Path) -> Path:
+        path = tmp_path / "tiny.yaml"
+        path.write_text("{steps: 3, batch: 1, crop_px: 32, validate_every: 2}")
+        return path
+
+    @pytest.mark.slow
+    def test_it_trains_exports_and_scores(self, data: Path, config: Path, tmp_path: Path) -> None:
+        arguments = ["student", "--config", str(config), "--data", str(data), "--out", str(tmp_path / "out")]
+        done = CliRunner().invoke(train_command.command, [*arguments, "--seed", "4", "--device", "cpu", "--json"])
+        assert done.exit_code == 0, done.output
+        report = json.loads(done.stdout)
+        assert report["finished"] and report["seed"] == 4 and report["step"] == 3
+        assert set(report["validation"]) == {"MI", "CC", "VIF", "Qabf", "SCD", "SSIM"}
+        assert {"stream.onnx", "stream.safetensors", "scores.json", CHECKPOINT} <= {
+            p.name for p in (tmp_path / "out").iterdir()
+        }
+
+    @pytest.mark.slow
+    def test_an_interrupt_leaves_a_checkpoint(
+        self, data: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import signal
+
+        original = StudentTrainer._step
+
+        def step_then_interrupt(self: StudentTrainer, step: int) -> object:
+            signal.raise_signal(signal.SIGINT)
+            return original(self, step)
+
+        arguments = ["student", "--config", str(config), "--data", str(data), "--out", str(tmp_path / "out")]
+        with monkeypatch.context() as patch:
+            patch.setattr(StudentTrainer, "_step", step_then_interrupt)
+            stopped = CliRunner().invoke(train_command.command, arguments)
+        assert isinstance(stopped.exception, Interrupted) and "--resume" in str(stopped.exception)
+        done = CliRunner().invoke(train_command.command, [*arguments, "--resume"])
+        assert done.exit_code == 0, done.output
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_missing_packages_give_the_line_that_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_command, "find_spec", lambda name: None)
+    with pytest.raises(EngineError, match=r"pip install 'fusepipe\[train\]'"):
+        train_command.require_training()

@@ -19,7 +19,6 @@ from fusepipe.frames import Frame, FramePair, FusedFrame, Luma8, PairState, Plan
 from fusepipe.fuser import Fuser, FusionBatch, Ticket
 from fusepipe.pipeline import levels
 
-
 FADE = 1 / 64  # of the picture's width: how far inside the border of the infrared view the fade ends
 
 Weights = NDArray[np.float32]
@@ -42,7 +41,7 @@ class _View:
 def view_of(version: str, valid: Luma8) -> _View:
     """The masks of a warp's HxW uint8 ``valid`` (255 where the infrared camera sees, else 0)."""
     fade_px = max(1.0, valid.shape[1] * FADE)
-    inside_px = np.asarray(cv2.distanceTransform(valid, cv2.DIST_L2, 3), np.float32)
+    inside_px = np.asarray(cv2.distanceTransform(valid, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
     fused = np.minimum(inside_px / np.float32(fade_px), np.float32(1))
     return _View(version, np.asarray(cv2.bitwise_not(valid), np.uint8), fused, np.float32(1) - fused)
 

@@ -1,0 +1,198 @@
+"""The documentation is true: its commands and snippets run, its links lead somewhere.
+
+Console lines that start with ``fusepipe`` are run page by page, in order, in a folder that has what the
+pages speak of: ``rigs.yaml``, ``docs/rigs``, ``ir/`` and ``vis/``, two videos and a calibration file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import pytest
+from click.testing import CliRunner
+
+from fusepipe.benchmark_clips import render_clips
+from fusepipe.cli import COMMANDS, cli
+from fusepipe.frames import Band
+from fusepipe.pipeline.sources.synthetic import SyntheticSource
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+CALIBRATION = """\
+fusepipe_calibration: 1
+kind: homography
+infrared: {size: [80, 60]}
+visible: {size: [160, 120]}
+matrix:
+- [1.82, 0.03, 6.0]
+- [-0.02, 1.84, 4.0]
+- [2.0e-05, 1.0e-05, 1.0]
+"""
+
+
+def blocks(page: Path, *languages: str) -> Iterator[str]:
+    """The text of the fenced blocks of these languages."""
+    for language, text in re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+        if language in languages:
+            yield text
+
+
+def commands(page: Path) -> list[str]:
+    """The command lines of console and bash blocks, without prompt; those joined by && one by one."""
+    lines = [line.removeprefix("$ ").strip() for text in blocks(page, "console", "bash") for line in text.splitlines()]
+    return [part.strip() for line in lines if line and not line.startswith("#") for part in line.split("&&")]
+
+
+def program(command: str) -> str:
+    """The first word that sets no environment variable."""
+    return next(word for word in shlex.split(command) if not re.match(r"\w+=", word))
+
+
+def needs_more(command: str) -> bool:
+    """Training takes a data set and hours: only its options are checked."""
+    return shlex.split(command)[:2] == ["fusepipe", "train"]
+
+
+def runnable(page: Path) -> list[str]:
+    return [line for line in commands(page) if program(line) == "fusepipe" and not needs_more(line)]
+
+
+def relative(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the pages speak of, made once."""
+    folder = tmp_path_factory.mktemp("docs")
+    # the demo as it is, but a tenth as long
+    (folder / "rigs.yaml").write_text((ROOT / "rigs.yaml").read_text().replace("duration=10s", "duration=1s"))
+    shutil.copytree(ROOT / "docs" / "rigs", folder / "docs" / "rigs")
+    (folder / "roof.calibration.yaml").write_text(CALIBRATION)
+    render_clips(folder, (160, 120), (80, 60), 12, 60.0)
+    for name, band in (("ir", Band.INFRARED), ("vis", Band.VISIBLE)):
+        write_images(folder / name, band)
+        shutil.copytree(folder / name, folder / "tno" / "sequences" / "nato_camp" / name)
+    return folder
+
+
+def write_images(folder: Path, band: Band) -> None:
+    """Three grey PNG images of the synthetic street."""
+    folder.mkdir()
+    source = SyntheticSource("synthetic://street?size=80x60&duration=120ms", band)
+    source.open()
+    for frame in source.frames(threading.Event()):
+        assert cv2.imwrite(str(folder / f"{frame.index + 1:04}.png"), frame.luma.pixels)
+    source.close()
+
+
+@pytest.fixture
+def workspace(template: Path, tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A copy of the template, and an environment in which ``fusepipe`` is this code and ``~`` is the copy."""
+    folder, tools = tmp_path / "work", tmp_path / "bin"
+    shutil.copytree(template, folder)
+    tools.mkdir()
+    shim = tools / "fusepipe"
+    shim.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m fusepipe "$@"\n')
+    shim.chmod(0o755)
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    path = f"{tools}{os.pathsep}{os.environ.get('PATH', '')}"
+    return folder, {**os.environ, "PATH": path, "HOME": str(folder), "XDG_CACHE_HOME": cache}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)], ids=relative)
+def test_the_commands_of_a_page_run(page: Path, workspace: tuple[Path, dict[str, str]]) -> None:
+    folder, environment = workspace
+    for line in runnable(page):
+        ran = subprocess.run(
+            ["bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True, timeout=180
+        )
+        assert ran.returncode == 0, f"{line}\n{ran.stdout[-1500:]}\n{ran.stderr[-1500:]}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page, "python"))], ids=relative)
+def test_the_python_of_a_page_runs(page: Path, workspace: tuple[Path, dict[str, str]]) -> None:
+    folder, environment = workspace
+    (folder / "roof.calibration.yaml").unlink()  # which a snippet makes
+    for snippet in blocks(page, "python"):
+        ran = subprocess.run(
+            [sys.executable, "-W", "error", "-c", snippet],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+        assert ran.returncode == 0, f"{snippet}\n{ran.stderr[-1500:]}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_lines_that_are_not_run_are_right_as_far_as_can_be_told(page: Path) -> None:
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    for line in commands(page):
+        words = shlex.split(line)
+        if needs_more(line):
+            group = CliRunner().invoke(cli, [*words[1:3], "--help"]).output
+            unknown = [word for word in words if word.startswith("--") and word not in group]
+            assert unknown == [], line
+        elif program(line) == "pip":
+            assert words[:2] == ["pip", "install"], line
+            assert set(re.findall(r"[\w-]+", "".join(re.findall(r"\[(.*?)\]", line)))) <= extras, line
+        elif program(line) not in ("fusepipe", "pytest"):
+            assert (ROOT / program(line)).is_file(), f"{line}: neither run nor checked"
+
+
+def anchor(title: str) -> str:
+    """The fragment that a heading gets on common hosts."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_the_links_of_a_page_resolve(page: Path) -> None:
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if re.match(r"https?://", target):
+            continue
+        path, _, fragment = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists():
+            broken.append(target)
+        elif fragment and file.suffix == ".md":
+            titles = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            if fragment not in {anchor(title) for title in titles}:
+                broken.append(target)
+    assert broken == []
+
+
+def test_every_command_has_its_section() -> None:
+    titles = re.findall(r"^## fusepipe ([\w-]+)$", (ROOT / "docs" / "commands.md").read_text(), re.MULTILINE)
+    assert titles == list(COMMANDS)
+
+
+def test_the_readme_has_the_two_commands_on_one_line_each() -> None:
+    lines = [line for text in blocks(ROOT / "README.md", "console") for line in text.splitlines()]
+    assert "$ pip install -e . && fusepipe run --rig rigs.yaml --name demo" in lines
+    assert "$ pip install -e '.[test]' && pytest" in lines
+
+
+def test_continuous_integration_calls_the_readmes_pytest() -> None:
+    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == "pytest"
+
+
+def test_the_picture_of_the_readme_is_small() -> None:
+    assert (ROOT / "docs" / "images" / "street.png").stat().st_size < 400_000

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from fusepipe.errors import EngineError, UsageError
@@ -38,7 +38,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Writes a safetensors file so that ``path`` is either the old file or the whole new one."""
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
     try:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, str(partial), dict(metadata))
+        # not save_file: it makes files that only their owner may read
+        partial.write_bytes(save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, dict(metadata)))
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

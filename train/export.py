@@ -55,6 +55,7 @@ def export_onnx(network: StudentNet, path: Path) -> None:
     for tensor in (*model.graph.input, *model.graph.output):
         for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
             tensor.type.tensor_type.shape.dim[axis].dim_param = name
+    _forget_origin(model.graph)
     onnx.checker.check_model(model, full_check=True)
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
     try:
@@ -62,3 +63,11 @@ def export_onnx(network: StudentNet, path: Path) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _forget_origin(graph: onnx.GraphProto) -> None:
+    """Drops the stack traces that torch's exporter leaves in each node: a third of the file, and local paths."""
+    del graph.metadata_props[:]
+    for part in (*graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        del part.metadata_props[:]
+        part.doc_string = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -18,12 +18,15 @@ Variant = Literal["paper", "common"]
 def require_luma(minimum_px: int = 1, **images: Luma8) -> None:
     """Refuses anything but HxW uint8 images of one size, each side at least ``minimum_px``.
 
-    The keywords name the images in the message. Raises :class:`UsageError`.
+    Colour, alpha and 16-bit images are refused, never converted: which luma or which tone mapping would
+    decide the number. The keywords name the images in the message, which says what to do. Raises
+    :class:`UsageError`.
     """
     shapes = {image.shape for image in images.values()}
     for name, image in images.items():
         if image.dtype != np.uint8 or image.ndim != 2 or image.size == 0:
-            raise UsageError(f"a metric takes HxW uint8 luma; {name} is {image.dtype} of shape {image.shape}")
+            advice = _advice(image)
+            raise UsageError(f"a metric takes HxW uint8 luma; {name} is {image.dtype} of shape {image.shape}{advice}")
         if min(image.shape) < minimum_px:
             raise UsageError(
                 f"this metric needs images of at least {minimum_px}x{minimum_px}; {name} is "
@@ -32,6 +35,17 @@ def require_luma(minimum_px: int = 1, **images: Luma8) -> None:
     if len(shapes) > 1:
         sizes = ", ".join(f"{name} {i.shape[1]}x{i.shape[0]}" for name, i in images.items())
         raise UsageError(f"a metric compares images of one size; got {sizes}")
+
+
+def _advice(image: NDArray[Any]) -> str:
+    """What makes an image that was refused acceptable, or nothing where that is not plain."""
+    if image.size == 0:
+        return ": it holds no pixels"
+    if image.ndim == 3 and image.shape[2] in (3, 4):
+        return ": take the luma (Y of BT.601), without alpha, first"
+    if image.dtype == np.uint16:
+        return ": map it to 8 bit first, all images of a comparison alike"
+    return ""
 
 
 def require_variant(variant: str) -> None:

@@ -1,7 +1,10 @@
-"""Metrics that compare the fused image with its sources: CC and its bound, SCD, SSIM, VIF."""
+"""Metrics that compare the fused image with its sources: CC and its bound, SCD, SSIM, MS-SSIM, MSE, PSNR."""
 
 from __future__ import annotations
 
+import math
+
+import cv2
 import numpy as np
 
 from fusepipe.evaluation.images import Real, Variant, filter_valid, gaussian, require_luma, require_variant
@@ -73,16 +76,22 @@ def ssim_with(reference: Luma8, image: Luma8, dynamic_range: float = 255.0) -> f
     return _ssim(reference.astype(np.float64), image.astype(np.float64), dynamic_range)
 
 
-def _ssim(a: Real, b: Real, dynamic_range: float) -> float:
+def _ssim_maps(a: Real, b: Real, dynamic_range: float) -> tuple[Real, Real]:
+    """Luminance term and contrast-structure term of each whole window; SSIM is their product."""
     kernel = gaussian(11, 1.5)
     c1, c2 = (0.01 * dynamic_range) ** 2, (0.03 * dynamic_range) ** 2
     mean_a, var_a = _moments(a, kernel)
     mean_b, var_b = _moments(b, kernel)
     product = mean_a * mean_b
     covariance = filter_valid(a * b, kernel) - product
-    top = (2.0 * product + c1) * (2.0 * covariance + c2)
-    below = (mean_a * mean_a + mean_b * mean_b + c1) * (var_a + var_b + c2)
-    return float(np.mean(top / below))
+    luminance: Real = (2.0 * product + c1) / (mean_a * mean_a + mean_b * mean_b + c1)
+    structure: Real = (2.0 * covariance + c2) / (var_a + var_b + c2)
+    return luminance, structure
+
+
+def _ssim(a: Real, b: Real, dynamic_range: float) -> float:
+    luminance, structure = _ssim_maps(a, b, dynamic_range)
+    return float(np.mean(luminance * structure))
 
 
 def ssim(ir: Luma8, vis: Luma8, fused: Luma8, variant: Variant = "paper") -> float:
@@ -100,58 +109,62 @@ def ssim(ir: Luma8, vis: Luma8, fused: Luma8, variant: Variant = "paper") -> flo
     return sum(_ssim(source.astype(np.float64), f, dynamic_range) for source in (ir, vis)) / 2.0
 
 
-# Four scales of the pixel-domain VIF need this much on each side: 17 taps, then three halvings.
-VIF_MINIMUM_PX = 41
+# The weights of the five scales, finest first, and the least side that leaves 11 pixels at the coarsest.
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+MS_SSIM_MINIMUM_PX = 161
 
 
-def vif(reference: Luma8, image: Luma8) -> float:
-    """Pixel-domain VIF of one image with one reference, HxW uint8 each, at least 41x41.
+def ms_ssim(ir: Luma8, vis: Luma8, fused: Luma8) -> float:
+    """MS-SSIM = (MS-SSIM(IR, F) + MS-SSIM(VIS, F)) / 2 of HxW uint8 images, at least 161x161.
 
-    VIF = sum log(1 + g^2 vr / (vn + 2)) / sum log(1 + vr / 2) over four scales, where in a Gaussian
-    window (N = 17, 9, 5, 3, sigma N/5) vr is the reference's variance, g the gain cov/vr and vn what the
-    gain leaves unexplained; noise variance 2. Range 0 upward: 1 for identical images, above 1 where
-    contrast is raised. A constant reference holds no information to lose and gives 1, as in public
-    implementations. Source: Sheikh, Bovik, "Image information and visual quality", IEEE TIP 15(2), 2006
-    (their ``vifp_mscale``).
+    MS-SSIM = prod_1..4 mean(cs_j)^w_j * mean(l_5 cs_5)^w_5, w = .0448, .2856, .3001, .2363, .1333; l and
+    cs are the luminance and the contrast-structure term of SSIM (Gaussian 11, sigma 1.5, whole windows,
+    L = 255); each scale is the 2x2 block mean of the one before. A negative mean, which has no real
+    power, counts as 0. Range 0..1, higher is better. Identical images, constant ones included, give 1.
+    Source: Wang, Simoncelli, Bovik, "Multiscale structural similarity for image quality assessment",
+    Asilomar 2003, Eq. 7.
     """
-    require_luma(VIF_MINIMUM_PX, reference=reference, image=image)
-    return _vif(reference.astype(np.float64), image.astype(np.float64))
+    require_luma(MS_SSIM_MINIMUM_PX, ir=ir, vis=vis, fused=fused)
+    return (_ms_ssim(ir, fused) + _ms_ssim(vis, fused)) / 2.0
 
 
-def _vif(reference: Real, image: Real) -> float:
-    noise, tiny = 2.0, 1e-10
-    kept = total = 0.0
-    for size_px in (17, 9, 5, 3):
-        kernel = gaussian(size_px, size_px / 5.0)
-        if size_px < 17:
-            # contiguous: OpenCV filters strided views, but copies them each time
-            reference = np.ascontiguousarray(filter_valid(reference, kernel)[::2, ::2])
-            image = np.ascontiguousarray(filter_valid(image, kernel)[::2, ::2])
-        mean_r, var_r = _moments(reference, kernel)
-        mean_i, var_i = _moments(image, kernel)
-        covariance = filter_valid(reference * image, kernel) - mean_r * mean_i
-        # rounding makes variances of flat windows slightly negative
-        var_r, var_i = np.maximum(var_r, 0.0), np.maximum(var_i, 0.0)
-        gain = covariance / (var_r + tiny)
-        rest = var_i - gain * covariance
-        flat_r, flat_i = var_r < tiny, var_i < tiny
-        gain[flat_r | flat_i] = 0.0
-        rest[flat_r] = var_i[flat_r]
-        rest[flat_i] = 0.0
-        # an inverted copy carries nothing: a negative gain counts as pure noise
-        inverted = gain < 0
-        rest[inverted] = var_i[inverted]
-        gain[inverted] = 0.0
-        kept += float(np.sum(np.log1p(gain * gain * var_r / (np.maximum(rest, tiny) + noise))))
-        total += float(np.sum(np.log1p(np.where(flat_r, 0.0, var_r) / noise)))
-    return kept / total if total > 0 else 1.0
+def _ms_ssim(reference: Luma8, image: Luma8) -> float:
+    a, b = reference.astype(np.float64), image.astype(np.float64)
+    value = 1.0
+    last = len(MS_SSIM_WEIGHTS) - 1
+    for scale, weight in enumerate(MS_SSIM_WEIGHTS):
+        if scale:
+            a, b = _halved(a), _halved(b)
+        luminance, structure = _ssim_maps(a, b, 255.0)
+        term = float(np.mean(luminance * structure if scale == last else structure))
+        value *= max(term, 0.0) ** weight
+    return value
 
 
-def vif_sum(ir: Luma8, vis: Luma8, fused: Luma8) -> float:
-    """VIF = VIF(IR, F) + VIF(VIS, F), the pixel-domain :func:`vif` of both; HxW uint8, at least 41x41.
+def _halved(image: Real) -> Real:
+    """Means of 2x2 blocks; an odd last row or column is repeated."""
+    height, width = image.shape
+    even: Real = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    halved: Real = (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) * 0.25
+    return halved
 
-    Range 0 upward, higher is better. F = IR = VIS gives 2; each constant source gives 1.
+
+def mse(ir: Luma8, vis: Luma8, fused: Luma8) -> float:
+    """MSE = (mean (IR - F)^2 + mean (VIS - F)^2) / 2 of HxW uint8 images, squared grey levels.
+
+    Range 0..65025, lower is better; the mean of the sources has the least that there is, so that it ranks
+    nothing by itself. F = IR = VIS gives 0. Source: Ma, Ma, Li, Information Fusion 45, 2019, Sec. 5.
     """
-    require_luma(VIF_MINIMUM_PX, ir=ir, vis=vis, fused=fused)
+    require_luma(ir=ir, vis=vis, fused=fused)
     f = fused.astype(np.float64)
-    return _vif(ir.astype(np.float64), f) + _vif(vis.astype(np.float64), f)
+    return sum(float(np.mean((source - f) ** 2)) for source in (ir, vis)) / 2.0
+
+
+def psnr(ir: Luma8, vis: Luma8, fused: Luma8) -> float:
+    """PSNR = 10 log10(255^2 / MSE) of HxW uint8 images, dB, with :func:`mse` over both sources.
+
+    Range 0 upward, higher is better. Infinite where F = IR = VIS, which is the one case. Several public
+    codes print 48.13 dB too little: they scale the images' peak to 1, but not their differences.
+    """
+    error = mse(ir, vis, fused)
+    return 10.0 * math.log10(255.0 * 255.0 / error) if error > 0 else math.inf

@@ -19,7 +19,8 @@ from fusepipe.frames import Luma8
 
 Triple = tuple[Luma8, Luma8, Luma8]
 PAPER = ("MI", "CC", "VIF", "Qabf", "SCD", "SSIM")
-PAIRED = [name for name in metrics.METRICS if name not in ("EN", "SD", "SF", "AG")]
+ALONE = ("EN", "SD", "SF", "AG", "AG_matlab")
+PAIRED = [name for name in metrics.METRICS if name not in ALONE]
 
 
 def image(rows: list[list[int]]) -> Luma8:
@@ -32,11 +33,11 @@ def mean_rule(a: Luma8, b: Luma8) -> Luma8:
 
 @pytest.fixture
 def triple() -> Triple:
-    """Two smooth, related images with texture, and their mean; 61x53, so that all metrics apply."""
+    """Two smooth, related images with texture, and their mean; 181x163, so that all metrics apply."""
     rng = np.random.default_rng(7)
 
     def smooth() -> np.ndarray:
-        return cv2.GaussianBlur(rng.normal(0.0, 1.0, (61, 53)), (0, 0), 2.0)
+        return cv2.GaussianBlur(rng.normal(0.0, 1.0, (181, 163)), (0, 0), 2.0)
 
     shared, own_a, own_b = smooth(), smooth(), smooth()
     a, b = ((np.clip(128 + 180 * (shared + own), 0, 255)).astype(np.uint8) for own in (own_a, own_b))
@@ -50,6 +51,7 @@ ORACLE: dict[str, Callable[[Luma8, Luma8, Luma8], float]] = {
     "SD": metrics.METRICS["SD"].function,
     "SF": metrics.METRICS["SF"].function,
     "AG": metrics.METRICS["AG"].function,
+    "MSE": metrics.METRICS["MSE"].function,
     "MI_nats_sum": metrics.METRICS["MI_nats"].function,
     "CC_mean": metrics.correlation,
     "SCD": metrics.scd,
@@ -202,15 +204,16 @@ def test_exchanging_the_sources_changes_nothing(name: str, triple: Triple) -> No
 def test_strides_and_turning_by_half(name: str, triple: Triple) -> None:
     """Views of any stride give the same number; so does turning all images upside down.
 
-    Q^AB/F in the paper's variant is the exception: it does not wrap angles, so that turning moves edges
-    across the branch cut.
+    Exceptions: Q^AB/F in the paper's variant does not wrap angles, so that turning moves edges across the
+    branch cut; halving keeps even rows, which are others when turned; regions start at the upper left; and
+    FMI takes the nine samples of a window in an order of its own.
     """
     function = metrics.METRICS[name].function
     value = function(*triple)
     wide = [np.repeat(t, 2, axis=1)[:, ::2] for t in triple]
     assert function(*wide) == value
-    tolerance = 5e-2 if name == "Qabf" else 1e-9
-    if name != "VIF":  # its halving keeps even rows, which are others when turned
+    tolerance = {"Qabf": 5e-2, "MS_SSIM": 1e-2}.get(name, 1e-9)
+    if name not in ("VIF", "VIF_mean", "VIFF", "FMI", "Qcv"):
         turned = [t[::-1, ::-1] for t in triple]
         assert function(*turned) == pytest.approx(value, rel=tolerance)
 
@@ -243,9 +246,10 @@ def test_constant_images_give_numbers(name: str, constant: str, triple: Triple) 
     vis = flat if constant in ("vis", "sources", "all") else vis
     fused = flat if constant in ("fused", "all") else fused
     value = metrics.METRICS[name].function(ir, vis, fused)
-    assert math.isfinite(value)
+    assert math.isfinite(value) or (name, constant) == ("PSNR", "all")
     if constant == "all":
-        expected = {"SSIM": 1.0, "SSIM_L255": 1.0, "VIF": 2.0}.get(name, 0.0)
+        ones = ("SSIM", "SSIM_L255", "MS_SSIM", "VIF_mean", "VIFF", "FMI", "Qcb")
+        expected = {**dict.fromkeys(ones, 1.0), "VIF": 2.0, "PSNR": math.inf}.get(name, 0.0)
         if name == "Qabf_atan":  # zero padding makes an edge of every border
             expected = value
         assert value == pytest.approx(expected)
@@ -255,7 +259,9 @@ def test_constant_images_give_numbers(name: str, constant: str, triple: Triple) 
 def test_identical_images(name: str, triple: Triple) -> None:
     ir = triple[0]
     value = metrics.METRICS[name].function(ir, ir, ir)
-    expected = {"CC": 1.0, "CC_bound": 1.0, "SCD": 0.0, "SSIM": 1.0, "SSIM_L255": 1.0, "VIF": 2.0}
+    ones = ("CC", "CC_bound", "SSIM", "SSIM_L255", "MS_SSIM", "VIF_mean", "VIFF", "FMI", "Qcb")
+    zeros = ("SCD", "Nabf", "Qcv", "MSE")
+    expected = {**dict.fromkeys(ones, 1.0), **dict.fromkeys(zeros, 0.0), "VIF": 2.0, "PSNR": math.inf}
     if name in expected:
         assert value == pytest.approx(expected[name], abs=1e-6)
     if name == "MI":
@@ -282,7 +288,7 @@ def test_smallest_size(name: str) -> None:
 def test_table_rows_are_complete() -> None:
     for name, row in metrics.METRICS.items():
         assert row.name == name
-        assert row.definition
+        assert row.definition and row.span and row.source
         assert row.direction in ("higher", "lower", "bound")
     assert {m.variant for m in metrics.METRICS.values()} == {"paper", "common", None}
 
@@ -298,12 +304,31 @@ def test_measure_takes_names_and_refuses_unknown_ones(triple: Triple) -> None:
 def test_wrong_images_are_refused(name: str, triple: Triple) -> None:
     ir, vis, fused = triple
     function = metrics.METRICS[name].function
-    with pytest.raises(UsageError, match="one size; got ir 53x61, vis 53x61, fused 52x61"):
+    with pytest.raises(UsageError, match="one size; got ir 163x181, vis 163x181, fused 162x181"):
         function(ir, vis, fused[:, 1:])
     with pytest.raises(UsageError, match="vis is float32"):
         function(ir, vis.astype(np.float32), fused)
-    with pytest.raises(UsageError, match=r"shape \(61, 53, 1\)"):
+    with pytest.raises(UsageError, match=r"shape \(181, 163, 1\)"):
         function(ir[..., None], vis, fused)
+    for channels in (3, 4):
+        with pytest.raises(UsageError, match=rf"vis is uint8 of shape \(181, 163, {channels}\): take the luma"):
+            function(ir, np.stack([vis] * channels, axis=2), fused)
+    with pytest.raises(UsageError, match=r"ir is uint16 .*: map it to 8 bit first"):
+        function(ir.astype(np.uint16), vis, fused)
+    with pytest.raises(UsageError, match="holds no pixels"):
+        function(ir[:0], vis[:0], fused[:0])
+
+
+def test_each_variant_gives_each_measure_once() -> None:
+    assert metrics.names_of("all") == list(metrics.METRICS)
+    paper, common = metrics.names_of("paper"), metrics.names_of("common")
+    assert set(PAPER) <= set(paper)
+    assert {"MI_nats", "SSIM_L255", "Qabf_atan", "VIFF", "VIF_mean", "AG_matlab"} <= set(common)
+    assert not {"MI_nats", "SSIM_L255", "Qabf_atan", "VIFF", "VIF_mean", "AG_matlab"} & set(paper)
+    assert not {"MI", "SSIM", "Qabf", "VIF", "AG"} & set(common)
+    assert set(paper) & set(common) == {n for n, row in metrics.METRICS.items() if row.variant is None}
+    with pytest.raises(UsageError, match="no metric variant 'papers'; known: paper, common, all"):
+        metrics.names_of("papers")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("function", [metrics.mutual_information, metrics.ssim, metrics.qabf])

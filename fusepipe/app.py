@@ -99,6 +99,7 @@ class Pipeline:
         self.rig = rig
         self.statistics = RunStatistics()
         self.interrupted = False
+        self._opened = False
         self._overwrite = overwrite
         self._limits = Limits(max_pairs, None if duration_s is None else round(duration_s * 1e9))
         self._sinks: Sequence[Sink] | None = sinks
@@ -135,12 +136,20 @@ class Pipeline:
         self.raise_error()
         return self.report()
 
-    def start(self) -> None:
-        """Opens everything and starts the threads; raises at once for what cannot work."""
+    def open(self) -> None:
+        """Opens inputs and engine and checks the outputs; raises at once for what cannot work."""
+        if self._opened:
+            return
         with ExitStack() as stack:
-            fuser = self._open(stack)
+            self._open(stack)
             stack.pop_all()  # from here on the graph's threads close what was opened
-        assert self._sinks is not None and self._pairer is not None
+        self._opened = True
+
+    def start(self) -> None:
+        """Starts the threads; :meth:`open` first, unless that was done."""
+        self.open()
+        fuser, sinks, pairer = self._fuser, self._sinks, self._pairer
+        assert fuser is not None and sinks is not None and pairer is not None
         visible = self._info[Band.VISIBLE]
         registration = Registration(
             compose.warp_builder(self.rig.registration.calibration), (visible.width, visible.height)
@@ -148,14 +157,14 @@ class Pipeline:
         self._graph = Graph(
             self.rig.name,
             sources=self._sources,
-            pairer=self._pairer,
+            pairer=pairer,
             transforms=[registration, ToneMap(self.rig.infrared.count_range, self._warn)],
             fuser=fuser,
             fusion=FusionStep(
                 fuser, keep_colour=self.rig.output.colour == "visible", grey_without_visible=visible.grey
             ),
             size=(visible.height, visible.width),
-            sinks=self._sinks,
+            sinks=sinks,
             statistics=self.statistics,
             limits=self._limits,
         )
@@ -179,6 +188,11 @@ class Pipeline:
             self.graph.abort()
         self.interrupted = True
         self.graph.drain()
+
+    @property
+    def finished(self) -> bool:
+        """Whether every thread has ended."""
+        return self.graph.supervisor.finished
 
     @property
     def graph(self) -> Graph:
@@ -217,7 +231,7 @@ class Pipeline:
             registration=self._registration_text,
             engine=_engine_record(self._fuser),
             written=[asdict(r) for r in graph.sink_reports if r is not None],
-            stage_cpu_s={k: round(v / 1e9, 3) for k, v in self.statistics.stage_cpu_ns.items()},
+            stage_cpu_s={k: round(v / 1e9, 3) for k, v in seen["stage_cpu_ns"].items()},
             warnings=seen["warnings"],
             error=None if graph.error is None else str(graph.error),
         )

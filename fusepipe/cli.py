@@ -5,8 +5,11 @@ Nothing heavy is imported here or at the top of a command's module, so that ``--
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
+from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -14,7 +17,7 @@ from typing import Any
 import click
 
 from fusepipe import __version__
-from fusepipe.errors import FusepipeError, Interrupted
+from fusepipe.errors import FusepipeError, Interrupted, UsageError, message_lines
 
 # command -> (module in fusepipe.commands, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -23,6 +26,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("validate", "Check a rigs.yaml; print its JSON schema."),
     "doctor": ("doctor", "Say what this machine can do and what is missing."),
     "bench": ("bench", "Measure throughput and each stage's share on this machine."),
+    "evaluate": ("evaluate", "Measure fused images against their sources."),
+    "compare": ("compare", "Run fusion methods side by side and measure them."),
+    "data": ("data", "Get and arrange image data sets."),
     "train": ("train", "Train the networks that fusepipe ships."),
 }
 
@@ -67,31 +73,60 @@ def cli(ctx: click.Context, traceback: bool) -> None:
     ctx.obj = {"traceback": traceback}
 
 
-def fail(message: str, code: int, kind: str, *, as_json: bool) -> None:
-    """Prints the one line of an error (and, with ``--json``, the document that says it) and exits."""
+def failure_document(code: int, errors: Sequence[BaseException]) -> dict[str, Any]:
+    """The document of ``--json`` as far as success and failure go; one shape for every command."""
+    listed = [{"type": type(e).__name__, "message": str(e), "exit_code": getattr(e, "exit_code", code)} for e in errors]
+    return {"ok": code == 0, "exit_code": code, "errors": listed}
+
+
+def fail(error: BaseException, code: int, *, as_json: bool, hint: str = "") -> int:
+    """Prints the one line of an error (and, with ``--json``, the document that says it); the exit code."""
     if as_json:
-        click.echo(json.dumps({"ok": False, "error": {"type": kind, "message": message, "exit_code": code}}, indent=2))
-    click.echo(f"fusepipe: error: {message}", err=True)
-    sys.exit(code)
+        click.echo(json.dumps(failure_document(code, [error]), indent=2))
+    for text in message_lines(error):
+        click.echo(f"fusepipe: error: {text}{hint}", err=True)
+    return code
 
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the ``fusepipe`` command."""
     args = sys.argv[1:] if argv is None else argv
-    as_json, traceback = "--json" in args, "--traceback" in args
+    options = args[: args.index("--")] if "--" in args else args
+    as_json, traceback = "--json" in options, "--traceback" in options
     # --traceback is understood at any place, like --json
-    args = [a for a in args if a != "--traceback"]
+    args = [a for i, a in enumerate(args) if a != "--traceback" or i >= len(options)]
+    try:
+        code = _main(args, as_json=as_json, traceback=traceback)
+        sys.stdout.flush()
+    except BrokenPipeError:  # "| head": the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except OSError as error:  # standard output is on a full disk
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = fail(FusepipeError(f"standard output: {error.strerror}"), 1, as_json=False)
+    sys.exit(code)
+
+
+def _main(args: list[str], *, as_json: bool, traceback: bool) -> int:
     try:
         result: Any = cli.main(args=args, prog_name="fusepipe", standalone_mode=False)
-        sys.exit(result if isinstance(result, int) else 0)
-    except click.UsageError as error:
-        where = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
-        fail(error.format_message() + where, 2, "UsageError", as_json=as_json)
+        return result if isinstance(result, int) else 0
     except click.ClickException as error:
-        fail(error.format_message(), 2, type(error).__name__, as_json=as_json)
-    except click.Abort:
-        fail("interrupted", Interrupted.exit_code, "Interrupted", as_json=as_json)
+        context = getattr(error, "ctx", None)
+        where = f" (see: {context.command_path} --help)" if context else ""
+        return fail(UsageError(error.format_message()), UsageError.exit_code, as_json=as_json, hint=where)
+    except (click.Abort, KeyboardInterrupt):
+        return fail(Interrupted("interrupted"), Interrupted.exit_code, as_json=as_json)
     except FusepipeError as error:
         if traceback:
             raise
-        fail(str(error), error.exit_code, type(error).__name__, as_json=as_json)
+        return fail(error, error.exit_code, as_json=as_json)
+    except OSError as error:
+        if error.errno in (errno.EPIPE, errno.ENOSPC) or traceback:  # of standard output: see main
+            raise
+        return fail(FusepipeError(f"{type(error).__name__}: {error}"), FusepipeError.exit_code, as_json=as_json)
+    except Exception as error:
+        if traceback:
+            raise
+        unexpected = FusepipeError(f"{type(error).__name__}: {error}")
+        return fail(unexpected, unexpected.exit_code, as_json=as_json, hint=" (--traceback shows where)")

@@ -89,3 +89,18 @@ class Interrupted(FusepipeError):  # noqa: N818 - named for what happened
     """SIGINT or SIGTERM ended the run; every file was finalised."""
 
     exit_code = 130
+
+
+def printable(text: str) -> str:
+    """One line that a terminal can show as it is: line breaks and control characters become escapes.
+
+    File names may hold anything; a message must not be able to pass for two, or to colour the terminal.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def message_lines(error: BaseException) -> list[str]:
+    """An error's message, one printable line a problem: only a :class:`ConfigError` has several."""
+    text = str(error) or type(error).__name__
+    parts = text.split("\n") if isinstance(error, ConfigError) and error.problems else [text]
+    return [printable(part) for part in parts]

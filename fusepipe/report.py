@@ -8,6 +8,11 @@ from typing import Any
 MAX_LINES = 10  # of skipped names in the summary; the record has more
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 frame``, ``2 frames``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 @dataclass(frozen=True, slots=True)
 class RunReport:
     """Every figure is measured in this run.
@@ -45,7 +50,9 @@ class RunReport:
         """The lines that a person reads at the end of a run."""
         total = sum(self.pairs.values())
         states = ", ".join(f"{count} {state}" for state, count in self.pairs.items()) or "none"
-        lines = [f"{self.rig}: {total} pairs ({states}) in {self.seconds:.1f} s, {self.pairs_per_s:.1f} pairs/s"]
+        lines = [
+            f"{self.rig}: {counted(total, 'pair')} ({states}) in {self.seconds:.1f} s, {self.pairs_per_s:.1f} pairs/s"
+        ]
         engine = self.engine
         lines.append(
             f"  fused by {engine['model']} on {engine['backend']} {engine['precision']}"
@@ -65,9 +72,14 @@ class RunReport:
         for stage, count in self.dropped.items():
             lines.append(f"  dropped: {count} before {stage} (the next stage was late)")
         for sink in self.written:
+            if not sink["frames"]:
+                lines.append(f"  wrote nothing to {sink['path']}")
+                continue
             note = f" ({sink['note']})" if sink["note"] else ""
-            lines.append(f"  wrote {sink['path']}: {sink['frames']} frames, {sink['bytes'] / 1e6:.2f} MB{note}")
+            lines.append(
+                f"  wrote {sink['path']}: {counted(sink['frames'], 'frame')}, {sink['bytes'] / 1e6:.2f} MB{note}"
+            )
         lines += [f"  warning: {warning}" for warning in self.warnings]
         if self.interrupted:
-            lines.append("  interrupted; files are finalised")
+            lines.append("  ended early: interrupted")
         return lines

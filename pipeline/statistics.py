@@ -106,5 +106,6 @@ class RunStatistics:
                 "fused": self.fused,
                 "skew_ms": self.skew.as_ms(),
                 "latency_ms": self.latency.as_ms(),
+                "stage_cpu_ns": dict(self.stage_cpu_ns),
                 "warnings": list(self.warnings),
             }

@@ -51,8 +51,15 @@ class Supervisor:
     def start(self) -> None:
         with self._changed:
             self._running = len(self._threads)
-        for thread in self._threads:
-            thread.start()
+        for number, thread in enumerate(self._threads):
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system gives no more threads
+                with self._changed:
+                    self._running -= len(self._threads) - number
+                del self._threads[number:]
+                self.abort(FusepipeError(f"{self.name}: cannot start {thread.name}: {error}"))
+                return
 
     def drain(self) -> None:
         """Asks the sources to end; becomes an abort after ``DRAIN_S``."""
@@ -98,7 +105,8 @@ class Supervisor:
                 late = self._deadline_s is not None and time.monotonic() >= self._deadline_s
             if late and self.aborted:
                 alive = ", ".join(t.name for t in self._threads if t.is_alive())
-                raise FusepipeError(f"these threads did not end within {JOIN_S:g} s: {alive}") from self.error
+                because = f" (after: {self.error})" if self.error is not None else ""
+                raise FusepipeError(f"these threads did not end within {JOIN_S:g} s: {alive}{because}") from self.error
             if late:
                 log.warning("%s: what was under way did not finish within %g s; stopping", self.name, DRAIN_S)
                 self.abort()

@@ -56,11 +56,15 @@ def command(
     if infrared.is_dir() != visible.is_dir():
         one, other = (infrared, visible) if infrared.is_dir() else (visible, infrared)
         raise UsageError(f"{one} is a folder and {other} is not; give two images, two folders or two videos")
-    stills = not infrared.is_dir() and infrared.suffix.lower() in SUFFIXES and visible.suffix.lower() in SUFFIXES
+    image = [not path.is_dir() and path.suffix.lower() in SUFFIXES for path in (infrared, visible)]
+    if image[0] != image[1]:
+        one, other = (infrared, visible) if image[0] else (visible, infrared)
+        raise UsageError(f"{one} is an image and {other} a video; give two images, two folders or two videos")
+    stills = image[0]
     sinks: list[Sink] | None = None
     config: list[dict[str, Any]] = []
     if output.suffix.lower() in VIDEO_SUFFIXES:
-        config = [{"file": str(output)}]
+        config = [{"file": str(output).replace("%", "%%")}]  # a name, not a pattern of the time
     elif stills and not output.is_dir() and output.suffix:
         sinks = [ImageSink(output, overwrite=overwrite)]
     else:
@@ -86,5 +90,4 @@ def command(
         option = str(detail["loc"][-1]) if detail["loc"] else "options"
         raise UsageError(f"{option}: {detail['input']!r} {detail['msg'].removeprefix('Value error, ')}") from error
     pipeline = Pipeline(rig, overwrite=overwrite, sinks=sinks)
-    reports, errors = run_all([pipeline], quiet=as_json)
-    finish(reports, errors, as_json=as_json)
+    finish(run_all([pipeline], quiet=as_json), as_json=as_json)

@@ -21,6 +21,9 @@ class Duration(click.ParamType[float]):
         from fusepipe.config.units import parse_duration_ns
 
         try:
-            return parse_duration_ns(str(value)) / 1e9
+            duration_ns = parse_duration_ns(str(value))
         except ValueError as error:
             self.fail(f"{value!r}: {error}", param, ctx)
+        if duration_ns <= 0:
+            self.fail(f"{value!r}: a duration is positive", param, ctx)
+        return duration_ns / 1e9

@@ -17,7 +17,7 @@ class ProgressLine:
     def __init__(self, pipelines: Sequence[Pipeline], *, enabled: bool) -> None:
         self._pipelines = pipelines
         self._live: Any = None
-        if enabled and sys.stderr.isatty():
+        if enabled and sys.stderr is not None and sys.stderr.isatty():
             from rich.console import Console
             from rich.live import Live
 

@@ -50,5 +50,4 @@ def command(
         else:
             click.echo("\n".join(text for plan in plans for text in plan.summary()))
         return
-    reports, errors = run_all(pipelines, quiet=quiet or as_json)
-    finish(reports, errors, as_json=as_json)
+    finish(run_all(pipelines, quiet=quiet or as_json), as_json=as_json)

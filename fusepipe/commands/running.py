@@ -6,15 +6,17 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from fusepipe.cli import failure_document
 from fusepipe.commands.progress import ProgressLine
-from fusepipe.errors import FusepipeError, Interrupted
+from fusepipe.errors import FusepipeError, Interrupted, message_lines, printable
 
 if TYPE_CHECKING:
     from fusepipe.app import Pipeline
@@ -23,79 +25,139 @@ if TYPE_CHECKING:
 POLL_S = 0.25
 
 
-@contextmanager
-def stop_signals(handler: Callable[[], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM call ``handler`` instead of killing the process."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        handler()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, previous in before.items():
+class StopSignals:
+    """Counts SIGINT, SIGTERM and SIGHUP instead of dying of them; ``raising`` turns one into an exception.
+
+    The handler only counts: taking a lock in a signal handler can deadlock. While nothing runs yet
+    (inputs are opened, engines compiled) it raises :class:`Interrupted`, which ends those at once.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._raising = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, previous in self._before.items():
             signal.signal(number, previous)
 
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """Within this, a signal raises :class:`Interrupted` in the main thread."""
+        self._raising = True
+        try:
+            yield
+        finally:
+            self._raising = False
 
-def run_all(pipelines: Sequence[Pipeline], *, quiet: bool) -> tuple[list[RunReport], list[FusepipeError]]:
-    """Starts all, waits for all, and gives their records and errors: one rig's failure is not another's.
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        if self._raising:
+            raise Interrupted("interrupted before anything was written")
 
-    SIGINT or SIGTERM drains every pipeline; a second one stops at once.
+
+@dataclass
+class Outcome:
+    """What became of the pipelines of one command: records, errors, and whether a thread hangs."""
+
+    reports: list[RunReport] = field(default_factory=list)
+    errors: list[FusepipeError] = field(default_factory=list)
+    interrupted: bool = False
+    stuck: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """That of the first error, 130 when interrupted, else 0."""
+        if self.interrupted:
+            return Interrupted.exit_code
+        return self.errors[0].exit_code if self.errors else 0
+
+
+def run_all(pipelines: Sequence[Pipeline], *, quiet: bool) -> Outcome:
+    """Opens and starts all, waits for all: one rig's failure is not another's.
+
+    The first signal drains every pipeline, a second one stops them at once.
     """
-    errors: list[FusepipeError] = []
+    outcome = Outcome()
     running: list[Pipeline] = []
-
-    def interrupt() -> None:
-        for pipeline in running:
-            pipeline.interrupt()
-
-    with stop_signals(interrupt):
+    with StopSignals() as signals:
         for pipeline in pipelines:
             try:
+                with signals.raising():
+                    pipeline.open()
                 pipeline.start()
                 running.append(pipeline)
-            except FusepipeError as error:
-                errors.append(error)
+            except Interrupted:
+                break
+            except (FusepipeError, OSError, MemoryError, RuntimeError) as error:
+                outcome.errors.append(_named(pipeline, error))
+        outcome.interrupted = signals.count > 0
+        waiting, seen = list(running), 0
         with ProgressLine(running, enabled=not quiet) as progress:
-            for pipeline in running:
-                try:
-                    while not pipeline.wait(POLL_S):
-                        progress.update()
-                except FusepipeError as error:
-                    _leave_stuck(pipeline, error)
+            while waiting:
+                if signals.count > seen:
+                    seen, outcome.interrupted = signals.count, True
+                    for pipeline in waiting:
+                        pipeline.interrupt()
+                for pipeline in list(waiting):
+                    try:
+                        if pipeline.wait(POLL_S / len(waiting)):
+                            waiting.remove(pipeline)
+                    except FusepipeError as error:  # a thread hangs in a system call
+                        waiting.remove(pipeline)
+                        outcome.errors.append(error)
+                        outcome.stuck = True
+                progress.update()
     for pipeline in running:
         try:
-            pipeline.raise_error()
+            if pipeline.finished:
+                pipeline.raise_error()
         except FusepipeError as error:
-            errors.append(error)
-    return [pipeline.report() for pipeline in running], errors
+            outcome.errors.append(error)
+    outcome.reports = [pipeline.report() for pipeline in running]
+    return outcome
 
 
-def _leave_stuck(pipeline: Pipeline, error: FusepipeError) -> None:
-    """A thread hangs in a system call: say so and leave, for joining it would hang this process too."""
-    click.echo(f"fusepipe: error: {pipeline.rig.name}: {error}", err=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(error.exit_code)
+def _named(pipeline: Pipeline, error: BaseException) -> FusepipeError:
+    if isinstance(error, FusepipeError):
+        return error
+    named = FusepipeError(f"{pipeline.rig.name}: {type(error).__name__}: {error}")
+    named.__cause__ = error
+    return named
 
 
-def finish(reports: Sequence[RunReport], errors: Sequence[FusepipeError], *, as_json: bool) -> None:
-    """Prints the records and ends the command: exit code 0, that of the first error, or 130.
+def finish(outcome: Outcome, *, as_json: bool) -> None:
+    """Prints the records and ends the command with the outcome's exit code.
 
     With ``as_json`` the one document on standard output says all of it, errors included.
     """
-    interrupted = any(report.interrupted for report in reports)
-    code = errors[0].exit_code if errors else Interrupted.exit_code if interrupted else 0
+    code = outcome.exit_code
     if as_json:
-        failures = [{"type": type(e).__name__, "message": str(e), "exit_code": e.exit_code} for e in errors]
-        document = {"ok": code == 0, "exit_code": code, "rigs": [r.as_json() for r in reports], "errors": failures}
+        document = failure_document(code, outcome.errors) | {"rigs": [r.as_json() for r in outcome.reports]}
         click.echo(json.dumps(document, indent=2))
     else:
-        for text in (text for report in reports if report.ok for text in report.summary()):
-            click.echo(text)
-    for error in errors:
-        click.echo(f"fusepipe: error: {error}", err=True)
-    if interrupted and not errors:
-        click.echo("fusepipe: interrupted; files are finalised", err=True)
+        for report in outcome.reports:
+            for text in report.summary():
+                click.echo(printable(text))
+    for error in outcome.errors:
+        for text in message_lines(error):
+            click.echo(f"fusepipe: error: {text}", err=True)
+    if outcome.interrupted:
+        kept = "; files are finalised" if outcome.reports and not outcome.stuck else ""
+        click.echo(f"fusepipe: interrupted{kept}", err=True)
+    if outcome.stuck:  # joining a thread that hangs would hang this process too
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     raise click.exceptions.Exit(code)

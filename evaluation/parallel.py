@@ -1,0 +1,97 @@
+"""Metrics of many images over several processes: same values and same order as in one."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import cv2
+
+from fusepipe.errors import FusepipeError
+from fusepipe.evaluation.scores import Scores, score
+from fusepipe.frames import Luma8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Triple:
+    """HxW uint8 luma of the two sources and the fused image, and the name they go by."""
+
+    name: str
+    ir: Luma8
+    vis: Luma8
+    fused: Luma8
+
+
+class Scorer:
+    """Scores triples with ``jobs`` processes, which start at the first use and are kept until the end.
+
+    Processes are spawned, not forked: a fork would copy the locks of running inference threads.
+    """
+
+    def __init__(self, names: Sequence[str], jobs: int = 1) -> None:
+        self._names = tuple(names)
+        self._jobs = max(1, jobs)
+        self._pool: ProcessPoolExecutor | None = None
+
+    def scores(self, triples: Iterable[Triple]) -> Iterator[Scores]:
+        """The values of each triple, in their order; only a few triples are held at a time.
+
+        Raises :class:`UsageError` where sizes differ, :class:`FusepipeError` when a process dies.
+        """
+        if self._jobs == 1:
+            for triple in triples:
+                yield _score(triple, self._names)
+            return
+        waiting: deque[Future[Scores]] = deque()
+        try:
+            for triple in triples:
+                waiting.append(self._processes().submit(_score, triple, self._names))
+                if len(waiting) >= 2 * self._jobs:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise FusepipeError(
+                "a process that computes metrics was killed, probably for lack of memory; try --jobs 1"
+            ) from error
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def _processes(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            spawn = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self._jobs, mp_context=spawn, initializer=_start_worker)
+        return self._pool
+
+    def close(self) -> None:
+        """Ends the processes; what is not started yet is dropped."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _start_worker() -> None:
+    # one process a core already: threads of OpenCV on top would only take turns
+    cv2.setNumThreads(1)
+    # Ctrl-C reaches the whole group; the parent alone decides what it means
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _score(triple: Triple, names: Sequence[str]) -> Scores:
+    return score(triple.ir, triple.vis, triple.fused, names)

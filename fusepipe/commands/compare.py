@@ -1,0 +1,164 @@
+"""``fusepipe compare``: fusion methods side by side, measured on the same pairs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fusepipe.commands.options import json_option, overwrite_option
+from fusepipe.commands.reporting import Names, jobs_option, metrics_option, report_option, variant_option
+from fusepipe.errors import EngineError, UsageError
+
+if TYPE_CHECKING:
+    from fusepipe.comparing import CompareOptions
+    from fusepipe.evaluation.printed import Preset
+    from fusepipe.evaluation.results import Comparison
+
+
+@click.command("compare")
+@click.option("--data", help="'tno' (see: fusepipe data tno), a folder with ir/ and vis/, or a folder of such folders.")
+@click.option("--models", type=Names(), metavar="A,B", help="Models, or 'all' [stream,pyramid].")
+@click.option("--preset", metavar="NAME", help="A published table: paper-table1 or paper-table2, on --data tno.")
+@click.option("--sets", type=Names(), metavar="A,B", help="Only these sets of the data.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N pairs of each set.")
+@click.option(
+    "--sequence/--stills", default=None, help="The pairs are frames in order, or not [folders of folders are]."
+)
+@variant_option
+@metrics_option
+@jobs_option
+@report_option
+@overwrite_option
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    data: str | None,
+    models: tuple[str, ...] | None,
+    preset: str | None,
+    sets: tuple[str, ...] | None,
+    limit: int | None,
+    sequence: bool | None,
+    variant: str,
+    metrics: tuple[str, ...] | None,
+    jobs: int | None,
+    report: tuple[Path, ...],
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Run fusion methods side by side on the same pairs and measure them.
+
+    The trivial rules mean, max and sum are always there: each wins some metric, so that no single number
+    ranks methods. A model that cannot run is reported with its reason while the others go on; the exit code
+    is then 4. Times are measured one pair after the other, reading and scoring not included.
+    """
+    from fusepipe.commands.reporting import Progress, usable_jobs
+    from fusepipe.comparing import QUICK, CompareOptions, compare
+    from fusepipe.evaluation.printed import SOURCE
+    from fusepipe.evaluation.report_files import check_reports, wants_pictures, write_reports
+    from fusepipe.provenance import command_line
+
+    check_reports(report, overwrite=overwrite)
+    jobs, pictures, chosen = usable_jobs(jobs), wants_pictures(report), None
+    if preset is not None:
+        for option, value in (("--models", models), ("--sets", sets), ("--metrics", metrics)):
+            if value is not None:
+                raise UsageError(f"{option} and --preset do not go together: the preset says what is compared")
+        chosen, options = preset_options(preset, data_folder(data or "tno"), limit=limit, jobs=jobs, pictures=pictures)
+    else:
+        if data is None:
+            raise UsageError("say what to compare on: --data tno, or --data FOLDER with ir/ and vis/")
+        options = CompareOptions(
+            data_folder(data),
+            models or QUICK,
+            sets=sets,
+            limit=limit,
+            sequence=sequence,
+            variant=variant,
+            metrics=metrics,
+            jobs=jobs,
+            pictures=pictures,
+        )
+    with Progress("methods", enabled=not as_json) as progress:
+        comparison = compare(options, progress.step)
+    if chosen is not None:
+        comparison.printed, comparison.printed_source = chosen.printed, SOURCE
+        comparison.unavailable |= chosen.missing
+        comparison.notes += chosen.notes
+    comparison.command = command_line()
+    write_reports(comparison, report)
+    show(comparison, report, as_json=as_json)
+    if comparison.failed:
+        ctx.exit(EngineError.exit_code)
+
+
+def data_folder(data: str) -> Path:
+    """``tno`` is where `fusepipe data tno` arranges it; anything else is a folder."""
+    from fusepipe.evaluation.tno import default_folder
+
+    if data != "tno":
+        return Path(data)
+    folder = default_folder()
+    if not folder.is_dir():
+        raise UsageError(
+            f"TNO is not at {folder}: 'fusepipe data tno' says where it can be had and arranges it; "
+            "FUSEPIPE_TNO names another folder, and ./tno means the folder of that name here"
+        )
+    return folder
+
+
+def preset_options(
+    name: str, folder: Path, *, limit: int | None, jobs: int, pictures: bool
+) -> tuple[Preset, CompareOptions]:
+    """The published table, and what to run for it with the models that there are."""
+    from fusepipe.comparing import CompareOptions
+    from fusepipe.evaluation.printed import METRICS_OF_PAPER, PRESETS
+    from fusepipe.evaluation.tno import pair_names
+    from fusepipe.registry import MODELS, nearest
+
+    if name not in PRESETS:
+        raise UsageError(f"there is no preset {name!r}: {nearest(name, PRESETS)}")
+    preset = PRESETS[name](MODELS)
+    options = CompareOptions(
+        folder,
+        preset.models,
+        sets=preset.sets,
+        limit=limit,
+        only=pair_names("n25") if preset.table == "table2" else None,
+        metrics=METRICS_OF_PAPER,
+        jobs=jobs,
+        pictures=pictures,
+        rename=preset.rename,
+    )
+    return preset, options
+
+
+def show(comparison: Comparison, reports: tuple[Path, ...], *, as_json: bool) -> None:
+    """The tables and what is to be said about them; or the one JSON document."""
+    from fusepipe.commands.reporting import table_width
+    from fusepipe.evaluation.tables import LEGEND, comparison_tables, text
+
+    if as_json:
+        document = {"ok": not comparison.failed, "failed": comparison.failed, **comparison.as_json()}
+        click.echo(json.dumps(document, indent=2, allow_nan=False))
+    else:
+        for result in comparison.sets:
+            for table in comparison_tables(result, comparison, table_width()):
+                click.echo(text(table, table_width()))
+            for note in result.notes:
+                click.echo(f"note: {note}")
+        click.echo(LEGEND)
+        if comparison.printed_source:
+            click.echo(f"as printed: {comparison.printed_source}")
+        for note in comparison.notes:
+            click.echo(f"note: {note}")
+        for path in reports:
+            click.echo(f"report: {path}")
+    for name, reason in comparison.unavailable.items():
+        if name in comparison.failed:
+            click.echo(f"fusepipe: error: {name}: {reason}", err=True)
+        elif not as_json:
+            click.echo(f"not run: {name}: {reason}")

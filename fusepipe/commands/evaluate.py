@@ -1,0 +1,71 @@
+"""``fusepipe evaluate``: the metrics of fused images that are there already."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from fusepipe.commands.options import json_option, overwrite_option
+from fusepipe.commands.reporting import jobs_option, metrics_option, report_option, variant_option
+
+_FOLDER = click.Path(path_type=Path)
+
+
+@click.command("evaluate")
+@click.option("--ir", required=True, type=_FOLDER, help="Folder of the infrared images.")
+@click.option("--vis", required=True, type=_FOLDER, help="Folder of the visible images.")
+@click.option("--fused", required=True, type=_FOLDER, help="Folder of the fused images.")
+@variant_option
+@metrics_option
+@jobs_option
+@report_option
+@overwrite_option
+@json_option
+def command(
+    ir: Path,
+    vis: Path,
+    fused: Path,
+    variant: str,
+    metrics: tuple[str, ...] | None,
+    jobs: int | None,
+    report: tuple[Path, ...],
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Measure fused images against their sources.
+
+    Images are matched by stem over the three folders; those without all partners are named and left out.
+    Colour images count by their luma (BT.601), alpha is ignored, 16-bit images are refused. No single
+    metric ranks methods: see `fusepipe compare`.
+    """
+    from fusepipe.commands.reporting import Progress, table_width, usable_jobs
+    from fusepipe.evaluating import EXAMPLES, evaluate
+    from fusepipe.evaluation.report_files import check_reports, wants_pictures, write_reports
+    from fusepipe.evaluation.tables import evaluation_table, text
+    from fusepipe.provenance import command_line
+
+    check_reports(report, overwrite=overwrite)
+    with Progress("images", enabled=not as_json) as progress:
+        comparison = evaluate(
+            ir,
+            vis,
+            fused,
+            variant=variant,
+            metrics=metrics,
+            jobs=usable_jobs(jobs),
+            examples=EXAMPLES if wants_pictures(report) else 0,
+            step=progress.step,
+        )
+    comparison.command = command_line()
+    write_reports(comparison, report)
+    if as_json:
+        click.echo(json.dumps({"ok": True, **comparison.as_json()}, indent=2, allow_nan=False))
+        return
+    (result,) = comparison.sets
+    click.echo(text(evaluation_table(result, comparison), table_width()))
+    for note in (*result.notes, *comparison.notes):
+        click.echo(f"note: {note}")
+    for path in report:
+        click.echo(f"report: {path}")

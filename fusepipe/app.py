@@ -246,6 +246,8 @@ class Pipeline:
             stack.callback(source.close)
             self._info[band] = source.open()
             self._sources.append(source)
+            for note in self._info[band].notes:
+                self._warn(f"{band}: {source.label} {note}")
         if rig.visible.count_range is not None and self._info[Band.VISIBLE].bit_depth == 8:
             self._warn("visible: range is for 16-bit pictures; the 8-bit pictures are taken as they are")
         clocks = {source.clock for source in self._sources}
@@ -255,6 +257,8 @@ class Pipeline:
         by_name = compose.pairs_by_name(rig)
         if by_name:
             self._require_common_names()
+        else:
+            self._compare_starts()
         self._pairer = compose.pairer(rig.sync, by_name=by_name)
         self._registration_text = self._describe_registration()
         if self._sinks is None:
@@ -264,6 +268,7 @@ class Pipeline:
             raise ConfigError(
                 f"{rig.name}: has no sinks, so the result would go nowhere; add e.g. {{file: out/fused.mkv}}"
             )
+        compose.require_inputs_kept(self._sources, self._sinks)
         for sink in self._sinks:
             sink.check()
         if self._fuser is None:
@@ -278,6 +283,15 @@ class Pipeline:
             raise SourceError(
                 f"{self.rig.name}: no image of the one folder has the stem of one of the other (such as {example}); "
                 "rename them, or pair them in order with sync.pair_by: time"
+            )
+
+    def _compare_starts(self) -> None:
+        """Containers start where they like; what looks paired may be a constant time apart."""
+        infrared, visible = (self._info[band].start_ns for band in (Band.INFRARED, Band.VISIBLE))
+        if abs(infrared + self.rig.sync.offset_ns - visible) > self.rig.sync.tolerance_ns:
+            self._warn(
+                f"infrared starts at {infrared / 1e9:.3f} s and visible at {visible / 1e9:.3f} s of their own times; "
+                "if the cameras started together, set sync.offset to the difference"
             )
 
     def _describe_registration(self) -> str:

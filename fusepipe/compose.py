@@ -7,12 +7,12 @@ argument.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from fusepipe.config.schema import FileSink, FusionConfig, ImagesSink, Rig, SourceConfig, SyncConfig
-from fusepipe.errors import ConfigError, SourceError
+from fusepipe.errors import ConfigError, SinkError, SourceError
 from fusepipe.frames import Band, Warp
 from fusepipe.fuser import Fuser
 from fusepipe.pipeline.image_files import SUFFIXES
@@ -49,6 +49,8 @@ def source(config: SourceConfig, band: Band, rig_name: str) -> Source:
     path = Path(config.url)
     if not path.exists():
         raise SourceError(f"{path}: there is no such file or folder (the rig's {band} source)")
+    if not path.is_dir() and not path.is_file():
+        raise SourceError(f"{path}: is neither a file nor a folder (the rig's {band} source)")
     kind = "images" if path.is_dir() or path.suffix.lower() in SUFFIXES else "video"
     made = resolve(SOURCES[kind])(path, band, fps=config.fps, count_range=config.count_range, **names)
     return made
@@ -112,3 +114,23 @@ def sinks(rig: Rig, *, fps: float | None, overwrite: bool) -> list[Sink]:
 
 def _sink(kind: str) -> Callable[..., Any]:
     return resolve(SINKS[kind])
+
+
+def require_inputs_kept(sources: Sequence[Source], made: Sequence[Sink]) -> None:
+    """Raises :class:`SinkError` where a sink would write over an input, by whatever name or link.
+
+    Also with ``--overwrite``: what was recorded is not to be had again.
+    """
+    inputs: dict[tuple[int, int], Path] = {}
+    for file in (file for source in sources for file in getattr(source, "files", ())):
+        for path in (file, file.absolute().parent):
+            inputs.setdefault(_identity(path), path)
+    for sink in made:
+        for path in sink.outputs:
+            if path.exists() and (taken := inputs.get(_identity(path))) is not None:
+                raise SinkError(f"{path}: is an input as well ({taken}); write to another place")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino

@@ -10,7 +10,7 @@ that a frame may be held by several stages and sinks at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 from typing import Any, Literal, Protocol
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 Luma8 = NDArray[np.uint8]
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 ValueRange = Literal["full", "limited"]
-Matrix = Literal["bt601", "bt709"]
+Matrix = Literal["bt601", "bt709", "bt2020"]
 
 
 class Band(StrEnum):
@@ -93,10 +93,10 @@ class Plane:
 class Frame:
     """One captured image: ``planes`` is (Y,) for grey or (Y, Cb, Cr) for colour.
 
-    Chroma planes may be subsampled (4:2:0, 4:2:2: size rounded up) or full size (4:4:4).
-    ``matrix`` says how Cb and Cr relate to RGB. ``pts * time_base`` is the presentation time in
-    seconds as the container gave it; ``capture_ns`` is what pairing uses. ``index`` counts frames of
-    this source from 0; ``name`` is the stem of an image file or ``""``.
+    Chroma planes may be subsampled (4:2:0, 4:2:2: size rounded up) or full size (4:4:4); ``matrix`` says
+    how Cb and Cr relate to RGB, ``pixel_aspect`` is a pixel's width over its height. ``pts * time_base`` is
+    the presentation time in seconds as the container gave it; ``capture_ns`` is what pairing uses. ``index``
+    counts frames of this source from 0; ``name`` is the stem of an image file or ``""``.
     """
 
     band: Band
@@ -110,6 +110,7 @@ class Frame:
     name: str = ""
     arrival_ns: int = 0
     matrix: Matrix = "bt601"
+    pixel_aspect: Fraction = Fraction(1)
 
     def __post_init__(self) -> None:
         if len(self.planes) not in (1, 3):
@@ -216,8 +217,8 @@ class FusedFrame:
     pts: int
     time_base: Fraction
     matrix: Matrix = "bt601"
+    pixel_aspect: Fraction = Fraction(1)
     name: str = ""
-    extras: dict[str, Any] = field(default_factory=dict)
 
     @property
     def height(self) -> int:

@@ -133,5 +133,6 @@ class FusionStep:
             pts=lead.pts,
             time_base=lead.time_base,
             matrix=lead.matrix,
+            pixel_aspect=lead.pixel_aspect,
             name=pair.name,
         )

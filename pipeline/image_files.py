@@ -6,7 +6,6 @@ checked first.
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
@@ -15,7 +14,12 @@ import numpy as np
 
 from fusepipe.frames import Frame, FusedFrame, Pixels, Plane
 from fusepipe.pipeline import levels
+from fusepipe.pipeline.publishing import publish
 
+MAX_PIXELS = 1 << 28  # a small file can claim a picture that fills the memory
+_JPEG_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, baseline to arithmetic
+# luma weights of red and blue: ITU-R BT.709, BT.2020 (non-constant luminance)
+_WEIGHTS = {"bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
 
@@ -42,16 +46,54 @@ def read_pixels(path: Path) -> Pixels:
 
 
 def _check_complete(data: bytes) -> None:
+    """Raises :class:`UnreadableImage` for a file that ends too early, or whose picture is too large.
+
+    Data behind the end mark is fine: telephones append films to their JPEG pictures.
+    """
     if not data:
         raise UnreadableImage("the file is empty")
-    if data.startswith(b"\x89PNG") and b"IEND" not in data[-64:]:
-        raise UnreadableImage("truncated PNG (no end mark)")
-    if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[-4096:]:
-        raise UnreadableImage("truncated JPEG (no end mark)")
-    if data.startswith(b"RIFF") and len(data) < 8 + int.from_bytes(data[4:8], "little"):
+    if data.startswith(b"\x89PNG"):
+        _check_png(data)
+    elif data.startswith(b"\xff\xd8"):
+        _check_jpeg(data)
+    elif data.startswith(b"RIFF") and len(data) < 8 + int.from_bytes(data[4:8], "little"):
         raise UnreadableImage("truncated WebP")
-    if data.startswith(b"BM") and len(data) < int.from_bytes(data[2:6], "little"):
+    elif data.startswith(b"BM") and len(data) < int.from_bytes(data[2:6], "little"):
         raise UnreadableImage("truncated BMP")
+
+
+def _check_png(data: bytes) -> None:
+    """Walks the chunks (length, type, data, checksum) up to IEND."""
+    at = 8
+    while data[at + 4 : at + 8] != b"IEND":
+        length = int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] == b"IHDR":
+            width, height = (int.from_bytes(data[at + i : at + i + 4], "big") for i in (8, 12))
+            _check_size(width, height)
+        at += 12 + length
+        if at + 8 > len(data):
+            raise UnreadableImage("truncated PNG (no end mark)")
+
+
+def _check_jpeg(data: bytes) -> None:
+    """Walks the segments up to the picture's own data, and looks for the end mark behind it."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker in _JPEG_FRAME:
+            height, width = (int.from_bytes(data[at + i : at + i + 2], "big") for i in (5, 7))
+            _check_size(width, height)
+        if marker == 0xDA:  # start of scan: what follows is the picture
+            if data.find(b"\xff\xd9", at) < 0:
+                raise UnreadableImage("truncated JPEG (no end mark)")
+            return
+        at += 1 if marker == 0xFF else 2 + length
+    raise UnreadableImage("truncated JPEG (no picture)")
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise UnreadableImage(f"{width}x{height} is more than the {MAX_PIXELS} pixels that are read")
 
 
 def infrared_planes(pixels: Pixels) -> tuple[Plane, ...]:
@@ -83,7 +125,7 @@ def to_bgr(frame: FusedFrame | Frame) -> Pixels:
     """HxW uint8 (grey) or HxWx3 uint8 (B, G, R), full range, for an image file.
 
     Full-size BT.601 chroma takes OpenCV's exact inverse of :func:`visible_planes`; else chroma is
-    interpolated to full size and converted with the frame's own matrix (BT.601 or BT.709).
+    interpolated to full size and converted with the frame's own matrix (BT.601, BT.709 or BT.2020).
     """
     luma = levels.full_range_luma(frame.planes[0])
     if len(frame.planes) == 1:
@@ -92,24 +134,18 @@ def to_bgr(frame: FusedFrame | Frame) -> Pixels:
     cb, cr = (_full_chroma(p, width, height) for p in frame.planes[1:])
     if frame.matrix == "bt601":
         return np.asarray(cv2.cvtColor(cv2.merge([luma, cr, cb]), cv2.COLOR_YCrCb2BGR))
-    kr, kb = 0.2126, 0.0722  # ITU-R BT.709
-    blue, red = 2 * (1 - kb), 2 * (1 - kr)
+    kr, kb = _WEIGHTS[frame.matrix]
+    kg, blue, red = 1 - kr - kb, 2 * (1 - kb), 2 * (1 - kr)
     mix = np.array(
         [
             [1, blue, 0, -128 * blue],
-            [
-                1,
-                -blue * kb / (1 - kr - kb),
-                -red * kr / (1 - kr - kb),
-                128 * (blue * kb + red * kr) / (1 - kr - kb),
-            ],
+            [1, -blue * kb / kg, -red * kr / kg, 128 * (blue * kb + red * kr) / kg],
             [1, 0, red, -128 * red],
         ],
         np.float32,
     )
-    return np.asarray(
-        cv2.convertScaleAbs(np.maximum(cv2.transform(cv2.merge([luma, cb, cr]).astype(np.float32), mix), 0))
-    )
+    mixed = cv2.transform(cv2.merge([luma, cb, cr]).astype(np.float32), mix)
+    return np.asarray(cv2.convertScaleAbs(np.maximum(mixed, 0)))
 
 
 def _full_chroma(plane: Plane, width: int, height: int) -> Pixels:
@@ -121,19 +157,20 @@ def _full_chroma(plane: Plane, width: int, height: int) -> Pixels:
     return np.asarray(pixels)
 
 
-def write_pixels(path: Path, pixels: Pixels) -> None:
+def write_pixels(path: Path, pixels: Pixels, *, overwrite: bool = True) -> None:
     """Writes an image so that ``path`` is either complete or not there: temporary file, then rename.
 
-    Raises ``OSError`` as the file system gives it; the temporary file is gone then.
+    Raises ``OSError`` as the file system gives it (``FileExistsError`` without ``overwrite``); the
+    temporary file is gone then.
     """
     done, data = cv2.imencode(path.suffix, pixels)
     if not done:
         raise OSError(f"OpenCV cannot encode {pixels.shape} {pixels.dtype} as {path.suffix}")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
         with temporary.open("xb") as file:
             file.write(data.tobytes())
-        os.replace(temporary, path)  # noqa: PTH105 - atomic, also over an existing file
+        publish(temporary, path, overwrite=overwrite)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

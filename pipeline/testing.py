@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 
@@ -95,6 +96,10 @@ class CollectSink:
     @property
     def label(self) -> str:
         return "memory"
+
+    @property
+    def outputs(self) -> list[Path]:
+        return []
 
     def check(self) -> None:
         """Nothing to refuse."""

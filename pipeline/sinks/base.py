@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from fusepipe.frames import FusedFrame
@@ -23,6 +24,10 @@ class Sink(Protocol):
 
     @property
     def label(self) -> str: ...
+
+    @property
+    def outputs(self) -> list[Path]:
+        """The files and folders it will write or replace: they must be none of the inputs."""
 
     def check(self) -> None:
         """Refuses what can be refused before anything is written or read; changes nothing.

@@ -19,10 +19,15 @@ class ImagesSink:
         self._overwrite = overwrite
         self._frames = 0
         self._bytes = 0
+        self._written: set[str] = set()
 
     @property
     def label(self) -> str:
         return f"{self._folder}/*{self._suffix}"
+
+    @property
+    def outputs(self) -> list[Path]:
+        return [self._folder]
 
     def check(self) -> None:
         folder = self._folder
@@ -39,16 +44,25 @@ class ImagesSink:
         path = self._folder / f"{frame.name or format(frame.index, '06d')}{self._suffix}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            if path.exists() and not self._overwrite:
-                raise OutputExistsError(f"{path}: exists already; use --overwrite or another folder")
-            image_files.write_pixels(path, image_files.to_bgr(frame))
+            image_files.write_pixels(path, image_files.to_bgr(frame), overwrite=self._overwrite)
             self._bytes += path.stat().st_size
+        except FileExistsError as error:
+            raise OutputExistsError(f"{path}: exists already; use --overwrite or another folder") from error
         except OSError as error:
             raise SinkError(f"{path}: cannot be written: {error.strerror or error}") from error
         self._frames += 1
+        self._written.add(path.name)
 
     def close(self) -> SinkReport:
-        return SinkReport(str(self._folder), self._frames, self._bytes)
+        return SinkReport(str(self._folder), self._frames, self._bytes, self._note())
+
+    def _note(self) -> str:
+        """With --overwrite the folder may hold images of an earlier run, which nobody should take for ours."""
+        if not self._overwrite or not self._folder.is_dir():
+            return ""
+        images = [p for p in self._folder.iterdir() if p.suffix.lower() in image_files.SUFFIXES]
+        others = sum(p.name not in self._written for p in images)
+        return f"{others} other images were there before and stay" if others else ""
 
 
 class ImageSink:
@@ -64,6 +78,10 @@ class ImageSink:
     def label(self) -> str:
         return str(self._path)
 
+    @property
+    def outputs(self) -> list[Path]:
+        return [self._path]
+
     def check(self) -> None:
         if self._path.is_dir():
             raise SinkError(f"{self._path}: is a folder; name an image file such as {self._path / 'fused.png'}")
@@ -78,8 +96,10 @@ class ImageSink:
             raise SinkError(f"{self._path}: is one image, but the inputs gave more than one pair; name a folder")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            image_files.write_pixels(self._path, image_files.to_bgr(frame))
+            image_files.write_pixels(self._path, image_files.to_bgr(frame), overwrite=self._overwrite)
             self._bytes = self._path.stat().st_size
+        except FileExistsError as error:
+            raise OutputExistsError(f"{self._path}: exists already; use --overwrite or another name") from error
         except OSError as error:
             raise SinkError(f"{self._path}: cannot be written: {error.strerror or error}") from error
         self._frames = 1

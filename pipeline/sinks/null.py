@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fusepipe.frames import FusedFrame
 from fusepipe.pipeline.sinks.base import SinkReport
 
@@ -13,6 +15,10 @@ class NullSink:
 
     def __init__(self) -> None:
         self.frames = 0
+
+    @property
+    def outputs(self) -> list[Path]:
+        return []
 
     def check(self) -> None:
         """There is nothing that could be refused."""

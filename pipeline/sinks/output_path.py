@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from pathlib import Path
 
 from fusepipe.errors import OutputExistsError, SinkError
+from fusepipe.pipeline.publishing import publish
 
 
 class PartialFile:
@@ -23,6 +26,12 @@ class PartialFile:
 
     def check(self) -> None:
         """Raises :class:`SinkError` for what can be known before writing; changes nothing."""
+        try:
+            self._check()
+        except OSError as error:
+            raise SinkError(f"{self.path}: cannot be written: {error.strerror}") from error
+
+    def _check(self) -> None:
         if self.path.is_dir():
             raise SinkError(f"{self.path}: is a folder; name a file such as {self.path / 'fused.mkv'}")
         parent = next(p for p in self.path.absolute().parents if p.exists())
@@ -30,6 +39,11 @@ class PartialFile:
             raise SinkError(f"{self.path}: {parent} is a file, not a folder")
         if not os.access(parent, os.W_OK):
             raise SinkError(f"{self.path}: no permission to write in {parent}")
+        longest = os.pathconf(parent, "PC_NAME_MAX")
+        if len(os.fsencode(self.partial.name)) > longest:
+            raise SinkError(f"{self.path}: the name is too long; with .partial it has more than {longest} bytes")
+        if _in_use(self.partial):
+            raise OutputExistsError(f"{self.partial}: another run is writing it; wait for that or use another name")
         if self._overwrite:
             return
         if self.path.exists():
@@ -40,14 +54,15 @@ class PartialFile:
             )
 
     def claim(self) -> None:
-        """Creates the partial file; it must be new, so that two runs never write to one file."""
+        """Creates the partial file and locks it; it must be new, so that two runs never write to one file."""
         self.check()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self._overwrite:
             self.partial.unlink(missing_ok=True)
         try:
             self._descriptor = os.open(self.partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
-        except FileExistsError as error:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (FileExistsError, BlockingIOError) as error:
             raise OutputExistsError(f"{self.partial}: another run is writing it") from error
 
     def sync(self) -> None:
@@ -56,14 +71,37 @@ class PartialFile:
             os.fdatasync(self._descriptor)
 
     def commit(self) -> int:
-        """Renames to the final name; the size in bytes."""
+        """Gives the file its final name; the size in bytes.
+
+        Raises ``FileExistsError`` where the name was taken meanwhile and may not be overwritten.
+        """
+        if self._descriptor is None:
+            raise FileNotFoundError(errno.ENOENT, "the file was never claimed", str(self.partial))
+        self.sync()
+        ours, there = os.fstat(self._descriptor), self.partial.stat()
+        if (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino):
+            raise FileNotFoundError(errno.ENOENT, "somebody replaced the partial file", str(self.partial))
+        publish(self.partial, self.path, overwrite=self._overwrite)
         self.release()
-        size = self.partial.stat().st_size
-        os.replace(self.partial, self.path)  # noqa: PTH105 - atomic, also over an existing file
-        return size
+        return there.st_size
 
     def release(self) -> None:
-        """Closes the descriptor and leaves the partial file where it is."""
+        """Closes the descriptor, which frees the lock, and leaves the partial file where it is."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _in_use(partial: Path) -> bool:
+    """Whether a run holds the lock of a partial file; a link or no file at all is in nobody's use."""
+    try:
+        descriptor = os.open(partial, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

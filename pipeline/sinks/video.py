@@ -17,7 +17,7 @@ from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from fusepipe.errors import SinkError
+from fusepipe.errors import OutputExistsError, SinkError
 from fusepipe.frames import FusedFrame, Pixels, Plane, ValueRange
 from fusepipe.pipeline.levels import luma_to_full, luma_to_limited
 from fusepipe.pipeline.sinks.base import SinkReport
@@ -28,7 +28,7 @@ TIME_BASE = Fraction(1, 90_000)  # fine enough for any camera; the Matroska muxe
 STEP = 90  # of TIME_BASE: times stay strictly increasing after the Matroska muxer's rounding to 1 ms
 KEY_FRAME_S = 2.0  # seekable to this
 _LIMITED, _FULL = 1, 2  # AVColorRange
-_COLORSPACE = {"bt601": 6, "bt709": 1}  # AVColorSpace: SMPTE 170M, BT.709
+_COLORSPACE = {"bt601": 6, "bt709": 1, "bt2020": 9}  # AVColorSpace: SMPTE 170M, BT.709, BT.2020 NCL
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,10 @@ class VideoSink:
     def label(self) -> str:
         return str(self._file.path)
 
+    @property
+    def outputs(self) -> list[Path]:
+        return [self._file.path, self._file.partial]
+
     def check(self) -> None:
         self._file.check()
         if self._file.path.suffix.lower() not in (".mkv", ".mp4"):
@@ -91,7 +95,7 @@ class VideoSink:
             if frame.capture_ns - self._synced_ns >= self._options.flush_ns:
                 self._synced_ns = frame.capture_ns
                 self._file.sync()
-        except (av.FFmpegError, OSError) as error:
+        except (av.FFmpegError, OSError, OverflowError, ValueError) as error:
             self._failed = True
             raise SinkError(self._problem("cannot be written", error)) from error
 
@@ -106,6 +110,10 @@ class VideoSink:
                 self._encode(None)
             self._container.close()
             size = self._file.commit() if not self._failed else 0
+        except FileExistsError as error:
+            raise OutputExistsError(
+                f"{self.label}: came to be while this run wrote; the recording is {self._file.partial}"
+            ) from error
         except (av.FFmpegError, OSError) as error:
             self._file.release()
             if self._failed:  # the first error was raised by write; the partial file keeps what is good
@@ -172,6 +180,8 @@ class VideoSink:
         context.time_base = TIME_BASE
         self._value_range = frame.planes[0].value_range
         context.color_range = _FULL if self._value_range == "full" else _LIMITED
+        if frame.pixel_aspect != 1:
+            context.sample_aspect_ratio = frame.pixel_aspect
         context.colorspace = _COLORSPACE[frame.matrix]
         self._stream = stream
 
@@ -204,7 +214,7 @@ def _luma(plane: Plane, value_range: ValueRange) -> Pixels:
 
 def _subsampled(plane: Plane, half: tuple[int, int]) -> Pixels:
     """Chroma at 4:2:0: untouched where it is already, else the mean of the pixels that share a sample."""
-    if plane.width <= half[0] and plane.height <= half[1]:
+    if (plane.width, plane.height) == half:
         return plane.pixels
     return np.asarray(cv2.resize(plane.pixels, half, interpolation=cv2.INTER_AREA))
 

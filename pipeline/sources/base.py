@@ -25,6 +25,8 @@ class SourceInfo:
     """What a source delivers, as far as it is known before the first frame.
 
     ``fps`` is nominal; ``frames`` is ``None`` where only reading tells. ``bit_depth`` is the luma's.
+    ``start_ns`` is the capture time of the first frame on the source's own timeline; ``notes`` are remarks
+    that a user should see, such as ``is interlaced``.
     """
 
     width: int
@@ -34,6 +36,8 @@ class SourceInfo:
     grey: bool
     bit_depth: int
     codec: str
+    start_ns: int = 0
+    notes: tuple[str, ...] = ()
 
 
 class Source(Protocol):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from fusepipe.errors import SourceError
 from fusepipe.frames import Band, Frame, UnreadableFrame
 from fusepipe.pipeline import image_files
 from fusepipe.pipeline.naming import natural_key
+from fusepipe.pipeline.rates import exact_rate
 from fusepipe.pipeline.sources.base import Clock, Overflow, SourceInfo
 
 DEFAULT_FPS = 25.0
@@ -28,6 +28,7 @@ def list_images(folder: Path) -> list[Path]:
         return [folder]
     try:
         files = [p for p in folder.iterdir() if p.suffix.lower() in image_files.SUFFIXES and not p.name.startswith(".")]
+        files = [p for p in files if p.is_file()]  # a pipe would block for ever
     except FileNotFoundError as error:
         raise SourceError(f"{folder}: there is no such file or folder") from error
     except OSError as error:
@@ -73,19 +74,24 @@ class ImageFolderSource:
         return str(self._path) if isinstance(self._path, Path) else str(self._path[0])
 
     @property
+    def files(self) -> list[Path]:
+        """The files it reads; known once it is open."""
+        return list(self._files)
+
+    @property
     def names(self) -> list[str]:
         """The stems, in order; known once it is open."""
         return [p.stem for p in self._files]
 
     def open(self) -> SourceInfo:
         self._files = list_images(self._path) if isinstance(self._path, Path) else list(self._path)
+        first: Exception | None = None
         for path in self._files:
             try:
                 pixels = image_files.read_pixels(path)
-            except image_files.UnreadableImage:
-                continue  # reported when its turn comes
-            except OSError as error:
-                raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
+            except (image_files.UnreadableImage, OSError) as error:
+                first = first or error  # each is reported when its turn comes
+                continue
             return SourceInfo(
                 width=pixels.shape[1],
                 height=pixels.shape[0],
@@ -95,10 +101,10 @@ class ImageFolderSource:
                 bit_depth=8 * pixels.dtype.itemsize,
                 codec=path.suffix[1:].lower(),
             )
-        raise SourceError(f"{self.label}: none of its {len(self._files)} images can be decoded; the files are damaged")
+        raise SourceError(f"{self.label}: none of its {len(self._files)} images can be decoded ({first})") from first
 
     def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
-        fps = Fraction(self._fps).limit_denominator(1001)
+        fps = exact_rate(self._fps)
         for index, path in enumerate(self._files):
             if stop.is_set():
                 return

@@ -1,0 +1,102 @@
+"""From a decoded picture to planes, without converting what needs no conversion."""
+
+from __future__ import annotations
+
+import numpy as np
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
+
+from fusepipe.frames import Band, Matrix, Pixels, Plane, ValueRange
+from fusepipe.pipeline import levels
+
+_LIMITED, _FULL = 1, 2  # AVColorRange
+_MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020", 10: "bt2020"}  # AVColorSpace
+_UNKNOWN = 2
+HIGH_DEFINITION = 720  # lines from which a file that does not say so is BT.709
+
+
+def upright_planes(
+    picture: VideoFrame, band: Band, count_range: tuple[int, int] | None
+) -> tuple[tuple[Plane, ...], Matrix]:
+    """The planes of a picture as the camera's rotation mark wants them seen, and the matrix of its chroma."""
+    planes = infrared_planes(picture) if band is Band.INFRARED else visible_planes(picture, count_range)
+    quarter_turns = round(picture.rotation / 90) % 4
+    if quarter_turns:
+        planes = tuple(Plane(_turned(p.pixels, quarter_turns), p.bit_depth, p.value_range) for p in planes)
+    return planes, _matrix(picture)
+
+
+def _turned(pixels: Pixels, quarter_turns: int) -> Pixels:
+    return np.ascontiguousarray(np.rot90(pixels, quarter_turns))  # type: ignore[return-value]
+
+
+def infrared_planes(picture: VideoFrame) -> tuple[Plane, ...]:
+    """(Y,): the luma of an infrared picture, raw counts kept at the depth of the format."""
+    if not _is_planar_luma(picture.format):
+        high = picture.format.components[0].bits > 8
+        picture = picture.reformat(format="gray16le" if high else "gray", dst_color_range=_FULL)
+    return (_view(picture, 0, _range(picture)),)
+
+
+def visible_planes(picture: VideoFrame, count_range: tuple[int, int] | None = None) -> tuple[Plane, ...]:
+    """(Y,) or (Y, Cb, Cr), uint8, in the subsampling and value range of the file.
+
+    Planar 8-bit YUV is not converted at all; RGB becomes full-range 4:4:4, and deeper formats 8 bit
+    (grey ones by ``count_range`` where it is given).
+    """
+    form = picture.format
+    if count_range is not None and is_grey(form) and form.components[0].bits > 8:
+        return (Plane(levels.counts_to_luma(*count_range)[_view(picture, 0, "full").pixels]),)
+    if form.is_rgb or form.has_palette:
+        picture = picture.reformat(format="yuvj444p", dst_color_range=_FULL)
+    elif form.components[0].bits > 8 or not _is_planar_luma(form):
+        wanted = "gray" if is_grey(form) else "yuv420p"
+        picture = picture.reformat(format=wanted, dst_color_range=picture.color_range or _LIMITED)
+    value_range = _range(picture)
+    count = 1 if is_grey(picture.format) else 3
+    return tuple(_view(picture, i, value_range) for i in range(count))
+
+
+def _view(picture: VideoFrame, index: int, value_range: ValueRange) -> Plane:
+    """A plane without a copy: the array keeps the decoder's buffer alive."""
+    plane: VideoPlane = picture.planes[index]
+    bits = picture.format.components[index].bits
+    # VideoPlane has the buffer protocol
+    data = memoryview(plane)
+    rows: Pixels = np.frombuffer(data, np.uint8) if bits <= 8 else np.frombuffer(data, np.uint16)
+    rows = rows.reshape(plane.height, plane.line_size // rows.itemsize)
+    return Plane(rows[:, : plane.width], max(8, bits), value_range)
+
+
+def is_grey(form: VideoFormat) -> bool:
+    """Whether a pixel format has luma only."""
+    return len(form.components) == 1 and not form.has_palette
+
+
+def _is_planar_luma(form: VideoFormat) -> bool:
+    """Whether plane 0 is the luma alone (and the rest, if any, one chroma plane each), little-endian."""
+    if form.is_rgb or form.has_palette or form.is_bit_stream or (form.is_big_endian and form.components[0].bits > 8):
+        return False
+    if is_grey(form):
+        return form.name.startswith("gray")
+    return form.is_planar and form.name.startswith(("yuv4", "yuvj4")) and len(form.components) == 3
+
+
+def _range(picture: VideoFrame) -> ValueRange:
+    """The value range as the file says; where it does not, the custom: YUV limited, grey and yuvj full."""
+    if picture.color_range in (_LIMITED, _FULL):
+        return "full" if picture.color_range == _FULL else "limited"
+    return "full" if picture.format.name.startswith(("gray", "yuvj")) else "limited"
+
+
+def _matrix(picture: VideoFrame) -> Matrix:
+    """As the file says; where it does not, BT.709 for a high-definition picture, else BT.601.
+
+    RGB was converted here, with BT.601.
+    """
+    if picture.format.is_rgb or picture.format.has_palette:
+        return "bt601"
+    if picture.colorspace == _UNKNOWN:
+        return "bt709" if picture.height >= HIGH_DEFINITION else "bt601"
+    return _MATRICES.get(picture.colorspace, "bt601")

@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from fusepipe.frames import Band, Frame, FramePair, PairState, UnreadableFrame
+from fusepipe.pipeline.continuity import Continuity, Verdict
 from fusepipe.pipeline.naming import natural_key
 
 Item = Frame | UnreadableFrame
 OnMissing = Literal["hold", "drop", "single"]
 
+SLACK_NS = 1_000_000_000  # how far back a frame of the other stream may step
 MAX_CANDIDATES = 256  # live: frames kept while the reference stream is silent
 MAX_NOTES = 50  # how many skipped frames are described one by one; all are counted
 
@@ -169,7 +171,8 @@ class TimePairer:
         self._waiting: deque[Frame] = deque()  # reference frames, in order, not decided yet
         self._others: list[_Candidate] = []  # by time
         self._ended: set[Band] = set()
-        self._last_ns: int | None = None
+        # the other stream is sorted here, so a little disorder in it does no harm
+        self._guards = {reference: Continuity(), reference.other: Continuity(SLACK_NS)}
         self._index = 0
 
     def wants(self) -> Band | None:
@@ -178,13 +181,11 @@ class TimePairer:
         return self._reference.other  # a waiting frame is decided once the other stream has ended
 
     def push(self, item: Item) -> list[FramePair]:
-        if item.band is self._reference:
-            self._push_reference(item)
-        else:
-            self._push_other(item)
+        self._take(item.band, self._guards[item.band].push(item))
         return self._decide()
 
     def end(self, band: Band) -> list[FramePair]:
+        self._take(band, self._guards[band].end())
         self._ended.add(band)
         pairs = self._decide()
         if len(self._ended) == 2:
@@ -206,15 +207,22 @@ class TimePairer:
     def _time_ns(self, band: Band, capture_ns: int) -> int:
         return capture_ns + (self._offset_ns if band is Band.INFRARED else 0)
 
+    def _take(self, band: Band, verdict: Verdict) -> None:
+        for frame in verdict.dropped:
+            self.log.skip(f"{band} with a wrong time", f"frame {frame.index} at {frame.capture_ns / 1e9:.3f} s")
+        if verdict.reset_ns is not None:
+            self.log.skip(f"{band} clock set back", f"by {verdict.reset_ns / 1e9:.3f} s; bridged")
+        for item in verdict.passed:
+            if band is self._reference:
+                self._push_reference(item)
+            else:
+                self._push_other(item)
+
     def _push_reference(self, item: Item) -> None:
         if isinstance(item, UnreadableFrame):
             self.log.unreadable(item)
-            return
-        if self._last_ns is not None and item.capture_ns <= self._last_ns:
-            self.log.skip(f"{item.band} time went back", f"frame {item.index}")
-            return
-        self._last_ns = item.capture_ns
-        self._waiting.append(item)
+        else:
+            self._waiting.append(item)
 
     def _push_other(self, item: Item) -> None:
         if isinstance(item, UnreadableFrame):

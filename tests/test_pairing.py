@@ -154,11 +154,45 @@ def test_an_unreadable_partner_skips_the_pair_it_belongs_to():
     assert pairer.log.skipped["pair with unreadable infrared"] == 1
 
 
-def test_time_that_goes_back_is_refused_and_counted():
+def test_a_time_that_goes_back_once_is_refused_and_counted():
     pairer = TimePairer()
     pairs = run(pairer, times(IR, 0, 40, 80), times(VIS, 0, 40, 30, 80))
     assert [p.visible.capture_ns // MS for p in pairs] == [0, 40, 80]
-    assert pairer.log.skipped["visible time went back"] == 1
+    assert pairer.log.skipped["visible with a wrong time"] == 1
+
+
+@pytest.mark.parametrize("wrong_ms", [1e9, 5e4, -1e5])
+@pytest.mark.parametrize("band", [IR, VIS])
+def test_one_wrong_timestamp_costs_one_pair(band, wrong_ms):
+    stamps = [i * 40 for i in range(50)]
+    lying = [*stamps[:20], wrong_ms, *stamps[21:]]
+    pairer = TimePairer(on_missing="single")
+    pairs = run(pairer, times(IR, *(lying if band is IR else stamps)), times(VIS, *(lying if band is VIS else stamps)))
+    assert sum(p.state is PairState.FUSED for p in pairs) == 49
+    assert pairer.log.skipped[f"{band} with a wrong time"] == 1
+
+
+@pytest.mark.parametrize("back_ms", [5000, 900_000])
+def test_a_clock_that_is_set_back_in_both_streams_goes_on(back_ms):
+    stamps = [back_ms + i * 40 for i in range(50)] + [i * 40 for i in range(50)]
+    pairer = TimePairer()
+    pairs = run(pairer, times(IR, *stamps), times(VIS, *stamps))
+    assert [p.state for p in pairs] == [PairState.FUSED] * 100
+    out = [p.visible.capture_ns for p in pairs]
+    assert out == sorted(set(out)), "times of the output never go back"
+    assert pairer.log.skipped["visible clock set back"] == pairer.log.skipped["infrared clock set back"] == 1
+
+
+def test_a_pause_of_the_recording_stands():
+    stamps = [0, 40, 80, 60_000, 60_040]
+    pairs = run(TimePairer(), times(IR, *stamps), times(VIS, *stamps))
+    assert [p.visible.capture_ns // MS for p in pairs] == stamps and {p.state for p in pairs} == {PairState.FUSED}
+
+
+def test_one_picture_a_minute_is_no_outlier():
+    stamps = [i * 60_000 for i in range(8)]
+    pairs = run(TimePairer(), times(IR, *stamps), times(VIS, *stamps))
+    assert len(pairs) == 8 and {p.state for p in pairs} == {PairState.FUSED}
 
 
 def test_infrared_frames_out_of_order_find_their_partners():

@@ -1,6 +1,7 @@
 """``fusepipe fuse`` as a user calls it: images, folders, videos, and what people get wrong."""
 
 import json
+import os
 
 import av
 import cv2
@@ -127,6 +128,49 @@ def test_json_is_one_document(fuse, tmp_path):
     assert code == 5 and record["ok"] is False and "--overwrite" in record["errors"][0]["message"]
 
 
+@pytest.mark.parametrize("case", ["folder", "folder link", "image", "image hard link"])
+def test_inputs_are_never_overwritten(fuse, tmp_path, case):
+    for band in ("ir", "vis"):
+        image(tmp_path / band / "a.png")
+    (tmp_path / "link").symlink_to(tmp_path / "vis")
+    os.link(tmp_path / "vis" / "a.png", tmp_path / "same.png")
+    before = (tmp_path / "vis" / "a.png").read_bytes()
+    output = {"folder": "vis", "folder link": "link", "image": "vis/a.png", "image hard link": "same.png"}[case]
+    inputs = [tmp_path / band / ("" if "folder" in case else "a.png") for band in ("ir", "vis")]
+    code, _, err = fuse(*inputs, "-o", tmp_path / output, "--overwrite", "--model", "mean")
+    assert code == 5 and "is an input as well" in err
+    assert (tmp_path / "vis" / "a.png").read_bytes() == before
+
+
+def test_a_video_input_is_never_overwritten_nor_unlinked(fuse, tmp_path):
+    for band in ("ir", "vis"):
+        image(tmp_path / band / "a.png")
+    assert fuse(tmp_path / "ir", tmp_path / "vis", "-o", tmp_path / "v.partial.mkv", "--model", "mean")[0] == 2
+    assert fuse(tmp_path / "ir", tmp_path / "vis", "-o", tmp_path / "v.mkv", "--model", "mean")[0] == 0
+    before = (tmp_path / "v.mkv").read_bytes()
+    assert fuse(tmp_path / "v.mkv", tmp_path / "v.mkv", "-o", tmp_path / "v.mkv", "--overwrite")[0] == 5
+    (tmp_path / "v.mkv").rename(tmp_path / "w.partial.mkv")
+    partial = tmp_path / "w.partial.mkv"
+    assert fuse(partial, partial, "-o", tmp_path / "w.mkv", "--overwrite")[0] == 5
+    assert partial.read_bytes() == before
+
+
+def test_a_percent_sign_in_the_output_is_a_percent_sign(fuse, tmp_path):
+    for band in ("ir", "vis"):
+        image(tmp_path / band / "a.png")
+    assert fuse(tmp_path / "ir", tmp_path / "vis", "-o", tmp_path / "100%Y.mkv", "--model", "mean")[0] == 0
+    assert (tmp_path / "100%Y.mkv").is_file()
+
+
+def test_names_cannot_forge_messages(fuse, tmp_path):
+    code, _, err = fuse("no\nsuch", "v.png", "-o", "o.png")
+    assert code == 3 and err.count("\n") == 1 and "no\\nsuch" in err
+    image(tmp_path / "ir" / "evil\n\x1b[31mfusepipe: all well.png")
+    image(tmp_path / "ir" / "a.png"), image(tmp_path / "vis" / "a.png")
+    code, out, _ = fuse(tmp_path / "ir", tmp_path / "vis", "-o", tmp_path / "o", "--model", "mean")
+    assert code == 0 and "\x1b" not in out and "\nfusepipe: all well" not in out
+
+
 WRONG = {
     "no such file": (["nowhere.png", "v.png", "-o", "o.png"], 3, "nowhere.png: there is no such file"),
     "folder and image": (["ir", "v.png", "-o", "o"], 2, "is a folder and"),
@@ -141,6 +185,7 @@ WRONG = {
     "no calibration": (["i.png", "v.png", "-o", "o.png", "--calibration", "no.yaml"], 2, "no.yaml"),
     "nothing in common": (["ir", "other", "-o", "o"], 3, "stem"),
     "empty folder": (["empty", "vis", "-o", "o"], 3, "no images in this folder"),
+    "image and video": (["i.png", "v.mkv", "-o", "o.png"], 2, "is an image and"),
     "not an image": (["i.png", "text.png", "-o", "o.png"], 3, "none of its 1 images can be decoded"),
 }
 
@@ -152,6 +197,7 @@ def test_mistakes_get_one_clear_line_and_leave_nothing(fuse, tmp_path, monkeypat
     image(tmp_path / "ir" / "a.png"), image(tmp_path / "vis" / "a.png"), image(tmp_path / "other" / "b.png")
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "v.mkv").write_text("no video")
     before = sorted(tmp_path.rglob("*"))
     args, expected, words = WRONG[case]
     code, out, err = fuse(*args)

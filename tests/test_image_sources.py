@@ -1,5 +1,6 @@
 """Image files: formats, depths, damage."""
 
+import os
 import threading
 
 import cv2
@@ -71,6 +72,37 @@ def test_a_truncated_file_is_unreadable_never_half_a_picture(tmp_path, suffix):
     items = read(tmp_path)
     assert [isinstance(i, UnreadableFrame) for i in items] == [False, True, False]
     assert items[1].name == "b" and items[1].reason
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_data_behind_the_picture_is_fine(tmp_path, suffix):
+    """Telephones append films to their JPEG pictures."""
+    path = tmp_path / f"a{suffix}"
+    cv2.imwrite(str(path), RNG.integers(0, 256, (64, 64), dtype=np.uint8))
+    path.write_bytes(path.read_bytes() + bytes(6000))
+    assert read(path)[0].luma.pixels.shape == (64, 64)
+
+
+def test_a_small_file_cannot_claim_a_picture_that_fills_the_memory(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 4), np.uint8))
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    data[16:24] = (60_000).to_bytes(4, "big") * 2
+    (tmp_path / "b.png").write_bytes(data)
+    items = read(tmp_path)
+    assert items[1].reason == "60000x60000 is more than the 268435456 pixels that are read"
+
+
+def test_a_folder_or_a_pipe_that_is_named_like_an_image_is_no_image(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 4), np.uint8))
+    (tmp_path / "0.png").mkdir()
+    os.mkfifo(tmp_path / "1.png")
+    assert [p.name for p in list_images(tmp_path)] == ["a.png"]
+
+
+def test_a_slow_rate_is_exact(tmp_path):
+    for stem in "ab":
+        cv2.imwrite(str(tmp_path / f"{stem}.png"), np.zeros((4, 4), np.uint8))
+    assert [f.capture_ns for f in read(tmp_path, fps=0.0002)] == [0, 5000 * 10**9]
 
 
 def test_an_empty_file_and_a_text_file_are_unreadable(tmp_path):

@@ -1,6 +1,7 @@
 """Every file sink meets the contract of ``pipeline/sinks/base.py``; a new sink adds a line to ``MAKERS``."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 import av
 import cv2
@@ -181,6 +182,72 @@ def test_two_runs_never_write_one_file(tmp_path):
         second.write(fused())
     second.close()
     assert len(decode(first.close().path)) == 1
+
+
+def test_a_running_recording_is_safe_from_overwrite(tmp_path):
+    first = VideoSink(tmp_path / "a.mkv", VideoOptions(), overwrite=True)
+    first.write(fused())
+    second = VideoSink(tmp_path / "a.mkv", VideoOptions(), overwrite=True)
+    with pytest.raises(OutputExistsError, match="another run is writing it"):
+        second.check()
+    first.write(fused(1))
+    assert len(decode(first.close().path)) == 2
+    second.check()
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_file_that_came_to_be_meanwhile_is_not_overwritten(kind, tmp_path):
+    sink = MAKERS[kind](tmp_path)
+    sink.check()
+    video = kind in VIDEOS
+    if video:
+        sink.write(fused())
+    target = {"mp4": "a.mp4", "images": "images/000000.png", "image": "a.png"}.get(kind, "a.mkv")
+    (tmp_path / target).parent.mkdir(exist_ok=True)
+    (tmp_path / target).write_bytes(b"precious")
+    with pytest.raises(OutputExistsError):
+        sink.close() if video else sink.write(fused())
+    assert (tmp_path / target).read_bytes() == b"precious"
+    if video:
+        (kept,) = tmp_path.glob("a.partial.*")
+        assert len(decode(kept)) == 1, "the recording is kept under its partial name"
+
+
+def test_the_shape_of_pixels_is_kept(tmp_path):
+    sink = VideoSink(tmp_path / "a.mkv", VideoOptions())
+    sink.write(replace(fused(), pixel_aspect=Fraction(64, 45)))
+    with av.open(sink.close().path) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(64, 45)
+
+
+def test_chroma_of_any_subsampling_becomes_4_2_0(tmp_path):
+    gradient = np.linspace(60, 200, 64).astype(np.uint8)[None, :].repeat(48, 0)
+    expected = None
+    for shape in ((48, 64), (48, 32), (24, 32), (12, 16), (48, 16)):
+        chroma = [cv2.resize(gradient, shape[::-1], interpolation=cv2.INTER_AREA)] * 2
+        sink = VideoSink(tmp_path / f"{shape}.mkv", VideoOptions(codec="ffv1"))
+        sink.write(fused(chroma=chroma))
+        (picture,) = decode(sink.close().path)
+        plane = picture.planes[1]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+        expected = rows.astype(int) if expected is None else expected
+        assert np.abs(rows - expected).max() <= 8, shape
+
+
+def test_other_images_of_a_folder_are_mentioned(tmp_path):
+    for index in range(3):
+        cv2.imwrite(str(tmp_path / f"old{index}.png"), RAMP)
+    sink = ImagesSink(tmp_path, overwrite=True)
+    sink.write(fused())
+    assert sink.close().note == "3 other images were there before and stay"
+
+
+def test_a_long_name_is_refused_with_the_reason_before_anything_is_written(tmp_path):
+    with pytest.raises(SinkError, match="the name is too long"):
+        VideoSink(tmp_path / ("x" * 250 + ".mkv"), VideoOptions()).check()
+    sink = ImagesSink(tmp_path)
+    sink.write(fused(name="x" * 240))
+    assert sink.close().frames == 1
 
 
 def test_a_symbolic_link_is_not_followed_into_another_file(tmp_path):

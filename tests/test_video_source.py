@@ -1,9 +1,11 @@
 """Video files: codecs, pixel formats, value ranges, rotation, variable frame rate, damage."""
 
 import struct
+import subprocess
 import threading
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 
 import av
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from fusepipe.errors import SourceError
 from fusepipe.frames import Band, Frame, UnreadableFrame
+from fusepipe.pipeline import image_files
 from fusepipe.pipeline.sources.video_file import VideoFileSource
 
 H, W = 48, 65
@@ -123,7 +126,11 @@ def test_rotation_marks_are_applied(tmp_path, degrees):
     a, b, c, d = (value * 65536 for value in CLOCKWISE[degrees])
     data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
+    source = VideoFileSource(path, Band.VISIBLE)
+    info = source.open()
+    source.close()
     (frame,) = read(path)
+    assert (info.width, info.height) == (frame.width, frame.height)
     expected = np.rot90(stored, -degrees // 90)
     assert frame.luma.pixels.shape == expected.shape
     assert np.abs(frame.luma.pixels.astype(int) - expected).max() <= 2
@@ -163,8 +170,61 @@ def test_a_damaged_packet_is_counted_and_the_rest_is_read(tmp_path, codec):
     bad = [i for i in items if isinstance(i, UnreadableFrame)]
     assert 1 <= len(bad) <= 2 and all(b.reason for b in bad)
     assert len(items) >= 19, "the frames behind the damage are read"
-    assert bad[0].capture_ns == pytest.approx(400e6, abs=45e6)
+    assert bad[0].capture_ns == 400_000_000, "the damage is reported where it is"
     assert isinstance(items[-1], Frame) and items[-1].capture_ns == 19 * 40_000_000
+
+
+def test_avi_with_reordered_frames_keeps_them_all(tmp_path, ffmpeg):
+    """AVI has no presentation times; what FFmpeg guesses for B-frames must not be mixed with a rate."""
+    write(tmp_path / "a.mkv", moving(30))
+    command = [ffmpeg, "-v", "error", "-i", tmp_path / "a.mkv", "-c:v", "libx264", "-bf", "3", tmp_path / "b.avi"]
+    subprocess.run(command, check=True, timeout=60)
+    frames = read(tmp_path / "b.avi")
+    assert [f.capture_ns // 1_000_000 for f in frames] == [40 * i for i in range(30)]
+    source = VideoFileSource(tmp_path / "b.avi", Band.VISIBLE)
+    assert any("has no timestamps" in note for note in source.open().notes)
+    source.close()
+
+
+def test_b_frames_come_in_the_order_they_are_shown(tmp_path):
+    write(tmp_path / "a.mp4", moving(30), "libx264", options={"bf": "3", "crf": "1"})
+    frames = read(tmp_path / "a.mp4")
+    assert [f.capture_ns // 1_000_000 for f in frames] == [40 * i for i in range(30)]
+    for frame, picture in zip(frames, moving(30), strict=True):
+        assert np.abs(frame.luma.pixels.astype(int) - picture).mean() < 3
+
+
+@pytest.mark.parametrize("lines", [48, 720])
+def test_rgb_video_keeps_its_colours_at_any_size(tmp_path, lines):
+    red = np.zeros((lines, 64, 3), np.uint8)
+    red[:] = (0, 0, 254)
+    write(tmp_path / "a.mkv", [red], pix_fmt="bgr0")
+    (frame,) = read(tmp_path / "a.mkv")
+    assert np.abs(image_files.to_bgr(frame).astype(int) - red).max() <= 3
+
+
+@pytest.mark.parametrize("content", [b"#EXTM3U\n#EXTINF:1,\nother.ts\n", b"ffconcat version 1.0\nfile other.mkv\n"])
+def test_a_playlist_does_not_open_other_files(tmp_path, content):
+    write(tmp_path / "other.mkv", [RAMP])
+    (tmp_path / "a.mkv").write_bytes(content)
+    with pytest.raises(SourceError, match="is a list of other files"):
+        VideoFileSource(tmp_path / "a.mkv", Band.VISIBLE).open()
+
+
+def test_a_name_cannot_pass_for_a_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "plain.mkv", [RAMP])
+    (tmp_path / "plain.mkv").rename("concat:a|b.mkv")
+    assert len(read(Path("concat:a|b.mkv"))) == 1
+
+
+def test_interlaced_files_are_said_to_be(tmp_path, ffmpeg):
+    write(tmp_path / "a.mkv", moving(6))
+    command = [ffmpeg, "-v", "error", "-i", tmp_path / "a.mkv", "-vf", "setfield=tff", "-flags", "+ildct+ilme"]
+    subprocess.run([*command, "-c:v", "mpeg2video", "-q:v", "2", tmp_path / "b.mkv"], check=True, timeout=60)
+    source = VideoFileSource(tmp_path / "b.mkv", Band.VISIBLE)
+    assert any("is interlaced" in note for note in source.open().notes)
+    source.close()
 
 
 def test_a_file_cut_in_the_middle_gives_what_it_has(tmp_path):

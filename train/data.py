@@ -26,7 +26,7 @@ from fusepipe.frames import Luma8
 from fusepipe.train.config import Augmentation
 
 Split = Literal["train", "validation"]
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,11 +52,12 @@ def read_split(split: Split) -> list[tuple[str, str]]:
 
 
 def _find(folder: Path, stem: str) -> Path:
-    for suffix in _SUFFIXES:
+    for suffix in IMAGE_SUFFIXES:
         path = folder / (stem + suffix)
         if path.is_file():
             return path
-    raise SourceError(f"{folder}: no image {stem!r} ({', '.join(_SUFFIXES)}); --data needs DATASET/ir and DATASET/vis")
+    known = ", ".join(IMAGE_SUFFIXES)
+    raise SourceError(f"{folder}: no image {stem!r} ({known}); --data needs DATASET/ir and DATASET/vis")
 
 
 def read_luma(path: Path) -> Luma8:
@@ -86,6 +87,12 @@ def load_pairs(data: Path, pairs: Sequence[tuple[str, str]], max_side_px: int) -
             raise SourceError(f"{dataset}/{stem}: sizes differ: ir {infrared.shape}, vis {visible.shape}")
         loaded.append(Pair(f"{dataset}/{stem}", _fit(infrared, max_side_px), _fit(visible, max_side_px)))
     return loaded
+
+
+def read_photograph(path: Path, max_side_px: int) -> Pair:
+    """A photograph as a pair with itself: what an auto-encoder learns from."""
+    image = _fit(read_luma(path), max_side_px)
+    return Pair(path.name, image, image)
 
 
 class CropSampler:

@@ -1,32 +1,45 @@
-"""The student as ONNX: uint8 luma in and out, any batch and any even size, fp32 inside."""
+"""Networks as ONNX: uint8 luma in and out, any batch and any size (the student: any even one), fp32 inside."""
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
+from torch import nn
 
 from fusepipe.errors import EngineError
 from fusepipe.train.student import MULTIPLE, ByteStudent, StudentNet
 
 OPSET = 20
+_WORTH_HALVING = 1024
 
 
 def export_onnx(network: StudentNet, path: Path) -> None:
+    """Writes the student to ``path``; H and W are multiples of 2. See :func:`write_graph`."""
+    write_graph(network, path, {"model": "stream", "channels": str(network.channels)}, multiple=MULTIPLE)
+
+
+def write_graph(
+    network: nn.Module, path: Path, metadata: Mapping[str, str], *, multiple: int = 1, half: bool = False
+) -> None:
     """Writes ``path`` (one file, weights inside): ``infrared``, ``visible`` -> ``fused``.
 
-    All three are N x 1 x H x W uint8 luma, full range; H and W are multiples of 2. Scaling to
-    [0, 1], rounding (half to even) and clamping are in the graph. The graph's metadata says ``multiple``.
+    All three are N x 1 x H x W uint8 luma, full range; H and W are multiples of ``multiple``, which the
+    graph's metadata says beside ``metadata``. ``network`` takes and gives images in [0, 1]; scaling and
+    rounding (half to even) are in the graph. ``half`` stores the weights in fp16; it computes in fp32.
     """
     example = torch.zeros(1, 1, 48, 64, dtype=torch.uint8)
     sizes = {
         0: torch.export.Dim("batch", min=1),
-        2: MULTIPLE * torch.export.Dim("cells_high", min=1),
-        3: MULTIPLE * torch.export.Dim("cells_wide", min=1),
+        2: multiple * torch.export.Dim("cells_high", min=1),
+        3: multiple * torch.export.Dim("cells_wide", min=1),
     }
     # It names every torchvision operator that it can do without, a line each.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
@@ -50,7 +63,9 @@ def export_onnx(network: StudentNet, path: Path) -> None:
     if program is None:
         raise EngineError("torch.onnx.export gave no program")
     model = program.model_proto
-    for key, value in (("model", "stream"), ("multiple", str(MULTIPLE)), ("channels", str(network.channels))):
+    if half:
+        _store_in_half(model.graph)
+    for key, value in {**metadata, "multiple": str(multiple)}.items():
         model.metadata_props.add(key=f"fusepipe.{key}", value=value)
     for tensor in (*model.graph.input, *model.graph.output):
         for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
@@ -63,6 +78,21 @@ def export_onnx(network: StudentNet, path: Path) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _store_in_half(graph: onnx.GraphProto) -> None:
+    """Replaces the large fp32 constants of a graph by fp16 ones and a cast, which runtimes fold away."""
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or math.prod(tensor.dims) < _WORTH_HALVING:
+            continue
+        name = tensor.name
+        values = onnx.numpy_helper.to_array(tensor).astype(np.float16)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values, f"{name}.half"))
+        casts.append(onnx.helper.make_node("Cast", [tensor.name], [name], f"{name}.cast", to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _forget_origin(graph: onnx.GraphProto) -> None:

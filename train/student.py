@@ -69,9 +69,9 @@ class StudentNet(nn.Module):
 
 
 class ByteStudent(nn.Module):
-    """The student with uint8 luma in and out, as it is exported: N x 1 x H x W uint8 to the same."""
+    """A network (the student or a baseline) with uint8 luma in and out, as exported: N x 1 x H x W to the same."""
 
-    def __init__(self, network: StudentNet) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 

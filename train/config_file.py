@@ -1,0 +1,56 @@
+"""A training configuration from YAML: the shipped one by name, else a file; mistakes name file and key."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from fusepipe.errors import ConfigError, UsageError
+from fusepipe.registry import nearest
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def read_config(name: str, shipped: str, kind: type[Config]) -> Config:
+    """``default`` is ``configs/SHIPPED.yaml``; anything else is the path of a YAML file.
+
+    Raises :class:`ConfigError` (``file: key.path: what is wrong``) for unknown keys and bad values.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    if name == "default":
+        text = (resources.files("fusepipe.train") / "configs" / f"{shipped}.yaml").read_text(encoding="utf-8")
+    else:
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"cannot read the training configuration {name!r} ({error}); give 'default' or a YAML file"
+            ) from error
+    try:
+        values = YAML(typ="safe").load(text)
+    except YAMLError as error:
+        raise ConfigError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error
+    try:
+        return kind.model_validate({} if values is None else values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = [str(part) for part in first["loc"]]
+        message = first["msg"]
+        if first["type"] == "extra_forbidden":
+            message = f"unknown key: {nearest(path[-1], _keys(kind, path[:-1]))}"
+        raise ConfigError(f"{name}: {'.'.join(path) or 'document'}: {message}") from error
+
+
+def _keys(kind: type[BaseModel], path: list[str]) -> list[str]:
+    """The keys of the section that ``path`` leads to."""
+    for part in path:
+        section = kind.model_fields[part].annotation
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            break
+        kind = section
+    return list(kind.model_fields)

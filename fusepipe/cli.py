@@ -97,7 +97,8 @@ def main(argv: list[str] | None = None) -> None:
     args = [a for i, a in enumerate(args) if a != "--traceback" or i >= len(options)]
     try:
         code = _main(args, as_json=as_json, traceback=traceback)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by the caller: ">&-"
+            sys.stdout.flush()
     except BrokenPipeError:  # "| head": the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1

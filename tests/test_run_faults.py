@@ -88,6 +88,20 @@ def test_an_interrupted_run_finalises_its_files(tmp_path, number):
     assert sorted(p.name for p in tmp_path.glob("*.m*")) == ["a.mkv", "b.mp4"]
 
 
+@pytest.mark.parametrize("after_s", [0.3, 0.6, 0.9, 1.2, 1.6, 2.0])
+def test_an_interrupt_at_any_moment_of_the_start_ends_the_run(tmp_path, after_s):
+    """While imports run, the scene is painted, the engine compiles: never swallowed, nothing half-written."""
+    big = rig(tmp_path, "{file: a.mkv}", "1000s").read_text().replace("320x240", "1280x720")
+    (tmp_path / "rigs.yaml").write_text(big.replace("model: mean", "model: stream"))
+    process = start("run", "--rig", tmp_path / "rigs.yaml")
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.communicate(timeout=after_s)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode in (130, -signal.SIGINT), err  # -SIGINT: before Python had come to our code
+    assert not list(tmp_path.glob("*.partial.*"))
+
+
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])
 def test_a_killed_run_leaves_a_file_that_plays_up_to_the_last_second(tmp_path, suffix):
     """SIGKILL: nothing can be cleaned up, so what counts is what is on the disk already."""
@@ -147,6 +161,14 @@ def test_no_space_left_on_the_device(tmp_path, tiny_disk, sinks):
         (partial,) = tiny_disk.iterdir()
         assert ".partial." in partial.name and str(partial) in err
         assert recorded_s(partial) > 2, "what was good plays"
+
+
+def test_standard_output_that_is_full_or_closed_is_no_traceback(tmp_path):
+    for redirect in ("> /dev/full", ">&-", "2>&-", "| true"):
+        command = f"'{sys.executable}' -m fusepipe run --rig '{rig(tmp_path)}' --max-pairs 3 --overwrite {redirect}"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+        assert "Traceback" not in done.stderr, (redirect, done.stderr)
+        assert len(frames(tmp_path / "a.mkv")) == 3
 
 
 def test_a_sink_path_that_is_a_folder(tmp_path):

@@ -15,7 +15,7 @@ from itertools import zip_longest
 from fusepipe.evaluation.html_pictures import gallery
 from fusepipe.evaluation.html_plots import metric_plots, temporal_plots
 from fusepipe.evaluation.html_tables import score_table
-from fusepipe.evaluation.metrics import METRICS
+from fusepipe.evaluation.metrics import METRICS, SEQUENCE_METRICS, Metric, SequenceMetric
 from fusepipe.evaluation.results import Comparison, SetResult
 
 MAX_BYTES = 12_000_000  # a page that still goes by mail and opens on a phone
@@ -135,10 +135,14 @@ _PICTURES_HINT = (
 
 
 def _foot(comparison: Comparison) -> str:
+    rows: list[tuple[str, str, Metric | SequenceMetric]]
+    rows = [(name, METRICS[name].variant or "all codes agree", METRICS[name]) for name in comparison.metrics]
+    if any(method.temporal for result in comparison.sets for method in result.methods):
+        rows += [(name, "sequences", row) for name, row in SEQUENCE_METRICS.items()]
     definitions = "".join(
-        f"<tr><th scope='row'>{escape(name)}</th><td>{escape(METRICS[name].variant or 'all codes agree')}</td>"
-        f"<td>{escape(METRICS[name].direction)}</td><td>{escape(METRICS[name].definition)}</td></tr>"
-        for name in comparison.metrics
+        f"<tr><th scope='row'>{escape(name)}</th><td>{escape(variant)}</td><td>{escape(row.direction)}</td>"
+        f"<td>{escape(row.span)}</td><td>{escape(row.definition)}; {escape(row.source)}</td></tr>"
+        for name, variant, row in rows
     )
     missing = "".join(f"<li><b>{escape(n)}</b>: {escape(why)}</li>" for n, why in comparison.unavailable.items())
     notes = "".join(f"<li>{escape(note)}</li>" for note in comparison.notes)
@@ -152,7 +156,8 @@ def _foot(comparison: Comparison) -> str:
         + f"<h3>Command</h3><pre tabindex='0'><code>{escape(comparison.command)}</code></pre><p>{escape(versions)}</p>"
         "<h3>Metrics</h3><div class='scroll' tabindex='0' role='region' aria-label='Definitions of the metrics'>"
         "<table class='definitions'><thead><tr><th scope='col'>metric</th><th scope='col'>variant</th>"
-        f"<th scope='col'>better</th><th scope='col'>definition</th></tr></thead><tbody>{definitions}</tbody></table>"
+        "<th scope='col'>better</th><th scope='col'>range</th><th scope='col'>definition and source</th></tr></thead>"
+        f"<tbody>{definitions}</tbody></table>"
         "</div></section>"
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from fusepipe.evaluation.metrics import METRICS
+from fusepipe.evaluation.metrics import METRICS, SEQUENCE_METRICS
 from fusepipe.evaluation.results import Comparison, MethodResult, SetResult
 from fusepipe.evaluation.scores import shown
 from fusepipe.evaluation.tables import ARROWS, BEST, RULE_WINS, SECOND, mark, printed_only
@@ -15,10 +15,10 @@ _SAID = {BEST: "best", SECOND: "second best", RULE_WINS: "a trivial rule beats t
 
 def score_table(result: SetResult, comparison: Comparison) -> str:
     """One row a method; the trivial rules in a body of their own."""
-    temporal = sorted({name for method in result.methods for name in method.temporal})
+    temporal = list(dict.fromkeys(name for method in result.methods for name in method.temporal))
     timed = any(method.ms_per_pair for method in result.methods)
     heads = [f'<th scope="col">{escape(n)}&nbsp;{ARROWS[METRICS[n].direction]}</th>' for n in comparison.columns]
-    heads += [f'<th scope="col">{escape(name)}</th>' for name in temporal]
+    heads += [f'<th scope="col">{escape(n)}&nbsp;{ARROWS[SEQUENCE_METRICS[n].direction]}</th>' for n in temporal]
     heads += ['<th scope="col">ms/pair</th>'] if timed else []
     width = len(heads)
     bodies = []

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fusepipe.evaluation.metrics import METRICS
+from fusepipe.evaluation.metrics import METRICS, SEQUENCE_METRICS
 from fusepipe.evaluation.references import REFERENCES
 from fusepipe.evaluation.scores import Scores, Summary, leaders, summarise, summary
 from fusepipe.frames import Luma8
@@ -121,9 +121,15 @@ class Comparison:
                 name: {
                     "variant": METRICS[name].variant,
                     "direction": METRICS[name].direction,
+                    "range": METRICS[name].span,
                     "definition": METRICS[name].definition,
+                    "source": METRICS[name].source,
                 }
                 for name in self.metrics
+            },
+            "sequence_metrics": {
+                name: {"direction": row.direction, "range": row.span, "definition": row.definition}
+                for name, row in SEQUENCE_METRICS.items()
             },
             "sets": [_set_json(result, self) for result in self.sets],
             "unavailable": self.unavailable,

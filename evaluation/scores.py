@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fusepipe.errors import UsageError
-from fusepipe.evaluation.metrics import METRICS, Metric, measure
+from fusepipe.evaluation.metrics import METRICS, Metric, Selection, measure, names_of
 from fusepipe.frames import Luma8
 from fusepipe.registry import nearest
 
-VARIANTS = ("paper", "common", "all")
+VARIANTS: dict[str, Selection] = {"paper": "paper", "common": "common", "all": "all"}
 
 # metric -> value of one image; None where the metric is not defined for it (an image that is too small)
 Scores = dict[str, float | None]
@@ -42,7 +42,7 @@ def metric_names(variant: str = "paper", chosen: Sequence[str] | None = None) ->
     if variant not in VARIANTS:
         raise UsageError(f"there is no variant {variant!r}: {nearest(variant, VARIANTS)}")
     if chosen is None:
-        return [name for name, row in METRICS.items() if variant == "all" or row.variant in (None, variant)]
+        return names_of(VARIANTS[variant])
     if not chosen:
         raise UsageError(f"name at least one metric: {', '.join(METRICS)}")
     for name in chosen:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fusepipe.evaluation.metrics import METRICS
+from fusepipe.evaluation.metrics import METRICS, SEQUENCE_METRICS
 from fusepipe.evaluation.results import Comparison, MethodResult, SetResult, mean_of
 from fusepipe.evaluation.scores import beats, shown
 
@@ -47,7 +47,7 @@ def comparison_tables(result: SetResult, comparison: Comparison, width: int | No
 
     Columns that do not fit into ``width`` go to further tables.
     """
-    temporal = sorted({name for method in result.methods for name in method.temporal})
+    temporal = list(dict.fromkeys(name for method in result.methods for name in method.temporal))
     labels = max([15, *(len(method.name) for method in result.methods)]) + 4
     fitting = 99 if width is None else max(1, (width - labels) // 11 - 1)
     for first in range(0, len(comparison.columns), fitting):
@@ -69,7 +69,7 @@ def _comparison_table(
     for name in columns:
         table.add_column(f"{name} {ARROWS[METRICS[name].direction]}", justify="right", no_wrap=True)
     for name in temporal:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(f"{name} {ARROWS[SEQUENCE_METRICS[name].direction]}", justify="right", no_wrap=True)
     table.add_column("ms/pair", justify="right", no_wrap=True)
     plain = [method for method in result.methods if not method.reference]
     rules = [method for method in result.methods if method.reference]
@@ -114,9 +114,10 @@ def mark(result: SetResult, method: MethodResult, name: str) -> str:
     if method.name in second:
         return SECOND
     value = mean_of(method, name)
-    top = next((mean_of(m, name) for m in result.methods if m.name in best), None)
-    outside = method.reference and method not in result.ranked()
-    return RULE_WINS if outside and value is not None and top is not None and beats(value, top, METRICS[name]) else " "
+    ranked = result.ranked()
+    tops = [top for top in (mean_of(m, name) for m in ranked) if top is not None]
+    wins = value is not None and bool(tops) and all(beats(value, top, METRICS[name]) for top in tops)
+    return RULE_WINS if method.reference and method not in ranked and wins else " "
 
 
 def cell(result: SetResult, method: MethodResult, name: str) -> Text:

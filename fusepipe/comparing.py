@@ -14,6 +14,7 @@ from fusepipe.evaluation.parallel import Scorer, Triple
 from fusepipe.evaluation.references import REFERENCES, sum_rule
 from fusepipe.evaluation.results import BOUND, Comparison, Example, MethodResult, SetResult
 from fusepipe.evaluation.scores import metric_names
+from fusepipe.evaluation.temporal import TemporalReference
 from fusepipe.frames import Luma8
 from fusepipe.fuser import FunctionFuser, Fuser, FuserInfo
 from fusepipe.image_sets import ImageSet, find_sets, listed, read_luma, require_one_size
@@ -22,6 +23,7 @@ from fusepipe.registry import MODELS, nearest
 
 QUICK = ("stream", "pyramid")  # compared when nothing is named: the default model and the usual rule
 CHUNK = 16  # pairs fused, then scored: fusing is timed while nothing else of this program computes
+TEMPORAL_PIXELS = 40_000_000  # of a sequence, for TR: motion takes ten bytes a pixel and frame
 STILLS_SHOWN, FRAMES_SHOWN = 4, 2  # pairs that a report shows, of a set of stills and of a sequence
 
 Step = Callable[[int, int, str], None]
@@ -120,6 +122,7 @@ def _run(name: str, fuser: Fuser, work: Sequence[_Work], scorer: Scorer, step: C
     for entry in work:
         method = MethodResult(name, f"{info.backend} {info.precision} on {info.device}")
         entry.result.methods.append(method)
+        reference = entry.motion()
         fused_frames: list[Luma8] = []
         for start in range(0, len(entry.names), CHUNK):
             triples = []
@@ -137,10 +140,10 @@ def _run(name: str, fuser: Fuser, work: Sequence[_Work], scorer: Scorer, step: C
                 count += 1
                 step(count)
             method.rows.extend(scorer.scores(triples))
-            if entry.result.sequence:
-                fused_frames += [triple.fused for triple in triples]
-        if entry.result.sequence and len(fused_frames) > 1:
-            method.temporal = entry.temporal(fused_frames)
+            fused_frames += [triple.fused for triple in triples][: max(0, entry.frames - start)]
+        if reference is not None:
+            found = reference.score(fused_frames)
+            method.temporal = {"TR": found.ratio, "LE": found.luminance_excess}
 
 
 class _Work:
@@ -157,6 +160,8 @@ class _Work:
         if len(self.names) < len(pairs.names):
             self.result.notes.append(f"{len(self.names)} of its {len(pairs.names)} pairs were asked for")
         most = FRAMES_SHOWN if image_set.sequence else STILLS_SHOWN
+        self._motion: TemporalReference | None = None
+        self._pixels = 1
         self._examples: dict[int, Example] = {}
         self._kept = spread(len(self.names), most) if options.pictures else []
 
@@ -172,6 +177,7 @@ class _Work:
             ir, vis = self.read(index)
             require_one_size(f"{self.result.name}/{name}", infrared=ir, visible=vis)
             shapes.add(vis.shape)
+            self._pixels = max(self._pixels, vis.size)
             ir_means.append(float(ir.mean()))
             vis_means.append(float(vis.mean()))
             if index in self._kept:
@@ -187,9 +193,21 @@ class _Work:
         if index in self._examples:
             self._examples[index].fused[name] = fused
 
-    def temporal(self, fused: Sequence[Luma8]) -> dict[str, float]:
-        """What only a sequence as a whole has."""
-        return {}
+    @property
+    def frames(self) -> int:
+        """How many frames of it are judged as a sequence: 0 of stills."""
+        if not self.result.sequence:
+            return 0
+        return min(len(self.names), max(2, TEMPORAL_PIXELS // self._pixels))
+
+    def motion(self) -> TemporalReference | None:
+        """The motion of the sources, found once for all methods; ``None`` where there is no sequence."""
+        if self._motion is None and self.frames > 1:
+            pairs = [self.read(index) for index in range(self.frames)]
+            self._motion = TemporalReference([ir for ir, _ in pairs], [vis for _, vis in pairs])
+            if self.frames < len(self.names):
+                self.result.notes.append(f"TR and LE are those of the first {self.frames} frames")
+        return self._motion
 
     def forget(self, name: str) -> None:
         """Drops all that a method that failed has left."""

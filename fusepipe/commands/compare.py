@@ -67,7 +67,7 @@ def command(
         for option, value in (("--models", models), ("--sets", sets), ("--metrics", metrics)):
             if value is not None:
                 raise UsageError(f"{option} and --preset do not go together: the preset says what is compared")
-        chosen, options = preset_options(preset, data_folder(data or "tno"), limit=limit, jobs=jobs, pictures=pictures)
+        chosen, options = preset_options(preset, data or "tno", limit=limit, jobs=jobs, pictures=pictures)
     else:
         if data is None:
             raise UsageError("say what to compare on: --data tno, or --data FOLDER with ir/ and vis/")
@@ -111,7 +111,7 @@ def data_folder(data: str) -> Path:
 
 
 def preset_options(
-    name: str, folder: Path, *, limit: int | None, jobs: int, pictures: bool
+    name: str, data: str, *, limit: int | None, jobs: int, pictures: bool
 ) -> tuple[Preset, CompareOptions]:
     """The published table, and what to run for it with the models that there are."""
     from fusepipe.comparing import CompareOptions
@@ -123,7 +123,7 @@ def preset_options(
         raise UsageError(f"there is no preset {name!r}: {nearest(name, PRESETS)}")
     preset = PRESETS[name](MODELS)
     options = CompareOptions(
-        folder,
+        data_folder(data),
         preset.models,
         sets=preset.sets,
         limit=limit,
@@ -142,8 +142,12 @@ def show(comparison: Comparison, reports: tuple[Path, ...], *, as_json: bool) ->
     from fusepipe.evaluation.tables import LEGEND, comparison_tables, text
 
     if as_json:
-        document = {"ok": not comparison.failed, "failed": comparison.failed, **comparison.as_json()}
-        click.echo(json.dumps(document, indent=2, allow_nan=False))
+        failures = [
+            {"type": "EngineError", "message": f"{name}: {comparison.unavailable[name]}", "exit_code": 4}
+            for name in comparison.failed
+        ]
+        document = {"ok": not failures, "exit_code": 4 if failures else 0, "errors": failures}
+        click.echo(json.dumps(document | comparison.as_json(), indent=2, allow_nan=False))
     else:
         for result in comparison.sets:
             for table in comparison_tables(result, comparison, table_width()):

@@ -61,7 +61,8 @@ def tno(ctx: click.Context, source: str | None, to: Path | None, overwrite: bool
             report = verify(folder, progress.step)
     wrong = report is not None and bool(report.different)
     if as_json:
-        document = {"ok": not wrong, "folder": str(folder), "credit": credit}
+        code = SourceError.exit_code if wrong else 0
+        document = {"ok": not wrong, "exit_code": code, "errors": [], "folder": str(folder), "credit": credit}
         click.echo(json.dumps(document | (report.as_json() if report else {"complete": None}), indent=2))
     else:
         show(report, folder, ABOUT)

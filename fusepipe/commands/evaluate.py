@@ -61,7 +61,9 @@ def command(
     comparison.command = command_line()
     write_reports(comparison, report)
     if as_json:
-        click.echo(json.dumps({"ok": True, **comparison.as_json()}, indent=2, allow_nan=False))
+        click.echo(
+            json.dumps({"ok": True, "exit_code": 0, "errors": [], **comparison.as_json()}, indent=2, allow_nan=False)
+        )
         return
     (result,) = comparison.sets
     click.echo(text(evaluation_table(result, comparison), table_width()))

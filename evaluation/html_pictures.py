@@ -51,8 +51,9 @@ def salient_boxes(ir: Luma8, vis: Luma8) -> list[Box]:
         half = side // 2
         inside = strength[half : height - side + half + 1, half : width - side + half + 1].copy()
         for box in boxes:
-            left, top = max(0, box.x - side), max(0, box.y - side)
-            inside[top : box.y + side, left : box.x + side] = -np.inf
+            apart = side + half
+            left, top = max(0, box.x - apart), max(0, box.y - apart)
+            inside[top : box.y + apart, left : box.x + apart] = -np.inf
         _, _, _, (x, y) = cv2.minMaxLoc(np.where(np.isfinite(inside), inside, np.float32(-1e9)))
         boxes.append(Box(int(x), int(y), side))
     return boxes

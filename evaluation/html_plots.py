@@ -33,7 +33,7 @@ def _panel(result: SetResult, name: str) -> str:
     inside += [] if bound is None else [bound]
     if not inside:
         return ""
-    low, high = _padded(min(inside), max(inside))
+    low, high = _padded(*_widened(inside, [mean_of(m, name) for m in methods]))
     best, second = result.leaders(name)
     height = ROW * len(methods) + 34
     parts = [_axis(low, high, height)]
@@ -60,7 +60,7 @@ def _panel(result: SetResult, name: str) -> str:
 
 def _row(label: str, values: Sequence[float], kind: str, y: float, low: float, high: float) -> str:
     short = label if len(label) <= 14 else f"{label[:13]}…"
-    parts = [f'<text class="label" x="{LABELS - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(short)}</text>']
+    parts = [f'<text class="label" x="{LABELS - 12}" y="{y + 4:.1f}" text-anchor="end">{escape(short)}</text>']
     found = summary(values)
     if found is not None:
         left, right = (_x(found.mean + sign * found.spread, low, high) for sign in (-1, 1))
@@ -97,6 +97,14 @@ def _x(value: float, low: float, high: float) -> float:
     return LABELS + share * (WIDTH - LABELS - VALUES - 8)
 
 
+def _widened(inside: Sequence[float], means: Sequence[float | None]) -> tuple[float, float]:
+    """The range of the methods' values, and of those means of trivial rules that do not lie far off."""
+    low, high = min(inside), max(inside)
+    room = high - low
+    near = [mean for mean in means if mean is not None and low - room <= mean <= high + room]
+    return min([low, *near]), max([high, *near])
+
+
 def _padded(low: float, high: float) -> tuple[float, float]:
     room = 0.04 * (high - low) or max(abs(high), 1.0) * 0.1
     return low - room, high + room
@@ -130,7 +138,7 @@ def _temporal_panel(method: MethodResult, ir: Sequence[float], vis: Sequence[flo
     ticks = "".join(
         f'<line class="grid" x1="36" x2="{WIDTH - 4}" y1="{_y(v, low, high):.1f}" y2="{_y(v, low, high):.1f}"/>'
         f'<text class="tick" x="30" y="{_y(v, low, high) + 4:.1f}" text-anchor="end">{v:g}</text>'
-        for v in _ticks(low, high, 3)
+        for v in _ticks(low, high, 4)
     )
     lines = "".join(
         f'<polyline class="{kind}" points="{_points(values, low, high)}"/>'

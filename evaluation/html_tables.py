@@ -54,7 +54,7 @@ def _row(result: SetResult, comparison: Comparison, method: MethodResult, tempor
         if found is None:
             cells.append("<td>–</td>")
         else:
-            many = f"<small>±{shown(found.spread, 3)}</small>" if found.count > 1 else ""
+            many = f"<small>±{shown(found.spread)}</small>" if found.count > 1 else ""
             cells.append(f"<td{kind}><span>{shown(found.mean)}</span>{said}{many}</td>")
     cells += [f"<td>{shown(method.temporal.get(name))}</td>" for name in temporal]
     if timed:

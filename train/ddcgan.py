@@ -13,6 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusepipe.train.borders import extend, trim
+
+BORDER = 10
+"""Reach of the ten convolutions: images are fused with so many repeated edge pixels around them."""
+
 CRITIC_WIDTHS = (16, 32, 64)
 """Widths of the stride-2 convolutions of both discriminators (``fusepipe.train.fusiongan.Critic``)."""
 
@@ -38,7 +43,11 @@ class DdcGanNet(nn.Module):
         self.head = _conv(_DECODER[-1], 1)
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
-        """Fuses two images of one size; the result is in [0, 1]."""
+        """Fuses two images of one size, any; the result is in [0, 1]."""
+        return trim(self.inner(extend(infrared, BORDER), extend(visible, BORDER)), BORDER)
+
+    def inner(self, infrared: Tensor, visible: Tensor) -> Tensor:
+        """As in training: the convolutions pad with zeros."""
         features = F.relu(self.first(torch.cat((infrared, visible), dim=1) * 2 - 1))
         for layer in self.dense:
             features = torch.cat((features, F.relu(layer(features))), dim=1)

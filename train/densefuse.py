@@ -10,9 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusepipe.train.borders import extend, trim
 from fusepipe.train.losses import ssim
 
-FEATURES = 64
+BORDER = 8
+"""Reach of the eight convolutions: images are fused with so many repeated edge pixels around them."""
+
 _EPSILON = 1e-6
 
 
@@ -50,9 +53,10 @@ class DenseFuseNet(nn.Module):
         return image
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
-        """Fuses two images of one size; the result is in [0, 1]."""
+        """Fuses two images of one size, any; the result is in [0, 1]."""
         fuse = fuse_by_l1_norm if self.l1_norm else fuse_by_addition
-        return self.decode(fuse(self.encode(infrared), self.encode(visible))).clamp(0.0, 1.0)
+        features = fuse(self.encode(extend(infrared, BORDER)), self.encode(extend(visible, BORDER)))
+        return trim(self.decode(features), BORDER).clamp(0.0, 1.0)
 
 
 def fuse_by_addition(first: Tensor, second: Tensor) -> Tensor:

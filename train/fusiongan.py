@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from fusepipe.train.borders import extend
+
 BORDER = 6
 """Pixels that the unpadded convolutions take off each side: a patch of 132 gives one of 120."""
 
@@ -45,8 +47,7 @@ class FusionGanNet(nn.Module):
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
         """Fuses images of any size: their edge pixels are repeated outwards."""
-        sides = (BORDER,) * 4
-        return self.inner(*(F.pad(image, sides, mode="replicate") for image in (infrared, visible)))
+        return self.inner(extend(infrared, BORDER), extend(visible, BORDER))
 
     def folded(self) -> FusionGanNet:
         """A copy in evaluation mode whose batch norms are part of the convolutions."""
@@ -80,11 +81,6 @@ class Critic(nn.Module):
         """N x 1 scores of N x 1 x P x P patches in [0, 1], P as built."""
         score: Tensor = self.score(self.features(image * 2 - 1).flatten(1))
         return score
-
-
-def trim(image: Tensor) -> Tensor:
-    """The part of N x 1 x H x W that an unpadded generator's result covers."""
-    return image[..., BORDER:-BORDER, BORDER:-BORDER]
 
 
 def laplacian(image: Tensor) -> Tensor:

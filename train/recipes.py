@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fusepipe.train import ddcgan, densefuse, fusiongan
 from fusepipe.train.baseline_config import BaselineConfig, DdcGanConfig, DenseFuseConfig, FusionGanConfig
+from fusepipe.train.borders import trim
 
 Terms = dict[str, Tensor]
 """Scalars by name, weighted: their sum is the loss."""
@@ -65,8 +66,8 @@ class FusionGanRecipe:
         return self.generator.inner(infrared, visible)
 
     def generator_terms(self, made: Tensor, infrared: Tensor, visible: Tensor, noise: torch.Generator) -> Terms:
-        c = self._config
-        content = fusiongan.content_losses(made, fusiongan.trim(infrared), fusiongan.trim(visible))
+        c, border = self._config, fusiongan.BORDER
+        content = fusiongan.content_losses(made, trim(infrared, border), trim(visible, border))
         return {
             "adversarial": c.adversarial * fusiongan.deceiving_loss(self.critics["visible"](made), noise),
             "intensity": c.content * content["intensity"],
@@ -75,7 +76,7 @@ class FusionGanRecipe:
 
     def critic_terms(self, made: Tensor, infrared: Tensor, visible: Tensor, noise: torch.Generator) -> Terms:
         critic = self.critics["visible"]
-        return {"visible": fusiongan.critic_loss(critic(fusiongan.trim(visible)), critic(made), noise)}
+        return {"visible": fusiongan.critic_loss(critic(trim(visible, fusiongan.BORDER)), critic(made), noise)}
 
 
 class DdcGanRecipe:
@@ -89,8 +90,7 @@ class DdcGanRecipe:
         )
 
     def make(self, infrared: Tensor, visible: Tensor) -> Tensor:
-        made: Tensor = self.generator(infrared, visible)
-        return made
+        return self.generator.inner(infrared, visible)
 
     def generator_terms(self, made: Tensor, infrared: Tensor, visible: Tensor, noise: torch.Generator) -> Terms:
         c = self._config

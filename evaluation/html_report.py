@@ -26,6 +26,8 @@ RULES = (
     "the best method."
 )
 
+NO_RULES = "No single number ranks fusion methods; 'fusepipe compare' shows them beside rules that win some metrics."
+
 
 @dataclass(frozen=True, slots=True)
 class _Galleries:
@@ -148,9 +150,10 @@ def _foot(comparison: Comparison) -> str:
     notes = "".join(f"<li>{escape(note)}</li>" for note in comparison.notes)
     versions = ", ".join(f"{name} {version}" for name, version in comparison.versions.items())
     printed = f"<p>As printed: {escape(comparison.printed_source)}.</p>" if comparison.printed_source else ""
+    rules = any(method.reference for result in comparison.sets for method in result.methods)
     return (
         '<section id="about"><h2>How it was made</h2>'
-        f"<p>{escape(RULES)}</p>{printed}"
+        f"<p>{escape(RULES if rules else NO_RULES)}</p>{printed}"
         + (f"<h3>Methods that did not run</h3><ul>{missing}</ul>" if missing else "")
         + (f"<h3>Notes</h3><ul>{notes}</ul>" if notes else "")
         + f"<h3>Command</h3><pre tabindex='0'><code>{escape(comparison.command)}</code></pre><p>{escape(versions)}</p>"

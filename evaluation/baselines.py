@@ -1,6 +1,8 @@
-"""The classical rules every result is compared with, as fusers: ``mean``, ``max`` and ``pyramid``.
+"""The classical methods every result is compared with, as fusers.
 
-They need no weights and no engine, so that they are also what runs where no network can.
+``mean``, ``max`` and ``pyramid`` are rules for video; ``cbf``, ``gtf`` and ``jsrsd`` are the classical
+methods of the paper's comparison, far from real time. None needs weights or an engine, so that they also
+run where no network can.
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusepipe.errors import UsageError
+from fusepipe.evaluation.cbf import cbf
+from fusepipe.evaluation.gtf import gtf
+from fusepipe.evaluation.jsrsd import jsrsd
 from fusepipe.frames import Luma8
 from fusepipe.fuser import FunctionFuser, Fuser, FuserInfo
 from fusepipe.registry import nearest
@@ -67,11 +72,14 @@ _RULES: Mapping[str, tuple[str, Callable[[Luma8, Luma8], Luma8]]] = {
     "mean": ("numpy", mean),
     "max": ("numpy", maximum),
     "pyramid": ("opencv", pyramid),
+    "cbf": ("numpy", cbf),
+    "gtf": ("numpy", gtf),
+    "jsrsd": ("numpy", jsrsd),
 }
 
 
 def load_baseline(model: str, backend: str = "auto", precision: str = "auto", engine: str | None = None) -> Fuser:
-    """The fuser of a classical rule by name: ``mean``, ``max`` or ``pyramid``.
+    """The fuser of a classical rule by name: ``mean``, ``max``, ``pyramid``, ``cbf``, ``gtf`` or ``jsrsd``.
 
     A rule has one implementation, so that ``backend`` is ``auto`` or the rule's own, ``precision``
     ``auto`` or ``uint8`` and ``engine`` ``None``. Raises :class:`UsageError` for anything else.

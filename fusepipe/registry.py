@@ -18,6 +18,9 @@ MODELS: Mapping[str, str] = {
     "mean": "fusepipe.evaluation.baselines:load_baseline",
     "max": "fusepipe.evaluation.baselines:load_baseline",
     "pyramid": "fusepipe.evaluation.baselines:load_baseline",
+    "cbf": "fusepipe.evaluation.baselines:load_baseline",
+    "gtf": "fusepipe.evaluation.baselines:load_baseline",
+    "jsrsd": "fusepipe.evaluation.baselines:load_baseline",
 }
 
 # Which of them are neural networks: they have a backend and a precision.

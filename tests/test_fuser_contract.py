@@ -38,7 +38,17 @@ def make(model: str) -> Fuser:
     return fuser
 
 
-@pytest.fixture(scope="module", params=sorted(MODELS))
+# Methods that learn from each picture take about a second even for a small one.
+SLOW = {"jsrsd"}
+# Grey levels by which identical images may change: the mean and the largest difference. JSRSD describes each
+# 8x8 patch by 16 atoms, which leaves out what noise has beyond them.
+CHANGES = {"jsrsd": (6.0, 64.0)}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in sorted(MODELS)],
+)
 def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -83,7 +83,7 @@ def _joined(dictionary: Single) -> Single:
 def _values(basis: Single, mixing: Single, signals: Single) -> Single:
     """The atoms' values from the basis made of them, last to first; 0 for atoms that brought nothing new."""
     shares = np.matmul(basis, signals[:, :, None])[:, :, 0]
-    values = np.zeros_like(shares)
+    values: Single = np.zeros(shares.shape, np.float32)
     for i in range(shares.shape[1] - 1, -1, -1):
         scale = mixing[:, i, i]
         left = shares[:, i] - np.einsum("nj,nj->n", mixing[:, i, i + 1 :], values[:, i + 1 :])

@@ -21,10 +21,14 @@ MODELS: Mapping[str, str] = {
     "cbf": "fusepipe.evaluation.baselines:load_baseline",
     "gtf": "fusepipe.evaluation.baselines:load_baseline",
     "jsrsd": "fusepipe.evaluation.baselines:load_baseline",
+    "densefuse": "fusepipe.engines.load:load_model",
+    "densefuse-l1": "fusepipe.engines.load:load_model",
+    "fusiongan": "fusepipe.engines.load:load_model",
+    "ddcgan": "fusepipe.engines.load:load_model",
 }
 
 # Which of them are neural networks: they have a backend and a precision.
-NETWORKS = frozenset({"stream"})
+NETWORKS = frozenset({"stream", "densefuse", "densefuse-l1", "fusiongan", "ddcgan"})
 
 BACKENDS: Mapping[str, str] = {
     "openvino": "fusepipe.engines.openvino_backend:OpenVinoFuser",

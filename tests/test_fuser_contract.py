@@ -41,8 +41,12 @@ def make(model: str) -> Fuser:
 # Methods that learn from each picture take about a second even for a small one.
 SLOW = {"jsrsd"}
 # Grey levels by which identical images may change: the mean and the largest difference. JSRSD describes each
-# 8x8 patch by 16 atoms, which leaves out what noise has beyond them.
-CHANGES = {"jsrsd": (6.0, 64.0)}
+# 8x8 patch by 16 atoms, which leaves out what noise has beyond them. The generators of the adversarial networks
+# are asked for the infrared's levels and the visible's edges, never for an image as it is.
+CHANGES = {"jsrsd": (6.0, 64.0), "fusiongan": (16.0, 80.0), "ddcgan": (16.0, 80.0)}
+# Grey levels by which flat images may change. Photographs have hardly a black area from which the auto-encoder
+# could learn it; tanh never gives quite black or white.
+FLATNESS = {"densefuse": 4, "densefuse-l1": 4, "fusiongan": 40, "ddcgan": 40}
 
 
 @pytest.fixture(
@@ -161,7 +165,8 @@ def test_identical_images_come_back_nearly_unchanged(fuser: Fuser) -> None:
 def test_flat_images_stay_flat(fuser: Fuser, level: int, low: int, high: int) -> None:
     flat = np.full((45, 70), level, np.uint8)
     fused = fuser.fuse(flat, flat)
-    assert low <= fused.min() and fused.max() <= high
+    extra = FLATNESS.get(fuser.info.model, 0)
+    assert low - extra <= fused.min() and fused.max() <= high + extra
 
 
 def test_images_that_do_not_fit_are_refused(fuser: Fuser) -> None:

@@ -332,6 +332,43 @@ class TestExport:
                     assert difference.max() <= 2
 
 
+class TestShippedWeights:
+    WEIGHTS = Path(__file__).parents[1] / "engines" / "weights"
+
+    @pytest.mark.parametrize("model", ["densefuse", "densefuse-l1", "fusiongan", "ddcgan"])
+    def test_graph_and_card_are_there(self, model: str) -> None:
+        import onnx
+
+        from fusepipe.registry import MODELS
+        from fusepipe.registry import NETWORKS as KNOWN
+
+        assert model in MODELS and model in KNOWN
+        path = self.WEIGHTS / f"{model}.onnx"
+        assert path.stat().st_size < 4_000_000
+        graph = onnx.load(str(path))
+        metadata = {entry.key: entry.value for entry in graph.metadata_props}
+        assert metadata["fusepipe.model"] == model and metadata["fusepipe.multiple"] == "1"
+        tensors = [*graph.graph.input, *graph.graph.output]
+        assert [t.name for t in tensors] == ["infrared", "visible", "fused"]
+        assert {t.type.tensor_type.elem_type for t in tensors} == {onnx.TensorProto.UINT8}
+        card = (self.WEIGHTS / f"{model.removesuffix('-l1')}.md").read_text(encoding="utf-8")
+        assert "our own short training" in card and "not the authors' weights" in card
+
+    @pytest.mark.parametrize("model", ["densefuse", "densefuse-l1", "fusiongan", "ddcgan"])
+    def test_they_have_learnt_to_fuse(self, model: str) -> None:
+        from fusepipe.engines.load import load_model
+
+        y, x = np.mgrid[0:64, 0:64]
+        infrared = (60 + 150 * np.exp(-((x - 40) ** 2 + (y - 30) ** 2) / 60)).astype(np.uint8)
+        visible = (90 + 50 * np.sign(np.sin(x / 3))).astype(np.uint8)
+        with load_model(model, precision="fp32") as fuser:
+            fused = fuser.fuse(infrared, visible).astype(float)
+        # the warm spot stands out of its surroundings, and the visible stripes are seen, not inverted
+        assert fused[26:35, 36:45].mean() > fused[:, :20].mean() + 20
+        stripes = np.corrcoef(fused[:20].mean(axis=0), visible[:20].mean(axis=0))[0, 1]
+        assert stripes > 0.5
+
+
 class TestCommand:
     @pytest.fixture
     def data(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -220,7 +220,8 @@ class FusionConfig(ConfigModel):
 
     model: Annotated[str, AfterValidator(_known_model)] = Field(
         default="stream",
-        description="The fusion method. stream is the neural network; mean, max and pyramid are classical.",
+        description="The fusion method. stream is the neural network for video; densefuse, fusiongan and ddcgan are "
+        "networks to compare with, not for live video; the others are classical.",
         json_schema_extra={"enum": list(MODELS)},
     )
     backend: Backend = Field(

@@ -290,7 +290,6 @@ class TestConfig:
         ("text", "message"),
         [
             ("content: 1\ngradiant: 3", "gradiant: unknown key: did you mean 'gradient'"),
-            ("augmentation: {nois: 1}", "augmentation.nois: unknown key: did you mean 'noise'"),
             ("steps: 0", "steps: Input should be greater than 0"),
             ("[1, 2]", "document"),
         ],

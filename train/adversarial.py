@@ -20,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from fusepipe.errors import EngineError, OutputExistsError, UsageError
 from fusepipe.train.baseline_config import BaselineConfig
 from fusepipe.train.checkpoint import read_tensors, write_tensors
+from fusepipe.train.config import Augmentation
 from fusepipe.train.data import CropSampler, Pair
 from fusepipe.train.recipes import Recipe, Terms
 from fusepipe.train.trainer import CHECKPOINT, one_cycle
@@ -27,6 +28,8 @@ from fusepipe.train.trainer import CHECKPOINT, one_cycle
 _LOG_EVERY = 10
 _VALIDATION_BATCHES = 4
 _FORMAT = "fusepipe-baseline-1"
+# The papers change nothing in a patch; every option of the student's augmentation is off at 0.
+_FLIPS_ONLY = Augmentation(**dict.fromkeys(Augmentation.model_fields, 0.0))
 
 
 class BaselineTrainer:
@@ -49,8 +52,8 @@ class BaselineTrainer:
     ) -> None:
         self._config, self._recipe, self._out = config, recipe, out
         self._device = device or torch.device("cpu")
-        self._sampler = CropSampler(train, config.batch, config.crop_px, config.augmentation, config.seed)
-        self._validation = CropSampler(validation, config.batch, config.crop_px, config.augmentation, config.seed)
+        self._sampler = CropSampler(train, config.batch, config.crop_px, _FLIPS_ONLY, config.seed)
+        self._validation = CropSampler(validation, config.batch, config.crop_px, _FLIPS_ONLY, config.seed)
         self._modules = {"generator": recipe.generator, "critics": recipe.critics}
         for module in self._modules.values():
             module.to(self._device)

@@ -6,14 +6,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fusepipe.train.config import Augmentation, Positive, Weight
+from fusepipe.train.config import Positive, Weight
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-_GEOMETRY = Augmentation(gain=0.0, offset=0.0, noise=0.0, same=0.0, flat=0.0)
 
 
 class BaselineConfig(_Model):
@@ -35,8 +32,6 @@ class BaselineConfig(_Model):
     """CPU threads; 0 is all. One is the fastest a core, and a run resumes to the bit with equally many."""
     validate_every: Positive = 100
     """Steps between validations and checkpoints."""
-    augmentation: Augmentation = _GEOMETRY
-    """Flips and transposes always; the rest is off where the papers have none."""
 
 
 class DenseFuseConfig(BaselineConfig):

@@ -62,8 +62,8 @@ class DenseFuseNet(nn.Module):
 def fuse_by_addition(first: Tensor, second: Tensor) -> Tensor:
     """The addition of both feature maps (eq. 4), halved.
 
-    The decoder knows features of one image: the plain sum is twice as bright, which the authors'
-    first program hid by stretching each result to its own minimum and maximum. Their later one halves.
+    The decoder knows features of one image: the plain sum comes out about twice as bright and would have to
+    be stretched to its own range, which flickers in video.
     """
     return (first + second) / 2
 

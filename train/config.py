@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import resources
-from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from fusepipe.errors import ConfigError, UsageError
-from fusepipe.registry import nearest
+from fusepipe.train.config_file import read_config
 from fusepipe.train.losses import LossWeights
 
 Positive = Annotated[int, Field(gt=0)]
@@ -81,30 +78,4 @@ def load_config(name: str) -> StudentConfig:
 
     Raises :class:`ConfigError` (``file: key.path: what is wrong``) for unknown keys and bad values.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    if name == "default":
-        text = (resources.files("fusepipe.train") / "configs" / "student.yaml").read_text(encoding="utf-8")
-    else:
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(
-                f"cannot read the training configuration {name!r} ({error}); give 'default' or a YAML file"
-            ) from error
-    try:
-        values = YAML(typ="safe").load(text)
-    except YAMLError as error:
-        raise ConfigError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error
-    try:
-        return StudentConfig.model_validate({} if values is None else values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        path = [str(part) for part in first["loc"]]
-        message = first["msg"]
-        if first["type"] == "extra_forbidden":
-            sections: dict[str, type[_Model]] = {"losses": Losses, "augmentation": Augmentation}
-            known = (sections[path[0]] if len(path) > 1 else StudentConfig).model_fields
-            message = f"unknown key: {nearest(path[-1], known)}"
-        raise ConfigError(f"{name}: {'.'.join(path) or 'document'}: {message}") from error
+    return read_config(name, "student", StudentConfig)

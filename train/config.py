@@ -20,13 +20,13 @@ class _Model(BaseModel):
 class Losses(_Model):
     """Weights of the terms of the loss; see ``fusepipe.train.losses``."""
 
-    intensity: Weight = 3.0
+    intensity: Weight = 4.25
     """Distance to the brighter source."""
-    gradient: Weight = 12.0
+    gradient: Weight = 16.0
     """Distance to the larger source gradient."""
-    ssim: Weight = 2.0
+    ssim: Weight = 0.8
     """Structural similarity to both sources."""
-    correlation: Weight = 1.5
+    correlation: Weight = 1.55
     """Sum of correlations of differences."""
 
     def weights(self) -> LossWeights:
@@ -42,7 +42,11 @@ class Augmentation(_Model):
     """Each band's brightness is shifted by -offset .. +offset (of the full range), in the same crops."""
     noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Largest standard deviation of Gaussian noise added to each band (of the full range)."""
-    same: Annotated[float, Field(ge=0, le=1)] = 0.03
+    swap: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of crops whose bands are exchanged: every term of the loss treats both alike."""
+    invert: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of crops, each band by itself, turned into the negative: other scenes have other polarities."""
+    same: Annotated[float, Field(ge=0, le=1)] = 0.12
     """Share of crops in which both bands are the same image, which shall come back unchanged."""
     flat: Annotated[float, Field(ge=0, le=1)] = 0.02
     """Share of crops in which one band is flat, as of a covered or saturated camera."""
@@ -55,7 +59,7 @@ class StudentConfig(_Model):
     """Width of the hidden layers; multiples of 16 run best."""
     steps: Positive = 3000
     """Optimiser steps."""
-    batch: Positive = 12
+    batch: Positive = 8
     """Crops a step."""
     crop_px: Annotated[int, Field(ge=16, multiple_of=2)] = 112
     """Height and width of a crop."""
@@ -63,6 +67,8 @@ class StudentConfig(_Model):
     """Peak of the one-cycle rate."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """Decay of the moving average of the weights, which is what is validated and exported."""
+    start: str = ""
+    """Path of weights (``.safetensors``) to begin with; empty begins with random ones."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of initialisation, crops and augmentation."""
     max_side_px: Positive = 800
@@ -70,7 +76,7 @@ class StudentConfig(_Model):
     validate_every: Positive = 500
     """Steps between validations and checkpoints."""
     losses: Losses = Losses()
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = Augmentation(swap=0.5, invert=0.3)
 
 
 def load_config(name: str) -> StudentConfig:

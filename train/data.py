@@ -127,6 +127,11 @@ class CropSampler:
             both = both[:, ::-1]
         if rng.random() < 0.5:
             both = both.transpose(0, 2, 1)
+        if options.swap and rng.random() < options.swap:
+            both = both[::-1]
+        if options.invert:
+            inverted = rng.random(size=(2, 1, 1)) < options.invert
+            both = np.where(inverted, 1 - both, both)
         if rng.random() < 0.5:
             gain = 1 + options.gain * rng.uniform(-1, 1, size=(2, 1, 1))
             offset = options.offset * rng.uniform(-1, 1, size=(2, 1, 1))

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from fusepipe.errors import EngineError, OutputExistsError, UsageError
-from fusepipe.train.checkpoint import Progress, load_checkpoint, save_checkpoint, save_weights
+from fusepipe.train.checkpoint import Progress, load_checkpoint, load_weights, save_checkpoint, save_weights
 from fusepipe.train.config import StudentConfig
 from fusepipe.train.data import CropSampler, Pair
 from fusepipe.train.losses import fusion_loss
@@ -87,8 +87,11 @@ class StudentTrainer:
         self._sampler = CropSampler(train, config.batch, config.crop_px, config.augmentation, config.seed)
         self._weights = config.losses.weights()
         torch.manual_seed(config.seed)
+        network = StudentNet(config.channels)
+        if config.start and not resume:
+            network.load_state_dict(load_weights(Path(config.start)).state_dict())
         # channels_last: 20 % faster on CPUs
-        self._network = StudentNet(config.channels).to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = network.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._average = copy.deepcopy(self._network).eval().requires_grad_(False)
         self._optimiser = torch.optim.Adam(self._network.parameters(), lr=config.learning_rate)
         self.progress = Progress()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -26,7 +27,7 @@ class Sink(Protocol):
     def label(self) -> str: ...
 
     @property
-    def outputs(self) -> list[Path]:
+    def outputs(self) -> Sequence[Path]:
         """The files and folders it will write or replace: they must be none of the inputs."""
 
     def check(self) -> None:

@@ -158,7 +158,7 @@ def test_validate_reports_typos_with_their_lines(tmp_path: Path, capsys: pytest.
     assert (code, out) == (2, "")
     assert err.splitlines() == [
         f"fusepipe: error: {file}:3: defaults.fusion.modle: unknown key (did you mean 'model'?)",
-        f"{file}:9: rigs.demo.sink: unknown key (did you mean 'sinks'?)",
+        f"fusepipe: error: {file}:9: rigs.demo.sink: unknown key (did you mean 'sinks'?)",
     ]
     code, out, err = validate(capsys, "--json", str(file))
     assert (code, err) == (2, "")

@@ -163,7 +163,8 @@ def test_mistakes_get_one_clear_line_and_leave_nothing(evaluate, folders, tmp_pa
 
 @pytest.mark.data
 @pytest.mark.slow
-def test_the_42_pairs_in_a_minute(evaluate, data_dir, tmp_path):
+@pytest.mark.timeout(600)
+def test_the_42_pairs_with_every_metric(evaluate, data_dir, tmp_path):
     """All metrics of all pairs on the cores there are; the visible image stands for the fused one."""
     pairs = data_dir / "tno" / "pairs"
     code, out, err = evaluate(

@@ -34,8 +34,22 @@ def rig(tmp_path, sinks="{file: a.mkv}", duration="2s", pace="fast"):
     return path
 
 
+STARTED = []
+
+
+@pytest.fixture(autouse=True)
+def no_process_left():
+    """A test that fails must not leave a run of a thousand seconds behind."""
+    yield
+    for process in STARTED:
+        if process.poll() is None:
+            process.kill()
+            process.communicate(timeout=20)
+    STARTED.clear()
+
+
 def start(*args, **options):
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "fusepipe", *map(str, args)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -44,6 +58,8 @@ def start(*args, **options):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options,
     )
+    STARTED.append(process)
+    return process
 
 
 def run(*args, timeout=60, **options):

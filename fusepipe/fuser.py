@@ -11,6 +11,7 @@ The arrays of a result belong to the caller.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -111,7 +112,7 @@ class Fuser(Protocol):
     ) -> None: ...
 
 
-class FuserBase:
+class FuserBase(ABC):
     """The parts of a :class:`Fuser` that are the same for all: ``fuse``, context manager, closing."""
 
     info: FuserInfo
@@ -119,11 +120,12 @@ class FuserBase:
     def __init__(self) -> None:
         self._closed = False
 
-    def prepare(self, height: int, width: int, batch: int = 1) -> None:
+    def prepare(self, height: int, width: int, batch: int = 1) -> None:  # noqa: B027 - most rules need no preparation
         """Nothing to prepare."""
 
+    @abstractmethod
     def submit(self, batch: FusionBatch) -> Ticket:
-        raise NotImplementedError  # abstract
+        """Starts one request; see :class:`Fuser`."""
 
     def fuse(self, infrared: Luma8, visible: Luma8) -> Luma8:
         return self.submit(FusionBatch((infrared,), (visible,))).result()[0]

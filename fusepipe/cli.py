@@ -63,14 +63,12 @@ class CommandGroup(click.Group):
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fusepipe")
 @click.option("--traceback", is_flag=True, help="Show the Python traceback of an error.")
-@click.pass_context
-def cli(ctx: click.Context, traceback: bool) -> None:
+def cli(traceback: bool) -> None:
     """Pair, register and fuse an infrared and a visible video stream.
 
     Exit codes: 0 done, 1 run-time failure, 2 usage or config, 3 source, 4 engine, 5 sink,
     130 interrupted (files are finalised).
     """
-    ctx.obj = {"traceback": traceback}
 
 
 def failure_document(code: int, errors: Sequence[BaseException]) -> dict[str, Any]:
@@ -110,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _main(args: list[str], *, as_json: bool, traceback: bool) -> int:
     try:
-        result: Any = cli.main(args=args, prog_name="fusepipe", standalone_mode=False)
+        result: Any = cli.main(args=args, prog_name="fusepipe", standalone_mode=False, obj=tuple(args))
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
         context = getattr(error, "ctx", None)

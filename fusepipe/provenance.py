@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import platform
 import shlex
-import sys
 from collections.abc import Sequence
 from importlib import metadata
+
+import click
 
 from fusepipe import __version__
 
@@ -24,7 +25,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def command_line(arguments: Sequence[str] | None = None) -> str:
-    """The command as it can be typed again."""
-    words = sys.argv[1:] if arguments is None else arguments
+def command_line() -> str:
+    """The running ``fusepipe`` command as it can be typed again, also where ``cli.main`` was called from Python."""
+    words: Sequence[str] = click.get_current_context().find_root().obj
     return shlex.join(["fusepipe", *words])

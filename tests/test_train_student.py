@@ -109,7 +109,7 @@ class TestLosses:
         network = StudentNet()
         flat, other = torch.ones(2, 1, 32, 32), torch.rand(2, 1, 32, 32)
         for pair in ((flat, flat), (flat, other)):
-            loss, _ = losses.fusion_loss(network(*pair), *pair, losses.LossWeights(1, 1, 1, 1))
+            loss, _ = losses.fusion_loss(network(*pair), *pair, losses.LossWeights(1, 1, 1, 1, 1, 1, 1))
             loss.backward()
         assert all(bool(p.grad.isfinite().all()) for p in network.parameters() if p.grad is not None)
 

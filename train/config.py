@@ -28,9 +28,15 @@ class Losses(_Model):
     """Structural similarity to both sources."""
     correlation: Weight = 1.55
     """Sum of correlations of differences."""
+    fidelity: Weight = 0.0
+    """Visual information kept of both sources."""
+    edges: Weight = 0.0
+    """Edges kept of both sources."""
+    information: Weight = 0.0
+    """Mutual information with both sources."""
 
     def weights(self) -> LossWeights:
-        return LossWeights(self.intensity, self.gradient, self.ssim, self.correlation)
+        return LossWeights(**self.model_dump())
 
 
 class Augmentation(_Model):

@@ -5,11 +5,15 @@ All images are N x 1 x H x W float tensors in [0, 1]; every term is a scalar, 0 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from fusepipe.train.metric_losses import edge_preservation, mutual_information, visual_information
+from fusepipe.train.windows import window_mean
 
 _EPSILON = 1e-6
 
@@ -22,6 +26,9 @@ class LossWeights:
     gradient: float
     ssim: float
     correlation: float
+    fidelity: float
+    edges: float
+    information: float
 
 
 def intensity_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
@@ -49,12 +56,10 @@ def ssim(first: Tensor, second: Tensor, window: int = 7) -> Tensor:
     """Mean SSIM (Wang et al. 2004, eq. 13) with a box window, valid region, dynamic range 1."""
     c1, c2 = 0.01**2, 0.03**2
 
-    def mean(image: Tensor) -> Tensor:
-        return F.avg_pool2d(image, window, stride=1)
-
-    mu1, mu2 = mean(first), mean(second)
-    var1, var2 = mean(first * first) - mu1 * mu1, mean(second * second) - mu2 * mu2
-    covariance = mean(first * second) - mu1 * mu2
+    mu1, mu2 = window_mean(first, window), window_mean(second, window)
+    var1 = window_mean(first * first, window) - mu1 * mu1
+    var2 = window_mean(second * second, window) - mu2 * mu2
+    covariance = window_mean(first * second, window) - mu1 * mu2
     score = ((2 * mu1 * mu2 + c1) * (2 * covariance + c2)) / ((mu1**2 + mu2**2 + c1) * (var1 + var2 + c2))
     return score.mean()
 
@@ -83,20 +88,40 @@ def correlation_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor
     return 1 - torch.where(differ, scd, 2.0).mean() / 2
 
 
+def fidelity_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """Two minus the sum of the visual information kept of both sources, halved."""
+    return 1 - (visual_information(infrared, fused) + visual_information(visible, fused)).mean() / 2
+
+
+def edge_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """One minus the edges kept, Q^AB/F."""
+    return 1 - edge_preservation(infrared, visible, fused).mean()
+
+
+def information_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """Eight bits, the most a pixel can hold, minus the mutual information with both sources; in bytes."""
+    return 1 - (mutual_information(infrared, fused) + mutual_information(visible, fused)).mean() / 8
+
+
+_TERMS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "intensity": intensity_loss,
+    "gradient": gradient_loss,
+    "ssim": ssim_loss,
+    "correlation": correlation_loss,
+    "fidelity": fidelity_loss,
+    "edges": edge_loss,
+    "information": information_loss,
+}
+
+
 def fusion_loss(
     fused: Tensor, infrared: Tensor, visible: Tensor, weights: LossWeights
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum and its unweighted terms by name."""
-    terms = {
-        "intensity": intensity_loss(fused, infrared, visible),
-        "gradient": gradient_loss(fused, infrared, visible),
-        "ssim": ssim_loss(fused, infrared, visible),
-        "correlation": correlation_loss(fused, infrared, visible),
-    }
-    total = (
-        weights.intensity * terms["intensity"]
-        + weights.gradient * terms["gradient"]
-        + weights.ssim * terms["ssim"]
-        + weights.correlation * terms["correlation"]
-    )
+    """The weighted sum and its unweighted terms by name; terms of weight 0 are not computed."""
+    total, terms = fused.new_zeros(()), {}
+    for name, term in _TERMS.items():
+        weight = getattr(weights, name)
+        if weight:
+            terms[name] = term(fused, infrared, visible)
+            total = total + weight * terms[name]
     return total, terms

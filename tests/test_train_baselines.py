@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from fusepipe.commands import train as train_command
+from fusepipe.commands import training
 from fusepipe.errors import ConfigError, EngineError, Interrupted, OutputExistsError, SourceError, UsageError
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'fusepipe[train]'")
@@ -397,4 +398,4 @@ class TestCommand:
 
     def test_a_stopped_run_says_how_to_go_on(self, tmp_path: Path) -> None:
         with pytest.raises(Interrupted, match="--resume"):
-            train_command._show({"finished": False, "step": 3}, tmp_path, as_json=False)
+            training.show({"finished": False, "step": 3}, tmp_path, as_json=False)

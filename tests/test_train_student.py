@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fusepipe.commands import train as train_command
+from fusepipe.commands import training
 from fusepipe.errors import ConfigError, EngineError, OutputExistsError, SourceError, UsageError
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'fusepipe[train]'")
@@ -397,6 +397,6 @@ def train_in_child(arguments: list[str], before: str = "") -> subprocess.Complet
 
 
 def test_missing_packages_give_the_line_that_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_command, "find_spec", lambda name: None)
+    monkeypatch.setattr(training, "find_spec", lambda name: None)
     with pytest.raises(EngineError, match=r"pip install 'fusepipe\[train\]'"):
-        train_command.require_training()
+        training.require_training()

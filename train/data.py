@@ -51,7 +51,8 @@ def read_split(split: Split) -> list[tuple[str, str]]:
     return [(row["dataset"], row["stem"]) for row in csv.DictReader(text.splitlines()) if row["split"] == split]
 
 
-def _find(folder: Path, stem: str) -> Path:
+def find_image(folder: Path, stem: str) -> Path:
+    """The image of a stem, whatever its suffix; raises :class:`SourceError` when there is none."""
     for suffix in IMAGE_SUFFIXES:
         path = folder / (stem + suffix)
         if path.is_file():
@@ -81,8 +82,8 @@ def load_pairs(data: Path, pairs: Sequence[tuple[str, str]], max_side_px: int) -
     refuse_test_data(data)
     loaded = []
     for dataset, stem in pairs:
-        infrared = read_luma(_find(data / dataset / "ir", stem))
-        visible = read_luma(_find(data / dataset / "vis", stem))
+        infrared = read_luma(find_image(data / dataset / "ir", stem))
+        visible = read_luma(find_image(data / dataset / "vis", stem))
         if infrared.shape != visible.shape:
             raise SourceError(f"{dataset}/{stem}: sizes differ: ir {infrared.shape}, vis {visible.shape}")
         loaded.append(Pair(f"{dataset}/{stem}", _fit(infrared, max_side_px), _fit(visible, max_side_px)))

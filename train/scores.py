@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
+from torch import nn
 
 from fusepipe.evaluation import metrics
 from fusepipe.frames import Luma8
 from fusepipe.train.data import Pair
-from fusepipe.train.student import ByteStudent, StudentNet
+from fusepipe.train.student import ByteStudent
 
 METRICS: Mapping[str, Callable[[Luma8, Luma8, Luma8], float]] = {
     "MI": metrics.mutual_information,
@@ -23,8 +24,8 @@ METRICS: Mapping[str, Callable[[Luma8, Luma8, Luma8], float]] = {
 """Name to metric of (infrared, visible, fused), HxW uint8; all are better when higher."""
 
 
-def fuse_pair(network: StudentNet, pair: Pair) -> Luma8:
-    """The pair fused by the network on its device: HxW uint8 (both sides even)."""
+def fuse_pair(network: nn.Module, pair: Pair) -> Luma8:
+    """The pair fused by the network on its device: HxW uint8 (both sides even for the student)."""
     device = next(network.parameters()).device
     infrared, visible = (torch.from_numpy(image)[None, None].to(device) for image in (pair.infrared, pair.visible))
     with torch.no_grad():
@@ -32,7 +33,7 @@ def fuse_pair(network: StudentNet, pair: Pair) -> Luma8:
     return np.asarray(fused[0, 0].cpu().numpy(), dtype=np.uint8)
 
 
-def mean_scores(network: StudentNet, pairs: Sequence[Pair]) -> dict[str, float]:
+def mean_scores(network: nn.Module, pairs: Sequence[Pair]) -> dict[str, float]:
     """The mean of each metric over the pairs, in the pairs' working size."""
     totals = dict.fromkeys(METRICS, 0.0)
     for pair in pairs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
@@ -27,3 +28,17 @@ class Duration(click.ParamType[float]):
         if duration_ns <= 0:
             self.fail(f"{value!r}: a duration is positive", param, ctx)
         return duration_ns / 1e9
+
+
+class Size(click.ParamType[tuple[int, int]]):
+    """``640x480``: width and height in pixels."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", str(value))
+        if match is None:
+            self.fail(f"{value!r}: write WIDTHxHEIGHT in pixels, such as 640x480", param, ctx)
+        return int(match[1]), int(match[2])

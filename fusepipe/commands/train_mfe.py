@@ -1,0 +1,127 @@
+"""``fusepipe train mfe``, its stages one by one, and ``describe``: the paper's network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fusepipe.commands.options import Size
+from fusepipe.commands.training import PAIRS, PHOTOGRAPHS, given, require_training, run_options, show, step_options
+
+if TYPE_CHECKING:
+    from fusepipe.train.mfe_session import FusionName
+    from fusepipe.train.run_config import MfeConfig
+
+
+@click.command("mfe")
+@run_options(PAIRS)
+@click.option("--photographs", required=True, type=click.Path(path_type=Path), help=PHOTOGRAPHS)
+@click.option("--seed", type=click.IntRange(min=0), help="Of all stages, instead of the configuration's.")
+def mfe(
+    config: str,
+    data: Path,
+    photographs: Path,
+    out: Path,
+    seed: int | None,
+    device: str,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Train the paper's network: stage1 on photographs, attention and finetune on pairs.
+
+    Each stage has its folder in --out. Ctrl-C stops after the step in hand and leaves a checkpoint for --resume.
+    """
+    require_training()
+    from fusepipe.train.mfe_session import train_mfe
+
+    settings = _config(config, ("stage1", "attention", "finetune"), seed=seed)
+    _report(train_mfe(settings, photographs, data, out, resume=resume, device=device), out, as_json)
+
+
+@click.command("stage1")
+@run_options(PHOTOGRAPHS)
+@step_options()
+def stage1(
+    config: str,
+    data: Path,
+    out: Path,
+    steps: int | None,
+    seed: int | None,
+    device: str,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Train stage 1 of `mfe`: extractor and reconstruction as an auto-encoder of photographs."""
+    require_training()
+    from fusepipe.train.mfe_session import train_stage1
+
+    settings = _config(config, ("stage1",), steps=steps, seed=seed)
+    _report(train_stage1(settings, data, out, resume=resume, device=device), out, as_json)
+
+
+def _fusion_command(name: FusionName, text: str) -> click.Command:
+    @click.command(name, help=text)
+    @run_options(PAIRS)
+    @step_options()
+    @click.option("--start", required=True, type=click.Path(path_type=Path), help="Weights of the stage before.")
+    def train(
+        config: str,
+        data: Path,
+        start: Path,
+        out: Path,
+        steps: int | None,
+        seed: int | None,
+        device: str,
+        resume: bool,
+        as_json: bool,
+    ) -> None:
+        require_training()
+        from fusepipe.train.mfe_session import train_fusion
+
+        settings = _config(config, (name,), steps=steps, seed=seed)
+        _report(train_fusion(name, settings, start, data, out, resume=resume, device=device), out, as_json)
+
+    return train
+
+
+attention = _fusion_command("attention", "Train the attention of `mfe` on registered pairs, the rest frozen.")
+finetune = _fusion_command("finetune", "Train all of `mfe` on registered pairs.")
+
+
+@click.command("describe")
+@click.option("--config", default="default", show_default=True, help="'default' or a YAML file.")
+@click.option("--size", type=Size(), default="640x480", show_default=True, help="Of the images whose shapes are shown.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def describe(config: str, size: tuple[int, int], as_json: bool) -> None:
+    """Print the parts of `mfe` and `stream`: shapes, parameters, multiply-accumulates per pixel."""
+    require_training()
+    from fusepipe.train.describe import describe_models, table
+    from fusepipe.train.run_config import load_mfe_config
+
+    width, height = size
+    found = describe_models(load_mfe_config(config).network, height, width)
+    click.echo(json.dumps([part.as_json() for part in found], indent=2) if as_json else table(found))
+
+
+COMMANDS = (mfe, stage1, attention, finetune, describe)
+
+
+def _config(name: str, sections: tuple[str, ...], **options: int | None) -> MfeConfig:
+    """The configuration, with what the command line says instead."""
+    from fusepipe.train.run_config import load_mfe_config
+
+    settings = load_mfe_config(name)
+    changed = {section: getattr(settings, section).model_copy(update=given(**options)) for section in sections}
+    return settings.model_copy(update=changed)
+
+
+def _report(report: dict[str, Any], out: Path, as_json: bool) -> None:
+    if "weights" not in report and report["finished"]:
+        return  # of several processes only the first one has something to tell
+    show(report, out, as_json)
+    if not as_json:
+        files = [report["weights"], *([report["onnx"]] if "onnx" in report else [])]
+        click.echo(f"weights of step {report['best_step']}: {', '.join(files)}")

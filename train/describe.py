@@ -1,0 +1,106 @@
+"""What a network consists of: the shape of each part's output, its parameters, its arithmetic.
+
+Multiply-accumulates are counted, not written down: the network runs once, on shapes without numbers, and
+every convolution tells how many it would do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusepipe.train.mfe import MfeNet
+from fusepipe.train.run_config import Network
+from fusepipe.train.student import StudentNet
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a network: the shape it gives (1 x C x H x W), how often it runs for a pair, its cost."""
+
+    model: str
+    name: str
+    shape: tuple[int, ...]
+    calls: int
+    parameters: int
+    macs_per_px: float
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@contextmanager
+def _counted(network: nn.Module) -> Iterator[dict[nn.Module, int]]:
+    """Multiply-accumulates of each convolution while the context lasts."""
+    counts: dict[nn.Module, int] = {}
+
+    def count(layer: nn.Module, inputs: object, output: Tensor) -> None:
+        assert isinstance(layer, nn.Conv2d)
+        counts[layer] = counts.get(layer, 0) + layer.weight[0].numel() * output.numel()
+
+    hooks = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, nn.Conv2d)]
+    try:
+        yield counts
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def describe(model: str, network: nn.Module, parts: Mapping[str, nn.Module], height: int, width: int) -> list[Part]:
+    """The parts of a network that fuses a pair of height x width, and the whole as the last one."""
+    last: dict[nn.Module, tuple[tuple[int, ...], int]] = {}
+
+    def note(part: nn.Module, inputs: object, output: Tensor) -> None:
+        last[part] = tuple(output.shape), last.get(part, ((), 0))[1] + 1
+
+    hooks = [part.register_forward_hook(note) for part in {**parts, "": network}.values()]
+    image = torch.zeros(1, 1, height, width, device="meta")  # shapes alone: nothing is computed
+    try:
+        with torch.no_grad(), _counted(network) as counts:
+            network.eval()(image, image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+    def row(name: str, part: nn.Module) -> Part:
+        macs = sum(count for layer, count in counts.items() if any(layer is m for m in part.modules()))
+        parameters = sum(p.numel() for p in part.parameters())
+        return Part(model, name, *last[part], parameters, macs / (height * width))
+
+    return [*(row(name, part) for name, part in parts.items()), row("whole", network)]
+
+
+def describe_models(parts: Network, height: int, width: int) -> list[Part]:
+    """``mfe`` with these parts and ``stream`` as it ships (which takes even sizes)."""
+    with torch.device("meta"):
+        mfe = MfeNet(dense=parts.dense, attention=parts.attention, skips=parts.skips, reading=parts.reading)
+        student = StudentNet()
+    named: dict[str, nn.Module] = {"stem": mfe.extractor.stem}
+    named |= {
+        f"path, dilation {path.layers[0].dilation[0]}": path  # type: ignore[index, union-attr]
+        for path in mfe.extractor.paths
+    }
+    named["extractor"] = mfe.extractor
+    if mfe.attention is not None:
+        named["attention"] = mfe.attention
+    named["reconstruction"] = mfe.reconstruction
+    even = height + height % 2, width + width % 2
+    return [
+        *describe("mfe", mfe, named, height, width),
+        *describe("stream", student, {}, *even),
+    ]
+
+
+def table(parts: list[Part]) -> str:
+    """The parts as text, one a line."""
+    lines = [f"{'':7} {'part':19} {'output':>17} {'calls':>5} {'parameters':>10} {'MAC/px':>11}"]
+    for part in parts:
+        shape = "x".join(str(side) for side in part.shape)
+        cost = f"{part.parameters:>10,} {part.macs_per_px:>11,.1f}"
+        lines.append(f"{part.model:7} {part.name:19} {shape:>17} {part.calls:>5} {cost}")
+    return "\n".join(lines)

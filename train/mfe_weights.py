@@ -1,0 +1,61 @@
+"""Weights of ``mfe`` as they are kept and shipped: safetensors that say which parts the network has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fusepipe.errors import EngineError, UsageError
+from fusepipe.train.checkpoint import read_tensors, write_tensors
+from fusepipe.train.mfe import MfeNet, Reading
+from fusepipe.train.run_config import Network
+
+_MODEL = "mfe"
+
+
+def save_mfe(path: Path, network: MfeNet, metadata: Mapping[str, str]) -> None:
+    """Writes the network; ``metadata`` says where it comes from."""
+    parts = {
+        "dense": str(network.dense),
+        "attention": str(network.attention is not None),
+        "skips": str(network.skips),
+        "reading": network.reading,
+    }
+    write_tensors(path, network.state_dict(), {"model": _MODEL, **parts, **metadata})
+
+
+def load_mfe(path: Path) -> MfeNet:
+    """The network of a file that :func:`save_mfe` wrote, in evaluation mode on the CPU."""
+    tensors, metadata = read_tensors(path)
+    if metadata.get("model") != _MODEL:
+        raise EngineError(f"{path}: not weights of mfe ({metadata.get('model') = })")
+    reading: Reading = "channels" if metadata["reading"] == "channels" else "sources"
+    network = MfeNet(
+        dense=metadata["dense"] == "True",
+        attention=metadata["attention"] == "True",
+        skips=metadata["skips"] == "True",
+        reading=reading,
+    )
+    network.load_state_dict(tensors)
+    return network.eval()
+
+
+def begin_fusion(path: Path, parts: Network) -> MfeNet:
+    """The network of stage 2 with the weights of ``path``, and a new attention where they have none.
+
+    Raises :class:`UsageError` where the weights are those of a network of other parts.
+    """
+    start = load_mfe(path)
+    if (
+        start.dense != parts.dense
+        or start.skips != parts.skips
+        or (start.attention is not None and not parts.attention)
+    ):
+        raise UsageError(
+            f"{path} is a network with {start.dense = }, {start.skips = }, attention = {start.attention is not None}, "
+            f"the configuration asks for {parts!r}: begin with weights of stage 1 of the same configuration"
+        )
+    network = MfeNet(dense=parts.dense, attention=parts.attention, skips=parts.skips, reading=parts.reading)
+    # what stage 1 does not have stays as it was initialised
+    network.load_state_dict(network.state_dict() | start.state_dict())
+    return network

@@ -1,0 +1,82 @@
+"""One training process or several: what ``torchrun`` says, and what the processes have to agree on.
+
+Each process takes its part of every batch, DistributedDataParallel averages their gradients, and the
+first one alone writes files and talks. Everything is a plain function call where there is one process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from fusepipe.errors import UsageError
+
+_PATIENCE = timedelta(minutes=10)  # of a process for the others: the first one validates alone meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """This process among those of the run."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes files."""
+        return self.rank == 0
+
+    def share_gradients(self, network: nn.Module) -> nn.Module:
+        """The network in the form whose gradients are those of the whole batch."""
+        if self.world == 1 or not any(p.requires_grad for p in network.parameters()):
+            return network
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(network, device_ids=devices)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over the processes."""
+        if self.world > 1:
+            distributed.all_reduce(values)
+            values = values / self.world
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether it holds in any process: a Ctrl-C reaches them between different steps."""
+        if self.world == 1:
+            return flag
+        raised = torch.tensor(float(flag), device=self.device)
+        distributed.all_reduce(raised, op=distributed.ReduceOp.MAX)
+        return bool(raised.item() > 0)
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Processes]:
+    """The processes that ``torchrun`` started together (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``); else one."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield Processes(device)
+        return
+    if device.type == "cuda":
+        local = int(os.environ["LOCAL_RANK"])
+        if local >= torch.cuda.device_count():
+            raise UsageError(f"process {local} finds only {torch.cuda.device_count()} GPUs: start no more than those")
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        yield Processes(device, distributed.get_rank(), world)
+    finally:
+        distributed.destroy_process_group()
+
+
+def module_of(network: nn.Module) -> nn.Module:
+    """The network itself, without what shares its gradients."""
+    return network.module if isinstance(network, DistributedDataParallel) else network

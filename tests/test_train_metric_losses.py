@@ -71,6 +71,13 @@ def test_each_image_of_a_batch_counts_by_itself():
         assert torch.allclose(one(sources, fused), each)
 
 
+def test_values_beyond_the_range_are_no_reason_for_nan():
+    fused = (3 * tensor(INFRARED) - 1).requires_grad_()
+    value = soft.mutual_information(tensor(INFRARED), fused).sum()
+    value.backward()
+    assert bool(value.isfinite()) and bool(fused.grad.isfinite().all())
+
+
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
 def test_flat_images_have_finite_values_and_slopes(level):
     flat = torch.full((1, 1, 64, 64), level)

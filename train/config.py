@@ -77,8 +77,12 @@ class StudentConfig(_Model):
     """Path of weights (``.safetensors``) to begin with; empty begins with random ones."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of initialisation, crops and augmentation."""
+    clip_norm: Weight = 1.0
+    """Gradients longer than this are shortened to it; 0 leaves them."""
     max_side_px: Positive = 800
     """Larger pairs are halved until they fit: a crop then holds as much scene as of the smaller sets."""
+    halves: bool = True
+    """Each pair trains at half its size too, where a crop fits: it then holds four times as much of the scene."""
     validate_every: Positive = 500
     """Steps between validations and checkpoints."""
     losses: Losses = Losses()

@@ -90,6 +90,15 @@ def load_pairs(data: Path, pairs: Sequence[tuple[str, str]], max_side_px: int) -
     return loaded
 
 
+def halves(pairs: Sequence[Pair], least_px: int) -> list[Pair]:
+    """The pairs at half their size, of those whose sides then are ``least_px`` or more."""
+    large = (pair for pair in pairs if min(pair.visible.shape) // 2 >= least_px)
+    return [
+        Pair(f"{pair.name}/2", *(_fit(image, max(image.shape) - 1) for image in (pair.infrared, pair.visible)))
+        for pair in large
+    ]
+
+
 def read_photograph(path: Path, max_side_px: int) -> Pair:
     """A photograph as a pair with itself: what an auto-encoder learns from."""
     image = _fit(read_luma(path), max_side_px)

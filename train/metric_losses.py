@@ -72,7 +72,8 @@ def mutual_information(source: Tensor, fused: Tensor) -> Tensor:
     """
 
     def cells(image: Tensor) -> tuple[Tensor, Tensor]:
-        position = image.flatten(1) * (_MI_BINS - 1)
+        # Clamped: beyond the bins the shares would be negative.
+        position = image.flatten(1).clamp(0, 1) * (_MI_BINS - 1)
         below = position.detach().floor().clamp(0, _MI_BINS - 2)
         return below.long(), position - below
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fusepipe.train.checkpoint import load_weights
 from fusepipe.train.config import StudentConfig
-from fusepipe.train.data import load_pairs, read_split, refuse_test_data
+from fusepipe.train.data import halves, load_pairs, read_split, refuse_test_data
 from fusepipe.train.export import export_onnx
 from fusepipe.train.scores import mean_scores
 from fusepipe.train.trainer import WEIGHTS, StudentTrainer, choose_device
@@ -31,6 +31,8 @@ def train_student(
     refuse_test_data(data)
     started = time.monotonic()
     train = load_pairs(data, read_split("train"), config.max_side_px)
+    if config.halves:
+        train += halves(train, config.crop_px)
     validation = load_pairs(data, read_split("validation"), config.max_side_px)
     trainer = StudentTrainer(config, train, validation, out, resume=resume, device=choose_device(device))
     with stopped_by_signals() as stop, progress_line(config.steps, trainer.progress.step) as report_step:

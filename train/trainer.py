@@ -135,6 +135,8 @@ class StudentTrainer:
             raise EngineError(f"the loss is {value} at step {step}: lower learning_rate and start anew")
         self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        if self._config.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self._network.parameters(), self._config.clip_norm)
         self._optimiser.step()
         # The average may not remember the random start for long: its decay grows with the step.
         decay = min(self._config.ema_decay, (1 + step) / (10 + step))

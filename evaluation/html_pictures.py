@@ -118,6 +118,7 @@ def gallery(result: SetResult, example: Example, key: str) -> str:
     order = [method.name for method in result.methods if method.name in example.fused]
     tiles += [_tile(name, example.fused[name], boxes, key, name) for name in order]
     maps = [_maps(name, example) for name in order]
+    attention = "".join(_attention(name, example.attention[name]) for name in order if name in example.attention)
     heading = f"{escape(result.name)} / {escape(example.image)}"
     reduced = f", shown {MAX_WIDTH_PX} wide" if width > MAX_WIDTH_PX else ""
     return f"""
@@ -129,7 +130,7 @@ def gallery(result: SetResult, example: Example, key: str) -> str:
 <span class="key white"></span> equal, <span class="key red"></span> brighter than the source; colours are full at
 ±{FULL_LEVELS} grey levels.</p>
 <div class="tiles maps">{"".join(maps)}</div></details>
-</section>"""
+{_ATTENTION_HEAD + attention + "</div></details>" if attention else ""}</section>"""
 
 
 def _tile(label: str, image: Luma8, boxes: Sequence[Box], key: str, method: str) -> str:
@@ -148,6 +149,21 @@ def _tile(label: str, image: Luma8, boxes: Sequence[Box], key: str, method: str)
         f'<figure><div class="frame"><img class="picture" data-method="{escape(method)}" loading="lazy" '
         f'width="{width}" height="{height}" alt="{escape(label)}" src="{picture_uri(image)}">{outlines}</div>'
         f"{zoom}<figcaption>{escape(label)}</figcaption></figure>"
+    )
+
+
+_ATTENTION_HEAD = (
+    '<details open><summary>Attention</summary><p class="hint">How much each source counts, mean over the feature '
+    'maps: white where infrared alone does, black where the visible image does.</p><div class="tiles maps">'
+)
+
+
+def _attention(name: str, share: Luma8) -> str:
+    """The map of one method, stretched by no one: grey is half and half."""
+    uri = picture_uri(share, 2 * MAP_WIDTH_PX)
+    label = escape(name)
+    return (
+        f'<figure><img loading="lazy" alt="attention of {label}" src="{uri}"><figcaption>{label}</figcaption></figure>'
     )
 
 

@@ -66,7 +66,7 @@ def table2(models: Collection[str]) -> Preset:
     """25 TNO pairs x the ablation rows x six metrics."""
     rows = {"mfe-without-d": "without D", "mfe-without-a": "without A", "mfe-without-s": "without S", "mfe": "full"}
     there = tuple(model for model in rows if model in models)
-    missing = {row: "the ablation models are not there yet" for model, row in rows.items() if model not in models}
+    missing = {row: f"the weights of {model} are not installed" for model, row in rows.items() if model not in models}
     rename = {model: rows[model] for model in there}
     notes = ("the paper's list of 25 pairs is not known; here the 25 that later papers test on",)
     return Preset("paper-table2", "table2", ("pairs",), there, missing, printed_values("table2"), rename, notes)

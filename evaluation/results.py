@@ -46,12 +46,16 @@ class MethodResult:
 
 @dataclass(slots=True, eq=False)
 class Example:
-    """One pair that the report shows: HxW uint8 luma of the sources and of each method."""
+    """One pair that the report shows: HxW uint8 luma of the sources and of each method.
+
+    ``attention`` has, of the methods that can tell, the share of the infrared in each pixel: 255 is all.
+    """
 
     image: str
     ir: Luma8
     vis: Luma8
     fused: dict[str, Luma8] = field(default_factory=dict)
+    attention: dict[str, Luma8] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

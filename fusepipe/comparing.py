@@ -19,7 +19,7 @@ from fusepipe.frames import Luma8
 from fusepipe.fuser import FunctionFuser, Fuser, FuserInfo
 from fusepipe.image_sets import ImageSet, find_sets, listed, read_luma, require_one_size
 from fusepipe.provenance import versions
-from fusepipe.registry import MODELS, nearest
+from fusepipe.registry import ATTENTION, MODELS, model_factory, nearest
 
 QUICK = ("stream", "pyramid")  # compared when nothing is named: the default model and the usual rule
 CHUNK = 16  # pairs fused, then scored: fusing is timed while nothing else of this program computes
@@ -91,6 +91,10 @@ def compare(options: CompareOptions, step: Step = lambda done, total, what: None
             try:
                 with _load(model) as fuser:
                     _run(shown, fuser, work, scorer, progress)
+                if options.pictures and model in ATTENTION:
+                    with _load_attention(model) as explained:
+                        for entry in work:
+                            entry.explain(shown, explained)
             except FusepipeError as error:
                 if model in REFERENCES:
                     raise
@@ -114,6 +118,12 @@ def _load(model: str) -> Fuser:
     if model == "sum":
         return FunctionFuser(FuserInfo("sum", "numpy", "uint8"), sum_rule)
     return load_fuser(model)
+
+
+def _load_attention(model: str) -> Fuser:
+    """What shows where the attention of a model looks."""
+    fuser: Fuser = model_factory(model)(ATTENTION[model], "auto", "auto", None)
+    return fuser
 
 
 def _run(name: str, fuser: Fuser, work: Sequence[_Work], scorer: Scorer, step: Callable[[int], None]) -> None:
@@ -193,6 +203,11 @@ class _Work:
         if index in self._examples:
             self._examples[index].fused[name] = fused
 
+    def explain(self, name: str, attention: Fuser) -> None:
+        """Adds to the pairs that are shown where infrared counts in the fusion of method ``name``."""
+        for example in self._examples.values():
+            example.attention[name] = attention.fuse(example.ir, example.vis)
+
     @property
     def frames(self) -> int:
         """How many frames of it are judged as a sequence: 0 of stills."""
@@ -214,3 +229,4 @@ class _Work:
         self.result.methods = [method for method in self.result.methods if method.name != name]
         for example in self._examples.values():
             example.fused.pop(name, None)
+            example.attention.pop(name, None)

@@ -8,9 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.resources import files
 from typing import Any
 
 from fusepipe.errors import UsageError
+
+
+def installed(network: str) -> bool:
+    """Whether the graph of a network is part of this installation."""
+    return (files("fusepipe.engines") / "weights" / f"{network}.onnx").is_file()
+
+
+# The paper's network, and what is left of it without dense connections, attention or skips: there once trained.
+_PAPER = tuple(n for n in ("mfe", "mfe-without-d", "mfe-without-a", "mfe-without-s") if installed(n))
+
+# model -> a network of the same inputs whose image shows where infrared counts (white) in the model's fusion
+ATTENTION: Mapping[str, str] = {name: f"{name}-attention" for name in _PAPER if installed(f"{name}-attention")}
 
 # model name -> "module:factory"; a factory takes (backend, precision, engine) and returns a Fuser.
 MODELS: Mapping[str, str] = {
@@ -25,10 +38,11 @@ MODELS: Mapping[str, str] = {
     "densefuse-l1": "fusepipe.engines.load:load_model",
     "fusiongan": "fusepipe.engines.load:load_model",
     "ddcgan": "fusepipe.engines.load:load_model",
+    **dict.fromkeys(_PAPER, "fusepipe.engines.load:load_model"),
 }
 
 # Which of them are neural networks: they have a backend and a precision.
-NETWORKS = frozenset({"stream", "densefuse", "densefuse-l1", "fusiongan", "ddcgan"})
+NETWORKS = frozenset({"stream", "densefuse", "densefuse-l1", "fusiongan", "ddcgan", *_PAPER, *ATTENTION.values()})
 
 BACKENDS: Mapping[str, str] = {
     "openvino": "fusepipe.engines.openvino_backend:OpenVinoFuser",

@@ -224,3 +224,12 @@ def test_mistakes_get_one_clear_line(compare, tmp_path, monkeypatch, case):
     code, out, err = compare(*args)
     assert code == expected, err
     assert words in err and err.count("\n") == 1 and out == ""
+
+
+def test_a_report_shows_the_attention_of_models_that_have_one(compare, tmp_path, monkeypatch):
+    monkeypatch.setattr(comparing, "ATTENTION", {"stream": "stream"})  # any network of two images to one
+    page = tmp_path / "page.html"
+    arguments = ("--models", "stream,pyramid", "--metrics", "CC", "--jobs", 1, "--report", page)
+    code, _, err = compare("--data", pairs(tmp_path / "d"), *arguments)
+    assert code == 0, err
+    assert 'alt="attention of stream"' in page.read_text() and 'alt="attention of pyramid"' not in page.read_text()

@@ -204,3 +204,13 @@ def test_a_screenshot_shows_the_page(text: str, tmp_path: Path, size: tuple[int,
     # a page in the light theme with a large picture: neither blank nor unstyled
     assert tuple(pixels[3, 3]) == (243, 246, 246)
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 200
+
+
+def test_attention_is_shown_where_a_method_tells_it() -> None:
+    without = comparison(("stream", "mean"))
+    assert "<summary>Attention</summary>" not in page(without)
+    for example in without.sets[0].examples:
+        example.attention["stream"] = scene(99)
+    shown = page(without)
+    assert shown.count("<summary>Attention</summary>") == len(without.sets[0].examples)
+    assert 'alt="attention of stream"' in shown and 'alt="attention of mean"' not in shown

@@ -56,14 +56,15 @@ class DecodedImages:
         partial = kept.with_name(f"{kept.name}.partial-{os.getpid()}")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                np.save(file, image)
-            partial.replace(kept)
+            try:
+                with partial.open("wb") as file:
+                    np.save(file, image)
+                partial.replace(kept)
+            finally:
+                partial.unlink(missing_ok=True)
         except OSError as error:
             raise SourceError(
                 f"cannot keep decoded images in {self._folder} ({error.strerror}): make room, or name another "
                 "folder with XDG_CACHE_HOME"
             ) from error
-        finally:
-            partial.unlink(missing_ok=True)
         return image

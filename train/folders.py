@@ -46,13 +46,13 @@ def photographs(folder: Path, *, most: int = 0, most_validation: int = 0) -> Spl
     """
     refuse_test_data(folder)
     if not folder.is_dir():
-        raise SourceError(f"{folder}: there is no such folder; --photographs names one with images in it or below")
+        raise SourceError(f"{folder}: there is no such folder; name one with photographs in it or below")
     parts: list[list[Path]] = []
     for prefix in ("train", "val"):
         roots = [p for base in (folder, folder / "images") for p in sorted(base.glob(f"{prefix}*")) if p.is_dir()]
-        parts.append([path for root in roots for path in _images(root)])
+        parts.append([path for root in roots for path in images_below(root)])
     if not all(parts):
-        everything = _images(folder)
+        everything = images_below(folder)
         validation = everything[::VALIDATION_SHARE]
         parts = [[path for index, path in enumerate(everything) if index % VALIDATION_SHARE], validation]
     train, validation = parts
@@ -61,7 +61,8 @@ def photographs(folder: Path, *, most: int = 0, most_validation: int = 0) -> Spl
     return Split(spread(train, most), spread(validation, most_validation))
 
 
-def _images(folder: Path) -> list[Path]:
+def images_below(folder: Path) -> list[Path]:
+    """All image files of a folder and those below it, in the order of their names."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
 
 

@@ -237,3 +237,15 @@ class MfeNet(nn.Module):
         """
         fused = self.unlimited(infrared, visible)
         return fused if self.training else fused.clamp(0.0, 1.0)
+
+
+class AttentionShare(nn.Module):
+    """What the attention of a network looks like: the mean over the maps of the weights of the infrared."""
+
+    def __init__(self, network: MfeNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
+        """N x 1 x H x W in [0, 1]: 1 where infrared alone counts."""
+        return self.network.weights(infrared, visible).mean(dim=1, keepdim=True)

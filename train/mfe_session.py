@@ -21,7 +21,7 @@ from fusepipe.train.decoded import DecodedImages
 from fusepipe.train.export import write_graph
 from fusepipe.train.folders import PairFiles, Split, committed_pairs, paired_folders, photographs
 from fusepipe.train.loop import Loop
-from fusepipe.train.mfe import MfeNet
+from fusepipe.train.mfe import AttentionShare, MfeNet
 from fusepipe.train.mfe_weights import begin_fusion, load_mfe, save_mfe
 from fusepipe.train.processes import Processes, joined
 from fusepipe.train.run_config import FusionConfig, MfeConfig, Network, RunConfig, Stage1Config
@@ -32,6 +32,7 @@ from fusepipe.train.watch import progress_line, stopped_by_signals
 
 FusionName = Literal["attention", "finetune"]
 WEIGHTS, ONNX, REPORT = "mfe.safetensors", "mfe.onnx", "report.json"
+ATTENTION_ONNX = "mfe-attention.onnx"
 
 
 class Session:
@@ -115,8 +116,13 @@ class Session:
 
 
 @contextmanager
-def session(device: str, *, resume: bool) -> Iterator[Session]:
-    """A session of this process, or of all that ``torchrun`` started; Ctrl-C stops it between two steps."""
+def session(device: str, out: Path, *, resume: bool) -> Iterator[Session]:
+    """A session of this process, or of all that ``torchrun`` started; Ctrl-C stops it between two steps.
+
+    Raises :class:`UsageError` where nothing below ``out`` can be resumed.
+    """
+    if resume and not any(out.glob("**/checkpoints/*")):
+        raise UsageError(f"there is nothing to resume in {out}: leave --resume out, or name the folder of a run")
     with joined(choose_device(device)) as processes, stopped_by_signals() as stop:
         yield Session(processes, stop, resume=resume)
 
@@ -125,7 +131,7 @@ def train_stage1(
     config: MfeConfig, folder: Path, out: Path, *, resume: bool = False, device: str = "auto"
 ) -> dict[str, Any]:
     """Stage 1 alone; see :meth:`Session.stage1`."""
-    with session(device, resume=resume) as this:
+    with session(device, out, resume=resume) as this:
         return this.stage1(config.stage1, config.network, folder, out)
 
 
@@ -140,7 +146,7 @@ def train_fusion(
     device: str = "auto",
 ) -> dict[str, Any]:
     """Attention or fine-tuning alone, and its graph ``mfe.onnx``; see :meth:`Session.fusion`."""
-    with session(device, resume=resume) as this:
+    with session(device, out, resume=resume) as this:
         settings = config.attention if name == "attention" else config.finetune
         report = this.fusion(name, settings, config.network, start, data, out)
         return _exported(report, out) if this.processes.first else report
@@ -154,7 +160,7 @@ def train_mfe(
     ``folder`` holds photographs, ``data`` registered pairs; neither may lie in TNO. Without attention
     (``network.attention: false``) its stage is left out. Returns the last stage's report.
     """
-    with session(device, resume=resume) as this:
+    with session(device, out, resume=resume) as this:
         report = this.stage1(config.stage1, config.network, folder, out / "stage1")
         last = out / "stage1"
         stages: list[tuple[FusionName, FusionConfig]] = [("finetune", config.finetune)]
@@ -174,10 +180,18 @@ def export_mfe(network: MfeNet, path: Path) -> None:
     write_graph(network.eval(), path, {"model": "mfe"})
 
 
+def export_attention(network: MfeNet, path: Path) -> None:
+    """Writes a graph of the same inputs that gives the share of the infrared in each pixel, mean over the maps."""
+    write_graph(AttentionShare(network).eval(), path, {"model": "mfe-attention"})
+
+
 def _exported(report: dict[str, Any], out: Path) -> dict[str, Any]:
     if report["finished"]:
-        export_mfe(load_mfe(out / WEIGHTS), out / ONNX)
+        network = load_mfe(out / WEIGHTS)
+        export_mfe(network, out / ONNX)
         report["onnx"] = str(out / ONNX)
+        if network.attention is not None:
+            export_attention(network, out / ATTENTION_ONNX)
     return report
 
 

@@ -102,9 +102,9 @@ class MfeConfig(_Model):
     finetune: FusionConfig = FusionConfig()
 
 
-def load_mfe_config(name: str) -> MfeConfig:
-    """``default`` is the shipped configuration; anything else is the path of a YAML file.
+def load_mfe_config(name: str, shipped: str = "mfe") -> MfeConfig:
+    """``default`` is the configuration ``shipped`` with fusepipe; anything else is the path of a YAML file.
 
     Raises :class:`ConfigError` (``file: key.path: what is wrong``) for unknown keys and bad values.
     """
-    return read_config(name, "mfe", MfeConfig)
+    return read_config(name, shipped, MfeConfig)

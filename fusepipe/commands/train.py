@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fusepipe.commands import train_mfe
+from fusepipe.commands import train_mfe, train_proof
 from fusepipe.commands.training import PAIRS, PHOTOGRAPHS, given, require_training, run_options, show, step_options
 
 
@@ -78,5 +78,5 @@ for _name, _text, _data in (
 ):
     command.add_command(_baseline_command(_name, _text, _data))
 
-for _command in train_mfe.COMMANDS:
+for _command in (*train_mfe.COMMANDS, *train_proof.COMMANDS):
     command.add_command(_command)

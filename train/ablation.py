@@ -1,0 +1,164 @@
+"""The ablation of Table 2: the whole network and three without a part, trained alike, with several seeds.
+
+Every row has the same number of optimiser steps on the same crops. The row without attention has no
+stage for it; fine-tuning gets those steps as well. Rows with the same extractor and reconstruction
+share stage 1 (the whole network and that without attention), as they would train it identically.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from fusepipe.evaluation.parallel import Scorer, Triple
+from fusepipe.evaluation.printed import METRICS_OF_PAPER
+from fusepipe.evaluation.scores import metric_names, summarise
+from fusepipe.image_sets import find_sets, read_luma, require_one_size
+from fusepipe.train.data import Pair
+from fusepipe.train.mfe_session import WEIGHTS, FusionName, Session
+from fusepipe.train.mfe_weights import load_mfe
+from fusepipe.train.run_config import FusionConfig, MfeConfig, Network
+from fusepipe.train.scores import fuse_pair
+
+VARIANTS: Mapping[str, Network] = {
+    "without D": Network(dense=False),
+    "without A": Network(attention=False),
+    "without S": Network(skips=False),
+    "full": Network(),
+}
+"""Rows of Table 2, in its order."""
+
+SCORES = "scores.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the table: scores of its seeds, metric to values in the order of the seeds."""
+
+    variant: str
+    scores: Mapping[str, Sequence[float]]
+
+    def mean(self, metric: str) -> float:
+        """Over the seeds."""
+        return mean(self.scores[metric])
+
+    def spread(self, metric: str) -> float:
+        """Sample standard deviation over the seeds; not a number for one seed."""
+        values = self.scores[metric]
+        return stdev(values) if len(values) > 1 else math.nan
+
+
+def scored_pairs(folder: Path, only: frozenset[str] | None) -> list[Pair]:
+    """The pairs of a test set with ``ir`` and ``vis`` (TNO's ``pairs``), those named in ``only``."""
+    (found,) = find_sets(folder, sequence=False)
+    pairs = []
+    for name in found.pairs.names:
+        if only is not None and name not in only:
+            continue
+        infrared, visible = found.pairs.files[name]
+        ir, vis = read_luma(infrared, "infrared"), read_luma(visible)
+        require_one_size(name, infrared=ir, visible=vis)
+        pairs.append(Pair(name, ir, vis))
+    return pairs
+
+
+def run_ablation(
+    session: Session,
+    config: MfeConfig,
+    photographs: Path,
+    data: Path,
+    pairs: Sequence[Pair],
+    out: Path,
+    *,
+    seeds: int = 3,
+    jobs: int = 1,
+) -> list[Row] | None:
+    """Trains and scores every row with every seed; ``None`` where the session was stopped meanwhile.
+
+    Finished runs are not done again, so a stopped ablation goes on where it was. ``pairs`` are only
+    scored, never trained on.
+    """
+    found: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
+    begun: set[Path] = set()
+    for seed in range(seeds):
+        for variant, parts in VARIANTS.items():
+            weights = _trained(session, _seeded(config, parts, seed), photographs, data, out, variant, begun)
+            if weights is None:
+                return None
+            found[variant].append(_scored(weights, pairs, jobs))
+    return [Row(variant, {m: [run[m] for run in runs] for m in METRICS_OF_PAPER}) for variant, runs in found.items()]
+
+
+def _seeded(config: MfeConfig, parts: Network, seed: int) -> MfeConfig:
+    stages: dict[str, Any] = {
+        name: getattr(config, name).model_copy(update={"seed": seed}) for name in ("stage1", "attention", "finetune")
+    }
+    if not parts.attention:
+        steps = config.attention.steps + config.finetune.steps
+        stages["finetune"] = stages["finetune"].model_copy(update={"steps": steps})
+    return config.model_copy(update={**stages, "network": parts})
+
+
+def _trained(
+    session: Session, config: MfeConfig, photographs: Path, data: Path, out: Path, variant: str, begun: set[Path]
+) -> Path | None:
+    """The weights of one run; ``None`` where it was stopped. ``begun`` gets the folders of stage 1."""
+    parts, seed = config.network, config.stage1.seed
+    base = f"stage1-{'dense' if parts.dense else 'plain'}-{'skips' if parts.skips else 'noskips'}-{seed}"
+    last = out / base
+    finished = last in begun or session.stage1(config.stage1, parts, photographs, last)["finished"]
+    begun.add(last)
+    stages: list[tuple[FusionName, FusionConfig]] = [("attention", config.attention)] if parts.attention else []
+    stages.append(("finetune", config.finetune))
+    for name, settings in stages:
+        if not finished:
+            return None
+        folder = out / f"{variant.replace(' ', '-').lower()}-{seed}" / name
+        finished = session.fusion(name, settings, parts, last / WEIGHTS, data, folder)["finished"]
+        last = folder
+    return last / WEIGHTS if finished else None
+
+
+def _scored(weights: Path, pairs: Sequence[Pair], jobs: int) -> dict[str, float]:
+    """Means of the paper's metrics in the paper's variants; kept beside the weights."""
+    kept = weights.with_name(SCORES)
+    if kept.exists():
+        scores: dict[str, float] = json.loads(kept.read_text(encoding="utf-8"))
+        return scores
+    network = load_mfe(weights)
+    names = metric_names("paper", METRICS_OF_PAPER)
+    triples = [Triple(p.name, p.infrared, p.visible, fuse_pair(network, p)) for p in pairs]
+    with Scorer(names, jobs) as scorer:
+        found = summarise(scorer.scores(triples), names)
+    scores = {name: summary.mean for name, summary in found.items() if summary is not None}
+    kept.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    return scores
+
+
+def wins(rows: Sequence[Row]) -> dict[str, int]:
+    """In how many metrics the mean of the whole network is above each other row's."""
+    full = next(row for row in rows if row.variant == "full")
+    return {
+        row.variant: sum(full.mean(metric) > row.mean(metric) for metric in METRICS_OF_PAPER)
+        for row in rows
+        if row is not full
+    }
+
+
+def table(rows: Sequence[Row], printed: Mapping[tuple[str, str, str], float]) -> str:
+    """Mean ± standard deviation over the seeds, and below it what the paper printed, as Markdown."""
+    lines = ["| row | " + " | ".join(METRICS_OF_PAPER) + " |", "|---" * (len(METRICS_OF_PAPER) + 1) + "|"]
+    for row in rows:
+        cells = [f"{row.mean(m):.3f} ± {row.spread(m):.3f}" for m in METRICS_OF_PAPER]
+        lines.append(f"| {row.variant} | " + " | ".join(cells) + " |")
+        of_paper = [
+            f"{printed[key]:.2f}" if (key := ("pairs", row.variant, m)) in printed else "" for m in METRICS_OF_PAPER
+        ]
+        lines.append("| as printed | " + " | ".join(of_paper) + " |")
+    lines += [f"full is above {row} in {count} of {len(METRICS_OF_PAPER)} metrics" for row, count in wins(rows).items()]
+    return "\n".join(lines)

@@ -1,0 +1,141 @@
+"""Figures 5 and 6 of the paper: stage 1 with and without the discriminator, its loss and its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fusepipe.errors import SourceError
+from fusepipe.frames import Luma8
+from fusepipe.train.crops import as_input
+from fusepipe.train.mfe import MfeNet
+
+Curve = Sequence[tuple[int, float]]
+"""(step, loss) in the order of the steps."""
+
+WITH, WITHOUT = "with discriminator", "without discriminator"
+_COLOURS = ("#1f5fa8", "#c2410c")
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 720, 360, 64, 44, 20
+_GAP_PX, _CAPTION_PX = 6, 22
+_PATCH_PX, _ZOOM = 64, 4
+
+
+def read_curve(run: Path, tags: Sequence[str]) -> list[tuple[int, float]]:
+    """The sum of scalars that a run logged for TensorBoard; raises :class:`SourceError` where it has none.
+
+    A run that was resumed has several files; of a step that is in two, the later one counts.
+    """
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = EventAccumulator(str(run), size_guidance={"scalars": 0})
+    log.Reload()
+    there = log.Tags()["scalars"]
+    missing = [tag for tag in tags if tag not in there]
+    if missing:
+        raise SourceError(f"{run}: its TensorBoard log has no {', '.join(missing)}; is it the folder of a stage 1?")
+    columns = [{event.step: float(event.value) for event in log.Scalars(tag)} for tag in tags]
+    steps = sorted(set.intersection(*(set(column) for column in columns)))
+    return [(step, sum(column[step] for column in columns)) for step in steps]
+
+
+def smoothed(curve: Curve, weight: float = 0.8) -> list[tuple[int, float]]:
+    """An exponential moving average, free of the pull towards 0 at its start."""
+    made, total, share = [], 0.0, 0.0
+    for step, value in curve:
+        total, share = weight * total + (1 - weight) * value, weight * share + 1 - weight
+        made.append((step, total / share))
+    return made
+
+
+def plot(curves: Mapping[str, Curve], title: str, y_label: str) -> str:
+    """The curves as an SVG picture: thin as logged, thick smoothed; the axis of the loss is logarithmic."""
+    points = [point for curve in curves.values() for point in curve]
+    last = max(step for step, _ in points)
+    low, high = (np.log10(extreme(value for _, value in points)) for extreme in (min, max))
+
+    def at(step: int, value: float) -> str:
+        x = _LEFT + (_WIDTH - _LEFT - 16) * step / last
+        y = _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - np.log10(value)) / max(high - low, 1e-9)
+        return f"{x:.1f},{y:.1f}"
+
+    parts = []
+    for index, (name, curve) in enumerate(curves.items()):
+        colour = _COLOURS[index % len(_COLOURS)]
+        for style, line in (("0.7' opacity='0.35", curve), ("2.2", smoothed(curve))):
+            path = " ".join(at(*point) for point in line)
+            parts.append(f"<polyline fill='none' stroke='{colour}' stroke-width='{style}' points='{path}'/>")
+        y = _TOP + 16 + 20 * index
+        parts.append(f"<rect x='{_WIDTH - 200}' y='{y - 9}' width='18' height='4' fill='{colour}'/>")
+        parts.append(f"<text x='{_WIDTH - 176}' y='{y}'>{escape(name)}</text>")
+    for value in 10 ** np.linspace(low, high, 5):
+        level = at(0, float(value)).split(",")[1]
+        parts.append(f"<line x1='{_LEFT}' x2='{_WIDTH - 16}' y1='{level}' y2='{level}' stroke='#ddd'/>")
+        parts.append(f"<text x='{_LEFT - 6}' y='{float(level) + 4}' text-anchor='end'>{value:.3g}</text>")
+    for step in np.linspace(0, last, 5).round().astype(int):
+        x = at(int(step), 10**low).split(",")[0]
+        parts.append(f"<text x='{x}' y='{_HEIGHT - _BOTTOM + 18}' text-anchor='middle'>{step}</text>")
+    middle = (_LEFT + _WIDTH) // 2
+    parts.append(f"<text x='{middle}' y='{_HEIGHT - 8}' text-anchor='middle'>step</text>")
+    parts.append(
+        f"<text transform='translate(14 {_HEIGHT // 2}) rotate(-90)' text-anchor='middle'>{escape(y_label)}</text>"
+    )
+    parts.append(f"<text x='{middle}' y='14' text-anchor='middle' font-weight='bold'>{escape(title)}</text>")
+    return (
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {_WIDTH} {_HEIGHT}' width='{_WIDTH}' "
+        f"height='{_HEIGHT}' font-family='sans-serif' font-size='12'><rect width='100%' height='100%' fill='white'/>"
+        f"{''.join(parts)}</svg>\n"
+    )
+
+
+def reconstruct(network: MfeNet, image: Luma8) -> Luma8:
+    """A photograph through the auto-encoder: HxW uint8 to the same."""
+    with torch.no_grad():
+        made = network.autoencoder(as_input(image)).clamp(0, 1)[0, 0]
+    return np.asarray((made.numpy() * 255).round(), np.uint8)
+
+
+def side_by_side(columns: Mapping[str, Sequence[Luma8]]) -> NDArray[np.uint8]:
+    """Pictures in columns with captions; below each the patch with most detail, four times as large."""
+    names = list(columns)
+    rows = []
+    for images in zip(*columns.values(), strict=True):
+        y, x = _most_detailed(images[0])
+        cells = []
+        for name, image in zip(names, images, strict=True):
+            patch = np.ascontiguousarray(image[y : y + _PATCH_PX, x : x + _PATCH_PX])
+            patch = np.asarray(cv2.resize(patch, None, fx=_ZOOM, fy=_ZOOM, interpolation=cv2.INTER_NEAREST), np.uint8)
+            shown = cv2.rectangle(image.copy(), (x, y), (x + _PATCH_PX, y + _PATCH_PX), 255, 1)
+            cells.append(_stack(_caption(name, shown.shape[1]), np.asarray(shown, np.uint8), patch))
+        rows.append(_row(cells))
+    return _stack(*rows)
+
+
+def _most_detailed(image: Luma8) -> tuple[int, int]:
+    detail = cv2.Laplacian(image, cv2.CV_32F).__abs__()
+    mean = cv2.boxFilter(detail, cv2.CV_32F, (_PATCH_PX, _PATCH_PX), anchor=(0, 0), borderType=cv2.BORDER_ISOLATED)
+    height, width = (max(1, side - _PATCH_PX) for side in image.shape)
+    _, _, _, (x, y) = cv2.minMaxLoc(mean[:height, :width])
+    return int(y), int(x)
+
+
+def _caption(text: str, width: int) -> Luma8:
+    strip = np.full((_CAPTION_PX, width), 255, np.uint8)
+    return np.asarray(cv2.putText(strip, text, (2, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.45, 0, 1, cv2.LINE_AA), np.uint8)
+
+
+def _stack(*images: Luma8) -> Luma8:
+    width = max(image.shape[1] for image in images)
+    padded = [np.pad(i, ((0, _GAP_PX), (0, width - i.shape[1])), constant_values=255) for i in images]
+    return np.concatenate(padded)
+
+
+def _row(images: Sequence[Luma8]) -> Luma8:
+    height = max(image.shape[0] for image in images)
+    padded = [np.pad(i, ((0, height - i.shape[0]), (0, _GAP_PX)), constant_values=255) for i in images]
+    return np.concatenate(padded, axis=1)

@@ -155,7 +155,8 @@ def _solve(views: Sequence[View], board: Board, size: Size, model: LensModel, ca
 
 def _solve_fisheye(objects: list[Array], images: list[Array], size: Size) -> _Solved:
     matrix, distortion = np.eye(3), np.zeros(4)
-    flags = cv2.fisheye.CALIB_RECOMPUTE_EXTRINSIC | cv2.fisheye.CALIB_FIX_SKEW
+    names = "CALIB_RECOMPUTE_EXTRINSIC", "CALIB_FIX_SKEW"  # in OpenCV 4 they belong to cv2.fisheye
+    flags = sum(getattr(cv2.fisheye, name, None) or getattr(cv2, name) for name in names)
     criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_COUNT, 100, 1e-7)
     objects = [np.asarray(o, np.float64) for o in objects]
     images = [np.asarray(i, np.float64) for i in images]

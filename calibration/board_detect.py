@@ -146,7 +146,9 @@ def _refined(luma: Luma8, points: Points, working_px: float, board: Board) -> Po
     reach = max(2, round(min(working_px * 2, spacing_px(points, np.arange(len(points)), board) / 4)))
     criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_COUNT, 40, 0.01)
     smooth = cv2.GaussianBlur(luma, (0, 0), 1.0)
-    better = cv2.cornerSubPix(smooth, points.astype(np.float32).reshape(-1, 1, 2).copy(), (reach, reach), (-1, -1), criteria)
+    better = cv2.cornerSubPix(
+        smooth, points.astype(np.float32).reshape(-1, 1, 2).copy(), (reach, reach), (-1, -1), criteria
+    )
     better = better.reshape(-1, 2)
     kept = np.hypot(*(better - points).T) <= max(1.0, REFINE_CHANGE * working_px * 2)
     return np.where(kept[:, None], better, points).astype(np.float32)

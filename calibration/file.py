@@ -238,9 +238,9 @@ class Calibration(_Model):
             return matrix
         if self.parallax_px_m is None or self.plane_distance_m is None:
             raise UsageError(
-                f"a calibration of kind {self.kind} without parallax_px_m holds for one distance only and cannot be moved "
-                f"to {plane_distance_m:g} m: calibrate with 'fusepipe calibrate board', or with 'fusepipe calibrate scene' "
-                "and --mount, --fov-visible and --plane-distance"
+                f"a calibration of kind {self.kind} without parallax_px_m holds for one distance only and cannot be "
+                f"moved to {plane_distance_m:g} m: calibrate with 'fusepipe calibrate board', or with 'fusepipe "
+                "calibrate scene' and --mount, --fov-infrared, --fov-visible and --plane-distance"
             )
         by = 1.0 / plane_distance_m - 1.0 / self.plane_distance_m
         shift = np.eye(3)
@@ -354,20 +354,24 @@ def save_calibration(calibration: Calibration, path: Path | str, overwrite: bool
     :class:`OutputExistsError` where the file is there and ``overwrite`` is false, :class:`SinkError`
     where it cannot be written.
     """
-    path = Path(path)
+    save_text(calibration_text(calibration), Path(path), overwrite)
+
+
+def save_text(text: str, path: Path, overwrite: bool = False) -> None:
+    """Writes a text whole or not at all; raises as :func:`save_calibration`."""
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path}: is there already; overwrite it explicitly or choose another name")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(calibration_text(calibration))
+            stream.write(text)
             stream.flush()
             # without it a power failure after the rename can leave an empty file
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise SinkError(f"{path}: the calibration cannot be written: {error.strerror or error}") from error
+        raise SinkError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def calibration_text(calibration: Calibration) -> str:

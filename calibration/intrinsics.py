@@ -71,7 +71,8 @@ class CameraResult:
             )
         if self.deviations[0] > 0.01 * self.lens.fx:
             said.append(
-                f"the focal length is known to {self.deviations[0] / self.lens.fx:.1%} only: add views, nearer and tilted"
+                f"the focal length is known to {self.deviations[0] / self.lens.fx:.1%} only: add views, nearer and "
+                "tilted"
             )
         return said
 

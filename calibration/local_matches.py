@@ -223,7 +223,5 @@ def _matrix(theta: Array, size: tuple[int, int]) -> Matrix3:
     unit = _unit(size)
     t = np.zeros(8)
     t[: len(theta)] = theta * unit[0, 0]
-    change = np.array(
-        [[1 + t[2] + t[4], t[5] - t[3], t[0]], [t[5] + t[3], 1 + t[2] - t[4], t[1]], [-t[6], -t[7], 1.0]]
-    )
+    change = np.array([[1 + t[2] + t[4], t[5] - t[3], t[0]], [t[5] + t[3], 1 + t[2] - t[4], t[1]], [-t[6], -t[7], 1.0]])
     return np.asarray(np.linalg.inv(unit) @ change @ unit, np.float64)

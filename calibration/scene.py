@@ -99,7 +99,8 @@ def register(
     for level in COARSE:
         matches = block_matches(pairs, matrix, level, fields)
         if len(matches.centres) >= MIN_BLOCKS:
-            matrix = _improved(matrix, matches, fit(matches, level.models[0]).matrix, visible_size)
+            wanted = level.models[0] if level.models[0] in models else "similarity"
+            matrix = _improved(matrix, matches, fit(matches, wanted).matrix, visible_size)
     for level in FINE:
         matches = block_matches(pairs, matrix, level, fields)
         if len(matches.centres) < MIN_BLOCKS:

@@ -163,5 +163,3 @@ def plane_homography(infrared: Lens, visible: Lens, pose: Pose, distance_m: floa
     to_infrared = back - np.outer(back @ pose.translation_m, (0.0, 0.0, 1.0)) / distance_m
     matrix = visible.matrix @ np.linalg.inv(to_infrared) @ np.linalg.inv(infrared.matrix)
     return np.asarray(matrix / matrix[2, 2], np.float64)
-
-

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fusepipe import compose
 from fusepipe.app import Pipeline, load_fuser
 from fusepipe.calibration.board import Board
 from fusepipe.calibration.board_detect import Detection, detect
@@ -21,7 +22,6 @@ from fusepipe.calibration.intrinsics import CameraResult, View, calibrate_camera
 from fusepipe.calibration.lens import LensModel
 from fusepipe.calibration.matrix import Size
 from fusepipe.calibration.stereo import MIN_PAIRS, StereoResult, calibrate_stereo
-from fusepipe.config.schema import Rig
 from fusepipe.errors import SourceError, UsageError
 from fusepipe.frames import FusedFrame, Luma8, Plane
 from fusepipe.image_sets import listed
@@ -164,10 +164,14 @@ class BoardSink:
         return SinkReport(self.label, accepted, 0)
 
 
-def watch(rig: Rig, board: Board, views: int, say: Callable[[Collector, str], None]) -> tuple[Views, Views]:
-    """Lets a rig's cameras or clips run until enough views are accepted, or they end, or Ctrl-C."""
+def watch(
+    infrared_url: str, visible_url: str, board: Board, views: int, say: Callable[[Collector, str], None]
+) -> tuple[Views, Views]:
+    """Lets two cameras or clips run until enough views are accepted, or they end, or Ctrl-C."""
     sink = BoardSink(board, views, say)
-    pipeline = Pipeline(rig, sinks=[sink], fuser=load_fuser("mean"))  # which closes both
+    pipeline = Pipeline(
+        compose.plain_rig("board", infrared_url, visible_url), sinks=[sink], fuser=load_fuser("mean")
+    )  # which closes both
     pipeline.start()
     try:
         while not pipeline.wait(0.2):
@@ -179,7 +183,7 @@ def watch(rig: Rig, board: Board, views: int, say: Callable[[Collector, str], No
     pipeline.raise_error()
     collector = sink.collector
     if collector is None:
-        raise SourceError(f"{rig.name}: no pair of frames came")
+        raise SourceError(f"{infrared_url} and {visible_url}: no pair of frames came")
     if not collector.pairs:
         why = "; ".join(f"{count} times {reason}" for reason, count in collector.reasons.items())
         raise UsageError(f"no view was accepted of {collector.offered} that were looked at: {why}")
@@ -210,7 +214,7 @@ def solve(
         if not views.found:
             raise UsageError(
                 f"the board ({board}) is in none of the {len(views.without)} {views.camera} images (such as "
-                f"{listed(views.without, 3)}): count its inner corners again, and see that the whole board is in the picture"
+                f"{listed(views.without, 3)}): count its inner corners again, and see that all of it is in the picture"
                 + (", warmer or colder than what is behind it" if views.camera == "infrared" else "")
             )
         cameras.append(calibrate_camera(views.found, board, views.size, model, views.camera))
@@ -256,13 +260,17 @@ def _why_loose(
     if other.rms_px < 0.5 * stereo.rms_px:
         return (
             f"the infrared images are mirrored: with left and right exchanged both cameras fit together to "
-            f"{other.rms_px:.1f} px instead of {stereo.rms_px:.1f} px. Switch mirroring (flip) off in the infrared camera"
+            f"{other.rms_px:.1f} px instead of {stereo.rms_px:.1f} px. Switch mirroring (flip) off in its settings"
         )
     return stereo.loose
 
 
 def _calibration(
-    infrared: CameraResult, visible: CameraResult, stereo: StereoResult, plane_distance_m: float | None, note: str | None
+    infrared: CameraResult,
+    visible: CameraResult,
+    stereo: StereoResult,
+    plane_distance_m: float | None,
+    note: str | None,
 ) -> Calibration:
     distance = plane_distance_m or stereo.board_distance_m
     quality: dict[str, float | str] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
@@ -18,7 +19,6 @@ from fusepipe.calibration.file import Calibration, Made, make_calibration
 from fusepipe.calibration.local_matches import MODELS, Model
 from fusepipe.calibration.scene import SceneResult, register
 from fusepipe.calibration.scene_search import DEFAULT_SCALES, ScenePair
-from fusepipe.config.schema import SourceConfig
 from fusepipe.errors import SourceError, UsageError
 from fusepipe.frames import Band, Frame
 from fusepipe.image_sets import listed, match
@@ -96,12 +96,9 @@ def _read(infrared: Path, visible: Path, name: str) -> ScenePair:
 
 def _recorded(infrared: str, visible: str, most: int) -> list[ScenePair]:
     """Pairs of the nearest times of two recordings that can be read by capture time."""
-    import threading
-
     stop = threading.Event()
     sources = [
-        compose.source(SourceConfig(url=url), band, "scene")
-        for url, band in ((infrared, Band.INFRARED), (visible, Band.VISIBLE))
+        compose.url_source(url, band, "scene") for url, band in ((infrared, Band.INFRARED), (visible, Band.VISIBLE))
     ]
     kept: list[ScenePair] = []
     try:

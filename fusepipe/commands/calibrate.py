@@ -118,9 +118,7 @@ def board_command(
 def _watched(infrared: str, visible: str, board: Board, views: int, *, quiet: bool) -> tuple[Views, Views]:
     from fusepipe.board_calibration import watch
     from fusepipe.calibration.capture import Collector, coverage_lines
-    from fusepipe.config.schema import Rig, SourceConfig
 
-    rig = Rig(name="board", infrared=SourceConfig(url=infrared), visible=SourceConfig(url=visible))
     live = sys.stderr.isatty() and not quiet
     drawn = 0
 
@@ -134,7 +132,7 @@ def _watched(infrared: str, visible: str, board: Board, views: int, *, quiet: bo
         click.echo(f"\x1b[{drawn}A\x1b[J" * bool(drawn) + "\n".join(lines), err=True)
         drawn = len(lines)
 
-    return watch(rig, board, views, say)
+    return watch(infrared, visible, board, views, say)
 
 
 def _board_lines(result: BoardResult) -> list[str]:
@@ -157,8 +155,8 @@ def _board_lines(result: BoardResult) -> list[str]:
     if result.stereo is not None:
         stereo = result.stereo
         lines.append(
-            f"both: {len(stereo.errors_px)} pairs, {stereo.rms_px:.2f} px; cameras {stereo.pose.baseline_m * 1000:.1f} mm "
-            f"apart, turned by {stereo.pose.angle_deg:.2f}° against each other"
+            f"both: {len(stereo.errors_px)} pairs, {stereo.rms_px:.2f} px; cameras "
+            f"{stereo.pose.baseline_m * 1000:.1f} mm apart, turned by {stereo.pose.angle_deg:.2f}° against each other"
         )
         lines += [f"  left out {name}: {error:.2f} px" for name, error in stereo.rejected.items()]
     return lines
@@ -222,3 +220,70 @@ def scene_command(
         f"camera sees {seen.overlap:.0%} of the visible picture"
     )
     click.echo(f"wrote {output}; look at it with: fusepipe calibrate check {output} {infrared} {visible}")
+
+
+@command.command("check")
+@click.argument("calibration", type=click.Path(path_type=Path))
+@click.argument("infrared", type=str)
+@click.argument("visible", type=str)
+@click.option("-o", "--report", type=click.Path(path_type=Path), help="A self-contained HTML page.")
+@click.option("--plane-distance", type=Length(), help="Check at this distance instead of the calibration's own.")
+@click.option("--pairs", "most", type=click.IntRange(1, 200), default=12, show_default=True, help="At most so many.")
+@overwrite_option
+@json_option
+def check_command(
+    calibration: Path,
+    infrared: str,
+    visible: str,
+    report: Path | None,
+    plane_distance: float | None,
+    most: int,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Say how well CALIBRATION fits pairs of INFRARED and VISIBLE; --report shows it in pictures.
+
+    The verdict is good, fair, bad or unknown.
+    """
+    from fusepipe import checking
+
+    if report is not None:
+        check_output(report, overwrite)
+    result = checking.check(calibration, infrared, visible, most, plane_distance)
+    if report is not None:
+        checking.write_report(result, report)
+    if as_json:
+        click.echo(
+            json.dumps({"ok": True, "report": None if report is None else str(report), **result.as_json()}, indent=2)
+        )
+        return
+    word, text = result.overall.verdict
+    click.echo(f"{word}: {text}")
+    if report is not None:
+        click.echo(f"wrote {report}")
+
+
+@command.command("convert")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The file to write.")
+@click.option("--to", "form", type=click.Choice(["fusepipe", "opencv", "kalibr"]), help="[fusepipe, from it: opencv]")
+@click.option("--plane-distance", type=Length(), help="The distance to align at, which other formats do not know.")
+@click.option("--infrared-camera", type=click.IntRange(0, 1), default=0, show_default=True, help="First or second.")
+@overwrite_option
+def convert_command(
+    source: Path, output: Path, form: str | None, plane_distance: float | None, infrared_camera: int, overwrite: bool
+) -> None:
+    """Convert SOURCE from or to OpenCV's stereo files (stereoCalibrate) and kalibr's camera chains."""
+    from fusepipe.calibration import exchange
+    from fusepipe.calibration.file import save_calibration, save_text
+
+    check_output(output, overwrite)
+    kind = exchange.kind_of(source)
+    wanted = form or ("opencv" if kind == "fusepipe" else "fusepipe")
+    read = exchange.read(source, kind, plane_distance, infrared_camera)
+    if wanted == "fusepipe":
+        save_calibration(read, output, overwrite)
+    else:
+        text = exchange.opencv_text(read) if wanted == "opencv" else exchange.kalibr_text(read)
+        save_text(text, output, overwrite)
+    click.echo(f"wrote {output} ({kind} to {wanted})")

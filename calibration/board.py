@@ -99,4 +99,4 @@ def parse_board(text: str) -> Board:
         raise UsageError(f"{text!r} is no {kind} board: write {_SYNTAX[kind]}")
     unit = {"m": 1.0, "cm": 0.01, "mm": 0.001}
     marker = float(match[5]) * unit[match[6]] if kind == "charuco" else 0.0
-    return Board(kind, int(match[1]), int(match[2]), float(match[3]) * unit[match[4]], marker)  # type: ignore[arg-type]
+    return Board(kind, int(match[1]), int(match[2]), float(match[3]) * unit[match[4]], marker)

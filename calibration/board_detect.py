@@ -87,7 +87,7 @@ def _flattened(luma: Luma8) -> Luma8:
     detail = pixels - cv2.GaussianBlur(pixels, (0, 0), sigma)
     contrast = np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), sigma))
     flat = 128 + 60 * detail / (contrast + 0.02 * contrast.max() + 1e-3)
-    return np.clip(flat, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(flat, 0, 255), np.uint8)
 
 
 def _checkerboard(luma: Luma8, board: Board) -> tuple[Points, NDArray[np.intp]] | None:

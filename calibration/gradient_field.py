@@ -41,7 +41,7 @@ def stretched(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> Luma8:
     """HxW counts of any depth to HxW uint8: the 0.5 and 99.5 percentiles become 0 and 255."""
     low, high = np.percentile(pixels[:: max(1, pixels.shape[0] // 240), :: max(1, pixels.shape[1] // 320)], (0.5, 99.5))
     scaled = (pixels.astype(np.float32) - low) * (255.0 / max(float(high - low), 1.0))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)
 
 
 def shrunk(luma: Luma8, size: tuple[int, int]) -> Luma8:

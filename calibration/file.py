@@ -3,7 +3,7 @@
 ::
 
     fusepipe_calibration: 1
-    kind: affine                      # identity, affine or homography
+    kind: affine                      # identity, affine, homography or stereo
     infrared: {size: [320, 240]}      # the sizes the matrix was made at, [width, height]
     visible: {size: [640, 480]}
     matrix:                           # infrared pixel (x, y, 1) -> visible pixel
@@ -11,6 +11,9 @@
     - [0.0, 1.9, 8.0]
     made: {by: fusepipe calibrate board, date: 2026-05-01, note: roof, north side}
     quality: {reprojection_rms_px: 0.4}
+
+A calibration with lenses and the cameras' pose is of kind ``stereo``: it has no matrix but serves any
+plane distance. Its ``infrared`` and ``visible`` have a ``lens``, and it has a ``pose``.
 """
 
 from __future__ import annotations
@@ -29,13 +32,15 @@ from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
+from fusepipe.calibration.lens import Lens, LensModel
 from fusepipe.calibration.matrix import MAX_SIDE_PX, Matrix3, Size, check_matrix, scaling
+from fusepipe.calibration.stereo import Pose, plane_homography
 from fusepipe.config.yaml_lines import read_yaml, validate_model
 from fusepipe.errors import OutputExistsError, SinkError, UsageError
 
 FORMAT_VERSION = 1
 
-Kind = Literal["identity", "affine", "homography"]
+Kind = Literal["identity", "affine", "homography", "stereo"]
 _ROWS: Mapping[str, int] = {"affine": 2, "homography": 3}
 
 # strict: neither "640" nor true is a number
@@ -49,10 +54,22 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class LensFields(_Model):
+    """A camera's lens, as OpenCV writes it; pixels are those of the camera's ``size``."""
+
+    model: LensModel = Field(default="pinhole", description="pinhole or fisheye.")
+    focal: tuple[Number, Number] = Field(description="[fx, fy], focal lengths in pixels.")
+    centre: tuple[Number, Number] = Field(description="[cx, cy], where the optical axis meets the image.")
+    distortion: tuple[Number, ...] = Field(
+        default=(), description="pinhole: k1, k2, p1, p2, k3 and so on; fisheye: k1 to k4; empty: none."
+    )
+
+
 class CameraImage(_Model):
     """What one camera delivered when the calibration was made."""
 
     size: tuple[Pixel, Pixel] = Field(description="[width, height] in pixels.")
+    lens: LensFields | None = Field(default=None, description="Its lens; needed for kind stereo.")
 
     @field_validator("size", mode="before")
     @classmethod
@@ -61,6 +78,23 @@ class CameraImage(_Model):
         if not isinstance(size, list | tuple) or len(size) != 2:
             raise ValueError("should be [width, height] in pixels")
         return size
+
+
+class PoseFields(_Model):
+    """Where the infrared camera sits: X_visible = rotation X_infrared + translation, x right, y down, z forward."""
+
+    rotation: tuple[tuple[Number, Number, Number], ...] = Field(description="Three rows of three numbers.")
+    translation_m: tuple[Number, Number, Number] = Field(description="In metres.")
+
+    @field_validator("rotation")
+    @classmethod
+    def _turns(cls, rows: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
+        matrix = np.array(rows)
+        if matrix.shape != (3, 3) or not np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-3):
+            raise ValueError("should be three rows of three numbers that make a rotation")
+        if np.linalg.det(matrix) < 0:
+            raise ValueError("is a reflection, no rotation; one of the cameras was mirrored")
+        return rows
 
 
 class Made(_Model):
@@ -75,7 +109,7 @@ class Calibration(_Model):
     """How the infrared picture lies in the visible one."""
 
     fusepipe_calibration: int = Field(description="The version of the file format, 1.")
-    kind: Kind = Field(description="identity (both see exactly the same, at any size), affine or homography.")
+    kind: Kind = Field(description="identity (both see exactly the same, at any size), affine, homography or stereo.")
     infrared: CameraImage = Field(description="The infrared images that the matrix was made with.")
     visible: CameraImage = Field(description="The visible images that the matrix was made with.")
     matrix: tuple[tuple[Number, ...], ...] | None = Field(
@@ -83,6 +117,20 @@ class Calibration(_Model):
         validate_default=True,
         description="Rows of three numbers, 2 for affine, 3 for a homography, none for identity: takes an infrared "
         "pixel (x, y, 1) to a visible pixel, the centre of the first pixel at (0, 0).",
+    )
+    pose: PoseFields | None = Field(
+        default=None, validate_default=True, description="Of kind stereo: how the cameras sit to each other."
+    )
+    plane_distance_m: Annotated[float, Field(strict=True, gt=0)] | None = Field(
+        default=None,
+        validate_default=True,
+        description="The distance from the visible camera at which the images lie on each other; for kind stereo "
+        "the distance to use where the rig names none.",
+    )
+    parallax_px_m: tuple[Number, Number] | None = Field(
+        default=None,
+        description="Of kinds with a matrix: by how many visible pixels, [x, y], times metres the infrared image "
+        "moves as 1/distance grows (focal length times distance of the cameras).",
     )
     made: Made | None = Field(default=None, description="Where it comes from.")
     quality: dict[str, float | str] | None = Field(
@@ -108,9 +156,9 @@ class Calibration(_Model):
         if "kind" not in known:
             return matrix
         kind = known["kind"]
-        if kind == "identity":
+        if kind in ("identity", "stereo"):
             if matrix is not None:
-                raise ValueError("kind identity has no matrix; remove it, or write kind: affine or homography")
+                raise ValueError(f"kind {kind} has no matrix; remove it, or write kind: affine or homography")
             return None
         if matrix is None:
             raise PydanticCustomError("missing", "is missing")
@@ -123,12 +171,88 @@ class Calibration(_Model):
                 raise ValueError(str(error)) from error
         return matrix
 
-    def matrix3(self) -> Matrix3:
-        """3x3 float64: an infrared pixel (x, y, 1) to a visible pixel, at the sizes of the file."""
+    @field_validator("pose")
+    @classmethod
+    def _stereo_has_all(cls, pose: PoseFields | None, info: ValidationInfo) -> PoseFields | None:
+        known = info.data
+        if known.get("kind") == "stereo":
+            if pose is None:
+                raise PydanticCustomError("missing", "is missing")
+            for name in ("infrared", "visible"):
+                if name in known and known[name].lens is None:
+                    raise ValueError(f"kind stereo needs {name}.lens as well")
+        elif pose is not None and "kind" in known:
+            raise ValueError(f"kind {known['kind']} has no pose; write kind: stereo")
+        return pose
+
+    @field_validator("plane_distance_m")
+    @classmethod
+    def _stereo_has_a_distance(cls, distance: float | None, info: ValidationInfo) -> float | None:
+        if distance is None and info.data.get("kind") == "stereo":
+            raise PydanticCustomError("missing", "is missing")
+        return distance
+
+    @field_validator("parallax_px_m")
+    @classmethod
+    def _parallax_of_what(cls, parallax: tuple[float, float] | None, info: ValidationInfo) -> Any:
+        known = info.data
+        if parallax is not None and (known.get("matrix") is None or known.get("plane_distance_m") is None):
+            raise ValueError("needs a matrix and the plane_distance_m that the matrix holds for")
+        return parallax
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether it can serve other plane distances than its own."""
+        return self.kind == "stereo" or self.parallax_px_m is not None
+
+    def lenses(self) -> tuple[Lens, Lens]:
+        """(infrared, visible) of kind stereo."""
+        infrared, visible = (_lens(camera) for camera in (self.infrared, self.visible))
+        if infrared is None or visible is None:
+            raise UsageError(f"a calibration of kind {self.kind} has no lenses")
+        return infrared, visible
+
+    def rig_pose(self) -> Pose:
+        """The pose of kind stereo."""
+        if self.pose is None:
+            raise UsageError(f"a calibration of kind {self.kind} has no pose")
+        return Pose(np.array(self.pose.rotation, np.float64), np.array(self.pose.translation_m, np.float64))
+
+    def matrix3(self, plane_distance_m: float | None = None) -> Matrix3:
+        """3x3 float64: an infrared pixel (x, y, 1) to a visible pixel, at the sizes of the file.
+
+        For points of the plane at ``plane_distance_m`` from the visible camera (default: the file's). Of
+        kind stereo it leaves the lenses' distortion out. Raises :class:`UsageError` for a distance that
+        the calibration knows nothing of.
+        """
+        distance = plane_distance_m or self.plane_distance_m
+        if self.kind == "stereo":
+            assert distance is not None
+            return plane_homography(*self.lenses(), self.rig_pose(), distance)
         if self.matrix is None:
-            return scaling(self.infrared.size, self.visible.size)
-        rows = np.array(self.matrix, dtype=np.float64)
-        return rows if len(rows) == 3 else np.vstack([rows, [0.0, 0.0, 1.0]])
+            matrix = scaling(self.infrared.size, self.visible.size)
+        else:
+            rows = np.array(self.matrix, dtype=np.float64)
+            matrix = rows if len(rows) == 3 else np.vstack([rows, [0.0, 0.0, 1.0]])
+        if plane_distance_m is None or plane_distance_m == self.plane_distance_m:
+            return matrix
+        if self.parallax_px_m is None or self.plane_distance_m is None:
+            raise UsageError(
+                f"a calibration of kind {self.kind} without parallax_px_m holds for one distance only and cannot be "
+                f"moved to {plane_distance_m:g} m: calibrate with 'fusepipe calibrate board', or with 'fusepipe "
+                "calibrate scene' and --mount, --fov-infrared, --fov-visible and --plane-distance"
+            )
+        by = 1.0 / plane_distance_m - 1.0 / self.plane_distance_m
+        shift = np.eye(3)
+        shift[:2, 2] = np.array(self.parallax_px_m) * by
+        return np.asarray(shift @ matrix, np.float64)
+
+
+def _lens(camera: CameraImage) -> Lens | None:
+    lens = camera.lens
+    if lens is None:
+        return None
+    return Lens(camera.size, *lens.focal, *lens.centre, tuple(lens.distortion), lens.model)
 
 
 def make_calibration(
@@ -139,6 +263,8 @@ def make_calibration(
     *,
     made: Made | None = None,
     quality: Mapping[str, float | str] | None = None,
+    plane_distance_m: float | None = None,
+    parallax_px_m: tuple[float, float] | None = None,
 ) -> Calibration:
     """A calibration from numbers: ``matrix`` 3x3 or 2x3, infrared to visible pixel, sizes (width, height).
 
@@ -154,18 +280,55 @@ def make_calibration(
             if kind == "affine" and not m[2, :2].any():
                 m = m[:2]
         rows = m.tolist()
+    return _checked(
+        {
+            "kind": kind,
+            "infrared": {"size": infrared_size},
+            "visible": {"size": visible_size},
+            "matrix": rows,
+            "plane_distance_m": plane_distance_m,
+            "parallax_px_m": parallax_px_m,
+            "made": made,
+            "quality": quality,
+        }
+    )
+
+
+def make_stereo_calibration(
+    infrared: Lens,
+    visible: Lens,
+    pose: Pose,
+    plane_distance_m: float,
+    *,
+    made: Made | None = None,
+    quality: Mapping[str, float | str] | None = None,
+) -> Calibration:
+    """A calibration that serves any plane distance; raises :class:`UsageError` for impossible numbers."""
+    return _checked(
+        {
+            "kind": "stereo",
+            "infrared": _camera_fields(infrared),
+            "visible": _camera_fields(visible),
+            "pose": {"rotation": pose.rotation.tolist(), "translation_m": pose.translation_m.tolist()},
+            "plane_distance_m": float(plane_distance_m),
+            "made": made,
+            "quality": quality,
+        }
+    )
+
+
+def _camera_fields(lens: Lens) -> dict[str, Any]:
+    numbers = {
+        "focal": (float(lens.fx), float(lens.fy)),
+        "centre": (float(lens.cx), float(lens.cy)),
+        "distortion": tuple(float(d) for d in lens.distortion),
+    }
+    return {"size": lens.size, "lens": {"model": lens.model, **numbers}}
+
+
+def _checked(content: Mapping[str, Any]) -> Calibration:
     try:
-        return Calibration.model_validate(
-            {
-                "fusepipe_calibration": FORMAT_VERSION,
-                "kind": kind,
-                "infrared": {"size": infrared_size},
-                "visible": {"size": visible_size},
-                "matrix": rows,
-                "made": made,
-                "quality": quality,
-            }
-        )
+        return Calibration.model_validate({"fusepipe_calibration": FORMAT_VERSION, **content})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -191,41 +354,53 @@ def save_calibration(calibration: Calibration, path: Path | str, overwrite: bool
     :class:`OutputExistsError` where the file is there and ``overwrite`` is false, :class:`SinkError`
     where it cannot be written.
     """
-    path = Path(path)
+    save_text(calibration_text(calibration), Path(path), overwrite)
+
+
+def save_text(text: str, path: Path, overwrite: bool = False) -> None:
+    """Writes a text whole or not at all; raises as :func:`save_calibration`."""
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path}: is there already; overwrite it explicitly or choose another name")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(calibration_text(calibration))
+            stream.write(text)
             stream.flush()
             # without it a power failure after the rename can leave an empty file
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise SinkError(f"{path}: the calibration cannot be written: {error.strerror or error}") from error
+        raise SinkError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def calibration_text(calibration: Calibration) -> str:
     """The calibration as the YAML text of its file."""
-    content = CommentedMap(calibration.model_dump(mode="json", exclude_none=True))
+    dumped = calibration.model_dump(mode="json", exclude_none=True)
+    content = CommentedMap(dumped)
     for key in ("infrared", "visible"):
-        content[key] = _in_one_line({"size": _row(calibration.model_dump()[key]["size"])})
+        camera = CommentedMap({"size": _row(dumped[key]["size"])})
+        if "lens" in dumped[key]:
+            lens = dumped[key]["lens"]
+            camera["lens"] = CommentedMap({k: _row(v) if isinstance(v, list) else v for k, v in lens.items()})
+        else:
+            camera.fa.set_flow_style()
+        content[key] = camera
     if calibration.matrix is not None:
         content["matrix"] = CommentedSeq(_row(row) for row in calibration.matrix)
         content.yaml_set_comment_before_after_key("matrix", before="infrared pixel (x, y, 1) -> visible pixel")
+    if calibration.pose is not None:
+        rotation = CommentedSeq(_row(row) for row in calibration.pose.rotation)
+        pose = CommentedMap({"rotation": rotation, "translation_m": _row(calibration.pose.translation_m)})
+        content["pose"] = pose
+        content.yaml_set_comment_before_after_key("pose", before="X_visible = rotation X_infrared + translation")
+    if calibration.parallax_px_m is not None:
+        content["parallax_px_m"] = _row(calibration.parallax_px_m)
     yaml = YAML(typ="rt", pure=True)
     yaml.width = 4096  # a wrapped row of a matrix is hard to read
     stream = io.StringIO()
     yaml.dump(content, stream)
     return stream.getvalue()
-
-
-def _in_one_line(values: Mapping[str, Any]) -> CommentedMap:
-    line = CommentedMap(values)
-    line.fa.set_flow_style()
-    return line
 
 
 def _row(values: Any) -> CommentedSeq:

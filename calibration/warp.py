@@ -15,7 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fusepipe.calibration.lens import Lens, radius_limit
 from fusepipe.calibration.matrix import Matrix3, Size, check_matrix, check_size, rescale_matrix, scaling
+from fusepipe.calibration.stereo import Pose, plane_homography
 from fusepipe.errors import UsageError
 from fusepipe.frames import Luma8, Pixels
 
@@ -51,10 +53,15 @@ class RemapWarp:
         self._visible_size = check_size(visible_size, "visible")
         self._matrix = check_matrix(matrix, self._infrared_size, self._visible_size)
         self._matrix.flags.writeable = False
-        x, y, seen, box = _inverse_map(self._matrix, self._infrared_size, self._visible_size, whole_view)
+        self._set_map(*_inverse_map(self._matrix, self._infrared_size, self._visible_size, whole_view))
+
+    def _set_map(
+        self, x: NDArray[np.float32], y: NDArray[np.float32], seen: NDArray[np.bool_], box: tuple[int, int]
+    ) -> None:
+        """What :meth:`apply` needs: for each visible pixel the place in the infrared image, and whether it is seen."""
         if not seen.any():
             raise UsageError(
-                f"the calibration matrix shows nothing of the {_text(self._infrared_size)} infrared image in the "
+                f"the calibration shows nothing of the {_text(self._infrared_size)} infrared image in the "
                 f"{_text(self._visible_size)} visible one; it should take infrared (x, y, 1) to visible pixels"
             )
         self._box = box
@@ -118,6 +125,62 @@ class RemapWarp:
             pixels, self._positions, self._fractions, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         return warped
+
+
+class LensWarp(RemapWarp):
+    """The same for two cameras with lenses, and the plane at ``plane_distance_m`` from the visible camera.
+
+    For every visible pixel: freed of the visible lens's distortion, met with the plane, seen from the
+    infrared camera, distorted by the infrared lens. The visible picture stays as it is, so nothing needs
+    to be rectified; the epipolar geometry is in the map. ``matrix`` is the plane's homography without
+    the distortions; ``adjust`` (3x3, visible pixel to visible pixel) moves the result, for drift.
+    """
+
+    def __init__(
+        self, infrared: Lens, visible: Lens, pose: Pose, plane_distance_m: float, adjust: Matrix3 | None = None
+    ) -> None:
+        self._infrared_size = check_size(infrared.size, "infrared")
+        self._visible_size = check_size(visible.size, "visible")
+        homography = plane_homography(infrared, visible, pose, plane_distance_m)
+        if adjust is not None:
+            homography = adjust @ homography
+        self._matrix = check_matrix(homography, self._infrared_size, self._visible_size)
+        self._matrix.flags.writeable = False
+        x, y, seen = _lens_map(infrared, visible, pose, plane_distance_m, adjust)
+        self._set_map(x, y, seen, _box(np.linalg.inv(self._matrix), seen))
+
+
+def _lens_map(
+    infrared: Lens, visible: Lens, pose: Pose, distance_m: float, adjust: Matrix3 | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+    """As :func:`_inverse_map`, through both lenses."""
+    (ir_w, ir_h), (vis_w, vis_h) = infrared.size, visible.size
+    map_x, map_y = np.empty((2, vis_h, vis_w), np.float32)
+    seen = np.empty((vis_h, vis_w), np.bool_)
+    back = None if adjust is None else np.linalg.inv(adjust)
+    limit, t = radius_limit(infrared), TOLERANCE_PX
+    for top in range(0, vis_h, _ROWS_AT_ONCE):
+        rows = slice(top, min(top + _ROWS_AT_ONCE, vis_h))
+        v, u = np.mgrid[rows, 0:vis_w].astype(np.float64)
+        pixels = np.stack([u.ravel(), v.ravel()], axis=1)
+        if back is not None:
+            moved = np.concatenate([pixels, np.ones((len(pixels), 1))], axis=1) @ back.T
+            pixels = moved[:, :2] / moved[:, 2:]
+        rays = visible.rays(pixels)
+        points = np.concatenate([rays, np.ones((len(rays), 1))], axis=1) * distance_m
+        there = (points - pose.translation_m) @ pose.rotation  # rows: R^T (X - t)
+        front = there[:, 2] > 1e-6 * distance_m
+        depth = np.where(front, there[:, 2], 1.0)
+        direction = there[:, :2] / depth[:, None]
+        front &= np.hypot(direction[:, 0], direction[:, 1]) < limit  # beyond, the lens model folds back
+        direction[~front] = 0.0
+        x, y = infrared.project(direction).T
+        inside = front & (x >= -t) & (x <= ir_w - 1 + t) & (y >= -t) & (y <= ir_h - 1 + t)
+        shape = seen[rows].shape
+        seen[rows] = inside.reshape(shape)
+        map_x[rows] = np.where(front, np.clip(x, -1.0, ir_w), -1.0).reshape(shape)
+        map_y[rows] = np.where(front, np.clip(y, -1.0, ir_h), -1.0).reshape(shape)
+    return map_x, map_y, seen
 
 
 def _text(size: Size) -> str:
@@ -184,20 +247,43 @@ def size_warp(infrared_size: Size, visible_size: Size) -> RemapWarp | None:
     return RemapWarp(scaling(infrared_size, visible_size), infrared_size, visible_size, whole_view=True)
 
 
-def build_warp(calibration: Calibration | None, infrared_size: Size, visible_size: Size) -> RemapWarp | None:
+def build_warp(
+    calibration: Calibration | None,
+    infrared_size: Size,
+    visible_size: Size,
+    plane_distance_m: float | None = None,
+    adjust: Matrix3 | None = None,
+) -> RemapWarp | None:
     """The warp of a rig whose cameras deliver images of these sizes (width, height).
 
     Without a calibration, and for one of kind ``identity``, the infrared image is stretched to the
-    visible size. A matrix is rescaled from the sizes it was made at. ``None`` where nothing is to be
-    done. Raises :class:`UsageError` where the calibration cannot serve these sizes.
+    visible size. A matrix is rescaled from the sizes it was made at. ``plane_distance_m`` replaces the
+    calibration's own. ``adjust`` (3x3, visible pixel to visible pixel) moves the registered image: a
+    correction of drift. ``None`` where nothing is to be done. Raises :class:`UsageError` where the
+    calibration cannot serve these sizes or this distance.
     """
-    if calibration is None:
-        return size_warp(infrared_size, visible_size)
     infrared_size, visible_size = check_size(infrared_size, "infrared"), check_size(visible_size, "visible")
+    if calibration is None or calibration.kind == "identity":
+        if calibration is not None:
+            made_ir, made_vis = calibration.infrared.size, calibration.visible.size
+            rescale_matrix(np.eye(3), made_ir, made_vis, infrared_size, visible_size)  # refuses another shape
+        if plane_distance_m is not None:
+            raise UsageError(
+                "plane_distance needs a calibration that knows where the cameras are: make one with "
+                "'fusepipe calibrate board'"
+            )
+        if adjust is None:
+            return size_warp(infrared_size, visible_size)
+        return RemapWarp(adjust @ scaling(infrared_size, visible_size), infrared_size, visible_size)
     made_ir, made_vis = calibration.infrared.size, calibration.visible.size
-    matrix = rescale_matrix(calibration.matrix3(), made_ir, made_vis, infrared_size, visible_size)
-    if calibration.kind == "identity":
-        return size_warp(infrared_size, visible_size)
+    matrix = rescale_matrix(calibration.matrix3(plane_distance_m), made_ir, made_vis, infrared_size, visible_size)
+    if calibration.kind == "stereo":
+        distance = plane_distance_m or calibration.plane_distance_m
+        assert distance is not None
+        infrared, visible = calibration.lenses()
+        return LensWarp(infrared.at(infrared_size), visible.at(visible_size), calibration.rig_pose(), distance, adjust)
+    if adjust is not None:
+        matrix = adjust @ matrix
     if infrared_size == visible_size and np.array_equal(matrix, np.eye(3)):
         return None
     return RemapWarp(matrix, infrared_size, visible_size)

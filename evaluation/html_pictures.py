@@ -70,6 +70,11 @@ def picture_uri(luma: Luma8, max_width: int = MAX_WIDTH_PX) -> str:
     return _uri(_reduced(luma, max_width), ".webp", [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY])
 
 
+def coloured_uri(pixels: NDArray[np.uint8], max_width: int = MAX_WIDTH_PX) -> str:
+    """As :func:`picture_uri` for HxWx3 (B, G, R)."""
+    return _uri(_reduced(pixels, max_width), ".webp", [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY])
+
+
 def exact_uri(pixels: NDArray[np.uint8]) -> str:
     """Every pixel as it is, for patches that are magnified."""
     return _uri(pixels, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 9])
@@ -95,8 +100,8 @@ def _signed_colours() -> NDArray[np.uint8]:
 _SIGNED = _signed_colours()
 
 
-def _reduced(luma: Luma8, max_width: int) -> Luma8:
-    height, width = luma.shape
+def _reduced(luma: NDArray[np.uint8], max_width: int) -> NDArray[np.uint8]:
+    height, width = luma.shape[:2]
     if width <= max_width:
         return luma
     size = (max_width, max(1, round(height * max_width / width)))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fusepipe import compose
+from fusepipe.calibration.aligner import Aligner
 from fusepipe.compose import load_fuser
 from fusepipe.config.availability import unavailable
 from fusepipe.config.load import load_rig_file
@@ -24,6 +25,7 @@ from fusepipe.config.schema import Rig
 from fusepipe.errors import ConfigError, FusepipeError, SourceError, UsageError
 from fusepipe.frames import Band
 from fusepipe.fuser import Fuser
+from fusepipe.pipeline.drift import DriftWatch
 from fusepipe.pipeline.fusion import FusionStep
 from fusepipe.pipeline.graph import Graph, Limits, require_pairs
 from fusepipe.pipeline.pairing import Pairer
@@ -110,6 +112,8 @@ class Pipeline:
         self._graph: Graph | None = None
         self._started_s = self._ended_s = 0.0
         self._registration_text = ""
+        self._aligner: Aligner | None = None
+        self._drift: DriftWatch | None = None
 
     # -- life
 
@@ -151,9 +155,12 @@ class Pipeline:
         fuser, sinks, pairer = self._fuser, self._sinks, self._pairer
         assert fuser is not None and sinks is not None and pairer is not None
         visible = self._info[Band.VISIBLE]
-        registration = Registration(
-            compose.warp_builder(self.rig.registration.calibration), (visible.width, visible.height)
-        )
+        aligner = self._aligner
+        assert aligner is not None
+        registration = Registration(aligner.alignment, (visible.width, visible.height))
+        aligner.on_change(registration.replace)
+        drift = self.rig.registration.drift
+        self._drift = None if drift == "off" else DriftWatch(drift, aligner, log.info)
         self._graph = Graph(
             self.rig.name,
             sources=self._sources,
@@ -167,6 +174,7 @@ class Pipeline:
             sinks=sinks,
             statistics=self.statistics,
             limits=self._limits,
+            drift=self._drift,
         )
         self._started_s = time.monotonic()
         self._graph.start()
@@ -188,6 +196,16 @@ class Pipeline:
             self.graph.abort()
         self.interrupted = True
         self.graph.drain()
+
+    def set_plane_distance(self, distance_m: float) -> None:
+        """Aligns the images at another distance from the next frame on; the run goes on.
+
+        Raises :class:`UsageError` where the calibration serves no other distance; nothing changes then.
+        """
+        if self._aligner is None:
+            raise FusepipeError(f"{self.rig.name}: open the pipeline first")
+        infrared, visible = self._info[Band.INFRARED], self._info[Band.VISIBLE]
+        self._aligner.set_plane_distance(distance_m, (infrared.width, infrared.height), (visible.width, visible.height))
 
     @property
     def finished(self) -> bool:
@@ -229,6 +247,7 @@ class Pipeline:
             latency_ms=seen["latency_ms"],
             sources=self._source_records(),
             registration=self._registration_text,
+            drift=None if self._drift is None else self._drift.status(),
             engine=_engine_record(self._fuser),
             written=[asdict(r) for r in graph.sink_reports if r is not None],
             stage_cpu_s={k: round(v / 1e9, 3) for k, v in seen["stage_cpu_ns"].items()},
@@ -297,9 +316,12 @@ class Pipeline:
     def _describe_registration(self) -> str:
         infrared, visible = self._info[Band.INFRARED], self._info[Band.VISIBLE]
         sizes = (infrared.width, infrared.height), (visible.width, visible.height)
-        compose.warp_builder(self.rig.registration.calibration)(*sizes)  # a bad calibration is known now
+        registration = self.rig.registration
+        self._aligner = compose.aligner(registration.calibration, registration.plane_distance_m)
+        self._aligner.alignment(*sizes)  # a bad calibration is known now
         if self.rig.registration.calibration is not None:
-            return self.rig.registration.calibration
+            distance_m = self.rig.registration.plane_distance_m
+            return self.rig.registration.calibration + ("" if distance_m is None else f" at {distance_m:g} m")
         if sizes[0] == sizes[1]:
             return "none (the images are taken as registered)"
         text = f"stretched from {infrared.width}x{infrared.height} to {visible.width}x{visible.height}"

@@ -62,7 +62,7 @@ def measure_stages(clips: Clips, fuser: Fuser, encoding: VideoOptions, output: P
     pairs = _paired(infrared, visible)
     costs.append(clock.cost("pair", len(pairs)))
 
-    registration = Registration(compose.warp_builder("synthetic://street"), clips.visible_size)
+    registration = Registration(compose.aligner("synthetic://street").alignment, clips.visible_size)
     pairs = _mapped("register", registration, pairs, costs)
     pairs = _mapped("tone map", ToneMap(None, lambda message: None), pairs, costs)
 

@@ -23,6 +23,7 @@ from fusepipe.errors import FusepipeError, Interrupted, UsageError, message_line
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "Run one, several or all rigs of a rigs.yaml."),
     "fuse": ("fuse", "Fuse two images, or two folders paired by stem."),
+    "calibrate": ("calibrate", "Calibrate a rig from a board or from the scene; check it."),
     "validate": ("validate", "Check a rigs.yaml; print its JSON schema."),
     "doctor": ("doctor", "Say what this machine can do and what is missing."),
     "bench": ("bench", "Measure throughput and each stage's share on this machine."),

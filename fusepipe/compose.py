@@ -8,20 +8,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from fusepipe.config.schema import FileSink, FusionConfig, ImagesSink, Rig, SourceConfig, SyncConfig
-from fusepipe.errors import ConfigError, SinkError, SourceError
-from fusepipe.frames import Band, Warp
+from fusepipe.errors import ConfigError, SinkError, SourceError, UsageError
+from fusepipe.frames import Band
 from fusepipe.fuser import Fuser
 from fusepipe.pipeline.image_files import SUFFIXES
 from fusepipe.pipeline.pairing import NamePairer, Pairer, TimePairer
-from fusepipe.pipeline.registration import Size, WarpBuilder
+from fusepipe.pipeline.registration import Size
 from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sinks.video import VideoOptions
 from fusepipe.pipeline.sources.base import Source
 from fusepipe.registry import SINKS, SOURCES, model_factory, resolve
+
+if TYPE_CHECKING:
+    from fusepipe.calibration.aligner import Aligner
+    from fusepipe.calibration.warp import RemapWarp
 
 
 def load_fuser(
@@ -56,6 +63,20 @@ def source(config: SourceConfig, band: Band, rig_name: str) -> Source:
     return made
 
 
+def url_source(url: str, band: Band, name: str) -> Source:
+    """The source that a URL or path alone names; not opened yet. Raises :class:`UsageError` for what is none."""
+    return source(plain_rig(name, url, url).infrared, band, name)
+
+
+def plain_rig(name: str, infrared: str, visible: str) -> Rig:
+    """A rig of two sources without outputs, for programs that look at its pairs themselves."""
+    try:
+        return Rig.model_validate({"name": name, "infrared": {"url": infrared}, "visible": {"url": visible}})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{first['input']!r}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
 def pairs_by_name(rig: Rig) -> bool:
     """Whether the rig's frames are paired by file name: what ``pair_by: auto`` means for two folders."""
     urls = (rig.infrared, rig.visible)
@@ -78,23 +99,27 @@ def pairer(sync: SyncConfig, *, by_name: bool) -> Pairer:
     )
 
 
-def warp_builder(calibration: str | None) -> WarpBuilder:
-    """A function of the infrared and visible size, (width, height) each, to the warp between them."""
+def aligner(calibration: str | None, distance_m: float | None = None) -> Aligner:
+    """How a rig's images are brought onto each other: its calibration at its plane distance."""
     from fusepipe.calibration import warp
+    from fusepipe.calibration.aligner import Aligner
 
-    if calibration is None:
-        return lambda infrared, visible: warp.build_warp(None, infrared, visible)
-    if calibration.startswith("synthetic://"):
+    if calibration is not None and calibration.startswith("synthetic://"):
         from fusepipe.pipeline.sources.synthetic_truth import synthetic_calibration
 
-        def true_warp(infrared: Size, visible: Size) -> Warp:
-            return warp.RemapWarp(synthetic_calibration(calibration, infrared, visible), infrared, visible)
+        def true_warp(infrared: Size, visible: Size, distance_m: float | None, adjust: Any) -> RemapWarp | None:
+            if distance_m is not None:
+                raise UsageError("plane_distance: synthetic://street has one plane only; leave it out")
+            matrix = synthetic_calibration(calibration, infrared, visible)
+            return warp.RemapWarp(matrix if adjust is None else adjust @ matrix, infrared, visible)
 
-        return true_warp
-    from fusepipe.calibration.file import load_calibration
+        return Aligner(true_warp, distance_m)
+    loaded = None
+    if calibration is not None:
+        from fusepipe.calibration.file import load_calibration
 
-    loaded = load_calibration(Path(calibration))
-    return lambda infrared, visible: warp.build_warp(loaded, infrared, visible)
+        loaded = load_calibration(Path(calibration))
+    return Aligner(partial(warp.build_warp, loaded), distance_m)
 
 
 def sinks(rig: Rig, *, fps: float | None, overwrite: bool) -> list[Sink]:

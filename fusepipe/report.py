@@ -19,6 +19,7 @@ class RunReport:
 
     ``pairs`` counts by state, ``skipped`` what became no pair by reason, ``dropped`` what live
     mailboxes dropped by stage. ``skew_ms`` is the absolute capture time difference within a pair,
+    ``drift`` is how the images lie against the calibration, where that was watched.
     ``latency_ms`` from the arrival of the later frame to the written one; ``seconds`` is wall time.
     """
 
@@ -41,6 +42,7 @@ class RunReport:
     stage_cpu_s: dict[str, float]
     warnings: list[str] = field(default_factory=list)
     error: str | None = None
+    drift: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """A document of plain values."""
@@ -64,6 +66,8 @@ class RunReport:
         if self.latency_ms:
             p50, p95, p99 = (self.latency_ms[k] for k in ("p50", "p95", "p99"))
             lines.append(f"  latency p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms")
+        if self.drift is not None:
+            lines.append(_drift_line(self.drift))
         for reason, count in self.skipped.items():
             lines.append(f"  skipped: {count} {reason}")
         lines += [f"    {note}" for note in self.notes[:MAX_LINES]]
@@ -83,3 +87,15 @@ class RunReport:
         if self.interrupted:
             lines.append("  ended early: interrupted")
         return lines
+
+
+def _drift_line(drift: dict[str, Any]) -> str:
+    checks = f"{drift['checks']} checks"
+    if drift["blind"]:
+        checks += f", {drift['blind']} of them without evidence"
+    text = f"  drift: {drift['state']}, {drift['offset_px']:.1f} px off the calibration ({checks})"
+    if drift["corrected_px"]:
+        text += f"; {drift['corrected_px']:.1f} px corrected"
+    if drift["bounded"]:
+        text += "; more than is corrected: calibrate again"
+    return text

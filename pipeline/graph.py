@@ -6,7 +6,8 @@
                                     pair --> [paired] --> register --> [registered] --> fuse --> [sink-1] --> write-1
     read-visible  --> [visible]  --/                                                        \\-> [sink-2] --> write-2
 
-Each stage only sees its mailboxes; the names in brackets are theirs.
+Each stage only sees its mailboxes; the names in brackets are theirs. A drift watch gets registered pairs
+at a low rate through a mailbox of its own, [drift].
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 from fusepipe.errors import SourceError
 from fusepipe.frames import Band, Frame, FramePair, FusedFrame
 from fusepipe.fuser import Fuser
+from fusepipe.pipeline.drift import DriftWatch
 from fusepipe.pipeline.fusion import FusionStep
 from fusepipe.pipeline.mailbox import Cancelled, Closed, Mailbox, get_any
 from fusepipe.pipeline.pairing import Item, Pairer
@@ -59,6 +61,7 @@ class Graph:
         sinks: Sequence[Sink],
         statistics: RunStatistics,
         limits: Limits | None = None,
+        drift: DriftWatch | None = None,
     ) -> None:
         self.name = name
         self.statistics = statistics
@@ -81,13 +84,27 @@ class Graph:
         self._outbox: list[Mailbox[FusedFrame]] = [
             Mailbox(f"sink-{i + 1}", CAPACITY, overflow) for i in range(len(sinks))
         ]
-        everything: list[Mailbox[Any]] = [*self._inbox.values(), self._paired, self._registered, *self._outbox]
+        self._drift = drift
+        self._watched: Mailbox[FramePair] | None = None
+        # a correction has to come at the same frame in every run of a recording: no thread of its own then
+        if drift is not None and (self._live or drift.mode == "watch"):
+            self._watched = Mailbox("drift", 1 if self._live else CAPACITY, overflow)
+        watched = [] if self._watched is None else [self._watched]
+        everything: list[Mailbox[Any]] = [
+            *self._inbox.values(),
+            self._paired,
+            self._registered,
+            *self._outbox,
+            *watched,
+        ]
         self.mailboxes: dict[str, Mailbox[Any]] = {m.name: m for m in everything}
         self.supervisor.watch(everything)
         for source in sources:
             self._spawn(f"read-{source.band}", self._read, source)
         self._spawn("pair", self._pair)
         self._spawn("register", self._register)
+        if self._watched is not None:
+            self._spawn("drift", self._watch_drift, self._watched)
         self._spawn("fuse", self._fuse)
         for index, sink in enumerate(sinks):
             self._spawn(f"write-{index + 1}", self._write, index, sink)
@@ -201,8 +218,20 @@ class Graph:
                 for transform in self._transforms:
                     pair = transform(pair)
                 self._registered.put(pair)
+                if self._drift is not None and self._drift.wants(pair):
+                    if self._watched is None:
+                        self._drift.check(pair)
+                    else:
+                        self._watched.put(pair)
         finally:
             self._registered.close()
+            if self._watched is not None:
+                self._watched.close()
+
+    def _watch_drift(self, inbox: Mailbox[FramePair]) -> None:
+        assert self._drift is not None
+        for pair in self._drained(inbox):
+            self._drift.check(pair)
 
     def _fuse(self) -> None:
         fusion, inbox = self._fusion, self._registered

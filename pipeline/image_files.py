@@ -103,6 +103,14 @@ def infrared_planes(pixels: Pixels) -> tuple[Plane, ...]:
     return (_plane(pixels),)
 
 
+def is_coloured(pixels: Pixels) -> bool:
+    """Whether a picture as :func:`read_pixels` gives it has colours, more than JPEG's errors make of grey."""
+    if pixels.ndim == 2:
+        return False
+    small = pixels[::8, ::8].astype(np.int32)
+    return bool((small.max(axis=2) - small.min(axis=2)).mean() > 0.01 * np.iinfo(pixels.dtype).max)
+
+
 def visible_planes(pixels: Pixels, count_range: tuple[int, int] | None = None) -> tuple[Plane, ...]:
     """(Y,) of a grey or (Y, Cb, Cr) 4:4:4 of a colour image, uint8 full range, BT.601 (as JFIF).
 

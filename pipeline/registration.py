@@ -21,14 +21,27 @@ MAX_WARPS = 8  # each holds about 7 bytes a visible pixel
 class Registration:
     """Applies the warp for each pair's sizes; ``None`` from the builder means nothing to do.
 
+    :meth:`replace` may be called from any thread while it runs: the next pair takes the new warp.
     ``build`` takes the infrared and the visible size, (width, height) each. ``visible_size`` is used
     for pairs without a visible frame until one was seen.
     """
 
     def __init__(self, build: WarpBuilder, visible_size: Size) -> None:
-        self._build = build
+        # builder and the warps it made are exchanged together
+        self._made: tuple[WarpBuilder, OrderedDict[tuple[Size, Size], Warp | None]] = (build, OrderedDict())
         self._visible_size = visible_size
-        self._warps: OrderedDict[tuple[Size, Size], Warp | None] = OrderedDict()
+        self._infrared_size: Size | None = None
+
+    def replace(self, build: WarpBuilder) -> None:
+        """Another builder from the next pair on. The warp for the sizes of the last pair is built here.
+
+        Raises what the builder raises; the old one stays then.
+        """
+        warps: OrderedDict[tuple[Size, Size], Warp | None] = OrderedDict()
+        if self._infrared_size is not None:
+            key = self._infrared_size, self._visible_size
+            warps[key] = build(*key)
+        self._made = (build, warps)
 
     def __call__(self, pair: FramePair) -> FramePair:
         if pair.visible is not None:
@@ -36,6 +49,7 @@ class Registration:
         if pair.infrared is None:
             return pair
         plane = pair.infrared.luma
+        self._infrared_size = (plane.width, plane.height)
         warp = self._warp((plane.width, plane.height), self._visible_size)
         if warp is None:
             return replace(pair, registered=plane)
@@ -43,11 +57,12 @@ class Registration:
         return replace(pair, warp=warp, registered=warped)
 
     def _warp(self, infrared: Size, visible: Size) -> Warp | None:
+        build, warps = self._made
         key = (infrared, visible)
-        if key in self._warps:
-            self._warps.move_to_end(key)
+        if key in warps:
+            warps.move_to_end(key)
         else:
-            self._warps[key] = self._build(infrared, visible)
-            if len(self._warps) > MAX_WARPS:
-                self._warps.popitem(last=False)
-        return self._warps[key]
+            warps[key] = build(infrared, visible)
+            if len(warps) > MAX_WARPS:
+                warps.popitem(last=False)
+        return warps[key]

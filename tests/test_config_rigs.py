@@ -342,8 +342,6 @@ def test_rigs_that_overwrite_each_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "key"),
     [
-        ("registration: {plane_distance: 30m}", "registration.plane_distance"),
-        ("registration: {drift: watch}", "registration.drift"),
         ("fusion: {backend: tensorrt}", "fusion.backend"),
         ("fusion: {precision: int8}", "fusion.precision"),
         ("fusion: {engine: a.plan}", "fusion.engine"),
@@ -383,5 +381,5 @@ def test_a_rig_is_made_in_python_too(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(ValidationError):
         rig.name = "y"
     assert unavailable(rig) == []
-    later = Rig.model_validate({**data, "registration": {"drift": "watch"}})
-    assert [problem.key for problem in unavailable(later)] == ["registration.drift"]
+    later = Rig.model_validate({**data, "output": {"hot_overlay": "on"}})
+    assert [problem.key for problem in unavailable(later)] == ["output.hot_overlay"]

@@ -205,13 +205,13 @@ class RegistrationConfig(ConfigModel):
     plane_distance_m: LengthM | None = Field(
         default=None,
         validation_alias="plane_distance",
-        description="The distance at which the images are aligned.",
-        json_schema_extra=LATER,
+        description="The distance from the visible camera at which the images are aligned, for calibrations that "
+        "know where the cameras sit; without it the calibration's own.",
     )
     drift: Literal["off", "watch", "correct"] = Field(
         default="off",
-        description="Whether slow movement of the cameras is looked for, and made up for.",
-        json_schema_extra=later_values("watch", "correct"),
+        description="watch measures whether the cameras have moved against each other since the calibration, and says "
+        "so; correct also makes up for it, slowly and within bounds.",
     )
 
 

@@ -1,0 +1,113 @@
+"""A camera's lens: pinhole with Brown's distortion, or fisheye (Kannala and Brandt), as OpenCV writes them.
+
+``x, y`` of a ray are its direction divided by its depth; the centre of the first pixel is (0, 0).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fusepipe.calibration.matrix import Size
+from fusepipe.errors import UsageError
+
+LensModel = Literal["pinhole", "fisheye"]
+Array = NDArray[np.float64]
+ROUNDS = 12
+EXACT_PX = 1e-3
+
+_COUNTS = {"pinhole": (0, 4, 5, 8, 12, 14), "fisheye": (0, 4)}
+
+
+@dataclass(frozen=True, slots=True)
+class Lens:
+    """Focal lengths and principal point in pixels of ``size`` (width, height) images; distortion as in OpenCV.
+
+    ``distortion`` is (k1, k2, p1, p2, k3, ...) for ``pinhole``, (k1, k2, k3, k4) for ``fisheye``; empty: none.
+    """
+
+    size: Size
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    distortion: tuple[float, ...] = ()
+    model: LensModel = "pinhole"
+
+    def __post_init__(self) -> None:
+        if len(self.distortion) not in _COUNTS[self.model]:
+            counts = ", ".join(map(str, _COUNTS[self.model]))
+            raise UsageError(f"a {self.model} lens has {counts} distortion coefficients, not {len(self.distortion)}")
+        if not (self.fx > 0 and self.fy > 0):
+            raise UsageError(f"the focal lengths are {self.fx:g} and {self.fy:g} pixels; they are above 0")
+
+    @property
+    def matrix(self) -> Array:
+        """3x3: ray (x, y, 1) to pixel, without the distortion."""
+        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
+
+    @property
+    def field_of_view_deg(self) -> float:
+        """Across the image, distortion left out."""
+        if self.model == "fisheye":
+            return float(np.degrees(self.size[0] / self.fx))
+        return float(2 * np.degrees(np.arctan(self.size[0] / 2 / self.fx)))
+
+    def project(self, rays: ArrayLike) -> Array:
+        """Nx2 rays (x, y) to Nx2 pixels."""
+        rays = np.asarray(rays, np.float64).reshape(-1, 1, 2)
+        points = np.concatenate([rays, np.ones((len(rays), 1, 1))], axis=2)
+        zero = np.zeros(3)
+        coefficients = np.array(self.distortion or (0.0,) * 4)
+        if self.model == "fisheye":
+            pixels, _ = cv2.fisheye.projectPoints(points, zero, zero, self.matrix, coefficients)
+        else:
+            pixels, _ = cv2.projectPoints(points, zero, zero, self.matrix, coefficients)
+        return np.asarray(pixels, np.float64).reshape(-1, 2)
+
+    def rays(self, pixels: ArrayLike) -> Array:
+        """Nx2 pixels to Nx2 rays (x, y): the inverse of :meth:`project`, to a thousandth of a pixel."""
+        pixels = np.asarray(pixels, np.float64).reshape(-1, 1, 2)
+        if not any(self.distortion) and self.model == "pinhole":
+            return np.asarray((pixels[:, 0] - (self.cx, self.cy)) / (self.fx, self.fy), np.float64)
+        coefficients = np.array(self.distortion or (0.0,) * 4)
+        undistort = cv2.fisheye.undistortPoints if self.model == "fisheye" else cv2.undistortPoints
+        rays = np.asarray(undistort(pixels, self.matrix, coefficients), np.float64).reshape(-1, 2)
+        # OpenCV stops after a few rounds, which leaves a tenth of a pixel at the corners of wide lenses
+        for _ in range(ROUNDS):
+            off = pixels[:, 0] - self.project(rays)
+            if float(np.abs(off).max(initial=0.0)) < EXACT_PX:
+                break
+            rays = rays + off / (self.fx, self.fy)
+        return rays
+
+    def at(self, size: Size) -> Lens:
+        """The same lens for images of another size of the same view."""
+        if size == self.size:
+            return self
+        sx, sy = size[0] / self.size[0], size[1] / self.size[1]
+        return Lens(
+            size,
+            self.fx * sx,
+            self.fy * sy,
+            (self.cx + 0.5) * sx - 0.5,
+            (self.cy + 0.5) * sy - 0.5,
+            self.distortion,
+            self.model,
+        )
+
+
+def radius_limit(lens: Lens) -> float:
+    """The largest radius of a ray at which the distorted radius still grows: beyond, the model folds back.
+
+    Infinite where it grows as far as 4 (76 degrees off the axis).
+    """
+    radius = np.linspace(0, 4, 801)
+    rays = np.stack([radius, np.zeros_like(radius)], axis=1)
+    out = (lens.project(rays)[:, 0] - lens.cx) / lens.fx
+    falls = np.nonzero(np.diff(out) <= 0)[0]
+    return float(radius[falls[0]]) if len(falls) else float("inf")

@@ -1,0 +1,227 @@
+"""How far off is each part of the picture? Correlation surfaces of blocks, and the map that fits them all.
+
+The infrared gradient field, warped by the map known so far, is cut into blocks; each block is correlated
+with the visible field at every displacement up to a radius. No block decides for itself: the map is
+found by expectation maximisation, in which each block's surface is a likelihood, looked at through a
+window around the displacement that the map predicts, and the window narrows from round to round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fusepipe.calibration.gradient_field import Field
+from fusepipe.calibration.matrix import Matrix3
+
+Model = Literal["shift", "similarity", "affine", "homography"]
+MODELS: tuple[Model, ...] = ("shift", "similarity", "affine", "homography")
+FREEDOMS = {"shift": 2, "similarity": 4, "affine": 6, "homography": 8}
+
+MIN_ENERGY = 0.02  # mean squared length of a block's field: below it there are no edges
+MIN_SEEN = 0.8  # part of a block that the infrared camera sees
+SHARPNESS = 5.0  # of the likelihood exp(SHARPNESS * correlation)
+FREEDOM_COST = 0.5
+ROUNDS = 12
+LAST_WINDOW_PX = 1.2
+MAX_INFORMATION = 4.0  # of one block, per pixel squared: no block outweighs the rest
+NEAR_PX = 2.5
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """``centres`` Nx2 (x, y) of blocks in a picture of ``size`` (width, height), ``surfaces`` NxDxD.
+
+    ``surfaces[n, r + dy, r + dx]`` is the correlation -1..1 of block n displaced by (dx, dy), up to the
+    radius r in each direction.
+    """
+
+    centres: Array
+    surfaces: NDArray[np.float32]
+    size: tuple[int, int]
+
+    @property
+    def radius_px(self) -> int:
+        return self.surfaces.shape[1] // 2
+
+    def peaks(self) -> Array:
+        """Nx2: the displacement (dx, dy) at which each block fits best by itself."""
+        flat = self.surfaces.reshape(len(self.surfaces), -1).argmax(axis=1)
+        side = self.surfaces.shape[1]
+        return np.stack([flat % side, flat // side], axis=1).astype(np.float64) - self.radius_px
+
+    def near(self, displacement: Array | None = None) -> NDArray[np.bool_]:
+        """N: which blocks fit best within ``NEAR_PX`` of a displacement (Nx2; default: none at all)."""
+        off = self.peaks() - (0.0 if displacement is None else displacement)
+        return np.asarray(np.hypot(off[:, 0], off[:, 1]) <= NEAR_PX)
+
+    @property
+    def chance(self) -> float:
+        """The part of blocks that would be near if their peaks fell anywhere."""
+        return float(np.pi * NEAR_PX**2 / self.surfaces.shape[1] ** 2)
+
+
+def match_blocks(
+    infrared: Field, visible: Field, seen: NDArray[np.float32], *, block_px: int, step_px: int, radius_px: int
+) -> Matches:
+    """Correlates blocks of the (warped) infrared field with the visible one.
+
+    Both HxWx2 as :func:`gradient_field` gives them; ``seen`` is HxW float32, 1 where the infrared camera
+    sees. Blocks without edges, or mostly unseen, are left out.
+    """
+    height, width = seen.shape
+    r, side = radius_px, 2 * radius_px + 1
+    framed = cv2.copyMakeBorder(visible, r, r, r, r, cv2.BORDER_CONSTANT)
+    energy = (framed * framed).sum(axis=-1)
+    least = MIN_ENERGY * block_px * block_px
+    centres, surfaces = [], []
+    for y in range(0, height - block_px + 1, step_px):
+        for x in range(0, width - block_px + 1, step_px):
+            mask = seen[y : y + block_px, x : x + block_px]
+            if mask.mean() < MIN_SEEN:
+                continue
+            block = infrared[y : y + block_px, x : x + block_px] * mask[..., None]
+            own = float((block * block).sum())
+            if own < least:
+                continue
+            there = np.s_[y : y + block_px + 2 * r, x : x + block_px + 2 * r]
+            product = cv2.matchTemplate(framed[there], block, cv2.TM_CCORR)
+            other = cv2.boxFilter(
+                energy[there],
+                -1,
+                (block_px, block_px),
+                normalize=False,
+                anchor=(0, 0),
+                borderType=cv2.BORDER_CONSTANT,
+            )
+            centres.append((x + (block_px - 1) / 2, y + (block_px - 1) / 2))
+            surfaces.append(product / np.sqrt(own * np.maximum(other[:side, :side], least)))
+    empty = np.zeros((0, side, side), np.float32)
+    return Matches(
+        np.array(centres, np.float64).reshape(-1, 2),
+        np.array(surfaces, np.float32) if surfaces else empty,
+        (width, height),
+    )
+
+
+def pooled(matches: list[Matches]) -> Matches:
+    """Blocks of several pairs of one rig: the mean surface at each place."""
+    if len(matches) == 1:
+        return matches[0]
+    sums: dict[tuple[float, float], tuple[NDArray[np.float32], int]] = {}
+    for one in matches:
+        for centre, surface in zip(map(tuple, one.centres), one.surfaces, strict=True):
+            total, count = sums.get(centre, (np.zeros_like(surface), 0))
+            sums[centre] = total + surface, count + 1
+    side = matches[0].surfaces.shape[1]
+    surfaces = [total / count for total, count in sums.values()]
+    return Matches(
+        np.array(list(sums), np.float64).reshape(-1, 2),
+        np.array(surfaces, np.float32) if surfaces else np.zeros((0, side, side), np.float32),
+        matches[0].size,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """``matrix`` 3x3 takes a place of the warped infrared picture to where it belongs.
+
+    ``displacement`` Nx2 is what it predicts for each block, ``likelihood`` what the blocks say of it.
+    """
+
+    matrix: Matrix3
+    displacement: Array
+    likelihood: float
+    model: Model
+
+
+def fit(matches: Matches, model: Model, first_window_px: float | None = None) -> Fit:
+    """The map of a model that the blocks' surfaces agree on best."""
+    jacobian = _jacobian(matches)[:, :, : FREEDOMS[model]]
+    r = matches.radius_px
+    grid_y, grid_x = (g.ravel().astype(np.float64) for g in np.mgrid[-r : r + 1, -r : r + 1])
+    likely = np.exp(SHARPNESS * matches.surfaces.reshape(len(matches.surfaces), -1).astype(np.float64))
+    theta = np.zeros(jacobian.shape[2])
+    for window in np.geomspace(first_window_px or 0.7 * r, LAST_WINDOW_PX, ROUNDS):
+        predicted = jacobian @ theta
+        weight = likely * np.exp(
+            -((grid_x - predicted[:, :1]) ** 2 + (grid_y - predicted[:, 1:]) ** 2) / (2 * window * window)
+        )
+        weight /= weight.sum(axis=1, keepdims=True) + 1e-300
+        mean = np.stack([weight @ grid_x, weight @ grid_y], axis=1)
+        off_x, off_y = grid_x - mean[:, :1], grid_y - mean[:, 1:]
+        xx, yy, xy = ((weight * p).sum(axis=1) for p in (off_x * off_x, off_y * off_y, off_x * off_y))
+        # 0.02: a displacement is known to whole pixels only. What the window itself says is taken off.
+        spread = np.stack([np.stack([xx + 0.02, xy], 1), np.stack([xy, yy + 0.02], 1)], axis=1)
+        values, vectors = np.linalg.eigh(np.linalg.inv(spread))
+        values = np.clip(values - 1.0 / (window * window), 0.0, MAX_INFORMATION)
+        information = (vectors * values[:, None, :]) @ vectors.transpose(0, 2, 1)
+        weighted = jacobian.transpose(0, 2, 1) @ information
+        normal = (weighted @ jacobian).sum(axis=0) + 1e-6 * np.eye(len(theta))
+        theta = np.linalg.solve(normal, (weighted @ mean[:, :, None])[..., 0].sum(axis=0))
+    displacement = jacobian @ theta
+    return Fit(_matrix(theta, matches.size), displacement, _log_likelihood(matches, displacement), model)
+
+
+def choose(matches: Matches, models: tuple[Model, ...] = MODELS) -> Fit:
+    """The fit of the model with the best information criterion: a freedom has to raise the likelihood.
+
+    H. Akaike, "A new look at the statistical model identification", 1974. How sharp the likelihood of a
+    correlation is, is a choice (``SHARPNESS``); with it a freedom costs ``FREEDOM_COST``.
+    """
+    fits = [fit(matches, model) for model in models]
+    return max(fits, key=lambda f: f.likelihood - FREEDOM_COST * FREEDOMS[f.model])
+
+
+def _log_likelihood(matches: Matches, displacement: Array) -> float:
+    """Of all blocks, against displacements that fall anywhere."""
+    surfaces = matches.surfaces
+    r = matches.radius_px
+    # a little smoothing: the surfaces are sampled at whole pixels
+    at = np.clip(displacement + r, 0, 2 * r)
+    x0, y0 = (np.minimum(a.astype(int), 2 * r - 1) for a in at.T)
+    fx, fy = at[:, 0] - x0, at[:, 1] - y0
+    n = np.arange(len(surfaces))
+    value = (
+        surfaces[n, y0, x0] * (1 - fx) * (1 - fy)
+        + surfaces[n, y0, x0 + 1] * fx * (1 - fy)
+        + surfaces[n, y0 + 1, x0] * (1 - fx) * fy
+        + surfaces[n, y0 + 1, x0 + 1] * fx * fy
+    )
+    whole = np.log(np.exp(2 * SHARPNESS * surfaces.astype(np.float64)).mean(axis=(1, 2)))
+    return float((2 * SHARPNESS * value - whole).sum())
+
+
+def _unit(size: tuple[int, int]) -> Matrix3:
+    """Pixels to coordinates in which the longer side runs from -1 to 1."""
+    half = max(size) / 2
+    return np.array([[1 / half, 0, -(size[0] - 1) / 2 / half], [0, 1 / half, -(size[1] - 1) / 2 / half], [0, 0, 1]])
+
+
+def _jacobian(matches: Matches) -> Array:
+    """Nx2x8: displacement in pixels by shift (2), scale, roll, aspect, shear and tilt (2), to first order."""
+    unit = _unit(matches.size)
+    x = matches.centres[:, 0] * unit[0, 0] + unit[0, 2]
+    y = matches.centres[:, 1] * unit[1, 1] + unit[1, 2]
+    one, zero = np.ones_like(x), np.zeros_like(x)
+    return np.stack(
+        [
+            np.stack([one, zero, x, -y, x, y, x * x, x * y], axis=1),
+            np.stack([zero, one, y, x, -y, x, x * y, y * y], axis=1),
+        ],
+        axis=1,
+    )
+
+
+def _matrix(theta: Array, size: tuple[int, int]) -> Matrix3:
+    unit = _unit(size)
+    t = np.zeros(8)
+    t[: len(theta)] = theta * unit[0, 0]
+    change = np.array([[1 + t[2] + t[4], t[5] - t[3], t[0]], [t[5] + t[3], 1 + t[2] - t[4], t[1]], [-t[6], -t[7], 1.0]])
+    return np.asarray(np.linalg.inv(unit) @ change @ unit, np.float64)

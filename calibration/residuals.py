@@ -1,0 +1,152 @@
+"""How good is a calibration on given pairs? Residuals of blocks, by region and by distance; a verdict in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusepipe.calibration.file import Calibration
+from fusepipe.calibration.local_matches import Matches, fit
+from fusepipe.calibration.matrix import Matrix3, Size
+from fusepipe.calibration.scene import MIN_CONFIDENCE, Agreement, Level, agreement, block_matches
+from fusepipe.calibration.scene_search import ScenePair
+
+GRID = 3
+LEVEL = Level(384, 48, 24, 8, ("similarity",))
+CLEAR = 0.12  # how far a block's best correlation stands above its mean before its residual is believed
+GOOD, FAIR = 0.004, 0.010  # median residual in widths: 2.6 and 6.4 pixels of 640
+
+
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """A part of the picture at ``place`` (x, y) that fits best when it is moved by ``off`` (x, y); visible pixels."""
+
+    place: tuple[float, float]
+    off: tuple[float, float]
+
+    @property
+    def length_px(self) -> float:
+        return float(np.hypot(*self.off))
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """``regions_px`` is the median residual of each of 3x3 parts of the picture, row by row; NaN: no evidence."""
+
+    agreement: Agreement
+    residuals: tuple[Residual, ...]
+    median_px: float
+    shift_px: tuple[float, float]
+    regions_px: NDArray[np.float64]
+    visible_size: Size
+
+    @property
+    def verdict(self) -> tuple[str, str]:
+        """(``good``, ``fair``, ``bad`` or ``unknown``, what that means and what to do)."""
+        seen, width = self.agreement, self.visible_size[0]
+        if seen.confidence < MIN_CONFIDENCE and self._too_little():
+            return "unknown", (
+                "These images say too little to judge: hardly any part of them looks alike in both bands. Check with "
+                "pairs that show edges of buildings, vehicles or people."
+            )
+        part = self.median_px / width
+        where = self._worst_region()
+        if part <= GOOD and seen.confidence >= 2 * MIN_CONFIDENCE:
+            return (
+                "good",
+                f"The images lie on each other: half of all parts are off by less than {self.median_px:.1f} px.{where}",
+            )
+        if part <= FAIR and seen.confidence >= MIN_CONFIDENCE:
+            return "fair", (
+                f"The images lie nearly on each other: half of all parts are off by less than {self.median_px:.1f} px. "
+                f"Things at other distances than the calibrated one, or a small move of the bracket, do this.{where}"
+            )
+        return "bad", (
+            f"The images do not lie on each other: only {seen.near:.0%} of the parts agree with the calibration, and "
+            f"half are off by more than {self.median_px:.1f} px. Was the bracket moved, or is this the calibration of "
+            f"another rig? Calibrate again.{where}"
+        )
+
+    def _too_little(self) -> bool:
+        return len(self.residuals) < 8
+
+    def _worst_region(self) -> str:
+        known = self.regions_px[np.isfinite(self.regions_px)]
+        if len(known) < 4:
+            return ""
+        row, column = np.unravel_index(int(np.nanargmax(self.regions_px)), self.regions_px.shape)
+        worst = float(self.regions_px[row, column])
+        if worst < 2 * float(np.median(known)) or worst < 0.004 * self.visible_size[0]:
+            return ""
+        names = (("upper", "middle", "lower")[row], ("left", "centre", "right")[column])
+        return f" Worst is the {names[0]} {names[1]} part with {worst:.1f} px."
+
+
+def check_pairs(pairs: Sequence[ScenePair], matrix: Matrix3) -> Check:
+    """Measures a map (3x3, infrared to visible pixel) on pairs of one size."""
+    height, width = pairs[0].visible.shape
+    matches = block_matches(pairs, matrix, LEVEL)
+    scale = width / matches.size[0]
+    kept, off = _clear(matches)
+    places = matches.centres[kept]
+    residuals = tuple(
+        Residual((float(x * scale), float(y * scale)), (float(dx * scale), float(dy * scale)))
+        for (x, y), (dx, dy) in zip(places, off, strict=True)
+    )
+    lengths = np.array([r.length_px for r in residuals])
+    regions = np.full((GRID, GRID), np.nan)
+    if len(residuals):
+        row = np.clip((places[:, 1] / matches.size[1] * GRID).astype(int), 0, GRID - 1)
+        column = np.clip((places[:, 0] / matches.size[0] * GRID).astype(int), 0, GRID - 1)
+        for r in range(GRID):
+            for c in range(GRID):
+                inside = (row == r) & (column == c)
+                if inside.sum() >= 2:
+                    regions[r, c] = float(np.median(lengths[inside]))
+    shift = (0.0, 0.0)
+    if len(matches.centres) >= 4:
+        found = fit(matches, "shift").displacement[0] * scale
+        shift = (round(float(found[0]), 2), round(float(found[1]), 2))
+    median = float(np.median(lengths)) if len(lengths) else float("nan")
+    return Check(agreement(pairs, matrix), residuals, median, shift, regions, (width, height))
+
+
+def _clear(matches: Matches) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Which blocks have one clear best place, and where it is relative to the map, refined between pixels."""
+    flat = matches.surfaces.reshape(len(matches.surfaces), -1)
+    kept = flat.max(axis=1, initial=-1.0) - flat.mean(axis=1) > CLEAR if len(flat) else np.zeros(0, np.bool_)
+    peaks = matches.peaks()[kept]
+    surfaces = matches.surfaces[kept]
+    r = matches.radius_px
+    off = peaks.copy()
+    for n, (dx, dy) in enumerate(peaks.astype(int)):
+        for axis, (before, after) in enumerate((((0, -1), (0, 1)), ((-1, 0), (1, 0)))):
+            y, x = dy + r, dx + r
+            if 0 < (x, y)[axis] < 2 * r:
+                low, high = surfaces[n, y + before[0], x + before[1]], surfaces[n, y + after[0], x + after[1]]
+                bend = 2 * surfaces[n, y, x] - low - high
+                if bend > 1e-6:
+                    off[n, axis] += float(np.clip((high - low) / (2 * bend), -0.5, 0.5))
+    return kept, off
+
+
+def by_distance(calibration: Calibration, distances_m: Sequence[float]) -> list[tuple[float, float]] | None:
+    """(distance, how many visible pixels things there are off) while aligned at the calibration's own distance.
+
+    Mean over a grid of the picture. ``None`` where the calibration does not know where the cameras sit.
+    """
+    if not calibration.has_depth:
+        return None
+    width, height = calibration.infrared.size
+    x, y = np.meshgrid(np.linspace(0, width - 1, 7), np.linspace(0, height - 1, 7))
+    points = np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
+
+    def place(distance_m: float | None) -> NDArray[np.float64]:
+        moved = calibration.matrix3(distance_m) @ points
+        return np.asarray(moved[:2] / moved[2], np.float64)
+
+    here = place(None)
+    return [(d, float(np.hypot(*(place(d) - here)).mean())) for d in distances_m]

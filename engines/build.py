@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 Pair = tuple[Luma8, Luma8]
 CONVERSION = 1
 """Counted up when the conversion of graphs changes, so that engines of an older one are built anew."""
-NEEDS_ONNX = "converting a network needs the package onnx: pip install 'fusepipe[build]'"
+NEEDS_ONNX = "converting a network needs onnx and ml_dtypes: pip install 'fusepipe[build]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +127,11 @@ def build(
 
 def require_onnx() -> None:
     """Raises :class:`EngineError` with the line that installs it where ``onnx`` is missing."""
-    if find_spec("onnx") is None:
-        raise EngineError(NEEDS_ONNX)
+    try:
+        import_module("onnx")
+        import_module("ml_dtypes")
+    except ImportError as error:
+        raise EngineError(f"{NEEDS_ONNX} ({error})") from error
 
 
 def library_version(backend: str) -> tuple[str, str]:

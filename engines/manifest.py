@@ -161,9 +161,8 @@ def read_plan(plan: Path) -> tuple[Manifest, bytes]:
         if sha256(content) == manifest.plan_sha256:
             break
         if last:
-            size = (
-                f"{len(content)} of {manifest.plan_bytes} bytes" if len(content) != manifest.plan_bytes else "changed"
-            )
+            whole = len(content) == manifest.plan_bytes
+            size = "its bytes have changed" if whole else f"{len(content)} of {manifest.plan_bytes} bytes"
             raise EngineError(f"{plan}: is damaged or is not the engine of its manifest ({size}); {rebuild(manifest)}")
     return manifest, content
 

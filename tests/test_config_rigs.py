@@ -344,9 +344,6 @@ def test_rigs_that_overwrite_each_other(tmp_path: Path) -> None:
     [
         ("registration: {plane_distance: 30m}", "registration.plane_distance"),
         ("registration: {drift: watch}", "registration.drift"),
-        ("fusion: {backend: tensorrt}", "fusion.backend"),
-        ("fusion: {precision: int8}", "fusion.precision"),
-        ("fusion: {engine: a.plan}", "fusion.engine"),
         ("output: {hot_overlay: on}", "output.hot_overlay"),
     ],
 )

@@ -41,7 +41,7 @@ class Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int]]]):
 @click.option("--pairs", type=click.IntRange(min=10), default=300, show_default=True, help="How many to measure with.")
 @click.option("--model", default="stream", show_default=True, help="stream, mean, max or pyramid.")
 @click.option("--backend", default="auto", show_default=True, help="What computes it.")
-@click.option("--precision", default="auto", show_default=True, help="fp32, bf16 or auto.")
+@click.option("--precision", default="auto", show_default=True, help="fp32, fp16, bf16, int8 or auto.")
 @click.option("--preset", default="superfast", show_default=True, help="How hard x264 tries.")
 @click.option("--soak", type=click.IntRange(min=10), metavar="PAIRS", help="Instead: does memory grow over so many?")
 @click.option("--time-limit", type=Duration(), default=120.0, help="Each part ends after so long [2min].")

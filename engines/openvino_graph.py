@@ -90,3 +90,52 @@ def cpu_capabilities() -> list[str]:
         return [str(name) for name in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")]
     except RuntimeError as error:
         raise EngineError(f"OpenVINO finds no CPU: {_last_line(error)}") from error
+
+
+def convolution_macs(onnx: bytes, height: int, width: int) -> tuple[int, int]:
+    """(multiply-accumulates for one pair of this size, width of the widest input) of a network's convolutions."""
+    graph = openvino.Core().read_model(io.BytesIO(onnx))
+    graph.reshape(dict.fromkeys(graph.inputs, (1, 1, height, width)))
+    macs, channels = 0, 1
+    for op in graph.get_ops():
+        if op.get_type_name() != "Convolution":
+            continue
+        weights, output = list(op.input(1).get_shape()), list(op.output(0).get_shape())
+        macs += int(np.prod(weights[1:])) * int(np.prod(output[1:]))
+        channels = max(channels, int(weights[0]))
+    return macs, channels
+
+
+class ConvolutionChain:
+    """Eight 3x3 convolutions of one width with ReLU: what this CPU reaches where nothing else is in the way."""
+
+    LAYERS = 8
+
+    def __init__(self, channels: int, height: int, width: int, precision: str) -> None:
+        ops = openvino.opset13
+        shape = [1, channels, height, width]
+        source = ops.parameter(shape, np.float32)
+        rng = np.random.default_rng(0)
+        node = source
+        for _ in range(self.LAYERS):
+            weights = ops.constant(rng.normal(0, 0.1, (channels, channels, 3, 3)).astype(np.float32))
+            if precision == "int8":
+                node = _fake(node, 0.0, 4.0, 256)
+                weights = _fake(weights, -0.5, 0.5, 255)
+            ones = np.ones(2, np.int64)
+            node = ops.relu(ops.convolution(node, weights, ones, ones, ones, ones))
+        options = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32", "PERFORMANCE_HINT": "LATENCY"}
+        self._compiled = openvino.Core().compile_model(openvino.Model([node], [source]), "CPU", options)
+        self._request = self._compiled.create_infer_request()
+        self._feed = np.abs(rng.normal(0, 1, shape)).astype(np.float32)
+        self.macs = self.LAYERS * 9 * channels * channels * height * width
+
+    def run(self) -> None:
+        """Computes it once."""
+        self._request.infer([self._feed], share_inputs=True)
+
+
+def _fake(node: Any, low: float, high: float, levels: int) -> Any:
+    ops = openvino.opset13
+    bounds = [ops.constant(np.array(value, np.float32)) for value in (low, high, low, high)]
+    return ops.fake_quantize(node, *bounds, levels)

@@ -16,13 +16,14 @@ import io
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import openvino
 
 from fusepipe.engines.compile_cache import CompileCache
+from fusepipe.engines.openvino_graph import layer_precisions
 from fusepipe.errors import EngineError, UsageError
 from fusepipe.frames import Luma8
 from fusepipe.fuser import FuserBase, FuserInfo, FusionBatch, Ticket
@@ -32,7 +33,8 @@ STATIC_SIZES = 4
 MAX_IN_FLIGHT = 2
 MAX_BATCH = 16
 _WAIT_S = 60.0
-_HINTS = {"fp32": "f32", "bf16": "bf16"}
+# int8 is in the graph (fusepipe.engines.quantise); what lies between its layers is fp32
+_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 _ACHIEVED = {"float32": "fp32", "f32": "fp32", "bfloat16": "bf16", "bf16": "bf16"}
 
 # (batch, height, width) of the padded input; None is the graph for any size
@@ -122,8 +124,9 @@ def _first_line(error: BaseException) -> str:
 class OpenVinoFuser(FuserBase):
     """A :class:`fusepipe.fuser.Fuser` of one ONNX network on the CPU.
 
-    ``onnx`` is the graph as exported. ``precision`` is ``fp32``, ``bf16`` or ``auto`` (bf16 where the
-    CPU computes in it, else fp32). ``threads`` 0 leaves their number to OpenVINO: all physical cores.
+    ``onnx`` is the graph as exported, or for ``int8`` the quantised one. ``precision`` is ``fp32``, ``bf16``,
+    ``int8`` or ``auto`` (bf16 where the CPU computes in it, else fp32). ``threads`` 0 leaves their number to
+    OpenVINO: all physical cores.
     Raises :class:`EngineError` when the graph cannot be read or the precision is not there.
     """
 
@@ -168,7 +171,11 @@ class OpenVinoFuser(FuserBase):
         if precision == "auto":
             return ("bf16", "bf16: native on this CPU") if native else ("fp32", "fp32: this CPU has no bf16")
         if precision not in _HINTS:
-            raise UsageError(f"OpenVINO has no {precision = }; take auto, {', '.join(_HINTS)}")
+            raise UsageError(f"OpenVINO has no {precision = } on CPUs; take auto, {', '.join(_HINTS)}")
+        quantised = any(op.get_type_name() == "FakeQuantize" for op in self._graph.get_ops())
+        if quantised != (precision == "int8"):
+            held = "int8" if quantised else "fp32"
+            raise EngineError(f"asked for {precision}, but this network's graph is {held}: build an engine for it")
         if precision == "bf16" and not native:
             raise EngineError(f"this CPU ({self._cpu}) does not compute in bf16: use --precision fp32 or auto")
         return precision, ""
@@ -269,9 +276,16 @@ class OpenVinoFuser(FuserBase):
             ran = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot compile for {size}: {_first_line(error)}") from error
-        if _ACHIEVED.get(ran, ran) != self.info.precision:
+        between = {"int8": "fp32"}.get(self.info.precision, self.info.precision)
+        if _ACHIEVED.get(ran, ran) != between:
             raise EngineError(f"asked for {self.info.precision}, but OpenVINO computes in {ran}: use fp32")
         return compiled
+
+    def precisions(self, height: int, width: int, nodes: Iterable[str], batch: int = 1) -> dict[str, str]:
+        """The precision in which each of these ONNX nodes runs at this size, read from the compiled network."""
+        self._require_open()
+        compiled = self._slots_for(self._padded(height, width, batch))[0].request.get_compiled_model()
+        return layer_precisions(compiled, nodes)
 
     def _from_cache(self, key: str, options: dict[str, str]) -> Any:
         blob = self._cache.load(key)

@@ -46,7 +46,13 @@ NETWORKS = frozenset({"stream", "densefuse", "densefuse-l1", "fusiongan", "ddcga
 
 BACKENDS: Mapping[str, str] = {
     "openvino": "fusepipe.engines.openvino_backend:OpenVinoFuser",
+    "tensorrt": "fusepipe.engines.tensorrt_backend:open_plan",
+    "tensorrt-rtx": "fusepipe.engines.tensorrt_backend:open_plan",
+    "torch": "fusepipe.engines.torch_backend:TorchFuser",
 }
+
+# Those whose engines are built by `fusepipe build-engine`; the first also runs the shipped networks as they are.
+BUILDERS = ("openvino", "tensorrt", "tensorrt-rtx")
 
 # kind of source -> a class that meets fusepipe.pipeline.sources.base.Source
 SOURCES: Mapping[str, str] = {
@@ -61,7 +67,7 @@ SINKS: Mapping[str, str] = {
     "images": "fusepipe.pipeline.sinks.images:ImagesSink",
 }
 
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 
 
 def nearest(name: str, known: Mapping[str, Any] | tuple[str, ...] | list[str]) -> str:

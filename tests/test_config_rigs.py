@@ -342,9 +342,6 @@ def test_rigs_that_overwrite_each_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "key"),
     [
-        ("fusion: {backend: tensorrt}", "fusion.backend"),
-        ("fusion: {precision: int8}", "fusion.precision"),
-        ("fusion: {engine: a.plan}", "fusion.engine"),
         ("output: {hot_overlay: on}", "output.hot_overlay"),
     ],
 )

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fusepipe.engines import openvino_backend
+from fusepipe.engines import choose, openvino_backend
 from fusepipe.engines.compile_cache import CompileCache
 from fusepipe.engines.load import load_model, read_onnx
 from fusepipe.engines.openvino_backend import MAX_BATCH, STATIC_SIZES, OpenVinoFuser
@@ -18,6 +18,7 @@ from fusepipe.errors import EngineError, UsageError
 from fusepipe.evaluation import metrics
 from fusepipe.frames import Luma8
 from fusepipe.fuser import FusionBatch
+from fusepipe.machine import Processor
 
 
 def noise(height: int, width: int, seed: int = 0) -> tuple[Luma8, Luma8]:
@@ -52,7 +53,6 @@ class FakeBf16Core(FakeCore):
         (("strem",), "'stream'"),
         (("stream", "openvine"), "'openvino'"),
         (("stream", "auto", "fp31"), "'fp32'"),
-        (("stream", "auto", "auto", "x.plan"), "not available yet"),
     ],
 )
 def test_wrong_names_are_told_the_nearest(arguments: tuple[str, ...], message: str) -> None:
@@ -68,6 +68,7 @@ def test_auto_says_what_it_took_and_why() -> None:
 
 def test_bf16_is_refused_where_the_cpu_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino_backend.openvino, "Core", FakeCore)
+    monkeypatch.setattr(choose, "fast_int8", lambda: "")
     with load_model("stream") as fuser:
         assert fuser.info.precision == "fp32"
     with pytest.raises(EngineError, match="--precision fp32") as caught:
@@ -75,8 +76,32 @@ def test_bf16_is_refused_where_the_cpu_has_none(monkeypatch: pytest.MonkeyPatch)
     assert caught.value.exit_code == 4
 
 
+def test_int8_is_taken_where_the_cpu_is_fast_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "fast_int8", lambda: "VNNI")
+    with load_model("stream") as fuser:
+        assert fuser.info.precision == "int8" and "VNNI" in fuser.info.reason
+        assert fuser.fuse(*noise(31, 45)).shape == (31, 45)
+    # a network that ships without an int8 graph is not quantised behind anyone's back
+    assert load_model("densefuse").info.precision != "int8"
+
+
+def test_the_features_that_make_int8_fast() -> None:
+    assert choose.fast_int8(Processor("x", {"VNNI": True, "AMX": False})) == "VNNI"
+    assert choose.fast_int8(Processor("x", {"AVX2": True, "VNNI": False})) == ""
+    assert choose.fast_int8(Processor("unknown", {})) == ""
+
+
+def test_int8_runs_where_it_is_asked_for_and_stays_close() -> None:
+    pair = noise(64, 96)
+    with load_model("stream", "openvino", "int8") as fuser, load_model("stream", "openvino", "fp32") as exact:
+        assert fuser.info.precision == "int8"
+        difference = np.abs(fuser.fuse(*pair).astype(int) - exact.fuse(*pair))
+    assert 0 < difference.max() <= 24 and difference.mean() < 1.0
+
+
 def test_bf16_is_taken_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino_backend.openvino, "Core", FakeBf16Core)
+    monkeypatch.setattr(choose, "fast_int8", lambda: "")
     assert load_model("stream").info.precision == "bf16"
     assert load_model("stream", precision="fp32").info.precision == "fp32"
 

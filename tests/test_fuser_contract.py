@@ -9,9 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fusepipe.engines.cuda_fake import FakeCuda, FakePlan
+from fusepipe.engines.load import read_onnx
+from fusepipe.engines.manifest import Shapes
+from fusepipe.engines.tensorrt_backend import TensorRtFuser
 from fusepipe.errors import EngineError, UsageError
 from fusepipe.frames import Luma8
-from fusepipe.fuser import Fuser, FusionBatch
+from fusepipe.fuser import Fuser, FuserInfo, FusionBatch
 from fusepipe.registry import MODELS, NETWORKS, model_factory
 
 
@@ -33,9 +37,34 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+# The same network on other backends: name -> (backend, precision)
+VARIANTS = {"stream in int8": ("openvino", "int8"), "stream in PyTorch": ("torch", "fp32")}
+ON_DOUBLE = "stream on the double of a GPU"
+EVERY = [*sorted(MODELS), *VARIANTS, ON_DOUBLE]
+
+
 def make(model: str) -> Fuser:
-    fuser: Fuser = model_factory(model)(model, "auto", "auto", None)
+    if model == ON_DOUBLE:
+        return on_double()
+    backend, precision = VARIANTS.get(model, ("auto", "auto"))
+    if backend == "torch":
+        pytest.importorskip("torch", reason="torch is not installed: pip install 'fusepipe[train]'")
+    name = network(model)
+    fuser: Fuser = model_factory(name)(name, backend, precision, None)
     return fuser
+
+
+def network(model: str) -> str:
+    """The registry's name."""
+    return model.split(" ")[0]
+
+
+def on_double() -> Fuser:
+    """TensorRT's runtime on a seam that computes on the CPU and raises where a GPU would be misused."""
+    cuda = FakeCuda()
+    info = FuserInfo("stream", "tensorrt", "fp32", reason="a test", max_in_flight=2, max_batch=3)
+    shapes = Shapes((2, 2), (64, 48), (2048, 2048), batch=3)
+    return TensorRtFuser(info, shapes, 2, lambda: FakePlan(cuda, read_onnx("stream")), lambda: cuda)
 
 
 # Methods that learn from each picture take about a second even for a small one.
@@ -51,7 +80,10 @@ FLATNESS = {"densefuse": 4, "densefuse-l1": 4, "fusiongan": 40, "ddcgan": 40}
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in sorted(MODELS)],
+    params=[
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name in [*sorted(MODELS), *VARIANTS, ON_DOUBLE]
+    ],
 )
 def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -64,9 +96,9 @@ def fuser(model: str, _own_cache: None) -> Iterator[Fuser]:
 
 
 def test_info_names_what_runs(fuser: Fuser, model: str) -> None:
-    assert fuser.info.model == model
+    assert fuser.info.model == network(model)
     assert fuser.info.max_in_flight >= 1 and fuser.info.max_batch >= 1
-    if model in NETWORKS:
+    if network(model) in NETWORKS:
         assert fuser.info.reason and fuser.info.backend != "auto" and fuser.info.precision != "auto"
 
 

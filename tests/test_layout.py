@@ -218,7 +218,10 @@ def test_the_configuration_is_known_to_few() -> None:
     [
         (("torch", "torchvision"), ("fusepipe.train", "fusepipe.engines.torch_backend")),
         (("onnx", "onnxscript", "safetensors", "tensorboard"), ("fusepipe.train", "fusepipe.engines")),
-        (("openvino",), ("fusepipe.engines.openvino_backend", "fusepipe.diagnose")),
+        (
+            ("openvino",),
+            ("fusepipe.engines.openvino_backend", "fusepipe.engines.openvino_graph", "fusepipe.diagnose"),
+        ),
         (("tensorrt", "tensorrt_rtx", "pycuda", "cuda"), ("fusepipe.engines",)),
         (("av",), ("fusepipe.pipeline.sources", "fusepipe.pipeline.sinks", "fusepipe.diagnose")),
     ],

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fusepipe.commands.options import Duration, json_option
+from fusepipe.errors import UsageError
 
 if TYPE_CHECKING:
     from fusepipe.benchmark import BenchReport
+    from fusepipe.engine_bench import EngineBench
     from fusepipe.soak import Held, SoakReport
 
 UNKNOWN = "not available on this system"
@@ -41,9 +43,10 @@ class Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int]]]):
 @click.option("--pairs", type=click.IntRange(min=10), default=300, show_default=True, help="How many to measure with.")
 @click.option("--model", default="stream", show_default=True, help="stream, mean, max or pyramid.")
 @click.option("--backend", default="auto", show_default=True, help="What computes it.")
-@click.option("--precision", default="auto", show_default=True, help="fp32, bf16 or auto.")
+@click.option("--precision", default="auto", show_default=True, help="fp32, fp16, bf16, int8 or auto.")
 @click.option("--preset", default="superfast", show_default=True, help="How hard x264 tries.")
 @click.option("--soak", type=click.IntRange(min=10), metavar="PAIRS", help="Instead: does memory grow over so many?")
+@click.option("--engines", is_flag=True, help="Instead: the network alone, on every backend and precision.")
 @click.option("--time-limit", type=Duration(), default=120.0, help="Each part ends after so long [2min].")
 @json_option
 def command(
@@ -54,6 +57,7 @@ def command(
     precision: str,
     preset: str,
     soak: int | None,
+    engines: bool,
     time_limit: float,
     as_json: bool,
 ) -> None:
@@ -63,6 +67,15 @@ def command(
     stage runs alone. The limit is what the cores could do if they never waited:
     cores / summed CPU seconds of a pair.
     """
+    if engines:
+        from fusepipe.engine_bench import bench_engines
+
+        if soak:
+            raise UsageError("--engines and --soak do not go together")
+        table = bench_engines(model, size[0] if size else (640, 480), time_limit)
+        as_text = "\n".join(engine_lines(table))
+        click.echo(json.dumps({"ok": True, **table.as_json()}, indent=2) if as_json else as_text)
+        return
     from fusepipe.benchmark import BenchOptions, measure
     from fusepipe.soak import soak as run_soak
 
@@ -133,6 +146,27 @@ def soak_lines(report: SoakReport) -> list[str]:
         f"before      {_held(report.before)}",
         f"after       {_held(report.after)}",
     ]
+
+
+def engine_lines(bench: EngineBench) -> list[str]:
+    """The table of engines for people."""
+    width, height = bench.size
+    rates = ", ".join(f"{rate:g} GOP/s in {name}" for name, rate in bench.gops.items())
+    lines = [
+        f"{bench.cpu}, {bench.cores:g} {'core' if bench.cores == 1 else 'cores'}",
+        f"{bench.model}, {width}x{height}: {bench.gmacs:g} GMAC a pair",
+        f"limit: a chain of 3x3 convolutions of {bench.channels} channels reaches {rates}",
+        "",
+        f"{'':20}{'ms':>9}{'CPU ms':>9}{'pairs/s':>9}{'x limit':>9}{'x torch':>9}{'dB':>8}{'max':>5}",
+    ]
+    for row in bench.rows:
+        limit, torch = (f"{value:g}" if value is not None else "" for value in (row.of_limit, row.of_torch))
+        lines.append(
+            f"{row.backend + ' ' + row.precision:20}{row.wall_ms:9.2f}{row.cpu_ms:9.2f}{row.pairs_per_s:9.1f}"
+            f"{limit:>9}{torch:>9}{row.psnr_db:8.1f}{row.max_abs:5}"
+        )
+    lines += ["", "CPU ms: processor time / cores, what it takes where nothing else runs; dB and max: against fp32"]
+    return lines + [f"not run: {name}: {reason}" for name, reason in bench.missing.items()]
 
 
 def _held(held: Held) -> str:

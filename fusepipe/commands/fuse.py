@@ -18,7 +18,8 @@ VIDEO_SUFFIXES = {".mkv", ".mp4"}
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="An image, a folder, or a video.")
 @click.option("--model", default="stream", show_default=True, help="stream, mean, max or pyramid.")
 @click.option("--backend", default="auto", show_default=True, help="What computes it.")
-@click.option("--precision", default="auto", show_default=True, help="fp32, bf16 or auto.")
+@click.option("--precision", default="auto", show_default=True, help="fp32, fp16, bf16, int8 or auto.")
+@click.option("--engine", type=click.Path(path_type=Path), help="An engine that build-engine made.")
 @click.option("--calibration", type=click.Path(path_type=Path), help="Calibration file; default: sizes are matched.")
 @click.option("--range", "count_range", type=int, nargs=2, metavar="LO HI", help="Infrared counts of black and white.")
 @click.option("--format", "image_format", type=click.Choice(["png", "jpg", "tif"]), help="Of a folder's images [png].")
@@ -32,6 +33,7 @@ def command(
     model: str,
     backend: str,
     precision: str,
+    engine: Path | None,
     calibration: Path | None,
     count_range: tuple[int, int] | None,
     image_format: str | None,
@@ -77,7 +79,8 @@ def command(
         "name": "fuse",
         "infrared": {"url": str(infrared)} | ({"range": list(count_range)} if count_range else {}),
         "visible": {"url": str(visible)},
-        "fusion": {"model": model, "backend": backend, "precision": precision},
+        "fusion": {"model": model, "backend": backend, "precision": precision}
+        | ({"engine": str(engine)} if engine else {}),
         "output": {"colour": "grey" if grey else "visible"},
         "sinks": config,
     }

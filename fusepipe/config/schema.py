@@ -235,7 +235,8 @@ class FusionConfig(ConfigModel):
         json_schema_extra=later_values(*_LATER_PRECISIONS),
     )
     engine: Annotated[str, AfterValidator(check_text)] | None = Field(
-        default=None, description="A compiled engine, relative to this file.", json_schema_extra=LATER
+        default=None,
+        description="An engine of fusepipe build-engine, relative to this file; without it the cache is searched.",
     )
 
 

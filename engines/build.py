@@ -1,0 +1,334 @@
+"""One path from fp32 weights to a proven engine: convert, compile, read back, compare, publish.
+
+Nothing is published before the compiled layers have the precision that was asked for and the images agree
+with the fp32 network; a build that fails leaves nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from fusepipe import __version__
+from fusepipe.engines import store
+from fusepipe.engines.cuda_api import Gpu
+from fusepipe.engines.manifest import Manifest, Shapes, read_plan, sha256
+from fusepipe.engines.proof import Agreement, Proof, Score, compare, judge, require_achieved
+from fusepipe.errors import EngineError
+from fusepipe.frames import Luma8
+
+if TYPE_CHECKING:
+    import onnx
+
+    from fusepipe.engines.tensorrt_build import PlanOptions
+
+Pair = tuple[Luma8, Luma8]
+CONVERSION = 1
+"""Counted up when the conversion of graphs changes, so that engines of an older one are built anew."""
+NEEDS_ONNX = "converting a network needs onnx and ml_dtypes: pip install 'fusepipe[build]'"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What to build. ``backend`` and ``precision`` are names, not ``auto``; ``onnx`` is the fp32 network.
+
+    ``convert`` off takes the graph as it is (one that was quantised by other tools), which then has to have
+    the precision. ``gpu`` is this machine's, ``None`` without one. ``rebuild`` is the command that builds it.
+    """
+
+    model: str
+    onnx: bytes
+    backend: str
+    precision: str
+    shapes: Shapes
+    options: PlanOptions
+    convert: bool = True
+    gpu: Gpu | None = None
+    rebuild: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Materials:
+    """What a build is measured with: calibration pairs and proof pairs (HxW uint8), and the metrics."""
+
+    calibration: Sequence[Pair]
+    proof: Sequence[Pair]
+    score: Score | None = None
+    described: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A published engine; ``reused`` where a proven one of the same key was there."""
+
+    plan: Path
+    manifest: Manifest
+    reused: bool = False
+
+
+@dataclass(slots=True)
+class Compiled:
+    """A plan with what was read back from it."""
+
+    plan: bytes
+    graph: bytes
+    layers: dict[str, str]
+    kept_fp32: tuple[str, ...]
+    library: str
+    library_version: str
+    device: str
+    notes: list[str] = field(default_factory=list)
+
+
+Step = Callable[[str], None]
+
+
+def build(
+    request: BuildRequest,
+    materials: Materials,
+    output: Path | None = None,
+    *,
+    force: bool = False,
+    step: Step = lambda text: None,
+) -> Built:
+    """Builds, proves and publishes an engine, or takes the one that is there with the same key.
+
+    ``output`` is the plan's path, ``None`` the cache. An ``output`` with another engine is replaced only with
+    ``force``. Raises :class:`EngineError`.
+    """
+    require_onnx()
+    key = engine_key(request, materials)
+    name = store.engine_name(request.model, request.backend, request.precision, key)
+    plan = store.default_folder() / name if output is None else output
+    with store.building(plan):
+        there = None if force else _there(plan, key, in_cache=output is None)
+        if there is not None:
+            return Built(plan, there, reused=True)
+        began = time.monotonic()
+        compiled = compile_engine(request, materials.calibration, step)
+        achieved = require_achieved(request.precision, compiled.layers, compiled.kept_fp32)
+        step("comparing with the fp32 network")
+        proof = prove(request, compiled.plan, compiled.graph, materials.proof, materials.score)
+        judge(proof, request.precision)
+        manifest = _manifest(request, materials, compiled, achieved, proof, key, time.monotonic() - began)
+        graph = None if compiled.graph == compiled.plan else compiled.graph
+        store.publish(plan, compiled.plan, manifest, graph)
+    return Built(plan, manifest)
+
+
+def require_onnx() -> None:
+    """Raises :class:`EngineError` with the line that installs it where ``onnx`` is missing."""
+    try:
+        import_module("onnx")
+        import_module("ml_dtypes")
+    except ImportError as error:
+        raise EngineError(f"{NEEDS_ONNX} ({error})") from error
+
+
+def library_version(backend: str) -> tuple[str, str]:
+    """(name, version) of what compiles for a backend; raises :class:`EngineError` where it is not installed."""
+    if backend == "openvino":
+        from fusepipe.engines.openvino_graph import openvino_version
+
+        return "openvino", openvino_version()
+    from fusepipe.engines.tensorrt_library import MODULES, load_library
+
+    return MODULES[backend], load_library(backend).version
+
+
+def engine_key(request: BuildRequest, materials: Materials) -> str:
+    """Text of everything that decides about an engine. Never the plan's bytes: two equal builds differ in them."""
+    parts: list[object] = [CONVERSION, __version__, request.model, sha256(request.onnx), request.backend]
+    parts += [request.precision, *library_version(request.backend), request.shapes, request.shapes.batch]
+    parts += [sorted(request.options.as_json().items()), request.convert]
+    if request.backend == "tensorrt":
+        parts.append(request.gpu)
+    if request.precision == "int8":
+        parts += [sha256(b"".join(a.tobytes() + b.tobytes() for a, b in materials.calibration))]
+    return "|".join(str(part) for part in parts)
+
+
+def _there(plan: Path, key: str, *, in_cache: bool) -> Manifest | None:
+    if not plan.exists():
+        return None
+    try:
+        manifest, _ = read_plan(plan)
+    except EngineError:
+        if in_cache:
+            return None  # damaged: built over
+        raise EngineError(f"{plan}: is there already and is no proven engine; --force replaces it") from None
+    if manifest.options.get("key") == sha256(key.encode()):
+        return manifest
+    if in_cache:
+        return None
+    raise EngineError(
+        f"{plan}: is another engine already ({manifest.model} {manifest.achieved_precision}); --force replaces it"
+    )
+
+
+# -- converting and compiling
+
+
+def convert(request: BuildRequest, pairs: Sequence[Pair], step: Step = lambda text: None) -> onnx.ModelProto:
+    """The graph in the precision that is asked for, as this backend wants it."""
+    from fusepipe.engines import calibrate, lower_float, quantise
+    from fusepipe.engines.onnx_graph import read_graph
+
+    graph = read_graph(request.onnx, request.model)
+    if not request.convert:
+        return graph
+    step("looking at the values of its layers")
+    if request.precision == "int8":
+        target: quantise.Target = "cpu" if request.backend == "openvino" else "tensorrt"
+        return quantise.quantise(graph, calibrate.compute_inputs(graph, pairs), target)
+    reach = calibrate.reach(graph, pairs)
+    overflowing = lower_float.overflowing(graph, reach)
+    if request.backend == "openvino" or request.precision == "fp32":
+        return graph  # OpenVINO takes bf16 as a hint, and is asked afterwards what it did
+    keep = overflowing if request.precision == "fp16" else []
+    return lower_float.lower(graph, request.precision, keep)
+
+
+def compile_engine(request: BuildRequest, pairs: Sequence[Pair], step: Step = lambda text: None) -> Compiled:
+    """Converts and compiles; nothing is judged yet."""
+    from fusepipe.engines.onnx_graph import compute_nodes, metadata, serialised
+
+    model = convert(request, pairs, step)
+    graph = serialised(model)
+    kept = tuple(name for name in metadata(model, "kept_fp32").split(",") if name)
+    names = [node.name for node in compute_nodes(model)]
+    step("compiling")
+    library, version = library_version(request.backend)
+    if request.backend == "openvino":
+        return _for_openvino(request, graph, names, kept, version)
+    from fusepipe.engines.tensorrt_build import build_plan
+    from fusepipe.engines.tensorrt_library import load_library
+
+    plan, layers = build_plan(load_library(request.backend), graph, request.shapes, request.options, names)
+    device = request.gpu.name if request.gpu else "none (built without a GPU)"
+    return Compiled(plan, graph, layers, kept, library, version, device)
+
+
+def _for_openvino(
+    request: BuildRequest, graph: bytes, names: Iterable[str], kept: tuple[str, ...], version: str
+) -> Compiled:
+    """The plan of OpenVINO is the graph itself: it runs with any version, and is compiled for this CPU now."""
+    from fusepipe.engines.openvino_backend import OpenVinoFuser
+
+    width, height = request.shapes.best
+    with OpenVinoFuser(request.model, graph, request.precision) as fuser:
+        fuser.prepare(height, width, request.shapes.batch)
+        layers = fuser.precisions(height, width, names, request.shapes.batch)
+        return Compiled(graph, graph, layers, kept, "openvino", version, fuser.info.device)
+
+
+# -- proving
+
+
+def prove(request: BuildRequest, plan: bytes, graph: bytes, pairs: Sequence[Pair], score: Score | None = None) -> Proof:
+    """Compares the plan, or where nothing here executes it its graph, with the fp32 network and with PyTorch."""
+    from fusepipe.engines.openvino_graph import GraphRunner
+
+    fitted = [fit(pair, request.shapes) for pair in pairs]
+    reference = GraphRunner(request.onnx)
+    expected = [reference.fuse(*pair) for pair in fitted]
+    subject, executed, given = _images(request, plan, graph, fitted)
+    agreements = [compare("the fp32 ONNX", fitted, expected, given, score)]
+    if find_spec("torch") is not None:
+        agreements.append(_against_torch(request, fitted, given))
+    return Proof(subject, executed, tuple(agreements))
+
+
+def _images(request: BuildRequest, plan: bytes, graph: bytes, pairs: Sequence[Pair]) -> tuple[str, bool, list[Luma8]]:
+    if request.backend == "openvino":
+        from fusepipe.engines.openvino_backend import OpenVinoFuser
+
+        with OpenVinoFuser(request.model, plan, request.precision) as fuser:
+            return f"the engine, run on {fuser.info.device}", True, [fuser.fuse(*pair) for pair in pairs]
+    if request.gpu is not None:
+        from fusepipe.engines.tensorrt_backend import open_plan
+
+        with open_plan(request.model, request.backend, request.precision, plan, request.shapes) as gpu_fuser:
+            return f"the plan, run on {request.gpu.name}", True, [gpu_fuser.fuse(*pair) for pair in pairs]
+    from fusepipe.engines.onnx_graph import read_graph, serialised
+    from fusepipe.engines.openvino_graph import GraphRunner
+    from fusepipe.engines.rounding import emulated
+
+    runner = GraphRunner(serialised(emulated(read_graph(graph, request.model))))
+    subject = (
+        f"the graph that was compiled, computed on the CPU with the roundings of {request.precision} (no GPU here)"
+    )
+    return subject, False, [runner.fuse(*pair) for pair in pairs]
+
+
+def _against_torch(request: BuildRequest, pairs: Sequence[Pair], given: Sequence[Luma8]) -> Agreement:
+    from fusepipe.engines.torch_backend import TorchFuser
+
+    with TorchFuser(request.model, request.onnx) as torch:
+        expected = [torch.fuse(*pair) for pair in pairs]
+    return compare("PyTorch", pairs, expected, given)
+
+
+def fit(pair: Pair, shapes: Shapes) -> Pair:
+    """A pair at a size that the engine takes: resized where it is outside of its range."""
+    height, width = pair[1].shape
+    (low_w, low_h), (high_w, high_h) = shapes.least, shapes.most
+    size = min(max(width, low_w), high_w), min(max(height, low_h), high_h)
+    if size == (width, height):
+        return pair
+    infrared, visible = (np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8) for image in pair)
+    return infrared, visible
+
+
+def _manifest(
+    request: BuildRequest,
+    materials: Materials,
+    compiled: Compiled,
+    achieved: str,
+    proof: Proof,
+    key: str,
+    seconds: float,
+) -> Manifest:
+    from fusepipe.engines.onnx_graph import metadata, read_graph
+
+    counts: dict[str, int] = {}
+    for kind in compiled.layers.values():
+        counts[kind] = counts.get(kind, 0) + 1
+    options: dict[str, Any] = {**request.options.as_json(), "key": sha256(key.encode()), "convert": request.convert}
+    options["images"] = materials.described
+    return Manifest(
+        model=request.model,
+        backend=request.backend,
+        requested_precision=request.precision,
+        achieved_precision=achieved,
+        onnx_sha256=sha256(request.onnx),
+        graph_sha256=sha256(compiled.graph),
+        plan_sha256=sha256(compiled.plan),
+        plan_bytes=len(compiled.plan),
+        library=compiled.library,
+        library_version=compiled.library_version,
+        device=compiled.device,
+        driver=request.gpu.driver_cuda if request.gpu else "",
+        cuda=request.gpu.runtime_cuda if request.gpu else "",
+        targets=request.options.target_sm,
+        shapes=request.shapes,
+        multiple=int(metadata(read_graph(compiled.graph, request.model), "multiple", "1")),
+        proof=proof.as_json(),
+        layers=counts,
+        kept_fp32=compiled.kept_fp32,
+        options=options,
+        notes=tuple(compiled.notes),
+        built=datetime.now(UTC).isoformat(timespec="seconds"),
+        build_s=round(seconds, 2),
+        rebuild=request.rebuild,
+        fusepipe=__version__,
+    )

@@ -1,0 +1,4 @@
+"""The names of a fusion network's inputs and output, which running needs and the package ``onnx`` does not."""
+
+INPUTS = ("infrared", "visible")
+OUTPUT = "fused"

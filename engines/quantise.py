@@ -1,0 +1,133 @@
+"""fp32 graphs to int8 by Q/DQ pairs, for TensorRT (symmetric) and for OpenVINO on CPUs.
+
+Each compute layer reads a quantised tensor and has quantised weights, one scale an output channel; biases and
+everything between the layers stay fp32, and the runtimes fuse Q/DQ into int8 kernels. The two targets differ:
+
+- TensorRT: int8 with zero point 0 everywhere, weights in [-127, 127].
+- CPU: activations that are never negative are uint8, which has twice the steps. Weights keep to [-64, 64]:
+  CPUs without VNNI add two 16-bit products of uint8 x int8 with saturation, and only half the range is safe.
+
+Scales clip where the mean squared error of the values seen is least.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from fusepipe.engines.calibrate import Seen
+from fusepipe.engines.onnx_graph import (
+    checked,
+    compute_nodes,
+    constant_values,
+    drop_unused,
+    replace_nodes,
+    set_metadata,
+)
+from fusepipe.errors import EngineError
+
+Target = Literal["tensorrt", "cpu"]
+Floats = NDArray[np.float32]
+
+CPU_WEIGHTS, TENSORRT_WEIGHTS = 64, 127
+_CLIPS = np.linspace(1.0, 0.4, 31)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The values a quantised tensor can have: ``scale * (q - zero)`` with ``low <= q <= high``."""
+
+    scale: float
+    zero: int
+    low: int
+    high: int
+
+    def nearest(self, values: Floats) -> Floats:
+        """Each value on the grid."""
+        steps = np.clip(np.rint(values / np.float32(self.scale)) + self.zero, self.low, self.high)
+        return np.asarray((steps - self.zero) * np.float32(self.scale), np.float32)
+
+
+def grid_of(seen: Seen, target: Target) -> Grid:
+    """The grid with the least mean squared error for what was seen of a tensor."""
+    if seen.largest == 0.0:
+        return Grid(1.0, 0, -128, 127)
+    unsigned = target == "cpu" and seen.least >= 0.0
+    low, high = (0, 255) if unsigned else (-128, 127)
+    grids = [Grid(float(np.float32(seen.largest * clip / high)), 0, low, high) for clip in _CLIPS]
+    if target == "cpu" and abs(grids[0].scale * 255 - 1.0) < 1e-6 and unsigned:
+        return grids[0]  # bytes scaled to [0, 1]: exact as they are
+    return min(grids, key=lambda grid: float(np.square(grid.nearest(seen.sample) - seen.sample).mean()))
+
+
+def quantise(
+    model: onnx.ModelProto, seen: Mapping[str, Seen], target: Target, keep: Iterable[str] = ()
+) -> onnx.ModelProto:
+    """A copy of an fp32 graph whose compute layers are int8; those named in ``keep`` stay fp32.
+
+    ``seen`` is :func:`fusepipe.engines.calibrate.compute_inputs` of it. Metadata: ``precision``, ``target`` and
+    ``kept_fp32``. Raises :class:`EngineError` where no layer can be quantised.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph, constants, kept = result.graph, constant_values(result), set(keep)
+    chosen = {node.name for node in compute_nodes(result) if node.name not in kept and _fits(node, seen, constants)}
+    skipped = [node.name for node in compute_nodes(result) if node.name not in chosen]
+    if not chosen:
+        raise EngineError("this network has no layer that can be int8")
+    quantised: dict[str, str] = {}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.name in chosen:
+            source = node.input[0]
+            grid = grid_of(seen[source], target)
+            if source not in quantised:
+                quantised[source] = f"{source}.dequantised"
+                nodes += _pair(graph, source, quantised[source], grid)
+            node.input[0] = quantised[source]
+            nodes.append(_weights(graph, node, constants[node.input[1]], target))
+        nodes.append(node)
+    replace_nodes(graph, nodes)
+    drop_unused(graph)
+    set_metadata(result, precision="int8", target=target, kept_fp32=",".join(skipped))
+    return checked(result)
+
+
+def _fits(node: onnx.NodeProto, seen: Mapping[str, Seen], constants: Mapping[str, NDArray[np.generic]]) -> bool:
+    # products of two activations (attention) have no weights to quantise, and gain little
+    return node.op_type == "Conv" and node.input[0] in seen and node.input[1] in constants
+
+
+def _pair(graph: onnx.GraphProto, source: str, result: str, grid: Grid) -> list[onnx.NodeProto]:
+    kind = np.uint8 if grid.low == 0 else np.int8
+    names = [f"{source}.scale", f"{source}.zero"]
+    graph.initializer.append(numpy_helper.from_array(np.array(grid.scale, np.float32), names[0]))
+    graph.initializer.append(numpy_helper.from_array(np.array(grid.zero, kind), names[1]))
+    return [
+        helper.make_node("QuantizeLinear", [source, *names], [f"{source}.quantised"], f"{source}.quantise"),
+        helper.make_node("DequantizeLinear", [f"{source}.quantised", *names], [result], f"{source}.dequantise"),
+    ]
+
+
+def _weights(
+    graph: onnx.GraphProto, node: onnx.NodeProto, weights: NDArray[np.generic], target: Target
+) -> onnx.NodeProto:
+    """Quantises a layer's weights in place; the node that gives them back as floats."""
+    values = np.asarray(weights, np.float32)
+    limit = CPU_WEIGHTS if target == "cpu" else TENSORRT_WEIGHTS
+    flat = np.abs(values).reshape(values.shape[0], -1).max(axis=1)
+    scales = np.where(flat > 0, flat, 1.0).astype(np.float32) / np.float32(limit)
+    shaped = scales.reshape(-1, *([1] * (values.ndim - 1)))
+    steps = np.clip(np.rint(values / shaped), -limit, limit).astype(np.int8)
+    base = f"{node.name}.{node.input[1]}"
+    for name, array in (("steps", steps), ("scale", scales), ("zero", np.zeros(scales.shape, np.int8))):
+        graph.initializer.append(numpy_helper.from_array(array, f"{base}.{name}"))
+    inputs = [f"{base}.{name}" for name in ("steps", "scale", "zero")]
+    node.input[1] = f"{base}.dequantised"
+    return helper.make_node("DequantizeLinear", inputs, [node.input[1]], f"{base}.dequantise", axis=0)

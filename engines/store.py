@@ -1,0 +1,142 @@
+"""Where built engines are kept: published whole or not at all, built by one process at a time.
+
+An engine is a plan, its manifest beside it and, for those who want to look, the graph that was compiled. All
+are written under temporary names and renamed, the manifest last: without it an engine does not exist.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusepipe.engines.compile_cache import default_folder as compile_folder
+from fusepipe.engines.manifest import Manifest, graph_path, manifest_path, read_manifest
+from fusepipe.errors import EngineError
+
+LOCK_WAIT_S = 1800.0
+"""How long a build waits for another process that builds the same engine: TensorRT may take that long."""
+_POLL_S = 0.1
+SUFFIXES = {"tensorrt": ".plan", "tensorrt-rtx": ".plan", "openvino": ".onnx"}
+
+
+def default_folder() -> Path:
+    """``${XDG_CACHE_HOME:-~/.cache}/fusepipe/engines``."""
+    return compile_folder().with_name("engines")
+
+
+def engine_name(model: str, backend: str, precision: str, key: str) -> str:
+    """The file's name in the cache; ``key`` is text that says everything the engine depends on."""
+    return f"{model}-{backend}-{precision}-{hashlib.sha256(key.encode()).hexdigest()[:12]}{SUFFIXES[backend]}"
+
+
+def publish(plan: Path, content: bytes, manifest: Manifest, graph: bytes | None) -> None:
+    """Writes an engine; raises :class:`EngineError` where that fails, and then leaves nothing of it.
+
+    Call it under :func:`building`. ``graph`` is left out where it is the plan itself.
+    """
+    files = [(plan, content), (manifest_path(plan), manifest.text().encode())]
+    if graph is not None:
+        files.insert(0, (graph_path(plan), graph))
+    partials = [(path.with_name(f"{path.name}.partial-{os.getpid()}"), path, data) for path, data in files]
+    try:
+        plan.parent.mkdir(parents=True, exist_ok=True)
+        for partial, _, data in partials:
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        for partial, path, _ in partials:
+            partial.replace(path)
+    except OSError as error:
+        raise EngineError(f"{plan}: cannot be written ({error.strerror or error})") from error
+    finally:
+        for partial, _, _ in partials:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def building(plan: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
+    """Holds the right to build ``plan``; a second process waits here, up to ``wait_s``.
+
+    Removes what a build that was killed has left. Raises :class:`EngineError` when the wait is over.
+    """
+    lock = _lock_file(plan)
+    with lock.open("w") as file:
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    raise EngineError(
+                        f"{plan}: another process has been building it for {wait_s:g} s; wait for it, or end it"
+                    ) from error
+                time.sleep(_POLL_S)
+        for left in plan.parent.glob(f"{plan.name}*.partial-*"):
+            left.unlink(missing_ok=True)
+        yield
+
+
+def _lock_file(plan: Path) -> Path:
+    """Outside the folder of the engine, which belongs to the user; in it no lock would be left behind."""
+    name = hashlib.sha256(str(plan.absolute()).encode()).hexdigest()[:24]
+    for folder in (default_folder() / ".locks", Path(tempfile.gettempdir()) / f"fusepipe-{os.getuid()}-locks"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError:  # a home that cannot be written: the next place
+            continue
+        if os.access(folder, os.W_OK):
+            return folder / f"{name}.lock"
+    raise EngineError("no folder for locks can be written; set XDG_CACHE_HOME to one that can be")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One engine of the cache. ``manifest`` is ``None`` where it is damaged, and ``problem`` says how."""
+
+    plan: Path
+    manifest: Manifest | None
+    size_bytes: int
+    modified_s: float
+    problem: str = ""
+
+
+def stored(folder: Path | None = None) -> list[Stored]:
+    """The engines of a folder, newest first. Raises nothing for damaged ones: they are listed with the reason."""
+    folder = folder or default_folder()
+    found = []
+    for sidecar in folder.glob("*.json"):
+        plan = sidecar.with_suffix("")
+        try:
+            status = plan.stat()
+        except OSError:
+            found.append(Stored(plan, None, 0, 0.0, "its plan is missing"))
+            continue
+        try:
+            manifest = read_manifest(plan)
+            problem = "" if status.st_size == manifest.plan_bytes else "its plan has another size than was proven"
+        except EngineError as error:
+            manifest, problem = None, str(error)
+        found.append(Stored(plan, manifest, status.st_size, status.st_mtime, problem))
+    return sorted(found, key=lambda entry: -entry.modified_s)
+
+
+def find(model: str, backend: str, precision: str, onnx_sha256: str, folder: Path | None = None) -> list[Stored]:
+    """Undamaged engines of these weights, newest first."""
+    return [
+        entry
+        for entry in stored(folder)
+        if entry.manifest is not None
+        and not entry.problem
+        and (entry.manifest.model, entry.manifest.backend) == (model, backend)
+        and precision in ("auto", entry.manifest.achieved_precision)
+        and entry.manifest.onnx_sha256 == onnx_sha256
+    ]

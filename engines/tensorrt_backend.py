@@ -1,0 +1,300 @@
+"""Networks on NVIDIA GPUs: TensorRT and TensorRT-RTX plans.
+
+One thread of the fuser's own has the CUDA context, the plan and all buffers. Callers hand it requests and get
+tickets. Two requests are under way, each with its own stream and buffers, so that the copies of one overlap the
+computation of the other.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import Empty, Queue
+
+from fusepipe.engines import store
+from fusepipe.engines.cuda_api import Cuda, open_cuda
+from fusepipe.engines.manifest import Shapes, sha256
+from fusepipe.engines.tensorrt_plan import Plan, TensorRtPlan
+from fusepipe.engines.tensorrt_slots import Padded, Slot
+from fusepipe.errors import EngineError, UsageError
+from fusepipe.frames import Luma8
+from fusepipe.fuser import FuserBase, FuserInfo, FusionBatch, Ticket
+
+MAX_IN_FLIGHT = 2
+KEPT_SIZES = 4
+"""Sizes whose buffers and contexts are kept; the one that was not used for longest goes first."""
+_WAIT_S = 60.0
+_START_S = 300.0
+"""TensorRT-RTX may compile kernels when a plan is first used."""
+_POLL_S = 0.0001
+
+# what a binding or a plan can raise beside our own errors
+_BREAKS = (EngineError, RuntimeError, ValueError, TypeError, AttributeError, OSError, MemoryError, LookupError)
+
+OpenPlan = Callable[[], Plan]
+
+
+def runtime_cache(plan: bytes) -> Path:
+    """Where TensorRT-RTX's compiled kernels of a plan are kept between runs."""
+    return store.default_folder() / ".kernels" / f"{sha256(plan)[:24]}.cache"
+
+
+def open_plan(
+    model: str,
+    backend: str,
+    precision: str,
+    plan: bytes,
+    shapes: Shapes,
+    *,
+    multiple: int = 2,
+    reason: str = "",
+    cuda: Callable[[], Cuda] = open_cuda,
+) -> TensorRtFuser:
+    """A fuser of a plan whose manifest was checked; raises :class:`EngineError` where it cannot run here."""
+
+    def load() -> Plan:
+        return TensorRtPlan(backend, plan, runtime_cache(plan) if backend == "tensorrt-rtx" else None)
+
+    info = FuserInfo(
+        model=model,
+        backend=backend,
+        precision=precision,
+        reason=reason,
+        max_in_flight=MAX_IN_FLIGHT,
+        max_batch=shapes.batch,
+    )
+    return TensorRtFuser(info, shapes, multiple, load, cuda)
+
+
+class GpuTicket:
+    """A result that the fuser's thread delivers."""
+
+    def __init__(self) -> None:
+        self._ready = threading.Event()
+        self._images: list[Luma8] = []
+        self._error: EngineError | None = None
+
+    def deliver(self, images: list[Luma8], error: EngineError | None = None) -> None:
+        """Sets the result; called once."""
+        self._images, self._error = images, error
+        self._ready.set()
+
+    def result(self, timeout_s: float = _WAIT_S) -> list[Luma8]:
+        """See :class:`fusepipe.fuser.Ticket`; any thread."""
+        if not self._ready.wait(max(0.0, timeout_s)):
+            raise EngineError(f"the engine did not answer within {timeout_s:g} s; is the GPU overloaded or lost?")
+        if self._error is not None:
+            raise self._error
+        return self._images
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Request:
+    """Work for the thread. Without a batch, the size is only prepared."""
+
+    padded: Padded
+    ticket: GpuTicket
+    batch: FusionBatch | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    slot: Slot
+    ticket: GpuTicket
+    size: tuple[int, int]
+    deadline_s: float
+
+
+class TensorRtFuser(FuserBase):
+    """A :class:`fusepipe.fuser.Fuser` of a loaded plan; see the module's text for its thread.
+
+    ``load`` loads the plan and ``cuda`` opens CUDA, both on the thread. ``multiple`` is what heights and widths
+    are padded to. Raises :class:`EngineError` where either fails.
+    """
+
+    def __init__(
+        self, info: FuserInfo, shapes: Shapes, multiple: int, load: OpenPlan, cuda: Callable[[], Cuda]
+    ) -> None:
+        super().__init__()
+        self._shapes, self._multiple = shapes, multiple
+        self._requests: Queue[_Request | None] = Queue()
+        self._room = threading.Semaphore(MAX_IN_FLIGHT)
+        self._failure: EngineError | None = None
+        self._device = ""
+        started = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(load, cuda, started), name=f"{info.backend}-{info.model}"
+        )
+        self._thread.start()
+        if not started.wait(_START_S):
+            self._requests.put(None)
+            raise EngineError(f"{info.backend} did not start within {_START_S:g} s; is the GPU lost (nvidia-smi)?")
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
+        self.info = replace(info, device=self._device)
+
+    # -- the caller's side
+
+    def prepare(self, height: int, width: int, batch: int = 1) -> None:
+        """Makes buffers and contexts of this size; raises :class:`EngineError` where the engine has no such size."""
+        self._require_open()
+        if min(height, width, batch) < 1:
+            raise UsageError(f"cannot prepare {height = } {width = } {batch = }")
+        ticket = GpuTicket()
+        self._requests.put(_Request(self._padded(height, width, batch), ticket))
+        ticket.result(_START_S)
+
+    def submit(self, batch: FusionBatch) -> Ticket:
+        """See :class:`fusepipe.fuser.Fuser`."""
+        self._require_open()
+        height, width = batch.shape
+        if any(warp is not None for warp in batch.warps) or any(i.shape != (height, width) for i in batch.infrared):
+            raise UsageError("this fuser takes registered infrared images: apply the warp first")
+        request = _Request(self._padded(height, width, len(batch.visible)), GpuTicket(), batch)
+        if not self._room.acquire(timeout=_WAIT_S):
+            raise EngineError(f"the GPU has finished nothing for {_WAIT_S:g} s")
+        self._requests.put(request)
+        return request.ticket
+
+    def close(self) -> None:
+        """Waits for what is in flight (results stay with their tickets) and frees everything."""
+        if not self._closed:
+            super().close()
+            self._requests.put(None)
+        self._thread.join(_WAIT_S + _START_S)
+        if self._thread.is_alive():
+            raise EngineError("the GPU's thread does not end: the GPU hangs")
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def _padded(self, height: int, width: int, batch: int) -> Padded:
+        m = self._multiple
+        padded_h, padded_w = -(-height // m) * m, -(-width // m) * m
+        refusal = self._shapes.refusal(padded_h, padded_w, batch)
+        if refusal:
+            raise UsageError(f"{refusal}: build one with another --shape or --batch")
+        return batch, padded_h, padded_w
+
+    # -- the thread's side
+
+    def _run(self, load: OpenPlan, open_device: Callable[[], Cuda], started: threading.Event) -> None:
+        cuda: Cuda | None = None
+        plan: Plan | None = None
+        slots: OrderedDict[Padded, list[Slot]] = OrderedDict()
+        try:
+            cuda = open_device()
+            cuda.bind_thread()
+            self._device = cuda.gpu().name
+            plan = load()
+        except EngineError as error:
+            self._failure = error
+        except _BREAKS as error:
+            self._failure = EngineError(f"the engine cannot be loaded: {type(error).__name__}: {error}")
+            self._failure.__cause__ = error
+        try:
+            if self._failure is None and cuda is not None and plan is not None:
+                started.set()
+                self._serve(cuda, plan, slots)
+        finally:
+            self._free(cuda, plan, slots)
+            started.set()
+
+    def _free(self, cuda: Cuda | None, plan: Plan | None, slots: OrderedDict[Padded, list[Slot]]) -> None:
+        try:
+            for pair in slots.values():
+                for slot in pair:
+                    slot.close()
+            if plan is not None:
+                plan.close()
+            if cuda is not None:
+                cuda.close()
+        except EngineError as error:
+            self._failure = self._failure or error
+
+    def _serve(self, cuda: Cuda, plan: Plan, slots: OrderedDict[Padded, list[Slot]]) -> None:
+        running: deque[_Running] = deque()
+        while True:
+            try:
+                # with work under way, new work goes first: its copies overlap
+                request = self._requests.get(block=not running)
+            except Empty:
+                self._finish(running.popleft())
+                continue
+            if request is None:
+                break
+            while len(running) >= MAX_IN_FLIGHT or (running and request.batch is None):
+                self._finish(running.popleft())
+            self._begin(request, cuda, plan, slots, running)
+        while running:
+            self._finish(running.popleft())
+
+    def _begin(
+        self,
+        request: _Request,
+        cuda: Cuda,
+        plan: Plan,
+        slots: OrderedDict[Padded, list[Slot]],
+        running: deque[_Running],
+    ) -> None:
+        try:
+            if request.padded not in slots:
+                while running:  # a slot that is freed must not be at work
+                    self._finish(running.popleft())
+                self._make(request.padded, cuda, plan, slots)
+            slots.move_to_end(request.padded)
+            if request.batch is None:
+                request.ticket.deliver([])
+                return
+            busy = {id(entry.slot) for entry in running}
+            slot = next(slot for slot in slots[request.padded] if id(slot) not in busy)
+            slot.start(request.batch)
+            running.append(_Running(slot, request.ticket, request.batch.shape, time.monotonic() + _WAIT_S))
+        except _BREAKS as error:
+            self._fail(request, error)
+
+    @staticmethod
+    def _make(padded: Padded, cuda: Cuda, plan: Plan, slots: OrderedDict[Padded, list[Slot]]) -> None:
+        while len(slots) >= KEPT_SIZES:
+            for slot in slots.popitem(last=False)[1]:
+                slot.close()
+        made: list[Slot] = []
+        try:
+            for _ in range(MAX_IN_FLIGHT):
+                made.append(Slot(cuda, plan, padded))
+        except EngineError:
+            for slot in made:
+                slot.close()
+            raise
+        slots[padded] = made
+
+    def _finish(self, entry: _Running) -> None:
+        """Waits for one request, with an end, and delivers it."""
+        try:
+            while not entry.slot.done():
+                if time.monotonic() > entry.deadline_s:
+                    raise EngineError(f"the GPU did not finish within {_WAIT_S:g} s")
+                time.sleep(_POLL_S)
+            entry.ticket.deliver(entry.slot.images(*entry.size))
+        except _BREAKS as error:
+            entry.ticket.deliver([], _named(error))
+        self._room.release()
+
+    def _fail(self, request: _Request, error: Exception) -> None:
+        request.ticket.deliver([], _named(error))
+        if request.batch is not None:
+            self._room.release()
+
+
+def _named(error: Exception) -> EngineError:
+    """Whatever went wrong on the thread, for the one who waits: it must never wait in vain."""
+    if isinstance(error, EngineError):
+        return error
+    named = EngineError(f"the engine failed: {type(error).__name__}: {error}")
+    named.__cause__ = error
+    return named

@@ -1,0 +1,159 @@
+"""Graphs to plans, with TensorRT 10, 11 and TensorRT-RTX by the same code. Needs no GPU with TensorRT-RTX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fusepipe.engines.manifest import Shapes
+from fusepipe.engines.onnx_graph_names import INPUTS
+from fusepipe.engines.tensorrt_library import Library
+from fusepipe.errors import EngineError, UsageError
+
+_NAMES = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8", "FP8": "fp8"}
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What trtexec calls workspace, builder optimisation level, timing cache, and so on; ``None`` leaves it be."""
+
+    workspace_mib: int | None = None
+    opt_level: int | None = None
+    timing_cache: Path | None = None
+    target_sm: tuple[str, ...] = ()
+    version_compatible: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values of what decides about the plan; the timing cache only changes how long it takes."""
+        listed = {key: value for key, value in asdict(self).items() if key != "timing_cache" and value}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in listed.items()}
+
+
+def build_plan(
+    library: Library, graph: bytes, shapes: Shapes, options: PlanOptions, compute: Iterable[str]
+) -> tuple[bytes, dict[str, str]]:
+    """Compiles an ONNX graph: the plan, and the precision of each node in ``compute`` as the library reads it.
+
+    Raises :class:`EngineError` with the library's own words where it cannot, :class:`UsageError` for an option
+    that this library does not have.
+    """
+    trt = library.module
+    library.log.clear()
+    builder = trt.Builder(library.logger)
+    if builder is None:
+        raise EngineError(f"{library.backend} cannot start: {library.complaint()}")
+    typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # absent where it is always so
+    network = builder.create_network(0 if typed is None else 1 << int(typed))
+    parser = trt.OnnxParser(network, library.logger)
+    if not parser.parse(graph):
+        said = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
+        raise EngineError(f"{library.backend} cannot read the network: {said or library.complaint()}")
+    precisions = read_precisions(trt, network, set(compute))
+    config = builder.create_builder_config()
+    profile = builder.create_optimization_profile()
+    for name in INPUTS:
+        profile.set_shape(name, *_dimensions(shapes))
+    if config.add_optimization_profile(profile) < 0:
+        raise EngineError(f"{library.backend} takes no such shapes ({shapes}): {library.complaint()}")
+    _apply(library, config, options)
+    cache = _timing_cache(library, config, options.timing_cache)
+    try:
+        plan = builder.build_serialized_network(network, config)
+    except RuntimeError as error:
+        raise EngineError(f"{library.backend} cannot build the engine: {error}") from error
+    if plan is None:  # it never raises
+        raise EngineError(f"{library.backend} cannot build the engine: {library.complaint()}")
+    if cache is not None and options.timing_cache is not None:
+        _keep(options.timing_cache, bytes(memoryview(cache.serialize())))
+    return bytes(memoryview(plan)), precisions
+
+
+def _dimensions(shapes: Shapes) -> list[tuple[int, int, int, int]]:
+    sizes = ((1, shapes.least), (shapes.batch, shapes.best), (shapes.batch, shapes.most))
+    return [(batch, 1, height, width) for batch, (width, height) in sizes]
+
+
+def read_precisions(trt: Any, network: Any, compute: set[str]) -> dict[str, str]:
+    """Precision of the layers of a parsed network that have these node names.
+
+    A strongly typed network computes each layer in its tensors' types. A layer is int8 where both its data and
+    its weights come from dequantisation of int8, which is what the builder fuses into an int8 kernel.
+    """
+    source: dict[str, Any] = {}
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    for layer in layers:
+        for index in range(layer.num_outputs):
+            source[layer.get_output(index).name] = layer
+    found = {}
+    for layer in layers:
+        if layer.name not in compute or layer.type not in _compute_types(trt):
+            continue
+        inputs = [layer.get_input(index) for index in range(layer.num_inputs)]
+        makers = [source.get(tensor.name) for tensor in inputs[:2] if tensor is not None]
+        quantised = len(makers) == 2 and all(
+            maker is not None
+            and maker.type == trt.LayerType.DEQUANTIZE
+            and maker.get_input(0).dtype == trt.DataType.INT8
+            for maker in makers
+        )
+        kind = inputs[0].dtype.name
+        found[layer.name] = "int8" if quantised else _NAMES.get(kind, kind.lower())
+    return found
+
+
+def _compute_types(trt: Any) -> tuple[Any, ...]:
+    kinds = trt.LayerType
+    return kinds.CONVOLUTION, kinds.DECONVOLUTION, kinds.MATRIX_MULTIPLY
+
+
+def _apply(library: Library, config: Any, options: PlanOptions) -> None:
+    trt = library.module
+    if options.workspace_mib is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
+    if options.opt_level is not None:
+        config.builder_optimization_level = options.opt_level
+    if options.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if options.target_sm:
+        capabilities = getattr(trt, "ComputeCapability", None)
+        if capabilities is None:
+            raise UsageError(
+                "--target-sm is for tensorrt-rtx: tensorrt builds for the GPU at hand; leave it out, or take "
+                "--backend tensorrt-rtx"
+            )
+        known = [name for name in capabilities.__members__ if name.startswith("SM")]
+        config.num_compute_capabilities = len(options.target_sm)
+        for index, name in enumerate(options.target_sm):
+            if name not in known:
+                raise UsageError(f"{library.backend} {library.version} builds for {', '.join(known)}, not for {name}")
+            config.set_compute_capability(capabilities.__members__[name], index)
+
+
+def _timing_cache(library: Library, config: Any, path: Path | None) -> Any:
+    if path is None:
+        return None
+    try:
+        before = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise EngineError(f"{path}: the timing cache cannot be read ({error.strerror or error})") from error
+    cache = config.create_timing_cache(before)
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        raise EngineError(
+            f"{path}: {library.backend} {library.version} does not take this timing cache ({library.complaint()}); "
+            "remove the file, or leave --timing-cache out"
+        )
+    return cache
+
+
+def _keep(path: Path, content: bytes) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        raise EngineError(f"{path}: the timing cache cannot be written ({error.strerror or error})") from error
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,198 @@
+"""What ``fusepipe build-engine`` does beyond the engine itself: names, choices, images and the rebuild command."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from fusepipe import engine_images
+from fusepipe.engines.build import BuildRequest, Built, Materials, build, prove, require_onnx
+from fusepipe.engines.choose import Choice, cpu_precision, gpu_backend, gpu_here
+from fusepipe.engines.load import read_onnx
+from fusepipe.engines.manifest import Manifest, Shapes, graph_path, misfit, read_plan, sha256
+from fusepipe.engines.proof import Proof, judge
+from fusepipe.engines.tensorrt_build import PlanOptions
+from fusepipe.errors import EngineError, UsageError
+from fusepipe.registry import BUILDERS, NETWORKS, nearest
+
+DEFAULT_SHAPES = Shapes((64, 64), (640, 480), (1920, 1088))
+PRECISIONS = {"openvino": ("fp32", "bf16", "int8"), "tensorrt": ("fp32", "fp16", "bf16", "int8")}
+PRECISIONS["tensorrt-rtx"] = PRECISIONS["tensorrt"]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """The command's. ``model`` is a network's name or an ONNX file, ``images`` (infrared, visible) folders."""
+
+    model: str = "stream"
+    backend: str = "auto"
+    precision: str = "auto"
+    shapes: Shapes = DEFAULT_SHAPES
+    plan: PlanOptions = field(default_factory=PlanOptions)
+    convert: bool = True
+    images: tuple[Path, Path] | None = None
+    output: Path | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The engine, and why its backend and precision were taken."""
+
+    built: Built
+    backend: Choice
+    precision: Choice
+
+
+def read_model(model: str) -> tuple[str, bytes]:
+    """(name, ONNX) of a network that ships, or of a file; raises :class:`UsageError` or :class:`EngineError`."""
+    if model in NETWORKS:
+        return model, read_onnx(model)
+    path = Path(model)
+    if path.suffix.lower() != ".onnx":
+        raise UsageError(
+            f"there is no network {model!r}: {nearest(model, sorted(NETWORKS))} (or the path of an .onnx file)"
+        )
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise EngineError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if path.stem in NETWORKS and content != read_onnx(path.stem):
+        raise UsageError(f"{path}: has the name of a network that ships, and is another; rename the file")
+    return re.sub(r"[^\w.-]", "_", path.stem), content
+
+
+def choose(options: BuildOptions) -> tuple[BuildOptions, Choice, Choice, BuildRequest]:
+    """Resolves the names; raises :class:`UsageError` for those that do not exist or do not go together."""
+    name, onnx = read_model(options.model)
+    if options.backend not in ("auto", *BUILDERS):
+        raise UsageError(
+            f"engines are not built for {options.backend!r}: {nearest(options.backend, ['auto', *BUILDERS])}"
+        )
+    gpu, why_not = gpu_here()
+    backend = gpu_backend(gpu, why_not) if options.backend == "auto" else Choice(options.backend, "asked for")
+    if backend.name == "tensorrt" and gpu is None:
+        raise EngineError(
+            f"tensorrt builds on the GPU that runs the engine, and none answers here ({why_not}); "
+            "--backend tensorrt-rtx builds without one, --backend openvino is for CPUs"
+        )
+    precision = _precision(options.precision, backend.name)
+    if backend.name == "openvino" and options.plan.as_json():
+        given = ", ".join(f"--{key.replace('_', '-').removesuffix('-mib')}" for key in options.plan.as_json())
+        raise UsageError(f"{given} is for TensorRT; leave it out for --backend openvino")
+    request = BuildRequest(
+        name,
+        onnx,
+        backend.name,
+        precision.name,
+        options.shapes,
+        options.plan,
+        convert=options.convert,
+        gpu=None if backend.name == "openvino" else gpu,
+    )
+    return options, backend, precision, request
+
+
+def _precision(asked: str, backend: str) -> Choice:
+    if asked != "auto":
+        if asked not in PRECISIONS[backend]:
+            raise UsageError(f"{backend} has no precision {asked}; take {', '.join(PRECISIONS[backend])}")
+        return Choice(asked, "asked for")
+    if backend != "openvino":
+        return Choice("fp16", "auto: fp16 is what GPUs are fast at, and loses nothing that can be seen")
+    return cpu_precision()
+
+
+def build_engine(
+    options: BuildOptions, *, rebuild: str = "", step: Callable[[str], None] = lambda text: None
+) -> Outcome:
+    """Builds and proves; see :func:`fusepipe.engines.build.build`."""
+    require_onnx()
+    options, backend, precision, request = choose(options)
+    step("reading images")
+    built = build(
+        replace(request, rebuild=rebuild), _materials(options), options.output, force=options.force, step=step
+    )
+    return Outcome(built, backend, precision)
+
+
+def _materials(options: BuildOptions) -> Materials:
+    if options.images is None:
+        calibration, proof = engine_images.calibration_pairs(), engine_images.proof_pairs()
+        return Materials(calibration, proof, engine_images.score, "synthetic://street")
+    infrared, visible = options.images
+    pairs = engine_images.folder_pairs(infrared, visible, engine_images.CALIBRATION_PAIRS + engine_images.PROOF_PAIRS)
+    if len(pairs) < 2:
+        raise UsageError(f"{infrared}: one pair is not enough, calibration and proof take different ones")
+    # every n-th pair proves, the others calibrate: both see the whole range of scenes
+    every = max(2, len(pairs) // engine_images.PROOF_PAIRS)
+    proof = pairs[::every][: engine_images.PROOF_PAIRS]
+    calibration = [pair for index, pair in enumerate(pairs) if index % every]
+    return Materials(calibration, proof, engine_images.score, f"{infrared} and {visible}")
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The proof, repeated on this machine."""
+
+    manifest: Manifest
+    proof: Proof
+
+
+def verify_engine(plan: Path, images: tuple[Path, Path] | None = None) -> Verified:
+    """Checks hashes and versions of an engine and repeats its proof here; raises :class:`EngineError`."""
+    manifest, content = read_plan(plan)
+    if manifest.model not in NETWORKS:
+        raise EngineError(f"{plan}: was built from a file of yours ({manifest.model}); build it again to prove it")
+    onnx = read_onnx(manifest.model)
+    gpu, _ = gpu_here()
+    why = why_misfit(manifest, sha256(onnx))
+    if why:
+        raise EngineError(f"{plan}: does not fit here: {why}; {manifest.rebuild}")
+    graph = content if manifest.backend == "openvino" else _graph(plan, manifest)
+    request = BuildRequest(
+        manifest.model,
+        onnx,
+        manifest.backend,
+        manifest.requested_precision,
+        manifest.shapes,
+        PlanOptions(),
+        gpu=None if manifest.backend == "openvino" else gpu,
+    )
+    pairs = engine_images.proof_pairs() if images is None else engine_images.folder_pairs(*images, 12)
+    proof = prove(request, content, graph, pairs, engine_images.score)
+    judge(proof, manifest.requested_precision)
+    return Verified(manifest, proof)
+
+
+def _graph(plan: Path, manifest: Manifest) -> bytes:
+    path = graph_path(plan)
+    try:
+        graph = path.read_bytes()
+    except OSError as error:
+        raise EngineError(
+            f"{path}: cannot be read ({error.strerror or error}); without a GPU the graph beside the plan is compared"
+        ) from error
+    if sha256(graph) != manifest.graph_sha256:
+        raise EngineError(f"{path}: is not the graph that was compiled; {manifest.rebuild}")
+    return graph
+
+
+def why_misfit(manifest: Manifest, onnx_sha256: str | None) -> str:
+    """Why an engine does not run on this machine, empty where it does."""
+    from fusepipe.engines.build import library_version
+
+    try:
+        _, version = library_version(manifest.backend)
+    except EngineError as error:
+        return str(error)
+    gpu, _ = gpu_here()
+    return misfit(
+        manifest,
+        library_version=version,
+        onnx_sha256=onnx_sha256,
+        sm=gpu.sm if gpu else "",
+        device=gpu.name if gpu else "",
+    )

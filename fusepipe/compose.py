@@ -6,12 +6,14 @@ argument.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fusepipe.config.schema import FileSink, FusionConfig, ImagesSink, Rig, SourceConfig, SyncConfig
+from fusepipe import live_outputs
+from fusepipe.config.schema import FileSink, FusionConfig, ImagesSink, Rig, RtspSink, SourceConfig, SyncConfig
 from fusepipe.errors import ConfigError, SinkError, SourceError
 from fusepipe.frames import Band, Warp
 from fusepipe.fuser import Fuser
@@ -22,6 +24,8 @@ from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sinks.video import VideoOptions
 from fusepipe.pipeline.sources.base import Source
 from fusepipe.registry import SINKS, SOURCES, model_factory, resolve
+
+log = logging.getLogger(__name__)
 
 
 def load_fuser(
@@ -97,8 +101,23 @@ def warp_builder(calibration: str | None) -> WarpBuilder:
     return lambda infrared, visible: warp.build_warp(loaded, infrared, visible)
 
 
-def sinks(rig: Rig, *, fps: float | None, overwrite: bool) -> list[Sink]:
-    """The rig's sinks; nothing is written yet. ``%Y``-like marks of a file's name take the time now."""
+def _no_record() -> dict[str, Any]:
+    return {}
+
+
+def sinks(
+    rig: Rig,
+    *,
+    fps: float | None,
+    overwrite: bool,
+    live: bool = False,
+    warn: Callable[[str], None] = log.warning,
+    record: Callable[[], dict[str, Any]] = _no_record,
+) -> list[Sink]:
+    """The rig's sinks; nothing is written yet. ``%Y``-like marks of a file's name take the time now.
+
+    ``live`` says whether frames come as they are captured; ``record`` gives the run's record so far, for the preview.
+    """
     made: list[Sink] = []
     for config in rig.sinks:
         if isinstance(config, FileSink):
@@ -107,8 +126,10 @@ def sinks(rig: Rig, *, fps: float | None, overwrite: bool) -> list[Sink]:
             made.append(_sink("file")(path, options, fps=fps, overwrite=overwrite))
         elif isinstance(config, ImagesSink):
             made.append(_sink("images")(Path(config.images), config.format, overwrite=overwrite))
+        elif isinstance(config, RtspSink):
+            made.append(live_outputs.rtsp_sink(config, fps=fps, live=live, warn=warn))
         else:
-            raise ConfigError(f"{rig.name}: the sink {config!r} is not available yet")
+            made.append(live_outputs.preview_sink(config, rig.name, record))
     return made
 
 

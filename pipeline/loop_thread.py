@@ -18,18 +18,17 @@ class LoopThread:
     """``start`` it, hand it work from other threads, ``stop`` it: that cancels its tasks and joins the thread."""
 
     def __init__(self, name: str) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name=name)
 
     def start(self) -> None:
+        self._loop = asyncio.new_event_loop()
         self._thread.start()
 
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        return self._loop
-
     def post(self, function: Callable[..., object], *args: Any) -> bool:
-        """Calls it in the loop, soon; ``False`` where the loop has ended already."""
+        """Calls it in the loop, soon; ``False`` where the loop has not begun or has ended."""
+        if self._loop is None:
+            return False
         try:
             self._loop.call_soon_threadsafe(function, *args)
         except RuntimeError:  # the loop is closed
@@ -38,6 +37,9 @@ class LoopThread:
 
     def call(self, coroutine: Coroutine[Any, Any, T], timeout_s: float) -> T:
         """Runs it in the loop and waits for its result. Raises what it raises, or ``TimeoutError``."""
+        if self._loop is None or self._loop.is_closed():
+            coroutine.close()
+            raise RuntimeError("the loop does not run")
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result(timeout_s)
@@ -49,9 +51,7 @@ class LoopThread:
 
     def stop(self) -> None:
         """Cancels what runs, ends the loop, joins the thread. May be called twice, and before ``start``."""
-        if not self._thread.is_alive():
-            if not self._loop.is_running() and not self._loop.is_closed():
-                self._loop.close()
+        if self._loop is None or not self._thread.is_alive():
             return
         self.post(self._loop.stop)
         self._thread.join(STOP_S)
@@ -59,15 +59,17 @@ class LoopThread:
             log.error("%s did not end within %g s", self._thread.name, STOP_S)
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
+        loop = self._loop
+        assert loop is not None
+        asyncio.set_event_loop(loop)
         try:
-            self._loop.run_forever()
-            tasks = asyncio.all_tasks(self._loop)
+            loop.run_forever()
+            tasks = asyncio.all_tasks(loop)
             for task in tasks:
                 task.cancel()
             if tasks:
-                self._loop.run_until_complete(asyncio.wait(tasks, timeout=STOP_S / 2))
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+                loop.run_until_complete(asyncio.wait(tasks, timeout=STOP_S / 2))
+            loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             asyncio.set_event_loop(None)
-            self._loop.close()
+            loop.close()

@@ -64,6 +64,7 @@ class Tab:
     async def open(self, url: str) -> None:
         await self.call("Page.enable")
         await self.call("Page.navigate", url=url)
+        await self.until("location.href !== 'about:blank' && document.readyState !== 'loading'")
 
     async def picture(self, path: Path) -> Path:
         shot = await self.call("Page.captureScreenshot", format="png")

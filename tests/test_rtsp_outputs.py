@@ -279,6 +279,13 @@ class Client:
         self.link.close()
 
 
+def drip(link: socket.socket) -> None:
+    """Sends for ten seconds a byte every tenth of a second."""
+    for _ in range(100):
+        link.sendall(b"O")
+        time.sleep(0.1)
+
+
 @contextmanager
 def short(monkeypatch, **values):
     for name, value in values.items():
@@ -316,6 +323,8 @@ def test_limits_on_clients_requests_and_time(monkeypatch):
         with Client(port) as slow:
             slow.link.sendall(b"OPTIONS rtsp://x RTSP/1.0\r\nCSeq: 1\r\n")
             assert slow.ended(), "and who does not end what he began"
+        with Client(port) as dripping, pytest.raises(ConnectionError):
+            drip(dripping.link)  # a byte now and then is no way around it
         with Client(port) as long:
             long.link.sendall(b"A" * 5000)
             data = long.link.recv(100)

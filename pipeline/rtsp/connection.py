@@ -48,6 +48,7 @@ class Connection:
         self._delivery = Delivery()
         self._stream: Stream | None = None
         self._heard_s = time.monotonic()
+        self._began_s: float | None = None  # when the message began that has not ended yet
         self._window_s, self._in_window = self._heard_s, 0
         facts = Server(
             find=lambda path: server.offer(path, self._local_ip, self._guards),
@@ -85,6 +86,10 @@ class Connection:
             except ProtocolError as error:
                 self._reply(Response(error.status, {"Server": "fusepipe"}))
                 raise
+            if messages or not self._parser.in_message:
+                self._began_s = None
+            if self._parser.in_message and self._began_s is None:
+                self._began_s = time.monotonic()
             for message in messages:
                 self._heard_s = time.monotonic()
                 if isinstance(message, Request) and not self._session.hang_up:
@@ -92,19 +97,19 @@ class Connection:
 
     async def _read(self) -> bytes:
         """The next bytes; raises ``TimeoutError`` when they do not come within what the state allows."""
-        began_s = time.monotonic()
+        called_s = time.monotonic()
         while True:
             now_s = time.monotonic()
-            if self._parser.in_message:
-                end_s = began_s + MESSAGE_S
+            if self._began_s is not None:
+                end_s = self._began_s + MESSAGE_S
             elif self._session.state is State.INIT:
-                end_s = began_s + GREETING_S
+                end_s = called_s + GREETING_S
             elif self._session.state is State.PLAYING and self._over_tcp:
                 end_s = now_s + TIMEOUT_S  # that it takes the packets is sign enough of life
             else:
                 end_s = self._heard_s + TIMEOUT_S + UDP_GRACE_S
             if now_s >= end_s:
-                raise TimeoutError(f"said nothing for {now_s - began_s:.0f} s")
+                raise TimeoutError("said nothing in time, or did not end what it began")
             try:
                 async with asyncio.timeout(end_s - now_s):
                     return await self._reader.read(1 << 14)

@@ -61,6 +61,7 @@ function plot(canvas, values, floor) {
     drawing = true;
   });
   pen.stroke();
+  return `${low.toFixed(0)} to ${high.toFixed(0)}`;
 }
 
 const sum = (counts) => Object.values(counts || {}).reduce((a, b) => a + b, 0);
@@ -122,11 +123,10 @@ async function poll() {
     for (const [number, skew] of data.past) { since = number; skews.push(skew); }
     skews = skews.slice(-PAST);
     if (data.rigs[rig]) draw(data.rigs[rig], data.time_s);
-    plot(byId("skew"), skews, 1);
-    plot(byId("drops"), drops, 1);
-    const known = skews.filter((v) => v !== null);
-    byId("skew-now").textContent = known.length ? known[known.length - 1].toFixed(2) : "–";
-    byId("drops-now").textContent = drops.length ? drops[drops.length - 1].toFixed(1) : "–";
+    const known = skews.filter((v) => v !== null), skewRange = plot(byId("skew"), skews, 1);
+    const dropRange = plot(byId("drops"), drops, 1);
+    byId("skew-now").textContent = known.length ? `${known[known.length - 1].toFixed(2)}, of ${skewRange}` : "–";
+    byId("drops-now").textContent = drops.length ? `${drops[drops.length - 1].toFixed(1)}, of ${dropRange}` : "–";
   } catch (error) {
     byId("state").textContent = "not reachable";
     byId("state").className = "state bad";

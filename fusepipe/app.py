@@ -30,7 +30,7 @@ from fusepipe.pipeline.fusion import FusionStep
 from fusepipe.pipeline.graph import Graph, Limits, require_pairs
 from fusepipe.pipeline.pairing import Pairer
 from fusepipe.pipeline.registration import Registration
-from fusepipe.pipeline.sinks.base import Sink
+from fusepipe.pipeline.sinks.base import Sink, Starts
 from fusepipe.pipeline.sources.base import Source, SourceInfo
 from fusepipe.pipeline.statistics import RunStatistics
 from fusepipe.pipeline.tonemap import ToneMap
@@ -218,6 +218,10 @@ class Pipeline:
             raise FusepipeError(f"{self.rig.name}: start the pipeline first")
         return self._graph
 
+    def announcements(self) -> list[str]:
+        """One line for each output that people can open while it runs."""
+        return [f"{self.rig.name}: {s.announcement}" for s in self._sinks or () if isinstance(s, Starts)]
+
     def raise_error(self) -> None:
         """Raises what ended the run early; unexpected exceptions are wrapped so that the stage is named."""
         error = self.graph.error
@@ -255,6 +259,12 @@ class Pipeline:
             error=None if graph.error is None else str(graph.error),
         )
 
+    def _running_record(self) -> dict[str, Any]:
+        """The record so far with the depths of the mailboxes; for the preview, from whatever thread."""
+        if self._graph is None:
+            return {}
+        return {**self.report().as_json(), "depths": self._graph.depths()}
+
     # -- opening
 
     def _open(self, stack: ExitStack) -> Fuser:
@@ -282,7 +292,15 @@ class Pipeline:
         self._registration_text = self._describe_registration()
         if self._sinks is None:
             fps = self._info[rig.sync.reference].fps
-            self._sinks = compose.sinks(rig, fps=fps, overwrite=self._overwrite)
+            live = "wall" in clocks
+            self._sinks = compose.sinks(
+                rig,
+                fps=fps,
+                overwrite=self._overwrite,
+                live=live,
+                warn=self._warn_and_log,
+                record=self._running_record,
+            )
         if not self._sinks:
             raise ConfigError(
                 f"{rig.name}: has no sinks, so the result would go nowhere; add e.g. {{file: out/fused.mkv}}"
@@ -334,6 +352,10 @@ class Pipeline:
 
     def _warn(self, message: str) -> None:
         self.statistics.warn(message)
+
+    def _warn_and_log(self, message: str) -> None:
+        log.warning("%s: %s", self.rig.name, message)
+        self._warn(message)
 
     def _source_records(self) -> dict[str, dict[str, Any]]:
         return {str(s.band): {"url": s.label, **asdict(self._info[s.band])} for s in self._sources}

@@ -6,6 +6,7 @@ argument.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from fusepipe.config.schema import FileSink, FusionConfig, ImagesSink, Rig, SourceConfig, SyncConfig
+from fusepipe import live_outputs
+from fusepipe.config.schema import FileSink, FusionConfig, ImagesSink, Rig, RtspSink, SourceConfig, SyncConfig
 from fusepipe.errors import ConfigError, SinkError, SourceError, UsageError
 from fusepipe.frames import Band
 from fusepipe.fuser import Fuser
@@ -29,6 +31,8 @@ from fusepipe.registry import SINKS, SOURCES, model_factory, resolve
 if TYPE_CHECKING:
     from fusepipe.calibration.aligner import Aligner
     from fusepipe.calibration.warp import RemapWarp
+
+log = logging.getLogger(__name__)
 
 
 def load_fuser(
@@ -122,8 +126,23 @@ def aligner(calibration: str | None, distance_m: float | None = None) -> Aligner
     return Aligner(partial(warp.build_warp, loaded), distance_m)
 
 
-def sinks(rig: Rig, *, fps: float | None, overwrite: bool) -> list[Sink]:
-    """The rig's sinks; nothing is written yet. ``%Y``-like marks of a file's name take the time now."""
+def _no_record() -> dict[str, Any]:
+    return {}
+
+
+def sinks(
+    rig: Rig,
+    *,
+    fps: float | None,
+    overwrite: bool,
+    live: bool = False,
+    warn: Callable[[str], None] = log.warning,
+    record: Callable[[], dict[str, Any]] = _no_record,
+) -> list[Sink]:
+    """The rig's sinks; nothing is written yet. ``%Y``-like marks of a file's name take the time now.
+
+    ``live`` says whether frames come as they are captured; ``record`` gives the run's record so far, for the preview.
+    """
     made: list[Sink] = []
     for config in rig.sinks:
         if isinstance(config, FileSink):
@@ -132,8 +151,10 @@ def sinks(rig: Rig, *, fps: float | None, overwrite: bool) -> list[Sink]:
             made.append(_sink("file")(path, options, fps=fps, overwrite=overwrite))
         elif isinstance(config, ImagesSink):
             made.append(_sink("images")(Path(config.images), config.format, overwrite=overwrite))
+        elif isinstance(config, RtspSink):
+            made.append(live_outputs.rtsp_sink(config, fps=fps, live=live, warn=warn))
         else:
-            raise ConfigError(f"{rig.name}: the sink {config!r} is not available yet")
+            made.append(live_outputs.preview_sink(config, rig.name, record))
     return made
 
 

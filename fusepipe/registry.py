@@ -65,6 +65,9 @@ SOURCES: Mapping[str, str] = {
 SINKS: Mapping[str, str] = {
     "file": "fusepipe.pipeline.sinks.video:VideoSink",
     "images": "fusepipe.pipeline.sinks.images:ImagesSink",
+    "rtsp": "fusepipe.pipeline.sinks.rtsp:RtspServerSink",
+    "rtsp+push": "fusepipe.pipeline.sinks.rtsp_push:RtspPushSink",
+    "preview": "fusepipe.pipeline.sinks.preview:PreviewSink",
 }
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")

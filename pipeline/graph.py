@@ -25,7 +25,7 @@ from fusepipe.pipeline.drift import DriftWatch
 from fusepipe.pipeline.fusion import FusionStep
 from fusepipe.pipeline.mailbox import Cancelled, Closed, Mailbox, get_any
 from fusepipe.pipeline.pairing import Item, Pairer
-from fusepipe.pipeline.sinks.base import Sink, SinkReport
+from fusepipe.pipeline.sinks.base import Sink, SinkReport, Starts
 from fusepipe.pipeline.sources.base import Overflow, Source
 from fusepipe.pipeline.statistics import RunStatistics
 from fusepipe.pipeline.supervisor import Supervisor
@@ -263,6 +263,8 @@ class Graph:
     def _write(self, index: int, sink: Sink) -> None:
         inbox = self._outbox[index]
         try:
+            if isinstance(sink, Starts):
+                sink.start()
             for frame in self._drained(inbox):
                 sink.write(frame)
                 self.statistics.frame_written(time.monotonic_ns() - frame.pair.arrival_ns)

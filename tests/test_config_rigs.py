@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fusepipe.config.availability import unavailable
+from fusepipe.config.endpoints import parse_preview, parse_rtsp
 from fusepipe.config.load import load_rig_file
 from fusepipe.config.schema import FileSink, ImagesSink, Rig, SourceConfig, SyncConfig
 from fusepipe.errors import ConfigError
@@ -207,6 +210,25 @@ def test_mistakes_in_a_source(tmp_path: Path, source: str, expected: list[str]) 
         ("{file: a.mkv, flush: 0}", "flush: should be longer than 0 (got 0)"),
         ("{images: a, format: jpeg}", "(got 'jpeg'); did you mean 'jpg'?"),
         ("{images: }", "images: should be a path (got nothing)"),
+        ("{rtsp: 'http://127.0.0.1:8554/a'}", "rtsp: should be a URL such as rtsp://127.0.0.1:8554/roof"),
+        ("{rtsp: 'rtsp://127.0.0.1/a'}", "rtsp: needs the port to serve on, such as rtsp://127.0.0.1:8554/roof"),
+        ("{rtsp: 'rtsp://127.0.0.1:8554'}", "rtsp: needs a name of letters"),
+        ("{rtsp: 'rtsp://127.0.0.1:0/a'}", "rtsp: needs the port to serve on"),
+        ("{rtsp: 'rtsp://127.0.0.1:99999/a'}", "rtsp: has a port that is no number from 1 to 65535"),
+        ("{rtsp: 'rtsp://[::1:8554/a'}", "rtsp: is no URL; such as rtsp://"),
+        ("{rtsp: 'rtsp://ann@127.0.0.1:8554/a'}", "rtsp: needs a user and a password"),
+        ("{rtsp: 'rtsp+push://h/a', max_clients: 3}", "max_clients is for a stream that is served here"),
+        ("{rtsp: 'rtsp+push://h'}", "rtsp: needs the path to push to"),
+        ("{rtsp: 'rtsp://h:1/a', bitrate: 2}", "bitrate: needs a unit: say 2Mbps or 800kbps (got 2)"),
+        ("{rtsp: 'rtsp://h:1/a', bitrate: 2MB}", "bitrate: is a bit rate with one of the units kbps, Mbps"),
+        ("{rtsp: 'rtsp://h:1/a', bitrate: 1kbps}", "bitrate: should be from 50kbps to 200Mbps"),
+        ("{rtsp: 'rtsp://h:1/a', bitrate: 1Mbps, quality: 20}", "has both quality and bitrate: keep one"),
+        ("{rtsp: 'rtsp://h:1/a', encoder: nvnec}", "did you mean 'nvenc'?"),
+        ("{rtsp: 'rtsp://h:1/a'}, {rtsp: 'rtsp://h:1/a'}", "writes to the same place as rigs.one.sinks[0].rtsp"),
+        ("{preview: 'http://127.0.0.1'}", "preview: needs the port to serve on, such as http://127.0.0.1:8080"),
+        ("{preview: 'https://127.0.0.1:1'}", "preview: should be a URL such as http://127.0.0.1:8080"),
+        ("{preview: 'http://127.0.0.1:1/x'}", "preview: is only an address and a port"),
+        ("{preview: 'http://127.0.0.1:1', token: short}", "token: should be at least 8 letters"),
     ],
 )
 def test_mistakes_in_a_sink(tmp_path: Path, sink: str, expected: str) -> None:
@@ -311,6 +333,20 @@ def test_python_hides_secrets_too() -> None:
     with pytest.raises(ValidationError) as caught:
         SourceConfig.model_validate({"url": "ftp://ann:hunter2@cam/x", "fps": "hunter2"})
     assert "hunter2" not in str(caught.value)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=60), st.sampled_from(["", "rtsp://", "rtsp+push://", "http://", "rtsp://u:hunter2@h:1/"]))
+def test_any_url_of_an_output_is_taken_apart_or_refused(rest: str, start: str) -> None:
+    for parse in (parse_rtsp, parse_preview):
+        try:
+            place = parse(start + rest)
+        except ValueError as error:
+            shown = str(error)
+        else:
+            shown = repr(place)
+            assert place.host and 0 < place.port < 65536
+        assert "hunter2" not in shown
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,7 @@ def test_the_configuration_is_known_to_few() -> None:
         )
     }
     allowed = ("fusepipe.config", "fusepipe.app", "fusepipe.compose", "fusepipe.commands", "fusepipe.calibration.file")
-    assert outside(users, *allowed, "fusepipe.benchmark", "fusepipe.train.config") == set()
+    assert outside(users, *allowed, "fusepipe.live_outputs", "fusepipe.benchmark", "fusepipe.train.config") == set()
 
 
 @pytest.mark.parametrize(

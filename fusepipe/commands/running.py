@@ -98,6 +98,8 @@ def run_all(pipelines: Sequence[Pipeline], *, quiet: bool) -> Outcome:
                     pipeline.open()
                 pipeline.start()
                 running.append(pipeline)
+                for text in pipeline.announcements():  # also when quiet: a token is known from nowhere else
+                    click.echo(printable(text), err=True)
             except Interrupted:
                 break
             except (FusepipeError, OSError, MemoryError, RuntimeError) as error:

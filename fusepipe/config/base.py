@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, model_validator
 
-from fusepipe.config.units import Metres, Nanoseconds
+from fusepipe.config.units import BitsPerSecond, Metres, Nanoseconds
 from fusepipe.config.yaml_lines import field_keys
 
 LATER: dict[str, Any] = {"available": False}
@@ -31,7 +31,7 @@ class ConfigModel(BaseModel):
     """A frozen model that refuses unknown keys.
 
     In a file only the keys (aliases) are valid. From Python the attribute names are too, and a number
-    under a name that ends in ``_ns`` or ``_m`` has that unit.
+    under a name that ends in ``_ns``, ``_bps`` or ``_m`` has that unit.
     """
 
     model_config = ConfigDict(
@@ -56,6 +56,8 @@ def _with_unit(name: str, value: Any) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and name.endswith("_ns") and value == int(value):
         return Nanoseconds(value)
+    if number and name.endswith("_bps") and value == int(value):
+        return BitsPerSecond(value)
     if number and name.endswith("_m"):
         return Metres(value)
     return value

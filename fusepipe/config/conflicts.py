@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fusepipe.config.schema import FileSink, ImagesSink, Rig
+from fusepipe.config.schema import FileSink, ImagesSink, Rig, RtspSink
 from fusepipe.config.yaml_lines import KeyPath, Mark, Node, YamlDocument, key_text, locate
 from fusepipe.errors import Problem
 
@@ -39,6 +39,10 @@ def _outputs(rig: Rig) -> list[tuple[str, KeyPath]]:
             places.append((sink.file, ("sinks", index, "file")))
         elif isinstance(sink, ImagesSink):
             places.append((sink.images.replace("%", "%%"), ("sinks", index, "images")))
+        elif isinstance(sink, RtspSink):
+            place = sink.endpoint
+            kind = "rtsp+push" if place.push else "rtsp"
+            places.append((f"{kind}://{place.host}:{place.port}/{place.path}", ("sinks", index, "rtsp")))
     return places
 
 

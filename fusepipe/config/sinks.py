@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from fusepipe.config.base import LATER, ConfigModel, NotBool
+from fusepipe.config.endpoints import Endpoint, parse_preview, parse_rtsp
 from fusepipe.config.locations import check_strftime, check_text
 from fusepipe.config.redact import redact
-from fusepipe.config.units import PositiveDurationNs, S
+from fusepipe.config.units import BitrateBps, PositiveDurationNs, S
 from fusepipe.config.yaml_lines import did_you_mean
 
 Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
@@ -87,23 +88,92 @@ class ImagesSink(ConfigModel):
     format: Literal["png", "jpg", "tif"] = Field(default="png", description="png and tif lose nothing; jpg is smaller.")
 
 
-class RtspSink(ConfigModel):
-    """A live stream that players open."""
+def _rtsp_url(value: str) -> str:
+    parse_rtsp(value)
+    return value
 
-    rtsp: Annotated[str, AfterValidator(check_text)] = Field(
-        description="Where it is served, such as rtsp://0.0.0.0:8554/roof.", json_schema_extra=LATER
+
+def _preview_url(value: str) -> str:
+    parse_preview(value)
+    return value
+
+
+def _token(value: str) -> str:
+    if len(value) < 8 or not all(c.isascii() and (c.isalnum() or c in "-_.~") for c in value):
+        raise ValueError("should be at least 8 letters, digits, '-', '_', '.' or '~'")
+    return value
+
+
+class RtspSink(ConfigModel):
+    """A live stream, H.264: served here to any player, or pushed to another server."""
+
+    rtsp: Annotated[str, AfterValidator(_rtsp_url)] = Field(
+        description="rtsp://127.0.0.1:8554/roof serves it here, to this machine; 0.0.0.0 serves it to the network. "
+        "rtsp://USER:PASSWORD@... asks players for them. rtsp+push://HOST/roof pushes it to a server that records."
     )
+    encoder: Literal["auto", "x264", "nvenc"] = Field(
+        default="auto", description="auto takes NVENC, the encoder of NVIDIA GPUs, where it opens, else x264."
+    )
+    crf: Annotated[int, NotBool] = Field(
+        default=23,
+        ge=0,
+        le=51,
+        validation_alias="quality",
+        description="Constant rate factor: 0 is lossless, 23 looks good, 51 is worst.",
+    )
+    bitrate_bps: BitrateBps | None = Field(
+        default=None, validation_alias="bitrate", description="The most that is sent to one client on average."
+    )
+    preset: Preset = Field(
+        default="superfast", description="How hard x264 tries: slower needs less bandwidth and more processor time."
+    )
+    key_frames_ns: PositiveDurationNs = Field(
+        default=2 * S,
+        validation_alias="key_frames",
+        description="The most time between two key frames. A player that connects gets one at once anyway.",
+    )
+    max_clients: Annotated[int, NotBool] = Field(
+        default=32, ge=1, le=128, description="How many may watch at once; for a stream that is served."
+    )
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The URL, taken apart."""
+        return parse_rtsp(self.rtsp)
+
+    @model_validator(mode="after")
+    def _options_of_its_kind(self) -> Self:
+        if "max_clients" in self.model_fields_set and self.endpoint.push:
+            raise ValueError("max_clients is for a stream that is served here: remove max_clients")
+        if self.bitrate_bps is not None and "crf" in self.model_fields_set:
+            raise ValueError("has both quality and bitrate: keep one")
+        return self
 
     def __repr_args__(self) -> Any:
         return [("rtsp", redact(self.rtsp))]
 
 
 class PreviewSink(ConfigModel):
-    """A page for a browser with the live picture."""
+    """A page for a browser: the live picture, what the rig does and how well. Rigs may share one."""
 
-    preview: Annotated[str, AfterValidator(check_text)] = Field(
-        description="Where it is served, such as http://127.0.0.1:8080.", json_schema_extra=LATER
+    preview: Annotated[str, AfterValidator(_preview_url)] = Field(
+        description="Where it is served, such as http://127.0.0.1:8080 (this machine only)."
     )
+    token: Annotated[str, AfterValidator(_token)] | None = Field(
+        default=None,
+        description="What a browser has to know. Needed where others reach the page (0.0.0.0); "
+        "there a new one is made up at each start unless this is set.",
+    )
+    hosts: tuple[Annotated[str, AfterValidator(check_text)], ...] = Field(
+        default=(),
+        description="Names under which browsers may ask for the page besides its address, such as [rig.example.org].",
+    )
+    max_clients: Annotated[int, NotBool] = Field(default=16, ge=1, le=64, description="How many may watch at once.")
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The URL, taken apart."""
+        return parse_preview(self.preview)
 
     def __repr_args__(self) -> Any:
         return [("preview", redact(self.preview))]

@@ -12,11 +12,13 @@ from pydantic import BeforeValidator, WithJsonSchema
 US, MS, S, MIN, H = 1_000, 1_000_000, 1_000_000_000, 60_000_000_000, 3_600_000_000_000
 
 DURATION_UNITS = {"us": US, "ms": MS, "s": S, "min": MIN, "h": H}
+BITRATE_UNITS = {"kbps": 1_000, "Mbps": 1_000_000}
 LENGTH_UNITS = {"mm": Decimal("0.001"), "cm": Decimal("0.01"), "m": Decimal(1), "km": Decimal(1000)}
 
 # A hundred years in nanoseconds still fits 63 bits, so that sums of two times do too.
 MAX_NS = 100 * 365 * 24 * H
 MAX_M = Decimal(1_000_000)
+MIN_BPS, MAX_BPS = 50_000, 200_000_000
 
 _NUMBER = r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?"
 _QUANTITY = re.compile(rf"\s*({_NUMBER})\s*([A-Za-zµμ]*)\s*")
@@ -24,6 +26,10 @@ _QUANTITY = re.compile(rf"\s*({_NUMBER})\s*([A-Za-zµμ]*)\s*")
 
 class Nanoseconds(int):
     """A duration that has its unit already: a value given from Python under a name that ends in ``_ns``."""
+
+
+class BitsPerSecond(int):
+    """A rate that has its unit already: a value given from Python under a name that ends in ``_bps``."""
 
 
 class Metres(float):
@@ -63,6 +69,19 @@ def parse_length_m(value: Any) -> float:
     if abs(exact) > MAX_M:
         raise ValueError("is longer than a thousand kilometres")
     return float(exact)
+
+
+def parse_bitrate_bps(value: Any) -> int:
+    """``2Mbps`` to bits per second. Raises ValueError that names the fix."""
+    if isinstance(value, BitsPerSecond):
+        return int(value)
+    number, unit = _split(value, "a bit rate with its unit", "2Mbps or 800kbps", "2Mbps or 800kbps")
+    if number and unit not in BITRATE_UNITS:
+        raise ValueError(f"is a bit rate with one of the units {', '.join(BITRATE_UNITS)}")
+    rate = round(number * BITRATE_UNITS.get(unit, 0))
+    if not MIN_BPS <= rate <= MAX_BPS:
+        raise ValueError("should be from 50kbps to 200Mbps")
+    return rate
 
 
 def _split(value: Any, what: str, examples: str, with_unit: str) -> tuple[Decimal, str]:
@@ -130,4 +149,9 @@ LengthM = Annotated[
     float,
     BeforeValidator(_positive_length),
     WithJsonSchema(_json_schema(LENGTH_UNITS, "30m", r"\+?", zero=False)),
+]
+BitrateBps = Annotated[
+    int,
+    BeforeValidator(parse_bitrate_bps),
+    WithJsonSchema(_json_schema(BITRATE_UNITS, "2Mbps", r"\+?", zero=False)),
 ]

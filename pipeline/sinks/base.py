@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fusepipe.frames import FusedFrame
 
@@ -44,3 +44,15 @@ class Sink(Protocol):
 
         Raises :class:`SinkError` when what was written cannot be finalised.
         """
+
+
+@runtime_checkable
+class Starts(Protocol):
+    """A sink that is there before the first frame is: a server."""
+
+    @property
+    def announcement(self) -> str:
+        """One line that tells people where to find it."""
+
+    def start(self) -> None:
+        """Called once by the thread that writes, before it waits for frames. Raises :class:`SinkError`."""

@@ -11,24 +11,20 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import cv2
-import numpy as np
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from fusepipe.errors import OutputExistsError, SinkError
-from fusepipe.frames import FusedFrame, Pixels, Plane, ValueRange
-from fusepipe.pipeline.levels import luma_to_full, luma_to_limited
+from fusepipe.frames import FusedFrame, ValueRange
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.pipeline.sinks.output_path import PartialFile
+from fusepipe.pipeline.sinks.pictures import COLOR_RANGE, COLOR_SPACE, video_picture
 
 NANOSECONDS = 1_000_000_000
 TIME_BASE = Fraction(1, 90_000)  # fine enough for any camera; the Matroska muxer rounds to 1 ms
 STEP = 90  # of TIME_BASE: times stay strictly increasing after the Matroska muxer's rounding to 1 ms
 KEY_FRAME_S = 2.0  # seekable to this
-_LIMITED, _FULL = 1, 2  # AVColorRange
-_COLORSPACE = {"bt601": 6, "bt709": 1, "bt2020": 9}  # AVColorSpace: SMPTE 170M, BT.709, BT.2020 NCL
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,51 +175,18 @@ class VideoSink:
         context = stream.codec_context
         context.time_base = TIME_BASE
         self._value_range = frame.planes[0].value_range
-        context.color_range = _FULL if self._value_range == "full" else _LIMITED
+        context.color_range = COLOR_RANGE[self._value_range]
         if frame.pixel_aspect != 1:
             context.sample_aspect_ratio = frame.pixel_aspect
-        context.colorspace = _COLORSPACE[frame.matrix]
+        context.colorspace = COLOR_SPACE[frame.matrix]
         self._stream = stream
 
     def _picture(self, frame: FusedFrame) -> VideoFrame:
         stream = self._stream
         assert stream is not None
-        picture = VideoFrame(stream.width, stream.height, stream.pix_fmt or "yuv420p")
-        _fill(picture, 0, _luma(frame.planes[0], self._value_range))
-        if len(picture.planes) == 3:
-            half = (picture.planes[1].width, picture.planes[1].height)
-            for index in (1, 2):
-                if len(frame.planes) == 3:
-                    _fill(picture, index, _subsampled(frame.planes[index], half))
-                else:
-                    _fill(picture, index, np.full((1, 1), 128, np.uint8))
-        return picture
+        return video_picture(frame, stream.width, stream.height, stream.pix_fmt or "yuv420p", self._value_range)
 
     def _encode(self, picture: VideoFrame | None) -> None:
         assert self._container is not None and self._stream is not None
         for packet in self._stream.encode(picture):
             self._container.mux(packet)
-
-
-def _luma(plane: Plane, value_range: ValueRange) -> Pixels:
-    """The luma in the video's range; it differs where a lone infrared frame stands in for a visible one."""
-    if plane.value_range == value_range:
-        return plane.pixels
-    return np.asarray(cv2.LUT(plane.pixels, luma_to_limited() if value_range == "limited" else luma_to_full()))
-
-
-def _subsampled(plane: Plane, half: tuple[int, int]) -> Pixels:
-    """Chroma at 4:2:0: untouched where it is already, else the mean of the pixels that share a sample."""
-    if (plane.width, plane.height) == half:
-        return plane.pixels
-    return np.asarray(cv2.resize(plane.pixels, half, interpolation=cv2.INTER_AREA))
-
-
-def _fill(picture: VideoFrame, index: int, pixels: Pixels) -> None:
-    """Copies pixels into a plane; where the plane is larger, its last row and column are repeated."""
-    plane = picture.planes[index]
-    target = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-    height, width = pixels.shape
-    target[:height, :width] = pixels
-    target[:height, width : plane.width] = target[:height, width - 1 : width]
-    target[height:, : plane.width] = target[height - 1 : height, : plane.width]

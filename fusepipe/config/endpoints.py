@@ -1,0 +1,92 @@
+"""The URLs of live outputs, taken apart: where to listen, or where to push to, and as whom. Pure text."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from fusepipe.config.locations import check_text
+
+PUSH = "rtsp+push"
+_PATH = re.compile(r"[A-Za-z0-9_.~-]+(/[A-Za-z0-9_.~-]+)*")
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """``host`` has no brackets, ``path`` no slash at its ends; ``user`` is empty where there is none."""
+
+    host: str
+    port: int
+    path: str = ""
+    user: str = ""
+    password: str = field(default="", repr=False)
+    push: bool = False
+
+
+def parse_rtsp(url: str) -> Endpoint:
+    """``rtsp://[USER:PASSWORD@]HOST:PORT/NAME`` to serve, or ``rtsp+push://…`` to push.
+
+    Raises ``ValueError`` that names the fix and never shows the URL, which may hold a password.
+    """
+    parts = _split(url, ("rtsp", PUSH), "rtsp://127.0.0.1:8554/roof, or rtsp+push://host/roof to push")
+    push = parts.scheme == PUSH
+    port = _port(parts) or (554 if push else 0)
+    if not port:
+        raise ValueError("needs the port to serve on, such as rtsp://127.0.0.1:8554/roof")
+    path = parts.path.strip("/")
+    if parts.fragment or (parts.query and not push):
+        raise ValueError("should end with its name: no ? or # (in a password write %3F and %23)")
+    if not push and not _PATH.fullmatch(path):
+        raise ValueError("needs a name of letters, digits, '-', '_', '.' and '~', such as rtsp://127.0.0.1:8554/roof")
+    if push and (not path or not all(33 <= ord(c) < 127 for c in parts.path + parts.query)):
+        raise ValueError("needs the path to push to, such as rtsp+push://host/roof")
+    path = f"{path}?{parts.query}" if parts.query else path
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    if bool(user) != bool(password) or '"' in user:
+        raise ValueError("needs a user and a password, as in rtsp://USER:PASSWORD@HOST:8554/roof, or neither")
+    return Endpoint(_host(parts), port, path, user, password, push)
+
+
+def parse_preview(url: str) -> Endpoint:
+    """``http://HOST:PORT``. Raises ``ValueError`` that names the fix."""
+    example = "http://127.0.0.1:8080"
+    parts = _split(url, ("http",), example)
+    port = _port(parts)
+    if not port:
+        raise ValueError(f"needs the port to serve on, such as {example}")
+    if parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError(f"is only an address and a port, such as {example}; a token goes under the key token")
+    return Endpoint(_host(parts), port)
+
+
+def _split(url: str, schemes: tuple[str, ...], example: str) -> SplitResult:
+    try:
+        parts = urlsplit(check_text(url))
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if text.startswith(("is ", "has ")) else f"is no URL; such as {example}") from error
+    if parts.scheme not in schemes or not parts.netloc:
+        raise ValueError(f"should be a URL such as {example}")
+    return parts
+
+
+def _port(parts: SplitResult) -> int | None:
+    try:
+        return parts.port
+    except ValueError as error:
+        raise ValueError(
+            "has a port that is no number from 1 to 65535 (in a password write @ as %40, / as %2F)"
+        ) from error
+
+
+def _host(parts: SplitResult) -> str:
+    host = parts.hostname or ""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        if not _HOST_NAME.fullmatch(host):
+            raise ValueError("needs a host: an address or a name, such as 127.0.0.1") from None
+        return host

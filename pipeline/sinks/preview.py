@@ -1,0 +1,97 @@
+"""The page for a browser: what the rig sees now, and how it does."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from fusepipe.errors import SinkError
+from fusepipe.frames import FusedFrame
+from fusepipe.pipeline.addresses import is_loopback, listening_problem, require_free, url_host
+from fusepipe.pipeline.shared_servers import SharedServers
+from fusepipe.pipeline.sinks.base import SinkReport
+from fusepipe.pipeline.web.rig_view import Record, RigView
+from fusepipe.pipeline.web.server import WebServer
+
+SERVERS = SharedServers(WebServer)
+MADE_UP_TOKEN = secrets.token_urlsafe(18)  # of this process, for pages that others reach and that have none
+
+
+class PreviewSink:
+    """Shows the newest frame to whoever looks; pictures are made only then. Rigs on one address share the page.
+
+    ``record`` gives the run's record so far.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        rig: str,
+        record: Callable[[], Record],
+        *,
+        token: str | None = None,
+        names: tuple[str, ...] = (),
+        max_clients: int = 16,
+    ) -> None:
+        self._host, self._port, self._rig = host, port, rig
+        self._record = record
+        self._token = token or ("" if is_loopback(host) else MADE_UP_TOKEN)
+        self._names, self._max_clients = names, max_clients
+        self._server: WebServer | None = None
+        self._view: RigView | None = None
+        self._frames = 0
+        self._report: SinkReport | None = None
+
+    @property
+    def label(self) -> str:
+        return f"http://{url_host(self._host)}:{self._port}"
+
+    @property
+    def announcement(self) -> str:
+        """With the token where it was made up: then it is known from nowhere else."""
+        shown = {"": "", MADE_UP_TOKEN: f"/?token={MADE_UP_TOKEN}"}
+        return f"preview on {self.label}{shown.get(self._token, '/?token=... with the token of the rig file')}"
+
+    @property
+    def outputs(self) -> list[Path]:
+        return []
+
+    def check(self) -> None:
+        if not SERVERS.has(self._host, self._port):
+            require_free(self._host, self._port, self.label)
+
+    def start(self) -> None:
+        if self._view is not None:
+            return
+        try:
+            server = SERVERS.acquire(self._host, self._port)
+        except OSError as error:
+            raise SinkError(listening_problem(self.label, self._port, error)) from error
+        try:
+            self._view = server.add(
+                self._rig, self._record, token=self._token, names=self._names, max_clients=self._max_clients
+            )
+        except ValueError as error:
+            SERVERS.release(self._host, self._port)
+            raise SinkError(f"{self.label}: {error}") from error
+        self._server = server
+
+    def write(self, frame: FusedFrame) -> None:
+        self.start()
+        assert self._view is not None
+        self._view.show(frame)
+        self._frames += 1
+
+    def close(self) -> SinkReport:
+        if self._report is not None:
+            return self._report
+        clients = 0
+        if self._server is not None and self._view is not None:
+            clients = self._view.clients_total
+            self._server.remove(self._view)
+            SERVERS.release(self._host, self._port)
+        note = f"watched {clients} time{'s' if clients != 1 else ''}"
+        self._report = SinkReport(self.label, self._frames, 0, note)
+        return self._report

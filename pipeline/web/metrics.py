@@ -1,0 +1,72 @@
+"""A rig's record as metrics for Prometheus. Pure: records in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector, CollectorRegistry
+
+# name, help, the label's name, the record's key: counters that are mappings in the record
+_COUNTERS = (
+    ("fusepipe_frames_read", "Frames that came from a camera.", "band", "read"),
+    ("fusepipe_pairs", "Pairs by how they came to be.", "state", "pairs"),
+    ("fusepipe_skipped", "Frames that became no pair, by reason.", "reason", "skipped"),
+    ("fusepipe_dropped", "Frames dropped because a stage was late, by its mailbox.", "mailbox", "dropped"),
+)
+# percentiles over the whole run, in the record in milliseconds
+_DISTRIBUTIONS = (
+    ("fusepipe_skew_seconds", "Absolute capture time difference within a pair.", "skew_ms"),
+    ("fusepipe_latency_seconds", "From the arrival of a pair's later frame to its output.", "latency_ms"),
+)
+
+
+class _Records(Collector):
+    def __init__(self, records: Mapping[str, Mapping[str, Any]]) -> None:
+        self._records = records
+
+    def collect(self) -> Iterator[Metric]:
+        for name, text, label, key in _COUNTERS:
+            counter = CounterMetricFamily(name, text, labels=["rig", label])
+            for rig, record in self._records.items():
+                for value, count in record.get(key, {}).items():
+                    counter.add_metric([rig, str(value)], count)
+            yield counter
+        for name, text, key in _DISTRIBUTIONS:
+            gauge = GaugeMetricFamily(name, text, labels=["rig", "quantile"])
+            for rig, record in self._records.items():
+                for quantile, percentile in (("0.5", "p50"), ("0.95", "p95"), ("0.99", "p99"), ("1", "max")):
+                    if percentile in record.get(key, {}):
+                        gauge.add_metric([rig, quantile], record[key][percentile] / 1e3)
+            yield gauge
+        yield self._gauge("fusepipe_queue_depth", "Frames waiting in a mailbox.", "mailbox", "depths")
+        yield from self._singles()
+
+    def _gauge(self, name: str, text: str, label: str, key: str) -> Metric:
+        gauge = GaugeMetricFamily(name, text, labels=["rig", label])
+        for rig, record in self._records.items():
+            for value, number in record.get(key, {}).items():
+                gauge.add_metric([rig, value], number)
+        return gauge
+
+    def _singles(self) -> Iterable[Metric]:
+        singles = (
+            ("fusepipe_last_frame_age_seconds", "Since the last output frame.", "last_frame_age_s"),
+            ("fusepipe_run_seconds", "Since the rig was started.", "seconds"),
+            ("fusepipe_preview_clients", "Who watches the preview now.", "clients"),
+        )
+        for name, text, key in singles:
+            gauge = GaugeMetricFamily(name, text, labels=["rig"])
+            for rig, record in self._records.items():
+                if record.get(key) is not None:
+                    gauge.add_metric([rig], record[key])
+            yield gauge
+
+
+def prometheus_text(records: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """``records`` is by rig: what :meth:`fusepipe.report.RunReport.as_json` gives, and the preview's own numbers."""
+    registry = CollectorRegistry()
+    registry.register(_Records(records))
+    return generate_latest(registry)

@@ -1,0 +1,137 @@
+"use strict";
+// Polls the rig's record once a second and draws it; the picture is an MJPEG stream. No library, read-only.
+const byId = (id) => document.getElementById(id);
+const live = byId("live"), wipe = byId("wipe"), rigs = byId("rig");
+const PAST = 600;
+let rig = "", view = "fused", since = 0, skews = [], drops = [], last = null, shown = "";
+
+function query() { return `view=${view}` + (view === "wipe" ? `&wipe=${wipe.value}` : ""); }
+
+function show() {
+  if (!rig) return;
+  const base = `rigs/${encodeURIComponent(rig)}`;
+  const source = `${base}/live.mjpg?${query()}`;
+  byId("snapshot").href = `${base}/snapshot.png?${query()}`;
+  wipe.hidden = view !== "wipe";
+  for (const button of document.querySelectorAll("[data-view]"))
+    button.setAttribute("aria-pressed", String(button.dataset.view === view));
+  if (source !== shown) live.src = shown = source;
+}
+
+live.addEventListener("error", () => { shown = ""; setTimeout(show, 2000); });
+for (const button of document.querySelectorAll("[data-view]"))
+  button.addEventListener("click", () => { view = button.dataset.view; show(); });
+let moved = 0;
+wipe.addEventListener("input", () => { clearTimeout(moved); moved = setTimeout(show, 120); });
+rigs.addEventListener("change", () => { choose(rigs.value); });
+
+function choose(name) { rig = name; since = 0; skews = []; drops = []; last = null; show(); }
+
+function rows(table, pairs) {
+  table.replaceChildren(...pairs.map(([name, value]) => {
+    const row = document.createElement("tr"), head = document.createElement("th"), cell = document.createElement("td");
+    head.textContent = name; cell.textContent = value; row.append(head, cell);
+    return row;
+  }));
+}
+
+function cards(pairs) {
+  byId("main").replaceChildren(...pairs.map(([name, value]) => {
+    const card = document.createElement("div"), head = document.createElement("dt"), text = document.createElement("dd");
+    head.textContent = name; text.textContent = value; card.append(head, text);
+    return card;
+  }));
+}
+
+function plot(canvas, values, floor) {
+  const scale = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
+  canvas.width = width * scale; canvas.height = height * scale;
+  const pen = canvas.getContext("2d");
+  pen.scale(scale, scale);
+  const known = values.filter((v) => v !== null);
+  const high = Math.max(floor, ...known), low = Math.min(0, ...known);
+  const y = (v) => height - 4 - (height - 8) * (v - low) / (high - low);
+  pen.strokeStyle = "#4a555e"; pen.beginPath(); pen.moveTo(0, y(0)); pen.lineTo(width, y(0)); pen.stroke();
+  pen.strokeStyle = "#ffb454"; pen.lineWidth = 1.4; pen.beginPath();
+  let drawing = false;
+  values.forEach((v, i) => {
+    if (v === null) { drawing = false; return; }
+    const x = width * i / Math.max(1, values.length - 1);
+    if (drawing) pen.lineTo(x, y(v)); else pen.moveTo(x, y(v));
+    drawing = true;
+  });
+  pen.stroke();
+  return `${low.toFixed(0)} to ${high.toFixed(0)}`;
+}
+
+const sum = (counts) => Object.values(counts || {}).reduce((a, b) => a + b, 0);
+const ms = (value) => value === undefined ? "–" : `${value.toFixed(1)} ms`;
+
+function draw(record, now) {
+  const state = record.ready ? record.state : record.state === null ? "waiting for a picture" : "no picture";
+  const badge = byId("state");
+  badge.textContent = state;
+  badge.className = "state " + (!record.ready ? "bad" : state === "fused" ? "good" : state === "no signal" ? "bad" : "fair");
+  const pairs = sum(record.pairs), lost = sum(record.dropped) + sum(record.skipped);
+  let rate = null;
+  if (last && now > last.now) {
+    rate = (pairs - last.pairs) / (now - last.now);
+    drops.push(Math.max(0, (lost - last.lost) / (now - last.now)));
+    drops = drops.slice(-180);
+  }
+  last = { now, pairs, lost };
+  const latency = record.latency_ms || {}, skew = record.skew_ms || {};
+  cards([
+    ["Pairs a second", rate === null ? "–" : rate.toFixed(1)],
+    ["Pairs", pairs],
+    ["Latency, median", ms(latency.p50)],
+    ["Latency, 99 %", ms(latency.p99)],
+    ["Skew, 95 %", ms(skew.p95)],
+    ["Lost frames", lost],
+  ]);
+  const stages = [];
+  for (const [band, count] of Object.entries(record.read || {})) stages.push([`read ${band}`, count]);
+  for (const [name, count] of Object.entries(record.pairs || {})) stages.push([`pairs ${name}`, count]);
+  for (const [name, count] of Object.entries(record.skipped || {})) stages.push([`skipped: ${name}`, count]);
+  for (const [name, count] of Object.entries(record.dropped || {})) stages.push([`dropped before ${name}`, count]);
+  for (const [name, depth] of Object.entries(record.depths || {})) stages.push([`waiting in ${name}`, depth]);
+  stages.push(["watching this page", record.clients]);
+  rows(byId("stages"), stages);
+  const parts = Object.entries(record.sources || {}).map(([band, s]) =>
+    [band, `${s.width}×${s.height} ${s.codec}${s.fps ? ` ${s.fps} fps` : ""}`]);
+  const engine = record.engine || {};
+  if (engine.model) parts.push(["engine", `${engine.model} on ${engine.backend} ${engine.precision}`]);
+  if (record.registration) parts.push(["registration", record.registration]);
+  rows(byId("parts"), parts);
+  byId("warnings").replaceChildren(...(record.warnings || []).map((text) => {
+    const item = document.createElement("li"); item.textContent = text; return item;
+  }));
+}
+
+async function poll() {
+  try {
+    const answer = await fetch(`api/rigs?rig=${encodeURIComponent(rig)}&since=${since}`, { signal: AbortSignal.timeout(5000) });
+    if (!answer.ok) throw new Error(String(answer.status));
+    const data = await answer.json(), names = Object.keys(data.rigs);
+    if (rigs.options.length !== names.length || names.some((n, i) => rigs.options[i].value !== n)) {
+      rigs.replaceChildren(...names.map((n) => new Option(n, n)));
+      rigs.hidden = names.length < 2;
+    }
+    if (!names.includes(rig)) { if (names.length) { choose(names[0]); setTimeout(poll, 50); return; } }
+    rigs.value = rig;
+    document.title = rig ? `${rig} – fusepipe` : "fusepipe";
+    for (const [number, skew] of data.past) { since = number; skews.push(skew); }
+    skews = skews.slice(-PAST);
+    if (data.rigs[rig]) draw(data.rigs[rig], data.time_s);
+    const known = skews.filter((v) => v !== null), skewRange = plot(byId("skew"), skews, 1);
+    const dropRange = plot(byId("drops"), drops, 1);
+    byId("skew-now").textContent = known.length ? `${known[known.length - 1].toFixed(2)}, of ${skewRange}` : "–";
+    byId("drops-now").textContent = drops.length ? `${drops[drops.length - 1].toFixed(1)}, of ${dropRange}` : "–";
+  } catch (error) {
+    byId("state").textContent = "not reachable";
+    byId("state").className = "state bad";
+  }
+  setTimeout(poll, 1000);
+}
+
+poll();

@@ -1,0 +1,523 @@
+"""RTSP outputs with real peers on the loopback: FFmpeg, GStreamer, PyAV, and clients that misbehave."""
+
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import time
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from fusepipe.errors import SinkError
+from fusepipe.frames import Band, FramePair, FusedFrame, PairState, Plane
+from fusepipe.pipeline.rtsp.delivery import Delivery
+from fusepipe.pipeline.rtsp.digest import Credentials
+from fusepipe.pipeline.rtsp.h264 import nal_type
+from fusepipe.pipeline.rtsp.message import Parser, Request, Response
+from fusepipe.pipeline.sinks.live_encoder import LiveEncoder, LiveVideoOptions
+from fusepipe.pipeline.sinks.pace import Pace
+from fusepipe.pipeline.sinks.rtsp import SERVERS, RtspServerSink
+from fusepipe.pipeline.sinks.rtsp_push import RtspPushSink
+from fusepipe.pipeline.testing import MS, frame
+
+HOST = "127.0.0.1"
+RAMP = np.tile(np.linspace(20, 235, 320).astype(np.uint8), (240, 1))
+RECORDER = Path(__file__).parent / "rtsp_recorder.py"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def picture(index: int, capture_ns: int, pixels: np.ndarray = RAMP) -> FusedFrame:
+    visible = frame(Band.VISIBLE, index, capture_ns, pixels=pixels)
+    pair = FramePair(index, PairState.FUSED, Band.VISIBLE, visible, visible, 0)
+    planes = (Plane(pixels),)
+    return FusedFrame(pair, planes, PairState.FUSED, index, capture_ns, visible.pts, visible.time_base)
+
+
+class Camera:
+    """Writes 25 pictures a second to sinks, in a thread as the pipeline does, and notes the longest write."""
+
+    def __init__(self, *sinks, pixels=RAMP):
+        self.sinks, self.pixels, self.longest_s, self.errors = sinks, pixels, 0.0, []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="camera")
+
+    def __enter__(self):
+        for sink in self.sinks:
+            sink.check()
+            sink.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+        self.reports = [sink.close() for sink in self.sinks]
+        assert self.errors == []
+
+    def _run(self):
+        index = 0
+        try:
+            while not self._stop.wait(0.04):
+                for sink in self.sinks:
+                    before_s = time.monotonic()
+                    sink.write(picture(index, time.monotonic_ns(), np.roll(self.pixels, index, 1)))
+                    if index:  # the first one opens the encoder
+                        self.longest_s = max(self.longest_s, time.monotonic() - before_s)
+                index += 1
+        except SinkError as error:
+            self.errors.append(error)
+
+
+def sink_on(port: int, name: str = "roof", **options) -> RtspServerSink:
+    return RtspServerSink(HOST, port, name, LiveVideoOptions(), fps=25, **options)
+
+
+def wait_for(condition, timeout_s=20.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.02)
+
+
+def decoded(url: str, count: int, transport: str = "tcp") -> list[av.VideoFrame]:
+    """The first pictures that PyAV gets, with a bound on every wait."""
+    options = {"rtsp_transport": transport, "analyzeduration": "0", "probesize": "32"}
+    with av.open(url, options=options, timeout=(20, 20)) as container:
+        frames = []
+        for each in container.decode(video=0):
+            frames.append(each)
+            if len(frames) >= count:
+                break
+        return frames
+
+
+# -- players
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_pyav_plays_from_a_key_frame_over(transport):
+    port = free_port()
+    with Camera(sink_on(port)) as camera:
+        frames = decoded(f"rtsp://{HOST}:{port}/roof", 20, transport)
+    assert frames[0].key_frame and (frames[0].width, frames[0].height) == (320, 240)
+    assert not any(each.is_corrupt for each in frames)
+    # PyAV knows no time of a first picture that its probing has taken
+    steps_s = np.diff([float(each.pts * each.time_base) for each in frames if each.pts is not None])
+    assert len(steps_s) >= 15
+    assert (steps_s > 0).all() and 0.02 < np.median(steps_s) < 0.4
+    assert camera.reports[0].note == "1 client"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+@pytest.mark.parametrize("credentials", [None, Credentials("ann", "s3cret:/@")])
+def test_ffmpeg_plays_over(transport, credentials, ffmpeg):
+    port = free_port()
+    login = "ann:s3cret%3A%2F%40@" if credentials else ""
+    url = f"rtsp://{login}{HOST}:{port}/roof"
+    with Camera(sink_on(port, credentials=credentials)):
+        command = [
+            ffmpeg,
+            "-v",
+            "warning",
+            "-rtsp_transport",
+            transport,
+            "-i",
+            url,
+            "-frames:v",
+            "15",
+            "-f",
+            "null",
+            "-",
+        ]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        wrong = subprocess.run(
+            [*command[:6], url.replace("s3cret", "guess") if login else url + "x", "-f", "null", "-"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert ran.returncode == 0, ran.stderr
+    assert "missed" not in ran.stderr and "error" not in ran.stderr.lower(), ran.stderr
+    assert wrong.returncode != 0 and ("401" if login else "404") in wrong.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocols", ["tcp", "udp"])
+def test_gstreamer_plays_over(protocols):
+    launch = shutil.which("gst-launch-1.0")
+    if launch is None:
+        pytest.skip("gst-launch-1.0 is not installed (apt-get install gstreamer1.0-tools gstreamer1.0-plugins-good)")
+    port = free_port()
+    with Camera(sink_on(port, credentials=Credentials("ann", "secret"))):
+        source = ["rtspsrc", f"location=rtsp://{HOST}:{port}/roof", "user-id=ann", "user-pw=secret"]
+        pipeline = [*source, f"protocols={protocols}", "!", "fakesink", "num-buffers=40"]
+        ran = subprocess.run([launch, *pipeline], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0 and "EOS" in ran.stdout, ran.stdout + ran.stderr
+
+
+def test_the_capture_time_reaches_the_player():
+    """FFmpeg computes each packet's wall-clock capture time from our sender reports."""
+    port, ages_ms = free_port(), []
+    options = {"rtsp_transport": "tcp"}
+    with Camera(sink_on(port)), av.open(f"rtsp://{HOST}:{port}/roof", options=options, timeout=20) as container:
+        for count, packet in enumerate(container.demux(video=0)):
+            if packet.has_sidedata("prft"):
+                (wall_us,) = struct.unpack_from("<q", bytes(packet.get_sidedata("prft")))
+                ages_ms.append(time.time() * 1e3 - wall_us / 1e3)
+            if len(ages_ms) >= 20 or count > 200:
+                break
+    assert len(ages_ms) >= 20
+    assert -5 < np.median(ages_ms) < 2000, "since the capture, on the same clock as ours"
+
+
+# -- several clients, streams and sizes
+
+
+def test_several_streams_share_a_port_and_end_one_by_one():
+    port = free_port()
+    one, two = sink_on(port, "one"), sink_on(port, "two/deep")
+    with Camera(two):
+        with Camera(one):
+            with pytest.raises(SinkError, match="another sink serves this path"):
+                sink_on(port, "one").start()
+            assert decoded(f"rtsp://{HOST}:{port}/one", 2)
+        assert decoded(f"rtsp://{HOST}:{port}/two/deep", 2)
+        with pytest.raises(av.HTTPNotFoundError):
+            decoded(f"rtsp://{HOST}:{port}/one", 1)
+    assert not SERVERS.has(HOST, port)
+
+
+def test_a_picture_of_another_size_goes_on_in_the_same_session():
+    port = free_port()
+    with Camera(sink_on(port)) as camera:
+        options = {"rtsp_transport": "tcp"}
+        with av.open(f"rtsp://{HOST}:{port}/roof", options=options, timeout=20) as container:
+            sizes = []
+            for each in container.decode(video=0):
+                sizes.append((each.width, each.height))
+                if len(sizes) == 5:
+                    camera.pixels = RAMP[:120, :160]
+                if sizes[-1] == (160, 120) or len(sizes) > 400:
+                    break
+    assert sizes[0] == (320, 240) and sizes[-1] == (160, 120)
+
+
+def test_a_port_in_use_is_refused_before_the_run():
+    with socket.socket() as other:
+        other.bind((HOST, 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(SinkError, match=f"port {port} is used by another program"):
+            sink_on(port).check()
+        with pytest.raises(SinkError, match=f"port {port} is used by another program"):
+            sink_on(port).start()
+    with pytest.raises(SinkError, match=r"'no\.such\.host\.invalid' is no address"):
+        RtspServerSink("no.such.host.invalid", port, "x", LiveVideoOptions()).check()
+
+
+# -- a client by hand
+
+
+class Client:
+    """Speaks RTSP over one TCP connection."""
+
+    def __init__(self, port: int, receive_buffer: int | None = None) -> None:
+        self.link = socket.socket()
+        if receive_buffer:
+            self.link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.link.settimeout(15)
+        self.link.connect((HOST, port))
+        self.url = f"rtsp://{HOST}:{port}/roof"
+        self.parser, self.number, self.session = Parser(), 0, ""
+
+    def ask(self, method: str, **headers: str) -> Response:
+        self.number += 1
+        if self.session:
+            headers["Session"] = self.session
+        self.link.sendall(Request(method, self.url, {"CSeq": str(self.number), **headers}).encode())
+        while True:
+            data = self.link.recv(65536)
+            assert data, "the server hung up"
+            for message in self.parser.feed(data):
+                if isinstance(message, Response):
+                    self.session = message.headers.get("session", "").partition(";")[0]
+                    return message
+
+    def play(self) -> None:
+        assert self.ask("SETUP", Transport="RTP/AVP/TCP;unicast;interleaved=0-1").status == 200
+        assert self.ask("PLAY").status == 200
+
+    def ended(self) -> bool:
+        """Whether the server closed the connection (within the timeout of the socket)."""
+        try:
+            while self.link.recv(65536):
+                pass
+        except ConnectionError:
+            return True
+        except TimeoutError:
+            return False
+        return True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.link.close()
+
+
+def drip(link: socket.socket) -> None:
+    """Sends for ten seconds a byte every tenth of a second."""
+    for _ in range(100):
+        link.sendall(b"O")
+        time.sleep(0.1)
+
+
+@contextmanager
+def short(monkeypatch, **values):
+    for name, value in values.items():
+        monkeypatch.setattr(f"fusepipe.pipeline.rtsp.connection.{name}", value)
+    yield
+
+
+def test_a_client_that_never_reads_disturbs_nobody_and_is_given_up(monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320), dtype=np.uint8)  # about 3 MB a second
+    impatient = partial(Delivery, limit_bytes=100_000, patience_ns=1_000_000_000)
+    monkeypatch.setattr("fusepipe.pipeline.rtsp.connection.Delivery", impatient)
+    port = free_port()
+    sink = sink_on(port)
+    with Camera(sink, pixels=noise) as camera, Client(port, receive_buffer=4096) as stuck:
+        stuck.play()
+        good = decoded(f"rtsp://{HOST}:{port}/roof", 30)
+        wait_for(lambda: sink._stream.counts().given_up == 1, 30)
+        assert len(good) == 30 and not any(each.is_corrupt for each in good)
+        assert decoded(f"rtsp://{HOST}:{port}/roof", 5)
+    assert camera.longest_s < 2.0, "the pipeline never waits for a client"
+    assert "1 given up" in camera.reports[0].note
+
+
+def test_limits_on_clients_requests_and_time(monkeypatch):
+    port = free_port()
+    with short(monkeypatch, GREETING_S=1.0, MESSAGE_S=1.0), Camera(sink_on(port, max_clients=1)):
+        with Client(port) as first, Client(port) as second:
+            first.play()
+            assert second.ask("SETUP", Transport="RTP/AVP/TCP;interleaved=0-1").status == 453
+            assert first.ask("TEARDOWN").status == 200
+        with Client(port) as third:
+            assert third.ask("SETUP", Transport="RTP/AVP/TCP;interleaved=0-1").status == 200
+        with Client(port) as silent:
+            assert silent.ended(), "who says nothing is hung up on"
+        with Client(port) as slow:
+            slow.link.sendall(b"OPTIONS rtsp://x RTSP/1.0\r\nCSeq: 1\r\n")
+            assert slow.ended(), "and who does not end what he began"
+        with Client(port) as dripping, pytest.raises(ConnectionError):
+            drip(dripping.link)  # a byte now and then is no way around it
+        with Client(port) as long:
+            long.link.sendall(b"A" * 5000)
+            data = long.link.recv(100)
+            assert data.startswith(b"RTSP/1.0 414 ")
+        with Client(port) as hasty:
+            statuses = [hasty.ask("OPTIONS").status for _ in range(61)]
+            assert statuses == [200] * 60 + [503] and hasty.ended()
+
+
+def test_who_comes_before_the_first_picture_waits_for_it():
+    port = free_port()
+    sink = sink_on(port)
+    sink.start()
+    late = threading.Timer(1.0, lambda: sink.write(picture(0, time.monotonic_ns())))
+    try:
+        with Client(port) as client:
+            late.start()
+            described = client.ask("DESCRIBE", Accept="application/sdp")
+            assert described.status == 200 and b"H264/90000" in described.body
+    finally:
+        late.join()
+        sink.close()
+
+
+@pytest.mark.slow
+def test_twenty_clients_at_once():
+    port = free_port()
+    results, errors = [], []
+
+    def watch(number):
+        try:
+            results.append(decoded(f"rtsp://{HOST}:{port}/roof", 8, "udp" if number % 2 else "tcp"))
+        except (av.FFmpegError, OSError) as error:
+            errors.append(error)
+
+    with Camera(sink_on(port)) as camera:
+        threads = [threading.Thread(target=watch, args=(n,), name=f"watch-{n}") for n in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(90)
+    assert errors == [] and len(results) == 20
+    assert all(frames[0].key_frame for frames in results)
+    assert camera.reports[0].note.startswith("20 clients")
+
+
+def test_connections_leave_nothing_behind():
+    port = free_port()
+
+    def descriptors():
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    with Camera(sink_on(port)):
+        with Client(port) as client:
+            client.play()
+        time.sleep(0.3)
+        before = descriptors()
+        for _ in range(50):
+            with Client(port) as client:
+                client.play()
+        wait_for(lambda: descriptors() <= before)
+    assert not [t for t in threading.enumerate() if t.name.startswith("rtsp-")]
+
+
+# -- pushing
+
+
+@pytest.fixture
+def recorder():
+    """gst-rtsp-server with RECORD, run by the system's Python; yields a function that starts one on a port."""
+    python = "/usr/bin/python3"
+    check = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
+    if not Path(python).exists() or subprocess.run([python, "-c", check], capture_output=True).returncode:
+        pytest.skip("no gst-rtsp-server (apt-get install python3-gi gir1.2-gst-rtsp-server-1.0)")
+    started, readers = [], []
+
+    def start(port, *login):
+        process = subprocess.Popen(
+            [python, str(RECORDER), str(port), *login], stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        started.append(process)
+        lines = []
+        reader = threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")), name="lines")
+        reader.start()
+        readers.append(reader)
+        wait_for(lambda: "listening\n" in lines, 30)
+        return process, lines
+
+    yield start
+    for process, reader in zip(started, readers, strict=True):
+        process.kill()
+        process.wait(10)
+        reader.join(10)
+        process.stdout.close()
+
+
+def buffers(lines):
+    return max([int(line.split()[1]) for line in lines if line.startswith("buffers ")], default=0)
+
+
+@pytest.mark.slow
+def test_a_push_arrives_survives_a_restart_and_never_blocks(recorder, monkeypatch, caplog):
+    monkeypatch.setattr("fusepipe.pipeline.rtsp.push.LONGEST_PAUSE_S", 1.0)
+    port = free_port()
+    sink = RtspPushSink(HOST, port, "roof", LiveVideoOptions(), fps=25)
+    with Camera(sink) as camera:  # the target is not there yet
+        wait_for(lambda: "refused" in sink._pusher.failure.lower() or "connect" in sink._pusher.failure.lower())
+        process, lines = recorder(port)
+        wait_for(lambda: buffers(lines) > 20, 30)
+        process.kill()
+        process.wait(10)
+        _, lines = recorder(port)
+        wait_for(lambda: buffers(lines) > 20, 30)
+    assert camera.longest_s < 2.0
+    assert camera.reports[0].note.startswith("connected 2 times")
+
+
+@pytest.mark.slow
+def test_a_push_to_a_frozen_target_never_blocks_and_returns(recorder, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320), dtype=np.uint8)
+    monkeypatch.setattr("fusepipe.pipeline.rtsp.push.FROZEN_NS", 1_000_000_000)
+    monkeypatch.setattr("fusepipe.pipeline.rtsp.push.ANSWER_S", 1.0)
+    port = free_port()
+    sink = RtspPushSink(HOST, port, "roof", LiveVideoOptions(), fps=25)
+    with Camera(sink, pixels=noise) as camera:
+        process, lines = recorder(port)
+        wait_for(lambda: buffers(lines) > 10, 30)
+        process.send_signal(signal.SIGSTOP)
+        wait_for(lambda: sink._pusher.dropped_units > 0 and not sink._pusher.watched, 40)
+        process.send_signal(signal.SIGCONT)
+        before = buffers(lines)
+        wait_for(lambda: buffers(lines) > before + 10, 40)
+        process.send_signal(signal.SIGSTOP)
+        began_s = time.monotonic()
+    assert time.monotonic() - began_s < 15, "closing is bounded though the target is frozen"
+    assert camera.longest_s < 2.0
+
+
+@pytest.mark.slow
+def test_a_push_with_a_password(recorder):
+    port = free_port()
+    recorder(port, "ann", "secret")
+    right = RtspPushSink(HOST, port, "roof", LiveVideoOptions(), credentials=Credentials("ann", "secret"), fps=25)
+    wrong = RtspPushSink(HOST, port, "roof", LiveVideoOptions(), credentials=Credentials("ann", "guess"), fps=25)
+    with Camera(right, wrong):
+        wait_for(lambda: right._pusher.watched)
+        wait_for(lambda: "user or password wrong" in wrong._pusher.failure)
+    assert wrong._pusher.connections == 0
+
+
+# -- encoding and time
+
+
+def test_frames_come_out_at_once_and_key_frames_when_asked():
+    encoder = LiveEncoder(LiveVideoOptions(key_frame_ns=400 * MS), fps=25)
+    units = [encoder.encode(picture(i, i * 40 * MS, np.roll(RAMP, i, 1)), key=i == 5) for i in range(20)]
+    assert [i for i, unit in enumerate(units) if unit.key] == [0, 5, 15]
+    for unit in units:
+        kinds = [nal_type(nal) for nal in unit.nals]
+        assert (kinds[:2] == [7, 8] and 5 in kinds) if unit.key else kinds == [1]
+    context = av.CodecContext.create("h264", "r")
+    shown = [f for unit in units for f in context.decode(av.Packet(unit.annex_b()))] + context.decode(None)
+    assert len(shown) == 20
+
+
+def test_nvenc_is_used_where_it_opens_and_else_x264():
+    encoder = LiveEncoder(LiveVideoOptions(), fps=25)
+    encoder.encode(picture(0, 0))
+    assert encoder.name in ("libx264", "h264_nvenc")
+    forced = LiveEncoder(LiveVideoOptions(encoder="nvenc"), fps=25)
+    if encoder.name == "h264_nvenc":
+        assert forced.encode(picture(0, 0)).key
+    else:
+        with pytest.raises(SinkError, match=r"NVENC does not open here \(.+\); use encoder: auto or x264"):
+            forced.encode(picture(0, 0))
+
+
+def test_the_bit_rate_is_kept():
+    rng = np.random.default_rng(1)
+    noise = [picture(i, i * 40 * MS, rng.integers(0, 256, (240, 320), dtype=np.uint8)) for i in range(75)]
+    bound = LiveEncoder(LiveVideoOptions(bitrate_bps=500_000), fps=25)
+    free = LiveEncoder(LiveVideoOptions(), fps=25)
+    bits = {e: sum(e.encode(each).size_bytes for each in noise) * 8 / 3 for e in (bound, free)}
+    assert bits[bound] < 1.5 * 500_000 < bits[free] / 3, "per second, over three seconds of noise"
+
+
+def test_a_recording_is_played_at_its_own_speed():
+    pace = Pace(live=False)
+    assert pace.wait_ns(5000 * MS, 100 * MS) == 0
+    assert pace.wait_ns(5040 * MS, 110 * MS) == 30 * MS
+    assert pace.unix_ns(5040 * MS, 140 * MS, 1_000_000 * MS) == 1_000_000 * MS
+    assert pace.wait_ns(5080 * MS, 300 * MS) == 0, "late"
+    assert pace.wait_ns(9000 * MS, 320 * MS) == 0, "a pause is not waited for"
+    assert pace.wait_ns(9040 * MS, 330 * MS) == 30 * MS
+    live = Pace(live=True)
+    assert live.wait_ns(0, 10**9) == 0 and live.unix_ns(4 * MS, 10 * MS, 100 * MS) == 94 * MS

@@ -159,8 +159,9 @@ def _solve_fisheye(objects: list[Array], images: list[Array], size: Size) -> _So
     names = "CALIB_RECOMPUTE_EXTRINSIC", "CALIB_FIX_SKEW"  # in OpenCV 4 they belong to cv2.fisheye
     flags = sum(getattr(cv2.fisheye, name, None) or getattr(cv2, name) for name in names)
     criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_COUNT, 100, 1e-7)
-    objects = [np.asarray(o, np.float64) for o in objects]
-    images = [np.asarray(i, np.float64) for i in images]
+    # OpenCV 5 takes points in a row only here, not in a column (opencv/opencv issue 29692)
+    objects = [np.asarray(o, np.float64).reshape(1, -1, 3) for o in objects]
+    images = [np.asarray(i, np.float64).reshape(1, -1, 2) for i in images]
     rms, matrix, distortion, rotations, shifts = cv2.fisheye.calibrate(
         objects, images, size, matrix, distortion, flags=flags, criteria=criteria
     )

@@ -13,11 +13,12 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
 from fusepipe import __version__, machine
+from fusepipe.backends import check_backends
 from fusepipe.check import Check
 from fusepipe.errors import FusepipeError
 from fusepipe.installed import (
@@ -50,7 +51,7 @@ CODECS = (
 
 def diagnose(folder: Path | None = None) -> list[Check]:
     """Everything about this machine and installation; ``folder`` is where disk space is looked at."""
-    installed = installed_versions()
+    installed, gpus = installed_versions(), machine.nvidia_gpus()
     return [
         *check_system(machine.processor(), machine.usable_cores(), machine.memory_bytes()),
         *check_dependencies(requirements("fusepipe"), installed),
@@ -59,7 +60,8 @@ def diagnose(folder: Path | None = None) -> list[Check]:
         *check_video(),
         *check_openvino(),
         *check_model(),
-        *check_optional(installed, importlib.util.find_spec, machine.nvidia_gpus()),
+        *check_optional(installed, importlib.util.find_spec, gpus),
+        *check_engines(gpus),
         check_cache(),
         check_disk(folder or Path.cwd()),
     ]
@@ -213,6 +215,17 @@ def check_model(model: str = "stream") -> list[Check]:
     reason = f" ({info.reason})" if info.reason else ""
     text = f"auto takes {info.backend} {info.precision} on {info.device}{reason}; it fused a pair"
     return [Check("working", f"model {model}", "ok", text)]
+
+
+def check_engines(gpus: Sequence[str]) -> list[Check]:
+    """What each backend of engines can do here; CUDA is opened only where the driver names a GPU."""
+    name, why = "", ""
+    if gpus:
+        from fusepipe.engines.cuda_api import find_gpu
+
+        gpu, why = find_gpu()
+        name = f"{gpu.name} ({gpu.sm}, CUDA {gpu.driver_cuda})" if gpu else ""
+    return check_backends(importlib.util.find_spec, gpus, name, why)
 
 
 def _model_fix(error: FusepipeError) -> str:

@@ -40,6 +40,7 @@ class Optional:
 
 OPTIONAL = (
     Optional("torch", ("torch",), "training", "pip install 'fusepipe[train]'"),
+    Optional("onnx", ("onnx",), "building engines", "pip install 'fusepipe[build]'"),
     Optional(
         "tensorrt",
         ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
@@ -61,7 +62,7 @@ OPTIONAL = (
         "cuda",
         ("cuda-bindings", "cuda-python"),
         "TensorRT's memory",
-        "pip install cuda-bindings",
+        "pip install 'fusepipe[cuda]'",
         ("tensorrt", "tensorrt-rtx"),
     ),
 )

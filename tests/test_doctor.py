@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from fusepipe import diagnose, installed, machine
+from fusepipe.backends import check_backends
 from fusepipe.check import Check, healthy
 from fusepipe.cli import cli
 from fusepipe.commands.doctor import report
@@ -140,6 +141,34 @@ def test_optional_packages_come_with_the_line_that_installs_them() -> None:
     with_backend = installed.check_optional({"tensorrt": "10.9"}, lambda name: "spec", ["a GPU"], backends=["tensorrt"])
     assert one(with_backend, "tensorrt").status == one(with_backend, "NVIDIA GPU").status == "ok"
     assert "yet" not in one(with_backend, "tensorrt").text
+
+
+# -- backends
+
+
+def backends(packages: set[str], gpus: list[str], gpu: str = "", why: str = "") -> dict[str, Check]:
+    found = check_backends(lambda name: name if name in packages else None, gpus, gpu, why)
+    assert healthy(found)
+    return {check.name: check for check in found}
+
+
+def test_each_backend_says_what_it_lacks_and_how_to_install_it() -> None:
+    bare = backends(set(), [])
+    assert bare["openvino"].status == "ok"
+    assert bare["tensorrt"].fix == "pip install 'fusepipe[tensorrt,cuda]'"
+    assert "tensorrt_rtx, cuda-bindings or pycuda, an NVIDIA GPU" in bare["tensorrt-rtx"].text
+    assert bare["torch"].fix == "pip install 'fusepipe[train]'"
+    assert bare["building"].fix == "pip install 'fusepipe[build]'"
+
+
+def test_a_gpu_runs_what_is_installed_for_it() -> None:
+    there = {"tensorrt_rtx", "cuda", "onnx", "ml_dtypes"}
+    found = backends(there, ["RTX 4090"], "RTX 4090 (SM89, CUDA 13.0)")
+    assert found["tensorrt-rtx"].status == "ok" and "SM89" in found["tensorrt-rtx"].text
+    assert found["tensorrt"].status == "note" and "the package tensorrt" in found["tensorrt"].text
+    assert found["building"].text == "build-engine builds for openvino, tensorrt-rtx"
+    broken = backends(there, ["RTX 4090"], "", "CUDA: driver too old")
+    assert "driver too old" in broken["tensorrt-rtx"].text
 
 
 # -- what has to work

@@ -21,6 +21,7 @@ _TITLES = {
     "packages": "Packages",
     "working": "What has to work",
     "optional": "For some uses",
+    "engines": "Backends",
     "folders": "Folders",
 }
 _LABEL_WIDTH = 24

@@ -149,7 +149,8 @@ def _solve(views: Sequence[View], board: Board, size: Size, model: LensModel, ca
             "and fill the picture with it"
         ) from error
     k = matrix
-    lens = Lens(size, k[0, 0], k[1, 1], k[0, 2], k[1, 2], tuple(float(d) for d in distortion.ravel()[:5]))
+    numbers = (float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2]))
+    lens = Lens(size, *numbers, tuple(float(d) for d in distortion.ravel()[:5]))
     spread = tuple(round(float(d), 6) for d in deviations.ravel()[:9])
     return _Solved(lens, float(rms), np.asarray(errors, np.float64).ravel(), list(rotations), spread)
 
@@ -167,10 +168,10 @@ def _solve_fisheye(objects: list[Array], images: list[Array], size: Size) -> _So
     )
     lens = Lens(
         size,
-        matrix[0, 0],
-        matrix[1, 1],
-        matrix[0, 2],
-        matrix[1, 2],
+        float(matrix[0, 0]),
+        float(matrix[1, 1]),
+        float(matrix[0, 2]),
+        float(matrix[1, 2]),
         tuple(float(d) for d in np.ravel(distortion)),
         "fisheye",
     )

@@ -16,7 +16,7 @@ from fusepipe.calibration.stereo import Pose
 INFRARED = Lens((320, 240), 310.0, 311.0, 158.0, 121.0, (-0.12, 0.03, 0.0, 0.0, 0.0))
 VISIBLE = Lens((640, 480), 600.0, 601.0, 322.0, 238.0, (-0.08, 0.02, 0.0, 0.0, 0.0))
 POSE = Pose(np.asarray(cv2.Rodrigues(np.array([0.01, -0.02, 0.008]))[0], np.float64), np.array([0.06, -0.01, 0.005]))
-FINE = 3
+FINE = 2
 BOARD = Board("checkerboard", 7, 6, 0.05)
 
 

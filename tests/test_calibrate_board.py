@@ -107,7 +107,7 @@ def test_there_is_no_board_in_noise() -> None:
 @pytest.fixture(scope="module")
 def views(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("views")
-    write_views(folder, 14)
+    write_views(folder, 10)
     return folder
 
 

@@ -7,7 +7,7 @@ with the fp32 network; a build that fails leaves nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
@@ -209,17 +209,17 @@ def compile_engine(request: BuildRequest, pairs: Sequence[Pair], step: Step = la
     step("compiling")
     library, version = library_version(request.backend)
     if request.backend == "openvino":
-        return _for_openvino(request, graph, names, kept, version)
+        return _for_openvino(request, graph, names, [node.name for node in model.graph.node], kept, version)
     from fusepipe.engines.tensorrt_build import build_plan
     from fusepipe.engines.tensorrt_library import load_library
 
     plan, layers = build_plan(load_library(request.backend), graph, request.shapes, request.options, names)
     device = request.gpu.name if request.gpu else "none (built without a GPU)"
-    return Compiled(plan, graph, layers, kept, library, version, device)
+    return Compiled(plan, graph, _each(names, layers), kept, library, version, device)
 
 
 def _for_openvino(
-    request: BuildRequest, graph: bytes, names: Iterable[str], kept: tuple[str, ...], version: str
+    request: BuildRequest, graph: bytes, names: list[str], known: list[str], kept: tuple[str, ...], version: str
 ) -> Compiled:
     """The plan of OpenVINO is the graph itself: it runs with any version, and is compiled for this CPU now."""
     from fusepipe.engines.openvino_backend import OpenVinoFuser
@@ -227,8 +227,13 @@ def _for_openvino(
     width, height = request.shapes.best
     with OpenVinoFuser(request.model, graph, request.precision) as fuser:
         fuser.prepare(height, width, request.shapes.batch)
-        layers = fuser.precisions(height, width, names, request.shapes.batch)
-        return Compiled(graph, graph, layers, kept, "openvino", version, fuser.info.device)
+        layers = fuser.precisions((request.shapes.batch, height, width), names, known)
+        return Compiled(graph, graph, _each(names, layers), kept, "openvino", version, fuser.info.device)
+
+
+def _each(names: Iterable[str], found: Mapping[str, str]) -> dict[str, str]:
+    """A precision for every compute layer: one that was not found in what was compiled is not proven either."""
+    return {name: found.get(name, "not found") for name in names}
 
 
 # -- proving

@@ -281,11 +281,15 @@ class OpenVinoFuser(FuserBase):
             raise EngineError(f"asked for {self.info.precision}, but OpenVINO computes in {ran}: use fp32")
         return compiled
 
-    def precisions(self, height: int, width: int, nodes: Iterable[str], batch: int = 1) -> dict[str, str]:
-        """The precision in which each of these ONNX nodes runs at this size, read from the compiled network."""
+    def precisions(self, size: tuple[int, int, int], nodes: Iterable[str], known: Iterable[str] = ()) -> dict[str, str]:
+        """The precision in which each of these ONNX nodes runs, read from what was compiled for a size.
+
+        ``size`` is (batch, height, width); see :func:`fusepipe.engines.openvino_graph.layer_precisions`.
+        """
+        batch, height, width = size
         self._require_open()
         compiled = self._slots_for(self._padded(height, width, batch))[0].request.get_compiled_model()
-        return layer_precisions(compiled, nodes)
+        return layer_precisions(compiled, nodes, known)
 
     def _from_cache(self, key: str, options: dict[str, str]) -> Any:
         blob = self._cache.load(key)

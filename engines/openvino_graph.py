@@ -59,24 +59,31 @@ def _last_line(error: BaseException) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def layer_precisions(compiled: Any, nodes: Iterable[str]) -> dict[str, str]:
+def layer_precisions(compiled: Any, nodes: Iterable[str], known: Iterable[str] = ()) -> dict[str, str]:
     """The precision (fp32, bf16, fp16, int8) in which the ONNX nodes named run in a compiled model.
 
-    From the execution graph, which OpenVINO makes after all its choices: not from what was asked for. A node
-    that is not found in it is left out.
+    From the execution graph, which OpenVINO makes after all its choices: not from what was asked for. ``known``
+    are the names of all nodes: where OpenVINO folds a scale into a convolution it gives it a name of its own, and
+    such layers stand for the nodes that are not found by name, in order. A node without a layer is left out.
     """
     names = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "i8": "int8", "u8": "int8"}
-    wanted, found = set(nodes), {}
+    listed = list(nodes)
+    wanted, named = set(listed), {*listed, *known}
+    found: dict[str, str] = {}
+    renamed: list[str] = []
     for layer in compiled.get_runtime_model().get_ordered_ops():
         info = layer.get_rt_info()
         if str(info["layerType"].astype(str)) not in _COMPUTE_LAYERS:
             continue
         ran = str(info["runtimePrecision"].astype(str)).lower()
-        # the first of the fused layers is the one that computes
-        origin = str(info["originalLayersNames"].astype(str)).split(",")[0].split("/")[0]
-        if origin in wanted:
+        origins = [part.split("/")[0] for part in str(info["originalLayersNames"].astype(str)).split(",")]
+        origin = next((name for name in origins if name in wanted), None)
+        if origin is not None:
             found[origin] = names.get(ran, ran)
-    return found
+        elif not named & set(origins):
+            renamed.append(names.get(ran, ran))
+    missing = [name for name in listed if name not in found]
+    return found | dict(zip(missing, renamed, strict=False))
 
 
 def openvino_version() -> str:

@@ -207,8 +207,20 @@ def _clip(inputs: Sequence[Any], attributes: Attributes) -> Tensor:
     return result if high is None else torch.minimum(result, high)
 
 
+def _resize(inputs: Sequence[Any], attributes: Attributes) -> Tensor:
+    mode = attributes.get("mode", b"nearest"), attributes.get("coordinate_transformation_mode", b"half_pixel")
+    if mode != (b"linear", b"half_pixel") or attributes.get("antialias"):
+        raise EngineError(f"the backend torch resizes linearly by pixel centres only, not {mode}")
+    image = inputs[0]
+    if len(inputs) > 3 and inputs[3] is not None:
+        return F.interpolate(image, size=_ints(inputs[3])[2:], mode="bilinear", align_corners=False)
+    scales = [float(value) for value in inputs[2].tolist()[2:]]
+    return F.interpolate(image, scale_factor=scales, mode="bilinear", align_corners=False)
+
+
 def _squeeze(inputs: Sequence[Any], attributes: Attributes) -> Tensor:
-    return inputs[0].squeeze(tuple(_ints(inputs[1])))  # type: ignore[no-any-return]
+    data: Tensor = inputs[0]
+    return data.squeeze(tuple(_ints(inputs[1]))) if len(inputs) > 1 else data.squeeze()
 
 
 def _unsqueeze(inputs: Sequence[Any], attributes: Attributes) -> Tensor:
@@ -253,6 +265,7 @@ _OPERATORS: Mapping[str, Operator] = {
     "ReduceSum": _reduce(lambda x, dims, keep: x.sum(dims, keepdim=keep)),
     "Relu": _plain(torch.relu),
     "Reshape": _reshape,
+    "Resize": _resize,
     "Round": _plain(torch.round),
     "Shape": lambda i, a: torch.tensor(i[0].shape[a.get("start", 0) : a.get("end")]),
     "Sigmoid": _plain(torch.sigmoid),

@@ -23,7 +23,7 @@ pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fusepipe
 from fusepipe.cli import cli
 from fusepipe.engines import build as building
 from fusepipe.engines import choose, proof, store
-from fusepipe.engines.build import BuildRequest, Materials, build
+from fusepipe.engines.build import BuildRequest, Materials, build, compile_engine
 from fusepipe.engines.cuda_api import Gpu
 from fusepipe.engines.load import load_model, read_onnx
 from fusepipe.engines.manifest import Shapes, manifest_path, misfit, read_manifest, read_plan
@@ -95,6 +95,23 @@ def test_tensorrt_rtx_builds_without_a_gpu_in_the_precision_asked_for(precision:
 def test_other_networks_build_as_well(model: str) -> None:
     built = build(request("tensorrt-rtx", "fp16", model, shapes=Shapes((16, 16), (32, 32), (64, 64))), MATERIALS)
     assert set(built.manifest.layers) == {"fp16"}
+
+
+@rtx
+@pytest.mark.slow
+def test_the_papers_network_compiles_in_every_precision(tmp_path: Path) -> None:
+    """Its weights do not matter for that; every one of its 38 convolutions has the precision asked for."""
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'fusepipe[train]'")
+    from fusepipe.train.export import write_graph
+    from fusepipe.train.mfe import MfeNet
+
+    torch.manual_seed(0)
+    write_graph(MfeNet().eval(), tmp_path / "untrained.onnx", {"model": "untrained"})
+    onnx = (tmp_path / "untrained.onnx").read_bytes()
+    for backend, precision in (("tensorrt-rtx", "fp16"), ("tensorrt-rtx", "int8"), ("openvino", "int8")):
+        asked = BuildRequest("untrained", onnx, backend, precision, SHAPES, PlanOptions())
+        compiled = compile_engine(asked, PAIRS[:1])
+        assert list(compiled.layers.values()) == [precision] * 38 and compiled.kept_fp32 == ()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

@@ -225,6 +225,11 @@ def test_mistakes_in_a_source(tmp_path: Path, source: str, expected: list[str]) 
         ("{rtsp: 'rtsp://h:1/a', bitrate: 1Mbps, quality: 20}", "has both quality and bitrate: keep one"),
         ("{rtsp: 'rtsp://h:1/a', encoder: nvnec}", "did you mean 'nvenc'?"),
         ("{rtsp: 'rtsp://h:1/a'}, {rtsp: 'rtsp://h:1/a'}", "writes to the same place as rigs.one.sinks[0].rtsp"),
+        (
+            "{rtsp: 'rtsp://h:1/a'}, {preview: 'http://h:1'}",
+            "sinks[1].preview: cannot listen on port 1 beside rigs.one.s",
+        ),
+        ("{rtsp: 'rtsp://h:1/a'}, {rtsp: 'rtsp://0.0.0.0:1/b'}", "sinks[1].rtsp: cannot listen on port 1 beside"),
         ("{preview: 'http://127.0.0.1'}", "preview: needs the port to serve on, such as http://127.0.0.1:8080"),
         ("{preview: 'https://127.0.0.1:1'}", "preview: should be a URL such as http://127.0.0.1:8080"),
         ("{preview: 'http://127.0.0.1:1/x'}", "preview: is only an address and a port"),
@@ -364,6 +369,11 @@ def test_any_url_of_an_output_is_taken_apart_or_refused(rest: str, start: str) -
 def test_outputs_that_overwrite(tmp_path: Path, sinks: str, expected: str) -> None:
     (problem,) = in_rig(tmp_path, sink=sinks)
     assert expected in problem
+
+
+def test_outputs_that_share_a_port(tmp_path: Path) -> None:
+    sinks = "{rtsp: 'rtsp://h:1/a'}, {rtsp: 'rtsp://h:1/b'}, {rtsp: 'rtsp+push://h:1/a'}, {preview: 'http://h:2'}"
+    assert len(rig_of(tmp_path, sink=sinks).sinks) == 4
 
 
 def test_rigs_that_overwrite_each_other(tmp_path: Path) -> None:

@@ -48,8 +48,9 @@ def picture(index: int, capture_ns: int, pixels: np.ndarray = RAMP) -> FusedFram
 class Camera:
     """Writes 25 pictures a second to sinks, in a thread as the pipeline does, and notes the longest write."""
 
-    def __init__(self, *sinks, pixels=RAMP):
-        self.sinks, self.pixels, self.longest_s, self.errors = sinks, pixels, 0.0, []
+    def __init__(self, *sinks, noise=False):
+        self.sinks, self.pixels, self.longest_s, self.errors = sinks, RAMP, 0.0, []
+        self._noise = np.random.default_rng(0) if noise else None  # about 1.5 MB a second
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="camera")
 
@@ -71,9 +72,12 @@ class Camera:
         index = 0
         try:
             while not self._stop.wait(0.04):
+                pixels = np.roll(self.pixels, index, 1)
+                if self._noise is not None:
+                    pixels = self._noise.integers(0, 256, pixels.shape, dtype=np.uint8)
                 for sink in self.sinks:
                     before_s = time.monotonic()
-                    sink.write(picture(index, time.monotonic_ns(), np.roll(self.pixels, index, 1)))
+                    sink.write(picture(index, time.monotonic_ns(), pixels))
                     if index:  # the first one opens the encoder
                         self.longest_s = max(self.longest_s, time.monotonic() - before_s)
                 index += 1
@@ -294,12 +298,11 @@ def short(monkeypatch, **values):
 
 
 def test_a_client_that_never_reads_disturbs_nobody_and_is_given_up(monkeypatch):
-    noise = np.random.default_rng(0).integers(0, 256, (240, 320), dtype=np.uint8)  # about 3 MB a second
     impatient = partial(Delivery, limit_bytes=100_000, patience_ns=1_000_000_000)
     monkeypatch.setattr("fusepipe.pipeline.rtsp.connection.Delivery", impatient)
     port = free_port()
     sink = sink_on(port)
-    with Camera(sink, pixels=noise) as camera, Client(port, receive_buffer=4096) as stuck:
+    with Camera(sink, noise=True) as camera, Client(port, receive_buffer=4096) as stuck:
         stuck.play()
         good = decoded(f"rtsp://{HOST}:{port}/roof", 30)
         wait_for(lambda: sink._stream.counts().given_up == 1, 30)
@@ -444,12 +447,11 @@ def test_a_push_arrives_survives_a_restart_and_never_blocks(recorder, monkeypatc
 
 @pytest.mark.slow
 def test_a_push_to_a_frozen_target_never_blocks_and_returns(recorder, monkeypatch):
-    noise = np.random.default_rng(0).integers(0, 256, (240, 320), dtype=np.uint8)
     monkeypatch.setattr("fusepipe.pipeline.rtsp.push.FROZEN_NS", 1_000_000_000)
     monkeypatch.setattr("fusepipe.pipeline.rtsp.push.ANSWER_S", 1.0)
     port = free_port()
     sink = RtspPushSink(HOST, port, "roof", LiveVideoOptions(), fps=25)
-    with Camera(sink, pixels=noise) as camera:
+    with Camera(sink, noise=True) as camera:
         process, lines = recorder(port)
         wait_for(lambda: buffers(lines) > 10, 30)
         process.send_signal(signal.SIGSTOP)

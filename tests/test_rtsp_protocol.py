@@ -348,6 +348,19 @@ def test_a_client_that_takes_nothing_is_given_up_and_a_slow_one_is_not():
         assert Verdict.GIVE_UP not in offers(slow, script)
 
 
+def test_a_quiet_stream_notices_too_that_nothing_leaves():
+    """A queue far below the limit, of which nothing leaves: a frozen peer of a stream of few bits."""
+    delivery, verdicts = Delivery(limit_bytes=10**6, patience_ns=10 * S), []
+    for second in range(12):
+        verdicts.append(delivery.offer(key=second == 0, queued_bytes=100 * second, now_ns=second * S))
+        delivery.wrote(100)
+    assert verdicts == [Verdict.SEND] * 11 + [Verdict.GIVE_UP]
+    moving = Delivery(limit_bytes=10**6, patience_ns=10 * S)
+    for second in range(40):  # a little leaves each second
+        assert moving.offer(key=second == 0, queued_bytes=99 * second, now_ns=second * S) is Verdict.SEND
+        moving.wrote(100)
+
+
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 3000), st.integers(0, 3)), max_size=80))
 def test_no_picture_is_sent_whose_reference_was_not(script):
     delivery, now_ns, complete = Delivery(limit_bytes=1000, patience_ns=10 * S), 0, False

@@ -1,10 +1,11 @@
-"""Outputs that would overwrite each other, or an input: found before anything runs."""
+"""Outputs that would overwrite each other or an input, or need one port: found before anything runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fusepipe.config.schema import FileSink, ImagesSink, Rig, RtspSink
+from fusepipe.config.endpoints import Endpoint
+from fusepipe.config.schema import FileSink, ImagesSink, PreviewSink, Rig, RtspSink
 from fusepipe.config.yaml_lines import KeyPath, Mark, Node, YamlDocument, key_text, locate
 from fusepipe.errors import Problem
 
@@ -18,7 +19,15 @@ def conflicts(document: YamlDocument, rigs: Sequence[tuple[Rig, Node]]) -> dict[
                 inputs.setdefault(getattr(rig, band).url, locate(node, (band, "url")).mark)
     found: dict[str, list[Problem]] = {}
     outputs: dict[str, Mark] = {}
+    listeners: list[tuple[str, Endpoint, Mark]] = []
     for rig, node in rigs:
+        for kind, endpoint, place in _listeners(rig):
+            mark = locate(node, place).mark
+            other = next((m for k, e, m in listeners if _clash((k, e), (kind, endpoint))), None)
+            listeners.append((kind, endpoint, mark))
+            if other is not None:
+                message = f"cannot listen on port {endpoint.port} beside {_named(other)}: use another port"
+                found.setdefault(rig.name, []).append(document.problem(mark, message))
         for path, place in _outputs(rig):
             mark = locate(node, place).mark
             message = ""
@@ -44,6 +53,26 @@ def _outputs(rig: Rig) -> list[tuple[str, KeyPath]]:
             kind = "rtsp+push" if place.push else "rtsp"
             places.append((f"{kind}://{place.host}:{place.port}/{place.path}", ("sinks", index, "rtsp")))
     return places
+
+
+def _listeners(rig: Rig) -> list[tuple[str, Endpoint, KeyPath]]:
+    """(kind, address, key path) of what is served."""
+    return [
+        (key, sink.endpoint, ("sinks", index, key))
+        for index, sink in enumerate(rig.sinks)
+        if isinstance(sink, RtspSink | PreviewSink) and not sink.endpoint.push
+        for key in ("rtsp" if isinstance(sink, RtspSink) else "preview",)
+    ]
+
+
+def _clash(one: tuple[str, Endpoint], other: tuple[str, Endpoint]) -> bool:
+    """Whether two servers need one port; streams, and pages, share a server where their addresses are equal."""
+    (kind, place), (other_kind, other_place) = one, other
+    if place.port != other_place.port:
+        return False
+    if place.host == other_place.host:
+        return kind != other_kind
+    return any(host in ("0.0.0.0", "::") for host in (place.host, other_place.host))
 
 
 def _named(mark: Mark) -> str:

@@ -206,7 +206,9 @@ class Connection:
         for number, part in enumerate(parts, 1):
             head = self._sender.header(unit.capture_ns, marker=number == len(parts), payload_bytes=len(part))
             pieces += (interleaved_head(channel, len(head) + len(part)), head, part)
-        self._writer.write(b"".join(pieces))
+        data = b"".join(pieces)
+        self._delivery.wrote(len(data))
+        self._writer.write(data)
 
     def _send_udp(self, parts: Sequence[bytes], unit: AccessUnit, port: int) -> None:
         assert self._udp is not None

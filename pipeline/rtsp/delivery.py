@@ -2,7 +2,7 @@
 
 A client starts on a key unit. When what is queued for it passes the limit it gets nothing more, until
 the queue has drained and a key unit comes: a picture that refers to one which was dropped is of no use.
-One whose queue stays over the limit, or does not drain for the patience, is given up.
+One whose queue stays over the limit, or of whose queue nothing leaves, for as long as the patience, is given up.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ class Delivery:
         self._limit_bytes = limit_bytes
         self._patience_ns = patience_ns
         self._stalled_ns: int | None = None
+        self._written_bytes = self._left_bytes = 0
+        self._still_ns: int | None = None  # since when nothing has left a queue that is not empty
         self._started = False
         self.waiting = True
         self.dropped = 0
@@ -37,13 +39,26 @@ class Delivery:
             self._stalled_ns = None
         elif self._stalled_ns is None and queued_bytes > self._limit_bytes:
             self._stalled_ns, self.waiting = now_ns, True
-        if self._stalled_ns is not None and now_ns - self._stalled_ns >= self._patience_ns:
-            return Verdict.GIVE_UP
+        self._watch(queued_bytes, now_ns)
+        for since_ns in (self._stalled_ns, self._still_ns):
+            if since_ns is not None and now_ns - since_ns >= self._patience_ns:
+                return Verdict.GIVE_UP
         if self._stalled_ns is not None or (self.waiting and not key):
             self.dropped += self._started
             return Verdict.DROP
         self.waiting, self._started = False, True
         return Verdict.SEND
+
+    def wrote(self, size_bytes: int) -> None:
+        """So much was added to the queue."""
+        self._written_bytes += size_bytes
+
+    def _watch(self, queued_bytes: int, now_ns: int) -> None:
+        left_bytes = self._written_bytes - queued_bytes
+        if not queued_bytes or left_bytes > self._left_bytes:
+            self._left_bytes, self._still_ns = left_bytes, None
+        elif self._still_ns is None:
+            self._still_ns = now_ns
 
     def lost(self) -> None:
         """A unit that was to be sent did not leave whole: nothing more until a key unit."""

@@ -243,7 +243,9 @@ class _Connection:
             if self._sender.report_due(now_ns):
                 report = self._sender.report(unit.capture_ns, unix_ns, now_ns)
                 pieces += (interleaved_head(1, len(report)), report)
-            self._writer.write(b"".join(pieces + self._packets(list(payloads(unit.nals, PAYLOAD_BYTES)), unit)))
+            data = b"".join(pieces + self._packets(list(payloads(unit.nals, PAYLOAD_BYTES)), unit))
+            self.delivery.wrote(len(data))
+            self._writer.write(data)
         return verdict
 
     def _packets(self, parts: Sequence[bytes], unit: AccessUnit) -> list[bytes]:

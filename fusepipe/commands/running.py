@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -23,6 +24,18 @@ if TYPE_CHECKING:
     from fusepipe.report import RunReport
 
 POLL_S = 0.25
+LOG_FORMAT = "%(asctime)s %(message)s"
+
+
+def show_log() -> None:
+    """Events of live rigs (a camera is lost, the state changes) go to standard error, with the time."""
+    if sys.stderr is None:
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(LOG_FORMAT, "%H:%M:%S"))
+    logger = logging.getLogger("fusepipe")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -89,6 +102,7 @@ def run_all(pipelines: Sequence[Pipeline], *, quiet: bool) -> Outcome:
 
     The first signal drains every pipeline, a second one stops them at once.
     """
+    show_log()
     outcome = Outcome()
     running: list[Pipeline] = []
     with StopSignals() as signals:

@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 
 from fusepipe.frames import Band, Frame, Stamp, UnreadableFrame
 from fusepipe.pipeline.sources.base import SourceInfo
-from fusepipe.pipeline.sources.live_errors import Cause, LiveError, classify
+from fusepipe.pipeline.sources.live_errors import Cause, LiveError, classify, is_timeout
 from fusepipe.pipeline.sources.live_options import LiveOptions, open_arguments
 from fusepipe.pipeline.sources.video_planes import upright_planes
 
@@ -98,13 +98,15 @@ class LiveConnection:
         limit_ns = self._options.stall_timeout_ns + self._options.open_timeout_ns
         seen_ns = time.monotonic_ns()
         while not stop.is_set():
+            asked_ns = time.monotonic_ns()
             try:
                 packet = next(packets, None)
             except (av.FFmpegError, OSError) as error:
-                cause, detail = classify(error, self._url)
-                if cause is Cause.TIMEOUT:
-                    detail = f"no data for {self._options.stall_timeout_ns / NANOSECONDS:g} s"
-                raise LiveError(self._label, cause, detail) from None
+                # FFmpeg says "input/output error" of some reads that the timeout broke off
+                if is_timeout(error) or time.monotonic_ns() - asked_ns >= self._options.stall_timeout_ns:
+                    stalled = f"no data for {self._options.stall_timeout_ns / NANOSECONDS:g} s"
+                    raise LiveError(self._label, Cause.TIMEOUT, stalled) from None
+                raise LiveError(self._label, Cause.ENDED, error.strerror or type(error).__name__) from None
             if packet is None or packet.size == 0:  # how a live stream ends: the camera has gone
                 raise LiveError(self._label, Cause.ENDED)
             arrival_ns = time.monotonic_ns()
@@ -125,12 +127,15 @@ class LiveConnection:
     def _open(self) -> InputContainer:
         arguments = open_arguments(self._url, self._options)
         open_s, stall_s = self._options.open_timeout_ns / NANOSECONDS, self._options.stall_timeout_ns / NANOSECONDS
+        begun_s = time.monotonic()
         try:
             container = av.open(
                 arguments.file, format=arguments.format, options=arguments.options, timeout=(open_s, stall_s)
             )
         except (av.FFmpegError, OSError) as error:
             # no "from error": FFmpeg's message holds the URL with its password
+            if time.monotonic() - begun_s >= open_s:  # FFmpeg says "invalid data" of an answer that was cut off
+                raise LiveError(self._label, Cause.TIMEOUT, f"no answer in {open_s:g} s") from None
             raise LiveError(self._label, *classify(error, self._url)) from None
         except ValueError as error:  # no such input format in this FFmpeg
             raise LiveError(self._label, Cause.CODEC, str(error).replace(self._url, self._label)) from None

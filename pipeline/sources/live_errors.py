@@ -59,6 +59,11 @@ class LiveError(SourceError):
         self.cause = cause
 
 
+def is_timeout(error: BaseException) -> bool:
+    """Whether an error of PyAV means that its timeout has passed."""
+    return isinstance(error, av.ExitError | TimeoutError)
+
+
 def classify(error: BaseException, url: str) -> tuple[Cause, str]:
     """The cause of an error that PyAV raised for ``url``, and its text without the URL.
 
@@ -74,7 +79,7 @@ def classify(error: BaseException, url: str) -> tuple[Cause, str]:
         return Cause.BUSY, detail
     if isinstance(error, ConnectionRefusedError):
         return Cause.REFUSED, detail
-    if isinstance(error, av.ExitError | TimeoutError):
+    if is_timeout(error):
         return Cause.TIMEOUT, "no answer in time"
     if isinstance(error, ConnectionResetError | BrokenPipeError | EOFError):
         return Cause.ENDED, detail

@@ -55,7 +55,7 @@ def open_arguments(url: str, live: LiveOptions) -> OpenArguments:
             # how long a missing packet is waited for, and room for an I-frame that comes in one burst
             chosen |= {"max_delay": "100000", "buffer_size": "4194304"}
     elif scheme in ("http", "https"):
-        chosen |= {"analyzeduration": "0", "probesize": "65536"}
+        chosen |= {"analyzeduration": "0", "probesize": "4096"}
     else:
         chosen |= {"analyzeduration": "1000000", "fflags": "nobuffer"}
     return OpenArguments(url, None, {**chosen, **live.options})

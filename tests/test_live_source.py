@@ -25,6 +25,7 @@ from fusepipe.pipeline.sources.live_errors import Cause, LiveError, classify
 from fusepipe.pipeline.sources.live_options import LiveOptions, open_arguments
 
 S = 1_000_000_000
+SLOW = LiveOptions(open_timeout_ns=5 * S, stall_timeout_ns=4 * S)
 QUICK = LiveOptions(open_timeout_ns=3 * S, stall_timeout_ns=1 * S)
 
 
@@ -210,10 +211,16 @@ def test_an_rtsp_camera_hangs_dies_and_returns_with_another_size(rtsp_camera, tr
         timers.append(threading.Timer(seconds, action))
         timers[-1].start()
 
+    def go_on_when_missed():
+        deadline = time.monotonic() + 20
+        while not source.failures["timeout"] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        camera.send(signal.SIGCONT)
+
     def step(number, frame):
         if number == 20:
             camera.send(signal.SIGSTOP)
-            later(2.0, lambda: camera.send(signal.SIGCONT))
+            later(0.0, go_on_when_missed)
         if number == 40:
             camera.kill()
             camera.size = "480x360"
@@ -225,7 +232,7 @@ def test_an_rtsp_camera_hangs_dies_and_returns_with_another_size(rtsp_camera, tr
     assert {(f.width, f.height) for f in frames} == {(320, 240), (480, 360)}
     assert [f.index for f in frames] == sorted({f.index for f in frames})
     assert len({f.stamp.epoch for f in frames}) == 3
-    assert source.failures["timeout"] == 1 and source.failures["connection lost"] >= 1
+    assert source.failures["timeout"] >= 1 and source.failures["connection lost"] >= 1
     assert "is back after" in caplog.text
 
 
@@ -315,8 +322,9 @@ def open_descriptors():
 
 
 @pytest.mark.slow
-def test_500_reconnections_leak_nothing(mjpeg):
+def test_500_reconnections_leak_nothing(mjpeg, caplog):
     """Every connection gives a few pictures and ends; descriptors, threads and memory stay."""
+    caplog.set_level(logging.ERROR, "fusepipe")  # pytest keeps what is logged, and would seem to leak
     mjpeg.per_connection, mjpeg.interval_s = 8, 0.0
     stop = threading.Event()
     source = LiveSource(mjpeg.url, Band.VISIBLE, QUICK, chance=lambda: 0.0)
@@ -360,11 +368,27 @@ def send_mpegts(port, size, times, fps=25):
 
 def test_a_udp_sender_is_absent_then_comes():
     port = free_port()
-    times = [3600 * i + 900_000 for i in range(100)]
+    times = [3600 * i + 900_000 for i in range(200)]
     sender = threading.Timer(0.7, send_mpegts, (port, (160, 120), times))
+    absent = LiveOptions(open_timeout_ns=S // 2, stall_timeout_ns=S // 2)
+    assert not LiveSource(f"udp://127.0.0.1:{port}", Band.INFRARED, absent).open().known
     sender.start()
-    source = LiveSource(f"udp://127.0.0.1:{port}", Band.INFRARED, LiveOptions(open_timeout_ns=S, stall_timeout_ns=S))
-    frames = collect(source, 30, timeout_s=30)
+    source = LiveSource(f"udp://127.0.0.1:{port}", Band.INFRARED, SLOW)
+    frames = collect(source, 30, timeout_s=60)
     sender.join()
-    assert source.failures and (frames[0].width, frames[0].height) == (160, 120)
+    assert (frames[0].width, frames[0].height) == (160, 120)
     assert {b.pts - a.pts for a, b in pairwise(frames)} >= {3600}
+
+
+def test_presentation_times_that_jump_back_are_followed():
+    """The sender's clock jumps back a minute in the middle of the stream."""
+    port = free_port()
+    times = [3600 * i + 9_000_000 - (5_400_000 if i >= 75 else 0) for i in range(150)]
+    sender = threading.Timer(0.1, send_mpegts, (port, (160, 120), times))
+    sender.start()
+    frames = collect(LiveSource(f"udp://127.0.0.1:{port}", Band.INFRARED, SLOW), 100, timeout_s=60)
+    sender.join()
+    clock = LiveClock()
+    outs = [clock.stamp(f).capture_ns for f in frames]
+    assert min(b.capture_ns - a.capture_ns for a, b in pairwise(frames)) < -50 * S
+    assert outs == sorted(set(outs)) and clock.report().resets == 1

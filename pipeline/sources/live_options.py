@@ -57,5 +57,5 @@ def open_arguments(url: str, live: LiveOptions) -> OpenArguments:
     elif scheme in ("http", "https"):
         chosen |= {"analyzeduration": "0", "probesize": "4096"}
     else:
-        chosen |= {"analyzeduration": "1000000", "fflags": "nobuffer"}
+        chosen |= {"analyzeduration": "500000", "fflags": "nobuffer"}
     return OpenArguments(url, None, {**chosen, **live.options})

@@ -46,7 +46,7 @@ class CameraReport:
 
 @dataclass(frozen=True, slots=True)
 class PairReport:
-    """Of both. ``nearest_*_ms`` is how far apart nearest frames are; ``tolerance_ms`` what ``sync.tolerance`` should be.
+    """Of both. ``nearest_*_ms`` is how far apart nearest frames are; ``tolerance_ms`` is for ``sync.tolerance``.
 
     ``slip_s`` is after how long the two are a frame further apart.
     """

@@ -12,13 +12,14 @@ at a low rate through a mailbox of its own, [drift].
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fusepipe.errors import SourceError
+from fusepipe.errors import SinkError, SourceError
 from fusepipe.frames import Band, Frame, FramePair, FusedFrame
 from fusepipe.fuser import Fuser
 from fusepipe.pipeline.drift import DriftWatch
@@ -29,6 +30,8 @@ from fusepipe.pipeline.sinks.base import Sink, SinkReport, Starts
 from fusepipe.pipeline.sources.base import Overflow, Source
 from fusepipe.pipeline.statistics import RunStatistics
 from fusepipe.pipeline.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
 
 LIVE_CAPACITY = 2  # pairs of live cameras that wait for a late stage: the newest count
 LOOK_S = 0.2  # how often the pairing of live cameras looks whether the run shall end
@@ -71,6 +74,8 @@ class Graph:
         self.statistics = statistics
         self.pairer = pairer
         self.sink_reports: list[SinkReport | None] = [None] * len(sinks)
+        self.sink_errors: list[SinkError] = []  # of sinks that failed and were left out
+        self._sink_lock = threading.Lock()
         self.supervisor = Supervisor(name)
         self._fuser = fuser
         self._fusion = fusion
@@ -132,7 +137,9 @@ class Graph:
 
     @property
     def error(self) -> BaseException | None:
-        """What ended the run early, if anything did."""
+        """What ended the run early, or, when it is over, why a sink was left out of it."""
+        if self.supervisor.error is None and self.sink_errors and self.supervisor.finished:
+            return self.sink_errors[0]
         return self.supervisor.error
 
     def dropped(self) -> dict[str, int]:
@@ -276,14 +283,33 @@ class Graph:
 
     def _write(self, index: int, sink: Sink) -> None:
         inbox = self._outbox[index]
+        begun = False
         try:
-            if isinstance(sink, Starts):
-                sink.start()
-            for frame in self._drained(inbox):
-                sink.write(frame)
-                self.statistics.frame_written(time.monotonic_ns() - frame.pair.arrival_ns)
-        finally:
-            self.sink_reports[index] = sink.close()
+            try:
+                if isinstance(sink, Starts):
+                    sink.start()
+                begun = True
+                for frame in self._drained(inbox):
+                    sink.write(frame)
+                    self.statistics.frame_written(time.monotonic_ns() - frame.pair.arrival_ns)
+            finally:
+                self.sink_reports[index] = sink.close()
+        except SinkError as error:
+            if not begun or not self._goes_on_without(error):  # a port that is taken is known at once
+                raise
+            for _ in self._drained(inbox):
+                pass  # what this sink does not get
+            return
+
+    def _goes_on_without(self, error: SinkError) -> bool:
+        """Live: a sink that fails is left out while another is there; its error is raised when the run is over."""
+        with self._sink_lock:
+            self.sink_errors.append(error)
+            left = len(self._outbox) - len(self.sink_errors)
+        if not self._live or not left or self.supervisor.stop.is_set():
+            return False
+        log.error("%s: %s; going on with the other sinks", self.name, error)
+        return True
 
     @staticmethod
     def _drained(inbox: Mailbox[Any]) -> Any:

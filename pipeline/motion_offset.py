@@ -2,7 +2,7 @@
 
 For each camera the *motion energy*, the mean absolute difference of successive small pictures, is a function of
 time; the offset is where the two correlate best (normalised cross-correlation on a common grid). It needs motion
-that starts, stops or changes its pace; a scene in which nothing or everything moves evenly has no answer, and gets none.
+that starts, stops or changes its pace; a scene in which nothing moves, or all of it evenly, gets no answer.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,12 +19,14 @@ import click
 from fusepipe.cli import failure_document
 from fusepipe.commands.progress import ProgressLine
 from fusepipe.errors import FusepipeError, Interrupted, message_lines, printable
+from fusepipe.systemd import Progress, ServiceManager
 
 if TYPE_CHECKING:
     from fusepipe.app import Pipeline
     from fusepipe.report import RunReport
 
 POLL_S = 0.25
+OUTPUT_STANDS_S = 20.0  # longer than any camera may take to be found lost; a first engine compiles meanwhile
 LOG_FORMAT = "%(asctime)s %(message)s"
 
 
@@ -120,10 +123,15 @@ def run_all(pipelines: Sequence[Pipeline], *, quiet: bool) -> Outcome:
                 outcome.errors.append(_named(pipeline, error))
         outcome.interrupted = signals.count > 0
         waiting, seen = list(running), 0
+        manager = ServiceManager()
+        if running:
+            manager.ready(f"running {', '.join(p.rig.name for p in running)}")
+        outputs = [Progress(OUTPUT_STANDS_S) for _ in running]
         with ProgressLine(running, enabled=not quiet) as progress:
             while waiting:
                 if signals.count > seen:
                     seen, outcome.interrupted = signals.count, True
+                    manager.stopping()
                     for pipeline in waiting:
                         pipeline.interrupt()
                 for pipeline in list(waiting):
@@ -135,6 +143,13 @@ def run_all(pipelines: Sequence[Pipeline], *, quiet: bool) -> Outcome:
                         outcome.errors.append(error)
                         outcome.stuck = True
                 progress.update()
+                now_s = time.monotonic()
+                # a live output never stops by itself: one that stands is what the watchdog is for
+                if all(
+                    o.goes_on(p.statistics.fused, now_s) or p not in waiting or not p.live
+                    for o, p in zip(outputs, running, strict=True)
+                ):
+                    manager.alive(now_s)
     for pipeline in running:
         try:
             if pipeline.finished:

@@ -23,6 +23,8 @@ SMALL = (80, 60)
 TRUSTED = 0.5  # correlation from which an offset is given
 CLEAR = 1.15  # and how much higher it is than any other peak
 
+NEAR = 20  # grid steps within which another maximum is the same peak, with noise on it
+
 Samples = Sequence[tuple[int, float]]  # (capture time in ns, motion energy)
 
 
@@ -41,12 +43,14 @@ class MotionEnergy:
     def __init__(self) -> None:
         self.samples: list[tuple[int, float]] = []
         self._last: NDArray[np.float32] | None = None
+        self._last_ns = 0
 
     def push(self, frame: Frame) -> None:
         small = np.asarray(cv2.resize(frame.luma.pixels, SMALL, interpolation=cv2.INTER_AREA), np.float32)
         if self._last is not None and self._last.shape == small.shape:
-            self.samples.append((frame.capture_ns, float(np.abs(small - self._last).mean())))
-        self._last = small
+            middle_ns = (self._last_ns + frame.capture_ns) // 2  # what moved, moved between the two
+            self.samples.append((middle_ns, float(np.abs(small - self._last).mean())))
+        self._last, self._last_ns = small, frame.capture_ns
 
 
 def estimate_offset(infrared: Samples, visible: Samples) -> MotionOffset | None:
@@ -62,9 +66,11 @@ def estimate_offset(infrared: Samples, visible: Samples) -> MotionOffset | None:
     lags = MAX_OFFSET_NS // GRID_NS
     scores = np.array([_correlation(a, b, lag) for lag in range(-lags, lags + 1)])
     best = int(np.argmax(scores))
-    width = 300_000_000 // GRID_NS  # a peak's own flanks are no other peak
-    others = np.concatenate([scores[: max(0, best - width)], scores[best + width + 1 :]])
-    second = float(others.max()) if others.size else 0.0
+    # slow motion has a broad peak: what counts against it are other peaks, not its flanks
+    inner = scores[1:-1]
+    is_peak = np.concatenate([[False], (inner >= scores[:-2]) & (inner > scores[2:]), [False]])
+    is_peak[max(0, best - NEAR) : best + NEAR + 1] = False
+    second = float(scores[is_peak].max()) if is_peak.any() else 0.0
     peak = float(scores[best])
     trusted = peak >= TRUSTED and peak >= CLEAR * max(second, 0.0) and 0 < best < len(scores) - 1
     return MotionOffset(round((best - lags + _between(scores, best)) * GRID_NS), round(peak, 3), trusted)

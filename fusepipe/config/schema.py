@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
-from fusepipe.config.base import LATER, ConfigModel, NotBool, later_values
+from fusepipe.config.base import ConfigModel, NotBool, later_values
 from fusepipe.config.locations import (
     SCHEMES,
     LocationKind,

@@ -4,7 +4,7 @@ Each fault is injected at a random time; seeds are in the names. CI samples one 
 
     FUSEPIPE_FAULT_INJECTIONS=20 FUSEPIPE_FAULT_TABLE=table.md pytest tests/faults
 
-makes the table of docs/cameras.md. Every injection leaves the output going on, its times rising, and the rig fused again.
+makes the table of docs/cameras.md. Each injection leaves the output going on, its times rising, the rig fused again.
 """
 
 import os

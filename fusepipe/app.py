@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,12 +23,17 @@ from fusepipe.config.availability import unavailable
 from fusepipe.config.load import load_rig_file
 from fusepipe.config.schema import Rig
 from fusepipe.errors import ConfigError, FusepipeError, SourceError, UsageError
-from fusepipe.frames import Band
+from fusepipe.frames import Band, FramePair
 from fusepipe.fuser import Fuser
+from fusepipe.live_record import live_record
+from fusepipe.pipeline.canvas import Canvas
+from fusepipe.pipeline.degradation import Change
 from fusepipe.pipeline.drift import DriftWatch
 from fusepipe.pipeline.fusion import FusionStep
 from fusepipe.pipeline.graph import Graph, Limits, require_pairs
-from fusepipe.pipeline.pairing import Pairer
+from fusepipe.pipeline.label import labelled
+from fusepipe.pipeline.live_pairing import LivePairer
+from fusepipe.pipeline.pairing import Pairer, TimePairer
 from fusepipe.pipeline.registration import Registration
 from fusepipe.pipeline.sinks.base import Sink, Starts
 from fusepipe.pipeline.sources.base import Source, SourceInfo
@@ -39,6 +44,8 @@ from fusepipe.report import RunReport
 __all__ = ["Pipeline", "Plan", "load_fuser", "load_rig"]
 
 log = logging.getLogger(__name__)
+
+CARD_SIZE = (640, 480)  # of the output of a live rig while no camera has been seen and output.size is not set
 
 
 def load_rig(path: str | Path, name: str | None = None) -> Rig:
@@ -114,6 +121,7 @@ class Pipeline:
         self._registration_text = ""
         self._aligner: Aligner | None = None
         self._drift: DriftWatch | None = None
+        self._live_pairer: LivePairer | None = None
 
     # -- life
 
@@ -121,8 +129,9 @@ class Pipeline:
         """Opens the inputs, compiles the engine, checks the outputs, writes nothing; then it is over."""
         with ExitStack() as stack:
             fuser = self._open(stack)
-            visible = self._info[Band.VISIBLE]
-            fuser.prepare(visible.height, visible.width)
+            size = self._engine_size()
+            if size is not None:
+                fuser.prepare(*size)
             sources = self._source_records()
             pairing = "name" if compose.pairs_by_name(self.rig) else "capture time"
             labels = [sink.label for sink in self._sinks or ()]
@@ -157,24 +166,35 @@ class Pipeline:
         visible = self._info[Band.VISIBLE]
         aligner = self._aligner
         assert aligner is not None
-        registration = Registration(aligner.alignment, (visible.width, visible.height))
+        size = self._output_size()
+        registration = Registration(aligner.alignment, size)
         aligner.on_change(registration.replace)
         drift = self.rig.registration.drift
         self._drift = None if drift == "off" else DriftWatch(drift, aligner, log.info)
+        transforms: list[Callable[[FramePair], FramePair]] = []
+        if self.live:
+            assert isinstance(pairer, TimePairer)
+            self._live_pairer = compose.live_pairer(self.rig, pairer, size, time.monotonic_ns(), self._state_changed)
+            known = visible.known or self.rig.output.size is not None
+            colour = not visible.grey if visible.known else None
+            transforms.append(Canvas(size if known else None, colour, self._warn_and_log))
+        transforms += [registration, ToneMap(self.rig.infrared.count_range, self._warn)]
+        label = self.rig.output.label == "on" or (self.rig.output.label == "auto" and self.live)
         self._graph = Graph(
             self.rig.name,
             sources=self._sources,
-            pairer=pairer,
-            transforms=[registration, ToneMap(self.rig.infrared.count_range, self._warn)],
+            pairer=self._live_pairer or pairer,
+            transforms=transforms,
             fuser=fuser,
             fusion=FusionStep(
                 fuser, keep_colour=self.rig.output.colour == "visible", grey_without_visible=visible.grey
             ),
-            size=(visible.height, visible.width),
+            size=self._engine_size(),
             sinks=sinks,
             statistics=self.statistics,
             limits=self._limits,
             drift=self._drift,
+            finishing=labelled if label else None,
         )
         self._started_s = time.monotonic()
         self._graph.start()
@@ -205,6 +225,8 @@ class Pipeline:
         if self._aligner is None:
             raise FusepipeError(f"{self.rig.name}: open the pipeline first")
         infrared, visible = self._info[Band.INFRARED], self._info[Band.VISIBLE]
+        if not (infrared.known and visible.known):
+            raise UsageError(f"{self.rig.name}: a camera was away at the start; set plane_distance in the rig")
         self._aligner.set_plane_distance(distance_m, (infrared.width, infrared.height), (visible.width, visible.height))
 
     @property
@@ -257,6 +279,7 @@ class Pipeline:
             stage_cpu_s={k: round(v / 1e9, 3) for k, v in seen["stage_cpu_ns"].items()},
             warnings=seen["warnings"],
             error=None if graph.error is None else str(graph.error),
+            live=None if self._live_pairer is None else live_record(self._live_pairer, self._sources),
         )
 
     def _running_record(self) -> dict[str, Any]:
@@ -286,7 +309,7 @@ class Pipeline:
         by_name = compose.pairs_by_name(rig)
         if by_name:
             self._require_common_names()
-        else:
+        elif not self.live:
             self._compare_starts()
         self._pairer = compose.pairer(rig.sync, by_name=by_name)
         self._registration_text = self._describe_registration()
@@ -333,9 +356,11 @@ class Pipeline:
 
     def _describe_registration(self) -> str:
         infrared, visible = self._info[Band.INFRARED], self._info[Band.VISIBLE]
-        sizes = (infrared.width, infrared.height), (visible.width, visible.height)
         registration = self.rig.registration
         self._aligner = compose.aligner(registration.calibration, registration.plane_distance_m)
+        if not (infrared.known and visible.known):
+            return registration.calibration or "known when both cameras deliver"
+        sizes = (infrared.width, infrared.height), (visible.width, visible.height)
         self._aligner.alignment(*sizes)  # a bad calibration is known now
         if self.rig.registration.calibration is not None:
             distance_m = self.rig.registration.plane_distance_m
@@ -356,6 +381,35 @@ class Pipeline:
     def _warn_and_log(self, message: str) -> None:
         log.warning("%s: %s", self.rig.name, message)
         self._warn(message)
+
+    # -- live
+
+    @property
+    def live(self) -> bool:
+        """Whether the sources are live cameras; known once they are opened."""
+        return any(source.clock == "wall" for source in self._sources)
+
+    def _output_size(self) -> tuple[int, int]:
+        """(width, height) of the output as far as it is known: the visible camera's, else a guess until it comes."""
+        visible, infrared = self._info[Band.VISIBLE], self._info[Band.INFRARED]
+        if self.live and (given := compose.output_size(self.rig)) is not None:
+            return given
+        known = visible if visible.known else infrared
+        return (known.width, known.height) if known.known else CARD_SIZE
+
+    def _engine_size(self) -> tuple[int, int] | None:
+        """(height, width) the engine is compiled for before the first pair; ``None`` where it is not known."""
+        if not self._info[Band.VISIBLE].known and self.rig.output.size is None:
+            return None
+        width, height = self._output_size()
+        return height, width
+
+    def _state_changed(self, change: Change) -> None:
+        if change.before is None:
+            log.info("%s: %s", self.rig.name, change.after)
+        else:
+            lasted_s = change.lasted_ns / 1e9
+            log.info("%s: %s (was %s for %.1f s)", self.rig.name, change.after, change.before, lasted_s)
 
     def _source_records(self) -> dict[str, dict[str, Any]]:
         return {str(s.band): {"url": s.label, **asdict(self._info[s.band])} for s in self._sources}

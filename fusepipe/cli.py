@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fuse": ("fuse", "Fuse two images, or two folders paired by stem."),
     "calibrate": ("calibrate", "Calibrate a rig from a board or from the scene; check it."),
     "validate": ("validate", "Check a rigs.yaml; print its JSON schema."),
+    "probe": ("probe", "Measure what a live camera, or two, really deliver."),
     "build-engine": ("build_engine", "Build an engine for this hardware, and prove it."),
     "verify-engine": ("verify_engine", "Repeat an engine's proof on this machine."),
     "list-engines": ("list_engines", "List built engines and whether each still fits."),

@@ -20,12 +20,16 @@ from fusepipe.config.schema import FileSink, FusionConfig, ImagesSink, Rig, Rtsp
 from fusepipe.errors import ConfigError, SinkError, SourceError, UsageError
 from fusepipe.frames import Band
 from fusepipe.fuser import Fuser
+from fusepipe.pipeline.degradation import Change
 from fusepipe.pipeline.image_files import SUFFIXES
+from fusepipe.pipeline.live_clock import LiveClock
+from fusepipe.pipeline.live_pairing import LivePairer
 from fusepipe.pipeline.pairing import NamePairer, Pairer, TimePairer
 from fusepipe.pipeline.registration import Size
 from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sinks.video import VideoOptions
 from fusepipe.pipeline.sources.base import Source
+from fusepipe.pipeline.sources.live_options import LiveOptions
 from fusepipe.registry import SINKS, SOURCES, model_factory, resolve
 
 if TYPE_CHECKING:
@@ -57,6 +61,9 @@ def source(config: SourceConfig, band: Band, rig_name: str) -> Source:
     if config.kind == "synthetic":
         made: Source = resolve(SOURCES["synthetic"])(config.url, band, **names)
         return made
+    if config.kind == "live":
+        made = resolve(SOURCES["live"])(config.url, band, live_options(config), count_range=config.count_range, **names)
+        return made
     path = Path(config.url)
     if not path.exists():
         raise SourceError(f"{path}: there is no such file or folder (the rig's {band} source)")
@@ -79,6 +86,42 @@ def plain_rig(name: str, infrared: str, visible: str) -> Rig:
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"{first['input']!r}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+def live_options(config: SourceConfig) -> LiveOptions:
+    """How a live camera is opened; what the rig does not say is the default."""
+    defaults = LiveOptions()
+    return LiveOptions(
+        transport=config.transport or defaults.transport,
+        fps=config.fps,
+        open_timeout_ns=config.open_timeout_ns or defaults.open_timeout_ns,
+        stall_timeout_ns=config.stall_timeout_ns or defaults.stall_timeout_ns,
+        options=dict(config.options),
+    )
+
+
+def live_pairer(
+    rig: Rig, pairer: TimePairer, size: tuple[int, int], start_ns: int, changed: Callable[[Change], None]
+) -> LivePairer:
+    """``pairer`` with the cameras' clocks, and with what keeps the output going."""
+    clocks = {Band.INFRARED: LiveClock(rig.infrared.latency_ns), Band.VISIBLE: LiveClock(rig.visible.latency_ns)}
+    return LivePairer(
+        pairer,
+        clocks,
+        reference=rig.sync.reference,
+        size=size,
+        start_ns=start_ns,
+        max_wait_ns=rig.sync.max_wait_ns,
+        changed=changed,
+    )
+
+
+def output_size(rig: Rig) -> tuple[int, int] | None:
+    """(width, height) as ``output.size`` says."""
+    if rig.output.size is None:
+        return None
+    width, _, height = rig.output.size.partition("x")
+    return int(width), int(height)
 
 
 def pairs_by_name(rig: Rig) -> bool:

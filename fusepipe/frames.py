@@ -39,12 +39,14 @@ class PairState(StrEnum):
     """How a pair came to be; printed, counted and written into the run's record.
 
     ``FUSED``: both frames were captured within the tolerance. ``HELD``: one of them is an earlier
-    frame, kept because its stream had none in time. ``SINGLE``: only the reference frame is there.
+    frame, kept because its stream had none in time, or shows an earlier picture (a thermal camera's flat-field
+    correction). ``SINGLE``: one frame only. ``NO_SIGNAL``: live only, a card that stands in while no camera delivers.
     """
 
     FUSED = "fused"
     HELD = "held"
     SINGLE = "single"
+    NO_SIGNAL = "no signal"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +91,20 @@ class Plane:
         return self.pixels.__dlpack_device__()
 
 
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What a live source knows of a frame's time besides ``capture_ns``, before pairing makes sense of it.
+
+    ``kind`` is what ``capture_ns`` is: ``media`` (the camera's own time), ``kernel`` (the driver's monotonic
+    time) or ``arrival``. ``sender_ns`` is the camera's wall clock at the capture, on the host's monotonic
+    timeline as if both wall clocks agreed; ``epoch`` counts the connections.
+    """
+
+    kind: Literal["media", "kernel", "arrival"] = "media"
+    epoch: int = 0
+    sender_ns: int | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One captured image: ``planes`` is (Y,) for grey or (Y, Cb, Cr) for colour.
@@ -96,7 +112,8 @@ class Frame:
     Chroma planes may be subsampled (4:2:0, 4:2:2: size rounded up) or full size (4:4:4); ``matrix`` says
     how Cb and Cr relate to RGB, ``pixel_aspect`` is a pixel's width over its height. ``pts * time_base`` is
     the presentation time in seconds as the container gave it; ``capture_ns`` is what pairing uses. ``index``
-    counts frames of this source from 0; ``name`` is the stem of an image file or ``""``.
+    counts frames of this source from 0; ``name`` is the stem of an image file or ``""``. A live source gives
+    ``capture_ns`` by the camera's own clock, with a ``stamp``; pairing lays it onto the host's clock.
     """
 
     band: Band
@@ -111,6 +128,7 @@ class Frame:
     arrival_ns: int = 0
     matrix: Matrix = "bt601"
     pixel_aspect: Fraction = Fraction(1)
+    stamp: Stamp | None = None
 
     def __post_init__(self) -> None:
         if len(self.planes) not in (1, 3):

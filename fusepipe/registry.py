@@ -59,6 +59,7 @@ SOURCES: Mapping[str, str] = {
     "images": "fusepipe.pipeline.sources.image_folder:ImageFolderSource",
     "video": "fusepipe.pipeline.sources.video_file:VideoFileSource",
     "synthetic": "fusepipe.pipeline.sources.synthetic:SyntheticSource",
+    "live": "fusepipe.pipeline.sources.live:LiveSource",
 }
 
 # key of a sink in rigs.yaml -> a class that meets fusepipe.pipeline.sinks.base.Sink

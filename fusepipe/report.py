@@ -20,7 +20,8 @@ class RunReport:
     ``pairs`` counts by state, ``skipped`` what became no pair by reason, ``dropped`` what live
     mailboxes dropped by stage. ``skew_ms`` is the absolute capture time difference within a pair,
     ``drift`` is how the images lie against the calibration, where that was watched.
-    ``latency_ms`` from the arrival of the later frame to the written one; ``seconds`` is wall time.
+    ``latency_ms`` from the arrival of the later frame to the written one; ``seconds`` is wall time. ``live`` has the
+    seconds in each state of a live rig, and each camera's clock, connections and failures by cause.
     """
 
     rig: str
@@ -43,6 +44,7 @@ class RunReport:
     warnings: list[str] = field(default_factory=list)
     error: str | None = None
     drift: dict[str, Any] | None = None
+    live: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """A document of plain values."""
@@ -68,6 +70,8 @@ class RunReport:
             lines.append(f"  latency p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms")
         if self.drift is not None:
             lines.append(_drift_line(self.drift))
+        if self.live is not None:
+            lines += _live_lines(self.live)
         for reason, count in self.skipped.items():
             lines.append(f"  skipped: {count} {reason}")
         lines += [f"    {note}" for note in self.notes[:MAX_LINES]]
@@ -99,3 +103,18 @@ def _drift_line(drift: dict[str, Any]) -> str:
     if drift["bounded"]:
         text += "; more than is corrected: calibrate again"
     return text
+
+
+def _live_lines(live: dict[str, Any]) -> list[str]:
+    """The states of a live rig and its cameras' clocks, for people."""
+    states = ", ".join(f"{state} {seconds:.1f} s" for state, seconds in live["seconds"].items())
+    lines = [f"  states: {states or 'none'} ({counted(live['changes'], 'change')})"]
+    for band, camera in live["cameras"].items():
+        clock = camera["clock"]
+        skew = "" if clock["skew_ppm"] is None else f", skew {clock['skew_ppm']:+.0f}±{clock['skew_error_ppm']:.0f} ppm"
+        text = f"  {band}: clock {clock['grade']}{skew}, jitter {clock['jitter_ms']:.1f} ms"
+        if camera.get("connections", 1) > 1 or camera.get("failures"):
+            failed = ", ".join(f"{count} {cause}" for cause, count in camera["failures"].items())
+            text += f"; {counted(camera['connections'], 'connection')}" + (f" ({failed})" if failed else "")
+        lines.append(text)
+    return lines

@@ -123,7 +123,8 @@ class FusionStep:
     @staticmethod
     def _frame(pair: FramePair, planes: tuple[Plane, ...]) -> FusedFrame:
         lead = pair.lead
-        state = pair.state if pair.infrared is not None and pair.visible is not None else PairState.SINGLE
+        whole = pair.infrared is not None and pair.visible is not None
+        state = pair.state if whole or pair.state is PairState.NO_SIGNAL else PairState.SINGLE
         return FusedFrame(
             pair=pair,
             planes=planes,

@@ -12,13 +12,14 @@ at a low rate through a mailbox of its own, [drift].
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fusepipe.errors import SourceError
+from fusepipe.errors import SinkError, SourceError
 from fusepipe.frames import Band, Frame, FramePair, FusedFrame
 from fusepipe.fuser import Fuser
 from fusepipe.pipeline.drift import DriftWatch
@@ -30,6 +31,10 @@ from fusepipe.pipeline.sources.base import Overflow, Source
 from fusepipe.pipeline.statistics import RunStatistics
 from fusepipe.pipeline.supervisor import Supervisor
 
+log = logging.getLogger(__name__)
+
+LIVE_CAPACITY = 2  # pairs of live cameras that wait for a late stage: the newest count
+LOOK_S = 0.2  # how often the pairing of live cameras looks whether the run shall end
 CAPACITY = 4  # frames a mailbox holds: enough to even out jitter, little enough to keep latency low
 
 
@@ -45,7 +50,8 @@ class Graph:
     """One rig's running pipeline. ``start`` it, ``wait`` for it; ``drain`` ends it early, ``abort`` now.
 
     ``transforms`` are applied to each pair in order (registration, tone mapping). The graph closes the
-    sources, the fuser and the sinks. ``size`` is the (height, width) the fuser is prepared for.
+    sources, the fuser and the sinks. ``size`` is the (height, width) the fuser is prepared for, where it is known;
+    ``finishing`` is applied to each fused frame, once for all sinks.
     """
 
     def __init__(
@@ -57,20 +63,24 @@ class Graph:
         transforms: Sequence[Callable[[FramePair], FramePair]],
         fuser: Fuser,
         fusion: FusionStep,
-        size: tuple[int, int],
+        size: tuple[int, int] | None,
         sinks: Sequence[Sink],
         statistics: RunStatistics,
         limits: Limits | None = None,
         drift: DriftWatch | None = None,
+        finishing: Callable[[FusedFrame], FusedFrame] | None = None,
     ) -> None:
         self.name = name
         self.statistics = statistics
         self.pairer = pairer
         self.sink_reports: list[SinkReport | None] = [None] * len(sinks)
+        self.sink_errors: list[SinkError] = []  # of sinks that failed and were left out
+        self._sink_lock = threading.Lock()
         self.supervisor = Supervisor(name)
         self._fuser = fuser
         self._fusion = fusion
         self._size = size
+        self._finishing = finishing
         self._transforms = transforms
         self._limits = limits or Limits()
         self._live = any(source.clock == "wall" for source in sources)
@@ -78,9 +88,10 @@ class Graph:
         self._inbox: dict[Band, Mailbox[Item]] = {
             s.band: Mailbox(str(s.band), CAPACITY, s.overflow, arrivals) for s in sources
         }
-        self._paired: Mailbox[FramePair] = Mailbox("paired", CAPACITY)
-        self._registered: Mailbox[FramePair] = Mailbox("registered", CAPACITY)
         overflow = Overflow.DROP_OLDEST if self._live else Overflow.BLOCK
+        between = LIVE_CAPACITY if self._live else CAPACITY
+        self._paired: Mailbox[FramePair] = Mailbox("paired", between, overflow)
+        self._registered: Mailbox[FramePair] = Mailbox("registered", between, overflow)
         self._outbox: list[Mailbox[FusedFrame]] = [
             Mailbox(f"sink-{i + 1}", CAPACITY, overflow) for i in range(len(sinks))
         ]
@@ -126,7 +137,9 @@ class Graph:
 
     @property
     def error(self) -> BaseException | None:
-        """What ended the run early, if anything did."""
+        """What ended the run early, or, when it is over, why a sink was left out of it."""
+        if self.supervisor.error is None and self.sink_errors and self.supervisor.finished:
+            return self.sink_errors[0]
         return self.supervisor.error
 
     def dropped(self) -> dict[str, int]:
@@ -163,6 +176,8 @@ class Graph:
         made = 0
         try:
             while (wanted := pairer.wants()) is not None and open_boxes:
+                if self._live and self.supervisor.stop.is_set():
+                    return  # a silent camera's reader may take its stall timeout to end; the output need not wait
                 boxes = list(open_boxes.values()) if self._live else [open_boxes[wanted]]
                 try:
                     _, item = get_any(boxes, self._patience_s())
@@ -196,8 +211,11 @@ class Graph:
 
     def _patience_s(self) -> float | None:
         """Live only: how long to wait for a frame before a waiting pair is decided without it."""
-        deadline_ns = self.pairer.deadline_ns() if self._live else None
-        return None if deadline_ns is None else max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9)
+        if not self._live:
+            return None
+        deadline_ns = self.pairer.deadline_ns()
+        left_s = LOOK_S if deadline_ns is None else (deadline_ns - time.monotonic_ns()) / 1e9
+        return min(LOOK_S, max(0.0, left_s))
 
     def _note_tail(self, open_boxes: dict[Band, Mailbox[Item]]) -> None:
         """Says so when one recording goes on after the other, which gives pairs their time, has ended."""
@@ -236,7 +254,8 @@ class Graph:
     def _fuse(self) -> None:
         fusion, inbox = self._fusion, self._registered
         try:
-            self._fuser.prepare(*self._size)
+            if self._size is not None:
+                self._fuser.prepare(*self._size)
             ended = False
             while not ended or fusion.pending:
                 try:
@@ -257,19 +276,40 @@ class Graph:
 
     def _emit(self, frame: FusedFrame) -> None:
         self.statistics.pair_fused()
+        if self._finishing is not None:
+            frame = self._finishing(frame)
         for outbox in self._outbox:
             outbox.put(frame)
 
     def _write(self, index: int, sink: Sink) -> None:
         inbox = self._outbox[index]
+        begun = False
         try:
-            if isinstance(sink, Starts):
-                sink.start()
-            for frame in self._drained(inbox):
-                sink.write(frame)
-                self.statistics.frame_written(time.monotonic_ns() - frame.pair.arrival_ns)
-        finally:
-            self.sink_reports[index] = sink.close()
+            try:
+                if isinstance(sink, Starts):
+                    sink.start()
+                begun = True
+                for frame in self._drained(inbox):
+                    sink.write(frame)
+                    self.statistics.frame_written(time.monotonic_ns() - frame.pair.arrival_ns)
+            finally:
+                self.sink_reports[index] = sink.close()
+        except SinkError as error:
+            if not begun or not self._goes_on_without(error):  # a port that is taken is known at once
+                raise
+            for _ in self._drained(inbox):
+                pass  # what this sink does not get
+            return
+
+    def _goes_on_without(self, error: SinkError) -> bool:
+        """Live: a sink that fails is left out while another is there; its error is raised when the run is over."""
+        with self._sink_lock:
+            self.sink_errors.append(error)
+            left = len(self._outbox) - len(self.sink_errors)
+        if not self._live or not left or self.supervisor.stop.is_set():
+            return False
+        log.error("%s: %s; going on with the other sinks", self.name, error)
+        return True
 
     @staticmethod
     def _drained(inbox: Mailbox[Any]) -> Any:

@@ -396,10 +396,21 @@ def test_what_is_not_available_yet_is_refused(tmp_path: Path, section: str, key:
     assert problem.startswith(f"6: rigs.one.{key}: ") and "not available yet in this version" in problem
 
 
-@pytest.mark.parametrize("url", ["rtsp://cam/x", "http://cam/mjpeg", "/dev/video0", "RTSP://cam"])
-def test_live_cameras_are_refused(tmp_path: Path, url: str) -> None:
-    (problem,) = problems(tmp_path, RIG.replace("ir.mkv", url).replace("SECTION", "").replace("SINK", "{images: o}"))
-    assert problem == "4: rigs.one.infrared.url: live cameras are not available yet in this version"
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("{url: ir.mkv, transport: tcp}", "transport is for live cameras"),
+        ("{url: ir.mkv, stall_timeout: 2s}", "stall_timeout is for live cameras"),
+        ("{url: 'http://cam/x', transport: udp}", "transport is for rtsp:// cameras"),
+        ("{url: 'rtsp://cam/x', fps: 25}", "fps is for files and devices"),
+        ("{url: 'rtsp://cam/x', stall_timeout: 11s}", "should be at most 10s"),
+        ("{url: 'rtsp://cam/x', options: {a: [1]}}", "should be"),
+    ],
+)
+def test_keys_of_live_cameras_where_they_make_no_sense(tmp_path: Path, source: str, message: str) -> None:
+    text = RIG.replace("{url: ir.mkv}", source).replace("SECTION", "").replace("SINK", "{images: o}")
+    (problem,) = problems(tmp_path, text)
+    assert problem.startswith("4: rigs.one.infrared") and message in problem
 
 
 def test_a_rig_is_made_in_python_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

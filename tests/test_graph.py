@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from fusepipe.errors import FusepipeError
+from fusepipe.errors import FusepipeError, SinkError
 from fusepipe.frames import Band, PairState
 from fusepipe.fuser import FunctionFuser, FuserInfo
 from fusepipe.pipeline.fusion import FusionStep
@@ -69,6 +69,29 @@ def test_a_slow_sink_holds_files_back_and_nothing_is_lost():
     slow, quick = CollectSink(delay_s=0.01), CollectSink()
     run(make_graph(count=40, sinks=[slow, quick]))
     assert len(slow.frames) == len(quick.frames) == 40
+
+
+class FailingSink(CollectSink):
+    """Fails at its fifth frame."""
+
+    def write(self, frame):
+        super().write(frame)
+        if len(self.frames) == 5:
+            raise SinkError("the disk is gone")
+
+
+def test_a_live_rig_goes_on_without_a_sink_that_fails():
+    bad, good = FailingSink(), CollectSink()
+    graph = make_graph(endless=True, clock="wall", sinks=[bad, good], limits=Limits(max_pairs=200))
+    run(graph)
+    assert len(bad.frames) == 5 and bad.closed == 1
+    assert len(good.frames) > 5 and good.closed == 1
+    assert isinstance(graph.error, SinkError), "the end of the run says so"
+
+
+def test_a_live_rig_ends_with_its_last_sink():
+    graph = run(make_graph(endless=True, clock="wall", sinks=[FailingSink(), FailingSink()]))
+    assert isinstance(graph.error, SinkError)
 
 
 @pytest.mark.parametrize("limits", [Limits(max_pairs=7), Limits(duration_ns=7 * 40 * MS)])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,12 +19,26 @@ import click
 from fusepipe.cli import failure_document
 from fusepipe.commands.progress import ProgressLine
 from fusepipe.errors import FusepipeError, Interrupted, message_lines, printable
+from fusepipe.systemd import Progress, ServiceManager
 
 if TYPE_CHECKING:
     from fusepipe.app import Pipeline
     from fusepipe.report import RunReport
 
 POLL_S = 0.25
+OUTPUT_STANDS_S = 20.0  # longer than any camera may take to be found lost; a first engine compiles meanwhile
+LOG_FORMAT = "%(asctime)s %(message)s"
+
+
+def show_log() -> None:
+    """Events of live rigs (a camera is lost, the state changes) go to standard error, with the time."""
+    if sys.stderr is None:
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(LOG_FORMAT, "%H:%M:%S"))
+    logger = logging.getLogger("fusepipe")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -89,6 +105,7 @@ def run_all(pipelines: Sequence[Pipeline], *, quiet: bool) -> Outcome:
 
     The first signal drains every pipeline, a second one stops them at once.
     """
+    show_log()
     outcome = Outcome()
     running: list[Pipeline] = []
     with StopSignals() as signals:
@@ -106,10 +123,15 @@ def run_all(pipelines: Sequence[Pipeline], *, quiet: bool) -> Outcome:
                 outcome.errors.append(_named(pipeline, error))
         outcome.interrupted = signals.count > 0
         waiting, seen = list(running), 0
+        manager = ServiceManager()
+        if running:
+            manager.ready(f"running {', '.join(p.rig.name for p in running)}")
+        outputs = [Progress(OUTPUT_STANDS_S) for _ in running]
         with ProgressLine(running, enabled=not quiet) as progress:
             while waiting:
                 if signals.count > seen:
                     seen, outcome.interrupted = signals.count, True
+                    manager.stopping()
                     for pipeline in waiting:
                         pipeline.interrupt()
                 for pipeline in list(waiting):
@@ -121,6 +143,13 @@ def run_all(pipelines: Sequence[Pipeline], *, quiet: bool) -> Outcome:
                         outcome.errors.append(error)
                         outcome.stuck = True
                 progress.update()
+                now_s = time.monotonic()
+                # a live output never stops by itself: one that stands is what the watchdog is for
+                if all(
+                    o.goes_on(p.statistics.fused, now_s) or p not in waiting or not p.live
+                    for o, p in zip(outputs, running, strict=True)
+                ):
+                    manager.alive(now_s)
     for pipeline in running:
         try:
             if pipeline.finished:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from fusepipe.config.schema import RigBody, SourceConfig
+from fusepipe.config.schema import RigBody
 from fusepipe.config.yaml_lines import KeyPath, field_keys, key_text
 from fusepipe.errors import Problem
 
@@ -25,8 +25,6 @@ def unavailable(rig: RigBody) -> list[Problem]:
 
 def unavailable_keys(model: BaseModel, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
     """The key paths, and the message for each, of what is set and not available."""
-    if isinstance(model, SourceConfig) and model.kind == "live":
-        yield (*path, "url"), f"live cameras are {NOT_YET}"
     for key, name in field_keys(type(model)).items():
         value = getattr(model, name)
         here = (*path, key)

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
-from fusepipe.config.base import LATER, ConfigModel, NotBool, later_values
+from fusepipe.config.base import ConfigModel, NotBool, later_values
 from fusepipe.config.locations import (
     SCHEMES,
     LocationKind,
@@ -30,7 +30,7 @@ from fusepipe.config.locations import (
 from fusepipe.config.redact import redact
 from fusepipe.config.sinks import FileSink, ImagesSink, PreviewSink, RtspSink, Sink, SinkConfig
 from fusepipe.config.units import MS, DurationNs, LengthM, PositiveDurationNs, S, SignedDurationNs
-from fusepipe.config.yaml_lines import did_you_mean
+from fusepipe.config.yaml_lines import did_you_mean, field_keys
 from fusepipe.frames import Band
 from fusepipe.registry import BACKENDS, MODELS, PRECISIONS
 
@@ -88,6 +88,13 @@ def _rising(value: tuple[int, int]) -> tuple[int, int]:
     return value
 
 
+MAX_TIMEOUT_NS = 10 * S
+
+
+def _key_of(model: ConfigModel, name: str) -> str:
+    return next(key for key, attribute in field_keys(type(model)).items() if attribute == name)
+
+
 Count = Annotated[int, Field(ge=0, le=65535), NotBool]
 
 
@@ -98,8 +105,8 @@ class SourceConfig(ConfigModel):
     """One camera, video file or folder of images."""
 
     url: Annotated[str, AfterValidator(_source_url)] = Field(
-        description="A video file or a folder of images, relative to this file; synthetic://street makes a scene. "
-        "Live cameras (rtsp://, http://, /dev/video0) are not available yet."
+        description="A video file or a folder of images, relative to this file; a live camera (rtsp://, http:// for "
+        "MJPEG, /dev/video0, or another URL that FFmpeg reads); synthetic://street makes a scene."
     )
     fps: Annotated[float, Field(gt=0, le=10_000), NotBool] | None = Field(
         default=None,
@@ -114,18 +121,48 @@ class SourceConfig(ConfigModel):
     latency_ns: DurationNs = Field(
         default=0,
         validation_alias="latency",
-        description="How long after its capture a frame of a live camera arrives.",
-        json_schema_extra=LATER,
+        description="How long after its capture a frame of a live camera arrives at the earliest. What counts is the "
+        "difference between the two cameras; cameras whose clocks NTP keeps need none.",
     )
     transport: Literal["tcp", "udp"] | None = Field(
-        default=None, description="How RTP of an rtsp:// camera travels.", json_schema_extra=LATER
+        default=None, description="How RTP of an rtsp:// camera travels; tcp unless it says udp."
+    )
+    open_timeout_ns: PositiveDurationNs | None = Field(
+        default=None,
+        validation_alias="open_timeout",
+        description="How long opening a live camera may take before it is tried again; 5s unless it says otherwise, "
+        "at most 10s.",
     )
     stall_timeout_ns: PositiveDurationNs | None = Field(
         default=None,
         validation_alias="stall_timeout",
-        description="A live camera without a frame for so long is opened again.",
-        json_schema_extra=LATER,
+        description="A live camera without data for so long is opened again; 3s unless it says otherwise, at most 10s.",
     )
+    options: dict[str, str] = Field(
+        default={},
+        description="Options for FFmpeg that opens a live camera, such as {video_size: 1280x720, input_format: mjpeg} "
+        "for a V4L2 device. They win over those that fusepipe chooses.",
+    )
+
+    @field_validator("open_timeout_ns", "stall_timeout_ns")
+    @classmethod
+    def _bounded(cls, value: int | None) -> int | None:
+        if value is not None and value > MAX_TIMEOUT_NS:
+            raise ValueError("should be at most 10s: a run that ends waits for it")
+        return value
+
+    @model_validator(mode="after")
+    def _live_only(self) -> Self:
+        names = ("latency_ns", "transport", "open_timeout_ns", "stall_timeout_ns", "options")
+        given = [name for name in names if name in self.model_fields_set and getattr(self, name)]
+        scheme = scheme_of(self.url)
+        if given and self.kind == "path":
+            raise ValueError(f"{_key_of(self, given[0])} is for live cameras, such as rtsp://; remove it")
+        if self.transport is not None and scheme not in ("rtsp", "rtsps"):
+            raise ValueError("transport is for rtsp:// cameras; remove it")
+        if self.fps is not None and self.kind == "live" and not self.url.startswith("/dev/"):
+            raise ValueError("fps is for files and devices: a network camera sends what it is set to; remove it")
+        return self
 
     @field_validator("fps")
     @classmethod
@@ -245,6 +282,15 @@ class OutputConfig(ConfigModel):
 
     colour: Literal["visible", "grey"] = Field(
         default="visible", description="visible keeps the colours of the visible camera."
+    )
+    size: Annotated[str, Field(pattern=r"^[1-9][0-9]{1,4}x[1-9][0-9]{1,4}$")] | None = Field(
+        default=None,
+        description="WIDTHxHEIGHT of the output of live cameras, such as 1280x720; without it, that of the first "
+        "visible picture. Say it where the visible camera may be away at the start, or may change its size.",
+    )
+    label: Literal["auto", "off", "on"] = Field(
+        default="auto",
+        description="Writes HELD, SINGLE or NO SIGNAL into a picture that is not fused; auto does so for live cameras.",
     )
     hot_overlay: Literal["off", "on"] = Field(
         default="off", description="Marks hot spots in colour.", json_schema_extra=later_values("on")

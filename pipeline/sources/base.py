@@ -26,7 +26,8 @@ class SourceInfo:
 
     ``fps`` is nominal; ``frames`` is ``None`` where only reading tells. ``bit_depth`` is the luma's.
     ``start_ns`` is the capture time of the first frame on the source's own timeline; ``notes`` are remarks
-    that a user should see, such as ``is interlaced``.
+    that a user should see, such as ``is interlaced``. A live camera that is not there yet has ``width`` and
+    ``height`` 0.
     """
 
     width: int
@@ -38,6 +39,11 @@ class SourceInfo:
     codec: str
     start_ns: int = 0
     notes: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> bool:
+        """Whether a picture was seen."""
+        return self.width > 0
 
 
 class Source(Protocol):
@@ -66,7 +72,8 @@ class Source(Protocol):
         """The frames in order of capture, with ``index`` 0, 1, 2, …
 
         A frame that cannot be decoded is yielded as :class:`UnreadableFrame`. Ends at the end of the
-        media, or soon after ``stop`` is set; never waits longer than 0.2 s without looking at it.
+        media, or soon after ``stop`` is set: within 0.2 s, a live camera that is silent within its stall timeout
+        (a read of FFmpeg cannot be broken off).
         ``arrival_ns`` of each frame is ``time.monotonic_ns()`` when it was complete.
         """
 

@@ -1,0 +1,46 @@
+"""``fusepipe probe``: what one or two live cameras really deliver."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from fusepipe.commands.options import Duration, json_option
+
+
+@click.command("probe")
+@click.argument("urls", nargs=-1, required=True, metavar="URL [URL2]")
+@click.option("--duration", type=Duration(), default="10s", show_default=True, help="For how long it is measured.")
+@click.option("--transport", type=click.Choice(["tcp", "udp"]), help="How RTP of rtsp:// cameras travels [tcp].")
+@json_option
+def command(urls: tuple[str, ...], duration: float, transport: str | None, as_json: bool) -> None:
+    """Measure one live camera, or an infrared (URL) and a visible one (URL2) together.
+
+    Codec, size, frame rate, jitter, gaps, freezes and clock of each; for two, how far apart their frames are,
+    how fast their clocks drift apart, and the tolerance to use.
+    """
+    from pydantic import ValidationError
+
+    from fusepipe.config.redact import redact
+    from fusepipe.config.schema import SourceConfig
+    from fusepipe.errors import UsageError
+    from fusepipe.probing import probe
+
+    if len(urls) > 2:
+        raise UsageError(f"probe takes one or two cameras; {len(urls)} were given")
+    configs = []
+    for url in urls:
+        data: dict[str, Any] = {"url": url}
+        if transport is not None and url.lower().startswith("rtsp"):
+            data["transport"] = transport
+        try:
+            configs.append(SourceConfig.model_validate(data))
+        except ValidationError as error:
+            raise UsageError(f"{redact(url)}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+    report = probe(configs, duration)
+    if as_json:
+        click.echo(json.dumps({"ok": True, **report.as_json()}, indent=2))
+    else:
+        click.echo("\n".join(report.lines()))

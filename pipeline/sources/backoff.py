@@ -1,0 +1,48 @@
+"""How long to wait before the next attempt to reach a camera. Pure; time and chance are passed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+S = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class BackoffPolicy:
+    """The first wait, doubled after each failure up to ``cap_ns``; each lengthened by up to ``jitter`` of itself.
+
+    ``healthy_ns``: a connection that delivered for so long starts the waits anew.
+    """
+
+    first_ns: int
+    cap_ns: int
+    jitter: float = 0.25
+    healthy_ns: int = 10 * S
+
+
+USUAL = BackoffPolicy(first_ns=S // 4, cap_ns=10 * S)
+# Cameras lock an account after a few wrong passwords: a wrong one is not tried more than twice a minute, then rarer.
+REFUSED_PASSWORD = BackoffPolicy(first_ns=30 * S, cap_ns=600 * S)
+
+
+class Backoff:
+    """The waits of one camera.
+
+    ``chance`` gives numbers from 0 to 1: with jitter, cameras that one switch took away do not come back at once.
+    """
+
+    def __init__(self, policy: BackoffPolicy = USUAL) -> None:
+        self._policy = policy
+        self.failures = 0
+
+    def wait_ns(self, chance: float, policy: BackoffPolicy | None = None) -> int:
+        """The wait after one more failure; ``policy`` replaces the usual one for this kind of failure."""
+        policy = policy or self._policy
+        wait_ns = min(policy.cap_ns, policy.first_ns << min(self.failures, 40))
+        self.failures += 1
+        return round(wait_ns * (1 + policy.jitter * chance))
+
+    def delivered(self, for_ns: int) -> None:
+        """A connection has delivered frames for so long."""
+        if for_ns >= self._policy.healthy_ns:
+            self.failures = 0

@@ -1,0 +1,61 @@
+"""What FFmpeg is told for each kind of live URL: low latency, no audio, bounded waits. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit
+
+Transport = Literal["tcp", "udp"]
+S = 1_000_000_000
+
+# A URL may not lead FFmpeg elsewhere (a playlist that names local files).
+_NETWORK = "udp,tcp,tls,rtp,rtcp,srtp,rtsp,rtsps,http,https,httpproxy,crypto,rtmp,rtmps,srt"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOptions:
+    """How to open a live camera. ``options`` are FFmpeg's own and win over what is chosen here."""
+
+    transport: Transport = "tcp"
+    fps: float | None = None
+    open_timeout_ns: int = 5 * S
+    stall_timeout_ns: int = 3 * S
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenArguments:
+    """Arguments of ``av.open``: FFmpeg's input format (``None``: found out), file or URL, options."""
+
+    file: str
+    format: str | None
+    options: dict[str, str]
+
+
+def open_arguments(url: str, live: LiveOptions) -> OpenArguments:
+    """The arguments with which FFmpeg opens ``url`` (a live URL or a device ``/dev/video0``)."""
+    if url.startswith("/dev/"):
+        chosen = {"timestamps": "default"}  # the driver's, monotonic
+        if live.fps is not None:
+            chosen["framerate"] = f"{live.fps:g}"
+        return OpenArguments(url, "v4l2", {**chosen, **live.options})
+    scheme = urlsplit(url).scheme.lower()
+    chosen = {"protocol_whitelist": _NETWORK}
+    if scheme in ("rtsp", "rtsps"):
+        # The stream's description comes with RTSP: nothing needs to be probed, which would cost seconds.
+        chosen |= {
+            "rtsp_transport": live.transport,
+            "allowed_media_types": "video",
+            "analyzeduration": "0",
+            "probesize": "32",
+        }
+        if live.transport == "udp":
+            # how long a missing packet is waited for, and room for an I-frame that comes in one burst
+            chosen |= {"max_delay": "100000", "buffer_size": "4194304"}
+    elif scheme in ("http", "https"):
+        chosen |= {"analyzeduration": "0", "probesize": "4096"}
+    else:
+        chosen |= {"analyzeduration": "500000", "fflags": "nobuffer"}
+    return OpenArguments(url, None, {**chosen, **live.options})

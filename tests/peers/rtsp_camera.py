@@ -1,0 +1,91 @@
+"""An RTSP camera for the tests, made of gst-rtsp-server: an implementation that is not ours.
+
+Run by the system's Python, which has the GObject bindings (python3-gi, gir1.2-gst-rtsp-server-1.0):
+
+    rtsp_camera.py PORT WIDTHxHEIGHT FPS [--codec h264|h265|mjpeg] [--user NAME:PASSWORD]
+
+Prints ``ready`` when it listens. SIGUSR1 freezes the picture (timestamps go on), a second one lets it go on.
+"""
+
+import argparse
+import signal
+import sys
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+
+ENCODERS = {
+    "h264": "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=10 threads=1 ! rtph264pay name=pay0 "
+    "config-interval=-1",
+    "mjpeg": "jpegenc ! rtpjpegpay name=pay0",
+}
+GREY, MOVING = 11, 18  # videotestsrc patterns: solid-color stands still, ball moves
+
+
+def factory(size: str, fps: int, codec: str) -> GstRtspServer.RTSPMediaFactory:
+    width, height = size.split("x")
+    made = GstRtspServer.RTSPMediaFactory()
+    caps = f"video/x-raw,width={width},height={height},framerate={fps}/1,format=I420"
+    made.set_launch(f"( videotestsrc name=src is-live=true pattern=ball ! {caps} ! {ENCODERS[codec]} )")
+    made.set_shared(True)
+    made.connect("media-configure", configured)
+    return made
+
+
+MEDIA: list[GstRtspServer.RTSPMedia] = []
+
+
+def configured(_: GstRtspServer.RTSPMediaFactory, media: GstRtspServer.RTSPMedia) -> None:
+    MEDIA.append(media)
+
+
+def protect(server: GstRtspServer.RTSPServer, made: GstRtspServer.RTSPMediaFactory, user: str) -> None:
+    name, _, password = user.partition(":")
+    token = GstRtspServer.RTSPToken()
+    token.set_string("media.factory.role", "user")
+    auth = GstRtspServer.RTSPAuth.new()
+    auth.add_basic(GstRtspServer.RTSPAuth.make_basic(name, password), token)
+    server.set_auth(auth)
+    rights = "user, media.factory.access=(boolean)true, media.factory.construct=(boolean)true"
+    made.add_role_from_structure(Gst.Structure.new_from_string(rights))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port")
+    parser.add_argument("size")
+    parser.add_argument("fps", type=int)
+    parser.add_argument("--codec", default="h264", choices=sorted(ENCODERS))
+    parser.add_argument("--user")
+    given = parser.parse_args()
+    Gst.init(None)
+    server = GstRtspServer.RTSPServer()
+    server.set_address("127.0.0.1")
+    server.set_service(given.port)
+    made = factory(given.size, given.fps, given.codec)
+    if given.user:
+        protect(server, made, given.user)
+    server.get_mount_points().add_factory("/cam", made)
+    if not server.attach(None):
+        raise SystemExit(f"cannot listen on port {given.port}")
+    frozen = [False]
+
+    def toggle() -> bool:
+        frozen[0] = not frozen[0]
+        for media in MEDIA:
+            media.get_element().get_by_name("src").set_property("pattern", GREY if frozen[0] else MOVING)
+        return True
+
+    GLib.unix_signal_add(GLib.PRIORITY_HIGH, signal.SIGUSR1, toggle)
+    GLib.timeout_add_seconds(600, lambda: loop.quit())  # a test that is killed leaves no camera behind for long
+    loop = GLib.MainLoop()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    loop.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
+from ruamel.yaml.error import YAMLError
 
 from fusepipe.calibration.file import Calibration, Made, load_calibration, make_stereo_calibration
 from fusepipe.calibration.lens import Lens, LensModel

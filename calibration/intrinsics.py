@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -155,14 +156,14 @@ def _solve(views: Sequence[View], board: Board, size: Size, model: LensModel, ca
     return _Solved(lens, float(rms), np.asarray(errors, np.float64).ravel(), list(rotations), spread)
 
 
-def _solve_fisheye(objects: list[Array], images: list[Array], size: Size) -> _Solved:
+def _solve_fisheye(points: Sequence[NDArray[Any]], seen: Sequence[NDArray[Any]], size: Size) -> _Solved:
     matrix, distortion = np.eye(3), np.zeros(4)
     names = "CALIB_RECOMPUTE_EXTRINSIC", "CALIB_FIX_SKEW"  # in OpenCV 4 they belong to cv2.fisheye
     flags = sum(getattr(cv2.fisheye, name, None) or getattr(cv2, name) for name in names)
     criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_COUNT, 100, 1e-7)
     # OpenCV 5 takes points in a row only here, not in a column (opencv/opencv issue 29692)
-    objects = [np.asarray(o, np.float64).reshape(1, -1, 3) for o in objects]
-    images = [np.asarray(i, np.float64).reshape(1, -1, 2) for i in images]
+    objects = [np.asarray(o, np.float64).reshape(1, -1, 3) for o in points]
+    images = [np.asarray(i, np.float64).reshape(1, -1, 2) for i in seen]
     rms, matrix, distortion, rotations, shifts = cv2.fisheye.calibrate(
         objects, images, size, matrix, distortion, flags=flags, criteria=criteria
     )

@@ -48,7 +48,7 @@ class Matches:
 
     @property
     def radius_px(self) -> int:
-        return self.surfaces.shape[1] // 2
+        return int(self.surfaces.shape[1]) // 2
 
     def peaks(self) -> Array:
         """Nx2: the displacement (dx, dy) at which each block fits best by itself."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -122,7 +123,9 @@ def _solve(
     The points are freed of distortion first, so that pinhole and fisheye cameras mix.
     """
     points = board.points()
-    objects, left, right = [], [], []
+    objects: list[NDArray[Any]] = []
+    left: list[NDArray[Any]] = []
+    right: list[NDArray[Any]] = []
     for one, other in pairs:
         ids, first, second = np.intersect1d(one.detection.ids, other.detection.ids, return_indices=True)
         if len(ids) < 6:

@@ -147,7 +147,7 @@ class LensWarp(RemapWarp):
         self._matrix = check_matrix(homography, self._infrared_size, self._visible_size)
         self._matrix.flags.writeable = False
         x, y, seen = _lens_map(infrared, visible, pose, plane_distance_m, adjust)
-        self._set_map(x, y, seen, _box(np.linalg.inv(self._matrix), seen))
+        self._set_map(x, y, seen, _box(np.asarray(np.linalg.inv(self._matrix), np.float64), seen))
 
 
 def _lens_map(

@@ -141,7 +141,7 @@ def _edges(luma: Luma8) -> Luma8:
     pixels = cv2.GaussianBlur(luma.astype(np.float32), (0, 0), max(1.0, luma.shape[1] / 500))
     length = np.hypot(cv2.Sobel(pixels, cv2.CV_32F, 1, 0), cv2.Sobel(pixels, cv2.CV_32F, 0, 1))
     around = np.sqrt(cv2.GaussianBlur(length * length, (0, 0), luma.shape[1] / 25) + 9)
-    return np.clip(length / around * 90, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(length / around * 90, 0, 255), dtype=np.uint8)
 
 
 def _red_blue(red: Luma8, blue: Luma8) -> NDArray[np.uint8]:

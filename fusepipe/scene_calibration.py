@@ -75,7 +75,7 @@ def read_pairs(infrared: str, visible: str, most: int = MAX_PAIRS) -> list[Scene
         files = match(infrared=paths[0], visible=paths[1]).files
         names = list(files)
         picked = dict.fromkeys(round(i) for i in np.linspace(0, len(names) - 1, min(most, len(names))))
-        return [_read(*files[names[i]], names[i]) for i in picked]
+        return [_read(files[names[i]][0], files[names[i]][1], names[i]) for i in picked]
     return _recorded(infrared, visible, most)
 
 

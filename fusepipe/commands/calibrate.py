@@ -201,7 +201,7 @@ def scene_command(
     check_output(output, overwrite)
     hints = scene.Hints(fov_infrared, fov_visible, mount, plane_distance)
     pairs = scene.read_pairs(infrared, visible, most)
-    models = MODELS if model == "auto" else tuple(m for m in MODELS if MODELS.index(m) <= MODELS.index(model))  # type: ignore[arg-type]
+    models = MODELS if model == "auto" else tuple(m for m in MODELS if MODELS.index(m) <= MODELS.index(model))
     result, calibration = scene.calibrate_scene(pairs, hints, models, note)
     if calibration is not None:
         save_calibration(calibration, output, overwrite)

@@ -18,6 +18,7 @@ GRID = 3
 LEVEL = Level(384, 48, 24, 8, ("similarity",))
 CLEAR = 0.12  # how far a block's best correlation stands above its mean before its residual is believed
 GOOD, FAIR = 0.004, 0.010  # median residual in widths: 2.6 and 6.4 pixels of 640
+GOOD_CONFIDENCE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Check:
             )
         part = self.median_px / width
         where = self._worst_region()
-        if part <= GOOD and seen.confidence >= 2 * MIN_CONFIDENCE:
+        if part <= GOOD and seen.confidence >= GOOD_CONFIDENCE:
             return (
                 "good",
                 f"The images lie on each other: half of all parts are off by less than {self.median_px:.1f} px.{where}",

@@ -138,7 +138,7 @@ def test_hints_narrow_the_search() -> None:
 @pytest.mark.slow
 def test_a_real_pair_is_registered_and_a_wrong_one_refused(data_dir: Path) -> None:
     folder = data_dir / "misaligned" / "roadscene_raw"
-    rows = {row["name"]: row for row in csv.DictReader((folder / "reference.csv").open())}
+    rows = {row["name"]: row for row in csv.DictReader((folder / "reference.csv").read_text().splitlines())}
     row = rows["FLIR_06307"]
     infrared = cv2.imread(str(folder / "ir" / "FLIR_06307.png"), cv2.IMREAD_GRAYSCALE)
     visible = cv2.imread(str(folder / "vis" / "FLIR_06307.jpg"), cv2.IMREAD_GRAYSCALE)

@@ -25,7 +25,7 @@ pytest.importorskip("tensorboard", reason="training needs tensorboard: pip insta
 from fusepipe.train import losses, session  # noqa: E402
 from fusepipe.train.checkpoint import load_weights, read_tensors, save_weights  # noqa: E402
 from fusepipe.train.config import Augmentation, StudentConfig, load_config  # noqa: E402
-from fusepipe.train.data import CropSampler, Pair, load_pairs, read_luma, read_split  # noqa: E402
+from fusepipe.train.data import CropSampler, Pair, halves, load_pairs, read_luma, read_split  # noqa: E402
 from fusepipe.train.student import ByteStudent, StudentNet, macs_per_pixel  # noqa: E402
 from fusepipe.train.trainer import CHECKPOINT, WEIGHTS, StudentTrainer, choose_device, one_cycle  # noqa: E402
 
@@ -169,6 +169,14 @@ class TestData:
         cv2.imwrite(str(tmp_path / "set" / "ir" / "a.png"), np.zeros((50, 103), np.uint8))
         with pytest.raises(SourceError, match="sizes differ"):
             load_pairs(tmp_path, [("set", "a")], 60)
+
+    def test_halves_are_made_of_pairs_in_which_a_crop_still_fits(self) -> None:
+        large, small = (
+            Pair(n, np.full(s, 7, np.uint8), np.full(s, 9, np.uint8)) for n, s in (("l", (66, 98)), ("s", (62, 98)))
+        )
+        (half,) = halves([large, small], 32)
+        assert half.name == "l/2" and half.infrared.shape == half.visible.shape == (32, 48)
+        assert int(half.infrared.max()) == 7 and int(half.visible.min()) == 9
 
     def test_crops_depend_on_seed_and_step_only(self) -> None:
         def crops(seed: int, step: int) -> bytes:

@@ -20,19 +20,19 @@ class _Model(BaseModel):
 class Losses(_Model):
     """Weights of the terms of the loss; see ``fusepipe.train.losses``."""
 
-    intensity: Weight = 4.25
+    intensity: Weight = 5.0
     """Distance to the brighter source."""
-    gradient: Weight = 16.0
+    gradient: Weight = 8.0
     """Distance to the larger source gradient."""
-    ssim: Weight = 0.8
+    ssim: Weight = 2.5
     """Structural similarity to both sources."""
-    correlation: Weight = 1.55
+    correlation: Weight = 6.5
     """Sum of correlations of differences."""
-    fidelity: Weight = 0.0
+    fidelity: Weight = 1.2
     """Visual information kept of both sources."""
-    edges: Weight = 0.0
+    edges: Weight = 1.5
     """Edges kept of both sources."""
-    information: Weight = 0.0
+    information: Weight = 2.2
     """Mutual information with both sources."""
 
     def weights(self) -> LossWeights:
@@ -63,7 +63,7 @@ class StudentConfig(_Model):
 
     channels: Positive = 16
     """Width of the hidden layers; multiples of 16 run best."""
-    steps: Positive = 3000
+    steps: Positive = 5000
     """Optimiser steps."""
     batch: Positive = 8
     """Crops a step."""
@@ -86,7 +86,7 @@ class StudentConfig(_Model):
     validate_every: Positive = 500
     """Steps between validations and checkpoints."""
     losses: Losses = Losses()
-    augmentation: Augmentation = Augmentation(swap=0.5, invert=0.3)
+    augmentation: Augmentation = Augmentation(swap=0.05, invert=0.08)
 
 
 def load_config(name: str) -> StudentConfig:

@@ -74,7 +74,7 @@ def mutual_information(source: Tensor, fused: Tensor) -> Tensor:
     def cells(image: Tensor) -> tuple[Tensor, Tensor]:
         # Clamped: beyond the bins the shares would be negative.
         position = image.flatten(1).clamp(0, 1) * (_MI_BINS - 1)
-        below = position.detach().floor().clamp(0, _MI_BINS - 2)
+        below = position.detach().nan_to_num().floor().clamp(0, _MI_BINS - 2)  # a NaN stays one in the shares
         return below.long(), position - below
 
     cell_s, part_s = cells(source)

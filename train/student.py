@@ -5,10 +5,10 @@ fortieth of its arithmetic: both streams pass the same encoder at half resolutio
 2, so nothing is lost), a sigmoid gate weighs the two feature maps, a decoder gives for each pixel a
 mixing weight and a detail, and pixel-shuffle restores the size.
 
-The output is ``b + d b (1 - b)`` with the convex mix ``b = w ir + (1 - w) vis`` and ``d`` in [-1, 1]: the
-detail can bend the mix between ``b^2`` and ``2 b - b^2``, never beyond black or white, and where both
-images are black or white the output is so by construction. (A detail bounded by the difference of the
-images also keeps equal images as they are, but scores worse: it cannot shift what both agree on.)
+The output is ``b + d b (1 - b)``, clamped to [0, 1], with the convex mix ``b = w ir + (1 - w) vis`` and ``d`` in
+[-2, 2]: the detail can take a middle grey all the way to black or white, and where both images are black
+or white the output is so by construction. It fades out where the images hardly differ, so that equal
+images come back as they are; that changes no score.
 """
 
 from __future__ import annotations
@@ -51,6 +51,13 @@ class StudentNet(nn.Module):
             features = F.relu(layer(features))
         return features
 
+    @staticmethod
+    def _disagreement(cells_ir: Tensor, cells_vis: Tensor) -> Tensor:
+        """0 where the images are the same around a cell, 1 where 4 grey levels or more apart: N x 1 x H/2 x W/2."""
+        difference = (cells_ir - cells_vis).abs().mean(dim=1, keepdim=True)
+        around = F.avg_pool2d(difference, 5, stride=1, padding=2, count_include_pad=False)
+        return (around * (255.0 / 4.0)).clamp(max=1.0)
+
     def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
         """Fuses N x 1 x H x W float images in [0, 1]; H and W even; the result is in [0, 1]."""
         cells_ir = F.conv2d(infrared, self.unshuffle, stride=MULTIPLE)
@@ -63,7 +70,7 @@ class StudentNet(nn.Module):
             features = F.relu(layer(features))
         weight, detail = self.head(features).split(4, dim=1)
         mix = cells_vis + torch.sigmoid(weight) * (cells_ir - cells_vis)
-        cells = mix + torch.tanh(detail) * mix * (1 - mix)
+        cells = mix + 2 * self._disagreement(cells_ir, cells_vis) * torch.tanh(detail) * mix * (1 - mix)
         fused: Tensor = F.pixel_shuffle(cells, MULTIPLE).clamp(0.0, 1.0)
         return fused
 

@@ -200,17 +200,20 @@ def test_imports_go_downwards_only() -> None:
 
 
 def test_the_configuration_is_known_to_few() -> None:
-    # units and locations are pure text functions, which the synthetic source's URL needs too
+    # units, locations and redaction are pure text functions, which the sources' URLs need too
+    pure = "fusepipe.config.units", "fusepipe.config.locations", "fusepipe.config.redact"
     users = {
         module
         for module, names in IMPORTS.items()
-        if any(
-            under(n, "fusepipe.config") and not under(n, "fusepipe.config.units", "fusepipe.config.locations")
-            for n in names
-        )
+        if any(under(n, "fusepipe.config") and not under(n, *pure) for n in names)
     }
     allowed = ("fusepipe.config", "fusepipe.app", "fusepipe.compose", "fusepipe.commands", "fusepipe.calibration.file")
-    assert outside(users, *allowed, "fusepipe.live_outputs", "fusepipe.benchmark", "fusepipe.train.config") == set()
+    assert (
+        outside(
+            users, *allowed, "fusepipe.live_outputs", "fusepipe.probing", "fusepipe.benchmark", "fusepipe.train.config"
+        )
+        == set()
+    )
 
 
 @pytest.mark.parametrize(

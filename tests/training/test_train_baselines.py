@@ -333,7 +333,7 @@ class TestExport:
 
 
 class TestShippedWeights:
-    WEIGHTS = Path(__file__).parents[1] / "engines" / "weights"
+    WEIGHTS = Path(__file__).parents[2] / "engines" / "weights"
 
     @pytest.mark.parametrize("model", ["densefuse", "densefuse-l1", "fusiongan", "ddcgan"])
     def test_graph_and_card_are_there(self, model: str) -> None:

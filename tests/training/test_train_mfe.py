@@ -25,7 +25,7 @@ from fusepipe.train.mfe_weights import begin_fusion, load_mfe, save_mfe  # noqa:
 from fusepipe.train.run_config import Network  # noqa: E402
 from fusepipe.train.student import ByteStudent  # noqa: E402
 
-WEIGHTS = Path(__file__).parents[1] / "engines" / "weights" / "mfe.safetensors"
+WEIGHTS = Path(__file__).parents[2] / "engines" / "weights" / "mfe.safetensors"
 
 
 @pytest.fixture(autouse=True)

@@ -501,7 +501,7 @@ class TestTeacher:
         assert float(distillation_loss(taught + 0.1, taught)) == pytest.approx(0.1, rel=1e-4)
 
     def test_a_student_may_teach_and_a_graph_may_not(self, tmp_path: Path) -> None:
-        shipped = Path(__file__).parents[1] / "engines" / "weights"
+        shipped = Path(__file__).parents[2] / "engines" / "weights"
         taught = Teacher(shipped / "stream.safetensors")(*torch.rand(2, 1, 1, 24, 24))
         assert taught.shape == (1, 1, 24, 24)
         with pytest.raises(UsageError, match="not a graph"):

@@ -331,7 +331,7 @@ class TestShippedWeights:
     def test_the_shipped_weights_and_graph_are_the_same_network(self) -> None:
         from fusepipe.engines.load import load_model
 
-        weights = Path(__file__).parents[1] / "engines" / "weights" / "stream.safetensors"
+        weights = Path(__file__).parents[2] / "engines" / "weights" / "stream.safetensors"
         network = load_weights(weights)
         pair = make_pairs(1, 96, 128)[0]
         with torch.no_grad():

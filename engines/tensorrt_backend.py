@@ -253,7 +253,11 @@ class TensorRtFuser(FuserBase):
                 return
             busy = {id(entry.slot) for entry in running}
             slot = next(slot for slot in slots[request.padded] if id(slot) not in busy)
-            slot.start(request.batch)
+            try:
+                slot.start(request.batch)
+            except _BREAKS:
+                self._settle(slot)
+                raise
             running.append(_Running(slot, request.ticket, request.batch.shape, time.monotonic() + _WAIT_S))
         except _BREAKS as error:
             self._fail(request, error)
@@ -284,6 +288,13 @@ class TensorRtFuser(FuserBase):
         except _BREAKS as error:
             entry.ticket.deliver([], _named(error))
         self._room.release()
+
+    @staticmethod
+    def _settle(slot: Slot) -> None:
+        """Waits, with an end, until nothing uses the buffers of a request that failed."""
+        deadline_s = time.monotonic() + _START_S
+        while not slot.done() and time.monotonic() < deadline_s:
+            time.sleep(_POLL_S)
 
     def _fail(self, request: _Request, error: Exception) -> None:
         request.ticket.deliver([], _named(error))

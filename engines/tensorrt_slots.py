@@ -61,11 +61,13 @@ class Slot:
                 plane[:height, :width] = image
                 plane[:height, width:] = image[:, -1:]
                 plane[height:] = plane[height - 1]
-        if self._graph is not None:
-            self._cuda.launch(self._graph, self._stream)
-        else:
-            self._enqueue(self._stream)
-        self._cuda.record(self._event, self._stream)
+        try:
+            if self._graph is not None:
+                self._cuda.launch(self._graph, self._stream)
+            else:
+                self._enqueue(self._stream)
+        finally:  # what did start before a failure still uses the buffers: the event tells when it is over
+            self._cuda.record(self._event, self._stream)
 
     def _enqueue(self, stream: int) -> None:
         for name in INPUTS:
@@ -97,9 +99,10 @@ class Slot:
             self._cuda.begin_capture(self._stream)
             try:
                 self._enqueue(self._stream)
-            finally:
-                graph = self._cuda.end_capture(self._stream)
-            self._graph = graph
+            except EngineError:
+                self._cuda.destroy_graph(self._cuda.end_capture(self._stream))
+                raise
+            self._graph = self._cuda.end_capture(self._stream)
         except EngineError as error:
             _LOG.info("no CUDA graph for %s, requests are started call by call: %s", self._padded, error)
 

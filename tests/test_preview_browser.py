@@ -195,5 +195,8 @@ def test_a_browser_says_so_when_pictures_stop(
         await tab.until("document.getElementById('state').textContent === 'fused'")
         camera.set()
         await tab.until("document.getElementById('state').textContent === 'no picture'")
+        seen.append("no picture")
 
+    seen: list[str] = []
     browse(tmp_path / "profile", look)
+    assert seen == ["no picture"]

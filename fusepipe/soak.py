@@ -7,6 +7,7 @@ thirds of the run: a leak of one small object a pair shows, what fills up once a
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from fusepipe.pipeline.sinks.null import NullSink
 PROC_SELF = Path("/proc/self")
 SAMPLE_S = 0.1
 WARM_UP_PAIRS = 100
+SETTLE_S = 1.0
+SETTLE_STEP_S = 0.01
 
 Sample = tuple[int, int]  # (pairs so far, resident KiB)
 
@@ -80,7 +83,7 @@ def soak(options: BenchOptions) -> SoakReport:
         slope_kib=slope_kib_per_1000(samples),
         samples=len(samples),
         before=before,
-        after=held(),
+        after=held_at_rest(before),
         finished=done,
     )
 
@@ -109,6 +112,17 @@ def slope_kib_per_1000(samples: Sequence[Sample]) -> float | None:
 def held(proc: Path = PROC_SELF) -> Held:
     """Memory, threads (all of the process, not only Python's) and open descriptors now."""
     return Held(_rss_kib(proc), _entries(proc / "task"), _entries(proc / "fd"))
+
+
+def held_at_rest(before: Held) -> Held:
+    """As :func:`held`, once threads that were joined have left the system's list too, which takes them a moment."""
+    now = held()
+    for _ in range(round(SETTLE_S / SETTLE_STEP_S)):
+        if now.threads is None or before.threads is None or now.threads <= before.threads:
+            break
+        time.sleep(SETTLE_STEP_S)
+        now = held()
+    return now
 
 
 def _rss_kib(proc: Path) -> int | None:

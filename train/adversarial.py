@@ -103,7 +103,7 @@ class BaselineTrainer:
 
     def _train_step(self, step: int) -> tuple[dict[str, float], dict[str, float]]:
         recipe = self._recipe
-        infrared, visible = (crops.to(self._device) for crops in self._sampler.batch(step))
+        infrared, visible = (crops.to(self._device) for crops in self._sampler.batch(step)[:2])
         noise = torch.Generator().manual_seed(1_000_003 * self._config.seed + step)
         rate = one_cycle(step, self._config.steps, self._config.learning_rate)
         for optimiser in self._optimisers.values():
@@ -134,7 +134,7 @@ class BaselineTrainer:
             module.eval()
         with torch.no_grad():
             for number in range(_VALIDATION_BATCHES):
-                infrared, visible = (crops.to(self._device) for crops in self._validation.batch(number))
+                infrared, visible = (crops.to(self._device) for crops in self._validation.batch(number)[:2])
                 noise = torch.Generator().manual_seed(number)
                 terms = self._recipe.generator_terms(self._recipe.make(infrared, visible), infrared, visible, noise)
                 for name, value in _values(terms).items():

@@ -37,7 +37,7 @@ def load_baseline_config(baseline: str, name: str) -> BaselineConfig:
 
     Raises :class:`ConfigError` or :class:`UsageError` as :func:`fusepipe.train.config_file.read_config` does.
     """
-    return read_config(name, baseline, BASELINES[baseline])
+    return read_config(name, {"default": baseline}, BASELINES[baseline])
 
 
 def load_photographs(folder: Path, max_side_px: int) -> list[Pair]:

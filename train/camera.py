@@ -107,9 +107,9 @@ def displaced(image: Image, most_px: float, rng: np.random.Generator) -> Image:
     return np.asarray(moved, np.float32)
 
 
-def sensed(image: Image, options: Camera, rng: np.random.Generator) -> Image:
-    """The image as a sensor gives it: blurred and noisy by random amounts up to the options'."""
-    blur, noise = options.blur_px * rng.random(), options.noise * rng.random()
+def sensed(image: Image, most_blur_px: float, most_noise: float, rng: np.random.Generator) -> Image:
+    """The image as a sensor gives it: blurred and noisy by random amounts up to those given."""
+    blur, noise = most_blur_px * rng.random(), most_noise * rng.random()
     if blur > 0.2:  # less is no blur at this sampling
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), blur), np.float32)
     if noise:
@@ -140,4 +140,5 @@ def change_pair(infrared: Image, visible: Image, options: Camera, rng: np.random
         bands[int(rng.integers(2))] = rng.choice((0.0, rng.random(), 1.0))
     first, second = np.ascontiguousarray(bands[0]), np.ascontiguousarray(bands[1])
     seen = displaced(first, options.shift_px, rng) if options.shift_px else first
-    return SeenPair(sensed(seen, options, rng), sensed(second, options, rng), first, second)
+    infrared = sensed(seen, options.blur_px, options.noise, rng)
+    return SeenPair(infrared, sensed(second, options.blur_px, options.noise, rng), first, second)

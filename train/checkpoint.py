@@ -23,6 +23,7 @@ from fusepipe.train.config import StudentConfig
 from fusepipe.train.student import StudentNet
 
 _FORMAT = "fusepipe-student-1"
+STUDENTS = ("stream", "stream-hq")
 
 
 @dataclass(slots=True)
@@ -56,15 +57,22 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def save_weights(path: Path, network: StudentNet, metadata: Mapping[str, str]) -> None:
     """The network alone, as it is shipped; the metadata tells how wide it is and where it comes from."""
-    write_tensors(path, network.state_dict(), {"model": "stream", "channels": str(network.channels), **metadata})
+    write_tensors(path, network.state_dict(), {"model": "stream", **form(network), **metadata})
+
+
+def form(network: StudentNet) -> dict[str, str]:
+    """Width and depth of a student, as the metadata of its files."""
+    layers = {"encoder_layers": str(len(network.encoder)), "decoder_layers": str(len(network.decoder))}
+    return {"channels": str(network.channels), **layers}
 
 
 def load_weights(path: Path) -> StudentNet:
     """The network of a file written by :func:`save_weights`, in evaluation mode on the CPU."""
     tensors, metadata = read_tensors(path)
-    if metadata.get("model") != "stream":
-        raise EngineError(f"{path}: not weights of the student network ({metadata.get('model') = })")
-    network = StudentNet(int(metadata["channels"]))
+    if metadata.get("model") not in STUDENTS:
+        raise EngineError(f"{path}: not weights of a student network ({metadata.get('model') = })")
+    layers = {key: int(metadata[key]) for key in ("encoder_layers", "decoder_layers") if key in metadata}
+    network = StudentNet(int(metadata["channels"]), **layers)
     network.load_state_dict(tensors)
     return network.eval()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fusepipe.train.config_file import read_config
 from fusepipe.train.losses import LossWeights
+
+SHIPPED = {"default": "student", "information": "student_information", "stream-hq": "stream_hq"}
+"""Shipped configurations of students: name to file."""
 
 Positive = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
@@ -46,8 +49,12 @@ class Augmentation(_Model):
     """Each band's contrast is scaled by 1 - gain .. 1 + gain around its mean, in half of the crops."""
     offset: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Each band's brightness is shifted by -offset .. +offset (of the full range), in the same crops."""
+    blur_px: Annotated[float, Field(ge=0, le=4)] = 0.0
+    """Largest standard deviation of a Gaussian blur that the network sees, each band by itself."""
     noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Largest standard deviation of Gaussian noise added to each band (of the full range)."""
+    """Largest standard deviation of Gaussian noise that the network sees (of the full range), each band by itself."""
+    shift_px: Annotated[float, Field(ge=0, le=8)] = 0.0
+    """Largest displacement at the corners of the infrared band that the network sees: shift, turn and scale."""
     swap: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of crops whose bands are exchanged: every term of the loss treats both alike."""
     invert: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -61,8 +68,14 @@ class Augmentation(_Model):
 class StudentConfig(_Model):
     """Training of the student network."""
 
+    model: Literal["stream", "stream-hq"] = "stream"
+    """Name of what is trained, and of its files."""
     channels: Positive = 16
     """Width of the hidden layers; multiples of 16 run best."""
+    encoder_layers: Positive = 4
+    """Convolutions that each source passes by itself."""
+    decoder_layers: Positive = 2
+    """Convolutions after the sources have met, without the last."""
     steps: Positive = 5000
     """Optimiser steps."""
     batch: Positive = 8
@@ -73,6 +86,10 @@ class StudentConfig(_Model):
     """Peak of the one-cycle rate."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """Decay of the moving average of the weights, which is what is validated and exported."""
+    teacher: str = ""
+    """Path of the weights (``.safetensors``) of ``mfe``, ``stream`` or ``stream-hq`` that the student also imitates."""
+    distillation: Weight = 0.0
+    """Weight of the distance to the teacher's image."""
     start: str = ""
     """Path of weights (``.safetensors``) to begin with; empty begins with random ones."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -88,10 +105,16 @@ class StudentConfig(_Model):
     losses: Losses = Losses()
     augmentation: Augmentation = Augmentation(swap=0.05, invert=0.08)
 
+    @model_validator(mode="after")
+    def _distillation_has_a_teacher(self) -> Self:
+        if bool(self.teacher) != bool(self.distillation):
+            raise ValueError("teacher and distillation go together: give both or neither")
+        return self
+
 
 def load_config(name: str) -> StudentConfig:
-    """``default`` is the shipped configuration; anything else is the path of a YAML file.
+    """A shipped configuration by name (``default`` is that of ``stream``), else a YAML file by its path.
 
     Raises :class:`ConfigError` (``file: key.path: what is wrong``) for unknown keys and bad values.
     """
-    return read_config(name, "student", StudentConfig)
+    return read_config(name, SHIPPED, StudentConfig)

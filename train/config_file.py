@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
@@ -14,22 +15,22 @@ from fusepipe.registry import nearest
 Config = TypeVar("Config", bound=BaseModel)
 
 
-def read_config(name: str, shipped: str, kind: type[Config]) -> Config:
-    """``default`` is ``configs/SHIPPED.yaml``; anything else is the path of a YAML file.
+def read_config(name: str, shipped: Mapping[str, str], kind: type[Config]) -> Config:
+    """A name in ``shipped`` is ``configs/FILE.yaml`` of its file; anything else is the path of a YAML file.
 
     Raises :class:`ConfigError` (``file: key.path: what is wrong``) for unknown keys and bad values.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    if name == "default":
-        text = (resources.files("fusepipe.train") / "configs" / f"{shipped}.yaml").read_text(encoding="utf-8")
+    if name in shipped:
+        text = (resources.files("fusepipe.train") / "configs" / f"{shipped[name]}.yaml").read_text(encoding="utf-8")
     else:
         try:
             text = Path(name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(
-                f"cannot read the training configuration {name!r} ({error}); give 'default' or a YAML file"
+                f"cannot read the training configuration {name!r} ({error}); give {_choice(shipped)} or a YAML file"
             ) from error
     try:
         values = YAML(typ="safe").load(text)
@@ -44,6 +45,10 @@ def read_config(name: str, shipped: str, kind: type[Config]) -> Config:
         if first["type"] == "extra_forbidden":
             message = f"unknown key: {nearest(path[-1], _keys(kind, path[:-1]))}"
         raise ConfigError(f"{name}: {'.'.join(path) or 'document'}: {message}") from error
+
+
+def _choice(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names)
 
 
 def _keys(kind: type[BaseModel], path: list[str]) -> list[str]:

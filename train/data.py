@@ -23,6 +23,7 @@ from torch import Tensor
 
 from fusepipe.errors import SourceError, UsageError
 from fusepipe.frames import Luma8
+from fusepipe.train.camera import displaced, sensed
 from fusepipe.train.config import Augmentation
 
 Split = Literal["train", "validation"]
@@ -117,14 +118,16 @@ class CropSampler:
         self._pairs, self._batch, self._crop_px = pairs, batch, crop_px
         self._augmentation, self._seed = augmentation, seed
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Infrared and visible crops of this step: N x 1 x C x C float32 in [0, 1]."""
+    def batch(self, step: int) -> tuple[Tensor, ...]:
+        """Crops of this step, N x 1 x C x C float32 in [0, 1]: infrared and visible as the network sees them, and
+        both as the loss takes them.
+        """
         rng = np.random.default_rng((self._seed, step))
         crops = np.stack([self._crop(rng) for _ in range(self._batch)], axis=1)
-        tensors = torch.from_numpy(crops)[:, :, None]
-        return tensors[0], tensors[1]
+        return tuple(torch.from_numpy(crops)[:, :, None])
 
     def _crop(self, rng: np.random.Generator) -> NDArray[np.float32]:
+        """4 x C x C."""
         pair = self._pairs[int(rng.integers(len(self._pairs)))]
         options = self._augmentation
         height, width = pair.visible.shape
@@ -147,11 +150,13 @@ class CropSampler:
             offset = options.offset * rng.uniform(-1, 1, size=(2, 1, 1))
             mean = both.mean(axis=(1, 2), keepdims=True)
             both = mean + gain * (both - mean) + offset
-        if options.noise:
-            both = both + rng.uniform(0, options.noise, size=(2, 1, 1)) * rng.standard_normal(both.shape)
         if rng.random() < options.same:
             both = np.stack((both[0], both[0]) if rng.random() < 0.5 else (both[1], both[1]))
         if rng.random() < options.flat:
             both = both.copy()
             both[int(rng.integers(2))] = rng.choice((0.0, rng.random(), 1.0))
-        return np.ascontiguousarray(both.clip(0.0, 1.0), dtype=np.float32)
+        targets = np.ascontiguousarray(both.clip(0.0, 1.0), dtype=np.float32)
+        if not (options.blur_px or options.noise or options.shift_px):
+            return np.concatenate((targets, targets))
+        moved = displaced(targets[0], options.shift_px, rng), targets[1]
+        return np.stack((*(sensed(band, options.blur_px, options.noise, rng) for band in moved), *targets))

@@ -21,9 +21,9 @@ OPSET = 20
 _WORTH_HALVING = 1024
 
 
-def export_onnx(network: StudentNet, path: Path) -> None:
+def export_student(network: StudentNet, path: Path, model: str = "stream") -> None:
     """Writes the student to ``path``; H and W are multiples of 2. See :func:`write_graph`."""
-    write_graph(network, path, {"model": "stream", "channels": str(network.channels)}, multiple=MULTIPLE)
+    write_graph(network, path, {"model": model, "channels": str(network.channels)}, multiple=MULTIPLE)
 
 
 def write_graph(

@@ -107,4 +107,4 @@ def load_mfe_config(name: str, shipped: str = "mfe") -> MfeConfig:
 
     Raises :class:`ConfigError` (``file: key.path: what is wrong``) for unknown keys and bad values.
     """
-    return read_config(name, shipped, MfeConfig)
+    return read_config(name, {"default": shipped}, MfeConfig)

@@ -10,19 +10,18 @@ from typing import Any
 from fusepipe.train.checkpoint import load_weights
 from fusepipe.train.config import StudentConfig
 from fusepipe.train.data import halves, load_pairs, read_split, refuse_test_data
-from fusepipe.train.export import export_onnx
+from fusepipe.train.export import export_student
 from fusepipe.train.scores import mean_scores
-from fusepipe.train.trainer import WEIGHTS, StudentTrainer, choose_device
+from fusepipe.train.trainer import StudentTrainer, choose_device
 from fusepipe.train.watch import progress_line, stopped_by_signals
 
-ONNX = "stream.onnx"
 SCORES = "scores.json"
 
 
 def train_student(
     config: StudentConfig, data: Path, out: Path, *, resume: bool = False, device: str = "auto"
 ) -> dict[str, Any]:
-    """Trains, exports ``stream.safetensors`` and ``stream.onnx`` and scores them on the validation split.
+    """Trains, exports ``MODEL.safetensors`` and ``MODEL.onnx`` and scores them on the validation split.
 
     Returns the report that is also written to ``scores.json``: ``finished``, ``step``, ``best_step``
     and, when finished, ``validation`` (metric to mean), ``weights``, ``onnx`` and ``seconds``. The
@@ -46,9 +45,9 @@ def train_student(
     }
     if not result.finished:
         return report
-    network = load_weights(out / WEIGHTS)
-    export_onnx(network, out / ONNX)
+    network, graph = load_weights(trainer.weights), trainer.weights.with_suffix(".onnx")
+    export_student(network, graph, config.model)
     report["validation"] = {k: round(v, 4) for k, v in mean_scores(network, validation).items()}
-    report |= {"weights": str(out / WEIGHTS), "onnx": str(out / ONNX), "config": config.model_dump()}
+    report |= {"weights": str(trainer.weights), "onnx": str(graph), "config": config.model_dump()}
     (out / SCORES).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return report

@@ -19,9 +19,9 @@ from fusepipe.train.config import StudentConfig
 from fusepipe.train.data import CropSampler, Pair
 from fusepipe.train.losses import fusion_loss
 from fusepipe.train.student import StudentNet
+from fusepipe.train.teacher import Teacher, distillation_loss
 
 CHECKPOINT = "checkpoint.safetensors"
-WEIGHTS = "stream.safetensors"
 _LOG_EVERY = 20
 
 
@@ -87,9 +87,10 @@ class StudentTrainer:
         self._sampler = CropSampler(train, config.batch, config.crop_px, config.augmentation, config.seed)
         self._weights = config.losses.weights()
         torch.manual_seed(config.seed)
-        network = StudentNet(config.channels)
+        network = StudentNet(config.channels, config.encoder_layers, config.decoder_layers)
         if config.start and not resume:
             network.load_state_dict(load_weights(Path(config.start)).state_dict())
+        self._teacher = Teacher(Path(config.teacher), self._device) if config.distillation else None
         # channels_last: 20 % faster on CPUs
         self._network = network.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._average = copy.deepcopy(self._network).eval().requires_grad_(False)
@@ -101,6 +102,11 @@ class StudentTrainer:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"cannot make the folder {out} ({error.strerror}); give another --out") from error
+
+    @property
+    def weights(self) -> Path:
+        """The file of the weights that validated best."""
+        return self._out / f"{self._config.model}.safetensors"
 
     def run(self, stop: threading.Event, report: Callable[[int, float], None] = lambda step, loss: None) -> Result:
         """Trains to the last step or until ``stop`` is set; either way a resumable checkpoint is left.
@@ -125,11 +131,15 @@ class StudentTrainer:
         return Result(progress, progress.step >= config.steps)
 
     def _step(self, step: int) -> tuple[float, dict[str, Tensor]]:
-        infrared, visible = (crops.to(self._device) for crops in self._sampler.batch(step))
+        *seen, infrared, visible = (crops.to(self._device) for crops in self._sampler.batch(step))
         rate = one_cycle(step, self._config.steps, self._config.learning_rate)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
-        loss, terms = fusion_loss(self._network(infrared, visible), infrared, visible, self._weights)
+        fused = self._network(*seen)
+        loss, terms = fusion_loss(fused, infrared, visible, self._weights)
+        if self._teacher:
+            terms["distillation"] = distillation_loss(fused, self._teacher(infrared, visible))
+            loss = loss + self._config.distillation * terms["distillation"]
         value = float(loss.item())
         if not math.isfinite(value):
             raise EngineError(f"the loss is {value} at step {step}: lower learning_rate and start anew")
@@ -165,8 +175,8 @@ class StudentTrainer:
             board.add_scalar(f"validation/{name}", mean, progress.step)
         if total < progress.best_loss:
             progress.best_loss, progress.best_step = total, progress.step
-            metadata = {"steps": str(progress.step), "seed": str(self._config.seed)}
-            save_weights(self._out / WEIGHTS, self._average, metadata)
+            metadata = {"model": self._config.model, "steps": str(progress.step), "seed": str(self._config.seed)}
+            save_weights(self.weights, self._average, metadata)
 
     def _save(self) -> None:
         save_checkpoint(

@@ -27,7 +27,7 @@ from fusepipe.train.checkpoint import load_weights, read_tensors, save_weights  
 from fusepipe.train.config import Augmentation, StudentConfig, load_config  # noqa: E402
 from fusepipe.train.data import CropSampler, Pair, halves, load_pairs, read_luma, read_split  # noqa: E402
 from fusepipe.train.student import ByteStudent, StudentNet, macs_per_pixel  # noqa: E402
-from fusepipe.train.trainer import CHECKPOINT, WEIGHTS, StudentTrainer, choose_device, one_cycle  # noqa: E402
+from fusepipe.train.trainer import CHECKPOINT, StudentTrainer, choose_device, one_cycle  # noqa: E402
 
 
 def make_pairs(count: int = 3, height: int = 48, width: int = 64) -> list[Pair]:
@@ -59,6 +59,8 @@ def train(out: Path, *, resume: bool = False, stop_after: int | None = None, **c
 class TestNetwork:
     def test_it_is_small(self) -> None:
         assert macs_per_pixel(StudentNet()) <= 7000
+        large = load_config("stream-hq")
+        assert macs_per_pixel(StudentNet(large.channels, large.encoder_layers, large.decoder_layers)) <= 20_000
 
     @pytest.mark.parametrize("level", [0.0, 1.0])
     def test_black_and_white_stay_whatever_the_weights(self, level: float) -> None:
@@ -181,7 +183,7 @@ class TestData:
     def test_crops_depend_on_seed_and_step_only(self) -> None:
         def crops(seed: int, step: int) -> bytes:
             sampler = CropSampler(make_pairs(), 4, 32, Augmentation(noise=0.02, flat=0.5), seed)
-            infrared, visible = sampler.batch(step)
+            infrared, visible, *_ = sampler.batch(step)
             assert infrared.shape == visible.shape == (4, 1, 32, 32)
             assert float(infrared.min()) >= 0 and float(infrared.max()) <= 1
             return bytes(infrared.numpy().tobytes() + visible.numpy().tobytes())
@@ -195,7 +197,7 @@ class TestData:
 
         def levels(**options: float) -> set[tuple[int, int]]:
             augmentation = Augmentation(**{**plain, **options})
-            crops = CropSampler([Pair("a", infrared, visible)], 64, 32, augmentation, 0).batch(0)
+            crops = CropSampler([Pair("a", infrared, visible)], 64, 32, augmentation, 0).batch(0)[:2]
             pairs = zip(*(c[:, 0, 0, 0].mul(255).round().int().tolist() for c in crops), strict=True)
             return set(pairs)
 
@@ -203,6 +205,21 @@ class TestData:
         assert levels(swap=0.5) == {(51, 204), (204, 51)}
         assert levels(invert=0.5) == {(51, 204), (204, 204), (51, 51), (204, 51)}
         assert levels(same=1.0) == {(51, 51), (204, 204)}
+
+    def test_what_the_sensor_adds_is_seen_by_the_network_alone(self) -> None:
+        (pair,) = make_pairs(1)
+
+        def crops(**options: float) -> list[torch.Tensor]:
+            return list(CropSampler([pair], 1, 32, Augmentation(**options), 0).batch(0))
+
+        infrared, visible, infrared_target, visible_target = crops()
+        assert torch.equal(infrared, infrared_target) and torch.equal(visible, visible_target)
+        noisy = crops(noise=0.1)
+        assert torch.equal(noisy[2], infrared_target) and torch.equal(noisy[3], visible_target)
+        for seen, target in zip(noisy[:2], noisy[2:], strict=True):
+            assert 0.005 < float((seen - target).abs().mean()) < 0.1
+        shifted = crops(shift_px=2.0)
+        assert torch.equal(shifted[1], visible_target) and not torch.equal(shifted[0], infrared_target)
 
     def test_crops_larger_than_a_pair_are_refused(self) -> None:
         with pytest.raises(UsageError, match="crops of 64 px"):
@@ -230,8 +247,15 @@ class TestConfig:
             load_config(str(path))
         assert str(path) in str(caught.value) and message in str(caught.value)
 
+    def test_a_teacher_and_its_weight_go_together(self, tmp_path: Path) -> None:
+        path = tmp_path / "own.yaml"
+        for text in ("distillation: 2", "teacher: some.safetensors"):
+            path.write_text(text)
+            with pytest.raises(ConfigError, match="give both or neither"):
+                load_config(str(path))
+
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="give 'default' or a YAML file"):
+        with pytest.raises(UsageError, match="give 'default', 'information', 'stream-hq' or a YAML file"):
             load_config(str(tmp_path / "absent.yaml"))
 
 
@@ -251,7 +275,7 @@ class TestTrainer:
         train(tmp_path / "whole")
         train(tmp_path / "parts", stop_after=4)
         train(tmp_path / "parts", resume=True)
-        for name in (CHECKPOINT, WEIGHTS):
+        for name in (CHECKPOINT, "stream.safetensors"):
             whole, parts = (read_tensors(tmp_path / folder / name) for folder in ("whole", "parts"))
             assert whole[1] == parts[1] and whole[0].keys() == parts[0].keys()
             assert all(torch.equal(whole[0][key], parts[0][key]) for key in whole[0])
@@ -266,6 +290,24 @@ class TestTrainer:
         assert not begun._network.head.weight.any() and not begun._average.head.weight.any()
         with pytest.raises(EngineError, match="absent"):
             train(tmp_path / "other", start=str(tmp_path / "absent.safetensors"))
+
+    def test_a_teacher_is_imitated(self, tmp_path: Path) -> None:
+        path = tmp_path / "teacher.safetensors"
+        torch.manual_seed(9)
+        teacher = StudentNet(8, 5, 3)
+        torch.nn.init.normal_(teacher.head.weight, std=2)
+        save_weights(path, teacher, {"model": "stream-hq"})
+        (pair,) = make_pairs(1)
+        images = [torch.from_numpy(image)[None, None].float() / 255 for image in (pair.infrared, pair.visible)]
+
+        def distance(folder: str, **changes: object) -> float:
+            config = tiny(learning_rate=5e-3, **changes).model_copy(update={"steps": 40, "batch": 4})
+            trainer = StudentTrainer(config, make_pairs(), make_pairs(1), tmp_path / folder)
+            trainer.run(threading.Event())
+            with torch.no_grad():
+                return float((trainer._network(*images) - load_weights(path)(*images)).abs().mean())
+
+        assert distance("taught", teacher=str(path), distillation=100.0) < 0.8 * distance("alone")
 
     def test_training_lowers_the_loss(self, tmp_path: Path) -> None:
         seen: list[float] = []
@@ -307,12 +349,12 @@ class TestExport:
     def test_the_exported_graph_agrees_with_torch(self, tmp_path: Path) -> None:
         from fusepipe.engines.compile_cache import CompileCache
         from fusepipe.engines.openvino_backend import OpenVinoFuser
-        from fusepipe.train.export import export_onnx
+        from fusepipe.train.export import export_student
 
         torch.manual_seed(3)
         save_weights(tmp_path / "w.safetensors", StudentNet(), {"seed": "3"})
         network = load_weights(tmp_path / "w.safetensors")
-        export_onnx(network, tmp_path / "w.onnx")
+        export_student(network, tmp_path / "w.onnx")
         assert sorted(p.name for p in tmp_path.iterdir()) == ["w.onnx", "w.safetensors"]
         cache = CompileCache(tmp_path / "cache")
         rng = np.random.default_rng(0)

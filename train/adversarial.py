@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from fusepipe.errors import EngineError, OutputExistsError, UsageError
+from fusepipe.errors import EngineError, UsageError
 from fusepipe.train.baseline_config import BaselineConfig
-from fusepipe.train.checkpoint import read_tensors, write_tensors
+from fusepipe.train.checkpoint import CHECKPOINT, read_tensors, run_folder, write_tensors
 from fusepipe.train.config import Augmentation
 from fusepipe.train.data import CropSampler, Pair
 from fusepipe.train.recipes import Recipe, Terms
-from fusepipe.train.trainer import CHECKPOINT, one_cycle
+from fusepipe.train.trainer import one_cycle
 
 _LOG_EVERY = 10
 _VALIDATION_BATCHES = 4
@@ -64,17 +64,9 @@ class BaselineTrainer:
         }
         self.step = 0
         self.validation: dict[str, float] = {}
-        checkpoint = out / CHECKPOINT
-        if checkpoint.exists() and not resume:
-            raise OutputExistsError(f"{out} holds a training run already: add --resume or give another --out")
-        if resume and not checkpoint.exists():
-            raise UsageError(f"there is nothing to resume in {out} (no {CHECKPOINT})")
+        checkpoint = run_folder(out, resume=resume)
         if resume:
             self._load(checkpoint)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"cannot make the folder {out} ({error.strerror}); give another --out") from error
 
     def run(self, stop: threading.Event, report: Callable[[int, float], None] = lambda step, loss: None) -> bool:
         """Trains to the last step (true) or until ``stop`` is set (false); either way a checkpoint is left.

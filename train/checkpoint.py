@@ -18,10 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from fusepipe.errors import EngineError, UsageError
+from fusepipe.errors import EngineError, OutputExistsError, UsageError
 from fusepipe.train.config import StudentConfig
 from fusepipe.train.student import StudentNet
 
+CHECKPOINT = "checkpoint.safetensors"
 _FORMAT = "fusepipe-student-1"
 STUDENTS = ("stream", "stream-hq")
 
@@ -33,6 +34,24 @@ class Progress:
     step: int = 0
     best_loss: float = float("inf")
     best_step: int = 0
+
+
+def run_folder(out: Path, *, resume: bool) -> Path:
+    """Makes the folder of a run and returns the path of its checkpoint.
+
+    Raises :class:`OutputExistsError` where a run is not to be resumed, yet there is one, and
+    :class:`UsageError` where there is none to resume or the folder cannot be made.
+    """
+    checkpoint = out / CHECKPOINT
+    if checkpoint.exists() and not resume:
+        raise OutputExistsError(f"{out} holds a training run already: add --resume or give another --out")
+    if resume and not checkpoint.exists():
+        raise UsageError(f"there is nothing to resume in {out} (no {CHECKPOINT})")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {out} ({error.strerror}); give another --out") from error
+    return checkpoint
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

@@ -13,15 +13,22 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from fusepipe.errors import EngineError, OutputExistsError, UsageError
-from fusepipe.train.checkpoint import Progress, load_checkpoint, load_weights, save_checkpoint, save_weights
+from fusepipe.errors import EngineError, UsageError
+from fusepipe.train.checkpoint import (
+    CHECKPOINT,
+    Progress,
+    load_checkpoint,
+    load_weights,
+    run_folder,
+    save_checkpoint,
+    save_weights,
+)
 from fusepipe.train.config import StudentConfig
 from fusepipe.train.data import CropSampler, Pair
 from fusepipe.train.losses import fusion_loss
 from fusepipe.train.student import StudentNet
 from fusepipe.train.teacher import Teacher, distillation_loss
 
-CHECKPOINT = "checkpoint.safetensors"
 _LOG_EVERY = 20
 
 
@@ -79,11 +86,7 @@ class StudentTrainer:
     ) -> None:
         self._config, self._validation, self._out = config, validation, out
         self._device = device or torch.device("cpu")
-        checkpoint = out / CHECKPOINT
-        if checkpoint.exists() and not resume:
-            raise OutputExistsError(f"{out} holds a training run already: add --resume or give another --out")
-        if resume and not checkpoint.exists():
-            raise UsageError(f"there is nothing to resume in {out} (no {CHECKPOINT})")
+        checkpoint = run_folder(out, resume=resume)
         self._sampler = CropSampler(train, config.batch, config.crop_px, config.augmentation, config.seed)
         self._weights = config.losses.weights()
         torch.manual_seed(config.seed)
@@ -98,10 +101,6 @@ class StudentTrainer:
         self.progress = Progress()
         if resume:
             self.progress = load_checkpoint(checkpoint, self._network, self._average, self._optimiser, config)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"cannot make the folder {out} ({error.strerror}); give another --out") from error
 
     @property
     def weights(self) -> Path:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from fusepipe.commands import train_mfe, train_proof
-from fusepipe.commands.training import PAIRS, PHOTOGRAPHS, given, require_training, run_options, show, step_options
+from fusepipe.commands.training import PAIRS, PHOTOGRAPHS, Run, require_training, run_options
 
 
 @click.group()
@@ -17,29 +15,20 @@ def command() -> None:
 
 @command.command()
 @run_options(PAIRS)
-@step_options()
-def student(
-    config: str,
-    data: Path,
-    out: Path,
-    steps: int | None,
-    seed: int | None,
-    device: str,
-    resume: bool,
-    as_json: bool,
-) -> None:
-    """Train the `stream` student; export it as ONNX; score it on the validation pairs.
+def student(run: Run) -> None:
+    """Train the student `stream`; export it as ONNX; score it on the validation pairs.
 
+    `--config stream-hq` is the larger student, `--config` a file of your own any other.
     Ctrl-C stops it after the step in hand and leaves a checkpoint for --resume.
     """
     require_training()
     from fusepipe.train.config import load_config
     from fusepipe.train.session import train_student
 
-    settings = load_config(config).model_copy(update=given(steps=steps, seed=seed))
-    report = train_student(settings, data, out, resume=resume, device=device)
-    show(report, out, as_json)
-    if not as_json:
+    settings = load_config(run.config).model_copy(update=run.changes)
+    report = train_student(settings, run.data, run.out, resume=run.resume, device=run.device)
+    run.show(report)
+    if not run.as_json:
         click.echo(f"weights of step {report['best_step']}: {report['weights']}, {report['onnx']}")
 
 
@@ -48,24 +37,14 @@ def _baseline_command(baseline: str, text: str, data_help: str) -> click.Command
 
     @click.command(baseline, help=text)
     @run_options(data_help)
-    @step_options()
-    def train(
-        config: str,
-        data: Path,
-        out: Path,
-        steps: int | None,
-        seed: int | None,
-        device: str,
-        resume: bool,
-        as_json: bool,
-    ) -> None:
+    def train(run: Run) -> None:
         require_training()
         from fusepipe.train.baseline_session import load_baseline_config, train_baseline
 
-        settings = load_baseline_config(baseline, config).model_copy(update=given(steps=steps, seed=seed))
-        report = train_baseline(baseline, settings, data, out, resume=resume, device=device)
-        show(report, out, as_json)
-        if not as_json:
+        settings = load_baseline_config(baseline, run.config).model_copy(update=run.changes)
+        report = train_baseline(baseline, settings, run.data, run.out, resume=run.resume, device=run.device)
+        run.show(report)
+        if not run.as_json:
             click.echo(f"weights of step {report['step']}: {', '.join(report['onnx'])}")
 
     return train

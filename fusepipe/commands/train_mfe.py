@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fusepipe.commands.options import Size
-from fusepipe.commands.training import PAIRS, PHOTOGRAPHS, given, require_training, run_options, show, step_options
+from fusepipe.commands.training import PAIRS, PHOTOGRAPHS, Run, require_training, run_options
 
 if TYPE_CHECKING:
     from fusepipe.train.mfe_session import FusionName
@@ -17,19 +17,9 @@ if TYPE_CHECKING:
 
 
 @click.command("mfe")
-@run_options(PAIRS)
+@run_options(PAIRS, steps=False)
 @click.option("--photographs", required=True, type=click.Path(path_type=Path), help=PHOTOGRAPHS)
-@click.option("--seed", type=click.IntRange(min=0), help="Of all stages, instead of the configuration's.")
-def mfe(
-    config: str,
-    data: Path,
-    photographs: Path,
-    out: Path,
-    seed: int | None,
-    device: str,
-    resume: bool,
-    as_json: bool,
-) -> None:
+def mfe(run: Run, photographs: Path) -> None:
     """Train the paper's network: stage1 on photographs, attention and finetune on pairs.
 
     Each stage has its folder in --out. Ctrl-C stops after the step in hand and leaves a checkpoint for --resume.
@@ -37,52 +27,31 @@ def mfe(
     require_training()
     from fusepipe.train.mfe_session import train_mfe
 
-    settings = _config(config, ("stage1", "attention", "finetune"), seed=seed)
-    _report(train_mfe(settings, photographs, data, out, resume=resume, device=device), out, as_json)
+    settings = _config(run, ("stage1", "attention", "finetune"))
+    _report(run, train_mfe(settings, photographs, run.data, run.out, resume=run.resume, device=run.device))
 
 
 @click.command("stage1")
 @run_options(PHOTOGRAPHS)
-@step_options()
-def stage1(
-    config: str,
-    data: Path,
-    out: Path,
-    steps: int | None,
-    seed: int | None,
-    device: str,
-    resume: bool,
-    as_json: bool,
-) -> None:
+def stage1(run: Run) -> None:
     """Train stage 1 of `mfe`: extractor and reconstruction as an auto-encoder of photographs."""
     require_training()
     from fusepipe.train.mfe_session import train_stage1
 
-    settings = _config(config, ("stage1",), steps=steps, seed=seed)
-    _report(train_stage1(settings, data, out, resume=resume, device=device), out, as_json)
+    settings = _config(run, ("stage1",))
+    _report(run, train_stage1(settings, run.data, run.out, resume=run.resume, device=run.device))
 
 
 def _fusion_command(name: FusionName, text: str) -> click.Command:
     @click.command(name, help=text)
     @run_options(PAIRS)
-    @step_options()
     @click.option("--start", required=True, type=click.Path(path_type=Path), help="Weights of the stage before.")
-    def train(
-        config: str,
-        data: Path,
-        start: Path,
-        out: Path,
-        steps: int | None,
-        seed: int | None,
-        device: str,
-        resume: bool,
-        as_json: bool,
-    ) -> None:
+    def train(run: Run, start: Path) -> None:
         require_training()
         from fusepipe.train.mfe_session import train_fusion
 
-        settings = _config(config, (name,), steps=steps, seed=seed)
-        _report(train_fusion(name, settings, start, data, out, resume=resume, device=device), out, as_json)
+        settings = _config(run, (name,))
+        _report(run, train_fusion(name, settings, start, run.data, run.out, resume=run.resume, device=run.device))
 
     return train
 
@@ -109,19 +78,19 @@ def describe(config: str, size: tuple[int, int], as_json: bool) -> None:
 COMMANDS = (mfe, stage1, attention, finetune, describe)
 
 
-def _config(name: str, sections: tuple[str, ...], **options: int | None) -> MfeConfig:
+def _config(run: Run, sections: tuple[str, ...]) -> MfeConfig:
     """The configuration, with what the command line says instead."""
     from fusepipe.train.run_config import load_mfe_config
 
-    settings = load_mfe_config(name)
-    changed = {section: getattr(settings, section).model_copy(update=given(**options)) for section in sections}
+    settings = load_mfe_config(run.config)
+    changed = {section: getattr(settings, section).model_copy(update=run.changes) for section in sections}
     return settings.model_copy(update=changed)
 
 
-def _report(report: dict[str, Any], out: Path, as_json: bool) -> None:
+def _report(run: Run, report: dict[str, Any]) -> None:
     if "weights" not in report and report["finished"]:
         return  # of several processes only the first one has something to tell
-    show(report, out, as_json)
-    if not as_json:
+    run.show(report)
+    if not run.as_json:
         files = [report["weights"], *([report["onnx"]] if "onnx" in report else [])]
         click.echo(f"weights of step {report['best_step']}: {', '.join(files)}")

@@ -7,30 +7,18 @@ from pathlib import Path
 
 import click
 
-from fusepipe.commands.training import PAIRS, PHOTOGRAPHS, require_training, run_options
+from fusepipe.commands.training import PAIRS, PHOTOGRAPHS, Run, require_training, run_options
 from fusepipe.errors import Interrupted, SourceError
 
 
 @click.command("ablation")
-@run_options(PAIRS)
+@run_options(PAIRS, steps=False, seed=False)
 @click.option("--photographs", required=True, type=click.Path(path_type=Path), help=PHOTOGRAPHS)
 @click.option("--test", required=True, type=click.Path(path_type=Path), help="Folder with ir/ and vis/ to score on.")
 @click.option("--selection", help="Only these pairs of TNO: n25 is what the paper's table is compared with.")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each row.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that score.")
-def ablation(
-    config: str,
-    data: Path,
-    photographs: Path,
-    test: Path,
-    selection: str | None,
-    seeds: int,
-    jobs: int,
-    out: Path,
-    device: str,
-    resume: bool,
-    as_json: bool,
-) -> None:
+def ablation(run: Run, photographs: Path, test: Path, selection: str | None, seeds: int, jobs: int) -> None:
     """Train `mfe` whole, without D, without A and without S, with several seeds; print the table of Table 2.
 
     The default configuration is a reduced budget, the same for every run. The test pairs are never trained on.
@@ -42,16 +30,16 @@ def ablation(
     from fusepipe.train.mfe_session import session
     from fusepipe.train.run_config import load_mfe_config
 
-    settings = load_mfe_config(config, shipped="ablation")
+    settings = load_mfe_config(run.config, shipped="ablation")
     pairs = scored_pairs(test, pair_names(selection) if selection else None)
-    with session(device, out, resume=resume) as this:
-        rows = run_ablation(this, settings, photographs, data, pairs, out, seeds=seeds, jobs=jobs)
+    with session(run.device, run.out, resume=run.resume) as this:
+        rows = run_ablation(this, settings, photographs, run.data, pairs, run.out, seeds=seeds, jobs=jobs)
     if rows is None:
-        raise Interrupted(f"stopped; go on with --resume --out {out}")
+        raise Interrupted(f"stopped; go on with --resume --out {run.out}")
     text = table(rows, printed_values("table2"))
-    (out / "table2.md").write_text(text + "\n", encoding="utf-8")
+    (run.out / "table2.md").write_text(text + "\n", encoding="utf-8")
     report = {"rows": {row.variant: dict(row.scores) for row in rows}, "full_is_above_in": wins(rows)}
-    click.echo(json.dumps(report, indent=2) if as_json else text)
+    click.echo(json.dumps(report, indent=2) if run.as_json else text)
 
 
 @click.command("figures", short_help="Draw stage 1 with and without the discriminator.")

@@ -27,11 +27,10 @@ from fusepipe.train.baseline_config import BaselineConfig  # noqa: E402
 from fusepipe.train.baseline_export import deployable, export_baseline  # noqa: E402
 from fusepipe.train.baseline_session import BASELINES, load_baseline_config, load_photographs  # noqa: E402
 from fusepipe.train.borders import trim  # noqa: E402
-from fusepipe.train.checkpoint import read_tensors  # noqa: E402
+from fusepipe.train.checkpoint import CHECKPOINT, read_tensors  # noqa: E402
 from fusepipe.train.data import Pair  # noqa: E402
 from fusepipe.train.recipes import make_recipe  # noqa: E402
 from fusepipe.train.student import ByteStudent  # noqa: E402
-from fusepipe.train.trainer import CHECKPOINT  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -397,5 +396,6 @@ class TestCommand:
         assert again.exit_code == 0 and f"{name}.onnx" in again.stdout
 
     def test_a_stopped_run_says_how_to_go_on(self, tmp_path: Path) -> None:
-        with pytest.raises(Interrupted, match="--resume"):
-            training.show({"finished": False, "step": 3}, tmp_path, as_json=False)
+        run = training.Run("default", tmp_path, tmp_path / "out", "cpu", resume=False, as_json=False)
+        with pytest.raises(Interrupted, match=r"step 3; go on with --resume --out .*out"):
+            run.show({"finished": False, "step": 3})

@@ -23,11 +23,11 @@ pytest.importorskip("onnxscript", reason="the export needs onnxscript: pip insta
 pytest.importorskip("tensorboard", reason="training needs tensorboard: pip install 'fusepipe[train]'")
 
 from fusepipe.train import losses, session  # noqa: E402
-from fusepipe.train.checkpoint import load_weights, read_tensors, save_weights  # noqa: E402
+from fusepipe.train.checkpoint import CHECKPOINT, load_weights, read_tensors, save_weights  # noqa: E402
 from fusepipe.train.config import Augmentation, StudentConfig, load_config  # noqa: E402
 from fusepipe.train.data import CropSampler, Pair, halves, load_pairs, read_luma, read_split  # noqa: E402
 from fusepipe.train.student import ByteStudent, StudentNet, macs_per_pixel  # noqa: E402
-from fusepipe.train.trainer import CHECKPOINT, StudentTrainer, choose_device, one_cycle  # noqa: E402
+from fusepipe.train.trainer import StudentTrainer, choose_device, one_cycle  # noqa: E402
 
 
 def make_pairs(count: int = 3, height: int = 48, width: int = 64) -> list[Pair]:

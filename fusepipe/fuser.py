@@ -80,7 +80,7 @@ class FusionBatch:
 class Ticket(Protocol):
     """A result that is on its way."""
 
-    def result(self, timeout_s: float = 60.0) -> list[Luma8]:
+    def result(self, timeout_s: float = ...) -> list[Luma8]:
         """The fused HxW uint8 images, one a pair, in the order of the batch.
 
         Raises :class:`EngineError` when the engine failed or did not answer within ``timeout_s``.
@@ -152,7 +152,7 @@ class ReadyTicket:
 
     images: list[Luma8]
 
-    def result(self, timeout_s: float = 60.0) -> list[Luma8]:
+    def result(self, timeout_s: float = 0.0) -> list[Luma8]:
         return self.images
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fusepipe.train.config import load_config
 from fusepipe.train.mfe import MfeNet
 from fusepipe.train.run_config import Network
 from fusepipe.train.student import StudentNet
@@ -76,10 +77,13 @@ def describe(model: str, network: nn.Module, parts: Mapping[str, nn.Module], hei
 
 
 def describe_models(parts: Network, height: int, width: int) -> list[Part]:
-    """``mfe`` with these parts and ``stream`` as it ships (which takes even sizes)."""
+    """``mfe`` with these parts, and the students as they ship (which take even sizes)."""
     with torch.device("meta"):
         mfe = MfeNet(dense=parts.dense, attention=parts.attention, skips=parts.skips, reading=parts.reading)
-        student = StudentNet()
+        students = {
+            config.model: StudentNet(config.channels, config.encoder_layers, config.decoder_layers)
+            for config in map(load_config, ("default", "stream-hq"))
+        }
     named: dict[str, nn.Module] = {"stem": mfe.extractor.stem}
     named |= {
         f"path, dilation {path.layers[0].dilation[0]}": path  # type: ignore[index, union-attr]
@@ -90,17 +94,17 @@ def describe_models(parts: Network, height: int, width: int) -> list[Part]:
         named["attention"] = mfe.attention
     named["reconstruction"] = mfe.reconstruction
     even = height + height % 2, width + width % 2
-    return [
-        *describe("mfe", mfe, named, height, width),
-        *describe("stream", student, {}, *even),
-    ]
+    described = describe("mfe", mfe, named, height, width)
+    for model, student in students.items():
+        described += describe(model, student, {}, *even)
+    return described
 
 
 def table(parts: list[Part]) -> str:
     """The parts as text, one a line."""
-    lines = [f"{'':7} {'part':19} {'output':>17} {'calls':>5} {'parameters':>10} {'MAC/px':>11}"]
+    lines = [f"{'':9} {'part':19} {'output':>17} {'calls':>5} {'parameters':>10} {'MAC/px':>11}"]
     for part in parts:
         shape = "x".join(str(side) for side in part.shape)
         cost = f"{part.parameters:>10,} {part.macs_per_px:>11,.1f}"
-        lines.append(f"{part.model:7} {part.name:19} {shape:>17} {part.calls:>5} {cost}")
+        lines.append(f"{part.model:9} {part.name:19} {shape:>17} {part.calls:>5} {cost}")
     return "\n".join(lines)

@@ -65,7 +65,7 @@ finetune = _fusion_command("finetune", "Train all of `mfe` on registered pairs."
 @click.option("--size", type=Size(), default="640x480", show_default=True, help="Of the images whose shapes are shown.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def describe(config: str, size: tuple[int, int], as_json: bool) -> None:
-    """Print the parts of `mfe` and `stream`: shapes, parameters, multiply-accumulates per pixel."""
+    """Print the parts of `mfe` and the students: shapes, parameters, multiply-accumulates per pixel."""
     require_training()
     from fusepipe.train.describe import describe_models, table
     from fusepipe.train.run_config import load_mfe_config

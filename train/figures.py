@@ -20,8 +20,9 @@ Curve = Sequence[tuple[int, float]]
 """(step, loss) in the order of the steps."""
 
 WITH, WITHOUT = "with discriminator", "without discriminator"
-_COLOURS = ("#1f5fa8", "#c2410c")
+_COLOURS = ("#1f5fa8", "#c2410c", "#15803d", "#7e22ce")
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 720, 360, 64, 44, 20
+_FEW = 40  # points that need no smoothing
 _GAP_PX, _CAPTION_PX = 6, 22
 _PATCH_PX, _ZOOM = 64, 4
 
@@ -54,7 +55,10 @@ def smoothed(curve: Curve, weight: float = 0.8) -> list[tuple[int, float]]:
 
 
 def plot(curves: Mapping[str, Curve], title: str, y_label: str) -> str:
-    """The curves as an SVG picture: thin as logged, thick smoothed; the axis of the loss is logarithmic."""
+    """The curves as an SVG picture: thin as logged, thick smoothed (few points as they are).
+
+    The axis of the loss is logarithmic.
+    """
     points = [point for curve in curves.values() for point in curve]
     last = max(step for step, _ in points)
     low, high = (np.log10(extreme(value for _, value in points)) for extreme in (min, max))
@@ -67,7 +71,8 @@ def plot(curves: Mapping[str, Curve], title: str, y_label: str) -> str:
     parts = []
     for index, (name, curve) in enumerate(curves.items()):
         colour = _COLOURS[index % len(_COLOURS)]
-        for style, line in (("0.7' opacity='0.35", curve), ("2.2", smoothed(curve))):
+        lines = [("0.7' opacity='0.35", curve), ("2.2", smoothed(curve))] if len(curve) > _FEW else [("2.2", curve)]
+        for style, line in lines:
             path = " ".join(at(*point) for point in line)
             parts.append(f"<polyline fill='none' stroke='{colour}' stroke-width='{style}' points='{path}'/>")
         y = _TOP + 16 + 20 * index

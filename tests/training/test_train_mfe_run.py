@@ -30,7 +30,7 @@ from fusepipe.train.camera import Camera, change_pair, change_photograph, cut, d
 from fusepipe.train.checkpoint import read_tensors  # noqa: E402
 from fusepipe.train.crops import PairCrops, PhotographCrops, batches  # noqa: E402
 from fusepipe.train.decoded import DecodedImages  # noqa: E402
-from fusepipe.train.figures import read_curve  # noqa: E402
+from fusepipe.train.figures import plot, read_curve  # noqa: E402
 from fusepipe.train.folders import Split, paired_folders, photographs  # noqa: E402
 from fusepipe.train.loop import Loop, choose_precision  # noqa: E402
 from fusepipe.train.mfe import MfeNet  # noqa: E402
@@ -479,11 +479,18 @@ class TestProof:
         done = CliRunner().invoke(command, [str(a) for a in arguments])
         assert done.exit_code == 0, done.output
         svg = (tmp_path / "out" / "stage1-loss.svg").read_text()
-        assert svg.count("<polyline") == 4 and "without discriminator" in svg
+        assert svg.count("<polyline") == 2 and "without discriminator" in svg
         pictures = cv2.imread(str(tmp_path / "out" / "stage1-pictures.png"))
         assert pictures is not None and pictures.shape[1] >= 3 * 256
         with pytest.raises(SourceError, match="stage 1"):
             read_curve(big, ("train/pixel",))
+
+
+class TestPlot:
+    def test_many_points_are_smoothed_and_few_are_not(self) -> None:
+        few, many = ([(step, 1.0 + step % 2) for step in range(count)] for count in (10, 100))
+        assert plot({"a": few}, "t", "y").count("<polyline") == 1
+        assert plot({"a": many}, "t", "y").count("<polyline") == 2
 
 
 class TestTeacher:

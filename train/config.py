@@ -65,6 +65,15 @@ class Augmentation(_Model):
     """Share of crops in which one band is flat, as of a covered or saturated camera."""
 
 
+class Finish(_Model):
+    """What is done to the trained weights before they are scored and exported: two factors on the last layer."""
+
+    mixing: Annotated[float, Field(gt=0)] = 1.0
+    """Of the mixing weight's logits: above 1 each pixel keeps closer to one of its sources."""
+    detail: Weight = 1.0
+    """Of the detail, before its tanh: below 1 less is added to the mix."""
+
+
 class StudentConfig(_Model):
     """Training of the student network."""
 
@@ -104,6 +113,8 @@ class StudentConfig(_Model):
     """Steps between validations and checkpoints."""
     losses: Losses = Losses()
     augmentation: Augmentation = Augmentation(swap=0.05, invert=0.08)
+
+    finish: Finish = Finish()
 
     @model_validator(mode="after")
     def _distillation_has_a_teacher(self) -> Self:

@@ -7,15 +7,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fusepipe.train.checkpoint import load_weights
+from fusepipe.train.checkpoint import load_weights, read_tensors, save_weights
 from fusepipe.train.config import StudentConfig
 from fusepipe.train.data import halves, load_pairs, read_split, refuse_test_data
 from fusepipe.train.export import export_student
 from fusepipe.train.scores import mean_scores
-from fusepipe.train.trainer import StudentTrainer, choose_device
+from fusepipe.train.student import finish
+from fusepipe.train.trainer import BEST, StudentTrainer, choose_device
 from fusepipe.train.watch import progress_line, stopped_by_signals
 
 SCORES = "scores.json"
+
+
+def _as_text(config: StudentConfig) -> dict[str, str]:
+    return {key: str(value) for key, value in config.finish.model_dump().items()}
 
 
 def train_student(
@@ -45,9 +50,12 @@ def train_student(
     }
     if not result.finished:
         return report
-    network, graph = load_weights(trainer.weights), trainer.weights.with_suffix(".onnx")
+    network = load_weights(out / BEST)
+    finish(network, config.finish.mixing, config.finish.detail)
+    weights, graph = (out / f"{config.model}.{suffix}" for suffix in ("safetensors", "onnx"))
+    save_weights(weights, network, {**read_tensors(out / BEST)[1], **_as_text(config)})
     export_student(network, graph, config.model)
     report["validation"] = {k: round(v, 4) for k, v in mean_scores(network, validation).items()}
-    report |= {"weights": str(trainer.weights), "onnx": str(graph), "config": config.model_dump()}
+    report |= {"weights": str(weights), "onnx": str(graph), "config": config.model_dump()}
     (out / SCORES).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return report

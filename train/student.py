@@ -75,6 +75,19 @@ class StudentNet(nn.Module):
         return fused
 
 
+def finish(network: StudentNet, mixing: float, detail: float) -> None:
+    """Scales the mixing weight's logits and the detail (before its tanh) in place; 1 leaves them.
+
+    Trained on a sum of losses, a network compromises at each pixel. What is measured on whole images (mutual
+    information, edges, fidelity against the correlation of differences) can be traded afterwards.
+    """
+    with torch.no_grad():
+        for parameter in (network.head.weight, network.head.bias):
+            assert parameter is not None
+            parameter[:4] *= mixing
+            parameter[4:] *= detail
+
+
 class ByteStudent(nn.Module):
     """A network (the student or a baseline) with uint8 luma in and out, as exported: N x 1 x H x W to the same."""
 

@@ -29,6 +29,8 @@ from fusepipe.train.losses import fusion_loss
 from fusepipe.train.student import StudentNet
 from fusepipe.train.teacher import Teacher, distillation_loss
 
+BEST = "best.safetensors"
+"""The weights that validated best, as trained."""
 _LOG_EVERY = 20
 
 
@@ -102,11 +104,6 @@ class StudentTrainer:
         if resume:
             self.progress = load_checkpoint(checkpoint, self._network, self._average, self._optimiser, config)
 
-    @property
-    def weights(self) -> Path:
-        """The file of the weights that validated best."""
-        return self._out / f"{self._config.model}.safetensors"
-
     def run(self, stop: threading.Event, report: Callable[[int, float], None] = lambda step, loss: None) -> Result:
         """Trains to the last step or until ``stop`` is set; either way a resumable checkpoint is left.
 
@@ -175,7 +172,7 @@ class StudentTrainer:
         if total < progress.best_loss:
             progress.best_loss, progress.best_step = total, progress.step
             metadata = {"model": self._config.model, "steps": str(progress.step), "seed": str(self._config.seed)}
-            save_weights(self.weights, self._average, metadata)
+            save_weights(self._out / BEST, self._average, metadata)
 
     def _save(self) -> None:
         save_checkpoint(

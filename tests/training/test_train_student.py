@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -26,8 +27,8 @@ from fusepipe.train import losses, session  # noqa: E402
 from fusepipe.train.checkpoint import CHECKPOINT, load_weights, read_tensors, save_weights  # noqa: E402
 from fusepipe.train.config import Augmentation, StudentConfig, load_config  # noqa: E402
 from fusepipe.train.data import CropSampler, Pair, halves, load_pairs, read_luma, read_split  # noqa: E402
-from fusepipe.train.student import ByteStudent, StudentNet, macs_per_pixel  # noqa: E402
-from fusepipe.train.trainer import StudentTrainer, choose_device, one_cycle  # noqa: E402
+from fusepipe.train.student import ByteStudent, StudentNet, finish, macs_per_pixel  # noqa: E402
+from fusepipe.train.trainer import BEST, StudentTrainer, choose_device, one_cycle  # noqa: E402
 
 
 def make_pairs(count: int = 3, height: int = 48, width: int = 64) -> list[Pair]:
@@ -75,6 +76,25 @@ class TestNetwork:
         network = StudentNet()
         cells = torch.nn.functional.conv2d(image, network.unshuffle, stride=2)
         assert torch.equal(cells, torch.nn.functional.pixel_unshuffle(image, 2))
+
+    def test_finishing_trades_mixing_and_detail(self) -> None:
+        torch.manual_seed(4)
+        infrared, visible = torch.rand(2, 1, 1, 32, 32)
+        plain = StudentNet()
+        torch.nn.init.normal_(plain.head.weight, std=0.5)
+
+        def finished(mixing: float, detail: float) -> torch.Tensor:
+            network = copy.deepcopy(plain)
+            finish(network, mixing, detail)
+            return network(infrared, visible).detach()
+
+        def from_a_source(fused: torch.Tensor) -> float:
+            return float(torch.minimum((fused - infrared).abs(), (fused - visible).abs()).mean())
+
+        assert torch.equal(finished(1, 1), plain(infrared, visible))
+        mixed = finished(1, 0)
+        assert bool(((mixed - infrared) * (mixed - visible) <= 1e-6).all())
+        assert from_a_source(finished(4, 0)) < 0.9 * from_a_source(mixed)
 
     def test_the_output_stays_in_range(self) -> None:
         torch.manual_seed(2)
@@ -275,7 +295,7 @@ class TestTrainer:
         train(tmp_path / "whole")
         train(tmp_path / "parts", stop_after=4)
         train(tmp_path / "parts", resume=True)
-        for name in (CHECKPOINT, "stream.safetensors"):
+        for name in (CHECKPOINT, BEST):
             whole, parts = (read_tensors(tmp_path / folder / name) for folder in ("whole", "parts"))
             assert whole[1] == parts[1] and whole[0].keys() == parts[0].keys()
             assert all(torch.equal(whole[0][key], parts[0][key]) for key in whole[0])
@@ -409,7 +429,7 @@ class TestCommand:
         report = json.loads(done.stdout)
         assert report["finished"] and report["seed"] == 4 and report["step"] == 3
         assert set(report["validation"]) == {"MI", "CC", "VIF", "Qabf", "SCD", "SSIM"}
-        assert {"stream.onnx", "stream.safetensors", "scores.json", CHECKPOINT} <= {
+        assert {"stream.onnx", "stream.safetensors", "scores.json", BEST, CHECKPOINT} <= {
             p.name for p in (tmp_path / "out").iterdir()
         }
 

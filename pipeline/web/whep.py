@@ -109,7 +109,7 @@ class Whep:
             raise
         name = self._keep(_Session(rig, feed, peer))
         headers = {"Location": f"{request.rel_url.raw_path}/{name}"}
-        return web.Response(status=201, text=answer, content_type="application/sdp", headers=headers)
+        return web.Response(status=201, body=answer.encode(), content_type="application/sdp", headers=headers)
 
     async def leave(self, request: web.Request) -> web.StreamResponse:
         """DELETE: ends the session."""

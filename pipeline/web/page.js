@@ -118,13 +118,22 @@ function draw(record, now) {
   for (const [name, count] of Object.entries(record.skipped || {})) stages.push([`skipped: ${name}`, count]);
   for (const [name, count] of Object.entries(record.dropped || {})) stages.push([`dropped before ${name}`, count]);
   for (const [name, depth] of Object.entries(record.depths || {})) stages.push([`waiting in ${name}`, depth]);
+  for (const [name, seconds] of Object.entries(record.stage_cpu_s || {}))
+    if (pairs) stages.push([`processor time a pair, ${name}`, ms(1000 * seconds / pairs)]);
   stages.push(["watching this page", record.clients], ["of these by WebRTC", record.video_clients]);
   rows(byId("stages"), stages);
   const parts = Object.entries(record.sources || {}).map(([band, s]) =>
     [band, `${s.width}×${s.height} ${s.codec}${s.fps ? ` ${s.fps} fps` : ""}`]);
+  for (const [band, camera] of Object.entries((record.live || {}).cameras || {})) {
+    const { grade, skew_ppm: skew, jitter_ms: jitter } = camera.clock;
+    parts.push([`clock of ${band}`, [grade, skew === null ? null : `${skew} ppm`, `jitter ${jitter} ms`].filter(Boolean).join(", ")]);
+    const failures = Object.entries(camera.failures || {}).map(([why, count]) => `${count}× ${why}`);
+    if (camera.connections !== undefined) parts.push([`connections to ${band}`, [camera.connections, ...failures].join(", ")]);
+  }
   const engine = record.engine || {};
   if (engine.model) parts.push(["engine", `${engine.model} on ${engine.backend} ${engine.precision}`]);
   if (record.registration) parts.push(["registration", record.registration]);
+  if (record.drift) parts.push(["drift", `${record.drift.state}, ${record.drift.offset_px} px`]);
   rows(byId("parts"), parts);
   byId("warnings").replaceChildren(...(record.warnings || []).map((text) => {
     const item = document.createElement("li"); item.textContent = text; return item;

@@ -26,7 +26,6 @@ RECORD = {
     "skew_ms": {"p95": 2.0},
     "latency_ms": {"p50": 20.0, "p99": 40.0},
     "depths": {"infrared": 1},
-    "stage_cpu_s": {"fuse": 0.11},
     "sources": {"visible": {"width": 640, "height": 480, "codec": "h264", "fps": 25.0}},
     "live": {
         "cameras": {
@@ -103,7 +102,6 @@ def test_a_browser_shows_the_picture_and_the_numbers(width: int, tmp_path: Path,
         assert "pip install 'fusepipe[webrtc]'" in await tab.value("document.getElementById('hint').textContent")
         assert await tab.value("document.getElementById('video').hidden")
         assert "11" in await tab.value("document.getElementById('main').textContent")
-        assert "processor time a pair, fuse10.0 ms" in await tab.value("document.getElementById('stages').textContent")
         parts = await tab.value("document.getElementById('parts').textContent")
         assert "visible640×480 h264 25 fps" in parts and "steady, 0.25 px" in parts
         assert "rtcp, -12.5 ppm, jitter 0.8 ms" in parts and "connections to visible2, 1× timeout" in parts

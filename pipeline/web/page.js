@@ -118,8 +118,6 @@ function draw(record, now) {
   for (const [name, count] of Object.entries(record.skipped || {})) stages.push([`skipped: ${name}`, count]);
   for (const [name, count] of Object.entries(record.dropped || {})) stages.push([`dropped before ${name}`, count]);
   for (const [name, depth] of Object.entries(record.depths || {})) stages.push([`waiting in ${name}`, depth]);
-  for (const [name, seconds] of Object.entries(record.stage_cpu_s || {}))
-    if (pairs) stages.push([`processor time a pair, ${name}`, ms(1000 * seconds / pairs)]);
   stages.push(["watching this page", record.clients], ["of these by WebRTC", record.video_clients]);
   rows(byId("stages"), stages);
   const parts = Object.entries(record.sources || {}).map(([band, s]) =>

@@ -118,7 +118,7 @@ class VideoFeed:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         encoder = LiveEncoder(_OPTIONS, fps=None)
-        number, pause_s = 0, 0.0
+        number = 0
         try:
             while await self._watched.wait():
                 newest = await self.rig.next_after(number)
@@ -127,8 +127,7 @@ class VideoFeed:
                 number, begun_s = newest, time.monotonic()
                 frame, stamp_ns = self.rig.newest()
                 key = self._wants_key(time.monotonic_ns())
-                small = await loop.run_in_executor(self._executor, fitted, frame)
-                unit = await loop.run_in_executor(self._executor, lambda: encoder.encode(small, key=key))  # noqa: B023
+                unit = await loop.run_in_executor(self._executor, _encode, encoder, frame, key)
                 self._publish(unit, stamp_ns)
                 pause_s = shortest_interval_s(*encoder.size) - (time.monotonic() - begun_s)
                 await asyncio.sleep(max(0.0, pause_s))
@@ -148,6 +147,10 @@ class VideoFeed:
         self._pts = max(stamp_ns * CLOCK_HZ // 1_000_000_000, self._pts + 1)
         for viewer in self._viewers:
             viewer.offer(unit, self._pts, now_ns)
+
+
+def _encode(encoder: LiveEncoder, frame: FusedFrame, key: bool) -> AccessUnit:
+    return encoder.encode(fitted(frame), key=key)
 
 
 def fitted(frame: FusedFrame) -> FusedFrame:

@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
@@ -51,10 +50,8 @@ def camera() -> threading.Event:
 def page(camera: threading.Event, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a page with a rig: visible 50 everywhere, infrared 200, fused 120. There is no aiortc."""
 
-    def absent() -> ModuleType:
-        raise ModuleNotFoundError("No module named 'aiortc'", name="aiortc")
-
-    monkeypatch.setattr("fusepipe.pipeline.web.whep._peer_module", absent)
+    monkeypatch.setitem(sys.modules, "aiortc", None)
+    monkeypatch.delitem(sys.modules, "fusepipe.pipeline.web.peer", raising=False)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])

@@ -18,7 +18,7 @@ from aiortc import (
     RTCRtpSender,
     RTCSessionDescription,
 )
-from aiortc.exceptions import InternalError, InvalidAccessError, InvalidStateError, OperationError
+from aiortc.exceptions import InvalidStateError, OperationError
 from aiortc.mediastreams import MediaStreamError
 from aiortc.sdp import SessionDescription
 
@@ -26,8 +26,9 @@ from fusepipe.pipeline.web.video_feed import CLOCK_HZ, VideoFeed, Viewer
 
 PROFILE = "42e01f"  # constrained baseline, level 3.1
 _TIME_BASE = Fraction(1, CLOCK_HZ)
-_WRONG = (ValueError, IndexError, KeyError, AssertionError, AttributeError, TypeError, StopIteration)
-_REFUSED = (*_WRONG, InternalError, InvalidAccessError, InvalidStateError, OperationError)
+# what aiortc's parser raises for what is no SDP, and its connection for what it cannot take
+_UNREADABLE = (ValueError, IndexError, KeyError, AssertionError, AttributeError, TypeError, StopIteration)
+_REFUSED = (ValueError, InvalidStateError, OperationError)
 
 
 class OfferError(ValueError):
@@ -118,7 +119,7 @@ def readable_offer(text: str) -> str:
         media = SessionDescription.parse(bare).media
         kinds = [section.kind for section in media]
         secured = all(m.dtls and m.dtls.fingerprints and m.ice.usernameFragment and m.ice.password for m in media)
-    except _WRONG as error:
+    except _UNREADABLE as error:
         raise OfferError("this is no SDP of a WebRTC offer") from error
     if kinds != ["video"]:
         raise OfferError(f"an offer is one video section to receive; this one has {', '.join(kinds)[:80] or 'none'}")

@@ -42,13 +42,13 @@ class _Session:
     task: asyncio.Task[None] | None = None
 
 
-def _peer_module() -> ModuleType:
+def _peer_module() -> ModuleType | None:
     try:
         return importlib.import_module("fusepipe.pipeline.web.peer")
     except ImportError as error:
-        if error.name != "aiortc":
+        if error.name != "aiortc":  # it is there, and broken
             log.warning("WebRTC cannot be used: %s", error)
-        raise
+        return None
 
 
 class Whep:
@@ -57,7 +57,7 @@ class Whep:
     def __init__(self, find: Callable[[web.Request], RigView], executor: Executor) -> None:
         self._find = find
         self._executor = executor
-        self._loading: asyncio.Future[ModuleType] | None = None
+        self._loading: asyncio.Future[ModuleType | None] | None = None
         self._feeds: dict[str, VideoFeed] = {}
         self._sessions: dict[str, _Session] = {}
 
@@ -67,9 +67,9 @@ class Whep:
         loading = self._load()
         if not loading.done():
             return None
-        return INSTALL if loading.exception() else ""
+        return INSTALL if loading.result() is None else ""
 
-    def _load(self) -> asyncio.Future[ModuleType]:
+    def _load(self) -> asyncio.Future[ModuleType | None]:
         """Loads aiortc when the first one asks: on a small machine it takes seconds, which nobody waits for here."""
         if self._loading is None:
             loop = asyncio.get_running_loop()
@@ -151,7 +151,7 @@ class Whep:
 
     async def _peer(self, feed: VideoFeed, request: web.Request) -> Peer:
         module = await self._load()
-        assert request.transport is not None
+        assert module is not None and request.transport is not None
         made: Peer = module.Peer(feed, request.transport.get_extra_info("sockname")[0])
         return made
 

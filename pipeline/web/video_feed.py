@@ -32,7 +32,8 @@ MAX_WIDTH_PX, MAX_HEIGHT_PX = 1280, 720
 MAX_BLOCKS_PER_S = 108_000  # of 16x16 pixels (H.264, table A-1)
 MAX_FPS = 60.0
 KEY_INTERVAL_NS = 250_000_000  # key frames that viewers ask for come no faster: they cost the others bandwidth
-_OPTIONS = LiveVideoOptions(baseline=True)
+# By x264 always: what is watched here is small, and GPUs have few encoders, which the recordings may need.
+_OPTIONS = LiveVideoOptions(encoder="x264", baseline=True)
 
 
 class Viewer:

@@ -197,7 +197,7 @@ def sinks(
         elif isinstance(config, RtspSink):
             made.append(live_outputs.rtsp_sink(config, fps=fps, live=live, warn=warn))
         else:
-            made.append(live_outputs.preview_sink(config, rig.name, record))
+            made.append(live_outputs.preview_sink(config, rig.name, record, live=live))
     return made
 
 

@@ -41,6 +41,7 @@ class Optional:
 OPTIONAL = (
     Optional("torch", ("torch",), "training", "pip install 'fusepipe[train]'"),
     Optional("onnx", ("onnx",), "building engines", "pip install 'fusepipe[build]'"),
+    Optional("aiortc", ("aiortc",), "video on the preview page", "pip install 'fusepipe[webrtc]'"),
     Optional(
         "tensorrt",
         ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),

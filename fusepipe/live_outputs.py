@@ -35,7 +35,7 @@ def rtsp_sink(config: RtspSink, *, fps: float | None, live: bool, warn: Warn) ->
     return made
 
 
-def preview_sink(config: PreviewSink, rig_name: str, record: Callable[[], dict[str, Any]]) -> Sink:
+def preview_sink(config: PreviewSink, rig_name: str, record: Callable[[], dict[str, Any]], *, live: bool) -> Sink:
     """The page; ``record`` gives the run's record so far."""
     place = config.endpoint
     made: Sink = resolve(SINKS["preview"])(
@@ -46,5 +46,6 @@ def preview_sink(config: PreviewSink, rig_name: str, record: Callable[[], dict[s
         token=config.token,
         names=config.hosts,
         max_clients=config.max_clients,
+        live=live,
     )
     return made

@@ -226,7 +226,16 @@ def test_the_configuration_is_known_to_few() -> None:
             ("fusepipe.engines.openvino_backend", "fusepipe.engines.openvino_graph", "fusepipe.diagnose"),
         ),
         (("tensorrt", "tensorrt_rtx", "pycuda", "cuda"), ("fusepipe.engines",)),
-        (("av",), ("fusepipe.pipeline.sources", "fusepipe.pipeline.sinks", "fusepipe.diagnose")),
+        (
+            ("av",),
+            (
+                "fusepipe.pipeline.sources",
+                "fusepipe.pipeline.sinks",
+                "fusepipe.diagnose",
+                "fusepipe.pipeline.web.peer",
+            ),
+        ),
+        (("aiortc",), ("fusepipe.pipeline.web.peer",)),
     ],
 )
 def test_heavy_packages_are_imported_in_few_places(packages: tuple[str, ...], allowed: tuple[str, ...]) -> None:

@@ -276,6 +276,6 @@ def test_the_page_asks_nobody_else():
     """No address of another server in what is served: it works where there is no internet."""
     from importlib.resources import files
 
-    for name in ("page.html", "page.css", "page.js"):
+    for name in ("page.html", "page.css", "page.js", "page.whep.js"):
         text = (files("fusepipe.pipeline.web") / name).read_text()
         assert "http" not in text and "//" not in text.replace("// ", ""), name

@@ -1,107 +1,23 @@
-"""The preview page in a real browser: headless Chromium, driven over its DevTools protocol."""
+"""The preview page in a real browser: what it shows without WebRTC, picture by picture."""
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import shutil
 import socket
-import subprocess
+import sys
 import threading
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import cv2
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+from chromium import Tab, browse
+
 from fusepipe.frames import Band, FramePair, FusedFrame, PairState, Plane
 from fusepipe.pipeline.sinks.preview import PreviewSink
 from fusepipe.pipeline.testing import MS, frame
-
-OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-OPTIONS += ["--disable-background-networking", "--disable-component-update", "--hide-scrollbars"]
-OPTIONS += ["--remote-debugging-port=0", "--remote-allow-origins=*"]
-
-
-class Tab:
-    """One page; every wait is bounded."""
-
-    def __init__(self, link: aiohttp.ClientWebSocketResponse) -> None:
-        self._link, self._number = link, 0
-
-    async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        self._number += 1
-        await self._link.send_json({"id": self._number, "method": method, "params": parameters})
-        async with asyncio.timeout(30):
-            while True:
-                answer = await self._link.receive_json()
-                if answer.get("id") == self._number:
-                    assert "error" not in answer, answer
-                    return dict(answer["result"])
-
-    async def value(self, expression: str) -> Any:
-        """What a JavaScript expression is."""
-        answer = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    async def until(self, expression: str, timeout_s: float = 40.0) -> None:
-        """Waits until a JavaScript expression is true."""
-        end_s = time.monotonic() + timeout_s
-        while not await self.value(expression):
-            assert time.monotonic() < end_s, f"never true: {expression}"
-            await asyncio.sleep(0.2)
-
-    async def size(self, width: int, height: int) -> None:
-        await self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
-        )
-
-    async def open(self, url: str) -> None:
-        await self.call("Page.enable")
-        await self.call("Page.navigate", url=url)
-        await self.until("location.href !== 'about:blank' && document.readyState !== 'loading'")
-
-    async def picture(self, path: Path) -> Path:
-        shot = await self.call("Page.captureScreenshot", format="png")
-        path.write_bytes(base64.b64decode(shot["data"]))
-        return path
-
-
-def browse(profile: Path, script: Callable[[Tab], Awaitable[None]]) -> None:
-    """Starts a browser, runs the script with a new tab, ends the browser. Skips where there is none."""
-    program = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
-    if program is None:
-        pytest.skip("no Chromium (apt-get install chromium)")
-    command = [program, *OPTIONS, f"--user-data-dir={profile}", "about:blank"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        asyncio.run(_drive(profile / "DevToolsActivePort", script))
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(10)
-
-
-async def _drive(port_file: Path, script: Callable[[Tab], Awaitable[None]]) -> None:
-    end_s = time.monotonic() + 60
-    while not port_file.exists() or len(port_file.read_text().splitlines()) < 2:
-        assert time.monotonic() < end_s, "the browser did not start"
-        await asyncio.sleep(0.1)
-    port = port_file.read_text().splitlines()[0]
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session:
-        async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
-            pages = [p for p in await answer.json() if p["type"] == "page"]
-        async with session.ws_connect(pages[0]["webSocketDebuggerUrl"], max_msg_size=1 << 26) as link:
-            await script(Tab(link))
-
 
 RECORD = {
     "read": {"infrared": 12, "visible": 11},
@@ -109,6 +25,17 @@ RECORD = {
     "skew_ms": {"p95": 2.0},
     "latency_ms": {"p50": 20.0, "p99": 40.0},
     "depths": {"infrared": 1},
+    "sources": {"visible": {"width": 640, "height": 480, "codec": "h264", "fps": 25.0}},
+    "live": {
+        "cameras": {
+            "visible": {
+                "clock": {"grade": "rtcp", "skew_ppm": -12.5, "jitter_ms": 0.8},
+                "connections": 2,
+                "failures": {"timeout": 1},
+            }
+        }
+    },
+    "drift": {"state": "steady", "offset_px": 0.25},
     "warnings": ["<b>a warning</b>"],
 }
 
@@ -120,8 +47,11 @@ def camera() -> threading.Event:
 
 
 @pytest.fixture
-def page(camera: threading.Event) -> Iterator[str]:
-    """The address of a page with a rig: visible 50 everywhere, infrared 200, fused 120."""
+def page(camera: threading.Event, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a page with a rig: visible 50 everywhere, infrared 200, fused 120. There is no aiortc."""
+
+    monkeypatch.setitem(sys.modules, "aiortc", None)
+    monkeypatch.delitem(sys.modules, "fusepipe.pipeline.web.peer", raising=False)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -166,7 +96,12 @@ def test_a_browser_shows_the_picture_and_the_numbers(width: int, tmp_path: Path,
         await tab.until("document.getElementById('state').textContent === 'fused'")
         await tab.until("document.getElementById('live').naturalWidth === 64")
         await tab.until("!document.getElementById('skew-now').textContent.includes('–')")
+        assert "pip install 'fusepipe[webrtc]'" in await tab.value("document.getElementById('hint').textContent")
+        assert await tab.value("document.getElementById('video').hidden")
         assert "11" in await tab.value("document.getElementById('main').textContent")
+        parts = await tab.value("document.getElementById('parts').textContent")
+        assert "visible640×480 h264 25 fps" in parts and "steady, 0.25 px" in parts
+        assert "rtcp, -12.5 ppm, jitter 0.8 ms" in parts and "connections to visible2, 1× timeout" in parts
         assert "<b>a warning</b>" in await tab.value("document.getElementById('warnings').textContent"), (
             "text, not HTML"
         )

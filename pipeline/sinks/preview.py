@@ -21,7 +21,7 @@ MADE_UP_TOKEN = secrets.token_urlsafe(18)  # of this process, for pages that oth
 class PreviewSink:
     """Shows the newest frame to whoever looks; pictures are made only then. Rigs on one address share the page.
 
-    ``record`` gives the run's record so far.
+    ``record`` gives the run's record so far; ``live`` is false for recordings, whose frames may come at any speed.
     """
 
     def __init__(
@@ -34,11 +34,12 @@ class PreviewSink:
         token: str | None = None,
         names: tuple[str, ...] = (),
         max_clients: int = 16,
+        live: bool = False,
     ) -> None:
         self._host, self._port, self._rig = host, port, rig
         self._record = record
         self._token = token or ("" if is_loopback(host) else MADE_UP_TOKEN)
-        self._names, self._max_clients = names, max_clients
+        self._names, self._max_clients, self._live = names, max_clients, live
         self._server: WebServer | None = None
         self._view: RigView | None = None
         self._frames = 0
@@ -71,7 +72,12 @@ class PreviewSink:
             raise SinkError(listening_problem(self.label, self._port, error)) from error
         try:
             self._view = server.add(
-                self._rig, self._record, token=self._token, names=self._names, max_clients=self._max_clients
+                self._rig,
+                self._record,
+                token=self._token,
+                names=self._names,
+                max_clients=self._max_clients,
+                live=self._live,
             )
         except ValueError as error:
             SERVERS.release(self._host, self._port)

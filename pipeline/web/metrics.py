@@ -56,6 +56,7 @@ class _Records(Collector):
             ("fusepipe_last_frame_age_seconds", "Since the last output frame.", "last_frame_age_s"),
             ("fusepipe_run_seconds", "Since the rig was started.", "seconds"),
             ("fusepipe_preview_clients", "Who watches the preview now.", "clients"),
+            ("fusepipe_preview_video_clients", "Of these, who watches by WebRTC.", "video_clients"),
         )
         for name, text, key in singles:
             gauge = GaugeMetricFamily(name, text, labels=["rig"])

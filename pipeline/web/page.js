@@ -1,24 +1,47 @@
 "use strict";
-// Polls the rig's record once a second and draws it; the picture is an MJPEG stream. No library, read-only.
+// Polls the rig's record once a second and draws it. The fused picture is video by WebRTC where that works; it is
+// Motion JPEG else, as are the other views. No library, read-only.
 const byId = (id) => document.getElementById(id);
-const live = byId("live"), wipe = byId("wipe"), rigs = byId("rig");
-const PAST = 600;
+const live = byId("live"), video = byId("video"), wipe = byId("wipe"), rigs = byId("rig");
+const PAST = 600, RETRY_MS = 10000, LONGEST_RETRY_MS = 300000;
 let rig = "", view = "fused", since = 0, skews = [], drops = [], last = null, shown = "";
+let whep = null, webrtcNeeds = null, retryMs = RETRY_MS, retryAt = 0;
 
 function query() { return `view=${view}` + (view === "wipe" ? `&wipe=${wipe.value}` : ""); }
 
 function show() {
   if (!rig) return;
   const base = `rigs/${encodeURIComponent(rig)}`;
-  const source = `${base}/live.mjpg?${query()}`;
+  const asVideo = view === "fused" && webrtcNeeds === "" && performance.now() >= retryAt && "RTCPeerConnection" in window;
+  const source = asVideo ? `${base}/whep` : `${base}/live.mjpg?${query()}`;
   byId("snapshot").href = `${base}/snapshot.png?${query()}`;
   wipe.hidden = view !== "wipe";
   for (const button of document.querySelectorAll("[data-view]"))
     button.setAttribute("aria-pressed", String(button.dataset.view === view));
-  if (source !== shown) live.src = shown = source;
+  if (source === shown) return;
+  shown = source;
+  if (whep) whep.stop();
+  whep = null;
+  video.hidden = !asVideo;
+  live.hidden = asVideo;
+  if (asVideo) {
+    live.removeAttribute("src");
+    video.poster = `${base}/snapshot.png?${query()}`;
+    whep = new Whep(source, video, () => { retryMs = RETRY_MS; }, withoutVideo);
+  } else live.src = source;
 }
 
-live.addEventListener("error", () => { shown = ""; setTimeout(show, 2000); });
+function withoutVideo() {
+  whep = null;
+  retryAt = performance.now() + retryMs;
+  setTimeout(show, retryMs + 10);
+  retryMs = Math.min(2 * retryMs, LONGEST_RETRY_MS);
+  show();
+}
+
+live.addEventListener("error", () => { if (!live.hidden) { shown = ""; setTimeout(show, 2000); } });
+window.addEventListener("pagehide", () => { if (whep) whep.stop(); whep = null; shown = ""; });
+window.addEventListener("pageshow", show);
 for (const button of document.querySelectorAll("[data-view]"))
   button.addEventListener("click", () => { view = button.dataset.view; show(); });
 let moved = 0;
@@ -95,13 +118,20 @@ function draw(record, now) {
   for (const [name, count] of Object.entries(record.skipped || {})) stages.push([`skipped: ${name}`, count]);
   for (const [name, count] of Object.entries(record.dropped || {})) stages.push([`dropped before ${name}`, count]);
   for (const [name, depth] of Object.entries(record.depths || {})) stages.push([`waiting in ${name}`, depth]);
-  stages.push(["watching this page", record.clients]);
+  stages.push(["watching this page", record.clients], ["of these by WebRTC", record.video_clients]);
   rows(byId("stages"), stages);
   const parts = Object.entries(record.sources || {}).map(([band, s]) =>
     [band, `${s.width}×${s.height} ${s.codec}${s.fps ? ` ${s.fps} fps` : ""}`]);
+  for (const [band, camera] of Object.entries((record.live || {}).cameras || {})) {
+    const { grade, skew_ppm: skew, jitter_ms: jitter } = camera.clock;
+    parts.push([`clock of ${band}`, [grade, skew === null ? null : `${skew} ppm`, `jitter ${jitter} ms`].filter(Boolean).join(", ")]);
+    const failures = Object.entries(camera.failures || {}).map(([why, count]) => `${count}× ${why}`);
+    if (camera.connections !== undefined) parts.push([`connections to ${band}`, [camera.connections, ...failures].join(", ")]);
+  }
   const engine = record.engine || {};
   if (engine.model) parts.push(["engine", `${engine.model} on ${engine.backend} ${engine.precision}`]);
   if (record.registration) parts.push(["registration", record.registration]);
+  if (record.drift) parts.push(["drift", `${record.drift.state}, ${record.drift.offset_px} px`]);
   rows(byId("parts"), parts);
   byId("warnings").replaceChildren(...(record.warnings || []).map((text) => {
     const item = document.createElement("li"); item.textContent = text; return item;
@@ -117,6 +147,8 @@ async function poll() {
       rigs.replaceChildren(...names.map((n) => new Option(n, n)));
       rigs.hidden = names.length < 2;
     }
+    if (webrtcNeeds !== data.webrtc_needs) { webrtcNeeds = data.webrtc_needs; show(); }
+    byId("hint").textContent = webrtcNeeds ? `The picture is Motion JPEG; for video by WebRTC: ${webrtcNeeds}` : "";
     if (!names.includes(rig)) { if (names.length) { choose(names[0]); setTimeout(poll, 50); return; } }
     rigs.value = rig;
     document.title = rig ? `${rig} – fusepipe` : "fusepipe";

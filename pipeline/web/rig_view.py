@@ -22,18 +22,25 @@ READY_S = 5.0  # a rig whose last frame is older is not ready
 
 
 class RigView:
-    """``record`` gives the run's record so far; it is called in the server's loop."""
+    """``record`` gives the run's record so far; it is called in the server's loop.
 
-    def __init__(self, name: str, thread: LoopThread, record: Callable[[], Record], max_clients: int) -> None:
+    ``live`` says whether frames come as they are captured; a recording's may come faster.
+    """
+
+    def __init__(
+        self, name: str, thread: LoopThread, record: Callable[[], Record], max_clients: int, *, live: bool
+    ) -> None:
         self.name = name
         self.max_clients = max_clients
         self.clients = 0
         self.clients_total = 0
+        self._video_clients = 0
+        self._live = live
         self._thread = thread
         self._record = record
         self._frame: FusedFrame | None = None
         self._number = 0
-        self._shown_s = 0.0
+        self._shown_ns = 0
         self._past: deque[tuple[int, float | None, str]] = deque(maxlen=HISTORY)
         self._changed = asyncio.Event()
         self._rendered: dict[tuple[str, int], tuple[int, asyncio.Future[bytes]]] = {}
@@ -47,7 +54,7 @@ class RigView:
     # -- the loop's side
 
     def _show(self, frame: FusedFrame) -> None:
-        self._frame, self._shown_s = frame, time.monotonic()
+        self._frame, self._shown_ns = frame, time.monotonic_ns()
         self._number += 1
         skew_ns = frame.pair.skew_ns
         self._past.append((self._number, None if skew_ns is None else round(skew_ns / 1e6, 3), str(frame.state)))
@@ -65,11 +72,26 @@ class RigView:
     @property
     def age_s(self) -> float | None:
         """Since the last frame."""
-        return None if self._frame is None else time.monotonic() - self._shown_s
+        return None if self._frame is None else (time.monotonic_ns() - self._shown_ns) / 1e9
 
     @property
     def ready(self) -> bool:
         return self.age_s is not None and self.age_s < READY_S
+
+    def enter(self, *, video: bool = False) -> None:
+        """One more watches, by video or by single pictures."""
+        self.clients += 1
+        self.clients_total += 1
+        self._video_clients += video
+
+    def leave(self, *, video: bool = False) -> None:
+        self.clients -= 1
+        self._video_clients -= video
+
+    def newest(self) -> tuple[FusedFrame, int]:
+        """The newest frame, and when it was captured; of a recording, when it came. In ns, monotonic."""
+        assert self._frame is not None
+        return self._frame, self._frame.capture_ns if self._live else self._shown_ns
 
     async def next_after(self, number: int) -> int | None:
         """The number of the newest frame, once there is one after ``number``; ``None`` when the rig has ended."""
@@ -102,6 +124,7 @@ class RigView:
         return {
             **self._record(),
             "clients": self.clients,
+            "video_clients": self._video_clients,
             "last_frame_age_s": None if age_s is None else round(age_s, 3),
             "state": self._past[-1][2] if self._past else None,
             "ready": self.ready,

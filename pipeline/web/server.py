@@ -16,12 +16,13 @@ from fusepipe.pipeline.web.access import Access
 from fusepipe.pipeline.web.metrics import prometheus_text
 from fusepipe.pipeline.web.rig_view import Record, RigView
 from fusepipe.pipeline.web.views import VIEWS
+from fusepipe.pipeline.web.whep import Whep
 
 log = logging.getLogger(__name__)
 
 START_S = 10.0
 SEND_S = 10.0  # within which a client has to take a picture
-MAX_BODY_BYTES = 1024  # nothing here takes a body
+MAX_BODY_BYTES = 1024  # nothing takes a body but WHEP, which has a limit of its own
 WRONG_TOKEN_S = 0.5
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -35,6 +36,7 @@ _PAGES = {
     "": ("page.html", "text/html"),
     "page.css": ("page.css", "text/css"),
     "page.js": ("page.js", "text/javascript"),
+    "page.whep.js": ("page.whep.js", "text/javascript"),
 }
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -51,6 +53,7 @@ class WebServer:
         self._thread = LoopThread(f"preview-{port}")
         self._executor: ThreadPoolExecutor | None = None
         self._runner: web.AppRunner | None = None
+        self._whep: Whep | None = None
 
     # -- any thread
 
@@ -63,7 +66,14 @@ class WebServer:
             raise
 
     def add(
-        self, name: str, record: Callable[[], Record], *, token: str, names: tuple[str, ...], max_clients: int
+        self,
+        name: str,
+        record: Callable[[], Record],
+        *,
+        token: str,
+        names: tuple[str, ...],
+        max_clients: int,
+        live: bool,
     ) -> RigView:
         """Raises ``ValueError`` where a rig of this name is on the page, or rigs disagree about the token."""
         if name in self.rigs:
@@ -73,7 +83,7 @@ class WebServer:
         self.token = token
         self._names |= set(names)
         self._access = Access(self.host, self.port, token=self.token, names=self._names)
-        self.rigs[name] = RigView(name, self._thread, record, max_clients)
+        self.rigs[name] = RigView(name, self._thread, record, max_clients, live=live)
         return self.rigs[name]
 
     def remove(self, rig: RigView) -> None:
@@ -94,6 +104,7 @@ class WebServer:
 
     async def _listen(self) -> None:
         self._executor = ThreadPoolExecutor(2, thread_name_prefix=f"preview-{self.port}")
+        self._whep = whep = Whep(self._rig, self._executor)
 
         @web.middleware
         async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -106,6 +117,8 @@ class WebServer:
                 web.get("/api/rigs", self._rigs),
                 web.get("/rigs/{rig}/live.mjpg", self._live),
                 web.get("/rigs/{rig}/snapshot.png", self._snapshot),
+                web.post("/rigs/{rig}/whep", whep.offer),
+                web.delete("/rigs/{rig}/whep/{session}", whep.leave),
                 web.get("/metrics", self._metrics),
                 web.get("/healthz", self._healthy),
                 web.get("/readyz", self._ready),
@@ -121,6 +134,8 @@ class WebServer:
     async def _close(self) -> None:
         for rig in self.rigs.values():
             rig.end()
+        if self._whep is not None:
+            await self._whep.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -179,7 +194,9 @@ class WebServer:
         if rig in self.rigs and since.isascii() and since.isdigit() and len(since) < 16:
             past = self.rigs[rig].past(int(since))
         records = {name: view.record() for name, view in self.rigs.items()}
-        return web.json_response({"rigs": records, "past": past, "time_s": time.time()})
+        assert self._whep is not None
+        needs = self._whep.needs
+        return web.json_response({"rigs": records, "past": past, "time_s": time.time(), "webrtc_needs": needs})
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
         """Motion JPEG: each client gets the newest picture as soon as it has taken the one before."""
@@ -187,8 +204,7 @@ class WebServer:
         if rig.clients >= rig.max_clients:
             raise web.HTTPServiceUnavailable(text="as many watch as may\n", headers={"Retry-After": "5"})
         assert self._executor is not None
-        rig.clients += 1
-        rig.clients_total += 1
+        rig.enter()
         try:
             content = "multipart/x-mixed-replace; boundary=frame"
             response = web.StreamResponse(headers={"Content-Type": content, **_HEADERS})
@@ -206,7 +222,7 @@ class WebServer:
         except (ConnectionError, TimeoutError):
             return web.Response(status=499)  # gone, or takes nothing
         finally:
-            rig.clients -= 1
+            rig.leave()
 
     async def _snapshot(self, request: web.Request) -> web.StreamResponse:
         rig, (view, wipe) = self._rig(request), self._wanted(request)

@@ -8,7 +8,8 @@ everything between the layers stay fp32, and the runtimes fuse Q/DQ into int8 ke
   CPUs without VNNI add two 16-bit products of uint8 x int8 with saturation, and only half the range is safe.
   Tensors are quantised where they are made, and all of the network's core reads the bytes: a layer that has to
   give floats to one reader and bytes to another writes both. Parts of a concatenation share one scale, so that
-  putting them together is a copy of bytes.
+  putting them together is a copy of bytes. The layer that gives the picture itself, of one channel, stays fp32:
+  it is a thousandth of the work, and what it reads and gives would be rounded to the picture's own grey levels.
 
 Scales clip where the mean squared error of the values seen is least.
 """
@@ -89,6 +90,8 @@ def quantise(
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph, constants, kept = result.graph, constant_values(result), set(keep)
+    if target == "cpu":
+        kept |= {node.name for node in compute_nodes(result) if _gives_the_picture(node, constants)}
     chosen = {node.name for node in compute_nodes(result) if node.name not in kept and _fits(node, seen, constants)}
     skipped = [node.name for node in compute_nodes(result) if node.name not in chosen]
     if not chosen:
@@ -126,6 +129,10 @@ def _groups(model: onnx.ModelProto, chosen: Set[str], target: Target) -> list[tu
         joined = joined.union(*(group for group in groups if group & joined))
         groups = [*apart, joined]
     return [tuple(sorted(group)) for group in groups]
+
+
+def _gives_the_picture(node: onnx.NodeProto, constants: Mapping[str, NDArray[np.generic]]) -> bool:
+    return node.op_type == "Conv" and node.input[1] in constants and constants[node.input[1]].shape[0] == 1
 
 
 def _fits(node: onnx.NodeProto, seen: Mapping[str, Seen], constants: Mapping[str, NDArray[np.generic]]) -> bool:

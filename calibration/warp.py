@@ -69,6 +69,7 @@ class RemapWarp:
         self._positions, self._fractions = cv2.convertMaps(
             x + np.float32(0.5 * (box[0] % 2 == 0)), y + np.float32(0.5 * (box[1] % 2 == 0)), cv2.CV_16SC2
         )
+        self._places: NDArray[np.float32] | None = None
         self._valid: Luma8 | None = None
         if not seen.all():
             self._valid = seen.astype(np.uint8) * np.uint8(255)
@@ -91,6 +92,27 @@ class RemapWarp:
         extrapolated. ``None`` where all are.
         """
         return self._valid
+
+    @property
+    def places(self) -> NDArray[np.float32]:
+        """HxWx2 float32 at the visible size: the place (x, y) in the infrared pixels of :meth:`source`; read-only.
+
+        Those that :meth:`apply` samples at, in steps of 1/32 pixel.
+        """
+        if self._places is None:
+            table = cv2.INTER_TAB_SIZE
+            fractions = np.stack([self._fractions % table, self._fractions // table], axis=-1)
+            places = self._positions + fractions.astype(np.float32) / np.float32(table)
+            places.flags.writeable = False
+            self._places = places
+        return self._places
+
+    def source(self, pixels: Pixels) -> Pixels:
+        """Infrared pixels averaged over the box that one visible pixel covers, where that is more than 1.5 of them."""
+        if self._box == (1, 1):
+            return pixels
+        blurred: Pixels = cv2.blur(pixels, self._box, borderType=cv2.BORDER_REPLICATE)
+        return blurred
 
     @property
     def matrix(self) -> Matrix3:
@@ -119,10 +141,8 @@ class RemapWarp:
             raise UsageError(
                 f"this warp is for {_text(self._infrared_size)} infrared pixels, the image has {_text(size)}"
             )
-        if self._box != (1, 1):
-            pixels = cv2.blur(pixels, self._box, borderType=cv2.BORDER_REPLICATE)
         warped: Pixels = cv2.remap(
-            pixels, self._positions, self._fractions, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            self.source(pixels), self._positions, self._fractions, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         return warped
 

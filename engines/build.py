@@ -11,59 +11,23 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
-
 from fusepipe import __version__
 from fusepipe.engines import store
-from fusepipe.engines.cuda_api import Gpu
-from fusepipe.engines.manifest import Manifest, Shapes, read_plan, sha256
-from fusepipe.engines.proof import Agreement, Proof, Score, compare, judge, require_achieved
+from fusepipe.engines.build_request import BuildRequest, Materials, Pair
+from fusepipe.engines.manifest import Manifest, read_plan, sha256
+from fusepipe.engines.proof import Proof, judge, require_achieved
+from fusepipe.engines.proving import prove
 from fusepipe.errors import EngineError
-from fusepipe.frames import Luma8
 
 if TYPE_CHECKING:
     import onnx
 
-    from fusepipe.engines.tensorrt_build import PlanOptions
-
-Pair = tuple[Luma8, Luma8]
-CONVERSION = 1
+CONVERSION = 2
 """Counted up when the conversion of graphs changes, so that engines of an older one are built anew."""
 NEEDS_ONNX = "converting a network needs onnx and ml_dtypes: pip install 'fusepipe[build]'"
-
-
-@dataclass(frozen=True, slots=True)
-class BuildRequest:
-    """What to build. ``backend`` and ``precision`` are names, not ``auto``; ``onnx`` is the fp32 network.
-
-    ``convert`` off takes the graph as it is (one that was quantised by other tools), which then has to have
-    the precision. ``gpu`` is this machine's, ``None`` without one. ``rebuild`` is the command that builds it.
-    """
-
-    model: str
-    onnx: bytes
-    backend: str
-    precision: str
-    shapes: Shapes
-    options: PlanOptions
-    convert: bool = True
-    gpu: Gpu | None = None
-    rebuild: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Materials:
-    """What a build is measured with: calibration pairs and proof pairs (HxW uint8), and the metrics."""
-
-    calibration: Sequence[Pair]
-    proof: Sequence[Pair]
-    score: Score | None = None
-    described: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +81,7 @@ def build(
         compiled = compile_engine(request, materials.calibration, step)
         achieved = require_achieved(request.precision, compiled.layers, compiled.kept_fp32)
         step("comparing with the fp32 network")
-        proof = prove(request, compiled.plan, compiled.graph, materials.proof, materials.score)
+        proof = prove(request, compiled.plan, compiled.graph, materials)
         judge(proof, request.precision)
         manifest = _manifest(request, materials, compiled, achieved, proof, key, time.monotonic() - began)
         graph = None if compiled.graph == compiled.plan else compiled.graph
@@ -149,7 +113,7 @@ def engine_key(request: BuildRequest, materials: Materials) -> str:
     """Text of everything that decides about an engine. Never the plan's bytes: two equal builds differ in them."""
     parts: list[object] = [CONVERSION, __version__, request.model, sha256(request.onnx), request.backend]
     parts += [request.precision, *library_version(request.backend), request.shapes, request.shapes.batch]
-    parts += [sorted(request.options.as_json().items()), request.convert]
+    parts += [sorted(request.options.as_json().items()), request.convert, request.warp]
     if request.backend == "tensorrt":
         parts.append(request.gpu)
     if request.precision == "int8":
@@ -179,13 +143,18 @@ def _there(plan: Path, key: str, *, in_cache: bool) -> Manifest | None:
 
 
 def convert(request: BuildRequest, pairs: Sequence[Pair], step: Step = lambda text: None) -> onnx.ModelProto:
-    """The graph in the precision that is asked for, as this backend wants it."""
-    from fusepipe.engines import calibrate, lower_float, quantise
+    """The graph in the precision that is asked for, as this backend wants it, with the warp if that is asked for."""
     from fusepipe.engines.onnx_graph import read_graph
+    from fusepipe.engines.warp_graph import with_warp
 
     graph = read_graph(request.onnx, request.model)
-    if not request.convert:
-        return graph
+    converted = _converted(request, graph, pairs, step) if request.convert else graph
+    return with_warp(converted) if request.warp else converted
+
+
+def _converted(request: BuildRequest, graph: onnx.ModelProto, pairs: Sequence[Pair], step: Step) -> onnx.ModelProto:
+    from fusepipe.engines import calibrate, lower_float, quantise
+
     step("looking at the values of its layers")
     if request.precision == "int8":
         target: quantise.Target = "cpu" if request.backend == "openvino" else "tensorrt"
@@ -236,64 +205,6 @@ def _each(names: Iterable[str], found: Mapping[str, str]) -> dict[str, str]:
     return {name: found.get(name, "not found") for name in names}
 
 
-# -- proving
-
-
-def prove(request: BuildRequest, plan: bytes, graph: bytes, pairs: Sequence[Pair], score: Score | None = None) -> Proof:
-    """Compares the plan, or where nothing here executes it its graph, with the fp32 network and with PyTorch."""
-    from fusepipe.engines.openvino_graph import GraphRunner
-
-    fitted = [fit(pair, request.shapes) for pair in pairs]
-    reference = GraphRunner(request.onnx)
-    expected = [reference.fuse(*pair) for pair in fitted]
-    subject, executed, given = _images(request, plan, graph, fitted)
-    agreements = [compare("the fp32 ONNX", fitted, expected, given, score)]
-    if find_spec("torch") is not None:
-        agreements.append(_against_torch(request, fitted, given))
-    return Proof(subject, executed, tuple(agreements))
-
-
-def _images(request: BuildRequest, plan: bytes, graph: bytes, pairs: Sequence[Pair]) -> tuple[str, bool, list[Luma8]]:
-    if request.backend == "openvino":
-        from fusepipe.engines.openvino_backend import OpenVinoFuser
-
-        with OpenVinoFuser(request.model, plan, request.precision) as fuser:
-            return f"the engine, run on {fuser.info.device}", True, [fuser.fuse(*pair) for pair in pairs]
-    if request.gpu is not None:
-        from fusepipe.engines.tensorrt_backend import open_plan
-
-        with open_plan(request.model, request.backend, request.precision, plan, request.shapes) as gpu_fuser:
-            return f"the plan, run on {request.gpu.name}", True, [gpu_fuser.fuse(*pair) for pair in pairs]
-    from fusepipe.engines.onnx_graph import read_graph, serialised
-    from fusepipe.engines.openvino_graph import GraphRunner
-    from fusepipe.engines.rounding import emulated
-
-    runner = GraphRunner(serialised(emulated(read_graph(graph, request.model))))
-    subject = (
-        f"the graph that was compiled, computed on the CPU with the roundings of {request.precision} (no GPU here)"
-    )
-    return subject, False, [runner.fuse(*pair) for pair in pairs]
-
-
-def _against_torch(request: BuildRequest, pairs: Sequence[Pair], given: Sequence[Luma8]) -> Agreement:
-    from fusepipe.engines.torch_backend import TorchFuser
-
-    with TorchFuser(request.model, request.onnx) as torch:
-        expected = [torch.fuse(*pair) for pair in pairs]
-    return compare("PyTorch", pairs, expected, given)
-
-
-def fit(pair: Pair, shapes: Shapes) -> Pair:
-    """A pair at a size that the engine takes: resized where it is outside of its range."""
-    height, width = pair[1].shape
-    (low_w, low_h), (high_w, high_h) = shapes.least, shapes.most
-    size = min(max(width, low_w), high_w), min(max(height, low_h), high_h)
-    if size == (width, height):
-        return pair
-    infrared, visible = (np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8) for image in pair)
-    return infrared, visible
-
-
 def _manifest(
     request: BuildRequest,
     materials: Materials,
@@ -326,6 +237,7 @@ def _manifest(
         cuda=request.gpu.runtime_cuda if request.gpu else "",
         targets=request.options.target_sm,
         shapes=request.shapes,
+        warp=request.warp,
         multiple=int(metadata(read_graph(compiled.graph, request.model), "multiple", "1")),
         proof=proof.as_json(),
         layers=counts,

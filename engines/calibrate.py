@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from fusepipe.engines.onnx_graph import compute_nodes, core_nodes, element_types, with_outputs
+from fusepipe.engines.onnx_graph import compute_nodes, core_nodes, element_types, parts, with_outputs
 from fusepipe.engines.openvino_graph import GraphRunner
 from fusepipe.errors import EngineError
 from fusepipe.frames import Luma8
@@ -80,6 +80,7 @@ def reach(model: onnx.ModelProto, pairs: Sequence[Pair]) -> dict[str, float]:
 
 
 def compute_inputs(model: onnx.ModelProto, pairs: Sequence[Pair]) -> Mapping[str, Seen]:
-    """What the compute layers read: the tensors that int8 quantises."""
+    """What the compute layers read, and what that is put together from: the tensors that int8 quantises."""
     constants = {tensor.name for tensor in model.graph.initializer}
-    return watch(model, [n.input[0] for n in compute_nodes(model) if n.input[0] not in constants], pairs)
+    read = [node.input[0] for node in compute_nodes(model) if node.input[0] not in constants]
+    return watch(model, [*read, *(part for name in read for part in parts(model, name))], pairs)

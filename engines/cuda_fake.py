@@ -9,6 +9,7 @@ a thread that does not own the context. What was not freed is found by :meth:`Fa
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fusepipe.engines.cuda_api import Gpu, HostBuffer
+from fusepipe.engines.onnx_graph_names import OUTPUT, PLACES
 from fusepipe.engines.openvino_graph import GraphRunner
 from fusepipe.engines.tensorrt_plan import Dimensions, PlanContext
 from fusepipe.errors import EngineError
@@ -271,10 +273,10 @@ class _FakeContext:
     def __init__(self, cuda: FakeCuda, runner: GraphRunner) -> None:
         self._cuda, self._runner = cuda, runner
         self._addresses: dict[str, int] = {}
-        self._dimensions: Dimensions = (0, 0, 0, 0)
+        self._dimensions: dict[str, Dimensions] = {}
 
     def set_input(self, name: str, dimensions: Dimensions, address: int) -> None:
-        self._dimensions = dimensions
+        self._dimensions[name] = dimensions
         self._addresses[name] = address
 
     def set_output(self, name: str, address: int) -> None:
@@ -282,16 +284,16 @@ class _FakeContext:
 
     def execute(self, stream: int) -> None:
         self._cuda.owned()
-        count, _, height, width = self._dimensions
-        addresses, size_bytes = dict(self._addresses), count * height * width
+        addresses, dimensions = dict(self._addresses), dict(self._dimensions)
 
         def work() -> None:
-            infrared, visible = (
-                self._cuda.bytes_at(addresses[name], size_bytes).reshape(count, height, width)
-                for name in ("infrared", "visible")
-            )
-            fused = [self._runner.fuse(*pair) for pair in zip(infrared, visible, strict=True)]
-            self._cuda.bytes_at(addresses["fused"], size_bytes)[:] = np.stack(fused).reshape(-1)
+            feeds = {}
+            for name, shape in dimensions.items():
+                kind = np.dtype(np.float32 if name == PLACES else np.uint8)
+                size_bytes = math.prod(shape) * kind.itemsize
+                feeds[name] = self._cuda.bytes_at(addresses[name], size_bytes).view(kind).reshape(shape)
+            fused = np.asarray(self._runner.computed(feeds)[OUTPUT], np.uint8).reshape(-1)
+            self._cuda.bytes_at(addresses[OUTPUT], fused.size)[:] = fused
 
         self._cuda.enqueue(stream, work)
 

@@ -174,6 +174,7 @@ def _open(plan: Path, manifest: Manifest, content: bytes, *, reason: str) -> Fus
             content,
             manifest.shapes,
             multiple=manifest.multiple,
+            warp=manifest.warp,
             reason=reason,
         )
         return fuser

@@ -46,9 +46,9 @@ class Manifest:
 
     ``onnx_sha256`` is the fp32 network it was made from, ``graph_sha256`` the converted graph that was
     compiled, ``plan_sha256`` the plan. ``layers`` counts the compute layers by the precision they really
-    have; ``kept_fp32`` names those that stayed fp32 on purpose. ``targets`` are the GPU architectures it was
-    built for (``SM89``), empty: any that the library knows. ``proof`` is what
-    :class:`fusepipe.engines.proof.Proof` holds.
+    have; ``kept_fp32`` names those that stayed fp32 on purpose. ``warp`` says that the
+    engine registers by itself. ``targets`` are the GPU architectures it was built for (``SM89``), empty: any that
+    the library knows. ``proof`` is what :class:`fusepipe.engines.proof.Proof` holds.
     """
 
     model: str
@@ -65,6 +65,7 @@ class Manifest:
     shapes: Shapes
     multiple: int
     proof: dict[str, Any]
+    warp: bool = False
     driver: str = ""
     cuda: str = ""
     targets: tuple[str, ...] = ()

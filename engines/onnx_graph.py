@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from fusepipe.engines.onnx_graph_names import INPUTS, OUTPUT
+from fusepipe.engines.onnx_graph_names import INPUTS, OUTPUT, PLACES
 from fusepipe.errors import EngineError, UsageError
 
 # What takes the time, and what a precision is asked for. Everything else is a few per cent of it.
@@ -50,9 +50,11 @@ def _first_line(error: BaseException) -> str:
 def _check_interface(model: onnx.ModelProto, name: str) -> None:
     constants = {tensor.name for tensor in model.graph.initializer}
     tensors = {t.name: t for t in (*model.graph.input, *model.graph.output) if t.name not in constants}
-    if set(tensors) != {*INPUTS, OUTPUT}:
+    if set(tensors) - {PLACES} != {*INPUTS, OUTPUT}:
         raise UsageError(f"{name}: has {sorted(tensors)}; a fusion network has infrared, visible and fused")
     for tensor in tensors.values():
+        if tensor.name == PLACES:
+            continue
         shape = tensor.type.tensor_type.shape.dim
         if tensor.type.tensor_type.elem_type != TensorProto.UINT8 or len(shape) != 4:
             raise UsageError(f"{name}: {tensor.name} is not N x 1 x H x W uint8; put the scaling into the graph")
@@ -162,6 +164,14 @@ def core_nodes(model: onnx.ModelProto) -> set[str]:
             before.add(node.name)
             wanted |= {name for name in node.input if name}
     return after & before
+
+
+def parts(model: onnx.ModelProto, name: str) -> list[str]:
+    """The tensors that ``name`` is put together from by Concat, however deep; itself where it is not."""
+    maker = next((node for node in model.graph.node if name in node.output), None)
+    if maker is None or maker.op_type != "Concat":
+        return [name]
+    return [part for source in maker.input for part in parts(model, source)]
 
 
 def set_metadata(model: onnx.ModelProto, **values: str) -> None:

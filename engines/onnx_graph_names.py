@@ -2,3 +2,5 @@
 
 INPUTS = ("infrared", "visible")
 OUTPUT = "fused"
+PLACES = "places"
+"""The input that only graphs with the registration warp have (:mod:`fusepipe.engines.warp_graph`)."""

@@ -21,9 +21,12 @@ from typing import Any
 
 import numpy as np
 import openvino
+from numpy.typing import NDArray
 
 from fusepipe.engines.compile_cache import CompileCache
-from fusepipe.engines.openvino_graph import layer_precisions
+from fusepipe.engines.onnx_graph_names import PLACES
+from fusepipe.engines.openvino_graph import PREPARED, layer_precisions, read_network
+from fusepipe.engines.warp_grid import WarpGrids, raw_infrared
 from fusepipe.errors import EngineError, UsageError
 from fusepipe.frames import Luma8
 from fusepipe.fuser import FuserBase, FuserInfo, FusionBatch, Ticket
@@ -47,19 +50,49 @@ class _Slot:
     def __init__(self, request: Any) -> None:
         self.request = request
         self.ticket: _OpenVinoTicket | None = None
-        self.inputs: list[Luma8] = []
+        self._inputs: dict[str, NDArray[Any]] = {}
+        self._warped_by: list[str] = []
 
-    def start(self, batch: FusionBatch, padded: tuple[int, int, int]) -> None:
+    def start(self, batch: FusionBatch, padded: tuple[int, int, int], grids: WarpGrids | None) -> None:
+        """Copies the images in and begins; ``grids`` for a graph that registers by itself."""
         count, height, width = padded
-        shape = (count, 1, height, width)
-        if not self.inputs or self.inputs[0].shape != shape:
-            self.inputs = [np.empty(shape, np.uint8), np.empty(shape, np.uint8)]
-            for index, buffer in enumerate(self.inputs):
-                self.request.set_input_tensor(index, openvino.Tensor(buffer, shared_memory=True))
-        for buffer, images in zip(self.inputs, (batch.infrared, batch.visible), strict=True):
-            for target, image in zip(buffer, images, strict=True):
-                _fill(target[0], image)
+        if grids is None:
+            self._copy("infrared", batch.infrared, (count, 1, height, width))
+        else:
+            images = raw_infrared(batch)
+            self._copy("infrared", images, (count, 1, *images[0].shape))
+            self._place(batch, images[0].shape, padded, grids)
+        self._copy("visible", batch.visible, (count, 1, height, width))
         self.request.start_async()
+
+    def _copy(self, name: str, images: Sequence[Luma8], shape: tuple[int, ...]) -> None:
+        for target, image in zip(self._buffer(name, shape, np.uint8), images, strict=True):
+            _fill(target[0], image)
+
+    def _place(
+        self, batch: FusionBatch, infrared: tuple[int, ...], padded: tuple[int, int, int], grids: WarpGrids
+    ) -> None:
+        warps = batch.warps or [None] * padded[0]
+        found = [grids.of(warp, (infrared[0], infrared[1]), padded[1:]) for warp in warps]
+        if [key for key, _ in found] != self._warped_by:
+            buffer = self._buffer(PLACES, (*padded, 2), np.float32)
+            for target, (_, grid) in zip(buffer, found, strict=True):
+                target[:] = grid
+            self._warped_by = [key for key, _ in found]
+
+    def _buffer(self, name: str, shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
+        if name not in self._inputs or self._inputs[name].shape != shape:
+            self._inputs[name] = np.empty(shape, kind)
+            self.request.set_tensor(name, openvino.Tensor(self._inputs[name], shared_memory=True))
+        return self._inputs[name]
+
+
+def _shape(name: str, size: tuple[int, int, int], grids: WarpGrids | None) -> tuple[int, ...]:
+    """An input's shape for (batch, height, width); a raw infrared image may have any size, and costs little."""
+    batch, height, width = size
+    if name == PLACES:
+        return batch, height, width, 2
+    return (batch, 1, -1, -1) if grids is not None and name == "infrared" else (batch, 1, height, width)
 
 
 def _fill(target: Luma8, image: Luma8) -> None:
@@ -145,9 +178,10 @@ class OpenVinoFuser(FuserBase):
         self._onnx, self._threads = onnx, threads
         self._cache = cache or CompileCache()
         try:
-            self._graph = self._core.read_model(io.BytesIO(onnx))
+            self._graph = read_network(self._core, onnx)
             multiple = self._graph.get_rt_info(["framework", "fusepipe.multiple"])
             self._multiple = int(multiple.value)
+            self._grids = WarpGrids() if PLACES in {i.get_any_name() for i in self._graph.inputs} else None
             capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
             self._cpu = str(self._core.get_property("CPU", "FULL_DEVICE_NAME"))
         except RuntimeError as error:
@@ -160,6 +194,7 @@ class OpenVinoFuser(FuserBase):
             precision=achieved,
             device=f"cpu ({self._cpu})",
             reason="; ".join(part for part in (reason, why) if part),
+            accepts_warp=self._grids is not None,
             max_in_flight=MAX_IN_FLIGHT,
             max_batch=MAX_BATCH,
         )
@@ -193,8 +228,9 @@ class OpenVinoFuser(FuserBase):
         height, width = batch.shape
         if len(batch.visible) > MAX_BATCH:
             raise UsageError(f"{len(batch.visible)} pairs are more than this fuser's {MAX_BATCH = }")
-        if any(warp is not None for warp in batch.warps) or any(
-            image.shape != (height, width) for image in batch.infrared
+        if self._grids is None and (
+            any(warp is not None for warp in batch.warps)
+            or any(image.shape != (height, width) for image in batch.infrared)
         ):
             raise UsageError("this fuser takes registered infrared images: apply the warp first")
         padded = self._padded(height, width, len(batch.visible))
@@ -203,7 +239,7 @@ class OpenVinoFuser(FuserBase):
         slot = next(s for s in slots if s.ticket is None or s.ticket.done)
         ticket = _OpenVinoTicket(slot, (height, width))
         try:
-            slot.start(batch, padded)
+            slot.start(batch, padded, self._grids)
         except (RuntimeError, MemoryError) as error:
             raise EngineError(f"OpenVINO cannot run {padded = }: {_first_line(error)}") from error
         slot.ticket = ticket
@@ -256,7 +292,7 @@ class OpenVinoFuser(FuserBase):
             options["INFERENCE_NUM_THREADS"] = str(self._threads)
         key = "|".join(
             (
-                hashlib.sha256(self._onnx).hexdigest(),
+                f"{PREPARED} {hashlib.sha256(self._onnx).hexdigest()}",
                 str(openvino.get_version()),
                 self._cpu,
                 *self._capabilities,
@@ -269,7 +305,7 @@ class OpenVinoFuser(FuserBase):
             if compiled is None:
                 graph = self._graph.clone()
                 if size is not None:
-                    graph.reshape(dict.fromkeys(graph.inputs, (size[0], 1, size[1], size[2])))
+                    graph.reshape({port: _shape(port.get_any_name(), size, self._grids) for port in graph.inputs})
                 compiled = self._core.compile_model(graph, "CPU", options)
                 exported = compiled.export_model()
                 self._cache.store(key, exported if isinstance(exported, bytes) else exported.read())

@@ -10,10 +10,32 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
+from fusepipe.engines.onnx_graph_names import PLACES
+from fusepipe.engines.warp_grid import raw_infrared, sampling_grid
 from fusepipe.errors import EngineError
-from fusepipe.frames import Luma8
+from fusepipe.frames import Luma8, Warp
+from fusepipe.fuser import FusionBatch
 
 _COMPUTE_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
+
+
+PREPARED = 1
+"""Counted up when :func:`read_network` changes, so that what was compiled from older graphs is compiled anew."""
+
+
+def read_network(core: Any, onnx: bytes) -> Any:
+    """An ONNX network as OpenVINO's model, ready to compile; raises ``RuntimeError`` where OpenVINO cannot read it.
+
+    Constants that several layers share (an encoder that sees both images) are given to each of them: OpenVINO's CPU
+    plugin fuses only a bias of a layer's own, and adds a shared one, with all that follows, in fp32 behind it.
+    """
+    model = core.read_model(io.BytesIO(onnx))
+    for op in list(model.get_ops()):
+        if op.get_type_name() != "Constant" or op.get_element_type() != openvino.Type.f32:
+            continue
+        for reader in list(op.output(0).get_target_inputs())[1:]:
+            reader.replace_source_output(openvino.op.Constant(op.data, shared_memory=False).output(0))
+    return model
 
 
 class GraphRunner:
@@ -29,28 +51,43 @@ class GraphRunner:
             options["INFERENCE_NUM_THREADS"] = str(threads)
         try:
             core = openvino.Core()
-            graph = core.read_model(io.BytesIO(onnx))
+            graph = read_network(core, onnx)
             multiple = graph.get_rt_info(["framework", "fusepipe.multiple"])
             self._multiple = int(multiple.value)
             self._compiled = core.compile_model(graph, "CPU", options)
+            self.accepts_warp = PLACES in {port.get_any_name() for port in graph.inputs}
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot run this network: {_last_line(error)}") from error
 
-    def outputs(self, infrared: Luma8, visible: Luma8) -> Mapping[str, NDArray[np.generic]]:
-        """All outputs by name for one pair of HxW uint8; the edge is repeated up to the graph's multiple."""
+    def outputs(self, infrared: Luma8, visible: Luma8, warp: Warp | None = None) -> Mapping[str, NDArray[np.generic]]:
+        """All outputs by name for one pair of HxW uint8; the edge is repeated up to the graph's multiple.
+
+        A graph that registers by itself takes the raw infrared image with its ``warp``.
+        """
         height, width = visible.shape
         pad = ((0, -height % self._multiple), (0, -width % self._multiple))
-        feeds = [np.pad(image, pad, mode="edge")[None, None] for image in (infrared, visible)]
+        feeds: dict[str, NDArray[Any]] = {"visible": np.pad(visible, pad, mode="edge")[None, None]}
+        if self.accepts_warp:
+            (raw,) = raw_infrared(FusionBatch((infrared,), (visible,), ("",), (warp,)))
+            padded = feeds["visible"].shape[2:]
+            grid = sampling_grid(warp, (raw.shape[0], raw.shape[1]), (padded[0], padded[1]))
+            feeds |= {"infrared": raw[None, None], PLACES: grid[None]}
+        else:
+            feeds["infrared"] = np.pad(infrared, pad, mode="edge")[None, None]
+        return self.computed(feeds)
+
+    def computed(self, feeds: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[np.generic]]:
+        """All outputs by name for whole inputs, N x 1 x H x W and ``places``, at the graph's multiple."""
         try:
-            results = self._compiled(feeds)
+            results = self._compiled(dict(feeds))
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot run this network: {_last_line(error)}") from error
         return {name: value for port, value in results.items() for name in port.get_names()}
 
-    def fuse(self, infrared: Luma8, visible: Luma8) -> Luma8:
+    def fuse(self, infrared: Luma8, visible: Luma8, warp: Warp | None = None) -> Luma8:
         """The fused HxW uint8 image of one pair."""
         height, width = visible.shape
-        fused = self.outputs(infrared, visible)["fused"][0, 0, :height, :width]
+        fused = self.outputs(infrared, visible, warp)["fused"][0, 0, :height, :width]
         return np.array(fused, np.uint8)
 
 

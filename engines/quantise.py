@@ -6,13 +6,17 @@ everything between the layers stay fp32, and the runtimes fuse Q/DQ into int8 ke
 - TensorRT: int8 with zero point 0 everywhere, weights in [-127, 127].
 - CPU: activations that are never negative are uint8, which has twice the steps. Weights keep to [-64, 64]:
   CPUs without VNNI add two 16-bit products of uint8 x int8 with saturation, and only half the range is safe.
+  Tensors are quantised where they are made, and all of the network's core reads the bytes: a layer that has to
+  give floats to one reader and bytes to another writes both. Parts of a concatenation share one scale, so that
+  putting them together is a copy of bytes. The layer that gives the picture itself, of one channel, stays fp32:
+  it is a thousandth of the work, and what it reads and gives would be rounded to the picture's own grey levels.
 
 Scales clip where the mean squared error of the values seen is least.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +30,9 @@ from fusepipe.engines.onnx_graph import (
     checked,
     compute_nodes,
     constant_values,
+    core_nodes,
     drop_unused,
+    parts,
     replace_nodes,
     set_metadata,
 )
@@ -66,6 +72,13 @@ def grid_of(seen: Seen, target: Target) -> Grid:
     return min(grids, key=lambda grid: float(np.square(grid.nearest(seen.sample) - seen.sample).mean()))
 
 
+def together(seen: Iterable[Seen]) -> Seen:
+    """What was seen of several tensors that share a grid."""
+    each = list(seen)
+    sample = np.concatenate([one.sample for one in each])
+    return Seen(min(one.least for one in each), max(one.most for one in each), sample)
+
+
 def quantise(
     model: onnx.ModelProto, seen: Mapping[str, Seen], target: Target, keep: Iterable[str] = ()
 ) -> onnx.ModelProto:
@@ -77,26 +90,49 @@ def quantise(
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph, constants, kept = result.graph, constant_values(result), set(keep)
+    if target == "cpu":
+        kept |= {node.name for node in compute_nodes(result) if _gives_the_picture(node, constants)}
     chosen = {node.name for node in compute_nodes(result) if node.name not in kept and _fits(node, seen, constants)}
     skipped = [node.name for node in compute_nodes(result) if node.name not in chosen]
     if not chosen:
         raise EngineError("this network has no layer that can be int8")
-    quantised: dict[str, str] = {}
+    groups = _groups(result, chosen, target)
+    core = core_nodes(result) if target == "cpu" else set()
+    made_by = {name: node.name for node in graph.node for name in node.output}
+    grids = {name: grid_of(together(seen[part] for part in group), target) for group in groups for name in group}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name in grids and ((node.name in chosen and index == 0) or {node.name, made_by.get(name)} <= core):
+                node.input[index] = f"{name}.dequantised"
         if node.name in chosen:
-            source = node.input[0]
-            grid = grid_of(seen[source], target)
-            if source not in quantised:
-                quantised[source] = f"{source}.dequantised"
-                nodes += _pair(graph, source, quantised[source], grid)
-            node.input[0] = quantised[source]
             nodes.append(_weights(graph, node, constants[node.input[1]], target))
         nodes.append(node)
+        for name in node.output:
+            if name in grids:
+                nodes += _pair(graph, name, f"{name}.dequantised", grids[name])
     replace_nodes(graph, nodes)
     drop_unused(graph)
     set_metadata(result, precision="int8", target=target, kept_fp32=",".join(skipped))
     return checked(result)
+
+
+def _groups(model: onnx.ModelProto, chosen: Set[str], target: Target) -> list[tuple[str, ...]]:
+    """The tensors to quantise, those together that share a grid."""
+    read = [node.input[0] for node in model.graph.node if node.name in chosen]
+    if target == "tensorrt":
+        return [(name,) for name in dict.fromkeys(read)]  # it moves the quantisation up by itself
+    groups: list[set[str]] = []
+    for name in read:
+        joined = set(parts(model, name))
+        apart = [group for group in groups if not group & joined]
+        joined = joined.union(*(group for group in groups if group & joined))
+        groups = [*apart, joined]
+    return [tuple(sorted(group)) for group in groups]
+
+
+def _gives_the_picture(node: onnx.NodeProto, constants: Mapping[str, NDArray[np.generic]]) -> bool:
+    return node.op_type == "Conv" and node.input[1] in constants and constants[node.input[1]].shape[0] == 1
 
 
 def _fits(node: onnx.NodeProto, seen: Mapping[str, Seen], constants: Mapping[str, NDArray[np.generic]]) -> bool:

@@ -19,7 +19,8 @@ from fusepipe.engines import store
 from fusepipe.engines.cuda_api import Cuda, open_cuda
 from fusepipe.engines.manifest import Shapes, sha256
 from fusepipe.engines.tensorrt_plan import Plan, TensorRtPlan
-from fusepipe.engines.tensorrt_slots import Padded, Slot
+from fusepipe.engines.tensorrt_slots import Slot, SlotSize
+from fusepipe.engines.warp_grid import WarpGrids, raw_infrared
 from fusepipe.errors import EngineError, UsageError
 from fusepipe.frames import Luma8
 from fusepipe.fuser import FuserBase, FuserInfo, FusionBatch, Ticket
@@ -51,6 +52,7 @@ def open_plan(
     shapes: Shapes,
     *,
     multiple: int = 2,
+    warp: bool = False,
     reason: str = "",
     cuda: Callable[[], Cuda] = open_cuda,
 ) -> TensorRtFuser:
@@ -64,6 +66,7 @@ def open_plan(
         backend=backend,
         precision=precision,
         reason=reason,
+        accepts_warp=warp,
         max_in_flight=MAX_IN_FLIGHT,
         max_batch=shapes.batch,
     )
@@ -96,7 +99,7 @@ class GpuTicket:
 class _Request:
     """Work for the thread. Without a batch, the size is only prepared."""
 
-    padded: Padded
+    size: SlotSize
     ticket: GpuTicket
     batch: FusionBatch | None = None
 
@@ -125,6 +128,8 @@ class TensorRtFuser(FuserBase):
         self._room = threading.Semaphore(MAX_IN_FLIGHT)
         self._failure: EngineError | None = None
         self._device = ""
+        self._warps = info.accepts_warp
+        self._grids = WarpGrids()
         started = threading.Event()
         self._thread = threading.Thread(
             target=self._run, args=(load, cuda, started), name=f"{info.backend}-{info.model}"
@@ -146,16 +151,20 @@ class TensorRtFuser(FuserBase):
         if min(height, width, batch) < 1:
             raise UsageError(f"cannot prepare {height = } {width = } {batch = }")
         ticket = GpuTicket()
-        self._requests.put(_Request(self._padded(height, width, batch), ticket))
+        self._requests.put(_Request(self._slot_size(height, width, batch, (height, width)), ticket))
         ticket.result(_START_S)
 
     def submit(self, batch: FusionBatch) -> Ticket:
         """See :class:`fusepipe.fuser.Fuser`."""
         self._require_open()
         height, width = batch.shape
-        if any(warp is not None for warp in batch.warps) or any(i.shape != (height, width) for i in batch.infrared):
+        raw = (height, width)
+        if self._warps:
+            images = raw_infrared(batch)
+            batch, raw = replace(batch, infrared=images), (images[0].shape[0], images[0].shape[1])
+        elif any(warp is not None for warp in batch.warps) or any(i.shape != raw for i in batch.infrared):
             raise UsageError("this fuser takes registered infrared images: apply the warp first")
-        request = _Request(self._padded(height, width, len(batch.visible)), GpuTicket(), batch)
+        request = _Request(self._slot_size(height, width, len(batch.visible), raw), GpuTicket(), batch)
         if not self._room.acquire(timeout=_WAIT_S):
             raise EngineError(f"the GPU has finished nothing for {_WAIT_S:g} s")
         self._requests.put(request)
@@ -173,20 +182,26 @@ class TensorRtFuser(FuserBase):
             failure, self._failure = self._failure, None
             raise failure
 
-    def _padded(self, height: int, width: int, batch: int) -> Padded:
+    def _slot_size(self, height: int, width: int, batch: int, raw: tuple[int, int]) -> SlotSize:
         m = self._multiple
         padded_h, padded_w = -(-height // m) * m, -(-width // m) * m
         refusal = self._shapes.refusal(padded_h, padded_w, batch)
         if refusal:
             raise UsageError(f"{refusal}: build one with another --shape or --batch")
-        return batch, padded_h, padded_w
+        padded = batch, padded_h, padded_w
+        if not self._warps:
+            return SlotSize(padded)
+        refusal = self._shapes.refusal(*raw, batch)
+        if refusal:
+            raise UsageError(f"the infrared image of {refusal}: build one with another --shape")
+        return SlotSize(padded, raw)
 
     # -- the thread's side
 
     def _run(self, load: OpenPlan, open_device: Callable[[], Cuda], started: threading.Event) -> None:
         cuda: Cuda | None = None
         plan: Plan | None = None
-        slots: OrderedDict[Padded, list[Slot]] = OrderedDict()
+        slots: OrderedDict[SlotSize, list[Slot]] = OrderedDict()
         try:
             cuda = open_device()
             cuda.bind_thread()
@@ -205,7 +220,7 @@ class TensorRtFuser(FuserBase):
             self._free(cuda, plan, slots)
             started.set()
 
-    def _free(self, cuda: Cuda | None, plan: Plan | None, slots: OrderedDict[Padded, list[Slot]]) -> None:
+    def _free(self, cuda: Cuda | None, plan: Plan | None, slots: OrderedDict[SlotSize, list[Slot]]) -> None:
         try:
             for pair in slots.values():
                 for slot in pair:
@@ -217,7 +232,7 @@ class TensorRtFuser(FuserBase):
         except EngineError as error:
             self._failure = self._failure or error
 
-    def _serve(self, cuda: Cuda, plan: Plan, slots: OrderedDict[Padded, list[Slot]]) -> None:
+    def _serve(self, cuda: Cuda, plan: Plan, slots: OrderedDict[SlotSize, list[Slot]]) -> None:
         running: deque[_Running] = deque()
         while True:
             try:
@@ -239,22 +254,22 @@ class TensorRtFuser(FuserBase):
         request: _Request,
         cuda: Cuda,
         plan: Plan,
-        slots: OrderedDict[Padded, list[Slot]],
+        slots: OrderedDict[SlotSize, list[Slot]],
         running: deque[_Running],
     ) -> None:
         try:
-            if request.padded not in slots:
+            if request.size not in slots:
                 while running:  # a slot that is freed must not be at work
                     self._finish(running.popleft())
-                self._make(request.padded, cuda, plan, slots)
-            slots.move_to_end(request.padded)
+                self._make(request.size, cuda, plan, slots)
+            slots.move_to_end(request.size)
             if request.batch is None:
                 request.ticket.deliver([])
                 return
             busy = {id(entry.slot) for entry in running}
-            slot = next(slot for slot in slots[request.padded] if id(slot) not in busy)
+            slot = next(slot for slot in slots[request.size] if id(slot) not in busy)
             try:
-                slot.start(request.batch)
+                slot.start(request.batch, self._grids)
             except _BREAKS:
                 self._settle(slot)
                 raise
@@ -263,19 +278,19 @@ class TensorRtFuser(FuserBase):
             self._fail(request, error)
 
     @staticmethod
-    def _make(padded: Padded, cuda: Cuda, plan: Plan, slots: OrderedDict[Padded, list[Slot]]) -> None:
+    def _make(size: SlotSize, cuda: Cuda, plan: Plan, slots: OrderedDict[SlotSize, list[Slot]]) -> None:
         while len(slots) >= KEPT_SIZES:
             for slot in slots.popitem(last=False)[1]:
                 slot.close()
         made: list[Slot] = []
         try:
             for _ in range(MAX_IN_FLIGHT):
-                made.append(Slot(cuda, plan, padded))
+                made.append(Slot(cuda, plan, size))
         except EngineError:
             for slot in made:
                 slot.close()
             raise
-        slots[padded] = made
+        slots[size] = made
 
     def _finish(self, entry: _Running) -> None:
         """Waits for one request, with an end, and delivers it."""

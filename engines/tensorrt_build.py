@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fusepipe.engines.manifest import Shapes
-from fusepipe.engines.onnx_graph_names import INPUTS
+from fusepipe.engines.onnx_graph_names import PLACES
 from fusepipe.engines.tensorrt_library import Library
 from fusepipe.errors import EngineError, UsageError
 
@@ -53,8 +53,11 @@ def build_plan(
     precisions = read_precisions(trt, network, set(compute))
     config = builder.create_builder_config()
     profile = builder.create_optimization_profile()
-    for name in INPUTS:
-        profile.set_shape(name, *_dimensions(shapes))
+    dimensions = _dimensions(shapes)
+    for name in (network.get_input(index).name for index in range(network.num_inputs)):
+        # places has the coordinates last; a raw infrared image takes the same range of sizes
+        listed = [(n, height, width, 2) for n, _, height, width in dimensions] if name == PLACES else dimensions
+        profile.set_shape(name, *listed)
     if config.add_optimization_profile(profile) < 0:
         raise EngineError(f"{library.backend} takes no such shapes ({shapes}): {library.complaint()}")
     _apply(library, config, options)
@@ -115,6 +118,11 @@ def _apply(library: Library, config: Any, options: PlanOptions) -> None:
     if options.opt_level is not None:
         config.builder_optimization_level = options.opt_level
     if options.version_compatible:
+        if library.portable:  # the wheel lacks the lean runtime that such plans carry
+            raise UsageError(
+                f"{library.backend} has no plans for other versions: leave --version-compatible out, and build again "
+                "after an update"
+            )
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if options.target_sm:
         capabilities = getattr(trt, "ComputeCapability", None)
@@ -134,12 +142,19 @@ def _apply(library: Library, config: Any, options: PlanOptions) -> None:
 def _timing_cache(library: Library, config: Any, path: Path | None) -> Any:
     if path is None:
         return None
+    if library.portable:
+        raise UsageError(
+            f"{library.backend} times nothing while it builds, it compiles kernels when a plan first runs and keeps "
+            "them: leave --timing-cache out"
+        )
     try:
         before = path.read_bytes() if path.exists() else b""
     except OSError as error:
         raise EngineError(f"{path}: the timing cache cannot be read ({error.strerror or error})") from error
-    cache = config.create_timing_cache(before)
-    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+    complaints = len(library.log)
+    cache = config.create_timing_cache(before)  # one that it cannot read becomes an empty one, with a word in the log
+    refused = bool(before) and len(library.log) > complaints
+    if cache is None or refused or not config.set_timing_cache(cache, ignore_mismatch=False):
         raise EngineError(
             f"{path}: {library.backend} {library.version} does not take this timing cache ({library.complaint()}); "
             "remove the file, or leave --timing-cache out"

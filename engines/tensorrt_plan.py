@@ -16,7 +16,7 @@ from fusepipe.engines.tensorrt_library import load_library
 from fusepipe.errors import EngineError
 
 _LOG = logging.getLogger(__name__)
-Dimensions = tuple[int, int, int, int]  # (batch, 1, height, width)
+Dimensions = tuple[int, ...]  # (batch, 1, height, width) of an image
 
 
 class PlanContext(Protocol):

@@ -6,30 +6,52 @@ The thread that made a slot uses and closes it. A request goes ``start`` -> ``do
 from __future__ import annotations
 
 import logging
+import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from fusepipe.engines.cuda_api import Cuda, HostBuffer
-from fusepipe.engines.onnx_graph_names import INPUTS, OUTPUT
+from fusepipe.engines.onnx_graph_names import INPUTS, OUTPUT, PLACES
 from fusepipe.engines.tensorrt_plan import Plan
+from fusepipe.engines.warp_grid import WarpGrids
 from fusepipe.errors import EngineError
 from fusepipe.frames import Luma8
 from fusepipe.fuser import FusionBatch
 
 _LOG = logging.getLogger(__name__)
 Padded = tuple[int, int, int]  # (batch, height, width)
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SlotSize:
+    """Visible images of one padded size; and the (height, width) of raw infrared ones where the plan registers."""
+
+    padded: Padded
+    raw: tuple[int, int] | None = None
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The inputs in order, N x 1 x H x W uint8, and N x H x W x 2 float32 for the places."""
+        count, height, width = self.padded
+        image = (count, 1, height, width)
+        if self.raw is None:
+            return dict.fromkeys(INPUTS, image)
+        return {INPUTS[0]: (count, 1, *self.raw), INPUTS[1]: image, PLACES: (*self.padded, 2)}
 
 
 class Slot:
-    """One request's resources for one padded size: two inputs and one output, pinned and on the device.
+    """One request's resources for one size: the inputs and the output, pinned and on the device.
 
     After the first run the copies and the computation are captured into one CUDA graph, where the context
-    allows it: a request is then a single launch.
+    allows it: a request is then a single launch. The places of a warp are copied only when the warp is another one.
     """
 
-    def __init__(self, cuda: Cuda, plan: Plan, padded: Padded) -> None:
-        self._cuda, self._padded = cuda, padded
-        self._size_bytes = padded[0] * padded[1] * padded[2]
+    def __init__(self, cuda: Cuda, plan: Plan, size: SlotSize) -> None:
+        self._cuda, self._size, self._padded = cuda, size, size.padded
+        self._size_bytes = math.prod(size.padded)
+        self._warped_by: list[str] = []
         self._context = plan.context()
         self._stream: int | None = None
         self._event: int | None = None
@@ -40,28 +62,37 @@ class Slot:
         try:
             self._stream = cuda.stream()
             self._event = cuda.event()
-            count, height, width = padded
-            for name in (*INPUTS, OUTPUT):
-                self._host[name] = cuda.pinned(self._size_bytes)
-                self._device[name] = cuda.allocate(self._size_bytes)
-            for name in INPUTS:
-                self._context.set_input(name, (count, 1, height, width), self._device[name])
+            self._bytes = {
+                name: math.prod(shape) * (_FLOAT_BYTES if name == PLACES else 1) for name, shape in size.shapes.items()
+            }
+            for name, size_bytes in (*self._bytes.items(), (OUTPUT, self._size_bytes)):
+                self._host[name] = cuda.pinned(size_bytes)
+                self._device[name] = cuda.allocate(size_bytes)
+            for name, shape in size.shapes.items():
+                self._context.set_input(name, shape, self._device[name])
             self._context.set_output(OUTPUT, self._device[OUTPUT])
         except EngineError:
             self.close()
             raise
 
-    def start(self, batch: FusionBatch) -> None:
-        """Copies HxW images into pinned memory, edges repeated up to the padded size, and starts the request."""
+    def start(self, batch: FusionBatch, grids: WarpGrids) -> None:
+        """Copies HxW images into pinned memory, edges repeated up to the padded size, and starts the request.
+
+        Raw infrared images are whole: :func:`fusepipe.engines.warp_grid.raw_infrared` was applied.
+        """
         assert self._stream is not None and self._event is not None
         for name, images in zip(INPUTS, (batch.infrared, batch.visible), strict=True):
-            target = self._host[name].view().reshape(self._padded)
+            count, _, *sides = self._size.shapes[name]
+            target = self._host[name].view().reshape(count, *sides)
             for plane, image in zip(target, images, strict=True):
                 height, width = image.shape
                 plane[:height, :width] = image
                 plane[:height, width:] = image[:, -1:]
                 plane[height:] = plane[height - 1]
+        moved = self._size.raw is not None and self._place(batch, self._size.raw, grids)
         try:
+            if moved:
+                self._cuda.copy_in(self._device[PLACES], self._host[PLACES], self._bytes[PLACES], self._stream)
             if self._graph is not None:
                 self._cuda.launch(self._graph, self._stream)
             else:
@@ -69,9 +100,22 @@ class Slot:
         finally:  # what did start before a failure still uses the buffers: the event tells when it is over
             self._cuda.record(self._event, self._stream)
 
+    def _place(self, batch: FusionBatch, raw: tuple[int, int], grids: WarpGrids) -> bool:
+        """Writes the places of the batch's warps where they are not there already; whether it did."""
+        warps = batch.warps or [None] * self._padded[0]
+        found = [grids.of(warp, raw, self._padded[1:]) for warp in warps]
+        keys = [key for key, _ in found]
+        if keys == self._warped_by:
+            return False
+        target = self._host[PLACES].view().view(np.float32).reshape(*self._padded, 2)
+        for plane, (_, grid) in zip(target, found, strict=True):
+            plane[:] = grid
+        self._warped_by = keys
+        return True
+
     def _enqueue(self, stream: int) -> None:
         for name in INPUTS:
-            self._cuda.copy_in(self._device[name], self._host[name], self._size_bytes, stream)
+            self._cuda.copy_in(self._device[name], self._host[name], self._bytes[name], stream)
         self._context.execute(stream)
         self._cuda.copy_out(self._host[OUTPUT], self._device[OUTPUT], self._size_bytes, stream)
 

@@ -167,7 +167,7 @@ class Pipeline:
         aligner = self._aligner
         assert aligner is not None
         size = self._output_size()
-        registration = Registration(aligner.alignment, size)
+        registration = Registration(aligner.alignment, size, apply=not fuser.info.accepts_warp)
         aligner.on_change(registration.replace)
         drift = self.rig.registration.drift
         self._drift = None if drift == "off" else DriftWatch(drift, aligner, log.info)

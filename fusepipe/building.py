@@ -7,12 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from fusepipe import engine_images
-from fusepipe.engines.build import BuildRequest, Built, Materials, build, prove, require_onnx
+from fusepipe.calibration.warp import RemapWarp
+from fusepipe.engines.build import Built, build, require_onnx
+from fusepipe.engines.build_request import BuildRequest, Materials
 from fusepipe.engines.choose import Choice, cpu_precision, gpu_backend, gpu_here
 from fusepipe.engines.load import read_onnx
 from fusepipe.engines.manifest import Manifest, Shapes, graph_path, misfit, read_plan, sha256
 from fusepipe.engines.proof import Proof, judge
+from fusepipe.engines.proving import prove
 from fusepipe.engines.tensorrt_build import PlanOptions
 from fusepipe.errors import EngineError, UsageError
 from fusepipe.registry import BUILDERS, NETWORKS, nearest
@@ -32,6 +37,7 @@ class BuildOptions:
     shapes: Shapes = DEFAULT_SHAPES
     plan: PlanOptions = field(default_factory=PlanOptions)
     convert: bool = True
+    warp: bool = False
     images: tuple[Path, Path] | None = None
     output: Path | None = None
     force: bool = False
@@ -90,6 +96,7 @@ def choose(options: BuildOptions) -> tuple[BuildOptions, Choice, Choice, BuildRe
         options.shapes,
         options.plan,
         convert=options.convert,
+        warp=options.warp,
         gpu=None if backend.name == "openvino" else gpu,
     )
     return options, backend, precision, request
@@ -118,10 +125,19 @@ def build_engine(
     return Outcome(built, backend, precision)
 
 
+def proof_warp(size: tuple[int, int]) -> RemapWarp:
+    """What engines with the registration are proven with: turned, enlarged and moved, so that some is unseen."""
+    width, height = size
+    turn = np.deg2rad(3.0)
+    cosine, sine = 1.1 * np.cos(turn), 1.1 * np.sin(turn)
+    across, down = 0.06 * width, -0.03 * height
+    return RemapWarp([[cosine, -sine, across], [sine, cosine, down], [0, 0, 1]], size, size)
+
+
 def _materials(options: BuildOptions) -> Materials:
     if options.images is None:
         calibration, proof = engine_images.calibration_pairs(), engine_images.proof_pairs()
-        return Materials(calibration, proof, engine_images.score, "synthetic://street")
+        return Materials(calibration, proof, engine_images.score, "synthetic://street", proof_warp)
     infrared, visible = options.images
     pairs = engine_images.folder_pairs(infrared, visible, engine_images.CALIBRATION_PAIRS + engine_images.PROOF_PAIRS)
     if len(pairs) < 2:
@@ -130,7 +146,7 @@ def _materials(options: BuildOptions) -> Materials:
     every = max(2, len(pairs) // engine_images.PROOF_PAIRS)
     proof = pairs[::every][: engine_images.PROOF_PAIRS]
     calibration = [pair for index, pair in enumerate(pairs) if index % every]
-    return Materials(calibration, proof, engine_images.score, f"{infrared} and {visible}")
+    return Materials(calibration, proof, engine_images.score, f"{infrared} and {visible}", proof_warp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +175,11 @@ def verify_engine(plan: Path, images: tuple[Path, Path] | None = None) -> Verifi
         manifest.requested_precision,
         manifest.shapes,
         PlanOptions(),
+        warp=manifest.warp,
         gpu=None if manifest.backend == "openvino" else gpu,
     )
     pairs = engine_images.proof_pairs() if images is None else engine_images.folder_pairs(*images, 12)
-    proof = prove(request, content, graph, pairs, engine_images.score)
+    proof = prove(request, content, graph, Materials((), pairs, engine_images.score, warp_of=proof_warp))
     judge(proof, manifest.requested_precision)
     return Verified(manifest, proof)
 

@@ -10,7 +10,7 @@ that a frame may be held by several stages and sinks at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from typing import Any, Literal, Protocol
@@ -177,6 +177,13 @@ class Warp(Protocol):
     def version(self) -> str: ...
     @property
     def valid(self) -> Luma8 | None: ...
+    @property
+    def places(self) -> NDArray[np.float32]:
+        """HxWx2 float32 at the visible size: the place (x, y) of each pixel in what :meth:`source` gives, in pixels."""
+
+    def source(self, pixels: Pixels) -> Pixels:
+        """Infrared pixels as they are sampled at ``places``: averaged first where the warp shrinks them."""
+
     def apply(self, pixels: Pixels) -> Pixels:
         """Infrared HxW pixels to the visible camera's geometry, same dtype."""
 
@@ -187,7 +194,8 @@ class FramePair:
 
     ``skew_ns`` is infrared capture time minus visible capture time, after the configured offset
     (``None`` when one frame is missing or the pair was made by name). ``registered`` is the infrared
-    plane in the visible geometry, raw counts; ``luma`` is the same as 8-bit full range.
+    plane in the visible geometry, raw counts; ``luma`` is the same as 8-bit full range. With ``engine_warps`` both
+    are still in the infrared camera's geometry, and whoever looks at them takes :meth:`registered_luma`.
     """
 
     index: int
@@ -200,6 +208,7 @@ class FramePair:
     warp: Warp | None = None
     registered: Plane | None = None
     luma: Plane | None = None
+    engine_warps: bool = False
 
     def __post_init__(self) -> None:
         if self.infrared is None and self.visible is None:
@@ -212,6 +221,12 @@ class FramePair:
         frame = first or self.visible or self.infrared
         assert frame is not None
         return frame
+
+    def registered_luma(self) -> Plane | None:
+        """``luma`` in the visible geometry; computed here where the engine does it by itself."""
+        if self.luma is None or self.warp is None or not self.engine_warps:
+            return self.luma
+        return replace(self.luma, pixels=self.warp.apply(self.luma.pixels))
 
     @property
     def arrival_ns(self) -> int:

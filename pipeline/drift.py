@@ -45,14 +45,15 @@ class DriftWatch:
 
     def check(self, pair: FramePair) -> None:
         """Measures one registered and tone-mapped pair."""
-        assert pair.visible is not None and pair.luma is not None
+        luma = pair.registered_luma()
+        assert pair.visible is not None and luma is not None
         version = pair.warp.version if pair.warp is not None else ""
         if version != self._version:
             self._meter.reset()
             self._version = version
         valid = pair.warp.valid if pair.warp is not None else None
         visible = levels.full_range_luma(pair.visible.luma)
-        found = self._meter.measure(levels.full_range_luma(pair.luma), visible, valid)
+        found = self._meter.measure(levels.full_range_luma(luma), visible, valid)
         with self._lock:
             before = self._monitor.state
             self._width = visible.shape[1]

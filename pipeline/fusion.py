@@ -77,6 +77,11 @@ class FusionStep:
             return
         visible = levels.full_range_luma(pair.visible.luma)
         infrared = pair.luma.pixels
+        if pair.engine_warps:
+            infrared = np.asarray(infrared, np.uint8)
+            batch = FusionBatch((infrared,), (visible,), (pair.visible.stream_id,), (pair.warp,))
+            self._pending.append(_Pending(pair, self._fuser.submit(batch)))
+            return
         view = self._view_of(pair.warp)
         if view is not None:
             # no false edge at the border of the infrared view: the engine sees the visible image there
@@ -106,12 +111,13 @@ class FusionStep:
 
     def _infrared_alone(self, pair: FramePair) -> tuple[Plane, ...]:
         """Infrared luma with neutral chroma where the output is colour, so that no sink sees a change."""
-        assert pair.luma is not None
+        luma = pair.registered_luma()
+        assert luma is not None
         if self._grey or not self._keep_colour:
-            return (pair.luma,)
-        height, width = pair.luma.height, pair.luma.width
+            return (luma,)
+        height, width = luma.height, luma.width
         neutral = Plane(np.full(((height + 1) // 2, (width + 1) // 2), 128, np.uint8))
-        return pair.luma, neutral, neutral
+        return luma, neutral, neutral
 
     def _view_of(self, warp: Warp | None) -> _View | None:
         if warp is None or warp.valid is None:

@@ -23,10 +23,12 @@ class Registration:
 
     :meth:`replace` may be called from any thread while it runs: the next pair takes the new warp.
     ``build`` takes the infrared and the visible size, (width, height) each. ``visible_size`` is used
-    for pairs without a visible frame until one was seen.
+    for pairs without a visible frame until one was seen. With ``apply`` off the warp is attached only: the
+    engine takes it.
     """
 
-    def __init__(self, build: WarpBuilder, visible_size: Size) -> None:
+    def __init__(self, build: WarpBuilder, visible_size: Size, *, apply: bool = True) -> None:
+        self._apply = apply
         # builder and the warps it made are exchanged together
         self._made: tuple[WarpBuilder, OrderedDict[tuple[Size, Size], Warp | None]] = (build, OrderedDict())
         self._visible_size = visible_size
@@ -53,6 +55,8 @@ class Registration:
         warp = self._warp((plane.width, plane.height), self._visible_size)
         if warp is None:
             return replace(pair, registered=plane)
+        if not self._apply:
+            return replace(pair, warp=warp, registered=plane, engine_warps=True)
         warped = Plane(warp.apply(plane.pixels), plane.bit_depth, plane.value_range, plane.device)
         return replace(pair, warp=warp, registered=warped)
 

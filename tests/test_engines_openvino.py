@@ -12,7 +12,7 @@ import pytest
 
 from fusepipe.engines import choose, openvino_backend
 from fusepipe.engines.compile_cache import CompileCache
-from fusepipe.engines.load import load_model, read_onnx
+from fusepipe.engines.load import load_model, read_int8, read_onnx
 from fusepipe.engines.openvino_backend import MAX_BATCH, STATIC_SIZES, OpenVinoFuser
 from fusepipe.errors import EngineError, UsageError
 from fusepipe.evaluation import metrics
@@ -97,6 +97,22 @@ def test_int8_runs_where_it_is_asked_for_and_stays_close() -> None:
         assert fuser.info.precision == "int8"
         difference = np.abs(fuser.fuse(*pair).astype(int) - exact.fuse(*pair))
     assert 0 < difference.max() <= 24 and difference.mean() < 1.0
+
+
+@pytest.mark.parametrize(("model", "bytes_out"), [("stream", 10), ("mfe", 26)])
+def test_int8_layers_hand_on_bytes(model: str, bytes_out: int) -> None:
+    """A layer whose bias another layer shares would give fp32, to be quantised by a step of its own."""
+    network = read_int8(model)
+    assert network is not None
+    with OpenVinoFuser(model, network, "int8") as fuser:
+        fuser.prepare(32, 48)
+        compiled = fuser._slots_for((1, 32, 48))[0].request.get_compiled_model()
+    given = [
+        str(layer.get_rt_info()["outputPrecisions"].astype(str))
+        for layer in compiled.get_runtime_model().get_ordered_ops()
+        if str(layer.get_rt_info()["layerType"].astype(str)) == "Convolution"
+    ]
+    assert given.count("u8") >= bytes_out, given
 
 
 def test_bf16_is_taken_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def _conv(inputs: int, outputs: int, dilation: int = 1) -> nn.Conv2d:
 
 
 class Path(nn.Module):
-    """Three convolutions of 16 channels, the first dilated; the output is the stem and all three: 64 channels.
+    """Three convolutions of 16 channels, the first dilated; the output is the stem and all three, 16 channels each.
 
     Each sees the concatenation of all before it (16, 32, 48 channels), or with ``dense=False`` only the
     layer before it: then nothing but the dense connections is missing, and all other parts stay as wide
@@ -49,13 +49,13 @@ class Path(nn.Module):
             _conv(width, WIDTH, dilation if index == 0 else 1) for index, width in enumerate(widths)
         )
 
-    def forward(self, stem: Tensor) -> Tensor:
-        """N x 16 x H x W to N x 64 x H x W."""
-        features, last = stem, stem
+    def forward(self, stem: Tensor) -> list[Tensor]:
+        """N x 16 x H x W to four of them."""
+        parts = [stem]
         for layer in self.layers:
-            last = F.relu(layer(features if self.dense else last))
-            features = torch.cat((features, last), dim=1)
-        return features
+            seen = parts if self.dense else parts[-1:]
+            parts.append(F.relu(layer(torch.cat(seen, dim=1) if len(seen) > 1 else seen[0])))
+        return parts
 
 
 class Extractor(nn.Module):
@@ -73,9 +73,9 @@ class Extractor(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """N x 1 x H x W to N x 64 x H x W, nothing below 0."""
         stem = F.relu(self.stem(image))
-        first, second, third = (path(stem) for path in self.paths)
-        features: Tensor = first + second + third
-        return features
+        paths = [path(stem) for path in self.paths]
+        # Added before they are put together: the same sums, and three tensors of 64 channels less to write and read.
+        return torch.cat([first + second + third for first, second, third in zip(*paths, strict=True)], dim=1)
 
 
 def edge_map(image: Tensor) -> Tensor:

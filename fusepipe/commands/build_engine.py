@@ -51,6 +51,7 @@ class WidthHeight(click.ParamType[tuple[int, int]]):
 @click.option("--target-sm", multiple=True, metavar="SM89", help="GPU architecture (tensorrt-rtx); may be repeated.")
 @click.option("--version-compatible", is_flag=True, help="Also for later versions of TensorRT.")
 @click.option("--no-convert", is_flag=True, help="The ONNX file has the precision already; it is proven all the same.")
+@click.option("--warp", is_flag=True, help="The engine registers the infrared image itself, with any calibration.")
 @click.option(
     "--images",
     nargs=2,
@@ -74,6 +75,7 @@ def command(
     target_sm: tuple[str, ...],
     version_compatible: bool,
     no_convert: bool,
+    warp: bool,
     images: tuple[Path, Path] | None,
     output: Path | None,
     force: bool,
@@ -106,6 +108,7 @@ def command(
             version_compatible=version_compatible,
         ),
         convert=not no_convert,
+        warp=warp,
         images=images,
         output=output,
         force=force,

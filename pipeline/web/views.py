@@ -72,8 +72,8 @@ def _visible(frame: FusedFrame) -> Pixels:
 def _infrared(frame: FusedFrame) -> Pixels:
     """As registered onto the visible picture; as it is where it could not be registered."""
     pair = frame.pair
-    if pair.luma is not None:
-        return _fitted(full_range_luma(pair.luma), frame)
+    if (luma := pair.registered_luma()) is not None:
+        return _fitted(full_range_luma(luma), frame)
     return _fitted(None if pair.infrared is None else full_range_luma(pair.infrared.luma), frame)
 
 

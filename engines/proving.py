@@ -1,0 +1,103 @@
+"""Comparing what was built with the proven fp32 network: the plan itself, or where nothing executes it its graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+import cv2
+import numpy as np
+
+from fusepipe.engines.build_request import BuildRequest, Materials, Pair
+from fusepipe.engines.manifest import Shapes
+from fusepipe.engines.proof import Agreement, Proof, compare
+from fusepipe.frames import Luma8, Warp
+from fusepipe.fuser import Fuser, FusionBatch
+
+
+def prove(request: BuildRequest, plan: bytes, graph: bytes, materials: Materials) -> Proof:
+    """Compares the plan, or where nothing here executes it its graph, with the fp32 network and with PyTorch.
+
+    An engine with the registration gets the infrared image and a warp, and the others the image that the CPU warped.
+    """
+    from fusepipe.engines.openvino_graph import GraphRunner
+
+    fitted = [fit(pair, request.shapes) for pair in materials.proof]
+    warps = [_warp(request, materials, visible) for _, visible in fitted]
+    subject, executed, given = _images(request, plan, graph, fitted, warps)
+    registered = [_registered(pair, warp) for pair, warp in zip(fitted, warps, strict=True)]
+    reference = GraphRunner(request.onnx)
+    expected = [reference.fuse(*pair) for pair in registered]
+    agreements = [compare("the fp32 ONNX", registered, expected, given, materials.score)]
+    if find_spec("torch") is not None:
+        agreements.append(_against_torch(request, registered, given))
+    return Proof(subject, executed, tuple(agreements))
+
+
+def _warp(request: BuildRequest, materials: Materials, visible: Luma8) -> Warp | None:
+    if not request.warp or materials.warp_of is None:
+        return None
+    height, width = visible.shape
+    return materials.warp_of((width, height))
+
+
+def _registered(pair: Pair, warp: Warp | None) -> Pair:
+    """As the pipeline does it on the CPU: the visible image stands where the infrared camera sees nothing."""
+    infrared, visible = pair
+    if warp is None:
+        return pair
+    warped = np.asarray(warp.apply(infrared), np.uint8)
+    return (warped if warp.valid is None else np.where(warp.valid == 0, visible, warped)), visible
+
+
+def _fused(fuser: Fuser, pairs: Sequence[Pair], warps: Sequence[Warp | None]) -> list[Luma8]:
+    batches = (
+        FusionBatch((infrared,), (visible,), ("",), () if warp is None else (warp,))
+        for (infrared, visible), warp in zip(pairs, warps, strict=True)
+    )
+    return [fuser.submit(batch).result()[0] for batch in batches]
+
+
+def _images(
+    request: BuildRequest, plan: bytes, graph: bytes, pairs: Sequence[Pair], warps: Sequence[Warp | None]
+) -> tuple[str, bool, list[Luma8]]:
+    if request.backend == "openvino":
+        from fusepipe.engines.openvino_backend import OpenVinoFuser
+
+        with OpenVinoFuser(request.model, plan, request.precision) as fuser:
+            return f"the engine, run on {fuser.info.device}", True, _fused(fuser, pairs, warps)
+    if request.gpu is not None:
+        from fusepipe.engines.tensorrt_backend import open_plan
+
+        with open_plan(
+            request.model, request.backend, request.precision, plan, request.shapes, warp=request.warp
+        ) as gpu_fuser:
+            return f"the plan, run on {request.gpu.name}", True, _fused(gpu_fuser, pairs, warps)
+    from fusepipe.engines.onnx_graph import read_graph, serialised
+    from fusepipe.engines.openvino_graph import GraphRunner
+    from fusepipe.engines.rounding import emulated
+
+    runner = GraphRunner(serialised(emulated(read_graph(graph, request.model))))
+    subject = (
+        f"the graph that was compiled, computed on the CPU with the roundings of {request.precision} (no GPU here)"
+    )
+    return subject, False, [runner.fuse(*pair, warp) for pair, warp in zip(pairs, warps, strict=True)]
+
+
+def _against_torch(request: BuildRequest, pairs: Sequence[Pair], given: Sequence[Luma8]) -> Agreement:
+    from fusepipe.engines.torch_backend import TorchFuser
+
+    with TorchFuser(request.model, request.onnx) as torch:
+        expected = [torch.fuse(*pair) for pair in pairs]
+    return compare("PyTorch", pairs, expected, given)
+
+
+def fit(pair: Pair, shapes: Shapes) -> Pair:
+    """A pair at a size that the engine takes: resized where it is outside of its range."""
+    height, width = pair[1].shape
+    (low_w, low_h), (high_w, high_h) = shapes.least, shapes.most
+    size = min(max(width, low_w), high_w), min(max(height, low_h), high_h)
+    if size == (width, height):
+        return pair
+    infrared, visible = (np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8) for image in pair)
+    return infrared, visible

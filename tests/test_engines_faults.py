@@ -1,0 +1,122 @@
+"""Builds that must fail and leave nothing: wrong precision, wrong images, killed, a full disk, two at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fusepipe[build]'")
+
+sys.path.insert(0, str(Path(__file__).parent))
+from engine_requests import MATERIALS, left, request, rtx, without_torch
+
+from fusepipe.engines import proof, proving, store
+from fusepipe.engines.build import build
+from fusepipe.engines.manifest import read_plan
+from fusepipe.errors import EngineError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own; PyTorch is left out, which has a test of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(proving, "find_spec", without_torch)
+    return tmp_path / "cache" / "fusepipe" / "engines"
+
+
+@rtx
+def test_an_fp32_graph_is_no_fp16_engine(cache: Path) -> None:
+    """What tools that only set a flag ship as fp16."""
+    with pytest.raises(EngineError, match=r"asked for fp16, but 12 of 12 compute layers are not .* is fp32"):
+        build(request("tensorrt-rtx", "fp16", convert=False), MATERIALS)
+    assert left(cache) == []
+
+
+def test_an_fp32_graph_is_no_int8_engine_on_the_cpu_either(cache: Path) -> None:
+    with pytest.raises(EngineError, match="int8"):
+        build(request("openvino", "int8", convert=False), MATERIALS)
+    assert left(cache) == []
+
+
+@rtx
+def test_images_that_do_not_agree_fail_the_build(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(proof.TOLERANCES, "int8", proof.Tolerance(90.0, 0))
+    with pytest.raises(EngineError, match="does not agree") as caught:
+        build(request("tensorrt-rtx", "int8"), MATERIALS)
+    assert caught.value.exit_code == 4 and left(cache) == []
+
+
+def test_an_interrupted_build_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)  # in the middle of writing
+    with pytest.raises(KeyboardInterrupt):
+        build(request(), MATERIALS)
+    assert left(cache) == []
+
+
+_BUILD = """
+import resource, sys
+sys.path.insert(0, {tests!r})
+import fusepipe.engines.proving as proving
+from fusepipe.engines.build import build
+from engine_requests import MATERIALS, request, without_torch
+proving.find_spec = without_torch
+{before}
+built = build(request("openvino", "int8"), MATERIALS)
+print(built.plan, built.reused, flush=True)
+"""
+
+
+def process(before: str = "") -> subprocess.Popen[str]:
+    code = _BUILD.format(tests=str(ROOT / "tests"), before=before)
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_killed_build_leaves_no_engine_and_the_next_one_cleans_up(cache: Path) -> None:
+    hang = "import os, time\nos.fsync = lambda number: (print('writing', flush=True), time.sleep(60))"
+    killed = process(hang)
+    try:
+        assert killed.stdout is not None and killed.stdout.readline() == "writing\n"
+    finally:
+        killed.send_signal(signal.SIGKILL)
+        killed.communicate(timeout=20)
+    assert left(cache) and all(".partial-" in name for name in left(cache))
+    built = build(request("openvino", "int8"), MATERIALS)
+    assert left(cache) == [built.plan.name, f"{built.plan.name}.json"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(cache: Path) -> None:
+    """The system's own limit on the size of files, as no test may fill a disk."""
+    limited = process("resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))")
+    _, said = limited.communicate(timeout=110)
+    assert limited.returncode == 1
+    assert "EngineError" in said and "cannot be written (File too large)" in said
+    assert left(cache) == []
+
+
+def test_two_processes_build_one_engine(cache: Path) -> None:
+    running = [process(), process()]
+    printed = [one.communicate(timeout=110) for one in running]
+    assert [one.returncode for one in running] == [0, 0], printed
+    plans, reused = zip(*(out.split() for out, _ in printed), strict=True)
+    assert plans[0] == plans[1] and sorted(reused) == ["False", "True"]
+    assert len(left(cache)) == 2
+    read_plan(Path(plans[0]))
+
+
+def test_waiting_for_another_build_has_an_end(tmp_path: Path) -> None:
+    plan = tmp_path / "x.onnx"
+    began = time.monotonic()
+    with store.building(plan), pytest.raises(EngineError, match="another process"), store.building(plan, wait_s=0.3):
+        pass
+    assert time.monotonic() - began < 5

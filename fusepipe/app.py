@@ -35,6 +35,7 @@ from fusepipe.pipeline.label import labelled
 from fusepipe.pipeline.live_pairing import LivePairer
 from fusepipe.pipeline.pairing import Pairer, TimePairer
 from fusepipe.pipeline.registration import Registration
+from fusepipe.pipeline.sink_runner import Renew
 from fusepipe.pipeline.sinks.base import Sink, Starts
 from fusepipe.pipeline.sources.base import Source, SourceInfo
 from fusepipe.pipeline.statistics import RunStatistics
@@ -112,6 +113,7 @@ class Pipeline:
         self._overwrite = overwrite
         self._limits = Limits(max_pairs, None if duration_s is None else round(duration_s * 1e9))
         self._sinks: Sequence[Sink] | None = sinks
+        self._renew: Sequence[Renew | None] = ()
         self._fuser = fuser
         self._sources: list[Source] = []
         self._info: dict[Band, SourceInfo] = {}
@@ -195,6 +197,7 @@ class Pipeline:
             limits=self._limits,
             drift=self._drift,
             finishing=labelled if label else None,
+            renew=self._renew,
         )
         self._started_s = time.monotonic()
         self._graph.start()
@@ -275,7 +278,8 @@ class Pipeline:
             registration=self._registration_text,
             drift=None if self._drift is None else self._drift.status(),
             engine=_engine_record(self._fuser),
-            written=[asdict(r) for r in graph.sink_reports if r is not None],
+            written=[asdict(r) for r in graph.sink_reports],
+            sinks=graph.sink_states(),
             stage_cpu_s={k: round(v / 1e9, 3) for k, v in seen["stage_cpu_ns"].items()},
             warnings=seen["warnings"],
             error=None if graph.error is None else str(graph.error),
@@ -316,14 +320,11 @@ class Pipeline:
         if self._sinks is None:
             fps = self._info[rig.sync.reference].fps
             live = "wall" in clocks
-            self._sinks = compose.sinks(
-                rig,
-                fps=fps,
-                overwrite=self._overwrite,
-                live=live,
-                warn=self._warn_and_log,
-                record=self._running_record,
+            context = compose.SinkContext(
+                fps, self._overwrite, live, self._warn_and_log, self._running_record, self._engine
             )
+            self._sinks = [compose.sink(rig, index, context) for index in range(len(rig.sinks))]
+            self._renew = [self._renewal(index, context) for index in range(len(rig.sinks))]
         if not self._sinks:
             raise ConfigError(
                 f"{rig.name}: has no sinks, so the result would go nowhere; add e.g. {{file: out/fused.mkv}}"
@@ -335,6 +336,15 @@ class Pipeline:
             self._fuser = compose.rig_fuser(rig.fusion)
         stack.callback(self._fuser.close)
         return self._fuser
+
+    def _renewal(self, index: int, context: compose.SinkContext) -> Renew | None:
+        """Makes the rig's sink of this number again, as the rig says by then."""
+        if not compose.renewable(self.rig, index):
+            return None
+        return lambda: compose.sink(self.rig, index, context, again=True)
+
+    def _engine(self) -> dict[str, Any]:
+        return _engine_record(self._fuser)
 
     def _require_common_names(self) -> None:
         infrared, visible = (set(getattr(source, "names", ())) for source in self._sources)

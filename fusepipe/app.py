@@ -26,12 +26,13 @@ from fusepipe.errors import ConfigError, FusepipeError, SourceError, UsageError
 from fusepipe.frames import Band, FramePair
 from fusepipe.fuser import Fuser
 from fusepipe.live_record import live_record
+from fusepipe.live_settings import label_on, setters
 from fusepipe.pipeline.canvas import Canvas
 from fusepipe.pipeline.degradation import Change
 from fusepipe.pipeline.drift import DriftWatch
 from fusepipe.pipeline.fusion import FusionStep
 from fusepipe.pipeline.graph import Graph, Limits, require_pairs
-from fusepipe.pipeline.label import labelled
+from fusepipe.pipeline.label import Labeller
 from fusepipe.pipeline.live_pairing import LivePairer
 from fusepipe.pipeline.pairing import Pairer, TimePairer
 from fusepipe.pipeline.registration import Registration
@@ -40,6 +41,7 @@ from fusepipe.pipeline.sinks.base import Sink, Starts
 from fusepipe.pipeline.sources.base import Source, SourceInfo
 from fusepipe.pipeline.statistics import RunStatistics
 from fusepipe.pipeline.tonemap import ToneMap
+from fusepipe.reconfigure import take_over
 from fusepipe.report import RunReport
 
 __all__ = ["Pipeline", "Plan", "load_fuser", "load_rig"]
@@ -124,6 +126,7 @@ class Pipeline:
         self._aligner: Aligner | None = None
         self._drift: DriftWatch | None = None
         self._live_pairer: LivePairer | None = None
+        self._labeller = Labeller(on=False)
 
     # -- life
 
@@ -181,7 +184,7 @@ class Pipeline:
             colour = not visible.grey if visible.known else None
             transforms.append(Canvas(size if known else None, colour, self._warn_and_log))
         transforms += [registration, ToneMap(self.rig.infrared.count_range, self._warn)]
-        label = self.rig.output.label == "on" or (self.rig.output.label == "auto" and self.live)
+        self._labeller.on = label_on(self.rig, live=self.live)
         self._graph = Graph(
             self.rig.name,
             sources=self._sources,
@@ -196,7 +199,7 @@ class Pipeline:
             statistics=self.statistics,
             limits=self._limits,
             drift=self._drift,
-            finishing=labelled if label else None,
+            finishing=self._labeller,
             renew=self._renew,
         )
         self._started_s = time.monotonic()
@@ -220,8 +223,8 @@ class Pipeline:
         self.interrupted = True
         self.graph.drain()
 
-    def set_plane_distance(self, distance_m: float) -> None:
-        """Aligns the images at another distance from the next frame on; the run goes on.
+    def set_plane_distance(self, distance_m: float | None) -> None:
+        """Aligns the images at another distance from the next frame on (``None``: the calibration's own).
 
         Raises :class:`UsageError` where the calibration serves no other distance; nothing changes then.
         """
@@ -231,6 +234,20 @@ class Pipeline:
         if not (infrared.known and visible.known):
             raise UsageError(f"{self.rig.name}: a camera was away at the start; set plane_distance in the rig")
         self._aligner.set_plane_distance(distance_m, (infrared.width, infrared.height), (visible.width, visible.height))
+
+    def reconfigure(self, rig: Rig) -> list[str]:
+        """Takes over what of another version of the rig can be while it runs; a line for each key that differs."""
+        assert self._pairer is not None
+        made = setters(
+            self.rig,
+            set_plane_distance=self.set_plane_distance,
+            pairer=self._pairer,
+            live_pairer=self._live_pairer,
+            labeller=self._labeller,
+            runners=self.graph.runners,
+        )
+        self.rig, lines = take_over(self.rig, rig, made)
+        return lines
 
     @property
     def finished(self) -> bool:

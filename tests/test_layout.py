@@ -214,6 +214,8 @@ def test_the_configuration_is_known_to_few() -> None:
             *allowed,
             "fusepipe.live_outputs",
             "fusepipe.file_outputs",
+            "fusepipe.live_settings",
+            "fusepipe.reconfigure",
             "fusepipe.probing",
             "fusepipe.benchmark",
             "fusepipe.train.config",

@@ -355,7 +355,7 @@ def test_a_full_disk_drops_the_oldest_segments_where_the_rules_allow_it(small_di
     """More than the disk holds goes through it: what stays is the newest, without a hole."""
     sink = recorder(small_disk / "%H%M%S.mkv", live=True, segment_ns=S, max_total_bytes=10**9)
     start_ns = time.monotonic_ns()
-    count = 700
+    count = 600
     for index in range(count):
         sink.write(fused(index, size=(160, 120), start_ns=start_ns, noise=True))
     report = sink.close()
@@ -366,20 +366,23 @@ def test_a_full_disk_drops_the_oldest_segments_where_the_rules_allow_it(small_di
     assert sum(len(packets(p)) for p in videos(small_disk)) == len(pairs)
 
 
-def test_a_disk_that_somebody_else_fills_tears_one_segment_and_the_recording_goes_on(small_disk):
+@pytest.mark.parametrize("filled_at", [251, 262, 276, 299])
+def test_a_disk_that_somebody_else_fills_costs_a_second_at_most(small_disk, filled_at):
+    """All at once, at some moment of a segment: it may be torn there, and the recording goes on in a new one."""
     sink = recorder(small_disk / "%H%M%S.mkv", live=True, segment_ns=4 * S, max_age_ns=3600 * S)
     start_ns = time.monotonic_ns()
-    for index in range(400):
-        if index == 270:  # all at once, in the middle of a segment
+    for index in range(340):
+        if index == filled_at:
             (small_disk / "filler").write_bytes(bytes(shutil.disk_usage(small_disk).free))
         sink.write(fused(index, size=(160, 120), start_ns=start_ns, noise=True))
     sink.close()
-    (torn,) = small_disk.glob("*.partial.mkv")
     pairs = sorted(line["pair"] for file in small_disk.glob("*.jsonl") for line in lines(file))
-    assert pairs == list(range(pairs[0], 400)), "every frame is in one of the segments that are left"
-    assert pairs[0] <= 200
-    with av.open(str(torn)) as container:
-        assert len(list(container.decode(video=0))) >= 25, "what was flushed plays"
+    assert pairs == list(range(pairs[0], 340)), "every frame is in one of the segments that are left"
+    played = 0
+    for path in videos(small_disk):
+        with av.open(str(path)) as container:
+            played += sum(packet.size > 0 for packet in container.demux(video=0))
+    assert len(pairs) - 26 <= played <= len(pairs) + 1  # the frame at which it was torn may be in both
 
 
 @pytest.mark.parametrize(("live", "bounds"), [(True, {}), (False, {"max_total_bytes": 10**9})])

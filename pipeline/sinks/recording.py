@@ -95,9 +95,9 @@ class RecordingSink:
             self._made(path, 0)[1].check()
 
     def write(self, frame: FusedFrame) -> None:
-        if self._current is not None and self._ends(self._current, frame):
-            self._finish()
         try:
+            if self._current is not None and self._ends(self._current, frame):
+                self._finish()
             self._write(frame)
         except DiskFullError:
             if not self._may_delete or self._free_after_deleting() < self._reserve():
@@ -166,6 +166,8 @@ class RecordingSink:
         return video, VideoWithSidecar(path, video, engine=self._engine, wall=wall, flush_ns=flush_ns)
 
     def _finish(self) -> None:
+        if self._writer is not None and self._may_delete:
+            self._retention.make_room(self._reserve())  # for what is still in memory
         writer, self._writer, self._current, self._path = self._writer, None, None, None
         if writer is not None:
             self._bytes += writer.close().bytes

@@ -89,7 +89,7 @@ class RunReport:
             lines.append(
                 f"  wrote {sink['path']}: {counted(sink['frames'], 'frame')}, {sink['bytes'] / 1e6:.2f} MB{note}"
             )
-        lines += [_sink_line(sink) for sink in self.sinks if sink["failures"]]
+        lines += [sink_line(sink) for sink in self.sinks if sink["failures"]]
         lines += [f"  warning: {warning}" for warning in self.warnings]
         if self.interrupted:
             lines.append("  ended early: interrupted")
@@ -108,7 +108,7 @@ def _drift_line(drift: dict[str, Any]) -> str:
     return text
 
 
-def _sink_line(sink: dict[str, Any]) -> str:
+def sink_line(sink: dict[str, Any]) -> str:
     """A sink that failed."""
     again = f"started anew {counted(sink['restarts'], 'time')}" if sink["restarts"] else "not started anew"
     missed = f", missed {counted(sink['missed'], 'frame')}" if sink["missed"] else ""

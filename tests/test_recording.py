@@ -14,6 +14,8 @@ import av
 import numpy as np
 import pytest
 
+from fusepipe import compose
+from fusepipe.config.schema import Rig
 from fusepipe.errors import DiskFullError, OutputExistsError, SinkError
 from fusepipe.frames import Band, FramePair, FusedFrame, PairState, Plane
 from fusepipe.pipeline.sinks.recording import RecordingRules, RecordingSink
@@ -254,6 +256,28 @@ def test_a_sidecar_that_is_there_is_refused(tmp_path):
     sink = VideoWithSidecar(tmp_path / "a.mkv", video, engine=dict, wall=None, flush_ns=S)
     with pytest.raises(OutputExistsError, match=r"a\.jsonl: exists already"):
         sink.check()
+
+
+def test_a_video_that_failed_is_begun_anew_under_another_name(tmp_path):
+    """A file with the time in its name, whose name the failed one has taken; other files live only once."""
+    rig = Rig.model_validate(
+        {
+            "infrared": {"url": "rtsp://cam/ir"},
+            "visible": {"url": "rtsp://cam/vis"},
+            "sinks": [{"file": "%Y.mkv"}, {"file": "a.mkv"}],
+            "base_dir": tmp_path,
+        }
+    )
+    assert [compose.renewable(rig, index) for index in range(2)] == [True, False]
+    context = compose.SinkContext(live=True, overwrite=True)
+    first = compose.sink(rig, 0, context)
+    first.write(fused(0, start_ns=time.monotonic_ns()))
+    again = compose.sink(rig, 0, context, again=True)
+    again.write(fused(1, start_ns=time.monotonic_ns()))
+    again.close()
+    first.close()
+    stem = time.strftime("%Y")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"{stem}.2.mkv", f"{stem}.mkv"]
 
 
 # -- what is deleted

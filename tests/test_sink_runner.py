@@ -14,6 +14,8 @@ from fusepipe.pipeline.sink_runner import SinkRunner
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.pipeline.sources.base import Overflow
 from fusepipe.pipeline.testing import MS, CollectSink, frame
+from fusepipe.pipeline.web.metrics import prometheus_text
+from fusepipe.report import sink_line
 
 S = 1_000_000_000
 
@@ -205,3 +207,21 @@ def test_the_report_has_the_last_place_and_the_sum():
     runner._add(SinkReport("a.partial.mkv", 3, 0, "writing failed"))
     runner._add(SinkReport("b.mkv", 4, 100))
     assert runner.report == SinkReport("b.mkv", 7, 100)
+
+
+def test_the_metrics_and_the_summary_say_how_outputs_do(quick):
+    sinks = [Fragile(1), CollectSink()]
+    feed = Feed(sinks)
+    feed.until(lambda: len(sinks[1].frames) > 2)
+    status = feed.runner.status()
+    text = prometheus_text({"roof": {"sinks": [status]}}).decode()
+    for line in (
+        'fusepipe_sink_failures_total{rig="roof",sink="memory"} 1.0',
+        'fusepipe_sink_restarts_total{rig="roof",sink="memory"} 1.0',
+        f'fusepipe_sink_missed_total{{rig="roof",sink="memory"}} {float(status["missed"])}',
+        'fusepipe_sink_up{rig="roof",sink="memory"} 1.0',
+    ):
+        assert line in text.splitlines()
+    assert sink_line({**status, "missed": 7}) == ("  sink memory: failed 1 time, started anew 1 time, missed 7 frames")
+    given_up = {"sink": "a.mkv", "up": False, "failures": 1, "restarts": 0, "missed": 0, "error": "x"}
+    assert sink_line(given_up) == "  sink a.mkv: failed 1 time, not started anew; down at the end"

@@ -7,8 +7,14 @@ import fcntl
 import os
 from pathlib import Path
 
-from fusepipe.errors import OutputExistsError, SinkError
+from fusepipe.errors import DiskFullError, OutputExistsError, SinkError
 from fusepipe.pipeline.publishing import publish
+
+
+def write_error(message: str, cause: BaseException) -> SinkError:
+    """The error for a write that failed: a :class:`DiskFullError` where no space, or no quota, was left."""
+    full = getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    return DiskFullError(message) if full else SinkError(message)
 
 
 class PartialFile:

@@ -6,7 +6,6 @@ the disk (``fdatasync``) before the next, and the file carries ``.partial`` in i
 
 from __future__ import annotations
 
-import errno
 import logging
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,10 +16,10 @@ from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from fusepipe.errors import DiskFullError, OutputExistsError, SinkError, SinkSetupError
+from fusepipe.errors import OutputExistsError, SinkError, SinkSetupError
 from fusepipe.frames import FusedFrame, ValueRange
 from fusepipe.pipeline.sinks.base import SinkReport
-from fusepipe.pipeline.sinks.output_path import PartialFile
+from fusepipe.pipeline.sinks.output_path import PartialFile, write_error
 from fusepipe.pipeline.sinks.pictures import COLOR_RANGE, COLOR_SPACE, video_picture
 
 log = logging.getLogger(__name__)
@@ -164,8 +163,7 @@ class VideoSink:
     def _problem(self, what: str, error: BaseException) -> SinkError:
         reason = getattr(error, "strerror", None) or str(error)
         kept = f"; what was written is in {self._file.partial}" if self._frames else ""
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        return (DiskFullError if full else SinkError)(f"{self.label}: {what}: {reason}{kept}")
+        return write_error(f"{self.label}: {what}: {reason}{kept}", error)
 
     # -- encoding
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fusepipe.errors import DiskFullError, SinkError
+from fusepipe.errors import SinkError
 from fusepipe.frames import FusedFrame
 from fusepipe.pipeline.sinks.base import SinkReport
+from fusepipe.pipeline.sinks.output_path import write_error
 from fusepipe.pipeline.sinks.sidecar import Sidecar, Wall, sidecar_line
 from fusepipe.pipeline.sinks.video import VideoSink
 
@@ -82,6 +82,4 @@ class VideoWithSidecar:
         return self._report
 
     def _problem(self, error: OSError) -> SinkError:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        file = self._sidecar.file.partial
-        return (DiskFullError if full else SinkError)(f"{file}: cannot be written: {error.strerror or error}")
+        return write_error(f"{self._sidecar.file.partial}: cannot be written: {error.strerror or error}", error)

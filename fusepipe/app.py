@@ -26,7 +26,7 @@ from fusepipe.errors import ConfigError, FusepipeError, SourceError, UsageError
 from fusepipe.frames import Band, FramePair
 from fusepipe.fuser import Fuser
 from fusepipe.live_record import live_record
-from fusepipe.live_settings import label_on, setters
+from fusepipe.live_settings import Parts, label_on, reconfigure
 from fusepipe.pipeline.canvas import Canvas
 from fusepipe.pipeline.degradation import Change
 from fusepipe.pipeline.drift import DriftWatch
@@ -41,7 +41,6 @@ from fusepipe.pipeline.sinks.base import Sink, Starts
 from fusepipe.pipeline.sources.base import Source, SourceInfo
 from fusepipe.pipeline.statistics import RunStatistics
 from fusepipe.pipeline.tonemap import ToneMap
-from fusepipe.reconfigure import take_over
 from fusepipe.report import RunReport
 
 __all__ = ["Pipeline", "Plan", "load_fuser", "load_rig"]
@@ -238,15 +237,10 @@ class Pipeline:
     def reconfigure(self, rig: Rig) -> list[str]:
         """Takes over what of another version of the rig can be while it runs; a line for each key that differs."""
         assert self._pairer is not None
-        made = setters(
-            self.rig,
-            set_plane_distance=self.set_plane_distance,
-            pairer=self._pairer,
-            live_pairer=self._live_pairer,
-            labeller=self._labeller,
-            runners=self.graph.runners,
-        )
-        self.rig, lines = take_over(self.rig, rig, made)
+        parts = Parts(self.set_plane_distance, self._pairer, self._live_pairer, self._labeller, self.graph.runners)
+        self.rig, lines, anew = reconfigure(self.rig, rig, parts)
+        for runner in anew:  # now that the rig has what they are made from
+            runner.start_anew()
         return lines
 
     @property

@@ -3,41 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from fusepipe import file_outputs
 from fusepipe.config.schema import FileSink, Rig
+from fusepipe.config.yaml_lines import field_keys
 from fusepipe.frames import Band
 from fusepipe.pipeline.label import Labeller
 from fusepipe.pipeline.live_pairing import LivePairer
 from fusepipe.pipeline.pairing import Pairer, PairingRules, TimePairer
 from fusepipe.pipeline.sink_runner import SinkRunner
 from fusepipe.pipeline.sinks.recording import RecordingSink
-from fusepipe.reconfigure import Apply
+from fusepipe.reconfigure import Apply, take_over
 
 PAIRING = ("tolerance", "max_wait", "offset", "on_missing", "max_hold")
 RECORDING = ("segment", "segment_size", "max_age", "max_total")
 
 
-def setters(
-    rig: Rig,
-    *,
-    set_plane_distance: Callable[[float | None], None],
-    pairer: Pairer,
-    live_pairer: LivePairer | None,
-    labeller: Labeller,
-    runners: Sequence[SinkRunner],
-) -> dict[str, Apply]:
-    """A setter for each key path that can change while the rig runs."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What of a running rig has something to set."""
+
+    set_plane_distance: Callable[[float | None], None]
+    pairer: Pairer
+    live_pairer: LivePairer | None
+    labeller: Labeller
+    runners: Sequence[SinkRunner]
+
+
+def reconfigure(old: Rig, new: Rig, parts: Parts) -> tuple[Rig, list[str], set[SinkRunner]]:
+    """Sets what can be: the rig as it runs now, a line for each key that differs, and the sinks to start anew."""
+    anew: set[SinkRunner] = set()
+    running, lines = take_over(old, new, setters(old, parts, anew))
+    return running, lines, anew
+
+
+def setters(rig: Rig, parts: Parts, anew: set[SinkRunner]) -> dict[str, Apply]:
+    """A setter for each key path that can change while the rig runs.
+
+    Sinks that take their keys over only by being started anew are added to ``anew``.
+    """
+    pairer, live_pairer = parts.pairer, parts.live_pairer
     made: dict[str, Apply] = {
-        "registration.plane_distance": lambda new: set_plane_distance(new.registration.plane_distance_m),
-        "output.label": _label(labeller, live=live_pairer is not None),
+        "registration.plane_distance": lambda new: parts.set_plane_distance(new.registration.plane_distance_m),
+        "output.label": _label(parts.labeller, live=live_pairer is not None),
     }
     if isinstance(pairer, TimePairer):
         made |= dict.fromkeys((f"sync.{key}" for key in PAIRING), _pairing(pairer, live_pairer))
     if live_pairer is not None:
         made["infrared.latency"] = lambda new: _latency(live_pairer, Band.INFRARED, new.infrared.latency_ns)
         made["visible.latency"] = lambda new: _latency(live_pairer, Band.VISIBLE, new.visible.latency_ns)
-    for index, (config, runner) in enumerate(zip(rig.sinks, runners, strict=False)):
+    for index, (config, runner) in enumerate(zip(rig.sinks, parts.runners, strict=False)):
+        if runner.renewable:
+            made |= {f"sinks[{index}].{key}": _started_anew(runner, anew) for key in field_keys(type(config))}
         if isinstance(config, FileSink) and config.segmented:
             made |= dict.fromkeys((f"sinks[{index}].{key}" for key in RECORDING), _recording(index, runner))
     return made
@@ -71,6 +89,14 @@ def _pairing(pairer: TimePairer, live_pairer: LivePairer | None) -> Apply:
 
 def _latency(live_pairer: LivePairer, band: Band, latency_ns: int) -> None:
     live_pairer.clocks[band].latency_ns = latency_ns
+
+
+def _started_anew(runner: SinkRunner, anew: set[SinkRunner]) -> Apply:
+    def apply(new: Rig) -> str:
+        anew.add(runner)
+        return "taken over; this output is started anew"
+
+    return apply
 
 
 def _recording(index: int, runner: SinkRunner) -> Apply:

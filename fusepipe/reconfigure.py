@@ -1,7 +1,8 @@
 """A rig file that changed under a running rig: what is taken over at once, and what needs a restart.
 
 Keys are compared with those of the running rig. A key that has a setter is set, and the running rig then has the new
-value; every other change is refused with its name. Values are shown for keys that are set only: others may be secret.
+value; every other change is refused with its name. Values are shown only where a setter
+says nothing else: others may be secret.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from fusepipe.config.units import format_duration
 from fusepipe.config.yaml_lines import KeyPath, field_keys, key_text
 from fusepipe.errors import FusepipeError
 
-Apply = Callable[[Rig], None]
-"""Takes a key's new value from a rig. Raises :class:`FusepipeError` where it cannot be had; nothing changes then."""
+Apply = Callable[[Rig], str | None]
+"""Takes a key's new value from a rig; may say how. Raises :class:`FusepipeError` where it cannot be had."""
 
 
 def changed_keys(old: BaseModel, new: BaseModel, path: KeyPath = ()) -> Iterator[KeyPath]:
@@ -49,12 +50,12 @@ def take_over(old: Rig, new: Rig, setters: Mapping[str, Apply]) -> tuple[Rig, li
             continue
         candidate = with_value_of(old, new, path)
         try:
-            setters[key](candidate)
+            how = setters[key](candidate)
         except FusepipeError as error:
             lines.append(f"{old.name}: {key}: stays as it was: {error}")
             continue
         old = candidate
-        lines.append(f"{old.name}: {key}: is now {_shown(new, path)}")
+        lines.append(f"{old.name}: {key}: {how or f'is now {_shown(new, path)}'}")
     return old, lines
 
 

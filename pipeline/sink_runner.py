@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -51,6 +52,7 @@ class SinkRunner:
         self.label = sink.label
         self.begun = False  # the first sink was there before its first frame
         self.error: SinkError | None = None  # while it is away, and for good when it was given up
+        self.given_up = False
         self.failures = self.restarts = self.missed = 0
         self.report: SinkReport | None = None  # of all sinks in this place that were closed
         self._rig = rig
@@ -63,6 +65,15 @@ class SinkRunner:
         self._delivers_ns: int | None = None  # since when the sink takes frames
         self._away_ns = 0
         self._told: tuple[type[SinkError], int] | None = None
+        self._anew = threading.Event()
+
+    @property
+    def renewable(self) -> bool:
+        return self._live and self._renew is not None and not self.given_up
+
+    def start_anew(self) -> None:
+        """Puts a new sink in the place of this one after the next frame, also where it is away; from any thread."""
+        self._anew.set()
 
     def run(self) -> None:
         """Until the mailbox is closed. Raises :class:`SinkError` when the sink fails for good.
@@ -70,12 +81,18 @@ class SinkRunner:
         Where the run ends while the sink is away, ``error`` says why it was.
         """
         error = self._live_through(self.sink)
-        while error is not None:
-            self._note_failure(error)
-            if not self._may_try_again(error):
-                raise error
-            if not self._wait(self._tell(error)):
-                return
+        while True:
+            if error is None:
+                if self._inbox.finished or not self._anew.is_set():
+                    return
+            else:
+                self._note_failure(error)
+                if not self._may_try_again(error):
+                    self.given_up = True
+                    raise error
+                if not self._wait(self._tell(error)):
+                    return
+            self._anew.clear()
             error = self._try_again()
 
     def drain(self) -> None:
@@ -123,7 +140,7 @@ class SinkRunner:
 
     def _feed(self, sink: Sink) -> None:
         self._delivers_ns = None
-        while True:
+        while not self._anew.is_set():
             try:
                 frame = self._inbox.get()
             except Closed:
@@ -143,8 +160,7 @@ class SinkRunner:
     # -- failing and coming back
 
     def _may_try_again(self, error: SinkError) -> bool:
-        over = self._inbox.finished
-        return self._live and self._renew is not None and not over and not isinstance(error, LASTING)
+        return self.renewable and not self._inbox.finished and not isinstance(error, LASTING)
 
     def _try_again(self) -> SinkError | None:
         assert self._renew is not None
@@ -186,7 +202,7 @@ class SinkRunner:
         return wait_ns
 
     def _wait(self, wait_ns: int | None) -> bool:
-        """Drops frames for so long, or until the mailbox is closed: then ``False``."""
+        """Drops frames for so long, or until a new sink is asked for; ``False`` when the mailbox is closed."""
         until_ns = None if wait_ns is None else time.monotonic_ns() + wait_ns
         while until_ns is None or time.monotonic_ns() < until_ns:
             try:
@@ -196,4 +212,6 @@ class SinkRunner:
             except Closed:
                 return False
             self.missed += 1
+            if until_ns is not None and self._anew.is_set():
+                return True
         return True

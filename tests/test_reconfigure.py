@@ -77,7 +77,7 @@ def test_each_key_is_taken_over_or_refused_by_itself(tmp_path):
     assert again == running and len(lines) == 2, "what was refused is said each time"
 
 
-# -- a process
+# -- a process: starting one takes seconds, on a machine that is busy a minute
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def process(tmp_path):
         one.wait(timeout=20)
 
 
-def wait_for(condition, tmp_path, timeout_s=40):
+def wait_for(condition, tmp_path, timeout_s=100):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, (tmp_path / "log").read_text()
@@ -119,6 +119,7 @@ def read_again(running, tmp_path, text, last):
     return [line.partition(" read again: ")[2] for line in said.splitlines() if "read again" in line]
 
 
+@pytest.mark.timeout(240)
 def test_a_running_rig_takes_over_what_it_can_and_names_the_rest(process, tmp_path):
     running = process()
     text = edited(
@@ -135,11 +136,16 @@ def test_a_running_rig_takes_over_what_it_can_and_names_the_rest(process, tmp_pa
         "r: registration.plane_distance: stays as it was: plane_distance: synthetic://street has one plane only; "
         "leave it out",
         "r: fusion.model: needs a restart; it stays as it was",
-        "r: sinks[0].quality: needs a restart; it stays as it was",
+        "r: sinks[0].quality: taken over; this output is started anew",
         "r: sinks[0].segment: is now 500ms",
         "r: sinks[0].max_total: is now 1MB",
     ]
     wait_for(lambda: len(list(tmp_path.glob("*.jsonl"))) >= 3, tmp_path)  # segments of half a second now
+    said = read_again(running, tmp_path, text.replace("1000s&pace=real", "9s&pace=real"), "visible.url")
+    assert [line for line in said if "url" in line] == [
+        "r: infrared.url: needs a restart; it stays as it was",
+        "r: visible.url: needs a restart; it stays as it was",
+    ], "and nothing of what a URL holds"
     wrong = text.replace("tolerance: 30ms", "tolerence: 30ms")
     said = read_again(running, tmp_path, wrong, "nothing was changed")
     assert said[0].endswith("rigs.r.sync.tolerence: unknown key (did you mean 'tolerance'?)")
@@ -151,7 +157,7 @@ def test_a_running_rig_takes_over_what_it_can_and_names_the_rest(process, tmp_pa
         "other: does not run: needs a restart",
     ]
     back = edited(("latency: 10ms", "latency: 12ms"), ("20ms", "30ms, on_missing: single"), ("1h", "500ms"))
-    back = back.replace("1GB", "1MB")
+    back = back.replace("1GB", "1MB, quality: 30")
     assert read_again(running, tmp_path, back, "nothing has changed") == ["nothing has changed"]
     running.send_signal(signal.SIGTERM)
     assert running.wait(timeout=30) == 130
@@ -159,6 +165,7 @@ def test_a_running_rig_takes_over_what_it_can_and_names_the_rest(process, tmp_pa
     assert not list(tmp_path.glob("*.partial.*"))
 
 
+@pytest.mark.timeout(240)
 def test_systemd_is_told_of_a_reload(process, tmp_path):
     import socket
 
@@ -174,6 +181,7 @@ def test_systemd_is_told_of_a_reload(process, tmp_path):
         assert listening.recv(4096).decode() == "READY=1\nSTATUS=running r"
 
 
+@pytest.mark.timeout(240)
 def test_a_terminal_that_is_closed_ends_the_run_and_finalises_its_files(tmp_path):
     """SIGHUP of a terminal that went is no wish to read the file again."""
     (tmp_path / "rigs.yaml").write_text(RIG)

@@ -10,6 +10,8 @@ from itertools import pairwise
 import av
 import pytest
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
 RIG = """
 schema: 1
 rigs:
@@ -42,7 +44,7 @@ def start(tmp_path):
         process.wait(timeout=20)
 
 
-def wait_for(condition, tmp_path, timeout_s=60):
+def wait_for(condition, tmp_path, timeout_s=100):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, (tmp_path / "log").read_text()
@@ -60,7 +62,6 @@ def times(path):
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])
 def test_a_killed_recording_has_whole_segments_whole_lines_and_the_next_run_goes_on_beside_it(start, tmp_path, suffix):
     sinks = f'{{file: "rec/%Y%m%d-%H%M%S.{suffix}", segment: 2s}}'
@@ -109,7 +110,6 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", folder], timeout=20, check=True)
 
 
-@pytest.mark.slow
 def test_a_full_disk_stops_one_sink_with_one_line_and_room_brings_it_back(start, tmp_path, small_disk):
     process = start('{file: good.mkv}, {file: "small/%H%M%S.mkv", quality: 1, segment: 2s}')
 
@@ -136,7 +136,6 @@ def test_a_full_disk_stops_one_sink_with_one_line_and_room_brings_it_back(start,
     assert max(b - a for a, b in pairwise(played)) < 1.5, "the other output went on all the while"
 
 
-@pytest.mark.slow
 def test_a_full_disk_costs_the_oldest_segments_where_the_rig_says_so(start, tmp_path, small_disk):
     process = start('{file: "small/%H%M%S.mkv", quality: 1, segment: 1s, max_age: 7d}')
     wait_for(lambda: (tmp_path / "log").read_text().count("deleting the oldest segment") >= 3, tmp_path)

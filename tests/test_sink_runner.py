@@ -172,6 +172,43 @@ def test_a_run_that_ends_while_the_sink_is_away_does_not_wait_for_it():
     assert feed.raised is None and isinstance(feed.runner.error, DiskFullError)
 
 
+def test_it_can_be_asked_for_a_new_sink_without_having_failed():
+    first, second = CollectSink(), CollectSink()
+    feed = Feed([first, second])
+
+    def there():
+        if len(first.frames) == 5:
+            feed.runner.start_anew()
+        return len(second.frames) > 5
+
+    feed.until(there)
+    assert feed.raised is None and (first.closed, second.closed) == (1, 1)
+    assert feed.runner.status() == {
+        "sink": "memory",
+        "up": True,
+        "failures": 0,
+        "restarts": 0,
+        "missed": 0,
+        "error": None,
+    }
+    seen = [made.index for made in (*first.frames, *second.frames)]
+    assert seen == sorted(seen) == feed.written
+
+
+def test_one_that_is_away_is_tried_at_once_when_it_is_asked_for():
+    sinks = [Fragile(1, DiskFullError("full")), CollectSink()]  # the wait would be ten seconds
+    feed = Feed(sinks)
+
+    def there():
+        if feed.runner.missed > 3 and feed.renewals == 0:
+            feed.runner.start_anew()
+        return len(sinks[1].frames) > 2
+
+    begun = time.monotonic()
+    feed.until(there)
+    assert time.monotonic() - begun < 8 and feed.runner.status()["restarts"] == 1
+
+
 def test_a_cancelled_run_closes_the_sink():
     sink = CollectSink()
     feed = Feed([sink])

@@ -89,7 +89,8 @@ class Plan:
 
 
 class Pipeline:
-    """One run of one rig; not reusable. ``sinks`` and ``fuser`` replace the rig's own where given.
+    """One run of one rig; not reusable. ``sinks`` and ``fuser`` replace the rig's own where given; such sinks are not
+    started anew when they fail.
 
     ``max_pairs`` and ``duration_s`` (of capture time) end it early. The pipeline closes what it is given.
     """

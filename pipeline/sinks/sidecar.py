@@ -87,14 +87,14 @@ class Sidecar:
     def sync(self) -> None:
         self.file.sync()
 
-    def close(self, *, keep: bool, complete: bool) -> None:
-        """``complete`` gives it its final name, ``keep`` leaves it under the partial one; else it is removed."""
+    def close(self, *, complete: bool) -> None:
+        """``complete`` gives it its final name; else what it has stays under the partial one."""
         if not self.file.claimed:
             return
         try:
-            if complete and self.lines:
-                self.file.commit()
-            elif not (keep and self.lines):
+            if not self.lines:
                 self.file.discard()
+            elif complete:
+                self.file.commit()
         finally:
             self.file.release()

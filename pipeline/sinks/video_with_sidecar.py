@@ -76,7 +76,7 @@ class VideoWithSidecar:
             complete = self._report.path == self.video.label
         finally:
             try:
-                self._sidecar.close(keep=True, complete=complete)
+                self._sidecar.close(complete=complete)
             except OSError as error:
                 raise self._problem(error) from error
         return self._report

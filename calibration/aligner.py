@@ -53,8 +53,8 @@ class Aligner:
         """``changed`` is called, in the thread that makes the change, with every new alignment."""
         self._changed = changed
 
-    def set_plane_distance(self, distance_m: float, infrared_size: Size, visible_size: Size) -> None:
-        """Aligns at another distance from now on.
+    def set_plane_distance(self, distance_m: float | None, infrared_size: Size, visible_size: Size) -> None:
+        """Aligns at another distance from now on; ``None`` is the calibration's own.
 
         Sizes (width, height) are those of the running images: the warp is built for them first, so that
         a distance that cannot be served raises :class:`UsageError` here and changes nothing.

@@ -26,15 +26,17 @@ from fusepipe.errors import ConfigError, FusepipeError, SourceError, UsageError
 from fusepipe.frames import Band, FramePair
 from fusepipe.fuser import Fuser
 from fusepipe.live_record import live_record
+from fusepipe.live_settings import Parts, label_on, reconfigure
 from fusepipe.pipeline.canvas import Canvas
 from fusepipe.pipeline.degradation import Change
 from fusepipe.pipeline.drift import DriftWatch
 from fusepipe.pipeline.fusion import FusionStep
 from fusepipe.pipeline.graph import Graph, Limits, require_pairs
-from fusepipe.pipeline.label import labelled
+from fusepipe.pipeline.label import Labeller
 from fusepipe.pipeline.live_pairing import LivePairer
 from fusepipe.pipeline.pairing import Pairer, TimePairer
 from fusepipe.pipeline.registration import Registration
+from fusepipe.pipeline.sink_runner import Renew
 from fusepipe.pipeline.sinks.base import Sink, Starts
 from fusepipe.pipeline.sources.base import Source, SourceInfo
 from fusepipe.pipeline.statistics import RunStatistics
@@ -87,7 +89,8 @@ class Plan:
 
 
 class Pipeline:
-    """One run of one rig; not reusable. ``sinks`` and ``fuser`` replace the rig's own where given.
+    """One run of one rig; not reusable. ``sinks`` and ``fuser`` replace the rig's own where given; such sinks are not
+    started anew when they fail.
 
     ``max_pairs`` and ``duration_s`` (of capture time) end it early. The pipeline closes what it is given.
     """
@@ -112,6 +115,7 @@ class Pipeline:
         self._overwrite = overwrite
         self._limits = Limits(max_pairs, None if duration_s is None else round(duration_s * 1e9))
         self._sinks: Sequence[Sink] | None = sinks
+        self._renew: Sequence[Renew | None] = ()
         self._fuser = fuser
         self._sources: list[Source] = []
         self._info: dict[Band, SourceInfo] = {}
@@ -122,6 +126,7 @@ class Pipeline:
         self._aligner: Aligner | None = None
         self._drift: DriftWatch | None = None
         self._live_pairer: LivePairer | None = None
+        self._labeller = Labeller(on=False)
 
     # -- life
 
@@ -179,7 +184,7 @@ class Pipeline:
             colour = not visible.grey if visible.known else None
             transforms.append(Canvas(size if known else None, colour, self._warn_and_log))
         transforms += [registration, ToneMap(self.rig.infrared.count_range, self._warn)]
-        label = self.rig.output.label == "on" or (self.rig.output.label == "auto" and self.live)
+        self._labeller.on = label_on(self.rig, live=self.live)
         self._graph = Graph(
             self.rig.name,
             sources=self._sources,
@@ -194,7 +199,8 @@ class Pipeline:
             statistics=self.statistics,
             limits=self._limits,
             drift=self._drift,
-            finishing=labelled if label else None,
+            finishing=self._labeller,
+            renew=self._renew,
         )
         self._started_s = time.monotonic()
         self._graph.start()
@@ -217,8 +223,8 @@ class Pipeline:
         self.interrupted = True
         self.graph.drain()
 
-    def set_plane_distance(self, distance_m: float) -> None:
-        """Aligns the images at another distance from the next frame on; the run goes on.
+    def set_plane_distance(self, distance_m: float | None) -> None:
+        """Aligns the images at another distance from the next frame on (``None``: the calibration's own).
 
         Raises :class:`UsageError` where the calibration serves no other distance; nothing changes then.
         """
@@ -228,6 +234,15 @@ class Pipeline:
         if not (infrared.known and visible.known):
             raise UsageError(f"{self.rig.name}: a camera was away at the start; set plane_distance in the rig")
         self._aligner.set_plane_distance(distance_m, (infrared.width, infrared.height), (visible.width, visible.height))
+
+    def reconfigure(self, rig: Rig) -> list[str]:
+        """Takes over what of another version of the rig can be while it runs; a line for each key that differs."""
+        assert self._pairer is not None
+        parts = Parts(self.set_plane_distance, self._pairer, self._live_pairer, self._labeller, self.graph.runners)
+        self.rig, lines, anew = reconfigure(self.rig, rig, parts)
+        for runner in anew:  # now that the rig has what they are made from
+            runner.start_anew()
+        return lines
 
     @property
     def finished(self) -> bool:
@@ -275,7 +290,8 @@ class Pipeline:
             registration=self._registration_text,
             drift=None if self._drift is None else self._drift.status(),
             engine=_engine_record(self._fuser),
-            written=[asdict(r) for r in graph.sink_reports if r is not None],
+            written=[asdict(r) for r in graph.sink_reports],
+            sinks=graph.sink_states(),
             stage_cpu_s={k: round(v / 1e9, 3) for k, v in seen["stage_cpu_ns"].items()},
             warnings=seen["warnings"],
             error=None if graph.error is None else str(graph.error),
@@ -316,14 +332,11 @@ class Pipeline:
         if self._sinks is None:
             fps = self._info[rig.sync.reference].fps
             live = "wall" in clocks
-            self._sinks = compose.sinks(
-                rig,
-                fps=fps,
-                overwrite=self._overwrite,
-                live=live,
-                warn=self._warn_and_log,
-                record=self._running_record,
+            context = compose.SinkContext(
+                fps, self._overwrite, live, self._warn_and_log, self._running_record, self._engine
             )
+            self._sinks = [compose.sink(rig, index, context) for index in range(len(rig.sinks))]
+            self._renew = [self._renewal(index, context) for index in range(len(rig.sinks))]
         if not self._sinks:
             raise ConfigError(
                 f"{rig.name}: has no sinks, so the result would go nowhere; add e.g. {{file: out/fused.mkv}}"
@@ -335,6 +348,15 @@ class Pipeline:
             self._fuser = compose.rig_fuser(rig.fusion)
         stack.callback(self._fuser.close)
         return self._fuser
+
+    def _renewal(self, index: int, context: compose.SinkContext) -> Renew | None:
+        """Makes the rig's sink of this number again, as the rig says by then."""
+        if not compose.renewable(self.rig, index):
+            return None
+        return lambda: compose.sink(self.rig, index, context, again=True)
+
+    def _engine(self) -> dict[str, Any]:
+        return _engine_record(self._fuser)
 
     def _require_common_names(self) -> None:
         infrared, visible = (set(getattr(source, "names", ())) for source in self._sources)

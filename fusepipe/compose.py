@@ -7,15 +7,15 @@ argument.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from fusepipe import live_outputs
+from fusepipe import file_outputs, live_outputs
 from fusepipe.config.schema import FileSink, FusionConfig, ImagesSink, Rig, RtspSink, SourceConfig, SyncConfig
 from fusepipe.errors import ConfigError, SinkError, SourceError, UsageError
 from fusepipe.frames import Band
@@ -27,7 +27,6 @@ from fusepipe.pipeline.live_pairing import LivePairer
 from fusepipe.pipeline.pairing import NamePairer, Pairer, TimePairer
 from fusepipe.pipeline.registration import Size
 from fusepipe.pipeline.sinks.base import Sink
-from fusepipe.pipeline.sinks.video import VideoOptions
 from fusepipe.pipeline.sources.base import Source
 from fusepipe.pipeline.sources.live_options import LiveOptions
 from fusepipe.registry import SINKS, SOURCES, model_factory, resolve
@@ -169,36 +168,47 @@ def aligner(calibration: str | None, distance_m: float | None = None) -> Aligner
     return Aligner(partial(warp.build_warp, loaded), distance_m)
 
 
-def _no_record() -> dict[str, Any]:
+def _nothing() -> dict[str, Any]:
     return {}
 
 
-def sinks(
-    rig: Rig,
-    *,
-    fps: float | None,
-    overwrite: bool,
-    live: bool = False,
-    warn: Callable[[str], None] = log.warning,
-    record: Callable[[], dict[str, Any]] = _no_record,
-) -> list[Sink]:
-    """The rig's sinks; nothing is written yet. ``%Y``-like marks of a file's name take the time now.
+@dataclass(frozen=True, slots=True)
+class SinkContext:
+    """What sinks have to know of their run.
 
-    ``live`` says whether frames come as they are captured; ``record`` gives the run's record so far, for the preview.
+    ``live`` says whether frames come as they are captured; ``record`` gives the run's record so far, for the
+    preview, and ``engine`` what fuses, for sidecars.
     """
-    made: list[Sink] = []
-    for config in rig.sinks:
-        if isinstance(config, FileSink):
-            path = Path(time.strftime(config.file)) if "%" in config.file else Path(config.file)
-            options = VideoOptions(config.codec, config.crf, config.preset, config.flush_ns)
-            made.append(_sink("file")(path, options, fps=fps, overwrite=overwrite))
-        elif isinstance(config, ImagesSink):
-            made.append(_sink("images")(Path(config.images), config.format, overwrite=overwrite))
-        elif isinstance(config, RtspSink):
-            made.append(live_outputs.rtsp_sink(config, fps=fps, live=live, warn=warn))
-        else:
-            made.append(live_outputs.preview_sink(config, rig.name, record, live=live))
-    return made
+
+    fps: float | None = None
+    overwrite: bool = False
+    live: bool = False
+    warn: Callable[[str], None] = log.warning
+    record: Callable[[], dict[str, Any]] = _nothing
+    engine: Callable[[], dict[str, Any]] = _nothing
+
+
+def sink(rig: Rig, index: int, context: SinkContext, *, again: bool = False) -> Sink:
+    """One of the rig's sinks; nothing is written yet. ``%Y``-like marks of a file's name take the time now.
+
+    ``again``: in place of one that failed.
+    """
+    config = rig.sinks[index]
+    if isinstance(config, FileSink):
+        file_only: dict[str, Any] = {"overwrite": context.overwrite, "engine": context.engine, "again": again}
+        return file_outputs.file_sink(config, fps=context.fps, live=context.live, **file_only)
+    if isinstance(config, ImagesSink):
+        made: Sink = _sink("images")(Path(config.images), config.format, overwrite=context.overwrite and not again)
+        return made
+    if isinstance(config, RtspSink):
+        return live_outputs.rtsp_sink(config, fps=context.fps, live=context.live, warn=context.warn)
+    return live_outputs.preview_sink(config, rig.name, context.record, live=context.live)
+
+
+def renewable(rig: Rig, index: int) -> bool:
+    """Whether a sink that failed can be made anew: not where the name of its file is taken by what it has written."""
+    config = rig.sinks[index]
+    return not isinstance(config, FileSink) or config.named_by_time
 
 
 def _sink(kind: str) -> Callable[..., Any]:

@@ -8,7 +8,9 @@
     ├── SourceError              exit 3   an input cannot be opened, read or paired
     ├── EngineError              exit 4   a model or engine cannot be found, built or run
     ├── SinkError                exit 5   an output cannot be written
-    │   └── OutputExistsError    exit 5   an output is there already and --overwrite was not given
+    │   ├── OutputExistsError    exit 5   an output is there already and --overwrite was not given
+    │   ├── SinkSetupError       exit 5   an output that cannot work as it is set up: trying again is no use
+    │   └── DiskFullError        exit 5   no space is left where an output is written
     └── Interrupted              exit 130 SIGINT or SIGTERM; files were finalised
 
 The message is one line that names the value and the fix. The command line prints that line and
@@ -83,6 +85,14 @@ class SinkError(FusepipeError):
 
 class OutputExistsError(SinkError):
     """The output exists and overwriting was not asked for."""
+
+
+class SinkSetupError(SinkError):
+    """An output that cannot work as it is set up; trying again does not help."""
+
+
+class DiskFullError(SinkError):
+    """No space is left where an output is written."""
 
 
 class Interrupted(FusepipeError):  # noqa: N818 - named for what happened

@@ -62,9 +62,10 @@ SOURCES: Mapping[str, str] = {
     "live": "fusepipe.pipeline.sources.live:LiveSource",
 }
 
-# key of a sink in rigs.yaml -> a class that meets fusepipe.pipeline.sinks.base.Sink
+# kind of sink -> a class that meets fusepipe.pipeline.sinks.base.Sink
 SINKS: Mapping[str, str] = {
     "file": "fusepipe.pipeline.sinks.video:VideoSink",
+    "segments": "fusepipe.pipeline.sinks.recording:RecordingSink",
     "images": "fusepipe.pipeline.sinks.images:ImagesSink",
     "rtsp": "fusepipe.pipeline.sinks.rtsp:RtspServerSink",
     "rtsp+push": "fusepipe.pipeline.sinks.rtsp_push:RtspPushSink",

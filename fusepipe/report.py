@@ -21,7 +21,8 @@ class RunReport:
     mailboxes dropped by stage. ``skew_ms`` is the absolute capture time difference within a pair,
     ``drift`` is how the images lie against the calibration, where that was watched.
     ``latency_ms`` from the arrival of the later frame to the written one; ``seconds`` is wall time. ``live`` has the
-    seconds in each state of a live rig, and each camera's clock, connections and failures by cause.
+    seconds in each state of a live rig, and each camera's clock, connections and failures by cause. ``sinks`` says of
+    each whether it is up, how often it failed and was started anew, and how many frames it missed meanwhile.
     """
 
     rig: str
@@ -45,6 +46,7 @@ class RunReport:
     error: str | None = None
     drift: dict[str, Any] | None = None
     live: dict[str, Any] | None = None
+    sinks: list[dict[str, Any]] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """A document of plain values."""
@@ -87,6 +89,7 @@ class RunReport:
             lines.append(
                 f"  wrote {sink['path']}: {counted(sink['frames'], 'frame')}, {sink['bytes'] / 1e6:.2f} MB{note}"
             )
+        lines += [sink_line(sink) for sink in self.sinks if sink["failures"]]
         lines += [f"  warning: {warning}" for warning in self.warnings]
         if self.interrupted:
             lines.append("  ended early: interrupted")
@@ -103,6 +106,14 @@ def _drift_line(drift: dict[str, Any]) -> str:
     if drift["bounded"]:
         text += "; more than is corrected: calibrate again"
     return text
+
+
+def sink_line(sink: dict[str, Any]) -> str:
+    """A sink that failed."""
+    again = f"started anew {counted(sink['restarts'], 'time')}" if sink["restarts"] else "not started anew"
+    missed = f", missed {counted(sink['missed'], 'frame')}" if sink["missed"] else ""
+    state = "" if sink["up"] else "; down at the end"
+    return f"  sink {sink['sink']}: failed {counted(sink['failures'], 'time')}, {again}{missed}{state}"
 
 
 def _live_lines(live: dict[str, Any]) -> list[str]:

@@ -33,6 +33,10 @@ class ServiceManager:
         """The service does what it is for; ``status`` is the line that ``systemctl status`` shows."""
         self._send(f"READY=1\nSTATUS={status}")
 
+    def reloading(self, monotonic_ns: int) -> None:
+        """The configuration is read anew; :meth:`ready` says when that is done (``Type=notify-reload``)."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={monotonic_ns // 1000}")
+
     def stopping(self) -> None:
         self._send("STOPPING=1")
 

@@ -26,7 +26,8 @@ from fusepipe.pipeline.drift import DriftWatch
 from fusepipe.pipeline.fusion import FusionStep
 from fusepipe.pipeline.mailbox import Cancelled, Closed, Mailbox, get_any
 from fusepipe.pipeline.pairing import Item, Pairer
-from fusepipe.pipeline.sinks.base import Sink, SinkReport, Starts
+from fusepipe.pipeline.sink_runner import Renew, SinkRunner
+from fusepipe.pipeline.sinks.base import Sink, SinkReport
 from fusepipe.pipeline.sources.base import Overflow, Source
 from fusepipe.pipeline.statistics import RunStatistics
 from fusepipe.pipeline.supervisor import Supervisor
@@ -51,7 +52,8 @@ class Graph:
 
     ``transforms`` are applied to each pair in order (registration, tone mapping). The graph closes the
     sources, the fuser and the sinks. ``size`` is the (height, width) the fuser is prepared for, where it is known;
-    ``finishing`` is applied to each fused frame, once for all sinks.
+    ``finishing`` is applied to each fused frame, once for all sinks. ``renew`` makes a new sink in place of one that
+    failed, for each of ``sinks``; ``None`` for those that cannot be made anew.
     """
 
     def __init__(
@@ -69,11 +71,11 @@ class Graph:
         limits: Limits | None = None,
         drift: DriftWatch | None = None,
         finishing: Callable[[FusedFrame], FusedFrame] | None = None,
+        renew: Sequence[Renew | None] = (),
     ) -> None:
         self.name = name
         self.statistics = statistics
         self.pairer = pairer
-        self.sink_reports: list[SinkReport | None] = [None] * len(sinks)
         self.sink_errors: list[SinkError] = []  # of sinks that failed and were left out
         self._sink_lock = threading.Lock()
         self.supervisor = Supervisor(name)
@@ -117,8 +119,12 @@ class Graph:
         if self._watched is not None:
             self._spawn("drift", self._watch_drift, self._watched)
         self._spawn("fuse", self._fuse)
-        for index, sink in enumerate(sinks):
-            self._spawn(f"write-{index + 1}", self._write, index, sink)
+        self.runners = [
+            SinkRunner(name, sink, outbox, live=self._live, renew=again, written=self._written)
+            for sink, outbox, again in zip(sinks, self._outbox, renew or [None] * len(sinks), strict=True)
+        ]
+        for number, runner in enumerate(self.runners, 1):
+            self._spawn(f"write-{number}", self._write, runner)
 
     # -- life
 
@@ -134,6 +140,15 @@ class Graph:
 
     def abort(self) -> None:
         self.supervisor.abort()
+
+    @property
+    def sink_reports(self) -> list[SinkReport]:
+        """Of the sinks that were closed."""
+        return [runner.report for runner in self.runners if runner.report is not None]
+
+    def sink_states(self) -> list[dict[str, Any]]:
+        """Of each sink: whether it is up, how often it failed and was started anew, what it missed."""
+        return [runner.status() for runner in self.runners]
 
     @property
     def error(self) -> BaseException | None:
@@ -281,28 +296,23 @@ class Graph:
         for outbox in self._outbox:
             outbox.put(frame)
 
-    def _write(self, index: int, sink: Sink) -> None:
-        inbox = self._outbox[index]
-        begun = False
+    def _written(self, frame: FusedFrame) -> None:
+        self.statistics.frame_written(time.monotonic_ns() - frame.pair.arrival_ns)
+
+    def _write(self, runner: SinkRunner) -> None:
         try:
-            try:
-                if isinstance(sink, Starts):
-                    sink.start()
-                begun = True
-                for frame in self._drained(inbox):
-                    sink.write(frame)
-                    self.statistics.frame_written(time.monotonic_ns() - frame.pair.arrival_ns)
-            finally:
-                self.sink_reports[index] = sink.close()
+            runner.run()
         except SinkError as error:
-            if not begun or not self._goes_on_without(error):  # a port that is taken is known at once
+            if not runner.begun or not self._goes_on_without(error):
                 raise
-            for _ in self._drained(inbox):
-                pass  # what this sink does not get
-            return
+            runner.drain()
+        else:
+            if runner.error is not None:  # the run ended while it was away
+                with self._sink_lock:
+                    self.sink_errors.append(runner.error)
 
     def _goes_on_without(self, error: SinkError) -> bool:
-        """Live: a sink that fails is left out while another is there; its error is raised when the run is over."""
+        """Live: a sink that fails for good is left out while another is there; the end of the run says why."""
         with self._sink_lock:
             self.sink_errors.append(error)
             left = len(self._outbox) - len(self.sink_errors)

@@ -10,6 +10,16 @@ import numpy as np
 from fusepipe.frames import FusedFrame, PairState, Plane
 
 
+class Labeller:
+    """Labels frames while ``on``, which any thread may change."""
+
+    def __init__(self, *, on: bool) -> None:
+        self.on = on
+
+    def __call__(self, frame: FusedFrame) -> FusedFrame:
+        return labelled(frame) if self.on else frame
+
+
 def labelled(frame: FusedFrame) -> FusedFrame:
     """The frame with its state in the top left corner of the luma; a ``fused`` one is left as it is."""
     if frame.state is PairState.FUSED:

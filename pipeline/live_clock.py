@@ -57,7 +57,7 @@ class ClockReport:
 
 
 class LiveClock:
-    """Stamps one camera's frames; ``latency_ns`` is its shortest delay from capture to arrival.
+    """Stamps one camera's frames; ``latency_ns`` is its shortest delay from capture to arrival, and may be changed.
 
     ``absolute_wanted`` says whether a sender's wall clock may be used: only where the other camera's time is
     absolute too, since elsewhere both are off by their transport delays, which are much alike and cancel.
@@ -65,7 +65,7 @@ class LiveClock:
 
     def __init__(self, latency_ns: int = 0) -> None:
         self.absolute_wanted = True
-        self._latency_ns = latency_ns
+        self.latency_ns = latency_ns
         self._learned_ns: int | None = None  # the shortest delay, as the sender's clock showed it
         self._media = ClockModel()
         self._sender = ClockModel()
@@ -104,14 +104,14 @@ class LiveClock:
         kind = "media" if frame.stamp is None else frame.stamp.kind
         if kind == "arrival":
             self._grade = "arrival"
-            return frame.arrival_ns - self._latency_ns
+            return frame.arrival_ns - self.latency_ns
         media_ns = frame.capture_ns
         if kind == "kernel" and 0 <= frame.arrival_ns - media_ns <= MAX_DELAY_NS:
             self._grade = "kernel"
             self._media.observe(media_ns, frame.arrival_ns)
             return media_ns
         if not self._consistent(media_ns, frame.arrival_ns):
-            return frame.arrival_ns - self._latency_ns
+            return frame.arrival_ns - self.latency_ns
         self._step_ns = None if self._last_media_ns is None else media_ns - self._last_media_ns
         self._last_media_ns = media_ns
         self._media.observe(media_ns, frame.arrival_ns)
@@ -126,7 +126,7 @@ class LiveClock:
         self._grade = "media"
         # until the first report of a new connection, the delay that the last one showed
         learned_ns = self._learned_ns if self.absolute_wanted else None
-        return self._media.host_ns(media_ns) - (self._latency_ns if learned_ns is None else learned_ns)
+        return self._media.host_ns(media_ns) - (self.latency_ns if learned_ns is None else learned_ns)
 
     def _believes_sender(self) -> bool:
         if self._sender.frames < MIN_SENDER_FRAMES:

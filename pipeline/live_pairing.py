@@ -57,7 +57,7 @@ class LivePairer:
         self._reference = reference
         self._size = size
         self._changed = changed
-        self._silent_ns = max(SILENT_NS, 2 * max_wait_ns)
+        self.set_max_wait(max_wait_ns)
         self._now_ns = start_ns
         self._heard_ns: dict[Band, int] = {Band.INFRARED: start_ns, Band.VISIBLE: start_ns}
         self._usual_ns: dict[Band, float] = {}
@@ -68,6 +68,10 @@ class LivePairer:
         self._last_out_at_ns = start_ns  # when that was
         self._card_due_ns = start_ns + START_NS
         self._index = 0
+
+    def set_max_wait(self, max_wait_ns: int) -> None:
+        """A reference that is waited for is not silent yet. May be called by another thread."""
+        self._silent_ns = max(SILENT_NS, 2 * max_wait_ns)
 
     def wants(self) -> Band | None:
         return None if len(self._ended) == 2 else self._reference

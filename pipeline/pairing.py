@@ -132,6 +132,17 @@ class NamePairer:
             self.log.skip(f"no {band.other} partner", item.name)
 
 
+@dataclass(frozen=True, slots=True)
+class PairingRules:
+    """What :class:`TimePairer` goes by; see there."""
+
+    tolerance_ns: int
+    offset_ns: int
+    on_missing: OnMissing
+    max_hold_ns: int
+    max_wait_ns: int
+
+
 @dataclass(slots=True, eq=False)
 class _Candidate:
     """A frame of the stream that is not the reference, waiting to be somebody's nearest."""
@@ -150,6 +161,7 @@ class TimePairer:
     alone, ``drop`` drops it. A pair is decided as soon as no better match can come: when the other
     stream has reached the reference's time or ended, or, live, after ``max_wait_ns`` from arrival.
     A frame may serve two reference frames if it is the nearest to both and within the tolerance.
+    ``rules`` holds these values; another thread may put others in their place, for the next decision.
     """
 
     def __init__(
@@ -163,11 +175,7 @@ class TimePairer:
     ) -> None:
         self.log = PairingLog()
         self._reference = reference
-        self._tolerance_ns = tolerance_ns
-        self._offset_ns = offset_ns
-        self._on_missing = on_missing
-        self._max_hold_ns = max_hold_ns
-        self._max_wait_ns = max_wait_ns
+        self.rules = PairingRules(tolerance_ns, offset_ns, on_missing, max_hold_ns, max_wait_ns)
         self._waiting: deque[Frame] = deque()  # reference frames, in order, not decided yet
         self._others: list[_Candidate] = []  # by time
         self._ended: set[Band] = set()
@@ -194,18 +202,18 @@ class TimePairer:
 
     def expire(self, now_ns: int) -> list[FramePair]:
         pairs: list[FramePair] = []
-        while self._waiting and self._waiting[0].arrival_ns + self._max_wait_ns <= now_ns:
+        while self._waiting and self._waiting[0].arrival_ns + self.rules.max_wait_ns <= now_ns:
             pairs += self._resolve(self._waiting.popleft())
             pairs += self._decide()
         return pairs
 
     def deadline_ns(self) -> int | None:
-        return self._waiting[0].arrival_ns + self._max_wait_ns if self._waiting else None
+        return self._waiting[0].arrival_ns + self.rules.max_wait_ns if self._waiting else None
 
     # -- one stream each
 
     def _time_ns(self, band: Band, capture_ns: int) -> int:
-        return capture_ns + (self._offset_ns if band is Band.INFRARED else 0)
+        return capture_ns + (self.rules.offset_ns if band is Band.INFRARED else 0)
 
     def _take(self, band: Band, verdict: Verdict) -> None:
         for frame in verdict.dropped:
@@ -252,17 +260,17 @@ class TimePairer:
         self._forget(after - 1)
         around = self._others[:2]
         nearest = min(around, key=lambda c: abs(c.time_ns - time_ns), default=None)
-        if nearest is not None and abs(nearest.time_ns - time_ns) <= self._tolerance_ns:
+        if nearest is not None and abs(nearest.time_ns - time_ns) <= self.rules.tolerance_ns:
             nearest.used = True
             if isinstance(nearest.item, UnreadableFrame):
                 self.log.skip(f"pair with unreadable {nearest.item.band}", f"frame {frame.index}")
                 return []
             return [self._pair(PairState.FUSED, frame, nearest)]
-        if self._on_missing == "drop":
+        if self.rules.on_missing == "drop":
             self.log.skip(f"no {self._reference.other} in time", f"{self._reference} frame {frame.index}")
             return []
-        held = self._others[0] if self._on_missing == "hold" and self._others else None
-        if held is not None and isinstance(held.item, Frame) and 0 <= time_ns - held.time_ns <= self._max_hold_ns:
+        held = self._others[0] if self.rules.on_missing == "hold" and self._others else None
+        if held is not None and isinstance(held.item, Frame) and 0 <= time_ns - held.time_ns <= self.rules.max_hold_ns:
             held.used = True
             return [self._pair(PairState.HELD, frame, held)]
         return [self._pair(PairState.SINGLE, frame, None)]

@@ -208,6 +208,29 @@ def test_mistakes_in_a_source(tmp_path: Path, source: str, expected: list[str]) 
         ("{file: a.mkv, codec: ffv1, quality: 3}", "quality is for codec h264"),
         ("{file: a.mp4, codec: ffv1}", "codec ffv1 needs a file that ends in .mkv"),
         ("{file: a.mkv, flush: 0}", "flush: should be longer than 0 (got 0)"),
+        ("{file: a.mkv, segment: 10min}", "segments need a name with the time, such as rec/%Y-"),
+        ("{file: 'a%%.mkv', segment_size: 5MB}", "segments need a name with the time"),
+        ("{file: '%H.mkv', segment: 10}", "segment: needs a unit: say 20ms or 20s (got 10)"),
+        ("{file: '%H.mkv', segment_size: 500}", "segment_size: needs a unit: say 500MB or 2GB (got 500)"),
+        ("{file: '%H.mkv', segment_size: 5MiB}", "is an amount of data with one of the units kB, MB, GB, TB"),
+        ("{file: '%H.mkv', segment_size: 0}", "segment_size: should be at least 1kB"),
+        ("{file: '%H.mkv', max_age: 7d}", "max_age deletes old segments: it needs segment, such as segment: 10min"),
+        ("{file: '%H.mkv', max_total: 7GB}", "max_total deletes old segments: it needs segment"),
+        ("{file: '%H.mkv', segment_size: 5MB, max_total: 9MB}", "max_total should hold at least two segments"),
+        ("{file: '%H.mkv', zone: UTC}", "zone: should be 'local' or 'utc' (got 'UTC'"),
+        (
+            "{file: '%H.mkv', segment: 1h, max_age: 7d}, {file: '%M.mkv'}",
+            "sinks[0].max_age: would delete what rigs.one.",
+        ),
+        ("{file: '%H.mkv', segment: 1h, max_total: 7GB}, {file: '12.mkv'}", "records too, whose names look the same"),
+        (
+            "{file: '%H.mkv', segment: 1h, max_age: 1d}, {file: '%M.mp4', sidecar: on}",
+            "sinks[0].max_age: would delete what rigs.one.sinks[1] records too",
+        ),
+        (
+            "{file: a.mkv, sidecar: on}, {file: a.mp4, sidecar: on}",
+            "writes to the same place as rigs.one.sinks[0].file",
+        ),
         ("{images: a, format: jpeg}", "(got 'jpeg'); did you mean 'jpg'?"),
         ("{images: }", "images: should be a path (got nothing)"),
         ("{rtsp: 'http://127.0.0.1:8554/a'}", "rtsp: should be a URL such as rtsp://127.0.0.1:8554/roof"),
@@ -437,3 +460,9 @@ def test_a_rig_is_made_in_python_too(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert unavailable(rig) == []
     later = Rig.model_validate({**data, "output": {"hot_overlay": "on"}})
     assert [problem.key for problem in unavailable(later)] == ["output.hot_overlay"]
+
+
+def test_recordings_whose_names_differ_may_delete_side_by_side(tmp_path: Path) -> None:
+    sinks = "{file: 'a/%H.mkv', segment: 1h, max_age: 7d}, {file: 'b/%H.mkv', segment: 1h, max_age: 7d}, {file: c.mkv}"
+    text = RIG.replace("SECTION", "").replace("SINK", f"{sinks}, {{file: 'a/%H_%M.mkv'}}")
+    assert load_rig_file(write(tmp_path, text)).select()

@@ -43,7 +43,7 @@ def test_times(written: Any, ns: int) -> None:
         (math.nan, "needs a unit"),
         (math.inf, "needs a unit"),
         ("10m", "minutes are min"),
-        ("3 days", "one of the units us, ms, s, min, h"),
+        ("3 days", "one of the units us, ms, s, min, h, d"),
         ("20MS", "one of the units"),
         ("ms", "should be a time"),
         ("1e3ms", "should be a time"),

@@ -210,7 +210,15 @@ def test_the_configuration_is_known_to_few() -> None:
     allowed = ("fusepipe.config", "fusepipe.app", "fusepipe.compose", "fusepipe.commands", "fusepipe.calibration.file")
     assert (
         outside(
-            users, *allowed, "fusepipe.live_outputs", "fusepipe.probing", "fusepipe.benchmark", "fusepipe.train.config"
+            users,
+            *allowed,
+            "fusepipe.live_outputs",
+            "fusepipe.file_outputs",
+            "fusepipe.live_settings",
+            "fusepipe.reconfigure",
+            "fusepipe.probing",
+            "fusepipe.benchmark",
+            "fusepipe.train.config",
         )
         == set()
     )

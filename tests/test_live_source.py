@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from fusepipe.frames import Band, Frame
+from fusepipe.pipeline.backoff import REFUSED_PASSWORD, USUAL, Backoff, BackoffPolicy
 from fusepipe.pipeline.live_clock import LiveClock
-from fusepipe.pipeline.sources.backoff import REFUSED_PASSWORD, USUAL, Backoff, BackoffPolicy
 from fusepipe.pipeline.sources.live import LiveSource
 from fusepipe.pipeline.sources.live_errors import Cause, LiveError, classify
 from fusepipe.pipeline.sources.live_options import LiveOptions, open_arguments

@@ -11,6 +11,8 @@ import pytest
 from fusepipe.errors import OutputExistsError, SinkError
 from fusepipe.frames import Band, FramePair, FusedFrame, PairState, Plane
 from fusepipe.pipeline.sinks.images import ImageSink, ImagesSink
+from fusepipe.pipeline.sinks.recording import RecordingRules, RecordingSink
+from fusepipe.pipeline.sinks.segment_names import SegmentNames
 from fusepipe.pipeline.sinks.video import VideoOptions, VideoSink
 from fusepipe.pipeline.testing import MS, frame
 
@@ -48,13 +50,25 @@ MAKERS = {
 VIDEOS = ["mkv", "mp4", "ffv1"]
 
 
+def segments(path, **options):
+    """Takes another name where its name is taken, so it is no part of what is asked about overwriting."""
+    names, rules = SegmentNames(str(path / "%Y.mkv")), RecordingRules(segment_ns=1000 * MS)
+    return RecordingSink(names, VideoOptions(), rules, live=False, engine=dict, sidecar=False, **options)
+
+
 @pytest.fixture(params=MAKERS)
 def make(request, tmp_path):
     return lambda **options: MAKERS[request.param](tmp_path / "new" / "folder", **options)
 
 
-def test_writes_reports_and_leaves_nothing_else(make, tmp_path):
-    sink = make()
+@pytest.fixture(params=[*MAKERS, "segments"])
+def make_any(request, tmp_path):
+    maker = MAKERS.get(request.param, segments)
+    return lambda **options: maker(tmp_path / "new" / "folder", **options)
+
+
+def test_writes_reports_and_leaves_nothing_else(make_any, tmp_path):
+    sink = make_any()
     sink.check()
     sink.write(fused())
     report = sink.close()
@@ -65,13 +79,13 @@ def test_writes_reports_and_leaves_nothing_else(make, tmp_path):
     assert sink.close() == report, "close may be called twice"
 
 
-def test_check_changes_nothing(make, tmp_path):
-    make().check()
+def test_check_changes_nothing(make_any, tmp_path):
+    make_any().check()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_close_without_frames_leaves_no_file(make, tmp_path):
-    sink = make()
+def test_close_without_frames_leaves_no_file(make_any, tmp_path):
+    sink = make_any()
     sink.check()
     assert sink.close().frames == 0
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []

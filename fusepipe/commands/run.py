@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fusepipe.commands.options import Duration, json_option, overwrite_option
+
+if TYPE_CHECKING:
+    from fusepipe.config.schema import Rig
 
 
 @click.command("run")
@@ -33,13 +37,17 @@ def command(
 ) -> None:
     """Run one, several or all rigs of a rigs.yaml at the same time.
 
-    Ctrl-C finalises the files; a second Ctrl-C does not wait for what is under way.
+    Ctrl-C finalises the files; a second Ctrl-C does not wait for what is under way. SIGHUP reads the rigs
+    again and takes over what can be while they run.
     """
     from fusepipe.app import Pipeline
     from fusepipe.commands.running import finish, run_all
     from fusepipe.config.load import load_rig_file
 
-    rigs = load_rig_file(file).select(list(names) or None)
+    def read() -> list[Rig]:
+        return load_rig_file(file).select(list(names) or None)
+
+    rigs = read()
     pipelines = [Pipeline(rig, overwrite=overwrite, max_pairs=max_pairs, duration_s=duration) for rig in rigs]
     if dry_run:
         plans = [pipeline.plan() for pipeline in pipelines]
@@ -50,4 +58,4 @@ def command(
         else:
             click.echo("\n".join(text for plan in plans for text in plan.summary()))
         return
-    finish(run_all(pipelines, quiet=quiet or as_json), as_json=as_json)
+    finish(run_all(pipelines, quiet=quiet or as_json, read=read), as_json=as_json)

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
@@ -23,7 +23,10 @@ from fusepipe.systemd import Progress, ServiceManager
 
 if TYPE_CHECKING:
     from fusepipe.app import Pipeline
+    from fusepipe.config.schema import Rig
     from fusepipe.report import RunReport
+
+log = logging.getLogger(__name__)
 
 POLL_S = 0.25
 OUTPUT_STANDS_S = 20.0  # longer than any camera may take to be found lost; a first engine compiles meanwhile
@@ -44,15 +47,29 @@ def show_log() -> None:
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+def has_terminal() -> bool:
+    """Whether this process has a controlling terminal that is still there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
 class StopSignals:
     """Counts SIGINT, SIGTERM and SIGHUP instead of dying of them; ``raising`` turns one into an exception.
 
     The handler only counts: taking a lock in a signal handler can deadlock. While nothing runs yet
     (inputs are opened, engines compiled) it raises :class:`Interrupted`, which ends those at once.
+
+    With ``reloads``, SIGHUP counts there, unless it says that the terminal of this process is gone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, reloads: bool = False) -> None:
         self.count = 0
+        self.reload_count = 0
+        self._reloads = reloads
+        self._had_terminal = has_terminal()
         self._raising = False
         self._before: dict[int, Any] = {}
 
@@ -78,6 +95,9 @@ class StopSignals:
             self._raising = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and self._reloads and (has_terminal() or not self._had_terminal):
+            self.reload_count += 1
+            return
         self.count += 1
         if self._raising:
             raise Interrupted("interrupted before anything was written")
@@ -100,15 +120,15 @@ class Outcome:
         return self.errors[0].exit_code if self.errors else 0
 
 
-def run_all(pipelines: Sequence[Pipeline], *, quiet: bool) -> Outcome:
+def run_all(pipelines: Sequence[Pipeline], *, quiet: bool, read: Callable[[], Sequence[Rig]] | None = None) -> Outcome:
     """Opens and starts all, waits for all: one rig's failure is not another's.
 
-    The first signal drains every pipeline, a second one stops them at once.
+    The first signal drains every pipeline, a second one stops them at once; at SIGHUP ``read`` gives the rigs anew.
     """
     show_log()
     outcome = Outcome()
     running: list[Pipeline] = []
-    with StopSignals() as signals:
+    with StopSignals(reloads=read is not None) as signals:
         for pipeline in pipelines:
             try:
                 with signals.raising():
@@ -122,10 +142,11 @@ def run_all(pipelines: Sequence[Pipeline], *, quiet: bool) -> Outcome:
             except (FusepipeError, OSError, MemoryError, RuntimeError) as error:
                 outcome.errors.append(_named(pipeline, error))
         outcome.interrupted = signals.count > 0
-        waiting, seen = list(running), 0
+        waiting, seen, reloaded = list(running), 0, 0
         manager = ServiceManager()
+        status = f"running {', '.join(p.rig.name for p in running)}"
         if running:
-            manager.ready(f"running {', '.join(p.rig.name for p in running)}")
+            manager.ready(status)
         outputs = [Progress(OUTPUT_STANDS_S) for _ in running]
         with ProgressLine(running, enabled=not quiet) as progress:
             while waiting:
@@ -134,6 +155,11 @@ def run_all(pipelines: Sequence[Pipeline], *, quiet: bool) -> Outcome:
                     manager.stopping()
                     for pipeline in waiting:
                         pipeline.interrupt()
+                if signals.reload_count > reloaded and read is not None:
+                    reloaded = signals.reload_count
+                    manager.reloading(time.monotonic_ns())
+                    reload(waiting, read)
+                    manager.ready(status)
                 for pipeline in list(waiting):
                     try:
                         if pipeline.wait(POLL_S / len(waiting)):
@@ -158,6 +184,27 @@ def run_all(pipelines: Sequence[Pipeline], *, quiet: bool) -> Outcome:
             outcome.errors.append(error)
     outcome.reports = [pipeline.report() for pipeline in running]
     return outcome
+
+
+def reload(running: Sequence[Pipeline], read: Callable[[], Sequence[Rig]]) -> None:
+    """Reads the rigs again and gives them to the pipelines that run; an invalid file changes nothing."""
+    try:
+        rigs = {rig.name: rig for rig in read()}
+    except FusepipeError as error:
+        for text in message_lines(error):
+            log.error("read again: %s", text)
+        log.error("read again: the file is not valid; nothing was changed")
+        return
+    lines = []
+    for pipeline in running:
+        rig = rigs.pop(pipeline.rig.name, None)
+        if rig is None:
+            lines.append(f"{pipeline.rig.name}: is not in the file any more: needs a restart; it goes on as it was")
+        else:
+            lines += pipeline.reconfigure(rig)
+    lines += [f"{name}: does not run: needs a restart" for name in rigs]
+    for text in lines or ["nothing has changed"]:
+        log.info("read again: %s", printable(text))
 
 
 def _named(pipeline: Pipeline, error: BaseException) -> FusepipeError:

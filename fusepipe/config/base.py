@@ -6,10 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, model_validator
 
-from fusepipe.config.units import BitsPerSecond, Metres, Nanoseconds
+from fusepipe.config.units import BitsPerSecond, Bytes, Metres, Nanoseconds
 from fusepipe.config.yaml_lines import field_keys
-
-LATER: dict[str, Any] = {"available": False}
 
 
 def later_values(*values: str) -> dict[str, Any]:
@@ -31,7 +29,7 @@ class ConfigModel(BaseModel):
     """A frozen model that refuses unknown keys.
 
     In a file only the keys (aliases) are valid. From Python the attribute names are too, and a number
-    under a name that ends in ``_ns``, ``_bps`` or ``_m`` has that unit.
+    under a name that ends in ``_ns``, ``_bps``, ``_bytes`` or ``_m`` has that unit.
     """
 
     model_config = ConfigDict(
@@ -58,6 +56,8 @@ def _with_unit(name: str, value: Any) -> Any:
         return Nanoseconds(value)
     if number and name.endswith("_bps") and value == int(value):
         return BitsPerSecond(value)
+    if number and name.endswith("_bytes") and value == int(value):
+        return Bytes(value)
     if number and name.endswith("_m"):
         return Metres(value)
     return value

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from fusepipe.config.endpoints import Endpoint
 from fusepipe.config.schema import FileSink, ImagesSink, PreviewSink, Rig, RtspSink
 from fusepipe.config.yaml_lines import KeyPath, Mark, Node, YamlDocument, key_text, locate
 from fusepipe.errors import Problem
+from fusepipe.pipeline.sinks.segment_names import SIDECAR, SegmentNames
 
 
 def conflicts(document: YamlDocument, rigs: Sequence[tuple[Rig, Node]]) -> dict[str, list[Problem]]:
@@ -28,6 +30,8 @@ def conflicts(document: YamlDocument, rigs: Sequence[tuple[Rig, Node]]) -> dict[
             if other is not None:
                 message = f"cannot listen on port {endpoint.port} beside {_named(other)}: use another port"
                 found.setdefault(rig.name, []).append(document.problem(mark, message))
+        for message, place in _deleting(rig, [other for other, _ in rigs]):
+            found.setdefault(rig.name, []).append(document.problem(locate(node, place).mark, message))
         for path, place in _outputs(rig):
             mark = locate(node, place).mark
             message = ""
@@ -45,7 +49,7 @@ def _outputs(rig: Rig) -> list[tuple[str, KeyPath]]:
     places: list[tuple[str, KeyPath]] = []
     for index, sink in enumerate(rig.sinks):
         if isinstance(sink, FileSink):
-            places.append((sink.file, ("sinks", index, "file")))
+            places += [(path, ("sinks", index, "file")) for path in _files(sink)]
         elif isinstance(sink, ImagesSink):
             places.append((sink.images.replace("%", "%%"), ("sinks", index, "images")))
         elif isinstance(sink, RtspSink):
@@ -53,6 +57,31 @@ def _outputs(rig: Rig) -> list[tuple[str, KeyPath]]:
             kind = "rtsp+push" if place.push else "rtsp"
             places.append((f"{kind}://{place.host}:{place.port}/{place.path}", ("sinks", index, "rtsp")))
     return places
+
+
+def _files(sink: FileSink) -> list[str]:
+    """The patterns of what a sink writes."""
+    return [sink.file, *([str(PurePath(sink.file).with_suffix(SIDECAR))] if sink.with_sidecar else [])]
+
+
+def _deleting(rig: Rig, rigs: Sequence[Rig]) -> list[tuple[str, KeyPath]]:
+    """(message, key path) where a recording that deletes old segments would take another's files for them."""
+    wrong: list[tuple[str, KeyPath]] = []
+    for index, sink in enumerate(rig.sinks):
+        if not isinstance(sink, FileSink) or (sink.max_age_ns is None and sink.max_total_bytes is None):
+            continue
+        names = SegmentNames(sink.file)
+        for other_rig, number, other in ((r, n, o) for r in rigs for n, o in enumerate(r.sinks)):
+            if other is sink or not isinstance(other, FileSink) or other.file == sink.file:
+                continue
+            if any(names.mine(next(SegmentNames(file).paths(0))) for file in _files(other)):
+                key = "max_age" if sink.max_age_ns is not None else "max_total"
+                message = (
+                    f"would delete what rigs.{other_rig.name}.sinks[{number}] records too, whose names look the same: "
+                    "use another folder"
+                )
+                wrong.append((message, ("sinks", index, key)))
+    return wrong
 
 
 def _listeners(rig: Rig) -> list[tuple[str, Endpoint, KeyPath]]:

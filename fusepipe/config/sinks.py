@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from fusepipe.config.base import LATER, ConfigModel, NotBool
+from fusepipe.config.base import ConfigModel, NotBool
 from fusepipe.config.endpoints import Endpoint, parse_preview, parse_rtsp
 from fusepipe.config.locations import check_strftime, check_text
 from fusepipe.config.redact import redact
-from fusepipe.config.units import BitrateBps, PositiveDurationNs, S
+from fusepipe.config.units import BitrateBps, PositiveDurationNs, S, SizeBytes
 from fusepipe.config.yaml_lines import did_you_mean
 
 Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
@@ -63,9 +63,57 @@ class FileSink(ConfigModel):
     segment_ns: PositiveDurationNs | None = Field(
         default=None,
         validation_alias="segment",
-        description="Starts a new file every so often.",
-        json_schema_extra=LATER,
+        description="Starts a new file when this one is so long, such as 10min. Needs a name with the time.",
     )
+    segment_bytes: SizeBytes | None = Field(
+        default=None,
+        validation_alias="segment_size",
+        description="Starts a new file when this one is so large, such as 500MB; with segment, whichever comes first.",
+    )
+    max_age_ns: PositiveDurationNs | None = Field(
+        default=None,
+        validation_alias="max_age",
+        description="Deletes segments that were ended longer ago than this, such as 7d, and their sidecars.",
+    )
+    max_total_bytes: SizeBytes | None = Field(
+        default=None,
+        validation_alias="max_total",
+        description="Deletes the oldest segments, and their sidecars, when all together are larger, such as 50GB.",
+    )
+    zone: Literal["local", "utc"] = Field(
+        default="local", description="Whose time the name has: that of this machine, or UTC, which no summer shifts."
+    )
+    sidecar: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Writes NAME.jsonl beside the video, a line a frame with the time of capture of both cameras; "
+        "auto does so for segments.",
+    )
+
+    @property
+    def segmented(self) -> bool:
+        """Whether it becomes several files."""
+        return self.segment_ns is not None or self.segment_bytes is not None
+
+    @property
+    def with_sidecar(self) -> bool:
+        return self.sidecar == "on" or (self.sidecar == "auto" and self.segmented)
+
+    @property
+    def named_by_time(self) -> bool:
+        """Whether a file that is begun later has another name."""
+        return "%" in self.file.replace("%%", "")
+
+    @model_validator(mode="after")
+    def _segments(self) -> Self:
+        for name, key in (("max_age_ns", "max_age"), ("max_total_bytes", "max_total")):
+            if getattr(self, name) is not None and not self.segmented:
+                raise ValueError(f"{key} deletes old segments: it needs segment, such as segment: 10min")
+        if self.segmented and not self.named_by_time:
+            raise ValueError("segments need a name with the time, such as rec/%Y-%m-%d_%H-%M-%S.mkv")
+        largest = self.segment_bytes or 0
+        if self.max_total_bytes is not None and self.max_total_bytes < 2 * largest:
+            raise ValueError("max_total should hold at least two segments of segment_size")
+        return self
 
     @model_validator(mode="after")
     def _codec_and_options(self) -> Self:

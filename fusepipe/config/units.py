@@ -10,15 +10,18 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, WithJsonSchema
 
 US, MS, S, MIN, H = 1_000, 1_000_000, 1_000_000_000, 60_000_000_000, 3_600_000_000_000
+D = 24 * H
 
-DURATION_UNITS = {"us": US, "ms": MS, "s": S, "min": MIN, "h": H}
+DURATION_UNITS = {"us": US, "ms": MS, "s": S, "min": MIN, "h": H, "d": D}
+SIZE_UNITS = {"kB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000, "TB": 1_000_000_000_000}
 BITRATE_UNITS = {"kbps": 1_000, "Mbps": 1_000_000}
 LENGTH_UNITS = {"mm": Decimal("0.001"), "cm": Decimal("0.01"), "m": Decimal(1), "km": Decimal(1000)}
 
 # A hundred years in nanoseconds still fits 63 bits, so that sums of two times do too.
-MAX_NS = 100 * 365 * 24 * H
+MAX_NS = 100 * 365 * D
 MAX_M = Decimal(1_000_000)
 MIN_BPS, MAX_BPS = 50_000, 200_000_000
+MAX_BYTES = 1_000_000 * SIZE_UNITS["TB"]
 
 _NUMBER = r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?"
 _QUANTITY = re.compile(rf"\s*({_NUMBER})\s*([A-Za-zµμ]*)\s*")
@@ -30,6 +33,10 @@ class Nanoseconds(int):
 
 class BitsPerSecond(int):
     """A rate that has its unit already: a value given from Python under a name that ends in ``_bps``."""
+
+
+class Bytes(int):
+    """An amount of data that has its unit already: a value given from Python under a name that ends in ``_bytes``."""
 
 
 class Metres(float):
@@ -82,6 +89,19 @@ def parse_bitrate_bps(value: Any) -> int:
     if not MIN_BPS <= rate <= MAX_BPS:
         raise ValueError("should be from 50kbps to 200Mbps")
     return rate
+
+
+def parse_size_bytes(value: Any) -> int:
+    """``500MB`` to bytes; decimal units, as disks have them. Raises ValueError that names the fix."""
+    if isinstance(value, Bytes):
+        return int(value)
+    number, unit = _split(value, "an amount of data with its unit", "500MB, 2GB or 1TB", "500MB or 2GB")
+    if number and unit not in SIZE_UNITS:
+        raise ValueError(f"is an amount of data with one of the units {', '.join(SIZE_UNITS)}")
+    size = round(number * SIZE_UNITS.get(unit, 0))
+    if not SIZE_UNITS["kB"] <= size <= MAX_BYTES:
+        raise ValueError("should be at least 1kB, and at most a million TB")
+    return size
 
 
 def _split(value: Any, what: str, examples: str, with_unit: str) -> tuple[Decimal, str]:
@@ -154,4 +174,9 @@ BitrateBps = Annotated[
     int,
     BeforeValidator(parse_bitrate_bps),
     WithJsonSchema(_json_schema(BITRATE_UNITS, "2Mbps", r"\+?", zero=False)),
+]
+SizeBytes = Annotated[
+    int,
+    BeforeValidator(parse_size_bytes),
+    WithJsonSchema(_json_schema(SIZE_UNITS, "500MB", r"\+?", zero=False)),
 ]

@@ -8,6 +8,7 @@ from fusepipe.errors import OutputExistsError, SinkError
 from fusepipe.frames import FusedFrame
 from fusepipe.pipeline import image_files
 from fusepipe.pipeline.sinks.base import SinkReport
+from fusepipe.pipeline.sinks.output_path import write_error
 
 
 class ImagesSink:
@@ -49,7 +50,7 @@ class ImagesSink:
         except FileExistsError as error:
             raise OutputExistsError(f"{path}: exists already; use --overwrite or another folder") from error
         except OSError as error:
-            raise SinkError(f"{path}: cannot be written: {error.strerror or error}") from error
+            raise write_error(f"{path}: cannot be written: {error.strerror or error}", error) from error
         self._frames += 1
         self._written.add(path.name)
 
@@ -101,7 +102,7 @@ class ImageSink:
         except FileExistsError as error:
             raise OutputExistsError(f"{self._path}: exists already; use --overwrite or another name") from error
         except OSError as error:
-            raise SinkError(f"{self._path}: cannot be written: {error.strerror or error}") from error
+            raise write_error(f"{self._path}: cannot be written: {error.strerror or error}", error) from error
         self._frames = 1
 
     def close(self) -> SinkReport:

@@ -16,7 +16,7 @@ import av
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType, VideoFrame
 
-from fusepipe.errors import SinkError
+from fusepipe.errors import SinkError, SinkSetupError
 from fusepipe.frames import FusedFrame, ValueRange
 from fusepipe.pipeline.rtsp.h264 import AccessUnit, parameter_sets, split_annex_b
 from fusepipe.pipeline.sinks.pictures import COLOR_RANGE, COLOR_SPACE, video_picture
@@ -129,7 +129,7 @@ class LiveEncoder:
         except (av.FFmpegError, ValueError) as error:  # no such GPU, driver or encoder
             if wanted == "nvenc":
                 reason = getattr(error, "strerror", None) or str(error)
-                raise SinkError(f"NVENC does not open here ({reason}); use encoder: auto or x264") from error
+                raise SinkSetupError(f"NVENC does not open here ({reason}); use encoder: auto or x264") from error
             self._hardware_failed = True  # asked once: trying costs time
             self._context = self._opened("x264", frame)
 

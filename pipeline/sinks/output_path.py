@@ -7,8 +7,14 @@ import fcntl
 import os
 from pathlib import Path
 
-from fusepipe.errors import OutputExistsError, SinkError
+from fusepipe.errors import DiskFullError, OutputExistsError, SinkError
 from fusepipe.pipeline.publishing import publish
+
+
+def write_error(message: str, cause: BaseException) -> SinkError:
+    """The error for a write that failed: a :class:`DiskFullError` where no space, or no quota, was left."""
+    full = getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    return DiskFullError(message) if full else SinkError(message)
 
 
 class PartialFile:
@@ -42,7 +48,7 @@ class PartialFile:
         longest = os.pathconf(parent, "PC_NAME_MAX")
         if len(os.fsencode(self.partial.name)) > longest:
             raise SinkError(f"{self.path}: the name is too long; with .partial it has more than {longest} bytes")
-        if _in_use(self.partial):
+        if in_use(self.partial):
             raise OutputExistsError(f"{self.partial}: another run is writing it; wait for that or use another name")
         if self._overwrite:
             return
@@ -65,6 +71,22 @@ class PartialFile:
         except (FileExistsError, BlockingIOError) as error:
             raise OutputExistsError(f"{self.partial}: another run is writing it") from error
 
+    @property
+    def claimed(self) -> bool:
+        return self._descriptor is not None
+
+    def append(self, data: bytes) -> None:
+        """Writes all of ``data`` to the end, or, where the disk is full, nothing of it. Raises ``OSError``."""
+        assert self._descriptor is not None
+        end = os.fstat(self._descriptor).st_size
+        try:
+            written = os.pwrite(self._descriptor, data, end)
+            if written < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.partial))
+        except OSError:
+            os.ftruncate(self._descriptor, end)
+            raise
+
     def sync(self) -> None:
         """What was written is on the disk, whatever happens to the power next."""
         if self._descriptor is not None:
@@ -85,6 +107,12 @@ class PartialFile:
         self.release()
         return there.st_size
 
+    def discard(self) -> None:
+        """Removes the partial file, which has nothing in it that anybody could want."""
+        if self._descriptor is not None:
+            self.partial.unlink(missing_ok=True)
+            self.release()
+
     def release(self) -> None:
         """Closes the descriptor, which frees the lock, and leaves the partial file where it is."""
         if self._descriptor is not None:
@@ -92,7 +120,7 @@ class PartialFile:
             self._descriptor = None
 
 
-def _in_use(partial: Path) -> bool:
+def in_use(partial: Path) -> bool:
     """Whether a run holds the lock of a partial file; a link or no file at all is in nobody's use."""
     try:
         descriptor = os.open(partial, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

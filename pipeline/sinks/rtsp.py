@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fusepipe.errors import SinkError
+from fusepipe.errors import SinkError, SinkSetupError
 from fusepipe.frames import FusedFrame
 from fusepipe.pipeline.addresses import listening_problem, require_free, url_host
 from fusepipe.pipeline.rtsp.digest import Credentials
@@ -71,7 +71,7 @@ class RtspServerSink:
             self._stream = server.add(self._path, credentials=self._credentials, max_clients=self._max_clients)
         except ValueError as error:
             SERVERS.release(self._host, self._port)
-            raise SinkError(f"{self.label}: another sink serves this path; use another name") from error
+            raise SinkSetupError(f"{self.label}: another sink serves this path; use another name") from error
         self._server = server
 
     def write(self, frame: FusedFrame) -> None:

@@ -6,6 +6,7 @@ the disk (``fdatasync``) before the next, and the file carries ``.partial`` in i
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,11 +16,13 @@ from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from fusepipe.errors import OutputExistsError, SinkError
+from fusepipe.errors import OutputExistsError, SinkError, SinkSetupError
 from fusepipe.frames import FusedFrame, ValueRange
 from fusepipe.pipeline.sinks.base import SinkReport
-from fusepipe.pipeline.sinks.output_path import PartialFile
+from fusepipe.pipeline.sinks.output_path import PartialFile, write_error
 from fusepipe.pipeline.sinks.pictures import COLOR_RANGE, COLOR_SPACE, video_picture
+
+log = logging.getLogger(__name__)
 
 NANOSECONDS = 1_000_000_000
 TIME_BASE = Fraction(1, 90_000)  # fine enough for any camera; the Matroska muxer rounds to 1 ms
@@ -40,13 +43,23 @@ class VideoOptions:
 class VideoSink:
     """One video file; opened with the size of the first frame, which all others must have.
 
-    ``fps`` is a hint for the encoder's key frame distance; times are those of capture.
+    ``fps`` is a hint for the encoder's key frame distance; times are those of capture. ``begun`` is written into
+    the file as the time of its first frame (ISO 8601).
     """
 
-    def __init__(self, path: Path, options: VideoOptions, *, fps: float | None = None, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        options: VideoOptions,
+        *,
+        fps: float | None = None,
+        overwrite: bool = False,
+        begun: str | None = None,
+    ) -> None:
         self._file = PartialFile(path, overwrite=overwrite)
         self._options = options
         self._fps = fps or 25.0
+        self._begun = begun
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
         self._size = (0, 0)
@@ -56,6 +69,7 @@ class VideoSink:
         self._last_pts = -STEP
         self._synced_ns = 0
         self._frames = 0
+        self.encoded_bytes = 0  # without the container's own
         self._failed = False
         self._report: SinkReport | None = None
         self._note = ""
@@ -68,10 +82,20 @@ class VideoSink:
     def outputs(self) -> list[Path]:
         return [self._file.path, self._file.partial]
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the frames it takes; (0, 0) before the first."""
+        return self._size
+
+    @property
+    def pts_s(self) -> float:
+        """The presentation time of the last frame, which players see, in seconds; Matroska rounds it to 1 ms."""
+        return float(self._last_pts * TIME_BASE)
+
     def check(self) -> None:
         self._file.check()
         if self._file.path.suffix.lower() not in (".mkv", ".mp4"):
-            raise SinkError(f"{self._file.path}: unknown video format; name it .mkv or .mp4")
+            raise SinkSetupError(f"{self._file.path}: unknown video format; name it .mkv or .mp4")
 
     def write(self, frame: FusedFrame) -> None:
         try:
@@ -93,43 +117,53 @@ class VideoSink:
                 self._file.sync()
         except (av.FFmpegError, OSError, OverflowError, ValueError) as error:
             self._failed = True
-            raise SinkError(self._problem("cannot be written", error)) from error
+            raise self._problem("cannot be written", error) from error
 
     def close(self) -> SinkReport:
         if self._report is not None:
             return self._report
-        self._report = SinkReport(self.label, self._frames, 0, "no frames, no file")
         if self._container is None:
+            self._report = SinkReport(self.label, 0, 0, "no frames, no file")
+            self._file.discard()
             return self._report
+        if self._failed:
+            return self._give_up()
+        self._report = SinkReport(str(self._file.partial), self._frames, 0, "could not be finalised")
         try:
-            if not self._failed:
-                self._encode(None)
+            self._encode(None)
             self._container.close()
-            size = self._file.commit() if not self._failed else 0
+            size = self._file.commit()
         except FileExistsError as error:
             raise OutputExistsError(
                 f"{self.label}: came to be while this run wrote; the recording is {self._file.partial}"
             ) from error
         except (av.FFmpegError, OSError) as error:
-            self._file.release()
-            if self._failed:  # the first error was raised by write; the partial file keeps what is good
-                return self._report
-            raise SinkError(self._problem("cannot be finalised", error)) from error
+            raise self._problem("cannot be finalised", error) from error
         finally:
             self._file.release()
             self._container = None
-        if not self._failed:
-            self._report = SinkReport(self.label, self._frames, size, self._note)
-        else:
-            self._report = SinkReport(
-                str(self._file.partial), self._frames, 0, "writing failed; plays up to the last flush"
-            )
+        self._report = SinkReport(self.label, self._frames, size, self._note)
         return self._report
 
-    def _problem(self, what: str, error: BaseException) -> str:
+    def _give_up(self) -> SinkReport:
+        """After a failure of :meth:`write`, which raised it: keeps what is good in the partial file."""
+        assert self._container is not None
+        note = "writing failed; plays up to the last flush"
+        self._report = SinkReport(str(self._file.partial), self._frames, 0, note)
+        try:
+            self._container.close()
+        except (av.FFmpegError, OSError) as error:
+            log.debug("%s: %s", self._file.partial, error)
+        self._container = None
+        if not self._frames:
+            self._file.discard()
+        self._file.release()
+        return self._report
+
+    def _problem(self, what: str, error: BaseException) -> SinkError:
         reason = getattr(error, "strerror", None) or str(error)
-        kept = f"; what was written is in {self._file.partial}" if self._file.partial.exists() else ""
-        return f"{self.label}: {what}: {reason}{kept}"
+        kept = f"; what was written is in {self._file.partial}" if self._frames else ""
+        return write_error(f"{self.label}: {what}: {reason}{kept}", error)
 
     # -- encoding
 
@@ -149,6 +183,8 @@ class VideoSink:
             }
             container = av.open(str(self._file.partial), "w", format="mp4", options=muxer)
         self._container = container
+        if self._begun is not None:
+            container.metadata["creation_time"] = self._begun
         rate = Fraction(self._fps).limit_denominator(1001)
         grey = len(frame.planes) == 1
         if options.codec == "h264":
@@ -189,4 +225,5 @@ class VideoSink:
     def _encode(self, picture: VideoFrame | None) -> None:
         assert self._container is not None and self._stream is not None
         for packet in self._stream.encode(picture):
+            self.encoded_bytes += packet.size
             self._container.mux(packet)

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from fusepipe.config.redact import redact
 from fusepipe.frames import Band, Frame, UnreadableFrame
-from fusepipe.pipeline.sources.backoff import REFUSED_PASSWORD, Backoff
+from fusepipe.pipeline.backoff import REFUSED_PASSWORD, Backoff
 from fusepipe.pipeline.sources.base import Clock, Overflow, SourceInfo
 from fusepipe.pipeline.sources.live_connection import LiveConnection
 from fusepipe.pipeline.sources.live_errors import HOPELESS, Cause, LiveError

@@ -41,8 +41,25 @@ class _Records(Collector):
                     if percentile in record.get(key, {}):
                         gauge.add_metric([rig, quantile], record[key][percentile] / 1e3)
             yield gauge
+        yield from self._sinks()
         yield self._gauge("fusepipe_queue_depth", "Frames waiting in a mailbox.", "mailbox", "depths")
         yield from self._singles()
+
+    def _sinks(self) -> Iterable[Metric]:
+        counts = (
+            ("fusepipe_sink_failures", "Failures of an output.", "failures"),
+            ("fusepipe_sink_restarts", "How often an output that failed was started anew.", "restarts"),
+            ("fusepipe_sink_missed", "Frames that an output missed while it was away.", "missed"),
+        )
+        families = [CounterMetricFamily(name, text, labels=["rig", "sink"]) for name, text, _ in counts]
+        up = GaugeMetricFamily("fusepipe_sink_up", "Whether an output takes frames.", labels=["rig", "sink"])
+        for rig, record in self._records.items():
+            for sink in record.get("sinks", ()):
+                labels = [rig, str(sink["sink"])]
+                up.add_metric(labels, int(sink["up"]))
+                for family, (_, _, key) in zip(families, counts, strict=True):
+                    family.add_metric(labels, sink[key])
+        return [*families, up]
 
     def _gauge(self, name: str, text: str, label: str, key: str) -> Metric:
         gauge = GaugeMetricFamily(name, text, labels=["rig", label])

@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt to reach a camera. Pure; time and chance are passed in."""
+"""How long to wait before the next attempt of something that failed. Pure; time and chance are passed in."""
 
 from __future__ import annotations
 
@@ -25,8 +25,13 @@ USUAL = BackoffPolicy(first_ns=S // 4, cap_ns=10 * S)
 REFUSED_PASSWORD = BackoffPolicy(first_ns=30 * S, cap_ns=600 * S)
 
 
+# What an output lacks is often back at once (a server), or away for long (a disk).
+SINK = BackoffPolicy(first_ns=S // 2, cap_ns=60 * S, healthy_ns=30 * S)
+FULL_DISK = BackoffPolicy(first_ns=10 * S, cap_ns=300 * S)
+
+
 class Backoff:
-    """The waits of one camera.
+    """The waits of one camera, or one sink.
 
     ``chance`` gives numbers from 0 to 1: with jitter, cameras that one switch took away do not come back at once.
     """

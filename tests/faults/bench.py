@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -28,6 +28,7 @@ from fusepipe.pipeline.sinks.video import VideoOptions, VideoSink
 
 HOST = "127.0.0.1"
 FPS = 15
+KEPT = 4096  # frames and messages that are remembered: what watches a long run must not grow
 STEADY = 5  # fused frames in a row that count as recovered
 INFRARED, VISIBLE = "infrared", "visible"
 
@@ -52,12 +53,14 @@ class Seen:
 
 
 class Watch:
-    """A sink that notes each frame."""
+    """A sink that notes each frame, and whether times have ever gone back; keeps the last minutes."""
 
     label, outputs = "watch", ()
 
     def __init__(self) -> None:
-        self.seen: list[Seen] = []
+        self.frames = 0
+        self.went_back = False
+        self._seen: deque[Seen] = deque(maxlen=KEPT)
         self._changed = threading.Condition()
 
     def check(self) -> None:
@@ -66,11 +69,13 @@ class Watch:
     def write(self, frame: FusedFrame) -> None:
         lead = frame.pair.lead
         with self._changed:
-            self.seen.append(Seen(time.monotonic(), str(frame.state), frame.capture_ns, str(lead.band), lead.index))
+            self.frames += 1
+            self.went_back |= bool(self._seen) and frame.capture_ns <= self._seen[-1].capture_ns
+            self._seen.append(Seen(time.monotonic(), str(frame.state), frame.capture_ns, str(lead.band), lead.index))
             self._changed.notify_all()
 
     def close(self) -> SinkReport:
-        return SinkReport("watch", len(self.seen), 0)
+        return SinkReport("watch", self.frames, 0)
 
     def fused_again(self, since_s: float, timeout_s: float) -> float:
         """Seconds until a run of fused frames that begins after ``since_s``."""
@@ -78,19 +83,19 @@ class Watch:
         with self._changed:
             while True:
                 run, begun_s = 0, since_s
-                for each in reversed(self.seen):
+                for each in reversed(self._seen):
                     if each.state != "fused" or each.at_s < since_s:
                         break
                     run, begun_s = run + 1, each.at_s
                 if run >= STEADY:
                     return begun_s - since_s
                 if not self._changed.wait(deadline - time.monotonic()):
-                    states = Counter(each.state for each in self.seen if each.at_s >= since_s)
+                    states = Counter(each.state for each in self._seen if each.at_s >= since_s)
                     raise NotRecoveredError(f"not fused again within {timeout_s} s; since then {dict(states)}")
 
     def since(self, since_s: float) -> list[Seen]:
         with self._changed:
-            return [each for each in self.seen if each.at_s >= since_s]
+            return [each for each in self._seen if each.at_s >= since_s]
 
 
 def longest_gap_s(times_s: list[float]) -> float:
@@ -122,7 +127,7 @@ class Viewer:
     """Plays an RTSP stream in a thread and notes when each picture was decoded."""
 
     def __init__(self, url: str) -> None:
-        self.times_s: list[float] = []
+        self.times_s: deque[float] = deque(maxlen=KEPT)
         self.problem: Exception | None = None
         self._url, self._stop = url, threading.Event()
         self._thread = threading.Thread(target=self._play, name="viewer")
@@ -149,20 +154,21 @@ class Messages(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
-        self.lines: list[str] = []
+        self.lines: deque[str] = deque(maxlen=KEPT)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(record.getMessage())
 
     def said(self, text: str) -> bool:
-        return any(text in line for line in self.lines)
+        return any(text in line for line in list(self.lines))
 
 
 class Bench:
     """A running rig. ``cameras`` are closed by who made them; the rest ends with :meth:`close`.
 
-    ``udp``: cameras over UDP through a :class:`Relay` each. ``serve``: an RTSP sink with a viewer. ``push``: an RTSP
-    target. ``disk``: a folder to record to. ``patient``: the product's longest waits are as they are.
+    ``udp``: cameras over UDP through a :class:`Relay` each; ``mixed``: infrared over TCP through its relay. ``serve``:
+    an RTSP sink with a viewer. ``push``: an RTSP target. ``disk``: a folder to record to. ``patient``: the product's
+    longest waits are as they are.
     """
 
     def __init__(
@@ -170,13 +176,14 @@ class Bench:
         cameras: dict[str, RtspCamera],
         *,
         udp: bool = False,
+        mixed: bool = False,
         serve: bool = False,
         push: bool = False,
         disk: Path | None = None,
         patient: bool = False,
     ) -> None:
         self.cameras, self.patient = cameras, patient
-        self.relays = {band: Relay(camera.port) for band, camera in cameras.items()} if udp else {}
+        self.relays = {band: Relay(camera.port) for band, camera in cameras.items()} if udp or mixed else {}
         self.watch, self.engine, self.messages = Watch(), SlowFuser(), Messages()
         self.port, self.disk = free_port(), disk
         self.viewer: Viewer | None = None
@@ -198,14 +205,25 @@ class Bench:
             sinks.append(self.pushed)
         if disk is not None:
             sinks.append(VideoSink(disk / "out.mkv", VideoOptions(codec="ffv1"), fps=FPS))
-        self.pipeline = Pipeline(Rig.model_validate(self._rig(udp)), sinks=sinks, fuser=self.engine)
+        self.pipeline = Pipeline(
+            Rig.model_validate(self._rig({VISIBLE} if mixed else {INFRARED, VISIBLE} if udp else set())),
+            sinks=sinks,
+            fuser=self.engine,
+        )
 
-    def _rig(self, udp: bool) -> dict[str, object]:
-        common = {"stall_timeout": "1s", "open_timeout": "3s", "transport": "udp" if udp else "tcp"}
-        ports = {band: self.relays[band].port if udp else camera.port for band, camera in self.cameras.items()}
+    def _rig(self, udp: set[str]) -> dict[str, object]:
+        common = {"stall_timeout": "1s", "open_timeout": "3s"}
+        ends = self.relays or self.cameras
         return {
             "name": "faults",
-            **{band: {"url": f"rtsp://{HOST}:{port}/cam", **common} for band, port in ports.items()},
+            **{
+                band: {
+                    "url": f"rtsp://{HOST}:{end.port}/cam",
+                    "transport": "udp" if band in udp else "tcp",
+                    **common,
+                }
+                for band, end in ends.items()
+            },
             "sync": {"tolerance": "40ms", "max_wait": "300ms"},
             "fusion": {"model": "mean"},
         }
@@ -263,7 +281,7 @@ class Bench:
         """The longest time without a picture at the end of the rig and of each viewer, from a second before."""
         outputs = [[each.at_s for each in self.watch.since(since_s - 1)]]
         if self.viewer is not None:
-            outputs.append([at for at in self.viewer.times_s if at >= since_s - 1])
+            outputs.append([at for at in list(self.viewer.times_s) if at >= since_s - 1])
         return max(longest_gap_s(times) for times in outputs)
 
 

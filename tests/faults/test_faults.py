@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -29,8 +28,6 @@ from fusepipe.pipeline.sources.backoff import BackoffPolicy, S
 
 INJECTIONS = int(os.environ.get("FUSEPIPE_FAULT_INJECTIONS", "1"))
 TABLE = os.environ.get("FUSEPIPE_FAULT_TABLE")
-# A camera that fails again within ten seconds is waited for ever longer, which is another fault than the one measured.
-REST_S = (10.5, 13.0)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(100 + 90 * INJECTIONS)]
 
@@ -67,7 +64,7 @@ def small_disk(tmp_path):
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault(rtsp_camera, small_disk, brief, name):
     fault = FAULTS[name]
-    outcomes = []
+    outcomes, problems = [], []
     runs = INJECTIONS if fault.alone else 1
     for number in range(runs):
         cameras = {
@@ -79,20 +76,22 @@ def test_a_fault(rtsp_camera, small_disk, brief, name):
         try:
             bench.start()
             for injection in range(number, number + 1) if fault.alone else range(INJECTIONS):
-                outcomes.append(inject(bench, name, f"{name} {injection}"))
-            times = [each.capture_ns for each in bench.watch.seen]
-            assert all(a < b for a, b in pairwise(times)), "times never go back"
+                outcome = inject(bench, name, f"{name} {injection}")
+                outcomes.append(outcome)
+                problems += complaints(fault, outcome)
+            assert not bench.watch.went_back, "times never go back"
         finally:
             bench.close()
             for camera in cameras.values():
                 camera.kill()
     if TABLE:
         append(Path(TABLE), row(name, outcomes))
+    assert not problems
 
 
 def inject(bench, name, seed):
     fault, rng = FAULTS[name], random.Random(seed)
-    time.sleep(rng.uniform(*REST_S) if INJECTIONS > 1 and not fault.alone else rng.uniform(0.0, 1.0))
+    time.sleep(rng.uniform(*fault.rest_s) if INJECTIONS > 1 and not fault.alone else rng.uniform(0.0, 1.0))
     before = bench.lost()
     begun_s = time.monotonic()
     other_s = fault.act(bench, rng)
@@ -103,7 +102,12 @@ def inject(bench, name, seed):
         seed, bench.gap_s(begun_s), recovered_s, Counter(each.state for each in since), bench.lost() - before
     )
     sys.stdout.write(f"{outcome}\n")
-    seen = set(outcome.states)
-    assert fault.seen <= seen <= fault.allowed, f"{seed}: {seen = }"
-    assert outcome.gap_s < fault.gap_s, f"{seed}: no output for {outcome.gap_s:.2f} s"
     return outcome
+
+
+def complaints(fault, outcome):
+    seen = set(outcome.states)
+    if not fault.seen <= seen <= fault.allowed:
+        yield f"{outcome.seed}: {seen = }"
+    if outcome.gap_s >= fault.gap_s:
+        yield f"{outcome.seed}: no output for {outcome.gap_s:.2f} s"

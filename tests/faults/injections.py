@@ -30,9 +30,9 @@ GIVEN_UP_S = 30.0  # the product gives up after 10
 class Fault:
     """``act`` injects it. Of the rig's states ``seen`` have to be seen, and no others than ``allowed``.
 
-    ``needs`` are arguments of :class:`Bench`. ``alone``: the run is over for its sink, so each injection has a run of
-    its own. ``gap_s`` bounds the time without output, ``recovery_s`` the time until the rig is fused again.
-    ``noise_kbps`` is shown by the visible camera. ``rest_s`` is between two injections of a long run.
+    ``needs`` are arguments of :class:`Bench`. ``alone``: each injection has a run of its own. ``gap_s`` bounds the time
+    without output, ``recovery_s`` the time until the rig is fused again. ``noise_kbps`` is shown by the visible camera.
+    ``rest_s`` is between two injections of a long run.
     """
 
     act: Callable[[Bench, random.Random], float | None]
@@ -73,7 +73,7 @@ def to(band: str, act: Callable[[Bench, random.Random, str], None]) -> Callable[
 def hang(bench: Bench, rng: random.Random, band: str) -> None:
     camera = bench.cameras[band]
     camera.send(signal.SIGSTOP)
-    time.sleep(rng.uniform(1.5, 3.0))
+    time.sleep(rng.uniform(1.5, 3.0) if bench.patient else rng.uniform(1.5, 2.0))
     camera.send(signal.SIGCONT)
 
 
@@ -121,7 +121,7 @@ def lose(share: float) -> Callable[[Bench, random.Random], None]:
         for band, relay in bench.relays.items():
             relay.harm.rng = random.Random(f"{rng.random()} {band}")
             relay.harm.loss = share
-        time.sleep(rng.uniform(3.0, 5.0))
+        time.sleep(rng.uniform(3.0, 5.0) if bench.patient else 2.0)
         for relay in bench.relays.values():
             relay.harm.loss = 0.0
 

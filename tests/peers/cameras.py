@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import signal
 import socket
 import subprocess
 import threading
@@ -66,6 +67,16 @@ class RtspCamera:
     def send(self, number: int) -> None:
         assert self.process is not None
         self.process.send_signal(number)
+
+    def restore(self, size: str) -> None:
+        """As it was made, with this size and no password: started anew where it is not."""
+        if self.process is not None:
+            self.send(signal.SIGCONT)
+            if (self.size, self.user) == (size, ""):
+                return
+        self.kill()
+        self.size, self.user = size, ""
+        self.start()
 
     def kill(self) -> None:
         if self.process is not None:

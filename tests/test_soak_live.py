@@ -39,7 +39,9 @@ def test_what_is_not_flat_is_said_to_be_so():
     assert module.judge({"memory, MiB": still}, module.BOUNDS, "hour", 3600.0)
     assert not module.judge({"memory, MiB": still, "threads": rising}, module.BOUNDS, "hour", 3600.0)
     assert not module.judge({"memory, MiB": still[:5]}, module.BOUNDS, "hour", 3600.0), "too few to say"
-    assert module.rise(rising) == pytest.approx(39)
+    assert module.rise(rising) == module.rise(rising, robust=True) == pytest.approx(39)
+    busy = [(x, y + (6000 if 30 < x < 40 else 0)) for x, y in still]
+    assert abs(module.rise(busy, robust=True)) < 3 < abs(module.rise(busy)), "moments without a processor"
 
 
 def test_a_duration_that_is_none_is_one_line():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 S = 1_000_000_000
@@ -34,20 +35,22 @@ class Backoff:
     """The waits of one camera, or one sink.
 
     ``chance`` gives numbers from 0 to 1: with jitter, cameras that one switch took away do not come back at once.
+    Failures are counted for each policy: that a camera was off for a while does not make the wait after a
+    wrong password longer.
     """
 
     def __init__(self, policy: BackoffPolicy = USUAL) -> None:
         self._policy = policy
-        self.failures = 0
+        self._failures: Counter[BackoffPolicy] = Counter()
 
     def wait_ns(self, chance: float, policy: BackoffPolicy | None = None) -> int:
         """The wait after one more failure; ``policy`` replaces the usual one for this kind of failure."""
         policy = policy or self._policy
-        wait_ns = min(policy.cap_ns, policy.first_ns << min(self.failures, 40))
-        self.failures += 1
+        wait_ns = min(policy.cap_ns, policy.first_ns << min(self._failures[policy], 40))
+        self._failures[policy] += 1
         return round(wait_ns * (1 + policy.jitter * chance))
 
     def delivered(self, for_ns: int) -> None:
         """A connection has delivered frames for so long."""
         if for_ns >= self._policy.healthy_ns:
-            self.failures = 0
+            self._failures.clear()

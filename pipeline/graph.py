@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 LIVE_CAPACITY = 2  # pairs of live cameras that wait for a late stage: the newest count
 LOOK_S = 0.2  # how often the pairing of live cameras looks whether the run shall end
+BURST = 8  # what comes at once may be so much more: see Mailbox
 CAPACITY = 4  # frames a mailbox holds: enough to even out jitter, little enough to keep latency low
 
 
@@ -88,14 +89,14 @@ class Graph:
         self._live = any(source.clock == "wall" for source in sources)
         arrivals = threading.Condition()  # one for both streams: pairing waits for either
         self._inbox: dict[Band, Mailbox[Item]] = {
-            s.band: Mailbox(str(s.band), CAPACITY, s.overflow, arrivals) for s in sources
+            s.band: Mailbox(str(s.band), CAPACITY, s.overflow, arrivals, burst=BURST) for s in sources
         }
         overflow = Overflow.DROP_OLDEST if self._live else Overflow.BLOCK
         between = LIVE_CAPACITY if self._live else CAPACITY
-        self._paired: Mailbox[FramePair] = Mailbox("paired", between, overflow)
-        self._registered: Mailbox[FramePair] = Mailbox("registered", between, overflow)
+        self._paired: Mailbox[FramePair] = Mailbox("paired", between, overflow, burst=BURST)
+        self._registered: Mailbox[FramePair] = Mailbox("registered", between, overflow, burst=BURST)
         self._outbox: list[Mailbox[FusedFrame]] = [
-            Mailbox(f"sink-{i + 1}", CAPACITY, overflow) for i in range(len(sinks))
+            Mailbox(f"sink-{i + 1}", CAPACITY, overflow, burst=BURST) for i in range(len(sinks))
         ]
         self._drift = drift
         self._watched: Mailbox[FramePair] | None = None

@@ -6,7 +6,8 @@ clock by its camera's :class:`LiveClock`; the pairer takes the nearest; and wher
 - because the reference camera is silent, the other camera's frames go on alone (``single``),
 - because both are, a darkened card goes on at ``CARD_NS`` intervals (``no signal``).
 
-Capture times of what comes out always rise: a pair that would step back is dropped and counted.
+Capture times of what comes out always rise: a pair that would step back is dropped and counted. So a reference that
+comes back with a backlog, whose time the output has had already, does not lead again before it has caught up.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ SILENT_NS = 250 * MS  # the reference is silent: the other camera leads
 SILENT_STEPS = 2.5  # ... or so many of its usual frame intervals, for slow cameras
 NO_SIGNAL_NS = 300 * MS  # both are silent
 CARD_NS = 100 * MS
+BACKLOG_NS = 2_000 * MS  # within which a reference that comes back has to have caught up, or leads as it is
 START_NS = 2_000 * MS  # cameras need a moment to connect: no card before
 
 
@@ -61,6 +63,7 @@ class LivePairer:
         self._now_ns = start_ns
         self._heard_ns: dict[Band, int] = {Band.INFRARED: start_ns, Band.VISIBLE: start_ns}
         self._usual_ns: dict[Band, float] = {}
+        self._back_ns: int | None = None  # since when the reference delivers what it could not while it was silent
         self._ended: set[Band] = set()
         self._frozen: set[int] = set()  # indices of infrared frames that repeat a picture
         self._last_visible: Frame | None = None
@@ -81,10 +84,10 @@ class LivePairer:
         now_ns = self._advance(item.arrival_ns)
         if not isinstance(item, Frame):
             return self._out(self._pairer.push(item), now_ns)
-        self._listen(item, now_ns)
         absolute = all(clock.absolute for clock in self.clocks.values())
         self.clocks[item.band].absolute_wanted = absolute
         frame = self.clocks[item.band].stamp(item)
+        self._listen(frame, now_ns)
         if frame.band is Band.INFRARED and self.freeze.push(frame):
             self._frozen.add(frame.index)
         self._frozen = {index for index in self._frozen if index > frame.index - 1000}
@@ -116,12 +119,23 @@ class LivePairer:
         return self._now_ns
 
     def _listen(self, frame: Frame, now_ns: int) -> None:
+        if frame.band is self._reference and self._is_backlog(frame, now_ns):
+            return
         step_ns = now_ns - self._heard_ns[frame.band]
         usual_ns = self._usual_ns.get(frame.band)
         if usual_ns is None or step_ns < 10 * usual_ns:  # an outage is no usual step
             self._usual_ns[frame.band] = step_ns if usual_ns is None else usual_ns + (step_ns - usual_ns) / 8
         self._heard_ns[frame.band] = now_ns
         self._card_due_ns = now_ns + NO_SIGNAL_NS + round(SILENT_STEPS * max(self._usual_ns.values()))
+
+    def _is_backlog(self, frame: Frame, now_ns: int) -> bool:
+        """Whether the silent reference delivers what is of no use any more: the output has had its time."""
+        covered = self._last_out_ns is not None and frame.capture_ns <= self._last_out_ns - SILENT_NS
+        if not covered or not self._reference_is_silent(now_ns):
+            self._back_ns = None
+            return False
+        self._back_ns = now_ns if self._back_ns is None else self._back_ns
+        return now_ns - self._back_ns < BACKLOG_NS
 
     def _reference_is_silent(self, now_ns: int) -> bool:
         if self._reference in self._ended:
@@ -133,6 +147,7 @@ class LivePairer:
 
     def _alone(self, frame: Frame) -> FramePair:
         """The other camera's frame while the reference is silent."""
+        self._pairer.serves(frame)
         infrared, visible = (frame, None) if frame.band is Band.INFRARED else (None, frame)
         return FramePair(0, PairState.SINGLE, frame.band, infrared, visible, name=frame.name)
 
@@ -141,8 +156,9 @@ class LivePairer:
             return []
         self._card_due_ns = now_ns + CARD_NS
         last_ns = self._last_out_ns
-        # the card keeps the output's own pace, so that frames that come again are not behind it
-        capture_ns = now_ns if last_ns is None else last_ns + now_ns - self._last_out_at_ns
+        # The card keeps the output's own pace, so that frames that come again are not behind it; the first one follows
+        # the last picture, however long that was waited for, so that those which were only late are not either.
+        capture_ns = now_ns if last_ns is None else last_ns + min(CARD_NS, now_ns - self._last_out_at_ns)
         visible = card(self._last_visible, self._size, capture_ns, now_ns)
         return [FramePair(0, PairState.NO_SIGNAL, Band.VISIBLE, None, visible)]
 

@@ -17,6 +17,8 @@ from fusepipe.pipeline.sources.base import Overflow
 
 T = TypeVar("T")
 
+BURST_NS = 100_000_000  # a consumer that takes an item within this time is not late
+
 
 class Closed(Exception):  # noqa: N818 - a signal between threads, not an error
     """The producer has finished and everything was delivered."""
@@ -29,8 +31,10 @@ class Cancelled(Exception):  # noqa: N818
 class Mailbox(Generic[T]):
     """A bounded queue that names its overflow rule and counts what it dropped.
 
-    Several mailboxes may share one ``condition``, so that a consumer can wait for any of them
-    (:func:`get_any`).
+    With ``drop_oldest`` it may hold up to ``burst`` items while the oldest has waited less than ``BURST_NS``: several
+    that come at once (a camera's backlog, pairs that waited for one frame) are not lost to a consumer that would take
+    them in time, and one that is late still gets the newest only. Several mailboxes may share one ``condition``, so
+    that a consumer can wait for any of them (:func:`get_any`).
     """
 
     def __init__(
@@ -39,6 +43,8 @@ class Mailbox(Generic[T]):
         capacity: int,
         overflow: Overflow = Overflow.BLOCK,
         condition: threading.Condition | None = None,
+        *,
+        burst: int = 0,
     ) -> None:
         if capacity < 1:
             raise ValueError(f"a mailbox holds at least one item; {capacity = }")
@@ -46,7 +52,8 @@ class Mailbox(Generic[T]):
         self.capacity = capacity
         self.overflow = overflow
         self.dropped = 0
-        self._items: deque[T] = deque()
+        self._burst = max(burst, capacity)
+        self._items: deque[tuple[int, T]] = deque()  # with the time at which each was put
         self._closed = False
         self._cancelled = False
         self._condition = condition or threading.Condition()
@@ -62,11 +69,16 @@ class Mailbox(Generic[T]):
                 self._condition.wait()
             if self._cancelled or self._closed:
                 raise Cancelled(self.name)
-            if len(self._items) >= self.capacity:
+            now_ns = time.monotonic_ns()
+            while len(self._items) >= self.capacity and self._is_late(now_ns):
                 self._items.popleft()
                 self.dropped += 1
-            self._items.append(item)
+            self._items.append((now_ns, item))
             self._condition.notify_all()
+
+    def _is_late(self, now_ns: int) -> bool:
+        """Under the lock, full: whether the oldest item has to go."""
+        return len(self._items) >= self._burst or now_ns - self._items[0][0] >= BURST_NS
 
     def get(self, timeout_s: float | None = None) -> T:
         """The oldest item. Raises ``TimeoutError``, :class:`Closed` or :class:`Cancelled`."""
@@ -91,7 +103,7 @@ class Mailbox(Generic[T]):
             raise Cancelled(self.name)
         if not self._items:
             return None
-        item = self._items.popleft()
+        _, item = self._items.popleft()
         self._condition.notify_all()
         return item
 

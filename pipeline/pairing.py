@@ -183,6 +183,13 @@ class TimePairer:
         self._guards = {reference: Continuity(), reference.other: Continuity(SLACK_NS)}
         self._index = 0
 
+    def serves(self, frame: Frame) -> None:
+        """The caller gives this frame of the other stream out by itself: it is not one that nobody needed."""
+        for candidate in reversed(self._others):
+            if candidate.item.index == frame.index:
+                candidate.used = True
+                return
+
     def wants(self) -> Band | None:
         if not self._waiting:
             return None if self._reference in self._ended else self._reference

@@ -154,6 +154,48 @@ def test_the_reference_goes_and_the_infrared_camera_leads():
     assert gap_s(at) < 0.4
 
 
+def stalled(shots, from_s, to_s, step_ns):
+    """Frames of the span arrive after it, ``step_ns`` apart, and what follows as soon as these are through."""
+    last_ns = 0
+    for true_ns, shot in shots:
+        since_s = (true_ns - START) / S
+        arrival_ns = START + to_s * S if from_s <= since_s < to_s else shot.arrival_ns
+        last_ns = max(last_ns + step_ns, arrival_ns) if since_s >= from_s else arrival_ns
+        yield true_ns, replace(shot, arrival_ns=last_ns)
+
+
+def test_a_reference_with_a_backlog_leads_again_once_it_has_caught_up():
+    """It was silent for three seconds, of which 75 frames come at 100 a second: their time is over."""
+    visible = stalled(camera(VIS, 5, seconds=20), 6, 9, 10 * MS)
+    pairs, at, _ = live(make(), camera(IR, 5, seconds=20, phase_ns=4 * MS), visible)
+    assert states(pairs, at, 6.6, 9.7) == {"single"} and states(pairs, at, 10.5, 20) == {"fused"}
+    assert gap_s(at) < 0.4, "the infrared camera goes on meanwhile"
+    assert all(a.lead.capture_ns < b.lead.capture_ns for a, b in pairwise(pairs))
+
+
+def test_a_reference_that_never_catches_up_leads_as_it_is():
+    """Its frames come a second late from then on, and other ones there are none."""
+    visible = stalled(camera(VIS, 5, seconds=20), 6, 7, 40 * MS)
+    pairs, at, _ = live(make(), camera(IR, 5, seconds=20, phase_ns=4 * MS), visible)
+    assert states(pairs, at, 7.5, 8.5) == {"single"} and states(pairs, at, 12, 20) == {"fused"}
+    assert gap_s(at) < 1.5
+
+
+def test_what_leads_alone_is_not_counted_as_not_needed():
+    pairer = make()
+    live(pairer, camera(IR, 5, seconds=20, phase_ns=4 * MS), camera(VIS, 5, seconds=20, away=[(6, 12)]))
+    assert pairer.log.skipped["infrared frame not needed"] <= 10, "those around the change"
+
+
+def test_frames_that_were_only_late_are_not_lost_to_a_card():
+    """Both streams stand for half a second, as on a bad network, and what was under way arrives then."""
+    streams = [stalled(camera(band, 5, seconds=20), 6, 6.5, MS) for band in (IR, VIS)]
+    pairer = make()
+    pairs, at, _ = live(pairer, *streams)
+    assert "no signal" in states(pairs, at, 6, 6.6)
+    assert pairer.log.skipped["pair behind the output"] <= 5, "those of the two cards' time"
+
+
 def test_both_go_and_a_card_stands_in():
     pairs, at = outage(away_infrared=[(6, 12)], away_visible=[(6, 12)])
     assert states(pairs, at, 6.6, 12) == {"no signal"} and states(pairs, at, 12.5, 20) == {"fused"}

@@ -77,6 +77,17 @@ def test_a_wrong_password_is_tried_rarely():
     assert waits == [30, 60, 120, 240, 480, 600, 600], "under an hour: 8 attempts"
 
 
+def test_a_camera_that_was_off_before_is_not_waited_for_longer_after_a_wrong_password():
+    """A camera that restarts refuses connections for a while, and then may refuse the password for a moment."""
+    backoff = Backoff()
+    assert [backoff.wait_ns(0.0) for _ in range(8)][-1] == USUAL.cap_ns
+    assert backoff.wait_ns(0.0, REFUSED_PASSWORD) == 30 * S
+    assert backoff.wait_ns(0.0) == USUAL.cap_ns
+    assert backoff.wait_ns(0.0, REFUSED_PASSWORD) == 60 * S, "still the second wrong one"
+    backoff.delivered(10 * S)
+    assert (backoff.wait_ns(0.0), backoff.wait_ns(0.0, REFUSED_PASSWORD)) == (S // 4, 30 * S)
+
+
 @pytest.mark.parametrize(
     ("url", "options", "format", "expected"),
     [

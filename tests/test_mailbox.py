@@ -1,10 +1,11 @@
 """Mailboxes: bounded, ordered, named overflow, and every wait can be woken."""
 
 import threading
+import time
 
 import pytest
 
-from fusepipe.pipeline.mailbox import Cancelled, Closed, Mailbox, get_any
+from fusepipe.pipeline.mailbox import BURST_NS, Cancelled, Closed, Mailbox, get_any
 from fusepipe.pipeline.sources.base import Overflow
 
 
@@ -51,6 +52,17 @@ def test_drop_oldest_never_waits_and_counts():
         box.put(i)
     assert [box.get(), box.get()] == [3, 4]
     assert box.dropped == 3
+
+
+def test_a_burst_is_kept_for_a_consumer_that_is_in_time_and_not_for_a_late_one():
+    box = Mailbox("b", 2, Overflow.DROP_OLDEST, burst=5)
+    for i in range(6):
+        box.put(i)
+    assert box.dropped == 1 and box.depth == 5, "never more than the burst"
+    time.sleep(BURST_NS / 1e9)
+    box.put(6)
+    assert [box.get(), box.get()] == [5, 6], "nobody came for the others"
+    assert box.dropped == 5
 
 
 @pytest.mark.parametrize("waiting", ["get", "put"])

@@ -1,0 +1,49 @@
+"""The soak of a live rig, for a minute; ``scripts/soak_live`` runs for half an hour."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from peers.cameras import MISSING, gst_rtsp_server
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "soak_live"
+
+
+def soak(*words, timeout=30):
+    return subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_minute_with_faults_and_cut_connections_is_flat():
+    if not gst_rtsp_server():
+        pytest.skip(MISSING)
+    done = soak("--duration", "60s", "--reconnects", "30", "--seed", "ci", timeout=280)
+    sys.stdout.write(done.stdout)  # shown where it fails
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(" flat\n") == 7, "memory, threads, descriptors and latency, and three of them again"
+    assert "fused again after" in done.stdout, "there were faults"
+
+
+def test_what_is_not_flat_is_said_to_be_so():
+    """The judgement itself: a line that rises by more than its bound."""
+    from importlib.machinery import SourceFileLoader
+    from importlib.util import module_from_spec, spec_from_loader
+
+    loader = SourceFileLoader("soak_live", str(SCRIPT))
+    module = module_from_spec(spec_from_loader("soak_live", loader))
+    loader.exec_module(module)
+    still = [(float(x), 100.0 + x % 3) for x in range(60)]
+    rising = [(float(x), 100.0 + x) for x in range(60)]
+    assert module.judge({"memory, MiB": still}, module.BOUNDS, "hour", 3600.0)
+    assert not module.judge({"memory, MiB": still, "threads": rising}, module.BOUNDS, "hour", 3600.0)
+    assert not module.judge({"memory, MiB": still[:5]}, module.BOUNDS, "hour", 3600.0), "too few to say"
+    assert module.rise(rising) == module.rise(rising, robust=True) == pytest.approx(39)
+    busy = [(x, y + (6000 if 30 < x < 40 else 0)) for x, y in still]
+    assert abs(module.rise(busy, robust=True)) < 3 < abs(module.rise(busy)), "moments without a processor"
+
+
+def test_a_duration_that_is_none_is_one_line():
+    done = soak("--duration", "soon")
+    assert done.returncode == 2 and "soon" in done.stderr and "Traceback" not in done.stderr

@@ -23,6 +23,7 @@ from faults.table import Outcome, append, row
 from fusepipe.pipeline.sources.backoff import BackoffPolicy, S
 from peers.cameras import MISSING, RtspCamera, gst_rtsp_server
 
+from fusepipe.pipeline.backoff import BackoffPolicy, S
 from fusepipe.pipeline.rtsp import connection, push
 from fusepipe.pipeline.rtsp.delivery import Delivery
 from fusepipe.pipeline.sources import live

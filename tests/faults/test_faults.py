@@ -20,7 +20,6 @@ import pytest
 from faults.bench import FPS, Bench
 from faults.injections import FAULTS
 from faults.table import Outcome, append, row
-from fusepipe.pipeline.sources.backoff import BackoffPolicy, S
 from peers.cameras import MISSING, RtspCamera, gst_rtsp_server
 
 from fusepipe.pipeline.backoff import BackoffPolicy, S

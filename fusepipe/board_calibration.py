@@ -86,6 +86,7 @@ class BoardResult:
                     "field_of_view_deg": round(lens.field_of_view_deg, 2),
                     "covered": round(camera.covered, 3),
                     "coverage": camera.coverage.tolist(),
+                    "board_flaw_m": camera.board_flaw_m,
                     "doubts": camera.doubts(),
                 }
         if self.stereo is not None:

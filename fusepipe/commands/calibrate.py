@@ -146,6 +146,11 @@ def _board_lines(result: BoardResult) -> list[str]:
             f"{max(camera.errors_px.values()):.2f} px; focal length {lens.fx:.1f} ± {camera.deviations[0]:.1f} px "
             f"({lens.field_of_view_deg:.1f}° across), {camera.covered:.0%} of the picture covered"
         )
+        if camera.board_flaw_m:
+            lines.append(
+                f"  the board is not quite what it should be: its points were solved for too, and are off by "
+                f"{camera.board_flaw_m * 1000:.2g} mm"
+            )
         for view, error in camera.rejected.items():
             lines.append(f"  left out {view}: {error:.2f} px, it does not fit the others")
         missing = result.without_board.get(name, [])

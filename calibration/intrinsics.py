@@ -29,6 +29,7 @@ OUTLIER_FLOOR_PX = 0.4
 RELEASE_VIEWS = 15  # that show the whole board, before its points are solved for
 RELEASE_GAIN = 0.75  # of the mean squared error, each over its degrees of freedom: less is no flaw of the board
 MAX_FLAW = 0.05  # in distances of two points: what is farther off is no flaw of a board
+LARGE_ERROR = 0.0016  # of the width: 1 pixel of 640
 GRID = (8, 6)  # cells across and down of the coverage map
 
 Array = NDArray[np.float64]
@@ -76,6 +77,12 @@ class CameraResult:
             said.append(
                 f"no board was tilted by more than {max(self.tilts_deg.values()):.0f}°: tilt it by 30° in several "
                 "directions, or the focal length stays uncertain"
+            )
+        if self.rms_px > LARGE_ERROR * self.lens.size[0]:
+            said.append(
+                f"an error of {self.rms_px:.1f} px is large: count the board's inner corners again, see that it is "
+                "flat and was held still"
+                + ("" if self.lens.model == "fisheye" else ", and for a very wide lens say that it is a fisheye")
             )
         if self.deviations[0] > 0.01 * self.lens.fx:
             said.append(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusepipe.calibration.common_view import Rectangle
 from fusepipe.frames import Frame, FramePair, Luma8, Pixels, Plane, Warp
@@ -24,6 +25,14 @@ class CroppedWarp:
     @property
     def version(self) -> str:
         return f"{self.whole.version}-{self.rectangle.left}-{self.rectangle.top}"
+
+    @property
+    def places(self) -> NDArray[np.float32]:
+        part = self.rectangle
+        return self.whole.places[part.top : part.top + part.height, part.left : part.left + part.width]
+
+    def source(self, pixels: Pixels) -> Pixels:
+        return self.whole.source(pixels)
 
     def apply(self, pixels: Pixels) -> Pixels:
         return self.rectangle.cut(self.whole.apply(pixels))
@@ -49,17 +58,16 @@ class CommonView:
         return self._known[size]
 
     def __call__(self, pair: FramePair) -> FramePair:
-        shown = pair.registered or (pair.visible.luma if pair.visible is not None else None)
-        if shown is None:
+        size = _size(pair)
+        if size is None or (rectangle := self.at(size)).size == size:
             return pair
-        rectangle = self.at((shown.width, shown.height))
-        if rectangle.size == (shown.width, shown.height):
-            return pair
+        # an engine that warps takes the infrared picture as the camera gave it
+        whole = pair.engine_warps
         return replace(
             pair,
             visible=None if pair.visible is None else _frame(pair.visible, rectangle),
-            registered=None if pair.registered is None else _plane(pair.registered, rectangle),
-            luma=None if pair.luma is None else _plane(pair.luma, rectangle),
+            registered=pair.registered if whole or pair.registered is None else _plane(pair.registered, rectangle),
+            luma=pair.luma if whole or pair.luma is None else _plane(pair.luma, rectangle),
             warp=None if pair.warp is None else self._cropped(pair.warp, rectangle),
         )
 
@@ -69,6 +77,15 @@ class CommonView:
             valid = None if warp.valid is None else np.asarray(rectangle.cut(warp.valid), np.uint8)
             last = self._warp = CroppedWarp(warp, rectangle, None if valid is None or (valid == 255).all() else valid)
         return last
+
+
+def _size(pair: FramePair) -> Size | None:
+    """(width, height) of the pair in the visible geometry."""
+    if pair.visible is not None:
+        return pair.visible.width, pair.visible.height
+    if pair.engine_warps and pair.warp is not None:
+        return pair.warp.places.shape[1], pair.warp.places.shape[0]
+    return None if pair.registered is None else (pair.registered.width, pair.registered.height)
 
 
 def _frame(frame: Frame, rectangle: Rectangle) -> Frame:

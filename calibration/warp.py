@@ -98,7 +98,7 @@ class RemapWarp:
     def places(self) -> NDArray[np.float32]:
         """HxWx2 float32 at the visible size: the place (x, y) in the infrared pixels of :meth:`source`; read-only.
 
-        Those that :meth:`apply` samples at, in steps of 1/32 pixel.
+        Those that :meth:`apply` samples at.
         """
         if self._places is None:
             places = np.stack([self._x, self._y], axis=-1)

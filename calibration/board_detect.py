@@ -19,7 +19,9 @@ from fusepipe.frames import Luma8
 
 WORKING_WIDTH_PX = 1000  # larger images are searched at this width
 SCALES = (1.0, 0.5, 0.7, 0.35)
-REFINE_CHANGE = 0.35  # of the working pixel and more: a refinement that moves a point further is not believed
+REFINE_REACH = 0.6  # half of the window of a corner's refinement, in distances of two corners
+MAX_REACH_PX = 20  # no lens and no sensor smears an edge that far; sharp images are best with less
+REFINE_CHANGE = 0.3  # in distances of two corners: a refinement that moves a point further is not believed
 
 Points = NDArray[np.float32]
 
@@ -48,8 +50,8 @@ def detect(luma: Luma8, board: Board) -> Detection | None:
         points = (points + 0.5) / scale - 0.5
         if not _plausible(points, ids, board, luma.shape):
             continue
-        if scale < 1 and board.kind != "circles":
-            points = _refined(luma, points, 1 / scale, board)
+        if board.kind != "circles":
+            points = _refined(luma, points)
         return Detection(points.astype(np.float32), ids, how)
     return None
 
@@ -122,33 +124,36 @@ def charuco_board(board: Board) -> cv2.aruco.CharucoBoard:
 
 
 def _plausible(points: Points, ids: NDArray[np.intp], board: Board, shape: tuple[int, ...]) -> bool:
-    """Whether the points are inside the image and lie as those of a plane do, to a tenth of their distance."""
+    """Whether the points are inside the image and lie as those of a plane do, to a quarter of their distance."""
     height, width = shape
     if not ((points >= -0.5).all() and (points[:, 0] <= width).all() and (points[:, 1] <= height).all()):
         return False
-    matrix, _ = cv2.findHomography(board.points()[ids, :2], points)
+    flat = board.points()[ids, :2]
+    matrix, _ = cv2.findHomography(flat, points)
     if matrix is None:
         return False
-    there = cv2.perspectiveTransform(board.points()[ids, :2].reshape(-1, 1, 2), matrix).reshape(-1, 2)
-    distance = spacing_px(points, ids, board)
-    return bool(np.abs(there - points).max() < 0.25 * distance + 2)
+    there = cv2.perspectiveTransform(flat.reshape(-1, 1, 2), matrix).reshape(-1, 2)
+    return bool(np.abs(there - points).max() < 0.25 * spacing_px(points) + 2)
 
 
-def spacing_px(points: Points, ids: NDArray[np.intp], board: Board) -> float:
+def spacing_px(points: Points) -> float:
     """The smallest distance of two points, in pixels: how large the board is in the image."""
     off = points[:, None, :] - points[None, :, :]
     distance = np.hypot(off[..., 0], off[..., 1])
     return float(distance[~np.eye(len(points), dtype=bool)].min())
 
 
-def _refined(luma: Luma8, points: Points, working_px: float, board: Board) -> Points:
-    """Corners to a fraction of a pixel of the full image; those that would run away stay."""
-    reach = max(2, round(min(working_px * 2, spacing_px(points, np.arange(len(points)), board) / 4)))
-    criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_COUNT, 40, 0.01)
+def _refined(luma: Luma8, points: Points) -> Points:
+    """Corners to a fraction of a pixel of the full image; those that would run away stay.
+
+    The window is wide: in thermal images bright squares bloom and their corners melt together, but the edges
+    farther out still point at the corner, from both sides.
+    """
+    spacing = spacing_px(points)
+    reach = max(2, round(min(REFINE_REACH * spacing, MAX_REACH_PX)))
+    criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_COUNT, 40, 0.005)
     smooth = cv2.GaussianBlur(luma, (0, 0), 1.0)
-    better = cv2.cornerSubPix(
-        smooth, points.astype(np.float32).reshape(-1, 1, 2).copy(), (reach, reach), (-1, -1), criteria
-    )
-    better = better.reshape(-1, 2)
-    kept = np.hypot(*(better - points).T) <= max(1.0, REFINE_CHANGE * working_px * 2)
-    return np.where(kept[:, None], better, points).astype(np.float32)
+    start = points.astype(np.float32)
+    better = cv2.cornerSubPix(smooth, start.reshape(-1, 1, 2).copy(), (reach, reach), (-1, -1), criteria).reshape(-1, 2)
+    kept = np.hypot(*(better - start).T) <= max(1.0, REFINE_CHANGE * spacing)
+    return np.where(kept[:, None], better, start).astype(np.float32)

@@ -1,7 +1,9 @@
 """One camera from views of a board: lens, error of each view, coverage, and how certain the numbers are.
 
 Views that do not fit the others are left out, one by one, the worst first, and named. Zhang, "A flexible
-new technique for camera calibration", PAMI 2000, as implemented by OpenCV.
+new technique for camera calibration", PAMI 2000, as implemented by OpenCV. Boards are never quite what they
+should be; with many views their points are solved for as well: K. Strobl and G. Hirzinger, "More accurate
+pinhole camera calibration with imperfect planar target", ICCV workshops 2011.
 """
 
 from __future__ import annotations
@@ -24,6 +26,10 @@ MIN_VIEWS = 4
 FULL_VIEWS = 10  # with fewer, only two radial coefficients are solved for
 OUTLIER_RATIO = 2.5  # times the median view's error
 OUTLIER_FLOOR_PX = 0.4
+RELEASE_VIEWS = 15  # that show the whole board, before its points are solved for
+RELEASE_GAIN = 0.75  # of the mean squared error, each over its degrees of freedom: less is no flaw of the board
+MAX_FLAW = 0.05  # in distances of two points: what is farther off is no flaw of a board
+LARGE_ERROR = 0.0016  # of the width: 1 pixel of 640
 GRID = (8, 6)  # cells across and down of the coverage map
 
 Array = NDArray[np.float64]
@@ -42,7 +48,8 @@ class CameraResult:
     """``errors_px`` is the root mean square reprojection error of each kept view, by name.
 
     ``deviations`` are the standard deviations of fx, fy, cx, cy (pixels) and the distortion; ``tilts_deg``
-    is how far each board was turned out of the image plane.
+    is how far each board was turned out of the image plane. ``board_flaw_m`` is how far the board's points are,
+    root mean square, from where the board should have them; 0 where they were taken as they should be.
     """
 
     lens: Lens
@@ -52,6 +59,7 @@ class CameraResult:
     deviations: tuple[float, ...]
     tilts_deg: dict[str, float]
     coverage: NDArray[np.int_]
+    board_flaw_m: float = 0.0
 
     @property
     def covered(self) -> float:
@@ -69,6 +77,12 @@ class CameraResult:
             said.append(
                 f"no board was tilted by more than {max(self.tilts_deg.values()):.0f}°: tilt it by 30° in several "
                 "directions, or the focal length stays uncertain"
+            )
+        if self.rms_px > LARGE_ERROR * self.lens.size[0]:
+            said.append(
+                f"an error of {self.rms_px:.1f} px is large: count the board's inner corners again, see that it is "
+                "flat and was held still"
+                + ("" if self.lens.model == "fisheye" else ", and for a very wide lens say that it is a fisheye")
             )
         if self.deviations[0] > 0.01 * self.lens.fx:
             said.append(
@@ -110,6 +124,10 @@ def calibrate_camera(views: Sequence[View], board: Board, size: Size, model: Len
         if errors[worst] <= limit or len(kept) <= max(MIN_VIEWS, len(views) // 2):
             break
         rejected[kept.pop(worst).name] = round(float(errors[worst]), 3)
+    flaw_m = 0.0
+    if model == "pinhole" and (released := _released(kept, board, size, solved)) is not None:
+        solved, flaw_m = released
+        errors = solved.errors
     tilts = [float(np.degrees(np.arccos(min(1.0, abs(cv2.Rodrigues(r)[0][2, 2]))))) for r in solved.rotations]
     names = [view.name for view in kept]
     return CameraResult(
@@ -120,6 +138,7 @@ def calibrate_camera(views: Sequence[View], board: Board, size: Size, model: Len
         deviations=solved.deviations or _jackknife(kept, board, size, model, camera),
         tilts_deg={n: round(t, 1) for n, t in zip(names, tilts, strict=True)},
         coverage=coverage_map(kept, size),
+        board_flaw_m=round(flaw_m, 6),
     )
 
 
@@ -149,11 +168,42 @@ def _solve(views: Sequence[View], board: Board, size: Size, model: LensModel, ca
             f"the {camera} camera cannot be solved from these {len(views)} views ({error.err}): tilt the board more, "
             "and fill the picture with it"
         ) from error
-    k = matrix
+    return _pinhole(size, rms, matrix, distortion, rotations, deviations, errors)
+
+
+def _pinhole(
+    size: Size, rms: float, k: Array, distortion: Array, rotations: Sequence[Array], deviations: Array, errors: Array
+) -> _Solved:
+    """Of OpenCV's numbers."""
     numbers = (float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2]))
     lens = Lens(size, *numbers, tuple(float(d) for d in distortion.ravel()[:5]))
     spread = tuple(round(float(d), 6) for d in deviations.ravel()[:9])
     return _Solved(lens, float(rms), np.asarray(errors, np.float64).ravel(), list(rotations), spread)
+
+
+def _released(views: Sequence[View], board: Board, size: Size, solved: _Solved) -> tuple[_Solved, float] | None:
+    """The camera and the flaw of the board in metres, with the board's points solved for; ``None``: not worth it.
+
+    It takes many views that all show every point, and a clearly smaller error than the freedoms themselves bring.
+    """
+    points, count = board.points(), board.count
+    if len(views) < RELEASE_VIEWS or any(len(v.detection.ids) != count for v in views):
+        return None
+    # from scratch: with CALIB_USE_INTRINSIC_GUESS OpenCV 5 counts its own parameters wrong here, and stops
+    rms, matrix, distortion, rotations, _, moved, deviations, _, _, errors = cv2.calibrateCameraROExtended(
+        [points.reshape(-1, 1, 3)] * len(views),
+        [v.detection.points.reshape(-1, 1, 2) for v in views],
+        size,
+        board.shape[0] - 1,  # stays where it is, as do the first point and the last one's height
+        None,
+        None,
+    )
+    numbers, freedoms = 2 * count * len(views), 9 + 6 * len(views)
+    gain = (rms**2 / (numbers - freedoms - 3 * count + 7)) / (solved.rms**2 / (numbers - freedoms))
+    off = np.linalg.norm(np.reshape(moved, (-1, 3)) - points, axis=1)
+    if gain > RELEASE_GAIN or off.max() > MAX_FLAW * board.spacing_m:
+        return None
+    return _pinhole(size, rms, matrix, distortion, rotations, deviations, errors), float(np.sqrt((off**2).mean()))
 
 
 def _solve_fisheye(points: Sequence[NDArray[Any]], seen: Sequence[NDArray[Any]], size: Size) -> _Solved:

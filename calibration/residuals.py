@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusepipe.calibration.file import Calibration
-from fusepipe.calibration.local_matches import Matches, fit
+from fusepipe.calibration.local_matches import Matches, fit, pooled
 from fusepipe.calibration.matrix import Matrix3, Size
 from fusepipe.calibration.scene import MIN_CONFIDENCE, Agreement, Level, agreement, block_matches
 from fusepipe.calibration.scene_search import ScenePair
@@ -23,7 +23,7 @@ GOOD_CONFIDENCE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Residual:
-    """A part of the picture at ``place`` (x, y) that fits best when it is moved by ``off`` (x, y); visible pixels."""
+    """A part of one pair's picture at ``place`` (x, y) that fits best when moved by ``off`` (x, y); visible pixels."""
 
     place: tuple[float, float]
     off: tuple[float, float]
@@ -89,10 +89,12 @@ class Check:
 def check_pairs(pairs: Sequence[ScenePair], matrix: Matrix3) -> Check:
     """Measures a map (3x3, infrared to visible pixel) on pairs of one size."""
     height, width = pairs[0].visible.shape
-    matches = block_matches(pairs, matrix, LEVEL)
+    each = [block_matches([pair], matrix, LEVEL) for pair in pairs]
+    matches = pooled(each)
     scale = width / matches.size[0]
-    kept, off = _clear(matches)
-    places = matches.centres[kept]
+    clear = [_clear(one) for one in each]
+    places = np.concatenate([one.centres[kept] for one, (kept, _) in zip(each, clear, strict=True)])
+    off = np.concatenate([moved for _, moved in clear])
     residuals = tuple(
         Residual((float(x * scale), float(y * scale)), (float(dx * scale), float(dy * scale)))
         for (x, y), (dx, dy) in zip(places, off, strict=True)

@@ -53,8 +53,9 @@ class Agreement:
     """How well a map fits pairs. Everything in -1..1 or 0..1 but the counts.
 
     ``correlation`` is that of the gradient fields over the overlap; ``near`` the part of the blocks that
-    fit best, each by itself, within 2.5 px (of a visible image 384 wide) of where the map puts them;
-    ``overlap`` the part of the visible picture that the infrared camera sees.
+    fit best, each by itself, within 2.5 px (of a visible image 384 wide) of where the map puts them, a block being
+    the same part of all pairs: what one pair leaves open, another may tell; ``overlap`` the part of the visible
+    picture that the infrared camera sees; ``pairs_near`` how many pairs say so by themselves.
     """
 
     correlation: float
@@ -62,6 +63,7 @@ class Agreement:
     confidence: float
     overlap: float
     blocks: int
+    pairs_near: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ def register(
 def agreement(pairs: Sequence[ScenePair], matrix: Matrix3, fields: _VisibleFields | None = None) -> Agreement:
     """How well a matrix (infrared to visible pixel) fits pairs."""
     fields = fields or _VisibleFields(pairs)
-    products, shares, overlaps, parts = [], [], [], []
+    products, overlaps, found = [], [], []
     for index, pair in enumerate(pairs):
         infrared, seen = warped_field(pair, matrix, CHECK.width_px)
         visible = fields.at(index, CHECK.width_px)
@@ -135,19 +137,18 @@ def agreement(pairs: Sequence[ScenePair], matrix: Matrix3, fields: _VisibleField
         energy = float((infrared * infrared * mask).sum()) * float((visible * visible * mask).sum())
         products.append(float((infrared * visible * mask).sum()) / max(energy, 1e-12) ** 0.5)
         overlaps.append(float(seen.mean()))
-        matches = _matches(infrared, visible, seen, CHECK)
-        parts.append(len(matches.centres))
-        if len(matches.centres):
-            shares.append((float(matches.near().mean()), len(matches.centres), matches.chance))
-    blocks = sum(parts)
-    near = sum(share * count for share, count, _ in shares) / blocks if blocks else 0.0
-    chance = shares[0][2] if shares else 0.0
+        found.append(_matches(infrared, visible, seen, CHECK))
+    together = pooled(found)
+    blocks, chance = len(together.centres), together.chance
+    near = float(together.near().mean()) if blocks else 0.0
+    alone = [float(one.near().mean()) for one in found if len(one.centres) >= MIN_BLOCKS]
     return Agreement(
         correlation=round(float(np.mean(products)), 4),
         near=round(near, 4),
         confidence=round(max(0.0, (near - chance) / (1 - chance)), 4),
         overlap=round(float(np.mean(overlaps)), 4),
         blocks=blocks,
+        pairs_near=sum(part - chance >= MIN_CONFIDENCE * (1 - chance) for part in alone),
     )
 
 

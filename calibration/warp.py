@@ -1,8 +1,9 @@
 """The map from the infrared image to the visible one, computed once and applied to every frame.
 
 A :class:`RemapWarp` satisfies the ``fusepipe.frames.Warp`` protocol: for every visible pixel it holds
-the place in the infrared image as fixed-point numbers (1/32 pixel), which OpenCV's remap is fastest at,
-and a mask of where the infrared camera sees. Warps are immutable; a new calibration is a new warp.
+the place in the infrared image as two planes of float32, which OpenCV 5's remap is fastest at (it takes
+0.4 to 0.8 times as long as with fixed-point numbers, which OpenCV 4 was fastest at), and a mask of where
+the infrared camera sees. Warps are immutable; a new calibration is a new warp.
 """
 
 from __future__ import annotations
@@ -66,17 +67,17 @@ class RemapWarp:
             )
         self._box = box
         # A box of an even number of pixels lies half a pixel before the pixel it is written to.
-        self._positions, self._fractions = cv2.convertMaps(
-            x + np.float32(0.5 * (box[0] % 2 == 0)), y + np.float32(0.5 * (box[1] % 2 == 0)), cv2.CV_16SC2
-        )
+        self._x = x + np.float32(0.5 * (box[0] % 2 == 0))
+        self._y = y + np.float32(0.5 * (box[1] % 2 == 0))
         self._places: NDArray[np.float32] | None = None
         self._valid: Luma8 | None = None
         if not seen.all():
             self._valid = seen.astype(np.uint8) * np.uint8(255)
             self._valid.flags.writeable = False
         digest = hashlib.sha256(repr((self._infrared_size, self._visible_size, box)).encode())
-        for part in (self._positions, self._fractions, seen):
-            digest.update(np.ascontiguousarray(part).data)
+        for places in (self._x, self._y):  # to 1/32 pixel: the same map by another way of computing is the same
+            digest.update(np.rint(places * 32).astype(np.int32).data)
+        digest.update(np.ascontiguousarray(seen).data)
         self._version = digest.hexdigest()[:12]
 
     @property
@@ -97,12 +98,10 @@ class RemapWarp:
     def places(self) -> NDArray[np.float32]:
         """HxWx2 float32 at the visible size: the place (x, y) in the infrared pixels of :meth:`source`; read-only.
 
-        Those that :meth:`apply` samples at, in steps of 1/32 pixel.
+        Those that :meth:`apply` samples at.
         """
         if self._places is None:
-            table = cv2.INTER_TAB_SIZE
-            fractions = np.stack([self._fractions % table, self._fractions // table], axis=-1)
-            places = self._positions + fractions.astype(np.float32) / np.float32(table)
+            places = np.stack([self._x, self._y], axis=-1)
             places.flags.writeable = False
             self._places = places
         return self._places
@@ -142,7 +141,7 @@ class RemapWarp:
                 f"this warp is for {_text(self._infrared_size)} infrared pixels, the image has {_text(size)}"
             )
         warped: Pixels = cv2.remap(
-            self.source(pixels), self._positions, self._fractions, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            self.source(pixels), self._x, self._y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         return warped
 

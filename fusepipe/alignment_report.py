@@ -50,20 +50,25 @@ def page(title: str, calibration: Calibration, overall: Check, pairs: Sequence[C
         f"<title>{escape(title)} – fusepipe</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
         f'<header><p class="brand">fusepipe</p><h1>{escape(title)}</h1>'
         f'<p class="facts">{escape(" · ".join(facts))}</p></header>\n<main>'
-        f'<section><p class="verdict {word}"><b>{WORDS[word]}.</b> {escape(text)}</p>{_figures(overall)}</section>'
+        f'<section><p class="verdict {word}"><b>{WORDS[word]}.</b> {escape(text)}</p>'
+        f"{_figures(overall, len(pairs))}</section>"
         f"<section><h2>Error by region</h2>{_regions(overall)}</section>"
         f"<section><h2>Error by distance</h2>{_distances(calibration)}</section>"
         f"<section><h2>Pairs</h2>{_HINT}{shown}{more}</section></main>\n</body>\n</html>\n"
     )
 
 
-def _figures(check: Check) -> str:
+def _figures(check: Check, pairs: int) -> str:
+    alone = f"{check.agreement.pairs_near} of {pairs}"
+    pairs_alone = (("pairs that lie so by themselves", alone),) if pairs > 1 else ()
     seen = check.agreement
+    across, down = (round(v, 1) + 0.0 for v in check.shift_px)  # no "-0.0"
     rows = (
+        *pairs_alone,
         ("parts that agree with the calibration", f"{seen.near:.0%} of {seen.blocks}"),
         ("confidence", f"{seen.confidence:.2f}"),
         ("median residual", f"{check.median_px:.2f} px of {check.visible_size[0]}"),
-        ("all of it is off by", f"{check.shift_px[0]:+.1f} px across, {check.shift_px[1]:+.1f} px down"),
+        ("all of it is off by", f"{across:+.1f} px across, {down:+.1f} px down"),
         ("correlation of edges", f"{seen.correlation:.3f}"),
         ("the infrared camera sees", f"{seen.overlap:.0%} of the visible picture"),
     )
@@ -75,10 +80,11 @@ def _regions(check: Check) -> str:
     head = "".join(f"<th scope='col'>{c}</th>" for c in ("left", "centre", "right"))
     rows = ""
     for name, row in zip(REGIONS, check.regions_px, strict=True):
-        cells = "".join("<td>no evidence</td>" if np.isnan(v) else f"<td>{v:.1f} px</td>" for v in row)
+        cells = "".join("<td>–</td>" if np.isnan(v) else f"<td>{v:.1f} px</td>" for v in row)
         rows += f"<tr><th scope='row'>{name}</th>{cells}</tr>"
     return (
-        '<p class="hint">Median residual of the parts of the picture that have one clear best place.</p>'
+        "<p class='hint'>Median residual of the parts of the picture that have one clear best place; – where too few "
+        "have.</p>"
         f"<div class='scroll'><table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
@@ -100,8 +106,12 @@ def _distances(calibration: Calibration) -> str:
 
 def _pair(calibration: Calibration, one: Checked) -> str:
     pair, check = one.pair, one.check
-    registered = registered_image(calibration, pair)
-    edges = _red_blue(_edges(registered), _edges(pair.visible))
+    registered, seen = registered_image(calibration, pair)
+    # the border of the infrared view is no edge of the scene
+    border = max(3, registered.shape[1] // 100)
+    inside = cv2.erode(seen, np.ones((border, border), np.uint8), borderValue=255) // 255
+    edges = _red_blue(np.asarray(_edges(registered) * inside, np.uint8), _edges(pair.visible))
+    registered = np.asarray(registered * (seen // 255), np.uint8)
     blend = _red_blue(registered, pair.visible)
     arrows = _arrows(pair.visible, check)
     word, text = check.verdict
@@ -125,16 +135,14 @@ def _pair(calibration: Calibration, one: Checked) -> str:
     )
 
 
-def registered_image(calibration: Calibration, pair: ScenePair) -> Luma8:
-    """The infrared image in the visible geometry, HxW uint8; black where the infrared camera does not see."""
+def registered_image(calibration: Calibration, pair: ScenePair) -> tuple[Luma8, Luma8]:
+    """The infrared image in the visible geometry, HxW uint8, and where the infrared camera sees, 255 or 0."""
     (ir_h, ir_w), (vis_h, vis_w) = pair.infrared.shape, pair.visible.shape
     warp = build_warp(calibration, (ir_w, ir_h), (vis_w, vis_h))
+    whole = np.full((vis_h, vis_w), 255, np.uint8)
     if warp is None:
-        return pair.infrared
-    registered = np.array(warp.apply(pair.infrared), np.uint8)
-    if warp.valid is not None:
-        registered[warp.valid == 0] = 0
-    return registered
+        return pair.infrared, whole
+    return np.asarray(warp.apply(pair.infrared), np.uint8), whole if warp.valid is None else warp.valid
 
 
 def _edges(luma: Luma8) -> Luma8:
@@ -177,5 +185,7 @@ _STYLE = """
 .blink { position: relative; }
 .blink .over { position: absolute; inset: 0; animation: blink 1.6s steps(1) infinite; }
 @keyframes blink { 50% { opacity: 0; } }
+.scroll th[scope=row] { white-space: normal; }
+@media (max-width: 500px) { .scroll th, .scroll td { padding: 6px 8px; } }
 section.pair small { display: block; font-weight: 400; }
 """

@@ -28,6 +28,7 @@ from fusepipe.fuser import Fuser
 from fusepipe.live_record import live_record
 from fusepipe.live_settings import Parts, label_on, reconfigure
 from fusepipe.pipeline.canvas import Canvas
+from fusepipe.pipeline.cropping import CommonView
 from fusepipe.pipeline.degradation import Change
 from fusepipe.pipeline.drift import DriftWatch
 from fusepipe.pipeline.fusion import FusionStep
@@ -124,6 +125,7 @@ class Pipeline:
         self._started_s = self._ended_s = 0.0
         self._registration_text = ""
         self._aligner: Aligner | None = None
+        self._common_view: CommonView | None = None
         self._drift: DriftWatch | None = None
         self._live_pairer: LivePairer | None = None
         self._labeller = Labeller(on=False)
@@ -199,6 +201,7 @@ class Pipeline:
             statistics=self.statistics,
             limits=self._limits,
             drift=self._drift,
+            framing=self._common_view,
             finishing=self._labeller,
             renew=self._renew,
         )
@@ -381,21 +384,40 @@ class Pipeline:
         registration = self.rig.registration
         self._aligner = compose.aligner(registration.calibration, registration.plane_distance_m)
         if not (infrared.known and visible.known):
+            if registration.outside == "crop":
+                raise UsageError(
+                    f"{self.rig.name}: registration.outside is crop, and what both cameras see is not known while one "
+                    "is away: start again when both deliver, or leave outside at visible"
+                )
             return registration.calibration or "known when both cameras deliver"
         sizes = (infrared.width, infrared.height), (visible.width, visible.height)
         self._aligner.alignment(*sizes)  # a bad calibration is known now
+        return self._registration_source(*sizes) + self._cropping(sizes[0])
+
+    def _registration_source(self, infrared: tuple[int, int], visible: tuple[int, int]) -> str:
+        """What the map comes from, for people; sizes are (width, height)."""
         if self.rig.registration.calibration is not None:
             distance_m = self.rig.registration.plane_distance_m
             return self.rig.registration.calibration + ("" if distance_m is None else f" at {distance_m:g} m")
-        if sizes[0] == sizes[1]:
+        if infrared == visible:
             return "none (the images are taken as registered)"
-        text = f"stretched from {infrared.width}x{infrared.height} to {visible.width}x{visible.height}"
-        if abs(infrared.width * visible.height / (infrared.height * visible.width) - 1) > 0.02:
+        text = f"{infrared[0]}x{infrared[1]}"
+        if abs(infrared[0] * visible[1] / (infrared[1] * visible[0]) - 1) > 0.02:
             self._warn(
-                f"infrared {infrared.width}x{infrared.height} and visible {visible.width}x{visible.height} differ in "
+                f"infrared {text} and visible {visible[0]}x{visible[1]} differ in "
                 "shape and there is no calibration: the infrared image is stretched; set registration.calibration"
             )
-        return text
+        return f"stretched from {text} to {visible[0]}x{visible[1]}"
+
+    def _cropping(self, infrared: tuple[int, int]) -> str:
+        """Prepares ``registration.outside: crop``, and says what is left of the picture."""
+        if self.rig.registration.outside != "crop":
+            return ""
+        assert self._aligner is not None
+        self._common_view = compose.common_view(self._aligner.alignment, infrared)
+        whole = self._output_size()
+        kept = self._common_view.at(whole).size
+        return "" if kept == whole else f", cropped to {kept[0]}x{kept[1]} of {whole[0]}x{whole[1]}"
 
     def _warn(self, message: str) -> None:
         self.statistics.warn(message)
@@ -423,7 +445,8 @@ class Pipeline:
         """(height, width) the engine is compiled for before the first pair; ``None`` where it is not known."""
         if not self._info[Band.VISIBLE].known and self.rig.output.size is None:
             return None
-        width, height = self._output_size()
+        size = self._output_size()
+        width, height = size if self._common_view is None else self._common_view.at(size).size
         return height, width
 
     def _state_changed(self, change: Change) -> None:

@@ -86,6 +86,7 @@ class BoardResult:
                     "field_of_view_deg": round(lens.field_of_view_deg, 2),
                     "covered": round(camera.covered, 3),
                     "coverage": camera.coverage.tolist(),
+                    "board_flaw_m": camera.board_flaw_m,
                     "doubts": camera.doubts(),
                 }
         if self.stereo is not None:
@@ -223,6 +224,12 @@ def solve(
     if first is not None and second is not None:
         partners = {view.name: view for view in visible.found}
         pairs = [(view, partners[view.name]) for view in infrared.found if view.name in partners]
+        if not pairs:
+            raise UsageError(
+                f"no infrared image with a board has the stem of a visible one with a board (such as "
+                f"{infrared.found[0].name!r} and {visible.found[0].name!r}): the two images of a view need one "
+                "name"
+            )
         stereo = calibrate_stereo(pairs, board, first.lens, second.lens, (first.rms_px, second.rms_px))
         if stereo.loose:
             stereo = replace(stereo, loose=_why_loose(stereo, pairs, board, first, second))

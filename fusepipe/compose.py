@@ -32,8 +32,9 @@ from fusepipe.pipeline.sources.live_options import LiveOptions
 from fusepipe.registry import SINKS, SOURCES, model_factory, resolve
 
 if TYPE_CHECKING:
-    from fusepipe.calibration.aligner import Aligner
+    from fusepipe.calibration.aligner import Aligner, Alignment
     from fusepipe.calibration.warp import RemapWarp
+    from fusepipe.pipeline.cropping import CommonView
 
 log = logging.getLogger(__name__)
 
@@ -166,6 +167,18 @@ def aligner(calibration: str | None, distance_m: float | None = None) -> Aligner
 
         loaded = load_calibration(Path(calibration))
     return Aligner(partial(warp.build_warp, loaded), distance_m)
+
+
+def common_view(alignment: Alignment, infrared: Size) -> CommonView:
+    """Crops to what both cameras see with this alignment; ``infrared`` is (width, height)."""
+    from fusepipe.calibration.common_view import Rectangle, common_view
+    from fusepipe.pipeline.cropping import CommonView
+
+    def rectangle(visible: Size) -> Rectangle:
+        warp = alignment(infrared, visible)
+        return common_view(None if warp is None else warp.valid, visible)
+
+    return CommonView(rectangle)
 
 
 def _nothing() -> dict[str, Any]:

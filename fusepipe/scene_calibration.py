@@ -90,6 +90,8 @@ def _read(infrared: Path, visible: Path, name: str) -> ScenePair:
         raise UsageError(
             f"{infrared}: has colours and {visible} has none: the cameras are swapped; give the infrared images first"
         )
+    if np.array_equal(read[0], read[1]):
+        raise UsageError(f"{infrared} and {visible} are the same picture: give those of two cameras")
     planes = image_files.infrared_planes(read[0])[0], image_files.visible_planes(read[1])[0]
     return ScenePair(eight_bit(planes[0]), eight_bit(planes[1]), name)
 
@@ -156,6 +158,17 @@ def calibrate_scene(
     return result, calibration
 
 
+def doubt(result: SceneResult) -> str:
+    """What speaks against it although it was found, in words; empty: nothing."""
+    alone, pairs = result.agreement.pairs_near, result.pairs
+    if pairs < 2 or alone > pairs / 2:
+        return ""
+    return (
+        f"only {alone} of the {pairs} pairs lie so by themselves: they show things at several distances, or little, or "
+        "the cameras moved against each other or did not expose at the same time"
+    )
+
+
 def as_json(result: SceneResult, names: Sequence[str]) -> dict[str, Any]:
     """A document of plain values."""
     return {
@@ -166,6 +179,7 @@ def as_json(result: SceneResult, names: Sequence[str]) -> dict[str, Any]:
         "infrared_size": list(result.infrared_size),
         "visible_size": list(result.visible_size),
         "refusal": result.refusal,
+        "doubt": "" if result.refusal else doubt(result),
     }
 
 

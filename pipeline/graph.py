@@ -51,10 +51,11 @@ class Limits:
 class Graph:
     """One rig's running pipeline. ``start`` it, ``wait`` for it; ``drain`` ends it early, ``abort`` now.
 
-    ``transforms`` are applied to each pair in order (registration, tone mapping). The graph closes the
-    sources, the fuser and the sinks. ``size`` is the (height, width) the fuser is prepared for, where it is known;
-    ``finishing`` is applied to each fused frame, once for all sinks. ``renew`` makes a new sink in place of one that
-    failed, for each of ``sinks``; ``None`` for those that cannot be made anew.
+    ``transforms`` are applied to each pair in order (registration, tone mapping), ``framing`` to what is fused of it:
+    a drift watch sees the whole picture. The graph closes the sources, the fuser and the sinks. ``size`` is the
+    (height, width) the fuser is prepared for, where it is known; ``finishing`` is applied to each fused frame, once
+    for all sinks. ``renew`` makes a new sink in place of one that failed, for each of ``sinks``; ``None`` for those
+    that cannot be made anew.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Graph:
         statistics: RunStatistics,
         limits: Limits | None = None,
         drift: DriftWatch | None = None,
+        framing: Callable[[FramePair], FramePair] | None = None,
         finishing: Callable[[FusedFrame], FusedFrame] | None = None,
         renew: Sequence[Renew | None] = (),
     ) -> None:
@@ -83,6 +85,7 @@ class Graph:
         self._fuser = fuser
         self._fusion = fusion
         self._size = size
+        self._framing = framing
         self._finishing = finishing
         self._transforms = transforms
         self._limits = limits or Limits()
@@ -251,7 +254,7 @@ class Graph:
             for pair in self._drained(self._paired):
                 for transform in self._transforms:
                     pair = transform(pair)
-                self._registered.put(pair)
+                self._registered.put(pair if self._framing is None else self._framing(pair))
                 if self._drift is not None and self._drift.wants(pair):
                     if self._watched is None:
                         self._drift.check(pair)

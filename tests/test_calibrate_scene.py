@@ -13,14 +13,14 @@ from click.testing import CliRunner
 
 from fusepipe.calibration.file import load_calibration
 from fusepipe.calibration.local_matches import Matches, choose, fit
-from fusepipe.calibration.scene import agreement, register
+from fusepipe.calibration.scene import SceneResult, agreement, register
 from fusepipe.calibration.scene_search import ScenePair
 from fusepipe.cli import cli, main
 from fusepipe.errors import UsageError
 from fusepipe.frames import Band, Luma8
 from fusepipe.pipeline.sources.synthetic import SyntheticSource
 from fusepipe.pipeline.sources.synthetic_truth import true_matrix
-from fusepipe.scene_calibration import Hints
+from fusepipe.scene_calibration import Hints, doubt
 
 IR, VIS = (320, 240), (640, 480)
 
@@ -72,6 +72,26 @@ def test_what_it_does_not_know_it_does_not_say(
         main(["calibrate", "scene", str(tmp_path / "ir.png"), str(tmp_path / "vis.png"), "-o", str(out)])
     assert stopped.value.code == 1 and not out.exists()
     assert "hardly any texture" in capsys.readouterr().err
+
+
+def test_what_one_pair_leaves_open_another_tells_and_pairs_that_differ_are_counted(street: ScenePair) -> None:
+    other = ScenePair(street.infrared, np.ascontiguousarray(street.visible[::-1, ::-1]), "other")
+    alone, both = (agreement(pairs, true_matrix(IR, VIS)) for pairs in ([street], [street, other]))
+    assert (alone.pairs_near, both.pairs_near) == (1, 1)
+    assert both.confidence > 0.3
+    for seen, said in ((alone, ""), (both, "only 1 of the 2 pairs")):
+        pairs = 1 if seen is alone else 2
+        result = SceneResult(true_matrix(IR, VIS), "affine", seen, IR, VIS, pairs)
+        assert doubt(result).startswith(said) and bool(doubt(result)) == bool(said)
+
+
+def test_one_picture_is_no_pair(street: ScenePair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "a.png"
+    assert cv2.imwrite(str(picture), street.visible)
+    with pytest.raises(SystemExit) as stopped:
+        main(["calibrate", "scene", str(picture), str(picture), "-o", str(tmp_path / "x.yaml")])
+    assert stopped.value.code == 2
+    assert "are the same picture" in capsys.readouterr().err
 
 
 def test_swapped_cameras_are_told(street: ScenePair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,7 @@ RECORD = {
     "sources": {"visible": {"width": 640, "height": 480, "codec": "h264", "fps": 25.0}},
     "engine": {"model": "stream", "backend": "openvino", "precision": "bf16"},
     "registration": "roof.calibration.yaml",
+    "drift": {"state": "suspect", "offset_px": 1.8, "corrected_px": 0.0, "checks": 9, "blind": 2, "events": []},
     "warnings": ["<b>a warning</b>"],
 }
 
@@ -143,6 +144,13 @@ def test_metrics_are_what_prometheus_reads():
     assert samples[("fusepipe_skipped_total", 'a "quoted"\nreason', 'roof "1"')] == 2
     assert samples[("fusepipe_latency_seconds", "0.99", 'roof "1"')] == 0.04
     assert samples[("fusepipe_preview_clients", 'roof "1"')] == 2
+    assert {key[-2:]: value for key, value in samples.items() if key[0] == "fusepipe_drift_state"} == {
+        ("ok", 'roof "1"'): 0,
+        ('roof "1"', "suspect"): 1,
+        ("lost", 'roof "1"'): 0,
+    }
+    assert samples[("fusepipe_drift_offset_pixels", 'roof "1"')] == 1.8
+    assert samples[("fusepipe_drift_blind_total", 'roof "1"')] == 2
     assert not [key for key in samples if key[0] == "fusepipe_last_frame_age_seconds"]
     assert prometheus_text({"new": {}})
 

@@ -72,7 +72,7 @@ def test_agrees_with_opencv(
     assert warped.shape == (vis_size[1], vis_size[0])
     inside = interior(warp.valid, warped.shape)
     assert inside.sum() > 1000
-    # one grey level of 8 bits; positions are rounded to 1/32 pixel
+    # one grey level of 8 bits; OpenCV 4 rounds positions to 1/32 pixel
     assert np.abs(warped.astype(int) - expected)[inside].max() <= np.iinfo(dtype).max // 255
 
 
@@ -209,7 +209,7 @@ def test_stretched_ramp(ir_size: tuple[int, int], vis_size: tuple[int, int]) -> 
     ramp = np.tile((np.arange(ir_size[0]) * 500 + 1000).astype(np.uint16), (ir_size[1], 1))
     place = (np.arange(vis_size[0]) + 0.5) * ir_size[0] / vis_size[0] - 0.5
     expected = np.clip(place, 0, ir_size[0] - 1) * 500 + 1000
-    # positions are rounded to 1/32 pixel
+    # OpenCV 4 rounds positions to 1/32 pixel
     assert np.abs(warp.apply(ramp) - expected).max() <= 500 / 64 + 1
 
 

@@ -87,11 +87,16 @@ def board_command(
     from fusepipe.calibration.board import parse_board
     from fusepipe.calibration.file import save_calibration
     from fusepipe.commands.reporting import Progress
-    from fusepipe.errors import FusepipeError
+    from fusepipe.errors import FusepipeError, UsageError
 
     board = parse_board(board_text)
     check_output(output, overwrite)
-    if Path(infrared).is_dir() and Path(visible).is_dir():
+    folders = Path(infrared).is_dir() and Path(visible).is_dir()
+    if folders and Path(infrared).samefile(visible):
+        raise UsageError(f"{infrared} is given for both cameras: give one folder of infrared and one of visible images")
+    if not folders and (more_infrared or more_visible):
+        raise UsageError("--more-infrared and --more-visible add to folders of images; INFRARED and VISIBLE are none")
+    if folders:
         found = []
         for camera, folder, more in (("infrared", infrared, more_infrared), ("visible", visible, more_visible)):
             with Progress(f"{camera} boards", enabled=not as_json) as progress:
@@ -146,6 +151,11 @@ def _board_lines(result: BoardResult) -> list[str]:
             f"{max(camera.errors_px.values()):.2f} px; focal length {lens.fx:.1f} ± {camera.deviations[0]:.1f} px "
             f"({lens.field_of_view_deg:.1f}° across), {camera.covered:.0%} of the picture covered"
         )
+        if camera.board_flaw_m:
+            lines.append(
+                f"  the board is not quite what it should be: its points were solved for too, and are off by "
+                f"{camera.board_flaw_m * 1000:.2g} mm"
+            )
         for view, error in camera.rejected.items():
             lines.append(f"  left out {view}: {error:.2f} px, it does not fit the others")
         missing = result.without_board.get(name, [])
@@ -219,6 +229,8 @@ def scene_command(
         f"confidence {seen.confidence:.2f}; {seen.near:.0%} of {seen.blocks} parts of the picture agree; the infrared "
         f"camera sees {seen.overlap:.0%} of the visible picture"
     )
+    if doubt := scene.doubt(result):
+        click.echo(f"  doubt: {doubt}")
     click.echo(f"wrote {output}; look at it with: fusepipe calibrate check {output} {infrared} {visible}")
 
 

@@ -245,6 +245,11 @@ class RegistrationConfig(ConfigModel):
         description="The distance from the visible camera at which the images are aligned, for calibrations that "
         "know where the cameras sit; without it the calibration's own.",
     )
+    outside: Literal["visible", "crop"] = Field(
+        default="visible",
+        description="What the output shows where the infrared camera does not see: visible, the visible camera's "
+        "picture; crop, nothing: the output is the largest rectangle that both cameras see.",
+    )
     drift: Literal["off", "watch", "correct"] = Field(
         default="off",
         description="watch measures whether the cameras have moved against each other since the calibration, and says "

@@ -44,6 +44,7 @@ class _Records(Collector):
         yield from self._sinks()
         yield self._gauge("fusepipe_queue_depth", "Frames waiting in a mailbox.", "mailbox", "depths")
         yield from self._singles()
+        yield from self._drift()
 
     def _sinks(self) -> Iterable[Metric]:
         counts = (
@@ -81,6 +82,31 @@ class _Records(Collector):
                 if record.get(key) is not None:
                     gauge.add_metric([rig], record[key])
             yield gauge
+
+    def _drift(self) -> Iterable[Metric]:
+        """How the images lie against the calibration, of rigs that watch it."""
+        watched = {rig: record["drift"] for rig, record in self._records.items() if record.get("drift")}
+        state = GaugeMetricFamily("fusepipe_drift_state", "1 for the state it is in.", labels=["rig", "state"])
+        for rig, drift in watched.items():
+            for name in ("ok", "suspect", "lost"):
+                state.add_metric([rig, name], float(drift["state"] == name))
+        yield state
+        for name, text, key in (
+            ("fusepipe_drift_offset_pixels", "How far the infrared image is off the calibration.", "offset_px"),
+            ("fusepipe_drift_corrected_pixels", "How far it is moved back.", "corrected_px"),
+        ):
+            gauge = GaugeMetricFamily(name, text, labels=["rig"])
+            for rig, drift in watched.items():
+                gauge.add_metric([rig], drift[key])
+            yield gauge
+        for name, text, key in (
+            ("fusepipe_drift_checks", "Measurements of the alignment.", "checks"),
+            ("fusepipe_drift_blind", "Of them, those that the pictures said too little for.", "blind"),
+        ):
+            counter = CounterMetricFamily(name, text, labels=["rig"])
+            for rig, drift in watched.items():
+                counter.add_metric([rig], drift[key])
+            yield counter
 
 
 def prometheus_text(records: Mapping[str, Mapping[str, Any]]) -> bytes:

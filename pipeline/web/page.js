@@ -131,7 +131,10 @@ function draw(record, now) {
   const engine = record.engine || {};
   if (engine.model) parts.push(["engine", `${engine.model} on ${engine.backend} ${engine.precision}`]);
   if (record.registration) parts.push(["registration", record.registration]);
-  if (record.drift) parts.push(["drift", `${record.drift.state}, ${record.drift.offset_px} px`]);
+  if (record.drift) {
+    const d = record.drift, moved = d.corrected_px ? `, ${d.corrected_px.toFixed(1)} px corrected` : "";
+    parts.push(["drift", d.checks > d.blind ? `${d.state}, ${d.offset_px.toFixed(1)} px off${moved}` : "not measured yet"]);
+  }
   rows(byId("parts"), parts);
   byId("warnings").replaceChildren(...(record.warnings || []).map((text) => {
     const item = document.createElement("li"); item.textContent = text; return item;

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ from fusepipe.pipeline.sinks.base import Sink, Starts
 from fusepipe.pipeline.sources.base import Source, SourceInfo
 from fusepipe.pipeline.statistics import RunStatistics
 from fusepipe.pipeline.tonemap import ToneMap
+from fusepipe.plan import Plan
 from fusepipe.report import RunReport
 
 __all__ = ["Pipeline", "Plan", "load_fuser", "load_rig"]
@@ -58,35 +59,6 @@ def load_rig(path: str | Path, name: str | None = None) -> Rig:
     if len(rigs) != 1:
         raise UsageError(f"{path}: has {len(rigs)} rigs ({', '.join(r.name for r in rigs)}); name one")
     return rigs[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run will do, found out by opening the inputs and checking the outputs."""
-
-    rig: str
-    sources: dict[str, dict[str, Any]]
-    pairing: str
-    registration: str
-    engine: dict[str, Any]
-    sinks: list[str]
-
-    def summary(self) -> list[str]:
-        """For people."""
-        lines = [f"{self.rig}:"]
-        for band, info in self.sources.items():
-            rate = f" {info['fps']:g} fps" if info["fps"] else ""
-            count = f", {info['frames']} frames" if info["frames"] else ""
-            depth = f" {info['bit_depth']} bit" if info["bit_depth"] > 8 else ""
-            lines.append(
-                f"  {band}: {info['url']} {info['codec']} {info['width']}x{info['height']}{depth}{rate}{count}"
-            )
-        engine = self.engine
-        lines.append(f"  pairing by {self.pairing}, registration: {self.registration}")
-        lines.append(
-            f"  fusion: {engine['model']} on {engine['backend']} {engine['precision']} {engine['reason']}".rstrip()
-        )
-        return lines + [f"  sink: {sink}" for sink in self.sinks]
 
 
 class Pipeline:

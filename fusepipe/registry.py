@@ -25,24 +25,27 @@ _PAPER = tuple(n for n in ("mfe", "mfe-without-d", "mfe-without-a", "mfe-without
 # model -> a network of the same inputs whose image shows where infrared counts (white) in the model's fusion
 ATTENTION: Mapping[str, str] = {name: f"{name}-attention" for name in _PAPER if installed(f"{name}-attention")}
 
+_NETWORK, _RULE = "fusepipe.engines.load:load_model", "fusepipe.evaluation.baselines:load_baseline"
+
 # model name -> "module:factory"; a factory takes (backend, precision, engine) and returns a Fuser.
 MODELS: Mapping[str, str] = {
-    "stream": "fusepipe.engines.load:load_model",
-    "mean": "fusepipe.evaluation.baselines:load_baseline",
-    "max": "fusepipe.evaluation.baselines:load_baseline",
-    "pyramid": "fusepipe.evaluation.baselines:load_baseline",
-    "cbf": "fusepipe.evaluation.baselines:load_baseline",
-    "gtf": "fusepipe.evaluation.baselines:load_baseline",
-    "jsrsd": "fusepipe.evaluation.baselines:load_baseline",
-    "densefuse": "fusepipe.engines.load:load_model",
-    "densefuse-l1": "fusepipe.engines.load:load_model",
-    "fusiongan": "fusepipe.engines.load:load_model",
-    "ddcgan": "fusepipe.engines.load:load_model",
-    **dict.fromkeys(_PAPER, "fusepipe.engines.load:load_model"),
+    "stream": _NETWORK,
+    "stream-hq": _NETWORK,
+    "mean": _RULE,
+    "max": _RULE,
+    "pyramid": _RULE,
+    "cbf": _RULE,
+    "gtf": _RULE,
+    "jsrsd": _RULE,
+    "densefuse": _NETWORK,
+    "densefuse-l1": _NETWORK,
+    "fusiongan": _NETWORK,
+    "ddcgan": _NETWORK,
+    **dict.fromkeys(_PAPER, _NETWORK),
 }
 
 # Which of them are neural networks: they have a backend and a precision.
-NETWORKS = frozenset({"stream", "densefuse", "densefuse-l1", "fusiongan", "ddcgan", *_PAPER, *ATTENTION.values()})
+NETWORKS = frozenset((*(name for name, made in MODELS.items() if made == _NETWORK), *ATTENTION.values()))
 
 BACKENDS: Mapping[str, str] = {
     "openvino": "fusepipe.engines.openvino_backend:OpenVinoFuser",

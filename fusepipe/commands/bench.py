@@ -41,7 +41,7 @@ class Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int]]]):
 @click.command("bench")
 @click.option("--size", type=Sizes(), help="Visible[,infrared] size [640x480,320x240; with --soak 160x120,80x60].")
 @click.option("--pairs", type=click.IntRange(min=10), default=300, show_default=True, help="How many to measure with.")
-@click.option("--model", default="stream", show_default=True, help="stream, mean, max or pyramid.")
+@click.option("--model", default="stream", show_default=True, help="stream, stream-hq, pyramid, mean, max ...")
 @click.option("--backend", default="auto", show_default=True, help="What computes it.")
 @click.option("--precision", default="auto", show_default=True, help="fp32, fp16, bf16, int8 or auto.")
 @click.option("--preset", default="superfast", show_default=True, help="How hard x264 tries.")

@@ -16,7 +16,7 @@ VIDEO_SUFFIXES = {".mkv", ".mp4"}
 @click.argument("infrared", type=click.Path(path_type=Path))
 @click.argument("visible", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="An image, a folder, or a video.")
-@click.option("--model", default="stream", show_default=True, help="stream, mean, max or pyramid.")
+@click.option("--model", default="stream", show_default=True, help="stream, stream-hq, pyramid, mean, max ...")
 @click.option("--backend", default="auto", show_default=True, help="What computes it.")
 @click.option("--precision", default="auto", show_default=True, help="fp32, fp16, bf16, int8 or auto.")
 @click.option("--engine", type=click.Path(path_type=Path), help="An engine that build-engine made.")

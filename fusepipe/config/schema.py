@@ -262,8 +262,9 @@ class FusionConfig(ConfigModel):
 
     model: Annotated[str, AfterValidator(_known_model)] = Field(
         default="stream",
-        description="The fusion method. stream is the neural network for video; densefuse, fusiongan and ddcgan are "
-        "networks to compare with, not for live video; the others are classical.",
+        description="The fusion method. stream is the neural network for video, stream-hq a larger one for faster "
+        "machines; mfe, densefuse, fusiongan and ddcgan are networks for pictures, not for live video; the others are "
+        "classical.",
         json_schema_extra={"enum": list(MODELS)},
     )
     backend: Backend = Field(

@@ -390,16 +390,17 @@ class TestExport:
 
 
 class TestShippedWeights:
-    def test_the_shipped_weights_and_graph_are_the_same_network(self) -> None:
+    @pytest.mark.parametrize("model", ["stream", "stream-hq"])
+    def test_the_shipped_weights_and_graph_are_the_same_network(self, model: str) -> None:
         from fusepipe.engines.load import load_model
 
-        weights = Path(__file__).parents[2] / "engines" / "weights" / "stream.safetensors"
+        weights = Path(__file__).parents[2] / "engines" / "weights" / f"{model}.safetensors"
         network = load_weights(weights)
         pair = make_pairs(1, 96, 128)[0]
         with torch.no_grad():
             inputs = (torch.from_numpy(image)[None, None] for image in (pair.infrared, pair.visible))
             expected = ByteStudent(network)(*inputs)[0, 0].numpy()
-        with load_model("stream", precision="fp32") as fuser:
+        with load_model(model, precision="fp32") as fuser:
             difference = np.abs(fuser.fuse(pair.infrared, pair.visible).astype(int) - expected)
         assert difference.max() <= 1 and (difference > 0).mean() < 0.005
 

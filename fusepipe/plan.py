@@ -1,0 +1,35 @@
+"""What a run will do, before it does it: ``fusepipe run --dry-run``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run will do, found out by opening the inputs and checking the outputs."""
+
+    rig: str
+    sources: dict[str, dict[str, Any]]
+    pairing: str
+    registration: str
+    engine: dict[str, Any]
+    sinks: list[str]
+
+    def summary(self) -> list[str]:
+        """For people."""
+        lines = [f"{self.rig}:"]
+        for band, info in self.sources.items():
+            rate = f" {info['fps']:g} fps" if info["fps"] else ""
+            count = f", {info['frames']} frames" if info["frames"] else ""
+            depth = f" {info['bit_depth']} bit" if info["bit_depth"] > 8 else ""
+            lines.append(
+                f"  {band}: {info['url']} {info['codec']} {info['width']}x{info['height']}{depth}{rate}{count}"
+            )
+        engine = self.engine
+        lines.append(f"  pairing by {self.pairing}, registration: {self.registration}")
+        lines.append(
+            f"  fusion: {engine['model']} on {engine['backend']} {engine['precision']} {engine['reason']}".rstrip()
+        )
+        return lines + [f"  sink: {sink}" for sink in self.sinks]

@@ -150,7 +150,9 @@ def test_real_time_pace_keeps_pace_and_loses_nothing_it_can_keep():
     sink = CollectSink()
     report = fusepipe.Pipeline(rig, sinks=[sink]).run()
     assert report.seconds >= 1.9
-    assert 40 <= len(sink.frames) <= 50
+    # a busy machine loses frames, but none uncounted
+    assert 25 <= len(sink.frames) <= 50
+    assert len(sink.frames) + sum(report.dropped.values()) + sum(report.skipped.values()) >= 48
     times = [f.capture_ns for f in sink.frames]
     assert times == sorted(times)
 

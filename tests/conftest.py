@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from peers.cameras import MISSING, RtspCamera, gst_rtsp_server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def usual_signals() -> None:
+    """Programs that tests start hear SIGHUP and SIGINT also where the tests run under nohup or in the background."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ RECORD = {
             }
         }
     },
-    "drift": {"state": "steady", "offset_px": 0.25},
+    "drift": {"state": "ok", "offset_px": 0.6, "corrected_px": 0.0, "checks": 9, "blind": 2, "events": []},
     "warnings": ["<b>a warning</b>"],
 }
 
@@ -100,7 +100,7 @@ def test_a_browser_shows_the_picture_and_the_numbers(width: int, tmp_path: Path,
         assert await tab.value("document.getElementById('video').hidden")
         assert "11" in await tab.value("document.getElementById('main').textContent")
         parts = await tab.value("document.getElementById('parts').textContent")
-        assert "visible640×480 h264 25 fps" in parts and "steady, 0.25 px" in parts
+        assert "visible640×480 h264 25 fps" in parts and "ok, 0.6 px off" in parts
         assert "rtcp, -12.5 ppm, jitter 0.8 ms" in parts and "connections to visible2, 1× timeout" in parts
         assert "<b>a warning</b>" in await tab.value("document.getElementById('warnings').textContent"), (
             "text, not HTML"

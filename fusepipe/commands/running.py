@@ -75,7 +75,8 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+            # nohup's wish is kept; a shell's background job is born deaf to SIGINT, yet must end when told to
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._handle)
         return self
 

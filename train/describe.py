@@ -56,8 +56,10 @@ def describe(model: str, network: nn.Module, parts: Mapping[str, nn.Module], hei
     """The parts of a network that fuses a pair of height x width, and the whole as the last one."""
     last: dict[nn.Module, tuple[tuple[int, ...], int]] = {}
 
-    def note(part: nn.Module, inputs: object, output: Tensor) -> None:
-        last[part] = tuple(output.shape), last.get(part, ((), 0))[1] + 1
+    def note(part: nn.Module, inputs: object, output: Tensor | list[Tensor]) -> None:
+        # a path gives its layers side by side
+        whole = output if isinstance(output, Tensor) else torch.cat(output, dim=1)
+        last[part] = tuple(whole.shape), last.get(part, ((), 0))[1] + 1
 
     hooks = [part.register_forward_hook(note) for part in {**parts, "": network}.values()]
     image = torch.zeros(1, 1, height, width, device="meta")  # shapes alone: nothing is computed

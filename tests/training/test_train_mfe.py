@@ -104,7 +104,7 @@ class TestNetwork:
         with torch.no_grad():
             stem = torch.relu(network.extractor.stem(image))
             deep, middle, shallow = levels(network.extractor(image))
-            paths = [path(stem) for path in network.extractor.paths]
+            paths = [torch.cat(path(stem), dim=1) for path in network.extractor.paths]
         assert [level.shape[1] for level in (deep, middle, shallow)] == [64, 48, 32]
         for level in (deep, middle, shallow):
             summed = paths[0] + paths[1] + paths[2]

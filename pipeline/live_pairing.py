@@ -93,9 +93,11 @@ class LivePairer:
         self._frozen = {index for index in self._frozen if index > frame.index - 1000}
         if frame.band is Band.VISIBLE:
             self._last_visible = frame
+        # while a frame of the reference, the last one maybe, waits for its partner, nobody is alone
+        waits = self._pairer.deadline_ns() is not None
         pairs = self._pairer.push(frame)
         pairs += self._pairer.expire(now_ns)
-        if frame.band is not self._reference and self._reference_is_silent(now_ns):
+        if frame.band is not self._reference and not waits and self._reference_is_silent(now_ns):
             pairs.append(self._alone(frame))
         return self._out(pairs, now_ns)
 

@@ -10,7 +10,7 @@ import pytest
 import fusepipe
 from fusepipe.config.schema import Rig
 from fusepipe.errors import ConfigError
-from fusepipe.frames import Band, PairState
+from fusepipe.frames import Band
 from fusepipe.pipeline.testing import CollectSink
 
 SEQUENCES = {"nato_camp": 32, "tree": 19, "duine": 23}
@@ -150,9 +150,7 @@ def test_real_time_pace_keeps_pace_and_loses_nothing_it_can_keep():
     sink = CollectSink()
     report = fusepipe.Pipeline(rig, sinks=[sink]).run()
     assert report.seconds >= 1.9
-    # a busy machine loses frames, but none uncounted; where a camera's frame is late, one camera alone may lead
-    fused = [frame for frame in sink.frames if frame.pair.state is PairState.FUSED]
-    assert 25 <= len(fused) <= 50 and len(sink.frames) <= len(fused) + 10
+    assert 40 <= len(sink.frames) <= 50
     assert len(sink.frames) + sum(report.dropped.values()) + sum(report.skipped.values()) >= 48
     times = [f.capture_ns for f in sink.frames]
     assert times == sorted(times)

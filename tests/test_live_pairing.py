@@ -232,3 +232,16 @@ def test_the_time_of_a_camera_is_absolute_only_beside_another_such(both):
     apart_ns = truth[IR, last.infrared.index] - truth[VIS, last.visible.index]
     assert abs(last.skew_ns) < 10 * MS
     assert apart_ns == 0 if both else abs(apart_ns - 80 * MS) <= 40 * MS, "media clocks take delays for equal"
+
+
+def test_the_end_of_the_reference_does_not_part_its_last_frame_from_its_partner():
+    pairer, given, last = make(), [], 19
+    for n in range(last + 1):
+        shot_ns = START + n * 40 * MS
+        given += pairer.push(frame(VIS, n, shot_ns + 5 * MS, arrival_ns=shot_ns + 10 * MS))
+        if n == last:
+            given += pairer.end(VIS)
+        given += pairer.push(frame(IR, n, shot_ns, arrival_ns=shot_ns + 20 * MS))
+    given += pairer.end(IR)
+    assert [pair.state for pair in given] == [PairState.FUSED] * (last + 1)
+    assert [(pair.infrared.index, pair.visible.index) for pair in given] == [(n, n) for n in range(last + 1)]

@@ -225,8 +225,10 @@ def test_the_end_of_the_rig_is_the_end_of_the_viewing():
     with Feeding() as feeding:
         feeding.connect()
         feeding.show(picture(0))
+        assert not feeding.viewers[0].ended.is_set()
         feeding.thread.post(feeding.rig.end)
         feeding.wait(feeding.viewers[0].ended.is_set)
+        assert feeding.viewers[0].ended.is_set()
 
 
 def test_an_encoder_that_fails_ends_the_viewing_and_nothing_else(monkeypatch, caplog):

@@ -166,7 +166,10 @@ class Pipeline:
             transforms=transforms,
             fuser=fuser,
             fusion=FusionStep(
-                fuser, keep_colour=self.rig.output.colour == "visible", grey_without_visible=visible.grey
+                fuser,
+                keep_colour=self.rig.output.colour == "visible",
+                grey_without_visible=visible.grey,
+                prompt=self.live,
             ),
             size=self._engine_size(),
             sinks=sinks,

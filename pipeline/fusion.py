@@ -53,10 +53,17 @@ class _Pending:
 
 
 class FusionStep:
-    """Keeps up to ``max_in_flight`` requests under way and hands results out in the order they came."""
+    """Keeps up to ``max_in_flight`` requests under way and hands results out in the order they came.
 
-    def __init__(self, fuser: Fuser, *, keep_colour: bool = True, grey_without_visible: bool = True) -> None:
+    A ``prompt`` one, for live rigs, starts no second request where both would share the same cores: it would only wait
+    inside the engine, while a newer pair may come.
+    """
+
+    def __init__(
+        self, fuser: Fuser, *, keep_colour: bool = True, grey_without_visible: bool = True, prompt: bool = False
+    ) -> None:
         self._fuser = fuser
+        self._in_flight = 1 if prompt and fuser.info.device.startswith("cpu") else fuser.info.max_in_flight
         self._keep_colour = keep_colour
         self._grey = grey_without_visible
         self._pending: deque[_Pending] = deque()
@@ -64,7 +71,7 @@ class FusionStep:
 
     @property
     def full(self) -> bool:
-        return len(self._pending) >= self._fuser.info.max_in_flight
+        return len(self._pending) >= self._in_flight
 
     @property
     def pending(self) -> int:

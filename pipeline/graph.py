@@ -34,7 +34,7 @@ from fusepipe.pipeline.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
-LIVE_CAPACITY = 2  # pairs of live cameras that wait for a late stage: the newest count
+LIVE_CAPACITY = 1  # pairs of live cameras that wait for a late stage: the newest count
 LOOK_S = 0.2  # how often the pairing of live cameras looks whether the run shall end
 BURST = 8  # what comes at once may be so much more: see Mailbox
 CAPACITY = 4  # frames a mailbox holds: enough to even out jitter, little enough to keep latency low

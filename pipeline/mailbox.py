@@ -18,6 +18,7 @@ from fusepipe.pipeline.sources.base import Overflow
 T = TypeVar("T")
 
 BURST_NS = 100_000_000  # a consumer that takes an item within this time is not late
+RECOVERY_NS = 2_000_000_000  # so long after it was late, a consumer gets no bursts
 
 
 class Closed(Exception):  # noqa: N818 - a signal between threads, not an error
@@ -33,8 +34,9 @@ class Mailbox(Generic[T]):
 
     With ``drop_oldest`` it may hold up to ``burst`` items while the oldest has waited less than ``BURST_NS``: several
     that come at once (a camera's backlog, pairs that waited for one frame) are not lost to a consumer that would take
-    them in time, and one that is late still gets the newest only. Several mailboxes may share one ``condition``, so
-    that a consumer can wait for any of them (:func:`get_any`).
+    them in time. One that was late gets the newest ``capacity`` only, until nothing was dropped for ``RECOVERY_NS``: else
+    a stage that is always too slow would let each item wait for ``BURST_NS`` first. Several mailboxes may share one
+    ``condition``, so that a consumer can wait for any of them (:func:`get_any`).
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Mailbox(Generic[T]):
         self.overflow = overflow
         self.dropped = 0
         self._burst = max(burst, capacity)
+        self._late_ns: int | None = None  # when it dropped last
         self._items: deque[tuple[int, T]] = deque()  # with the time at which each was put
         self._closed = False
         self._cancelled = False
@@ -70,15 +73,20 @@ class Mailbox(Generic[T]):
             if self._cancelled or self._closed:
                 raise Cancelled(self.name)
             now_ns = time.monotonic_ns()
-            while len(self._items) >= self.capacity and self._is_late(now_ns):
+            while len(self._items) >= self.capacity:
+                if self._is_late(now_ns):
+                    self._late_ns = now_ns
+                elif len(self._items) < self._burst:
+                    break
                 self._items.popleft()
                 self.dropped += 1
             self._items.append((now_ns, item))
             self._condition.notify_all()
 
     def _is_late(self, now_ns: int) -> bool:
-        """Under the lock, full: whether the oldest item has to go."""
-        return len(self._items) >= self._burst or now_ns - self._items[0][0] >= BURST_NS
+        """Under the lock, full: whether the consumer is, or was a short while ago."""
+        was_late = self._late_ns is not None and now_ns - self._late_ns < RECOVERY_NS
+        return was_late or now_ns - self._items[0][0] >= BURST_NS
 
     def get(self, timeout_s: float | None = None) -> T:
         """The oldest item. Raises ``TimeoutError``, :class:`Closed` or :class:`Cancelled`."""

@@ -143,6 +143,17 @@ def test_order_is_kept_with_two_in_flight():
     assert [step.finish().index, step.finish().index] == [0, 1]
 
 
+@pytest.mark.parametrize(("device", "in_flight"), [("cpu (some)", 1), ("cuda:0", 2)])
+def test_a_live_rig_lets_no_request_wait_inside_an_engine_of_the_cpu(device, in_flight):
+    info = FuserInfo("t", "t", "u", device=device, max_in_flight=2)
+    step = FusionStep(FunctionFuser(info, lambda i, v: v), prompt=True)
+    made = ToneMap(None, print)(Registration(lambda i, v: None, (1, 1))(pair(noise(), noise())))
+    for _ in range(in_flight):
+        assert not step.full
+        step.submit(made)
+    assert step.full
+
+
 def test_a_nearly_flat_16_bit_camera_is_reported_once():
     warnings = []
     tone = ToneMap(None, warnings.append)

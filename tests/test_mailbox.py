@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from fusepipe.pipeline.mailbox import BURST_NS, Cancelled, Closed, Mailbox, get_any
+from fusepipe.pipeline.mailbox import BURST_NS, RECOVERY_NS, Cancelled, Closed, Mailbox, get_any
 from fusepipe.pipeline.sources.base import Overflow
 
 
@@ -63,6 +63,24 @@ def test_a_burst_is_kept_for_a_consumer_that_is_in_time_and_not_for_a_late_one()
     box.put(6)
     assert [box.get(), box.get()] == [5, 6], "nobody came for the others"
     assert box.dropped == 5
+
+
+def test_a_consumer_that_was_late_gets_the_newest_only_until_it_has_kept_up_for_a_while(monkeypatch):
+    now_ns = 0
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now_ns)
+    box = Mailbox("b", 1, Overflow.DROP_OLDEST, burst=5)
+    box.put(0)
+    now_ns = BURST_NS
+    box.put(1)
+    assert box.dropped == 1 and box.get() == 1
+    now_ns += RECOVERY_NS - BURST_NS
+    box.put(2)
+    box.put(3)
+    assert box.dropped == 2 and box.get() == 3, "it was late a short while ago"
+    now_ns += RECOVERY_NS
+    box.put(4)
+    box.put(5)
+    assert box.dropped == 2 and [box.get(), box.get()] == [4, 5]
 
 
 @pytest.mark.parametrize("waiting", ["get", "put"])

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from fusepipe.train.config import load_config
-from fusepipe.train.mfe import MfeNet
 from fusepipe.train.run_config import Network
 from fusepipe.train.student import StudentNet
 
@@ -81,7 +80,7 @@ def describe(model: str, network: nn.Module, parts: Mapping[str, nn.Module], hei
 def describe_models(parts: Network, height: int, width: int) -> list[Part]:
     """``mfe`` with these parts, and the students as they ship (which take even sizes)."""
     with torch.device("meta"):
-        mfe = MfeNet(dense=parts.dense, attention=parts.attention, skips=parts.skips, reading=parts.reading)
+        mfe = parts.build()
         students = {
             config.model: StudentNet(config.channels, config.encoder_layers, config.decoder_layers)
             for config in map(load_config, ("default", "stream-hq"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fusepipe.errors import EngineError, UsageError
 from fusepipe.train.checkpoint import read_tensors, write_tensors
-from fusepipe.train.mfe import MfeNet, Reading
+from fusepipe.train.mfe import MfeNet
 from fusepipe.train.run_config import Network
 
 _MODEL = "mfe"
@@ -20,6 +20,7 @@ def save_mfe(path: Path, network: MfeNet, metadata: Mapping[str, str]) -> None:
         "attention": str(network.attention is not None),
         "skips": str(network.skips),
         "reading": network.reading,
+        "overshoot": repr(network.overshoot),
     }
     write_tensors(path, network.state_dict(), {"model": _MODEL, **parts, **metadata})
 
@@ -29,13 +30,8 @@ def load_mfe(path: Path) -> MfeNet:
     tensors, metadata = read_tensors(path)
     if metadata.get("model") != _MODEL:
         raise EngineError(f"{path}: not weights of mfe ({metadata.get('model') = })")
-    reading: Reading = "channels" if metadata["reading"] == "channels" else "sources"
-    network = MfeNet(
-        dense=metadata["dense"] == "True",
-        attention=metadata["attention"] == "True",
-        skips=metadata["skips"] == "True",
-        reading=reading,
-    )
+    names = Network.model_fields.keys() & metadata.keys()  # files from before there was an overshoot do without
+    network = Network.model_validate_strings({name: metadata[name] for name in names}).build()
     network.load_state_dict(tensors)
     return network.eval()
 
@@ -55,7 +51,7 @@ def begin_fusion(path: Path, parts: Network) -> MfeNet:
             f"{path} is a network with {start.dense = }, {start.skips = }, attention = {start.attention is not None}, "
             f"the configuration asks for {parts!r}: begin with weights of stage 1 of the same configuration"
         )
-    network = MfeNet(dense=parts.dense, attention=parts.attention, skips=parts.skips, reading=parts.reading)
+    network = parts.build()
     # what stage 1 does not have stays as it was initialised
     network.load_state_dict(network.state_dict() | start.state_dict())
     return network

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fusepipe.train.camera import Camera
 from fusepipe.train.config import Losses, Positive, Weight
 from fusepipe.train.config_file import read_config
-from fusepipe.train.mfe import Reading
+from fusepipe.train.mfe import MfeNet, Reading
 
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -63,6 +63,12 @@ class Network(_Model):
     """The feature compensation of the reconstruction (S)."""
     reading: Reading = "sources"
     """How Eq. 3 is read; see ``fusepipe.train.mfe.fuse``."""
+    overshoot: Share = 1.0
+    """How much is kept of greys beyond both sources': see ``fusepipe.train.mfe.pulled_back``; 1 is the paper's."""
+
+    def build(self) -> MfeNet:
+        """A new network of these parts."""
+        return MfeNet(**self.model_dump())
 
 
 class Stage1Config(RunConfig):

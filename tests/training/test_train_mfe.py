@@ -19,7 +19,7 @@ from fusepipe.errors import EngineError, UsageError  # noqa: E402
 from fusepipe.image_sets import read_luma  # noqa: E402
 from fusepipe.train.crops import as_input  # noqa: E402
 from fusepipe.train.describe import describe_models  # noqa: E402
-from fusepipe.train.mfe import Attention, MfeNet, edge_map, fuse, levels  # noqa: E402
+from fusepipe.train.mfe import Attention, MfeNet, edge_map, fuse, levels, pulled_back  # noqa: E402
 from fusepipe.train.mfe_session import export_mfe  # noqa: E402
 from fusepipe.train.mfe_weights import begin_fusion, load_mfe, save_mfe  # noqa: E402
 from fusepipe.train.run_config import Network  # noqa: E402
@@ -186,9 +186,10 @@ def effects(network: MfeNet, infrared: torch.Tensor, visible: torch.Tensor) -> d
         fused = network.unlimited(infrared, visible)
         features = network.features(infrared, visible)
         deep, middle, shallow = levels(features)
-        changed = {"deep": network.reconstruction(torch.zeros_like(deep), middle, shallow)}
+        shallow_only = network.reconstruction(torch.zeros_like(deep), middle, shallow)
+        changed = {"deep": pulled_back(shallow_only, infrared, visible, network.overshoot)}
         if network.attention is not None:
-            constant = MfeNet()
+            constant = MfeNet(overshoot=network.overshoot)
             constant.attention = _Constant()
             constant.load_state_dict(network.state_dict())
             changed["attention"] = constant.eval().unlimited(infrared, visible)
@@ -218,12 +219,27 @@ class TestPartsMatter:
         return [(as_input(ir[:160, :200]), as_input(vis[:160, :200])) for ir, vis in images]
 
 
+class TestPulledBack:
+    def test_what_lies_between_the_sources_stays_and_the_rest_is_shortened(self) -> None:
+        infrared, visible = torch.full((1, 1, 1, 5), 0.75), torch.full((1, 1, 1, 5), 0.25)
+        fused = torch.tensor([[[[-0.25, 0.25, 0.5, 0.75, 1.25]]]])
+        for images in ((infrared, visible), (visible, infrared)):
+            out = pulled_back(fused, *images, 0.5)
+            assert torch.equal(out, torch.tensor([[[[0.0, 0.25, 0.5, 0.75, 1.0]]]]))
+        assert torch.equal(pulled_back(fused, infrared, visible, 1.0), fused)
+
+    def test_equal_images_come_back_where_nothing_of_it_is_left(self) -> None:
+        image = pair()[0]
+        with torch.no_grad():
+            assert torch.equal(fresh(overshoot=0.0)(image, image), image)
+
+
 class TestWeights:
     def test_they_come_back_with_their_parts(self, tmp_path: Path) -> None:
-        network = fresh(dense=False, skips=False, reading="channels")
+        network = fresh(dense=False, skips=False, reading="channels", overshoot=0.25)
         save_mfe(tmp_path / "w.safetensors", network, {"seed": "4"})
         again = load_mfe(tmp_path / "w.safetensors")
-        assert (again.dense, again.skips, again.reading) == (False, False, "channels")
+        assert (again.dense, again.skips, again.reading, again.overshoot) == (False, False, "channels", 0.25)
         with torch.no_grad():
             assert torch.equal(again(*pair()), network(*pair()))
 
@@ -243,7 +259,7 @@ class TestWeights:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parts", [{}, {"attention": False}, {"reading": "channels"}])
+@pytest.mark.parametrize("parts", [{}, {"attention": False}, {"reading": "channels"}, {"overshoot": 0.3}])
 def test_the_exported_graph_agrees_with_torch(parts: dict[str, object], tmp_path: Path) -> None:
     from fusepipe.engines.compile_cache import CompileCache
     from fusepipe.engines.openvino_backend import OpenVinoFuser

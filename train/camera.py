@@ -117,6 +117,17 @@ def sensed(image: Image, most_blur_px: float, most_noise: float, rng: np.random.
     return np.asarray(image.clip(0, 1), np.float32)
 
 
+def grained(image: Image, most: float, rng: np.random.Generator) -> Image:
+    """The image with Gaussian noise of a deviation up to ``most``, fine or (as old tubes and codecs have it) coarse.
+
+    Not limited to [0, 1].
+    """
+    grain, size_px = rng.standard_normal(image.shape, np.float32), rng.uniform(0.0, 1.0)
+    if size_px > 0.3:  # less is none at this sampling
+        grain = np.asarray(cv2.GaussianBlur(grain, (0, 0), size_px), np.float32)
+    return np.asarray(image + grain * np.float32(most * rng.random() / max(float(grain.std()), 1e-6)), np.float32)
+
+
 def change_photograph(image: Image, options: Camera, rng: np.random.Generator) -> Image:
     """A photograph's crop turned and with other levels: fed to an auto-encoder and asked of it."""
     (changed,) = change_levels(turned(image, int(rng.integers(8)))[None], options, rng)

@@ -49,6 +49,9 @@ class Augmentation(_Model):
     """Each band's contrast is scaled by 1 - gain .. 1 + gain around its mean, in half of the crops."""
     offset: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Each band's brightness is shifted by -offset .. +offset (of the full range), in the same crops."""
+    grain: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Largest standard deviation of noise that is part of the images (of the full range), in half of the crops, each
+    band by itself: the network and the loss see it, as the metrics of noisy cameras' pictures do."""
     blur_px: Annotated[float, Field(ge=0, le=4)] = 0.0
     """Largest standard deviation of a Gaussian blur that the network sees, each band by itself."""
     noise: Annotated[float, Field(ge=0, lt=1)] = 0.0

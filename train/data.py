@@ -23,7 +23,7 @@ from torch import Tensor
 
 from fusepipe.errors import SourceError, UsageError
 from fusepipe.frames import Luma8
-from fusepipe.train.camera import displaced, sensed
+from fusepipe.train.camera import displaced, grained, sensed
 from fusepipe.train.config import Augmentation
 
 Split = Literal["train", "validation"]
@@ -150,6 +150,8 @@ class CropSampler:
             offset = options.offset * rng.uniform(-1, 1, size=(2, 1, 1))
             mean = both.mean(axis=(1, 2), keepdims=True)
             both = mean + gain * (both - mean) + offset
+        if options.grain and rng.random() < 0.5:
+            both = np.stack([grained(band, options.grain, rng) for band in both])
         if rng.random() < options.same:
             both = np.stack((both[0], both[0]) if rng.random() < 0.5 else (both[1], both[1]))
         if rng.random() < options.flat:

@@ -241,6 +241,14 @@ class TestData:
         shifted = crops(shift_px=2.0)
         assert torch.equal(shifted[1], visible_target) and not torch.equal(shifted[0], infrared_target)
 
+    def test_grain_is_part_of_the_images_in_half_of_the_crops(self) -> None:
+        flat = Pair("a", np.full((32, 32), 51, np.uint8), np.full((32, 32), 204, np.uint8))
+        only = Augmentation(gain=0, offset=0, same=0, flat=0, grain=0.1)
+        infrared, visible, *targets = CropSampler([flat], 64, 32, only, 0).batch(0)
+        assert torch.equal(infrared, targets[0]) and torch.equal(visible, targets[1])
+        deviations = infrared.flatten(1).std(dim=1)
+        assert 16 < int((deviations > 0).sum()) < 48 and 0.07 < float(deviations.max()) < 0.11
+
     def test_crops_larger_than_a_pair_are_refused(self) -> None:
         with pytest.raises(UsageError, match="crops of 64 px"):
             CropSampler(make_pairs(), 1, 64, Augmentation(), 0)

@@ -159,16 +159,22 @@ def _tile(label: str, image: Luma8, boxes: Sequence[Box], key: str, method: str)
 
 _ATTENTION_HEAD = (
     '<details open><summary>Attention</summary><p class="hint">How much each source counts, mean over the feature '
-    'maps: white where infrared alone does, black where the visible image does.</p><div class="tiles maps">'
+    'maps: <span class="key red"></span> infrared more, <span class="key white"></span> both alike, '
+    '<span class="key blue"></span> the visible image more. The shares at which the colours end are written below '
+    'each map.</p><div class="tiles maps">'
 )
 
 
 def _attention(name: str, share: Luma8) -> str:
-    """The map of one method, stretched by no one: grey is half and half."""
-    uri = picture_uri(share, 2 * MAP_WIDTH_PX)
-    label = escape(name)
+    """The map of one method, 255 where infrared alone counts; the colours end at the most that it leaves one half."""
+    lean = _reduced(share, 2 * MAP_WIDTH_PX).astype(np.float32) - 127.5
+    most = max(1.0, float(np.percentile(np.abs(lean), 99.5)))
+    steps = np.rint(np.clip(lean / most, -1, 1) * FULL_LEVELS).astype(np.int16) + FULL_LEVELS
+    uri = _uri(_SIGNED[steps], ".webp", [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY])
+    label, percent = escape(name), 100 * most / 255
     return (
-        f'<figure><img loading="lazy" alt="attention of {label}" src="{uri}"><figcaption>{label}</figcaption></figure>'
+        f'<figure><img class="map" loading="lazy" alt="attention of {label}" src="{uri}"><figcaption>{label}: '
+        f"{50 - percent:.0f} to {50 + percent:.0f} % infrared</figcaption></figure>"
     )
 
 

@@ -210,7 +210,8 @@ def test_attention_is_shown_where_a_method_tells_it() -> None:
     without = comparison(("stream", "mean"))
     assert "<summary>Attention</summary>" not in page(without)
     for example in without.sets[0].examples:
-        example.attention["stream"] = scene(99)
+        example.attention["stream"] = np.full_like(example.ir, 153)
     shown = page(without)
+    assert "stream: 40 to 60 % infrared" in shown
     assert shown.count("<summary>Attention</summary>") == len(without.sets[0].examples)
     assert 'alt="attention of stream"' in shown and 'alt="attention of mean"' not in shown

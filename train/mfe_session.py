@@ -182,7 +182,7 @@ def export_mfe(network: MfeNet, path: Path) -> None:
 
 def export_attention(network: MfeNet, path: Path) -> None:
     """Writes a graph of the same inputs that gives the share of the infrared in each pixel, mean over the maps."""
-    write_graph(AttentionShare(network).eval(), path, {"model": "mfe-attention"})
+    write_graph(AttentionShare(network).eval(), path, {"model": "mfe-attention"}, half=True)
 
 
 def _exported(report: dict[str, Any], out: Path) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class StudentConfig(_Model):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """Decay of the moving average of the weights, which is what is validated and exported."""
     teacher: str = ""
-    """Path of the weights (``.safetensors``) of ``mfe``, ``stream`` or ``stream-hq`` that the student also imitates."""
+    """Whom the student also imitates: ``mfe``, ``stream`` or ``stream-hq`` as shipped, or the path of such weights."""
     distillation: Weight = 0.0
     """Weight of the distance to the teacher's image."""
     start: str = ""

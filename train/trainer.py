@@ -95,7 +95,7 @@ class StudentTrainer:
         network = StudentNet(config.channels, config.encoder_layers, config.decoder_layers)
         if config.start and not resume:
             network.load_state_dict(load_weights(Path(config.start)).state_dict())
-        self._teacher = Teacher(Path(config.teacher), self._device) if config.distillation else None
+        self._teacher = Teacher(config.teacher, self._device) if config.distillation else None
         # channels_last: 20 % faster on CPUs
         self._network = network.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._average = copy.deepcopy(self._network).eval().requires_grad_(False)

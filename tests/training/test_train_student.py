@@ -28,6 +28,7 @@ from fusepipe.train.checkpoint import CHECKPOINT, load_weights, read_tensors, sa
 from fusepipe.train.config import Augmentation, StudentConfig, load_config  # noqa: E402
 from fusepipe.train.data import CropSampler, Pair, halves, load_pairs, read_luma, read_split  # noqa: E402
 from fusepipe.train.student import ByteStudent, StudentNet, finish, macs_per_pixel  # noqa: E402
+from fusepipe.train.teacher import Teacher, weights_of  # noqa: E402
 from fusepipe.train.trainer import BEST, StudentTrainer, choose_device, one_cycle  # noqa: E402
 
 
@@ -318,6 +319,11 @@ class TestTrainer:
         assert not begun._network.head.weight.any() and not begun._average.head.weight.any()
         with pytest.raises(EngineError, match="absent"):
             train(tmp_path / "other", start=str(tmp_path / "absent.safetensors"))
+
+    def test_a_teacher_is_shipped_or_a_file_of_weights(self, tmp_path: Path) -> None:
+        assert weights_of("stream-hq").is_file() and weights_of(str(tmp_path / "stream")) == tmp_path / "stream"
+        with pytest.raises(UsageError, match=r"stream-hp.*or one of mfe, stream, stream-hq"):
+            Teacher("stream-hp")
 
     def test_a_teacher_is_imitated(self, tmp_path: Path) -> None:
         path = tmp_path / "teacher.safetensors"

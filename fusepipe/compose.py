@@ -52,7 +52,11 @@ def load_fuser(
 
 
 def rig_fuser(fusion: FusionConfig) -> Fuser:
-    return load_fuser(fusion.model, fusion.backend, fusion.precision, fusion.engine)
+    """What fuses for a rig; rigs of the same ``fusion`` share an engine on a GPU, which takes their pairs together."""
+    from fusepipe.engines.sharing import ENGINES
+
+    named = fusion.model, fusion.backend, fusion.precision, fusion.engine
+    return ENGINES.lease(named, lambda: load_fuser(*named))
 
 
 def source(config: SourceConfig, band: Band, rig_name: str) -> Source:

@@ -1,0 +1,174 @@
+"""Several rigs on one engine: their pairs share batches, their results and their ends do not mix."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusepipe import compose
+from fusepipe.config.schema import FusionConfig
+from fusepipe.engines.cuda_fake import FakeCuda, FakePlan
+from fusepipe.engines.load import load_model, read_onnx
+from fusepipe.engines.manifest import Shapes
+from fusepipe.engines.sharing import SharedEngines
+from fusepipe.engines.tensorrt_backend import TensorRtFuser
+from fusepipe.errors import EngineError, UsageError
+from fusepipe.frames import Luma8
+from fusepipe.fuser import Fuser, FuserBase, FuserInfo, FusionBatch, ReadyTicket, Ticket
+
+INFO = FuserInfo("stream", "tensorrt", "fp32", device="GPU", max_in_flight=2, max_batch=4)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+class Slow(FuserBase):
+    """Gives the larger image of each pair; a batch waits for ``go``, and remembers its size."""
+
+    info = INFO
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+        self.batches: list[int] = []
+        self.prepared: list[tuple[int, int, int]] = []
+        self.threads: set[int] = set()
+        self.closed = 0
+
+    def prepare(self, height: int, width: int, batch: int = 1) -> None:
+        self.prepared.append((height, width, batch))
+
+    def submit(self, batch: FusionBatch) -> Ticket:
+        self.threads.add(threading.get_ident())
+        self.batches.append(len(batch.visible))
+        if int(batch.visible[0][0, 0]) == 13:
+            raise EngineError("thirteen")
+        assert self.go.wait(20)
+        return ReadyTicket([np.maximum(i, v) for i, v in zip(batch.infrared, batch.visible, strict=True)])
+
+    def close(self) -> None:
+        self.closed += 1
+        super().close()
+
+
+def one(level: int, height: int = 4) -> FusionBatch:
+    image: Luma8 = np.full((height, 6), level, np.uint8)
+    return FusionBatch((np.zeros_like(image),), (image,))
+
+
+def leases(table: SharedEngines, engine: Fuser, count: int) -> list[Fuser]:
+    return [table.lease("key", lambda: engine) for _ in range(count)]
+
+
+def test_pairs_that_come_while_the_engine_computes_go_together() -> None:
+    engine = Slow()
+    rigs = leases(SharedEngines(), engine, 3)
+    first = rigs[0].submit(one(1))
+    while not engine.batches:  # the engine is at work on it
+        threading.Event().wait(0.001)
+    later = [rig.submit(one(level)) for level, rig in enumerate(rigs, 2)]
+    higher = rigs[1].submit(one(9, height=8))
+    engine.go.set()
+    assert [int(ticket.result(20)[0][0, 0]) for ticket in (first, *later, higher)] == [1, 2, 3, 4, 9]
+    assert engine.batches[:2] == [1, 2], "of three that waited two: batches are 1, 2, 4 ... pairs"
+    assert sorted(engine.batches) == [1, 1, 1, 2] and len(engine.threads) == 1
+    for rig in rigs:
+        assert engine.closed == 0
+        rig.close()
+    assert engine.closed == 1
+
+
+def test_an_error_reaches_the_rig_whose_pair_it_was_and_the_others_go_on() -> None:
+    engine = Slow()
+    engine.go.set()
+    first, second = leases(SharedEngines(), engine, 2)
+    with pytest.raises(EngineError, match="thirteen"):
+        first.submit(one(13)).result(20)
+    assert int(second.submit(one(7)).result(20)[0][0, 0]) == 7
+    first.close()
+    with pytest.raises(EngineError, match="closed"):
+        first.submit(one(1))
+    assert int(second.submit(one(8)).result(20)[0][0, 0]) == 8
+    with pytest.raises(UsageError, match="batch of 5 is more"):
+        second.submit(FusionBatch([one(1).infrared[0]] * 5, [one(1).visible[0]] * 5))
+    second.close()
+    second.close()
+    assert engine.closed == 1
+
+
+def test_an_engine_is_opened_once_and_anew_after_the_last_rig() -> None:
+    table, opened = SharedEngines(), []
+
+    def open_engine() -> Fuser:
+        opened.append(Slow())
+        return opened[-1]
+
+    first = table.lease("key", open_engine)
+    other = table.lease("other", open_engine)
+    second = table.lease("key", open_engine)
+    second.prepare(4, 6)
+    assert len(opened) == 2 and opened[0].prepared == [(4, 6, 1), (4, 6, 2)]
+    for lease in (first, second, other):
+        lease.close()
+    again = table.lease("key", open_engine)
+    assert len(opened) == 3
+    again.close()
+
+
+def test_an_engine_that_cannot_be_opened_is_tried_again() -> None:
+    def fail() -> Fuser:
+        raise EngineError("no GPU")
+
+    table = SharedEngines()
+    for _ in range(2):
+        with pytest.raises(EngineError, match="no GPU"):
+            table.lease("key", fail)
+    with table.lease("key", Slow) as lease:
+        assert lease.info is INFO
+
+
+@pytest.fixture(scope="module")
+def expected() -> Iterator[Callable[[Luma8, Luma8], Luma8]]:
+    with load_model("stream", "openvino", "fp32") as reference:
+        yield reference.fuse
+
+
+def test_three_rigs_on_the_double_of_a_gpu(expected: Callable[[Luma8, Luma8], Luma8]) -> None:
+    cuda = FakeCuda()
+
+    def open_engine() -> Fuser:
+        shapes = Shapes((2, 2), (64, 48), (128, 128), batch=4)
+        return TensorRtFuser(INFO, shapes, 2, lambda: FakePlan(cuda, read_onnx("stream")), lambda: cuda)
+
+    table, seen = SharedEngines(), []
+
+    def rig(seed: int, fuser: Fuser) -> None:
+        rng = np.random.default_rng(seed)
+        with fuser:
+            fuser.prepare(36, 44)
+            for _ in range(6):
+                ir, vis = rng.integers(0, 256, (2, 36, 44), np.uint8)
+                tickets = [fuser.submit(FusionBatch((ir,), (vis,), (f"rig {seed}",))) for _ in range(2)]
+                seen.extend((ir, vis, ticket.result(30)[0]) for ticket in tickets)
+
+    threads = [threading.Thread(target=rig, args=(n, table.lease("key", open_engine))) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert len(seen) == 36
+    for ir, vis, fused in seen:
+        assert int(np.abs(fused.astype(int) - expected(ir, vis)).max()) <= 1
+
+
+def test_rigs_on_a_cpu_have_engines_of_their_own() -> None:
+    first, second = (compose.rig_fuser(FusionConfig(model="mean")) for _ in range(2))
+    with first, second:
+        assert first is not second

@@ -73,7 +73,7 @@ def test_files_of_the_user_beside_an_engine_are_not_replaced(tmp_path: Path) -> 
     (tmp_path / "night.onnx.json").write_text('{"mine": 1}')
     with pytest.raises(EngineError, match=r"night\.onnx\.json.* is another file; name another output, or --force"):
         build(request(), MATERIALS, plan)
-    assert left(tmp_path) == ["night.onnx.json"]
+    assert not plan.exists() and left(tmp_path) == ["cache", "night.onnx.json"]
     assert build(request(), MATERIALS, plan, force=True).plan == plan
 
 

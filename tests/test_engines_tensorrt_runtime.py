@@ -156,7 +156,7 @@ def test_buffers_are_reused_and_old_sizes_are_freed() -> None:
 def test_what_fails_reaches_the_one_who_waits() -> None:
     rig = Rig(FakeCuda(fail="copy_out", after=1))
     assert rig.fuser.fuse(*scene(16, 16)).shape == (16, 16)  # its capture fails: requests go on call by call
-    for seed in (1, 2):
+    for seed in range(5):  # more than may be under way: none keeps its place
         with pytest.raises(EngineError, match="copy_out failed"):
             rig.fuser.fuse(*scene(16, 16, seed))
     rig.fuser.close()  # raises where anything was not waited for

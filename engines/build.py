@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fusepipe import __version__
 from fusepipe.engines import store
 from fusepipe.engines.build_request import BuildRequest, Materials, Pair
-from fusepipe.engines.manifest import Manifest, read_plan, sha256
+from fusepipe.engines.manifest import Manifest, Shapes, graph_path, manifest_path, read_manifest, read_plan, sha256
 from fusepipe.engines.proof import Proof, judge, require_achieved
 from fusepipe.engines.proving import prove
 from fusepipe.errors import EngineError
@@ -50,7 +50,6 @@ class Compiled:
     library: str
     library_version: str
     device: str
-    notes: list[str] = field(default_factory=list)
 
 
 Step = Callable[[str], None]
@@ -70,9 +69,11 @@ def build(
     ``force``. Raises :class:`EngineError`.
     """
     require_onnx()
+    request = replace(request, shapes=_padded(request))
     key = engine_key(request, materials)
     name = store.engine_name(request.model, request.backend, request.precision, key)
     plan = store.default_folder() / name if output is None else output
+    store.require_writable(plan)
     with store.building(plan):
         there = None if force else _there(plan, key, in_cache=output is None)
         if there is not None:
@@ -87,6 +88,14 @@ def build(
         graph = None if compiled.graph == compiled.plan else compiled.graph
         store.publish(plan, compiled.plan, manifest, graph)
     return Built(plan, manifest)
+
+
+def _padded(request: BuildRequest) -> Shapes:
+    """The sizes of images as they reach the plan: an odd camera's are padded by what runs it."""
+    from fusepipe.engines.onnx_graph import multiple_of, read_graph
+
+    multiple = multiple_of(read_graph(request.onnx, request.model))
+    return request.shapes.padded(multiple, raw=request.warp)
 
 
 def require_onnx() -> None:
@@ -123,6 +132,8 @@ def engine_key(request: BuildRequest, materials: Materials) -> str:
 
 def _there(plan: Path, key: str, *, in_cache: bool) -> Manifest | None:
     if not plan.exists():
+        if not in_cache:
+            _require_free(plan)
         return None
     try:
         manifest, _ = read_plan(plan)
@@ -137,6 +148,20 @@ def _there(plan: Path, key: str, *, in_cache: bool) -> Manifest | None:
     raise EngineError(
         f"{plan}: is another engine already ({manifest.model} {manifest.achieved_precision}); --force replaces it"
     )
+
+
+def _require_free(plan: Path) -> None:
+    """Nothing of the user's may lie where the manifest or the graph will: a model beside an engine of its name."""
+    beside = [path for path in (manifest_path(plan), graph_path(plan)) if path.exists()]
+    if not beside:
+        return
+    try:
+        read_manifest(plan)  # of an engine whose plan was removed
+    except EngineError:
+        raise EngineError(
+            f"{plan}: {beside[0]}, which belongs to such an engine, is there already and is another file; name another "
+            "output, or --force replaces it"
+        ) from None
 
 
 # -- converting and compiling
@@ -178,13 +203,36 @@ def compile_engine(request: BuildRequest, pairs: Sequence[Pair], step: Step = la
     step("compiling")
     library, version = library_version(request.backend)
     if request.backend == "openvino":
-        return _for_openvino(request, graph, names, [node.name for node in model.graph.node], kept, version)
+        return _for_openvino(request, graph, names, _computing(model), kept, version)
     from fusepipe.engines.tensorrt_build import build_plan
     from fusepipe.engines.tensorrt_library import load_library
 
     plan, layers = build_plan(load_library(request.backend), graph, request.shapes, request.options, names)
     device = request.gpu.name if request.gpu else "none (built without a GPU)"
     return Compiled(plan, graph, _each(names, layers), kept, library, version, device)
+
+
+def read_back(request: BuildRequest, graph: bytes) -> tuple[dict[str, str], tuple[str, ...]]:
+    """(precision of each compute layer, those kept fp32 on purpose) of a graph that was compiled, read anew here."""
+    from fusepipe.engines.onnx_graph import compute_nodes, metadata, read_graph
+
+    model = read_graph(graph, request.model)
+    kept = tuple(name for name in metadata(model, "kept_fp32").split(",") if name)
+    names = [node.name for node in compute_nodes(model)]
+    if request.backend == "openvino":
+        compiled = _for_openvino(request, graph, names, _computing(model), kept, "")
+        return compiled.layers, kept
+    from fusepipe.engines.tensorrt_build import parse_network
+    from fusepipe.engines.tensorrt_library import load_library
+
+    return _each(names, parse_network(load_library(request.backend), graph, names).precisions), kept
+
+
+def _computing(model: onnx.ModelProto) -> list[str]:
+    """Names of all nodes that OpenVINO computes as a layer, those among them that only move pixels."""
+    from fusepipe.engines.onnx_graph import COMPUTE
+
+    return [node.name for node in model.graph.node if node.op_type in COMPUTE]
 
 
 def _for_openvino(
@@ -214,7 +262,7 @@ def _manifest(
     key: str,
     seconds: float,
 ) -> Manifest:
-    from fusepipe.engines.onnx_graph import metadata, read_graph
+    from fusepipe.engines.onnx_graph import multiple_of, read_graph
 
     counts: dict[str, int] = {}
     for kind in compiled.layers.values():
@@ -238,12 +286,11 @@ def _manifest(
         targets=request.options.target_sm,
         shapes=request.shapes,
         warp=request.warp,
-        multiple=int(metadata(read_graph(compiled.graph, request.model), "multiple", "1")),
+        multiple=multiple_of(read_graph(compiled.graph, request.model)),
         proof=proof.as_json(),
         layers=counts,
         kept_fp32=compiled.kept_fp32,
         options=options,
-        notes=tuple(compiled.notes),
         built=datetime.now(UTC).isoformat(timespec="seconds"),
         build_s=round(seconds, 2),
         rebuild=request.rebuild,

@@ -39,13 +39,17 @@ class FakePinned:
         self.address = cuda.new_handle("pinned")
         self.queued = 0
 
-    def view(self) -> Luma8:
-        self._cuda.owned()
+    def bytes(self) -> Luma8:
+        """For work that runs."""
         if self.array is None:
             raise MisuseError("pinned memory was used after it was freed")
+        return self.array
+
+    def view(self) -> Luma8:
+        self._cuda.owned()
         if self.queued:
             raise MisuseError("pinned memory was touched while a copy of it is under way: wait for its event first")
-        return self.array
+        return self.bytes()
 
     def close(self) -> None:
         self._cuda.owned()
@@ -166,8 +170,7 @@ class FakeCuda:
         self.bytes_at(address, size_bytes)
 
         def work() -> None:
-            assert pinned.array is not None
-            self.bytes_at(address, size_bytes)[:] = pinned.array[:size_bytes]
+            self.bytes_at(address, size_bytes)[:] = pinned.bytes()[:size_bytes]
 
         self.enqueue(stream, work, pinned)
 
@@ -177,8 +180,7 @@ class FakeCuda:
         self.bytes_at(address, size_bytes)
 
         def work() -> None:
-            assert pinned.array is not None
-            pinned.array[:size_bytes] = self.bytes_at(address, size_bytes)
+            pinned.bytes()[:size_bytes] = self.bytes_at(address, size_bytes)
 
         self.enqueue(stream, work, pinned)
 
@@ -260,12 +262,21 @@ class FakePlan:
 
     def __init__(self, cuda: FakeCuda, onnx: bytes) -> None:
         self._cuda, self._runner = cuda, GraphRunner(onnx)
+        self._handle = cuda.new_handle("plan")
+        self._contexts: list[_FakeContext] = []
         self.closed = False
 
     def context(self) -> PlanContext:
-        return _FakeContext(self._cuda, self._runner)
+        if self.closed:
+            raise MisuseError("a context of a plan that was closed")
+        self._contexts.append(_FakeContext(self._cuda, self._runner))
+        return self._contexts[-1]
 
     def close(self) -> None:
+        self._cuda.owned()
+        self._cuda.forget(self._handle, "plan")
+        if not all(context.closed for context in self._contexts):
+            raise MisuseError("a plan was closed before its contexts")
         self.closed = True
 
 
@@ -274,6 +285,8 @@ class _FakeContext:
         self._cuda, self._runner = cuda, runner
         self._addresses: dict[str, int] = {}
         self._dimensions: dict[str, Dimensions] = {}
+        self._handle = cuda.new_handle("context")
+        self.closed = False
 
     def set_input(self, name: str, dimensions: Dimensions, address: int) -> None:
         self._dimensions[name] = dimensions
@@ -284,9 +297,13 @@ class _FakeContext:
 
     def execute(self, stream: int) -> None:
         self._cuda.owned()
+        if self.closed:
+            raise MisuseError("a context was used after it was closed")
         addresses, dimensions = dict(self._addresses), dict(self._dimensions)
 
         def work() -> None:
+            if self.closed:
+                raise MisuseError("a context was closed while it computes")
             feeds = {}
             for name, shape in dimensions.items():
                 kind = np.dtype(np.float32 if name == PLACES else np.uint8)
@@ -299,3 +316,8 @@ class _FakeContext:
 
     def capturable(self, stream: int) -> bool:
         return True
+
+    def close(self) -> None:
+        self._cuda.owned()
+        self._cuda.forget(self._handle, "context")
+        self.closed = True

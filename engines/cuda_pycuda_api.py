@@ -115,7 +115,7 @@ class PycudaCuda:
 
     def begin_capture(self, stream: int) -> None:
         begin = getattr(self._kept[stream], "begin_capture", None)
-        if begin is None:
+        if begin is None or not hasattr(getattr(driver, "Graph", None), "instantiate"):
             raise EngineError("this pycuda cannot capture graphs")
         self._call(begin)
 

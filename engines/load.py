@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from fusepipe.engines import choose, store
-from fusepipe.engines.manifest import Manifest, misfit, read_plan, rebuild, sha256
+from fusepipe.engines.manifest import Manifest, misfit, read_plan, rebuild_line, sha256
 from fusepipe.errors import EngineError, UsageError
 from fusepipe.fuser import Fuser
 from fusepipe.registry import BACKENDS, MODELS, NETWORKS, PRECISIONS, nearest, resolve
@@ -148,7 +148,7 @@ def _load_engine(plan: Path, model: str, backend: str, precision: str) -> Fuser:
     current = sha256(read_onnx(manifest.model)) if manifest.model in NETWORKS else None
     why = _misfit(manifest, current)
     if why:
-        raise EngineError(f"{plan}: does not fit here: {why}; {rebuild(manifest)}")
+        raise EngineError(f"{plan}: does not fit here: {why}; {rebuild_line(manifest)}")
     return _open(plan, manifest, content, reason=f"the engine {plan}")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,6 +35,18 @@ class Shapes:
         if low_w <= width <= high_w and low_h <= height <= high_h:
             return ""
         return f"{width}x{height} is outside this engine's sizes, {low_w}x{low_h} to {high_w}x{high_h}"
+
+    def padded(self, multiple: int, *, raw: bool = False) -> Shapes:
+        """The sizes as they reach the engine: images are padded up to its ``multiple``.
+
+        ``raw`` for an engine with the registration, whose infrared images come as they are: the least stays below.
+        """
+
+        def up(size: Size) -> Size:
+            return -(-size[0] // multiple) * multiple, -(-size[1] // multiple) * multiple
+
+        down = max(1, self.least[0] // multiple) * multiple, max(1, self.least[1] // multiple) * multiple
+        return Shapes(down if raw else up(self.least), up(self.best), up(self.most), self.batch)
 
     def __str__(self) -> str:
         return " ".join(f"{width}x{height}" for width, height in (self.least, self.best, self.most))
@@ -72,7 +84,6 @@ class Manifest:
     layers: dict[str, int] = field(default_factory=dict)
     kept_fp32: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
     built: str = ""
     build_s: float = 0.0
     rebuild: str = ""
@@ -92,27 +103,69 @@ class Manifest:
                 raise ValueError("it is no manifest of fusepipe")
             if data["format"] != FORMAT:
                 raise ValueError(f"it has format {data['format']}, this fusepipe reads {FORMAT}")
-            known = {item.name for item in fields(cls)}
-            values = {key: _tuples(value) for key, value in data.items() if key in known}
-            shapes = data["shapes"]
-            least, best, most = (_size(shapes[key]) for key in ("least", "best", "most"))
-            values["shapes"] = Shapes(least, best, most, int(shapes["batch"]))
-            manifest = cls(**values)
-            if not all(isinstance(v, str) for v in (manifest.plan_sha256, manifest.backend, manifest.library_version)):
-                raise ValueError("its values have the wrong types")
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            there = [item for item in fields(cls) if _is_in(item, data)]
+            manifest = cls(**{item.name: _value(item.name, str(item.type), data) for item in there})
+            if manifest.requested_precision != manifest.achieved_precision:
+                asked, got = manifest.requested_precision, manifest.achieved_precision
+                raise ValueError(f"{asked} was asked for and {got} achieved, which no build keeps")
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             said = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise EngineError(f"{name}: cannot be used ({said}); build the engine again") from error
         return manifest
 
 
-def _size(value: Any) -> Size:
-    width, height = value
-    return int(width), int(height)
+# annotation -> (types of JSON, what it is in words); the values of a dict are for people and not looked at
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "str": ((str,), "text"),
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "bool": ((bool,), "true or false"),
+    "tuple[str, ...]": ((list,), "a list"),
+    "dict[str, Any]": ((dict,), "an object"),
+    "dict[str, int]": ((dict,), "an object"),
+    "Shapes": ((dict,), "an object"),
+}
+# what decides how an engine is run: nothing else may stand there, whoever edited the file
+_ALLOWED = {
+    "backend": ("openvino", "tensorrt", "tensorrt-rtx"),
+    "requested_precision": ("fp32", "fp16", "bf16", "int8"),
+    "achieved_precision": ("fp32", "fp16", "bf16", "int8"),
+}
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _is_in(item: Field[Any], data: dict[str, Any]) -> bool:
+    if item.name in data:
+        return True
+    if item.default is MISSING and item.default_factory is MISSING:
+        raise KeyError(item.name)
+    return False
+
+
+def _value(name: str, kind: str, data: dict[str, Any]) -> Any:
+    value: Any = data[name]
+    types, words = _KINDS[kind]
+    if type(value) not in types:  # not isinstance: true is no number
+        raise ValueError(f"{name} is {value!r}, not {words}")
+    if value not in _ALLOWED.get(name, (value,)):
+        raise ValueError(f"{name} is {value!r}, not one of {', '.join(_ALLOWED[name])}")
+    if name == "multiple" and value < 1:
+        raise ValueError(f"{name} is {value!r}, not 1 or more")
+    if kind == "Shapes":
+        return _shapes(value)
+    if kind.startswith("tuple"):
+        if not all(isinstance(part, str) for part in value):
+            raise ValueError(f"{name} is {value!r}, not a list of texts")
+        return tuple(value)
+    return value
+
+
+def _shapes(value: dict[str, Any]) -> Shapes:
+    sizes = [value[key] for key in ("least", "best", "most")]
+    numbers = [number for size in sizes for number in size] + [value["batch"]]
+    if any(len(size) != 2 for size in sizes) or not all(isinstance(n, int) and n > 0 for n in numbers):
+        raise ValueError(f"shapes is {value!r}, not three sizes and a batch")
+    least, best, most = ((width, height) for width, height in sizes)
+    return Shapes(least, best, most, value["batch"])
 
 
 def sha256(content: bytes) -> str:
@@ -164,11 +217,22 @@ def read_plan(plan: Path) -> tuple[Manifest, bytes]:
         if last:
             whole = len(content) == manifest.plan_bytes
             size = "its bytes have changed" if whole else f"{len(content)} of {manifest.plan_bytes} bytes"
-            raise EngineError(f"{plan}: is damaged or is not the engine of its manifest ({size}); {rebuild(manifest)}")
+            raise EngineError(
+                f"{plan}: is damaged or is not the engine of its manifest ({size}); {rebuild_line(manifest)}"
+            )
     return manifest, content
 
 
-def rebuild(manifest: Manifest) -> str:
+def damage(plan: Path) -> str:
+    """What :func:`read_plan` says of an engine that is damaged, empty for a whole one."""
+    try:
+        read_plan(plan)
+    except EngineError as error:
+        return str(error)
+    return ""
+
+
+def rebuild_line(manifest: Manifest) -> str:
     """What to do about an engine that does not fit."""
     return f"build it again: {manifest.rebuild or 'fusepipe build-engine'}"
 

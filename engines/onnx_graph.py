@@ -58,6 +58,9 @@ def _check_interface(model: onnx.ModelProto, name: str) -> None:
         shape = tensor.type.tensor_type.shape.dim
         if tensor.type.tensor_type.elem_type != TensorProto.UINT8 or len(shape) != 4:
             raise UsageError(f"{name}: {tensor.name} is not N x 1 x H x W uint8; put the scaling into the graph")
+        if shape[2].dim_value or shape[3].dim_value:
+            height, width = (side.dim_value or "any" for side in shape[2:])
+            raise UsageError(f"{name}: {tensor.name} is {width}x{height} only; export it with dynamic height and width")
 
 
 def _lift_constants(graph: onnx.GraphProto) -> None:
@@ -186,6 +189,17 @@ def set_metadata(model: onnx.ModelProto, **values: str) -> None:
 def metadata(model: onnx.ModelProto, key: str, default: str = "") -> str:
     """``fusepipe.KEY`` of the file's metadata."""
     return next((entry.value for entry in model.metadata_props if entry.key == f"fusepipe.{key}"), default)
+
+
+def multiple_of(model: onnx.ModelProto) -> int:
+    """What heights and widths are padded to: ``fusepipe.multiple``, 1 for a file without it.
+
+    Raises :class:`EngineError` where it is no whole number from 1.
+    """
+    written = metadata(model, "multiple", "1")
+    if not written.isdecimal() or int(written) < 1:
+        raise EngineError(f"the network's metadata have fusepipe.multiple = {written!r}, not a whole number from 1")
+    return int(written)
 
 
 def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> bytes:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from fusepipe.engines.compile_cache import CompileCache
 from fusepipe.engines.onnx_graph_names import PLACES
-from fusepipe.engines.openvino_graph import PREPARED, layer_precisions, read_network
+from fusepipe.engines.openvino_graph import PREPARED, layer_precisions, read_multiple, read_network
 from fusepipe.engines.warp_grid import WarpGrids, raw_infrared
 from fusepipe.errors import EngineError, UsageError
 from fusepipe.frames import Luma8
@@ -179,8 +179,7 @@ class OpenVinoFuser(FuserBase):
         self._cache = cache or CompileCache()
         try:
             self._graph = read_network(self._core, onnx)
-            multiple = self._graph.get_rt_info(["framework", "fusepipe.multiple"])
-            self._multiple = int(multiple.value)
+            self._multiple = read_multiple(self._graph)
             self._grids = WarpGrids() if PLACES in {i.get_any_name() for i in self._graph.inputs} else None
             capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
             self._cpu = str(self._core.get_property("CPU", "FULL_DEVICE_NAME"))

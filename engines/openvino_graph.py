@@ -38,6 +38,18 @@ def read_network(core: Any, onnx: bytes) -> Any:
     return model
 
 
+def read_multiple(graph: Any) -> int:
+    """What heights and widths are padded to: ``fusepipe.multiple`` of an ONNX file's metadata, 1 without it.
+
+    Raises ``RuntimeError``, as OpenVINO does, where it is no whole number from 1.
+    """
+    place = ["framework", "fusepipe.multiple"]
+    written = str(graph.get_rt_info(place).value) if graph.has_rt_info(place) else "1"
+    if not written.isdecimal() or int(written) < 1:
+        raise RuntimeError(f"its metadata have fusepipe.multiple = {written!r}, not a whole number from 1")
+    return int(written)
+
+
 class GraphRunner:
     """An ONNX graph with inputs ``infrared`` and ``visible``, N x 1 x H x W uint8, computed in fp32.
 
@@ -52,8 +64,7 @@ class GraphRunner:
         try:
             core = openvino.Core()
             graph = read_network(core, onnx)
-            multiple = graph.get_rt_info(["framework", "fusepipe.multiple"])
-            self._multiple = int(multiple.value)
+            self._multiple = read_multiple(graph)
             self._compiled = core.compile_model(graph, "CPU", options)
             self.accepts_warp = PLACES in {port.get_any_name() for port in graph.inputs}
         except RuntimeError as error:
@@ -100,8 +111,8 @@ def layer_precisions(compiled: Any, nodes: Iterable[str], known: Iterable[str] =
     """The precision (fp32, bf16, fp16, int8) in which the ONNX nodes named run in a compiled model.
 
     From the execution graph, which OpenVINO makes after all its choices: not from what was asked for. ``known``
-    are the names of all nodes: where OpenVINO folds a scale into a convolution it gives it a name of its own, and
-    such layers stand for the nodes that are not found by name, in order. A node without a layer is left out.
+    are the names of all such nodes: where OpenVINO folds a scale into a convolution it gives it a name of its own,
+    and such layers stand for the nodes that are not found by name, in order. A node without a layer is left out.
     """
     names = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "i8": "int8", "u8": "int8"}
     listed = list(nodes)

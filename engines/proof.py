@@ -54,11 +54,12 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """``subject`` says what gave the images; ``executed`` whether that was the plan itself."""
+    """``subject`` gave the images; ``executed``: that was the plan itself; ``notes`` say what was left out."""
 
     subject: str
     executed: bool
     agreements: tuple[Agreement, ...]
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, as the manifest holds them."""
@@ -90,7 +91,8 @@ def compare(
     if score is not None:
         before = [score(ir, vis, image) for (ir, vis), image in zip(pairs, expected, strict=True)]
         after = [score(ir, vis, image) for (ir, vis), image in zip(pairs, given, strict=True)]
-        for name in before[0]:
+        # nothing where an image is too small for them
+        for name in before[0] if all(before) else ():
             old, new = (math.fsum(row[name] for row in rows) / len(rows) for rows in (before, after))
             change = 100 * (new - old) / abs(old) if old else 0.0
             metrics[name] = {"reference": round(old, 5), "engine": round(new, 5), "change_percent": round(change, 3)}

@@ -6,7 +6,9 @@ are written under temporary names and renamed, the manifest last: without it an 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import glob
 import hashlib
 import os
 import tempfile
@@ -15,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from fusepipe.engines.compile_cache import default_folder as compile_folder
 from fusepipe.engines.manifest import Manifest, graph_path, manifest_path, read_manifest
@@ -45,6 +48,7 @@ def publish(plan: Path, content: bytes, manifest: Manifest, graph: bytes | None)
     if graph is not None:
         files.insert(0, (graph_path(plan), graph))
     partials = [(path.with_name(f"{path.name}.partial-{os.getpid()}"), path, data) for path, data in files]
+    placed: list[Path] = []
     try:
         plan.parent.mkdir(parents=True, exist_ok=True)
         for partial, _, data in partials:
@@ -54,11 +58,33 @@ def publish(plan: Path, content: bytes, manifest: Manifest, graph: bytes | None)
                 os.fsync(file.fileno())
         for partial, path, _ in partials:
             partial.replace(path)
+            placed.append(path)
     except OSError as error:
+        for path in placed:  # without its manifest no engine
+            _remove(path)
         raise EngineError(f"{plan}: cannot be written ({error.strerror or error})") from error
     finally:
         for partial, _, _ in partials:
-            partial.unlink(missing_ok=True)
+            _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # not there, or in a folder in which nothing could be written either
+        path.unlink()
+
+
+def require_writable(plan: Path) -> None:
+    """Raises :class:`EngineError` where an engine could not be written: known before a build, not after it."""
+    folder = plan.absolute().parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise EngineError(f"{plan}: cannot be written ({folder} is no folder)")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise EngineError(f"{plan}: cannot be written (nothing can be written in {folder})")
+    for path in (plan, manifest_path(plan), graph_path(plan)):
+        if path.is_dir():
+            raise EngineError(f"{plan}: cannot be written ({path} is a folder)")
 
 
 @contextmanager
@@ -67,8 +93,7 @@ def building(plan: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
 
     Removes what a build that was killed has left. Raises :class:`EngineError` when the wait is over.
     """
-    lock = _lock_file(plan)
-    with lock.open("w") as file:
+    with _lock_file(plan) as file:
         deadline = time.monotonic() + wait_s
         while True:
             try:
@@ -80,21 +105,27 @@ def building(plan: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
                         f"{plan}: another process has been building it for {wait_s:g} s; wait for it, or end it"
                     ) from error
                 time.sleep(_POLL_S)
-        for left in plan.parent.glob(f"{plan.name}*.partial-*"):
-            left.unlink(missing_ok=True)
+        for path in (plan, manifest_path(plan), graph_path(plan)):
+            for left in path.parent.glob(f"{glob.escape(path.name)}.partial-*"):
+                _remove(left)
         yield
 
 
-def _lock_file(plan: Path) -> Path:
-    """Outside the folder of the engine, which belongs to the user; in it no lock would be left behind."""
+def _lock_file(plan: Path) -> IO[bytes]:
+    """Outside the folder of the engine, which belongs to the user; in it no lock would be left behind.
+
+    In the folder that all users share, only a folder of one's own is taken, and no link is followed.
+    """
     name = hashlib.sha256(str(plan.absolute()).encode()).hexdigest()[:24]
     for folder in (default_folder() / ".locks", Path(tempfile.gettempdir()) / f"fusepipe-{os.getuid()}-locks"):
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if folder.lstat().st_uid != os.getuid():
+                continue
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            return os.fdopen(os.open(folder / f"{name}.lock", flags, 0o600), "rb+", buffering=0)
         except OSError:  # a home that cannot be written: the next place
             continue
-        if os.access(folder, os.W_OK):
-            return folder / f"{name}.lock"
     raise EngineError("no folder for locks can be written; set XDG_CACHE_HOME to one that can be")
 
 
@@ -118,7 +149,8 @@ def stored(folder: Path | None = None) -> list[Stored]:
         try:
             status = plan.stat()
         except OSError:
-            found.append(Stored(plan, None, 0, 0.0, "its plan is missing"))
+            with contextlib.suppress(EngineError):  # any other JSON file that lies in the folder
+                found.append(Stored(plan, read_manifest(plan), 0, sidecar.stat().st_mtime, "its plan is missing"))
             continue
         try:
             manifest = read_manifest(plan)

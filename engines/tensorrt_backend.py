@@ -12,12 +12,12 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from queue import Empty, Queue
 
 from fusepipe.engines import store
+from fusepipe.engines.compile_cache import CompileCache
 from fusepipe.engines.cuda_api import Cuda, open_cuda
-from fusepipe.engines.manifest import Shapes, sha256
+from fusepipe.engines.manifest import Shapes
 from fusepipe.engines.tensorrt_plan import Plan, TensorRtPlan
 from fusepipe.engines.tensorrt_slots import Slot, SlotSize
 from fusepipe.engines.warp_grid import WarpGrids, raw_infrared
@@ -39,9 +39,9 @@ _BREAKS = (EngineError, RuntimeError, ValueError, TypeError, AttributeError, OSE
 OpenPlan = Callable[[], Plan]
 
 
-def runtime_cache(plan: bytes) -> Path:
-    """Where TensorRT-RTX's compiled kernels of a plan are kept between runs."""
-    return store.default_folder() / ".kernels" / f"{sha256(plan)[:24]}.cache"
+def kernel_cache() -> CompileCache:
+    """Where the kernels that TensorRT-RTX compiled for this GPU are kept between runs, by plan."""
+    return CompileCache(store.default_folder() / ".kernels")
 
 
 def open_plan(
@@ -59,7 +59,7 @@ def open_plan(
     """A fuser of a plan whose manifest was checked; raises :class:`EngineError` where it cannot run here."""
 
     def load() -> Plan:
-        return TensorRtPlan(backend, plan, runtime_cache(plan) if backend == "tensorrt-rtx" else None)
+        return TensorRtPlan(backend, plan, kernel_cache() if backend == "tensorrt-rtx" else None)
 
     info = FuserInfo(
         model=model,
@@ -221,16 +221,14 @@ class TensorRtFuser(FuserBase):
             started.set()
 
     def _free(self, cuda: Cuda | None, plan: Plan | None, slots: OrderedDict[SlotSize, list[Slot]]) -> None:
-        try:
-            for pair in slots.values():
-                for slot in pair:
-                    slot.close()
-            if plan is not None:
-                plan.close()
-            if cuda is not None:
-                cuda.close()
-        except EngineError as error:
-            self._failure = self._failure or error
+        """Contexts before their plan, and CUDA last; what fails keeps nothing after it from being freed."""
+        owners: list[Slot | Plan | Cuda | None] = [slot for pair in slots.values() for slot in pair]
+        for owner in (*owners, plan, cuda):
+            try:
+                if owner is not None:
+                    owner.close()
+            except _BREAKS as error:
+                self._failure = self._failure or _named(error)
 
     def _serve(self, cuda: Cuda, plan: Plan, slots: OrderedDict[SlotSize, list[Slot]]) -> None:
         running: deque[_Running] = deque()

@@ -39,6 +39,43 @@ def build_plan(
     Raises :class:`EngineError` with the library's own words where it cannot, :class:`UsageError` for an option
     that this library does not have.
     """
+    parsed = parse_network(library, graph, compute)
+    builder, network = parsed.builder, parsed.network
+    config = builder.create_builder_config()
+    profile = builder.create_optimization_profile()
+    dimensions = _dimensions(shapes)
+    for name in (network.get_input(index).name for index in range(network.num_inputs)):
+        # places has the coordinates last; a raw infrared image takes the same range of sizes
+        listed = [(n, height, width, 2) for n, _, height, width in dimensions] if name == PLACES else dimensions
+        profile.set_shape(name, *listed)
+    if config.add_optimization_profile(profile) < 0:
+        raise EngineError(f"{library.backend} takes no such shapes ({shapes}): {library.complaint()}")
+    require_options(library, options)
+    _apply(library, config, options)
+    cache = _timing_cache(library, config, options.timing_cache)
+    try:
+        plan = builder.build_serialized_network(network, config)
+    except RuntimeError as error:
+        raise EngineError(f"{library.backend} cannot build the engine: {error}") from error
+    if plan is None:  # it never raises
+        raise EngineError(f"{library.backend} cannot build the engine: {library.complaint()}")
+    if cache is not None and options.timing_cache is not None:
+        _keep(options.timing_cache, bytes(memoryview(cache.serialize())))
+    return bytes(memoryview(plan)), parsed.precisions
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A network as the library reads it. The parser is kept, as the network's weights are its memory."""
+
+    builder: Any
+    network: Any
+    parser: Any
+    precisions: dict[str, str]
+
+
+def parse_network(library: Library, graph: bytes, compute: Iterable[str]) -> Parsed:
+    """Reads an ONNX graph without building it, and the precisions of ``compute``; raises :class:`EngineError`."""
     trt = library.module
     library.log.clear()
     builder = trt.Builder(library.logger)
@@ -50,27 +87,7 @@ def build_plan(
     if not parser.parse(graph):
         said = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
         raise EngineError(f"{library.backend} cannot read the network: {said or library.complaint()}")
-    precisions = read_precisions(trt, network, set(compute))
-    config = builder.create_builder_config()
-    profile = builder.create_optimization_profile()
-    dimensions = _dimensions(shapes)
-    for name in (network.get_input(index).name for index in range(network.num_inputs)):
-        # places has the coordinates last; a raw infrared image takes the same range of sizes
-        listed = [(n, height, width, 2) for n, _, height, width in dimensions] if name == PLACES else dimensions
-        profile.set_shape(name, *listed)
-    if config.add_optimization_profile(profile) < 0:
-        raise EngineError(f"{library.backend} takes no such shapes ({shapes}): {library.complaint()}")
-    _apply(library, config, options)
-    cache = _timing_cache(library, config, options.timing_cache)
-    try:
-        plan = builder.build_serialized_network(network, config)
-    except RuntimeError as error:
-        raise EngineError(f"{library.backend} cannot build the engine: {error}") from error
-    if plan is None:  # it never raises
-        raise EngineError(f"{library.backend} cannot build the engine: {library.complaint()}")
-    if cache is not None and options.timing_cache is not None:
-        _keep(options.timing_cache, bytes(memoryview(cache.serialize())))
-    return bytes(memoryview(plan)), precisions
+    return Parsed(builder, network, parser, read_precisions(trt, network, set(compute)))
 
 
 def _dimensions(shapes: Shapes) -> list[tuple[int, int, int, int]]:
@@ -111,42 +128,49 @@ def _compute_types(trt: Any) -> tuple[Any, ...]:
     return kinds.CONVOLUTION, kinds.DECONVOLUTION, kinds.MATRIX_MULTIPLY
 
 
+def require_options(library: Library, options: PlanOptions) -> None:
+    """Raises :class:`UsageError` for an option that this library does not have."""
+    if options.version_compatible and library.portable:  # the wheel lacks the lean runtime that such plans carry
+        raise UsageError(
+            f"{library.backend} has no plans for other versions: leave --version-compatible out, and build again "
+            "after an update"
+        )
+    if options.timing_cache is not None and library.portable:
+        raise UsageError(
+            f"{library.backend} times nothing while it builds, it compiles kernels when a plan first runs and keeps "
+            "them: leave --timing-cache out"
+        )
+    if options.target_sm and not library.portable:
+        raise UsageError(
+            "--target-sm is for tensorrt-rtx: tensorrt builds for the GPU at hand; leave it out, or take "
+            "--backend tensorrt-rtx"
+        )
+    members = library.module.ComputeCapability.__members__ if library.portable else ()
+    known = [name for name in members if name.startswith("SM")]
+    for name in options.target_sm:
+        if name not in known:
+            raise UsageError(f"{library.backend} {library.version} builds for {', '.join(known)}, not for {name}")
+
+
 def _apply(library: Library, config: Any, options: PlanOptions) -> None:
     trt = library.module
+    if hasattr(trt.BuilderFlag, "TF32"):  # on by default: fp32 layers would multiply with the 10 bits of fp16
+        config.clear_flag(trt.BuilderFlag.TF32)
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     if options.opt_level is not None:
         config.builder_optimization_level = options.opt_level
     if options.version_compatible:
-        if library.portable:  # the wheel lacks the lean runtime that such plans carry
-            raise UsageError(
-                f"{library.backend} has no plans for other versions: leave --version-compatible out, and build again "
-                "after an update"
-            )
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if options.target_sm:
-        capabilities = getattr(trt, "ComputeCapability", None)
-        if capabilities is None:
-            raise UsageError(
-                "--target-sm is for tensorrt-rtx: tensorrt builds for the GPU at hand; leave it out, or take "
-                "--backend tensorrt-rtx"
-            )
-        known = [name for name in capabilities.__members__ if name.startswith("SM")]
         config.num_compute_capabilities = len(options.target_sm)
         for index, name in enumerate(options.target_sm):
-            if name not in known:
-                raise UsageError(f"{library.backend} {library.version} builds for {', '.join(known)}, not for {name}")
-            config.set_compute_capability(capabilities.__members__[name], index)
+            config.set_compute_capability(trt.ComputeCapability.__members__[name], index)
 
 
 def _timing_cache(library: Library, config: Any, path: Path | None) -> Any:
     if path is None:
         return None
-    if library.portable:
-        raise UsageError(
-            f"{library.backend} times nothing while it builds, it compiles kernels when a plan first runs and keeps "
-            "them: leave --timing-cache out"
-        )
     try:
         before = path.read_bytes() if path.exists() else b""
     except OSError as error:

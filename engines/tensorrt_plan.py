@@ -6,12 +6,11 @@ Whoever owns the CUDA context calls everything.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-from pathlib import Path
 from typing import Any, Protocol
 
+from fusepipe.engines.compile_cache import CompileCache
+from fusepipe.engines.manifest import sha256
 from fusepipe.engines.tensorrt_library import load_library
 from fusepipe.errors import EngineError
 
@@ -30,12 +29,16 @@ class PlanContext(Protocol):
     def capturable(self, stream: int) -> bool:
         """Whether :meth:`execute` may be captured into a graph of CUDA."""
 
+    def close(self) -> None:
+        """Gives its memory on the GPU back; before the plan's."""
+
 
 class Plan(Protocol):
     """A loaded plan."""
 
     def context(self) -> PlanContext: ...
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """After all its contexts, and before CUDA is given back: what is left on the GPU is freed here."""
 
 
 class _Context:
@@ -60,16 +63,20 @@ class _Context:
         asks = getattr(self._context, "is_stream_capturable", None)
         return True if asks is None else bool(asks(stream))
 
+    def close(self) -> None:
+        self._context = None  # the binding frees it with the last reference
+
 
 class TensorRtPlan:
-    """A plan of TensorRT or TensorRT-RTX. ``cache`` is where RTX keeps what it compiled for this GPU.
+    """A plan of TensorRT or TensorRT-RTX. ``kernels`` is where RTX keeps what it compiled for this GPU.
 
     Raises :class:`EngineError` for a plan that the library refuses, with its reason.
     """
 
-    def __init__(self, backend: str, plan: bytes, cache: Path | None = None) -> None:
+    def __init__(self, backend: str, plan: bytes, kernels: CompileCache | None = None) -> None:
         library = load_library(backend)
-        trt, self._cache_path = library.module, cache
+        trt, self._cache, self._key = library.module, kernels, sha256(plan)
+        self._kept: bytes | None = None
         self._runtime = trt.Runtime(library.logger)
         library.log.clear()
         self._engine = self._runtime.deserialize_cuda_engine(plan)
@@ -86,9 +93,9 @@ class TensorRtPlan:
         config = self._config
         if hasattr(config, "create_runtime_cache"):
             self._kernels = config.create_runtime_cache()
-            if self._cache_path is not None and self._cache_path.exists():
-                with contextlib.suppress(OSError):  # a cache: without it, kernels are compiled anew
-                    self._kernels.deserialize(self._cache_path.read_bytes())
+            self._kept = self._cache.load(self._key) if self._cache is not None else None
+            if self._kept is not None and not self._kernels.deserialize(self._kept):
+                _LOG.info("the kernels of the last run are of another GPU, driver or version: compiled anew")
             config.set_runtime_cache(self._kernels)
         strategies = getattr(trt, "DynamicShapesKernelSpecializationStrategy", None)
         if strategies is not None:
@@ -106,15 +113,8 @@ class TensorRtPlan:
 
     def close(self) -> None:
         """Keeps RTX's kernels for the next start and lets go of the engine."""
-        if self._kernels is not None and self._cache_path is not None:
-            partial = self._cache_path.with_name(f"{self._cache_path.name}.partial-{os.getpid()}")
-            try:
-                self._cache_path.parent.mkdir(parents=True, exist_ok=True)
-                partial.write_bytes(bytes(memoryview(self._kernels.serialize())))
-                partial.replace(self._cache_path)
-            except OSError as error:
-                _LOG.warning("cannot keep the compiled kernels in %s (%s)", self._cache_path, error.strerror or error)
-            finally:
-                with contextlib.suppress(OSError):
-                    partial.unlink(missing_ok=True)
+        if self._kernels is not None and self._cache is not None:
+            compiled = bytes(memoryview(self._kernels.serialize()))
+            if compiled != self._kept:
+                self._cache.store(self._key, compiled)
         self._config = self._kernels = self._engine = self._runtime = None

@@ -13,7 +13,7 @@ import numpy as np
 
 from fusepipe.engines.cuda_api import Cuda, HostBuffer
 from fusepipe.engines.onnx_graph_names import INPUTS, OUTPUT, PLACES
-from fusepipe.engines.tensorrt_plan import Plan
+from fusepipe.engines.tensorrt_plan import Plan, PlanContext
 from fusepipe.engines.warp_grid import WarpGrids
 from fusepipe.errors import EngineError
 from fusepipe.frames import Luma8
@@ -52,7 +52,7 @@ class Slot:
         self._cuda, self._size, self._padded = cuda, size, size.padded
         self._size_bytes = math.prod(size.padded)
         self._warped_by: list[str] = []
-        self._context = plan.context()
+        self._context: PlanContext | None = plan.context()
         self._stream: int | None = None
         self._event: int | None = None
         self._graph: int | None = None
@@ -68,6 +68,7 @@ class Slot:
             for name, size_bytes in (*self._bytes.items(), (OUTPUT, self._size_bytes)):
                 self._host[name] = cuda.pinned(size_bytes)
                 self._device[name] = cuda.allocate(size_bytes)
+            assert self._context is not None
             for name, shape in size.shapes.items():
                 self._context.set_input(name, shape, self._device[name])
             self._context.set_output(OUTPUT, self._device[OUTPUT])
@@ -116,6 +117,7 @@ class Slot:
     def _enqueue(self, stream: int) -> None:
         for name in INPUTS:
             self._cuda.copy_in(self._device[name], self._host[name], self._bytes[name], stream)
+        assert self._context is not None
         self._context.execute(stream)
         self._cuda.copy_out(self._host[OUTPUT], self._device[OUTPUT], self._size_bytes, stream)
 
@@ -133,7 +135,7 @@ class Slot:
 
     def _try_capture(self) -> None:
         """Captures the request once it has run (TensorRT sets itself up in the first run)."""
-        assert self._stream is not None
+        assert self._stream is not None and self._context is not None
         if self._graph is not None or not self._capture:
             return
         self._capture = False
@@ -155,6 +157,8 @@ class Slot:
         cuda = self._cuda
         if self._graph is not None:
             cuda.destroy_graph(self._graph)
+        if self._context is not None:
+            self._context.close()
         for buffer in self._host.values():
             buffer.close()
         for address in self._device.values():
@@ -164,4 +168,4 @@ class Slot:
         if self._stream is not None:
             cuda.destroy_stream(self._stream)
         self._host, self._device = {}, {}
-        self._graph = self._event = self._stream = None
+        self._graph = self._event = self._stream = self._context = None

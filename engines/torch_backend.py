@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusepipe.engines.onnx_graph import metadata, read_graph
+from fusepipe.engines.onnx_graph import multiple_of, read_graph
 from fusepipe.errors import EngineError, UsageError
 from fusepipe.fuser import FuserBase, FuserInfo, FusionBatch, ReadyTicket, Ticket
 
@@ -38,7 +38,7 @@ class TorchFuser(FuserBase):
         if precision not in ("auto", "fp32"):
             raise UsageError(f"the backend torch is the fp32 reference; it has no {precision = }")
         graph = read_graph(onnx, model)
-        self._multiple = int(metadata(graph, "multiple", "1"))
+        self._multiple = multiple_of(graph)
         self._graph = TorchGraph(graph)
         self.info = FuserInfo(
             model=model, backend="torch", precision="fp32", device="cpu", reason=reason, max_batch=MAX_BATCH

@@ -8,7 +8,7 @@ from fusepipe.check import Check
 
 # backend -> (its package, the extras that bring it and what it needs beside)
 _GPU = {"tensorrt": ("tensorrt", "tensorrt,cuda"), "tensorrt-rtx": ("tensorrt_rtx", "tensorrt-rtx,cuda")}
-_CUDA = (("cuda", "cuda-bindings"), ("pycuda", "pycuda"))
+_CUDA = ("cuda.bindings", "pycuda")
 
 FindSpec = Callable[[str], object]
 
@@ -37,10 +37,18 @@ def check_backends(find_spec: FindSpec, gpus: Sequence[str], gpu: str, why_no_gp
     return checks
 
 
+def _there(find_spec: FindSpec, name: str) -> bool:
+    """Of ``cuda.bindings`` too, where another package may have brought ``cuda``, or none has."""
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
 def _gpu_backend(backend: str, find_spec: FindSpec, gpus: Sequence[str], gpu: str, why_no_gpu: str) -> Check:
     module, extras = _GPU[backend]
     missing = [] if find_spec(module) is not None else [f"the package {module}"]
-    if not any(find_spec(name) is not None for name, _ in _CUDA):
+    if not any(_there(find_spec, name) for name in _CUDA):
         missing.append("cuda-bindings or pycuda")
     fix = f"pip install 'fusepipe[{extras}]'" if missing else ""
     if not gpus:

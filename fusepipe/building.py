@@ -11,14 +11,25 @@ import numpy as np
 
 from fusepipe import engine_images
 from fusepipe.calibration.warp import RemapWarp
-from fusepipe.engines.build import Built, build, require_onnx
+from fusepipe.engines.build import Built, build, read_back, require_onnx
 from fusepipe.engines.build_request import BuildRequest, Materials
-from fusepipe.engines.choose import Choice, cpu_precision, gpu_backend, gpu_here
+from fusepipe.engines.choose import Choice, cpu_precision, gpu_backend, gpu_here, installed
+from fusepipe.engines.cuda_api import Gpu
 from fusepipe.engines.load import read_onnx
-from fusepipe.engines.manifest import Manifest, Shapes, graph_path, misfit, read_plan, sha256
-from fusepipe.engines.proof import Proof, judge
+from fusepipe.engines.manifest import (
+    Manifest,
+    Shapes,
+    graph_path,
+    manifest_path,
+    misfit,
+    read_plan,
+    rebuild_line,
+    sha256,
+)
+from fusepipe.engines.proof import Proof, judge, require_achieved
 from fusepipe.engines.proving import prove
-from fusepipe.engines.tensorrt_build import PlanOptions
+from fusepipe.engines.tensorrt_build import PlanOptions, require_options
+from fusepipe.engines.tensorrt_library import load_library
 from fusepipe.errors import EngineError, UsageError
 from fusepipe.registry import BUILDERS, NETWORKS, nearest
 
@@ -78,16 +89,20 @@ def choose(options: BuildOptions) -> tuple[BuildOptions, Choice, Choice, BuildRe
             f"engines are not built for {options.backend!r}: {nearest(options.backend, ['auto', *BUILDERS])}"
         )
     gpu, why_not = gpu_here()
-    backend = gpu_backend(gpu, why_not) if options.backend == "auto" else Choice(options.backend, "asked for")
+    if options.backend == "auto":
+        backend = _auto_backend(options.precision, gpu, why_not)
+    else:
+        backend = Choice(options.backend, "asked for")
     if backend.name == "tensorrt" and gpu is None:
         raise EngineError(
             f"tensorrt builds on the GPU that runs the engine, and none answers here ({why_not}); "
             "--backend tensorrt-rtx builds without one, --backend openvino is for CPUs"
         )
     precision = _precision(options.precision, backend.name)
-    if backend.name == "openvino" and options.plan.as_json():
-        given = ", ".join(f"--{key.replace('_', '-').removesuffix('-mib')}" for key in options.plan.as_json())
-        raise UsageError(f"{given} is for TensorRT; leave it out for --backend openvino")
+    if backend.name == "openvino":
+        _require_no_plan_options(options.plan)
+    else:
+        require_options(load_library(backend.name), options.plan)
     request = BuildRequest(
         name,
         onnx,
@@ -100,6 +115,32 @@ def choose(options: BuildOptions) -> tuple[BuildOptions, Choice, Choice, BuildRe
         gpu=None if backend.name == "openvino" else gpu,
     )
     return options, backend, precision, request
+
+
+def _auto_backend(precision: str, gpu: Gpu | None, why_not: str) -> Choice:
+    """What runs here; for a precision that only GPUs have, what builds it here."""
+    choice = gpu_backend(gpu, why_not)
+    if choice.name != "openvino" or precision in ("auto", *PRECISIONS["openvino"]):
+        return choice
+    why = choice.reason.removeprefix("auto: ")
+    if installed("tensorrt-rtx"):
+        return Choice(
+            "tensorrt-rtx", f"auto: {precision} is for NVIDIA GPUs; {why}, and tensorrt-rtx builds without one"
+        )
+    raise UsageError(
+        f"{precision} engines are for NVIDIA GPUs ({why}): pip install 'fusepipe[build,tensorrt-rtx]' builds them "
+        f"without one; for this CPU take --precision auto, {', '.join(PRECISIONS['openvino'])}"
+    )
+
+
+def _require_no_plan_options(plan: PlanOptions) -> None:
+    given = [f"--{key.replace('_', '-').removesuffix('-mib')}" for key in plan.as_json()]
+    given += ["--timing-cache"] if plan.timing_cache is not None else []
+    if given:
+        verb = "is" if len(given) == 1 else "are"
+        raise UsageError(
+            f"{', '.join(given)} {verb} for TensorRT: leave out for --backend openvino, or take --backend tensorrt-rtx"
+        )
 
 
 def _precision(asked: str, backend: str) -> Choice:
@@ -118,11 +159,22 @@ def build_engine(
     """Builds and proves; see :func:`fusepipe.engines.build.build`."""
     require_onnx()
     options, backend, precision, request = choose(options)
+    _require_own_model_kept(options)
     step("reading images")
     built = build(
         replace(request, rebuild=rebuild), _materials(options), options.output, force=options.force, step=step
     )
     return Outcome(built, backend, precision)
+
+
+def _require_own_model_kept(options: BuildOptions) -> None:
+    """The file that an engine is built from is never one that the engine's files replace, not even with ``force``."""
+    plan = options.output
+    if plan is None or options.model in NETWORKS:
+        return
+    for path in (plan, manifest_path(plan), graph_path(plan)):
+        if path.exists() and path.samefile(options.model):
+            raise UsageError(f"--output {plan}: the engine's {path.name} would replace --model {options.model}")
 
 
 def proof_warp(size: tuple[int, int]) -> RemapWarp:
@@ -157,16 +209,20 @@ class Verified:
     proof: Proof
 
 
-def verify_engine(plan: Path, images: tuple[Path, Path] | None = None) -> Verified:
-    """Checks hashes and versions of an engine and repeats its proof here; raises :class:`EngineError`."""
+def verify_engine(plan: Path, images: tuple[Path, Path] | None = None, model: Path | None = None) -> Verified:
+    """Checks hashes and versions of an engine, reads its precision back and repeats its proof here.
+
+    ``model`` is the ONNX file of an engine that was built from one. Raises :class:`EngineError`.
+    """
+    require_onnx()
     manifest, content = read_plan(plan)
-    if manifest.model not in NETWORKS:
-        raise EngineError(f"{plan}: was built from a file of yours ({manifest.model}); build it again to prove it")
-    onnx = read_onnx(manifest.model)
+    if model is None and manifest.model not in NETWORKS:
+        raise UsageError(f"{plan}: was built from a file of yours, {manifest.model}.onnx: name it with --model")
+    onnx = read_onnx(manifest.model) if model is None else read_model(str(model))[1]
     gpu, _ = gpu_here()
     why = why_misfit(manifest, sha256(onnx))
     if why:
-        raise EngineError(f"{plan}: does not fit here: {why}; {manifest.rebuild}")
+        raise EngineError(f"{plan}: does not fit here: {why}; {rebuild_line(manifest)}")
     graph = content if manifest.backend == "openvino" else _graph(plan, manifest)
     request = BuildRequest(
         manifest.model,
@@ -178,6 +234,7 @@ def verify_engine(plan: Path, images: tuple[Path, Path] | None = None) -> Verifi
         warp=manifest.warp,
         gpu=None if manifest.backend == "openvino" else gpu,
     )
+    require_achieved(manifest.requested_precision, *read_back(request, graph))
     pairs = engine_images.proof_pairs() if images is None else engine_images.folder_pairs(*images, 12)
     proof = prove(request, content, graph, Materials((), pairs, engine_images.score, warp_of=proof_warp))
     judge(proof, manifest.requested_precision)
@@ -190,10 +247,10 @@ def _graph(plan: Path, manifest: Manifest) -> bytes:
         graph = path.read_bytes()
     except OSError as error:
         raise EngineError(
-            f"{path}: cannot be read ({error.strerror or error}); without a GPU the graph beside the plan is compared"
+            f"{path}: cannot be read ({error.strerror or error}); its precision is read back from there"
         ) from error
     if sha256(graph) != manifest.graph_sha256:
-        raise EngineError(f"{path}: is not the graph that was compiled; {manifest.rebuild}")
+        raise EngineError(f"{path}: is not the graph that was compiled; {rebuild_line(manifest)}")
     return graph
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from fusepipe.calibration.warp import RemapWarp
 from fusepipe.evaluating import spread
+from fusepipe.evaluation.fidelity import VIF_MINIMUM_PX
 from fusepipe.evaluation.metrics import measure
 from fusepipe.frames import Band, Luma8
 from fusepipe.image_sets import match, read_luma, require_one_size
@@ -79,5 +80,7 @@ def _levels(image: Luma8, gain: float, offset: float) -> Luma8:
 
 
 def score(infrared: Luma8, visible: Luma8, fused: Luma8) -> Mapping[str, float]:
-    """The six measures of one triple."""
+    """The six measures of one triple; none of an image that is too small for them."""
+    if min(fused.shape) < VIF_MINIMUM_PX:
+        return {}
     return measure(infrared, visible, fused, METRICS)

@@ -147,3 +147,38 @@ def test_nothing_grows_over_thousands_of_pairs() -> None:
     # libraries start a thread of their own now and then; a leak would be one a pair
     assert document["after"]["threads"] <= document["before"]["threads"] + 4
     assert document["after"]["descriptors"] <= document["before"]["descriptors"] + 4
+
+
+# -- engines
+
+
+def test_engines_are_measured_against_the_limit_and_each_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    words = ["bench", "--engines", "--size", "96x64", "--time-limit", "2s", "--json"]
+    result = CliRunner().invoke(cli, words, obj=words)
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    rows = {(row["backend"], row["precision"]): row for row in document["rows"]}
+    ran = {f"{backend} {precision}" for backend, precision in rows}
+    # each of them ran, or it is said why not
+    assert ran | set(document["missing"]) >= {"torch fp32", "openvino fp32", "openvino bf16", "openvino int8"}
+    fp32, int8 = rows["openvino", "fp32"], rows["openvino", "int8"]
+    assert fp32["max_abs"] == 0 and int8["psnr_db"] > 36 and int8["max_abs"] > 0
+    # 5,896 multiply-accumulates a pixel; nothing is faster than the arithmetic of bare convolutions, but for noise
+    assert document["gmacs"] == pytest.approx(1.811 * 96 * 64 / (640 * 480), abs=0.001)
+    assert min(fp32["of_limit"], int8["of_limit"]) > 0.5 and set(document["gops"]) >= {"fp32", "int8"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--backend", "torch"], "--engines and --backend do not go together"),
+        (["--precision", "int8"], "--engines and --precision"),
+        (["--soak", "50"], "--engines and --soak"),
+        (["--model", "strem"], "'stream'"),
+        (["--model", "mean"], "no network 'mean'"),
+    ],
+)
+def test_what_the_table_of_engines_does_not_take_is_refused(words: list[str], message: str) -> None:
+    result = CliRunner().invoke(cli, ["bench", "--engines", *words], obj=words)
+    assert isinstance(result.exception, UsageError) and message in str(result.exception)

@@ -162,7 +162,7 @@ def test_each_backend_says_what_it_lacks_and_how_to_install_it() -> None:
 
 
 def test_a_gpu_runs_what_is_installed_for_it() -> None:
-    there = {"tensorrt_rtx", "cuda", "onnx", "ml_dtypes"}
+    there = {"tensorrt_rtx", "cuda.bindings", "onnx", "ml_dtypes"}
     found = backends(there, ["RTX 4090"], "RTX 4090 (SM89, CUDA 13.0)")
     assert found["tensorrt-rtx"].status == "ok" and "SM89" in found["tensorrt-rtx"].text
     assert found["tensorrt"].status == "note" and "the package tensorrt" in found["tensorrt"].text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import pytest
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fusepipe[build]'")
 
 sys.path.insert(0, str(Path(__file__).parent))
-from engine_requests import MATERIALS, PAIRS, left, request, run, without_torch, write_images
+from engine_requests import MATERIALS, PAIRS, left, request, rtx, run, without_torch, write_images
 
+from fusepipe import building
+from fusepipe.building import BuildOptions
 from fusepipe.engines import choose, proving
 from fusepipe.engines.build import build
 from fusepipe.engines.load import load_model, read_onnx
@@ -69,6 +72,8 @@ def test_build_list_verify_and_fuse(tmp_path: Path, images: list[str]) -> None:
         (["--fp16", "--precision", "int8"], UsageError, "do not go together"),
         (["--shape", "640x480", "320x240", "1920x1080"], UsageError, "at least as large as the one before"),
         (["--backend", "openvino", "--opt-level", "3"], UsageError, "--opt-level is for TensorRT"),
+        (["--backend", "openvino", "--timing-cache", "t"], UsageError, "--timing-cache is for TensorRT"),
+        (["--backend", "openvino", "--workspace", "9", "--target-sm", "SM89"], UsageError, "are for TensorRT"),
         (["--backend", "tensorrt"], EngineError, "--backend tensorrt-rtx builds without one"),
     ],
 )
@@ -78,6 +83,42 @@ def test_mistakes_are_one_line(arguments: list[str], error: type[Exception], mes
     result = run("build-engine", *arguments)
     assert isinstance(result.exception, error)
     assert message in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--shape", "00x00", "64x64", "64x64"], "'00x00': write WIDTHxHEIGHT"),
+        (["--shape", "64x64", "64x64", "999999x9"], "'999999x9'"),
+        (["--workspace", "99999999999999"], "not in the range"),
+        (["--batch", "0"], "not in the range"),
+        (["--opt-level", "9"], "not in the range"),
+        (["--target-sm", "banana"], "such as SM89 or 8.9"),
+    ],
+)
+def test_absurd_values_are_one_line(arguments: list[str], message: str) -> None:
+    result = run("build-engine", *arguments)
+    assert result.exit_code == 2 and message in result.output
+
+
+@rtx
+@pytest.mark.parametrize("written", ["SM90", "sm_90", "90", "9.0"])
+def test_an_architecture_is_understood_however_it_is_written(written: str) -> None:
+    result = run("build-engine", "--backend", "tensorrt-rtx", "--fp16", "--target-sm", written)
+    assert isinstance(result.exception, UsageError) and "not for SM90" in str(result.exception)
+
+
+def test_fp16_without_a_gpu_takes_what_builds_without_one_or_says_what_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "gpu_here", lambda: (None, "none"))
+    for there in (True, False):
+        monkeypatch.setattr(building, "installed", lambda name, there=there: there)
+        if there and importlib.util.find_spec("tensorrt_rtx") is not None:
+            _, backend, precision, _ = building.choose(BuildOptions(precision="fp16"))
+            assert (backend.name, precision.name) == ("tensorrt-rtx", "fp16")
+            assert "no NVIDIA GPU answers" in backend.reason and "builds without one" in backend.reason
+        elif not there:
+            with pytest.raises(UsageError, match=r"pip install 'fusepipe\[build,tensorrt-rtx\]'.*--precision auto"):
+                building.choose(BuildOptions(precision="fp16"))
 
 
 def test_a_network_with_nan_weights_is_not_built(tmp_path: Path, cache: Path, images: list[str]) -> None:
@@ -102,6 +143,86 @@ def test_a_network_of_the_users_own_builds_and_runs(tmp_path: Path, images: list
     assert result.exit_code == 0, result.output
     with load_model("stream", engine=str(tmp_path / "mine.engine")) as fuser:
         assert fuser.info.model == "mine" and fuser.fuse(*PAIRS[0]).shape == PAIRS[0][0].shape
+    verify = ["verify-engine", str(tmp_path / "mine.engine"), *images]
+    assert "name it with --model" in str(run(*verify).exception)
+    assert "agrees" in run(*verify, "--model", str(file)).output
+    other = tmp_path / "other.onnx"
+    other.write_bytes(read_onnx("densefuse"))
+    assert "other weights" in str(run(*verify, "--model", str(other)).exception)
+
+
+def foreign_network(activation: str, size: tuple[object, object]) -> bytes:
+    """As another tool exports it: unnamed nodes, a scale behind the last layer, nothing of ours in the metadata."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    shape, rng = ["n", 1, *size], np.random.default_rng(0)
+    constants = {"w": rng.normal(0.05, 0.1, (8, 2, 3, 3)), "w2": rng.normal(0.02, 0.05, (1, 8, 3, 3))}
+    constants |= {"in": 1 / 255, "out": 255.0, "low": 0.0, "high": 255.0}
+    steps = [
+        ("Mul", ["c", "in"], "cs"),
+        ("Conv", ["cs", "w"], "d"),
+        (activation, ["d"], "e"),
+        ("Conv", ["e", "w2"], "f"),
+    ]
+    steps += [("Mul", ["f", "out"], "g"), ("Clip", ["g", "low", "high"], "h"), ("Round", ["h"], "rounded")]
+    nodes = [helper.make_node("Cast", [name], [name[0]], to=TensorProto.FLOAT) for name in ("infrared", "visible")]
+    nodes.append(helper.make_node("Concat", ["i", "v"], ["c"], axis=1))
+    for kind, inputs, output in steps:
+        nodes.append(helper.make_node(kind, inputs, [output]))
+        if kind == "Conv":
+            nodes[-1].attribute.append(helper.make_attribute("pads", [1, 1, 1, 1]))
+    nodes.append(helper.make_node("Cast", ["rounded"], ["fused"], to=TensorProto.UINT8))
+    infos = [helper.make_tensor_value_info(name, TensorProto.UINT8, shape) for name in ("infrared", "visible", "fused")]
+    stored = [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "foreign", infos[:2], infos[2:], stored)
+    content: bytes = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10
+    ).SerializeToString()
+    onnx.checker.check_model(content)
+    return content
+
+
+@pytest.mark.parametrize("activation", ["Relu", "HardSwish"])
+def test_a_network_of_another_tool_builds_in_fp32_and_int8(
+    activation: str, tmp_path: Path, images: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one whose operators PyTorch's walk does not know: that is said, and does not stop the build."""
+    monkeypatch.setattr(proving, "find_spec", importlib.util.find_spec)
+    file = tmp_path / "foreign.onnx"
+    file.write_bytes(foreign_network(activation, ("h", "w")))
+    for precision in ("fp32", "int8"):
+        output = ["-o", str(tmp_path / f"{precision}.bin"), "--json"]
+        result = run(
+            "build-engine", "--model", str(file), "--backend", "openvino", f"--precision={precision}", *images, *output
+        )
+        assert result.exit_code == 0, result.output
+        notes = json.loads(result.stdout)["manifest"]["proof"]["notes"]
+        if importlib.util.find_spec("torch") is not None:
+            assert notes == ([] if activation == "Relu" else [f"not compared with PyTorch: {UNKNOWN}"])
+        with load_model("stream", engine=str(tmp_path / f"{precision}.bin")) as fuser:
+            assert fuser.fuse(*PAIRS[0]).shape == PAIRS[0][0].shape
+
+
+UNKNOWN = "the backend torch does not know the operators HardSwish"
+
+
+def test_a_network_of_one_size_is_refused_in_words(tmp_path: Path, images: list[str]) -> None:
+    file = tmp_path / "fixed.onnx"
+    file.write_bytes(foreign_network("Relu", (480, 640)))
+    result = run("build-engine", "--model", str(file), "--backend", "openvino", *images)
+    assert isinstance(result.exception, UsageError) and "640x480 only; export it with dynamic" in str(result.exception)
+
+
+@pytest.mark.parametrize("written", ["0", "two", "-1"])
+def test_a_multiple_that_is_none_is_named(written: str, tmp_path: Path, images: list[str]) -> None:
+    import onnx
+
+    model = onnx.load_model_from_string(foreign_network("Relu", ("h", "w")))
+    model.metadata_props.add(key="fusepipe.multiple", value=written)
+    (tmp_path / "odd.onnx").write_bytes(model.SerializeToString())
+    result = run("build-engine", "--model", str(tmp_path / "odd.onnx"), "--backend", "openvino", *images)
+    assert isinstance(result.exception, EngineError) and f"fusepipe.multiple = '{written}'" in str(result.exception)
 
 
 _DEPLOYED = """

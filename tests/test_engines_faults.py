@@ -14,12 +14,13 @@ import pytest
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fusepipe[build]'")
 
 sys.path.insert(0, str(Path(__file__).parent))
-from engine_requests import MATERIALS, left, request, rtx, without_torch
+from engine_requests import MATERIALS, left, request, rtx, run, without_torch
 
 from fusepipe.engines import proof, proving, store
 from fusepipe.engines.build import build
+from fusepipe.engines.load import read_onnx
 from fusepipe.engines.manifest import read_plan
-from fusepipe.errors import EngineError
+from fusepipe.errors import EngineError, UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -62,6 +63,78 @@ def test_an_interrupted_build_leaves_nothing(cache: Path, monkeypatch: pytest.Mo
     with pytest.raises(KeyboardInterrupt):
         build(request(), MATERIALS)
     assert left(cache) == []
+
+
+# -- what lies where the engine's files would
+
+
+def test_files_of_the_user_beside_an_engine_are_not_replaced(tmp_path: Path) -> None:
+    plan = tmp_path / "night.onnx"
+    (tmp_path / "night.onnx.json").write_text('{"mine": 1}')
+    with pytest.raises(EngineError, match=r"night\.onnx\.json.* is another file; name another output, or --force"):
+        build(request(), MATERIALS, plan)
+    assert not plan.exists() and left(tmp_path) == ["cache", "night.onnx.json"]
+    assert build(request(), MATERIALS, plan, force=True).plan == plan
+
+
+def test_the_model_that_an_engine_is_built_from_is_never_replaced(tmp_path: Path) -> None:
+    """The graph of ``night`` is ``night.onnx``, and that of ``-o night.onnx`` is the model itself."""
+    model = tmp_path / "night.onnx"
+    model.write_bytes(read_onnx("stream"))
+    for output in ("night", "night.onnx"):
+        common = ["build-engine", "--backend", "openvino", "--model", str(model), "-o", str(tmp_path / output)]
+        for options in ([], ["--force"]):
+            result = run(*common, *options)
+            assert isinstance(result.exception, UsageError) and "would replace --model" in str(result.exception)
+    assert model.read_bytes() == read_onnx("stream")
+
+
+@pytest.mark.parametrize("name", ["file/night.onnx", "night", "beside.onnx"])
+def test_an_output_that_cannot_be_written_is_said_before_anything_is_computed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way of a folder")
+    (tmp_path / "night").mkdir()
+    (tmp_path / "beside.onnx.json").mkdir()
+    monkeypatch.setattr("fusepipe.engines.build.compile_engine", None)
+    before = left(tmp_path)
+    with pytest.raises(EngineError, match=r"cannot be written .* (no|a) folder"):
+        build(request(), MATERIALS, tmp_path / name)
+    assert left(tmp_path) == before
+
+
+def test_writing_that_fails_half_way_takes_back_what_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced: list[Path] = []
+    original = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        if replaced:
+            raise OSError(30, "Read-only file system")
+        replaced.append(target)
+        return original(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(EngineError, match="Read-only file system"):
+        build(request(), MATERIALS, tmp_path / "night.onnx")
+    assert replaced and left(tmp_path) == ["cache"]
+
+
+def test_a_lock_of_another_user_or_a_link_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the folder that all users share: nothing is written through what another has put there."""
+    (tmp_path / "blocked").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "blocked"))
+    monkeypatch.setattr(store.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    plan, victim = tmp_path / "x.onnx", tmp_path / "victim"
+    with store.building(plan):
+        (lock,) = (tmp_path / "tmp").glob("*/*.lock")
+    lock.unlink()
+    victim.write_text("precious")
+    lock.symlink_to(victim)
+    with pytest.raises(EngineError, match="no folder for locks"), store.building(plan):
+        pass
+    assert victim.read_text() == "precious"
 
 
 _BUILD = """

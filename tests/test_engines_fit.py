@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fusepipe[build]'")
 
 sys.path.insert(0, str(Path(__file__).parent))
-from engine_requests import MATERIALS, request, rtx, without_torch
+from engine_requests import MATERIALS, request, rtx, run, without_torch, write_images
 
 from fusepipe.engines import choose, proving
 from fusepipe.engines.build import build
@@ -84,6 +84,59 @@ def test_damaged_and_foreign_files_are_refused(engine: Path, damage: Callable[[P
     with pytest.raises(EngineError, match=message) as caught:
         load_model("stream", engine=str(engine))
     assert caught.value.exit_code == 4 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("backend", "torch", "backend is 'torch', not one of openvino"),
+        ("multiple", 0, "multiple is 0, not 1 or more"),
+        ("multiple", True, "not a whole number"),
+        ("options", [], r"options is \[\], not an object"),
+        ("shapes", {"least": [0, 0], "best": [64, 64], "most": [64, 64], "batch": 1}, "not three sizes and a batch"),
+        ("shapes", 7, "shapes is 7"),
+        ("targets", [5], "not a list of texts"),
+        ("onnx_sha256", 5, "onnx_sha256 is 5, not text"),
+        ("achieved_precision", "fp32", "int8 was asked for and fp32 achieved"),
+        ("layers", None, "layers is None"),
+    ],
+)
+def test_a_manifest_that_was_edited_is_refused_in_one_line(engine: Path, key: str, value: object, message: str) -> None:
+    data = json.loads(manifest_path(engine).read_text())
+    manifest_path(engine).write_text(json.dumps(data | {key: value}))
+    with pytest.raises(EngineError, match=message) as caught:
+        load_model("stream", engine=str(engine))
+    assert "\n" not in str(caught.value)
+    listed = run("list-engines", str(engine.parent))
+    assert listed.exit_code == 0 and "damaged" in listed.output
+    assert isinstance(run("verify-engine", str(engine)).exception, EngineError)
+
+
+def test_other_json_files_are_not_listed_and_changed_bytes_are_seen(engine: Path) -> None:
+    (engine.parent / "package.json").write_text('{"name": "mine"}')
+    listed = run("list-engines", str(engine.parent))
+    assert "1 engine\n" in listed.output and "fits" in listed.output and "package" not in listed.output
+    flip(engine)
+    assert "its bytes have changed" in run("list-engines", str(engine.parent)).output
+
+
+def test_verifying_reads_the_precision_back(tmp_path: Path, engine: Path) -> None:
+    """A manifest that claims another precision throughout, for a graph that agrees well enough."""
+    images = write_images(tmp_path)
+    assert run("verify-engine", str(engine), *images).exit_code == 0
+    exact = build(request("openvino", "fp32"), MATERIALS, tmp_path / "exact.onnx").plan
+    manifest_path(exact).write_text(manifest_path(exact).read_text().replace('"fp32"', '"int8"'))
+    result = run("verify-engine", str(exact), *images)
+    assert isinstance(result.exception, EngineError) and "int8" in str(result.exception)
+
+
+@rtx
+def test_verifying_reads_the_precision_of_a_plan_back(tmp_path: Path) -> None:
+    images = write_images(tmp_path)
+    plan = build(request("tensorrt-rtx", "fp16"), MATERIALS, tmp_path / "x.plan").plan
+    manifest_path(plan).write_text(manifest_path(plan).read_text().replace('"fp16"', '"int8"'))
+    result = run("verify-engine", str(plan), *images)
+    assert "asked for int8, but 12 of 12 compute layers are not" in str(result.exception)
 
 
 def test_an_engine_of_other_weights_is_refused(engine: Path) -> None:

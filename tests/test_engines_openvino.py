@@ -10,15 +10,18 @@ import cv2
 import numpy as np
 import pytest
 
+from fusepipe.engine_images import street_pairs
 from fusepipe.engines import choose, openvino_backend
 from fusepipe.engines.compile_cache import CompileCache
 from fusepipe.engines.load import load_model, read_int8, read_onnx
 from fusepipe.engines.openvino_backend import MAX_BATCH, STATIC_SIZES, OpenVinoFuser
+from fusepipe.engines.proof import Proof, compare, judge
 from fusepipe.errors import EngineError, UsageError
 from fusepipe.evaluation import metrics
 from fusepipe.frames import Luma8
 from fusepipe.fuser import FusionBatch
 from fusepipe.machine import Processor
+from fusepipe.registry import NETWORKS
 
 
 def noise(height: int, width: int, seed: int = 0) -> tuple[Luma8, Luma8]:
@@ -113,6 +116,17 @@ def test_int8_layers_hand_on_bytes(model: str, bytes_out: int) -> None:
         if str(layer.get_rt_info()["layerType"].astype(str)) == "Convolution"
     ]
     assert given.count("u8") >= bytes_out, given
+
+
+@pytest.mark.parametrize("model", [name for name in sorted(NETWORKS) if read_int8(name) is not None])
+def test_each_int8_network_that_ships_was_made_of_the_fp32_one_that_ships(model: str) -> None:
+    """Weights that were trained anew without ``scripts/make_int8_weights`` give other pictures."""
+    whole = street_pairs(light="day", frames=1, seed=31) + street_pairs(light="night", frames=1, seed=32)
+    pairs = [(infrared[60:180, 80:240], visible[60:180, 80:240]) for infrared, visible in whole]
+    with load_model(model, "openvino", "int8") as fuser, load_model(model, "openvino", "fp32") as exact:
+        expected, given = ([runner.fuse(*pair) for pair in pairs] for runner in (exact, fuser))
+    agreement = compare("the fp32 ONNX", pairs, expected, given)
+    judge(Proof("int8", True, (agreement,)), "int8")
 
 
 def test_bf16_is_taken_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,13 +13,18 @@ import pytest
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fusepipe[build]'")
 
 sys.path.insert(0, str(Path(__file__).parent))
-from engine_requests import MATERIALS, PAIRS, SHAPES, request, rtx, without_torch
+from engine_requests import MATERIALS, PAIRS, SHAPES, picture, request, rtx, without_torch
 
+from fusepipe.building import proof_warp
 from fusepipe.engines import proving, tensorrt_build
 from fusepipe.engines.build import build, compile_engine
+from fusepipe.engines.cuda_fake import FakeCuda, FakePlan
+from fusepipe.engines.manifest import Shapes
+from fusepipe.engines.tensorrt_backend import TensorRtFuser
 from fusepipe.engines.tensorrt_build import PlanOptions
 from fusepipe.engines.tensorrt_library import Library, load_library
 from fusepipe.errors import EngineError, UsageError
+from fusepipe.fuser import FuserInfo
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +101,9 @@ class Notes:
     def set_flag(self, flag: str) -> None:
         self.calls.append((flag,))
 
+    def clear_flag(self, flag: str) -> None:
+        self.calls.append(("without", flag))
+
     def create_timing_cache(self, content: bytes) -> object:
         self._complain()
         self.calls.append(("timings", content))
@@ -106,7 +115,8 @@ class Notes:
 
 def plain() -> Library:
     module = SimpleNamespace(
-        MemoryPoolType=SimpleNamespace(WORKSPACE="workspace"), BuilderFlag=SimpleNamespace(VERSION_COMPATIBLE="any")
+        MemoryPoolType=SimpleNamespace(WORKSPACE="workspace"),
+        BuilderFlag=SimpleNamespace(VERSION_COMPATIBLE="any", TF32="tf32"),
     )
     return Library("tensorrt", module, "10.13", None, [])
 
@@ -115,9 +125,49 @@ def test_tensorrt_gets_its_options() -> None:
     config = Notes()
     options = PlanOptions(workspace_mib=2, opt_level=4, version_compatible=True)
     tensorrt_build._apply(plain(), config, options)
-    assert config.calls == [("workspace", 2 << 20), ("any",)] and config.builder_optimization_level == 4
+    assert config.calls == [("without", "tf32"), ("workspace", 2 << 20), ("any",)]
+    assert config.builder_optimization_level == 4
+    tensorrt_build.require_options(plain(), options)
     with pytest.raises(UsageError, match="--target-sm is for tensorrt-rtx"):
-        tensorrt_build._apply(plain(), config, PlanOptions(target_sm=("SM89",)))
+        tensorrt_build.require_options(plain(), PlanOptions(target_sm=("SM89",)))
+
+
+@rtx
+def test_fp32_is_fp32() -> None:
+    """The library multiplies fp32 in TF32, with the 10 bits of fp16, unless it is told not to."""
+    library = load_library("tensorrt-rtx")
+    config = library.module.Builder(library.logger).create_builder_config()
+    flag = library.module.BuilderFlag.TF32
+    assert config.get_flag(flag), "it is off by now: clearing it is not needed any more"
+    tensorrt_build._apply(library, config, PlanOptions())
+    assert not config.get_flag(flag)
+
+
+@rtx
+@pytest.mark.parametrize("warp", [False, True])
+def test_an_engine_for_one_odd_size_takes_that_size(warp: bool) -> None:
+    """Images are padded to the network's multiple on their way; raw infrared ones are not."""
+    size, materials = (97, 65), replace(MATERIALS, warp_of=proof_warp)
+    built = build(request("tensorrt-rtx", "fp32", shapes=Shapes(size, size, size, 2), warp=warp), materials)
+    shapes, cuda = built.manifest.shapes, FakeCuda()
+    assert (shapes.best, shapes.most) == ((98, 66), (98, 66)) and shapes.least == ((96, 64) if warp else (98, 66))
+    assert shapes.batch == 2
+    graph = built.plan.with_name(f"{built.plan.name}.onnx").read_bytes()
+    info = FuserInfo("stream", "tensorrt-rtx", "fp32", accepts_warp=warp, max_in_flight=2, max_batch=2)
+    multiple = built.manifest.multiple
+    with TensorRtFuser(info, shapes, multiple, lambda: FakePlan(cuda, graph), lambda: cuda) as fuser:
+        assert fuser.fuse(picture(1, 65, 97), picture(2, 65, 97)).shape == (65, 97)
+
+
+@pytest.mark.parametrize(("sizes", "multiple"), [((1, 1, 1), 2), ((641, 479, 1), 4), ((640, 480, 1), 2)])
+def test_every_size_between_least_and_most_fits_after_padding(sizes: tuple[int, int, int], multiple: int) -> None:
+    width, height, batch = sizes
+    asked = Shapes((width, height), (width, height), (width, height), batch)
+    for raw in (False, True):
+        shapes = asked.padded(multiple, raw=raw)
+        padded = -(-height // multiple) * multiple, -(-width // multiple) * multiple
+        assert shapes.refusal(*padded, batch) == ""
+        assert not raw or shapes.refusal(max(height, multiple), max(width, multiple), batch) == ""
 
 
 def test_a_timing_cache_is_read_and_one_that_is_refused_is_named(tmp_path: Path) -> None:

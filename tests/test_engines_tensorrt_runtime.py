@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from gpu_here import require_gpu
 
-from fusepipe.engines.choose import installed
 from fusepipe.engines.cuda_api import find_gpu, open_cuda
 from fusepipe.engines.cuda_fake import FakeCuda, FakePlan, MisuseError
 from fusepipe.engines.load import load_model, read_onnx
@@ -51,14 +50,9 @@ class Rig:
 
 def on_gpu() -> TensorRtFuser:
     """The shipped network as an fp32 engine, built and run on this machine's GPU."""
-    gpu, why = find_gpu()
-    if gpu is None:
-        if os.environ.get("FUSEPIPE_REQUIRE_GPU") == "1":
-            pytest.fail(f"FUSEPIPE_REQUIRE_GPU=1, but {why}")
-        pytest.skip(f"no GPU: {why}")
+    backend, _ = require_gpu()
     from fusepipe.engines import tensorrt_build, tensorrt_library
 
-    backend = "tensorrt" if installed("tensorrt") else "tensorrt-rtx"
     library = tensorrt_library.load_library(backend)
     plan, _ = tensorrt_build.build_plan(library, read_onnx("stream"), SHAPES, tensorrt_build.PlanOptions(), [])
     return open_plan("stream", backend, "fp32", plan, SHAPES)
@@ -162,7 +156,7 @@ def test_buffers_are_reused_and_old_sizes_are_freed() -> None:
 def test_what_fails_reaches_the_one_who_waits() -> None:
     rig = Rig(FakeCuda(fail="copy_out", after=1))
     assert rig.fuser.fuse(*scene(16, 16)).shape == (16, 16)  # its capture fails: requests go on call by call
-    for seed in (1, 2):
+    for seed in range(5):  # more than may be under way: none keeps its place
         with pytest.raises(EngineError, match="copy_out failed"):
             rig.fuser.fuse(*scene(16, 16, seed))
     rig.fuser.close()  # raises where anything was not waited for
@@ -174,6 +168,15 @@ def test_a_failure_while_buffers_are_made_leaks_nothing(call: str) -> None:
     with pytest.raises(EngineError, match=f"{call} failed"):
         rig.fuser.fuse(*scene(16, 16))
     rig.fuser.close()  # raises where anything was not freed
+
+
+def test_what_fails_while_it_is_freed_keeps_nothing_else_from_being_freed() -> None:
+    rig = Rig(FakeCuda(fail="destroy_stream"))
+    assert rig.fuser.fuse(*scene(16, 16)).shape == (16, 16)
+    with pytest.raises(EngineError, match="destroy_stream failed"):
+        rig.fuser.close()
+    assert rig.cuda.closed and rig.plan is not None and rig.plan.closed
+    assert rig.cuda.calls["allocate"] == rig.cuda.calls["free"]
 
 
 def test_a_plan_that_cannot_be_loaded_says_so_at_once() -> None:
@@ -237,6 +240,35 @@ def misuse_leak(cuda: FakeCuda) -> None:
     cuda.close()
 
 
+def misuse_graph_of_freed_memory(cuda: FakeCuda) -> None:
+    stream, memory, host, event = cuda.stream(), cuda.allocate(16), cuda.pinned(16), cuda.event()
+    cuda.begin_capture(stream)
+    cuda.copy_in(memory, host, 16, stream)
+    graph = cuda.end_capture(stream)
+    host.close()
+    cuda.launch(graph, stream)
+    cuda.record(event, stream)
+    while not cuda.done(event):
+        pass
+
+
+def misuse_plan_before_its_context(cuda: FakeCuda) -> None:
+    plan = FakePlan(cuda, read_onnx("stream"))
+    plan.context()
+    plan.close()
+
+
+def misuse_context_left(cuda: FakeCuda) -> None:
+    FakePlan(cuda, read_onnx("stream")).context()
+    cuda.close()
+
+
+def misuse_context_after_close(cuda: FakeCuda) -> None:
+    context = FakePlan(cuda, read_onnx("stream")).context()
+    context.close()
+    context.execute(cuda.stream())
+
+
 def misuse_wrong_handle(cuda: FakeCuda) -> None:
     cuda.record(cuda.stream(), cuda.stream())
 
@@ -264,6 +296,10 @@ def misuse_other_thread(cuda: FakeCuda) -> None:
         (misuse_use_after_free, "after it was freed"),
         (misuse_overrun, "more than"),
         (misuse_leak, "not freed: pinned"),
+        (misuse_graph_of_freed_memory, "after it was freed"),
+        (misuse_plan_before_its_context, "before its contexts"),
+        (misuse_context_left, "not freed: context, plan"),
+        (misuse_context_after_close, "after it was closed"),
         (misuse_wrong_handle, "no event"),
         (misuse_other_thread, "does not own"),
     ],

@@ -49,7 +49,9 @@ class Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int]]]):
 @click.option("--engines", is_flag=True, help="Instead: the network alone, on every backend and precision.")
 @click.option("--time-limit", type=Duration(), default=120.0, help="Each part ends after so long [2min].")
 @json_option
+@click.pass_context
 def command(
+    ctx: click.Context,
     size: tuple[tuple[int, int], tuple[int, int]] | None,
     pairs: int,
     model: str,
@@ -70,8 +72,9 @@ def command(
     if engines:
         from fusepipe.engine_bench import bench_engines
 
-        if soak:
-            raise UsageError("--engines and --soak do not go together")
+        for name in ("soak", "pairs", "backend", "precision", "preset"):
+            if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+                raise UsageError(f"--engines and --{name} do not go together: it runs every backend and precision")
         table = bench_engines(model, size[0] if size else (640, 480), time_limit)
         as_text = "\n".join(engine_lines(table))
         click.echo(json.dumps({"ok": True, **table.as_json()}, indent=2) if as_json else as_text)

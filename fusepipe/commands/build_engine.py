@@ -9,25 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fusepipe.commands.options import json_option
+from fusepipe.commands.options import Size, json_option
 from fusepipe.errors import UsageError
 
 if TYPE_CHECKING:
     from fusepipe.building import Outcome
 
 
-class WidthHeight(click.ParamType[tuple[int, int]]):
-    """``640x480``."""
+class Architecture(click.ParamType[str]):
+    """``SM89``, also written ``sm_89``, ``89`` or ``8.9``."""
 
-    name = "size"
+    name = "architecture"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", str(value))
-        if match is None or "0" in match.groups():
-            self.fail(f"{value!r}: write WIDTHxHEIGHT, such as 640x480", param, ctx)
-        return int(match[1]), int(match[2])
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        match = re.fullmatch(r"(?:sm_?)?(\d{1,2})\.?(\d)", str(value), re.IGNORECASE)
+        if match is None:
+            self.fail(f"{value!r}: write the GPU's compute capability, such as SM89 or 8.9", param, ctx)
+        return f"SM{match[1]}{match[2]}"
+
+
+MOST_WORKSPACE_MIB = 1 << 20  # 1 TiB
 
 
 @click.command("build-engine")
@@ -40,15 +41,26 @@ class WidthHeight(click.ParamType[tuple[int, int]]):
 @click.option(
     "--shape",
     nargs=3,
-    type=WidthHeight(),
+    type=Size(),
     metavar="MIN OPT MAX",
     help="Sizes it takes, and the one it is tuned for [64x64 640x480 1920x1088].",
 )
 @click.option("--batch", type=click.IntRange(1, 16), default=1, show_default=True, help="Largest batch.")
-@click.option("--workspace", type=click.IntRange(min=1), metavar="MIB", help="TensorRT's memory while it computes.")
+@click.option(
+    "--workspace",
+    type=click.IntRange(1, MOST_WORKSPACE_MIB),
+    metavar="MIB",
+    help="TensorRT's memory while it computes.",
+)
 @click.option("--opt-level", type=click.IntRange(0, 5), help="How long TensorRT searches: 0 to 5.")
 @click.option("--timing-cache", type=click.Path(path_type=Path, dir_okay=False), help="TensorRT's timings, reused.")
-@click.option("--target-sm", multiple=True, metavar="SM89", help="GPU architecture (tensorrt-rtx); may be repeated.")
+@click.option(
+    "--target-sm",
+    multiple=True,
+    type=Architecture(),
+    metavar="SM89",
+    help="GPU architecture (tensorrt-rtx); may be repeated.",
+)
 @click.option("--version-compatible", is_flag=True, help="Also for later versions of TensorRT.")
 @click.option("--no-convert", is_flag=True, help="The ONNX file has the precision already; it is proven all the same.")
 @click.option("--warp", is_flag=True, help="The engine registers the infrared image itself, with any calibration.")
@@ -104,7 +116,7 @@ def command(
             workspace_mib=workspace,
             opt_level=opt_level,
             timing_cache=timing_cache,
-            target_sm=tuple(sm.upper() for sm in target_sm),
+            target_sm=tuple(dict.fromkeys(target_sm)),
             version_compatible=version_compatible,
         ),
         convert=not no_convert,
@@ -195,4 +207,4 @@ def proof_lines(proof: dict[str, Any]) -> list[str]:
         if agreement["metrics"]:
             changes = ", ".join(f"{n} {v['change_percent']:+.2f} %" for n, v in agreement["metrics"].items())
             lines.append(f"            {changes}")
-    return lines
+    return lines + [f"            {note}" for note in proof.get("notes", ())]

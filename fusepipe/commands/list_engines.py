@@ -19,7 +19,7 @@ def command(folder: Path | None, as_json: bool) -> None:
     """List the built engines of the cache, or of FOLDER: size, age, and whether each still fits here."""
     from fusepipe.building import why_misfit
     from fusepipe.engines.load import read_onnx
-    from fusepipe.engines.manifest import sha256
+    from fusepipe.engines.manifest import damage, sha256
     from fusepipe.engines.store import default_folder, stored
     from fusepipe.errors import UsageError
     from fusepipe.registry import NETWORKS
@@ -32,7 +32,7 @@ def command(folder: Path | None, as_json: bool) -> None:
         manifest, problem = entry.manifest, entry.problem
         if manifest is not None and not problem:
             current = sha256(read_onnx(manifest.model)) if manifest.model in NETWORKS else None
-            problem = why_misfit(manifest, current)
+            problem = why_misfit(manifest, current) or damage(entry.plan)
         row: dict[str, Any] = {"engine": str(entry.plan), "size_bytes": entry.size_bytes}
         row |= {"age_s": round(time.time() - entry.modified_s), "fits": not problem, "problem": problem}
         if manifest is not None:

@@ -15,16 +15,17 @@ from fusepipe.commands.options import json_option
 @click.option(
     "--images", nargs=2, type=click.Path(path_type=Path), metavar="IR VIS", help="Folders of registered pairs."
 )
+@click.option("--model", type=click.Path(path_type=Path), help="The ONNX file, if it was built from one of yours.")
 @json_option
-def command(engine: Path, images: tuple[Path, Path] | None, as_json: bool) -> None:
+def command(engine: Path, images: tuple[Path, Path] | None, model: Path | None, as_json: bool) -> None:
     """Check hashes and versions of ENGINE and repeat its proof on this machine.
 
-    The exit code is 4 where it does not fit or no longer agrees with the fp32 network.
+    The exit code is 4 where it does not fit, does not have its precision or no longer agrees with the fp32 network.
     """
     from fusepipe.building import verify_engine
     from fusepipe.commands.build_engine import proof_lines
 
-    verified = verify_engine(engine, images)
+    verified = verify_engine(engine, images, model)
     manifest, proof = verified.manifest, verified.proof.as_json()
     if as_json:
         click.echo(

@@ -12,7 +12,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
-from fusepipe.engines.tensorrt_backend import GpuTicket as EngineTicket
+from fusepipe.engines.tensorrt_backend import EngineTicket
 from fusepipe.errors import EngineError, FusepipeError, UsageError
 from fusepipe.fuser import Fuser, FuserBase, FusionBatch, Ticket
 

@@ -21,13 +21,13 @@ from fusepipe.engines.manifest import Shapes
 from fusepipe.engines.tensorrt_plan import Plan, TensorRtPlan
 from fusepipe.engines.tensorrt_slots import Slot, SlotSize
 from fusepipe.engines.warp_grid import WarpGrids, raw_infrared
-from fusepipe.errors import EngineError, UsageError
+from fusepipe.errors import EngineError, FusepipeError, UsageError
 from fusepipe.frames import Luma8
 from fusepipe.fuser import FuserBase, FuserInfo, FusionBatch, Ticket
 
 MAX_IN_FLIGHT = 2
-KEPT_SIZES = 4
-"""Sizes whose buffers and contexts are kept; the one that was not used for longest goes first."""
+KEPT_SIZES = 8
+"""Sizes (batches of one, two, four ... each) whose buffers are kept; the one not used for longest goes first."""
 _WAIT_S = 60.0
 _START_S = 300.0
 """TensorRT-RTX may compile kernels when a plan is first used."""
@@ -73,15 +73,15 @@ def open_plan(
     return TensorRtFuser(info, shapes, multiple, load, cuda)
 
 
-class GpuTicket:
-    """A result that the fuser's thread delivers."""
+class EngineTicket:
+    """A result that an engine's thread delivers."""
 
     def __init__(self) -> None:
         self._ready = threading.Event()
         self._images: list[Luma8] = []
-        self._error: EngineError | None = None
+        self._error: FusepipeError | None = None
 
-    def deliver(self, images: list[Luma8], error: EngineError | None = None) -> None:
+    def deliver(self, images: list[Luma8], error: FusepipeError | None = None) -> None:
         """Sets the result; called once."""
         self._images, self._error = images, error
         self._ready.set()
@@ -100,14 +100,14 @@ class _Request:
     """Work for the thread. Without a batch, the size is only prepared."""
 
     size: SlotSize
-    ticket: GpuTicket
+    ticket: EngineTicket
     batch: FusionBatch | None = None
 
 
 @dataclass(slots=True, eq=False)
 class _Running:
     slot: Slot
-    ticket: GpuTicket
+    ticket: EngineTicket
     size: tuple[int, int]
     deadline_s: float
 
@@ -150,7 +150,7 @@ class TensorRtFuser(FuserBase):
         self._require_open()
         if min(height, width, batch) < 1:
             raise UsageError(f"cannot prepare {height = } {width = } {batch = }")
-        ticket = GpuTicket()
+        ticket = EngineTicket()
         self._requests.put(_Request(self._slot_size(height, width, batch, (height, width)), ticket))
         ticket.result(_START_S)
 
@@ -164,7 +164,7 @@ class TensorRtFuser(FuserBase):
             batch, raw = replace(batch, infrared=images), (images[0].shape[0], images[0].shape[1])
         elif any(warp is not None for warp in batch.warps) or any(i.shape != raw for i in batch.infrared):
             raise UsageError("this fuser takes registered infrared images: apply the warp first")
-        request = _Request(self._slot_size(height, width, len(batch.visible), raw), GpuTicket(), batch)
+        request = _Request(self._slot_size(height, width, len(batch.visible), raw), EngineTicket(), batch)
         if not self._room.acquire(timeout=_WAIT_S):
             raise EngineError(f"the GPU has finished nothing for {_WAIT_S:g} s")
         self._requests.put(request)

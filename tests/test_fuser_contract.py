@@ -12,6 +12,7 @@ import pytest
 from fusepipe.engines.cuda_fake import FakeCuda, FakePlan
 from fusepipe.engines.load import read_onnx
 from fusepipe.engines.manifest import Shapes
+from fusepipe.engines.sharing import SharedEngines
 from fusepipe.engines.tensorrt_backend import TensorRtFuser
 from fusepipe.errors import EngineError, UsageError
 from fusepipe.frames import Luma8
@@ -39,13 +40,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 # The same network on other backends: name -> (backend, precision)
 VARIANTS = {"stream in int8": ("openvino", "int8"), "stream in PyTorch": ("torch", "fp32")}
-ON_DOUBLE = "stream on the double of a GPU"
-EVERY = [*sorted(MODELS), *VARIANTS, ON_DOUBLE]
+ON_DOUBLE, SHARED = "stream on the double of a GPU", "stream on the double, shared by rigs"
+EVERY = [*sorted(MODELS), *VARIANTS, ON_DOUBLE, SHARED]
 
 
 def make(model: str) -> Fuser:
     if model == ON_DOUBLE:
         return on_double()
+    if model == SHARED:
+        return SharedEngines().lease("a rig's fusion", on_double)
     backend, precision = VARIANTS.get(model, ("auto", "auto"))
     if backend == "torch":
         pytest.importorskip("torch", reason="torch is not installed: pip install 'fusepipe[train]'")
@@ -83,7 +86,7 @@ FLATNESS = {"densefuse": 4, "densefuse-l1": 4, "fusiongan": 40, "ddcgan": 40, "m
     scope="module",
     params=[
         pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
-        for name in [*sorted(MODELS), *VARIANTS, ON_DOUBLE]
+        for name in [*sorted(MODELS), *VARIANTS, ON_DOUBLE, SHARED]
     ],
 )
 def model(request: pytest.FixtureRequest) -> str:

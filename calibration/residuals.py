@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusepipe.calibration.file import Calibration
+from fusepipe.calibration.lens import Lens
 from fusepipe.calibration.local_matches import Matches, fit, pooled
 from fusepipe.calibration.matrix import Matrix3, Size
-from fusepipe.calibration.scene import MIN_CONFIDENCE, Agreement, Level, agreement, block_matches
+from fusepipe.calibration.scene import MIN_CONFIDENCE, Agreement, agreement
 from fusepipe.calibration.scene_search import ScenePair
+from fusepipe.calibration.scene_view import Level, each_matches
 
 GRID = 3
-LEVEL = Level(384, 48, 24, 8, ("similarity",))
+LEVEL = Level(384, 48, 24, 8)
 CLEAR = 0.12  # how far a block's best correlation stands above its mean before its residual is believed
 GOOD, FAIR = 0.004, 0.010  # median residual in widths: 2.6 and 6.4 pixels of 640
 GOOD_CONFIDENCE = 0.5
@@ -86,10 +88,10 @@ class Check:
         return f" Worst is the {names[0]} {names[1]} part with {worst:.1f} px."
 
 
-def check_pairs(pairs: Sequence[ScenePair], matrix: Matrix3) -> Check:
-    """Measures a map (3x3, infrared to visible pixel) on pairs of one size."""
+def check_pairs(pairs: Sequence[ScenePair], matrix: Matrix3, lens: Lens | None = None) -> Check:
+    """Measures a map on pairs of one size: 3x3, infrared to visible pixel, without the distortion of a ``lens``."""
     height, width = pairs[0].visible.shape
-    each = [block_matches([pair], matrix, LEVEL) for pair in pairs]
+    each = each_matches(pairs, matrix, LEVEL, lens=lens)
     matches = pooled(each)
     scale = width / matches.size[0]
     clear = [_clear(one) for one in each]
@@ -114,7 +116,7 @@ def check_pairs(pairs: Sequence[ScenePair], matrix: Matrix3) -> Check:
         found = fit(matches, "shift").displacement[0] * scale
         shift = (round(float(found[0]), 2), round(float(found[1]), 2))
     median = float(np.median(lengths)) if len(lengths) else float("nan")
-    return Check(agreement(pairs, matrix), residuals, median, shift, regions, (width, height))
+    return Check(agreement(pairs, matrix, lens=lens), residuals, median, shift, regions, (width, height))
 
 
 def _clear(matches: Matches) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:

@@ -86,7 +86,7 @@ class Calibration(FileModel):
         "moves as 1/distance grows (focal length times distance of the cameras).",
     )
     made: Made | None = Field(default=None, description="Where it comes from.")
-    quality: dict[str, float | str] | None = Field(
+    quality: dict[str, int | float | str] | None = Field(
         default=None, description="Figures or words under any names, such as reprojection_rms_px."
     )
 

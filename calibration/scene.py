@@ -55,11 +55,14 @@ class Agreement:
     ``correlation`` is that of the gradient fields over the overlap; ``near`` the part of the blocks that
     fit best, each by itself, within 2.5 px (of a visible image 384 wide) of where the map puts them, a block being
     the same part of all pairs: what one pair leaves open, another may tell; ``overlap`` the part of the visible
-    picture that the infrared camera sees; ``pairs_near`` how many pairs say so by themselves.
+    picture that the infrared camera sees; ``pairs_near`` how many pairs say so by themselves. ``pooled`` is
+    ``near`` above chance. ``confidence`` is the mean of it and of what the half of the pairs that agree least
+    have of it: a few good pairs among others that show something else do not make it high.
     """
 
     correlation: float
     near: float
+    pooled: float
     confidence: float
     overlap: float
     blocks: int
@@ -146,17 +149,25 @@ def agreement(
         products.append(float((infrared * visible * mask).sum()) / max(energy, 1e-12) ** 0.5)
         found.append(level_matches(infrared, visible, view.seen, CHECK))
     together = pooled(found)
-    blocks, chance = len(together.centres), together.chance
-    near = float(together.near().mean()) if blocks else 0.0
-    alone = [float(one.near().mean()) for one in found if len(one.centres) >= MIN_BLOCKS]
+    telling = sorted((one for one in found if len(one.centres) >= MIN_BLOCKS), key=lambda one: float(one.near().mean()))
+    alone = [_confidence(one) for one in telling]
+    weaker = _confidence(pooled(telling[: len(telling) // 2])) if len(telling) > 1 else _confidence(together)
     return Agreement(
         correlation=round(float(np.mean(products)), 4),
-        near=round(near, 4),
-        confidence=round(max(0.0, (near - chance) / (1 - chance)), 4),
+        near=round(float(together.near().mean()), 4) if len(together.centres) else 0.0,
+        pooled=round(_confidence(together), 4),
+        confidence=round((_confidence(together) + weaker) / 2, 4),
         overlap=round(float(view.seen.mean()), 4),
-        blocks=blocks,
-        pairs_near=sum(part - chance >= MIN_CONFIDENCE * (1 - chance) for part in alone),
+        blocks=len(together.centres),
+        pairs_near=sum(confidence >= MIN_CONFIDENCE for confidence in alone),
     )
+
+
+def _confidence(matches: Matches) -> float:
+    """The part of the blocks that fit best where they are, above chance: 0..1."""
+    if not len(matches.centres):
+        return 0.0
+    return max(0.0, (float(matches.near().mean()) - matches.chance) / (1 - matches.chance))
 
 
 def _improved(matrix: Matrix3, matches: Matches, change: Matrix3, visible_size: Size) -> Matrix3:
@@ -209,6 +220,12 @@ def _refusal(pairs: Sequence[ScenePair], result: SceneResult, scales: tuple[floa
                 "the infrared images are mirrored: they fit the visible ones when left and right are exchanged; "
                 "switch mirroring (flip) off in the infrared camera's settings"
             )
+    if seen.pooled >= MIN_CONFIDENCE and len(pairs) > 1:
+        return (
+            f"only {seen.pairs_near} of the {len(pairs)} pairs lie by themselves as all are said to (confidence "
+            f"{seen.confidence:.2f}, {MIN_CONFIDENCE} is needed): check that the two images of every pair show the "
+            "same scene at the same time, and leave out pairs that show little"
+        )
     return (
         f"the two views do not agree anywhere (confidence {seen.confidence:.2f}, {MIN_CONFIDENCE} is needed): check "
         "that both images show the same scene at the same time, add pairs with more edges, or give the fields of "

@@ -83,7 +83,7 @@ def write_report(result: CheckResult, path: Path) -> None:
         calibration.kind,
         f"infrared {calibration.infrared.size[0]}x{calibration.infrared.size[1]}",
         f"visible {calibration.visible.size[0]}x{calibration.visible.size[1]}",
-        f"{len(result.pairs)} pairs",
+        f"{len(result.pairs)} {'pair' if len(result.pairs) == 1 else 'pairs'}",
     ]
     if made is not None:
         facts += [str(v) for v in (made.by, made.date, made.note) if v]

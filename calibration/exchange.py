@@ -67,7 +67,7 @@ def read(path: Path, kind: Format, plane_distance_m: float | None, infrared_came
 
 def opencv_text(calibration: Calibration) -> str:
     """OpenCV's FileStorage YAML; camera 1 is the infrared one."""
-    (infrared, visible), pose = calibration.lenses(), calibration.rig_pose()
+    (infrared, visible), pose = _stereo(calibration)
     parts = [
         "%YAML:1.0\n---",
         *(f"image_width{n}: {c.size[0]}\nimage_height{n}: {c.size[1]}" for n, c in ((1, infrared), (2, visible))),
@@ -87,9 +87,18 @@ def opencv_text(calibration: Calibration) -> str:
     return "\n".join(parts) + "\n"
 
 
+def _stereo(calibration: Calibration) -> tuple[tuple[Lens, Lens], Pose]:
+    if calibration.kind != "stereo":
+        raise UsageError(
+            "OpenCV's and kalibr's files hold two lenses and how the cameras sit, which a calibration of kind "
+            f"{calibration.kind} does not know: make one with 'fusepipe calibrate board'"
+        )
+    return calibration.lenses(), calibration.rig_pose()
+
+
 def kalibr_text(calibration: Calibration) -> str:
     """kalibr's camera chain; cam0 is the infrared one. Raises :class:`UsageError` for a distortion it lacks."""
-    (infrared, visible), pose = calibration.lenses(), calibration.rig_pose()
+    (infrared, visible), pose = _stereo(calibration)
     text = ""
     for number, lens in enumerate((infrared, visible)):
         d = list(lens.distortion) or [0.0] * 4

@@ -3,7 +3,7 @@
 ::
 
     fusepipe_calibration: 1
-    kind: affine                      # identity, affine, homography or stereo
+    kind: affine                      # identity, affine, homography, homography+lens or stereo
     infrared: {size: [320, 240]}      # the sizes the matrix was made at, [width, height]
     visible: {size: [640, 480]}
     matrix:                           # infrared pixel (x, y, 1) -> visible pixel
@@ -13,7 +13,8 @@
     quality: {reprojection_rms_px: 0.4}
 
 A calibration with lenses and the cameras' pose is of kind ``stereo``: it has no matrix but serves any
-plane distance. Its ``infrared`` and ``visible`` have a ``lens``, and it has a ``pose``.
+plane distance. Its ``infrared`` and ``visible`` have a ``lens``, and it has a ``pose``. Of kind
+``homography+lens`` ``infrared`` has a ``lens``, and the matrix takes pixels without its distortion.
 """
 
 from __future__ import annotations
@@ -27,77 +28,26 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from fusepipe.calibration.lens import Lens, LensModel
-from fusepipe.calibration.matrix import MAX_SIDE_PX, Matrix3, Size, check_matrix, scaling
+from fusepipe.calibration.file_fields import CameraImage, FileModel, Number, PoseFields
+from fusepipe.calibration.lens import Lens
+from fusepipe.calibration.matrix import Matrix3, Size, check_matrix, scaling
 from fusepipe.calibration.stereo import Pose, plane_homography
 from fusepipe.config.yaml_lines import read_yaml, validate_model
 from fusepipe.errors import OutputExistsError, SinkError, UsageError
 
 FORMAT_VERSION = 1
 
-Kind = Literal["identity", "affine", "homography", "stereo"]
-_ROWS: Mapping[str, int] = {"affine": 2, "homography": 3}
-
-# strict: neither "640" nor true is a number
-Pixel = Annotated[int, Field(strict=True, ge=1, le=MAX_SIDE_PX)]
-Number = Annotated[float, Field(strict=True)]
+Kind = Literal["identity", "affine", "homography", "homography+lens", "stereo"]
+_ROWS: Mapping[str, int] = {"affine": 2, "homography": 3, "homography+lens": 3}
+_LENSES: Mapping[str, tuple[str, ...]] = {"stereo": ("infrared", "visible"), "homography+lens": ("infrared",)}
 
 
-class _Model(BaseModel):
-    """Frozen; unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class LensFields(_Model):
-    """A camera's lens, as OpenCV writes it; pixels are those of the camera's ``size``."""
-
-    model: LensModel = Field(default="pinhole", description="pinhole or fisheye.")
-    focal: tuple[Number, Number] = Field(description="[fx, fy], focal lengths in pixels.")
-    centre: tuple[Number, Number] = Field(description="[cx, cy], where the optical axis meets the image.")
-    distortion: tuple[Number, ...] = Field(
-        default=(), description="pinhole: k1, k2, p1, p2, k3 and so on; fisheye: k1 to k4; empty: none."
-    )
-
-
-class CameraImage(_Model):
-    """What one camera delivered when the calibration was made."""
-
-    size: tuple[Pixel, Pixel] = Field(description="[width, height] in pixels.")
-    lens: LensFields | None = Field(default=None, description="Its lens; needed for kind stereo.")
-
-    @field_validator("size", mode="before")
-    @classmethod
-    def _two(cls, size: Any) -> Any:
-        # pydantic would say of [320] that something is missing, but not what
-        if not isinstance(size, list | tuple) or len(size) != 2:
-            raise ValueError("should be [width, height] in pixels")
-        return size
-
-
-class PoseFields(_Model):
-    """Where the infrared camera sits: X_visible = rotation X_infrared + translation, x right, y down, z forward."""
-
-    rotation: tuple[tuple[Number, Number, Number], ...] = Field(description="Three rows of three numbers.")
-    translation_m: tuple[Number, Number, Number] = Field(description="In metres.")
-
-    @field_validator("rotation")
-    @classmethod
-    def _turns(cls, rows: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
-        matrix = np.array(rows)
-        if matrix.shape != (3, 3) or not np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-3):
-            raise ValueError("should be three rows of three numbers that make a rotation")
-        if np.linalg.det(matrix) < 0:
-            raise ValueError("is a reflection, no rotation; one of the cameras was mirrored")
-        return rows
-
-
-class Made(_Model):
+class Made(FileModel):
     """Where a calibration comes from; for people, never interpreted."""
 
     by: str | None = Field(default=None, description="The command or the person that made it.")
@@ -105,18 +55,21 @@ class Made(_Model):
     note: str | None = Field(default=None, description="Anything worth knowing.")
 
 
-class Calibration(_Model):
+class Calibration(FileModel):
     """How the infrared picture lies in the visible one."""
 
     fusepipe_calibration: int = Field(description="The version of the file format, 1.")
-    kind: Kind = Field(description="identity (both see exactly the same, at any size), affine, homography or stereo.")
+    kind: Kind = Field(
+        description="identity (both see exactly the same, at any size), affine, homography, homography+lens or stereo."
+    )
     infrared: CameraImage = Field(description="The infrared images that the matrix was made with.")
     visible: CameraImage = Field(description="The visible images that the matrix was made with.")
     matrix: tuple[tuple[Number, ...], ...] | None = Field(
         default=None,
         validate_default=True,
         description="Rows of three numbers, 2 for affine, 3 for a homography, none for identity: takes an infrared "
-        "pixel (x, y, 1) to a visible pixel, the centre of the first pixel at (0, 0).",
+        "pixel (x, y, 1) (of homography+lens: without the lens's distortion) to a visible pixel, the centre of the "
+        "first pixel at (0, 0).",
     )
     pose: PoseFields | None = Field(
         default=None, validate_default=True, description="Of kind stereo: how the cameras sit to each other."
@@ -133,7 +86,7 @@ class Calibration(_Model):
         "moves as 1/distance grows (focal length times distance of the cameras).",
     )
     made: Made | None = Field(default=None, description="Where it comes from.")
-    quality: dict[str, float | str] | None = Field(
+    quality: dict[str, int | float | str] | None = Field(
         default=None, description="Figures or words under any names, such as reprojection_rms_px."
     )
 
@@ -171,6 +124,18 @@ class Calibration(_Model):
                 raise ValueError(str(error)) from error
         return matrix
 
+    @field_validator("infrared", "visible")
+    @classmethod
+    def _has_its_lens(cls, camera: CameraImage, info: ValidationInfo) -> CameraImage:
+        kind = info.data.get("kind")
+        name = info.field_name
+        if kind is None or name is None or (camera.lens is not None) == (name in _LENSES.get(kind, ())):
+            return camera
+        if camera.lens is None:
+            raise ValueError(f"kind {kind} needs {name}.lens as well")
+        has = "only the infrared camera's lens" if kind == "homography+lens" else "no lens"
+        raise ValueError(f"kind {kind} has {has}; remove {name}.lens, or write the kind that it is of")
+
     @field_validator("pose")
     @classmethod
     def _stereo_has_all(cls, pose: PoseFields | None, info: ValidationInfo) -> PoseFields | None:
@@ -178,9 +143,6 @@ class Calibration(_Model):
         if known.get("kind") == "stereo":
             if pose is None:
                 raise PydanticCustomError("missing", "is missing")
-            for name in ("infrared", "visible"):
-                if name in known and known[name].lens is None:
-                    raise ValueError(f"kind stereo needs {name}.lens as well")
         elif pose is not None and "kind" in known:
             raise ValueError(f"kind {known['kind']} has no pose; write kind: stereo")
         return pose
@@ -212,6 +174,10 @@ class Calibration(_Model):
             raise UsageError(f"a calibration of kind {self.kind} has no lenses")
         return infrared, visible
 
+    def infrared_lens(self) -> Lens | None:
+        """That of kind ``homography+lens``: its matrix takes pixels without this distortion. Others: none."""
+        return _lens(self.infrared) if self.kind == "homography+lens" else None
+
     def rig_pose(self) -> Pose:
         """The pose of kind stereo."""
         if self.pose is None:
@@ -222,7 +188,7 @@ class Calibration(_Model):
         """3x3 float64: an infrared pixel (x, y, 1) to a visible pixel, at the sizes of the file.
 
         For points of the plane at ``plane_distance_m`` from the visible camera (default: the file's). Of
-        kind stereo it leaves the lenses' distortion out. Raises :class:`UsageError` for a distance that
+        the kinds with lenses it leaves the lenses' distortion out. Raises :class:`UsageError` for a distance that
         the calibration knows nothing of.
         """
         distance = plane_distance_m or self.plane_distance_m
@@ -265,9 +231,11 @@ def make_calibration(
     quality: Mapping[str, float | str] | None = None,
     plane_distance_m: float | None = None,
     parallax_px_m: tuple[float, float] | None = None,
+    infrared_lens: Lens | None = None,
 ) -> Calibration:
     """A calibration from numbers: ``matrix`` 3x3 or 2x3, infrared to visible pixel, sizes (width, height).
 
+    ``infrared_lens`` is that of kind ``homography+lens``.
     The matrix of kind ``affine`` may be given as 3x3 with the last row (0, 0, w). A homography is
     stored with its last number 1 where that is not 0. Raises :class:`UsageError` for what a file could
     not hold either.
@@ -283,7 +251,7 @@ def make_calibration(
     return _checked(
         {
             "kind": kind,
-            "infrared": {"size": infrared_size},
+            "infrared": {"size": infrared_size} if infrared_lens is None else _camera_fields(infrared_lens),
             "visible": {"size": visible_size},
             "matrix": rows,
             "plane_distance_m": plane_distance_m,

@@ -8,6 +8,7 @@ window around the displacement that the map predicts, and the window narrows fro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,9 +19,10 @@ from numpy.typing import NDArray
 from fusepipe.calibration.gradient_field import Field
 from fusepipe.calibration.matrix import Matrix3
 
-Model = Literal["shift", "similarity", "affine", "homography"]
-MODELS: tuple[Model, ...] = ("shift", "similarity", "affine", "homography")
-FREEDOMS = {"shift": 2, "similarity": 4, "affine": 6, "homography": 8}
+Model = Literal["shift", "similarity", "affine", "homography", "homography+lens"]
+MODELS: tuple[Model, ...] = ("shift", "similarity", "affine", "homography", "homography+lens")
+PLANE_MODELS = MODELS[:-1]
+FREEDOMS = {"shift": 2, "similarity": 4, "affine": 6, "homography": 8, "homography+lens": 9}
 
 MIN_ENERGY = 0.02  # mean squared length of a block's field: below it there are no edges
 MIN_SEEN = 0.8  # part of a block that the infrared camera sees
@@ -39,12 +41,13 @@ class Matches:
     """``centres`` Nx2 (x, y) of blocks in a picture of ``size`` (width, height), ``surfaces`` NxDxD.
 
     ``surfaces[n, r + dy, r + dx]`` is the correlation -1..1 of block n displaced by (dx, dy), up to the
-    radius r in each direction.
+    radius r in each direction. ``pairs`` is how many pairs they are the mean of.
     """
 
     centres: Array
     surfaces: NDArray[np.float32]
     size: tuple[int, int]
+    pairs: int = 1
 
     @property
     def radius_px(self) -> int:
@@ -125,6 +128,7 @@ def pooled(matches: list[Matches]) -> Matches:
         np.array(list(sums), np.float64).reshape(-1, 2),
         np.array(surfaces, np.float32) if surfaces else np.zeros((0, side, side), np.float32),
         matches[0].size,
+        len(matches),
     )
 
 
@@ -132,18 +136,31 @@ def pooled(matches: list[Matches]) -> Matches:
 class Fit:
     """``matrix`` 3x3 takes a place of the warped infrared picture to where it belongs.
 
-    ``displacement`` Nx2 is what it predicts for each block, ``likelihood`` what the blocks say of it.
+    ``displacement`` Nx2 is what it predicts for each block, ``likelihood`` what the blocks say of it; ``bend``
+    is by how much the lens's first radial coefficient grows.
     """
 
     matrix: Matrix3
     displacement: Array
     likelihood: float
     model: Model
+    bend: float = 0.0
 
 
-def fit(matches: Matches, model: Model, first_window_px: float | None = None) -> Fit:
-    """The map of a model that the blocks' surfaces agree on best."""
+Bending = Callable[[Array], Array]
+"""Nx2 places in the warped picture to the Nx2 displacement by a growth of the lens's first coefficient by 1."""
+
+
+def fit(matches: Matches, model: Model, first_window_px: float | None = None, bending: Bending | None = None) -> Fit:
+    """The map of a model that the blocks' surfaces agree on best; ``bending`` is needed where it has a lens."""
     jacobian = _jacobian(matches)[:, :, : FREEDOMS[model]]
+    bend_px = 1.0
+    if model == "homography+lens":
+        if bending is None:
+            raise ValueError("a model with a lens needs to know how the lens bends")
+        moved = bending(matches.centres)
+        bend_px = float(np.abs(moved).max()) or 1.0  # so that all columns are of one size
+        jacobian = np.concatenate([jacobian, moved[:, :, None] / bend_px], axis=2)
     r = matches.radius_px
     grid_y, grid_x = (g.ravel().astype(np.float64) for g in np.mgrid[-r : r + 1, -r : r + 1])
     likely = np.exp(SHARPNESS * matches.surfaces.reshape(len(matches.surfaces), -1).astype(np.float64))
@@ -166,17 +183,20 @@ def fit(matches: Matches, model: Model, first_window_px: float | None = None) ->
         normal = (weighted @ jacobian).sum(axis=0) + 1e-6 * np.eye(len(theta))
         theta = np.linalg.solve(normal, (weighted @ mean[:, :, None])[..., 0].sum(axis=0))
     displacement = jacobian @ theta
-    return Fit(_matrix(theta, matches.size), displacement, _log_likelihood(matches, displacement), model)
+    likelihood = _log_likelihood(matches, displacement)
+    bend = float(theta[8]) / bend_px if len(theta) > 8 else 0.0
+    return Fit(_matrix(theta[:8], matches.size), displacement, likelihood, model, bend)
 
 
-def choose(matches: Matches, models: tuple[Model, ...] = MODELS) -> Fit:
+def choose(matches: Matches, models: tuple[Model, ...] = PLANE_MODELS) -> Fit:
     """The fit of the model with the best information criterion: a freedom has to raise the likelihood.
 
     H. Akaike, "A new look at the statistical model identification", 1974. How sharp the likelihood of a
-    correlation is, is a choice (``SHARPNESS``); with it a freedom costs ``FREEDOM_COST``.
+    correlation is, is a choice (``SHARPNESS``); with it a freedom costs ``FREEDOM_COST``. A mean over several
+    pairs says as much as each of them.
     """
     fits = [fit(matches, model) for model in models]
-    return max(fits, key=lambda f: f.likelihood - FREEDOM_COST * FREEDOMS[f.model])
+    return max(fits, key=lambda f: matches.pairs * f.likelihood - FREEDOM_COST * FREEDOMS[f.model])
 
 
 def _log_likelihood(matches: Matches, displacement: Array) -> float:

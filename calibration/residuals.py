@@ -9,21 +9,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusepipe.calibration.file import Calibration
+from fusepipe.calibration.lens import Lens
 from fusepipe.calibration.local_matches import Matches, fit, pooled
 from fusepipe.calibration.matrix import Matrix3, Size
-from fusepipe.calibration.scene import MIN_CONFIDENCE, Agreement, Level, agreement, block_matches
+from fusepipe.calibration.scene import MIN_CONFIDENCE, Agreement, agreement
 from fusepipe.calibration.scene_search import ScenePair
+from fusepipe.calibration.scene_view import Level, each_matches
 
 GRID = 3
-LEVEL = Level(384, 48, 24, 8, ("similarity",))
+LEVEL = Level(384, 48, 24, 8)
 CLEAR = 0.12  # how far a block's best correlation stands above its mean before its residual is believed
+NEARLY = 0.04  # correlation that is nearly as good as the best
+LOOSE_PX = 3.0  # spread of the nearly best places along a direction beyond which nothing is said of it
 GOOD, FAIR = 0.004, 0.010  # median residual in widths: 2.6 and 6.4 pixels of 640
 GOOD_CONFIDENCE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Residual:
-    """A part of one pair's picture at ``place`` (x, y) that fits best when moved by ``off`` (x, y); visible pixels."""
+    """A part of one pair's picture at ``place`` (x, y) that fits best when moved by ``off`` (x, y); visible pixels.
+
+    Where a part shows nothing but lines of one direction, ``off`` is across them: along them nothing can be said.
+    """
 
     place: tuple[float, float]
     off: tuple[float, float]
@@ -48,19 +55,19 @@ class Check:
     def verdict(self) -> tuple[str, str]:
         """(``good``, ``fair``, ``bad`` or ``unknown``, what that means and what to do)."""
         seen, width = self.agreement, self.visible_size[0]
-        if seen.confidence < MIN_CONFIDENCE and self._too_little():
+        if seen.pooled < MIN_CONFIDENCE and self._too_little():
             return "unknown", (
                 "These images say too little to judge: hardly any part of them looks alike in both bands. Check with "
                 "pairs that show edges of buildings, vehicles or people."
             )
         part = self.median_px / width
         where = self._worst_region()
-        if part <= GOOD and seen.confidence >= GOOD_CONFIDENCE:
+        if part <= GOOD and seen.pooled >= GOOD_CONFIDENCE:
             return (
                 "good",
                 f"The images lie on each other: half of all parts are off by less than {self.median_px:.1f} px.{where}",
             )
-        if part <= FAIR and seen.confidence >= MIN_CONFIDENCE:
+        if part <= FAIR and seen.pooled >= MIN_CONFIDENCE:
             return "fair", (
                 f"The images lie nearly on each other: half of all parts are off by less than {self.median_px:.1f} px. "
                 f"Things at other distances than the calibrated one, or a small move of the bracket, do this.{where}"
@@ -86,10 +93,10 @@ class Check:
         return f" Worst is the {names[0]} {names[1]} part with {worst:.1f} px."
 
 
-def check_pairs(pairs: Sequence[ScenePair], matrix: Matrix3) -> Check:
-    """Measures a map (3x3, infrared to visible pixel) on pairs of one size."""
+def check_pairs(pairs: Sequence[ScenePair], matrix: Matrix3, lens: Lens | None = None) -> Check:
+    """Measures a map on pairs of one size: 3x3, infrared to visible pixel, without the distortion of a ``lens``."""
     height, width = pairs[0].visible.shape
-    each = [block_matches([pair], matrix, LEVEL) for pair in pairs]
+    each = each_matches(pairs, matrix, LEVEL, lens=lens)
     matches = pooled(each)
     scale = width / matches.size[0]
     clear = [_clear(one) for one in each]
@@ -114,13 +121,15 @@ def check_pairs(pairs: Sequence[ScenePair], matrix: Matrix3) -> Check:
         found = fit(matches, "shift").displacement[0] * scale
         shift = (round(float(found[0]), 2), round(float(found[1]), 2))
     median = float(np.median(lengths)) if len(lengths) else float("nan")
-    return Check(agreement(pairs, matrix), residuals, median, shift, regions, (width, height))
+    return Check(agreement(pairs, matrix, lens=lens), residuals, median, shift, regions, (width, height))
 
 
 def _clear(matches: Matches) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Which blocks have one clear best place, and where it is relative to the map, refined between pixels."""
     flat = matches.surfaces.reshape(len(matches.surfaces), -1)
     kept = flat.max(axis=1, initial=-1.0) - flat.mean(axis=1) > CLEAR if len(flat) else np.zeros(0, np.bool_)
+    # a best place at the rim of those tried is none
+    kept &= np.abs(matches.peaks()).max(axis=1, initial=0.0) < matches.radius_px
     peaks = matches.peaks()[kept]
     surfaces = matches.surfaces[kept]
     r = matches.radius_px
@@ -133,7 +142,24 @@ def _clear(matches: Matches) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
                 bend = 2 * surfaces[n, y, x] - low - high
                 if bend > 1e-6:
                     off[n, axis] += float(np.clip((high - low) / (2 * bend), -0.5, 0.5))
-    return kept, off
+    return kept, _told(surfaces, peaks, off)
+
+
+def _told(surfaces: NDArray[np.float32], peaks: NDArray[np.float64], off: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``off`` (Nx2) without the part along a direction in which a block fits nearly as well anywhere."""
+    told = off.copy()
+    r = surfaces.shape[1] // 2
+    y, x = np.mgrid[-r : r + 1, -r : r + 1].astype(np.float64)
+    for n, surface in enumerate(surfaces):
+        weight = np.exp((surface.astype(np.float64) - float(surface.max())) / NEARLY)
+        weight /= weight.sum()
+        dx, dy = x - peaks[n, 0], y - peaks[n, 1]
+        xx, yy, xy = ((weight * product).sum() for product in (dx * dx, dy * dy, dx * dy))
+        (narrow, wide), directions = np.linalg.eigh(np.array([[xx, xy], [xy, yy]]))
+        if wide > LOOSE_PX**2 and narrow < LOOSE_PX**2 / 4:
+            across = directions[:, 0]
+            told[n] = across * float(across @ off[n])
+    return told
 
 
 def by_distance(calibration: Calibration, distances_m: Sequence[float]) -> list[tuple[float, float]] | None:

@@ -17,12 +17,22 @@ from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from fusepipe.calibration.gradient_field import Field, gradient_field, shrunk
-from fusepipe.calibration.local_matches import MODELS, Matches, Model, choose, fit, match_blocks, pooled
+from fusepipe.calibration.gradient_field import shrunk
+from fusepipe.calibration.lens import Lens
+from fusepipe.calibration.local_matches import MODELS, PLANE_MODELS, Matches, Model, choose, fit, pooled
 from fusepipe.calibration.matrix import Matrix3, Size, scaling
+from fusepipe.calibration.scene_lens import with_lens
 from fusepipe.calibration.scene_search import DEFAULT_SCALES, Candidate, ScenePair, search
+from fusepipe.calibration.scene_view import (
+    Level,
+    View,
+    VisibleFields,
+    block_matches,
+    level_matches,
+    size_of,
+    small_size,
+)
 from fusepipe.errors import UsageError
 from fusepipe.frames import Luma8
 
@@ -32,20 +42,10 @@ MIN_TEXTURE = 1.5  # grey levels of root mean square gradient below which there 
 CHECK_WIDTH_PX = 384
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
-    """One round of block matching: width of the visible image, block, step and radius in its pixels."""
-
-    width_px: int
-    block_px: int
-    step_px: int
-    radius_px: int
-    models: tuple[Model, ...]
-
-
-COARSE = (Level(256, 40, 20, 10, ("similarity",)), Level(256, 40, 20, 10, ("affine",)))
-FINE = (Level(384, 48, 24, 8, MODELS), Level(512, 48, 24, 8, MODELS))
-CHECK = Level(CHECK_WIDTH_PX, 48, 24, 8, MODELS)
+COARSE: tuple[Model, ...] = ("similarity", "affine")
+COARSE_LEVEL = Level(256, 40, 20, 10)
+FINE = (Level(384, 48, 24, 8), Level(512, 48, 24, 8))
+CHECK = Level(CHECK_WIDTH_PX, 48, 24, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,14 @@ class Agreement:
     ``correlation`` is that of the gradient fields over the overlap; ``near`` the part of the blocks that
     fit best, each by itself, within 2.5 px (of a visible image 384 wide) of where the map puts them, a block being
     the same part of all pairs: what one pair leaves open, another may tell; ``overlap`` the part of the visible
-    picture that the infrared camera sees; ``pairs_near`` how many pairs say so by themselves.
+    picture that the infrared camera sees; ``pairs_near`` how many pairs say so by themselves. ``pooled`` is
+    ``near`` above chance. ``confidence`` is the mean of it and of what the half of the pairs that agree least
+    have of it: a few good pairs among others that show something else do not make it high.
     """
 
     correlation: float
     near: float
+    pooled: float
     confidence: float
     overlap: float
     blocks: int
@@ -68,7 +71,10 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class SceneResult:
-    """``matrix`` takes an infrared pixel (x, y, 1) to a visible pixel; ``refusal`` says why not to use it."""
+    """``matrix`` takes an infrared pixel (x, y, 1) to a visible pixel; ``refusal`` says why not to use it.
+
+    With a ``lens`` (model ``homography+lens``) those are infrared pixels without its distortion.
+    """
 
     matrix: Matrix3
     model: Model
@@ -77,6 +83,7 @@ class SceneResult:
     visible_size: Size
     pairs: int
     refusal: str = ""
+    lens: Lens | None = None
     candidates: Sequence[Candidate] = field(default=(), repr=False)
 
 
@@ -85,128 +92,82 @@ def register(
     scales: tuple[float, float] = DEFAULT_SCALES,
     models: tuple[Model, ...] = MODELS,
     *,
+    focal_px: float | None = None,
     explain: bool = True,
 ) -> SceneResult:
     """How the infrared views of these pairs, all of one rig, lie in the visible ones.
 
     ``scales`` bounds the ratio of the fields of view (infrared width over visible width); ``models`` are
-    those to choose from. ``explain`` looks for the reason of a failure (a mirrored image), which takes as
-    long again. Raises :class:`UsageError` for pairs whose sizes differ from each other.
+    those to choose from. ``focal_px`` is the infrared camera's focal length where it is known. ``explain``
+    looks for the reason of a failure (a mirrored image), which takes as long again. Raises
+    :class:`UsageError` for pairs whose sizes differ from each other.
     """
     infrared_size, visible_size = _sizes(pairs)
     candidates = search(pairs, scales)
     matrix = candidates[0].matrix
     model: Model = "similarity"
-    fields = _VisibleFields(pairs)
-    for level in COARSE:
-        matches = block_matches(pairs, matrix, level, fields)
+    fields = VisibleFields(pairs)
+    for coarse in COARSE:
+        matches = block_matches(pairs, matrix, COARSE_LEVEL, fields)
         if len(matches.centres) >= MIN_BLOCKS:
-            wanted = level.models[0] if level.models[0] in models else "similarity"
+            wanted = coarse if coarse in models else "similarity"
             matrix = _improved(matrix, matches, fit(matches, wanted).matrix, visible_size)
     for level in FINE:
         matches = block_matches(pairs, matrix, level, fields)
         if len(matches.centres) < MIN_BLOCKS:
             continue
-        allowed = tuple(m for m in level.models if m in models)
-        best = choose(matches, allowed)
+        best = choose(matches, tuple(m for m in PLANE_MODELS if m in models))
         matrix = _improved(matrix, matches, best.matrix, visible_size)
         # the coarse rounds have given the matrix an affine part already
         model = max(model, best.model, key=MODELS.index)
     if "affine" in models and model in ("shift", "similarity"):
         model = "affine"
+    seen, lens = agreement(pairs, matrix, fields), None
+    if "homography+lens" in models and seen.confidence >= MIN_CONFIDENCE:
+        bent = with_lens(pairs, matrix, fields, focal_px)
+        if bent is not None:
+            better = agreement(pairs, bent.matrix, fields, bent.lens)
+            if better.correlation > seen.correlation:
+                matrix, lens, model, seen = bent.matrix, bent.lens, "homography+lens", better
     result = SceneResult(
-        matrix,
-        model,
-        agreement(pairs, matrix, fields),
-        infrared_size,
-        visible_size,
-        len(pairs),
-        candidates=candidates[:3],
+        matrix, model, seen, infrared_size, visible_size, len(pairs), lens=lens, candidates=candidates[:3]
     )
     return replace(result, refusal=_refusal(pairs, result, scales, explain))
 
 
-def agreement(pairs: Sequence[ScenePair], matrix: Matrix3, fields: _VisibleFields | None = None) -> Agreement:
-    """How well a matrix (infrared to visible pixel) fits pairs."""
-    fields = fields or _VisibleFields(pairs)
-    products, overlaps, found = [], [], []
+def agreement(
+    pairs: Sequence[ScenePair], matrix: Matrix3, fields: VisibleFields | None = None, lens: Lens | None = None
+) -> Agreement:
+    """How well a matrix (infrared to visible pixel, without the distortion of a ``lens``) fits pairs."""
+    fields = fields or VisibleFields(pairs)
+    view = View(matrix, lens, size_of(pairs[0].infrared), size_of(pairs[0].visible), CHECK.width_px)
+    mask = view.seen[..., None]
+    products, found = [], []
     for index, pair in enumerate(pairs):
-        infrared, seen = warped_field(pair, matrix, CHECK.width_px)
-        visible = fields.at(index, CHECK.width_px)
-        mask = seen[..., None]
+        infrared, visible = view.field(pair.infrared), fields.at(index, CHECK.width_px)
         energy = float((infrared * infrared * mask).sum()) * float((visible * visible * mask).sum())
         products.append(float((infrared * visible * mask).sum()) / max(energy, 1e-12) ** 0.5)
-        overlaps.append(float(seen.mean()))
-        found.append(_matches(infrared, visible, seen, CHECK))
+        found.append(level_matches(infrared, visible, view.seen, CHECK))
     together = pooled(found)
-    blocks, chance = len(together.centres), together.chance
-    near = float(together.near().mean()) if blocks else 0.0
-    alone = [float(one.near().mean()) for one in found if len(one.centres) >= MIN_BLOCKS]
+    telling = sorted((one for one in found if len(one.centres) >= MIN_BLOCKS), key=lambda one: float(one.near().mean()))
+    alone = [_confidence(one) for one in telling]
+    weaker = _confidence(pooled(telling[: len(telling) // 2])) if len(telling) > 1 else _confidence(together)
     return Agreement(
         correlation=round(float(np.mean(products)), 4),
-        near=round(near, 4),
-        confidence=round(max(0.0, (near - chance) / (1 - chance)), 4),
-        overlap=round(float(np.mean(overlaps)), 4),
-        blocks=blocks,
-        pairs_near=sum(part - chance >= MIN_CONFIDENCE * (1 - chance) for part in alone),
+        near=round(float(together.near().mean()), 4) if len(together.centres) else 0.0,
+        pooled=round(_confidence(together), 4),
+        confidence=round((_confidence(together) + weaker) / 2, 4),
+        overlap=round(float(view.seen.mean()), 4),
+        blocks=len(together.centres),
+        pairs_near=sum(confidence >= MIN_CONFIDENCE for confidence in alone),
     )
 
 
-def block_matches(
-    pairs: Sequence[ScenePair], matrix: Matrix3, level: Level, fields: _VisibleFields | None = None
-) -> Matches:
-    """The correlation surfaces of a level, pooled over the pairs."""
-    fields = fields or _VisibleFields(pairs)
-    found = []
-    for index, pair in enumerate(pairs):
-        infrared, seen = warped_field(pair, matrix, level.width_px)
-        found.append(_matches(infrared, fields.at(index, level.width_px), seen, level))
-    return pooled(found)
-
-
-def warped_field(pair: ScenePair, matrix: Matrix3, width_px: int) -> tuple[Field, NDArray[np.float32]]:
-    """The infrared gradient field in the visible geometry at a width, and where it is seen (HxW, 1 or 0)."""
-    vis_h, vis_w = pair.visible.shape
-    size = small_size((vis_w, vis_h), width_px)
-    small = scaling((vis_w, vis_h), size) @ matrix
-    shrink = float(np.sqrt(abs(np.linalg.det(small[:2, :2]))))
-    source = pair.infrared
-    if shrink < 0.8:  # less would alias
-        source = np.asarray(cv2.GaussianBlur(source, (0, 0), 0.4 / shrink), np.uint8)
-    warped = cv2.warpPerspective(source, small, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    inside = cv2.warpPerspective(np.full(source.shape, 255, np.uint8), small, size)
-    # two pixels at the border see the border in their gradients
-    seen = cv2.erode((inside == 255).astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=1)
-    return gradient_field(np.asarray(warped, np.uint8)), np.asarray(seen, np.float32)
-
-
-def small_size(size: Size, width_px: int) -> Size:
-    """``size`` scaled down to a width; never up."""
-    width = min(width_px, size[0])
-    return width, max(8, round(width * size[1] / size[0]))
-
-
-class _VisibleFields:
-    """The gradient fields of the visible images at each width, computed once."""
-
-    def __init__(self, pairs: Sequence[ScenePair]) -> None:
-        self._pairs = pairs
-        self._made: dict[tuple[int, int], Field] = {}
-
-    def at(self, index: int, width_px: int) -> Field:
-        visible = self._pairs[index].visible
-        size = small_size((visible.shape[1], visible.shape[0]), width_px)
-        key = index, size[0]
-        if key not in self._made:
-            self._made[key] = gradient_field(shrunk(visible, size))
-        return self._made[key]
-
-
-def _matches(infrared: Field, visible: Field, seen: NDArray[np.float32], level: Level) -> Matches:
-    scale = min(1.0, seen.shape[1] / level.width_px)  # small images have smaller blocks
-    block = max(16, round(level.block_px * scale))
-    step = max(8, round(level.step_px * scale))
-    return match_blocks(infrared, visible, seen, block_px=block, step_px=step, radius_px=level.radius_px)
+def _confidence(matches: Matches) -> float:
+    """The part of the blocks that fit best where they are, above chance: 0..1."""
+    if not len(matches.centres):
+        return 0.0
+    return max(0.0, (float(matches.near().mean()) - matches.chance) / (1 - matches.chance))
 
 
 def _improved(matrix: Matrix3, matches: Matches, change: Matrix3, visible_size: Size) -> Matrix3:
@@ -259,6 +220,12 @@ def _refusal(pairs: Sequence[ScenePair], result: SceneResult, scales: tuple[floa
                 "the infrared images are mirrored: they fit the visible ones when left and right are exchanged; "
                 "switch mirroring (flip) off in the infrared camera's settings"
             )
+    if seen.pooled >= MIN_CONFIDENCE and len(pairs) > 1:
+        return (
+            f"only {seen.pairs_near} of the {len(pairs)} pairs lie by themselves as all are said to (confidence "
+            f"{seen.confidence:.2f}, {MIN_CONFIDENCE} is needed): check that the two images of every pair show the "
+            "same scene at the same time, and leave out pairs that show little"
+        )
     return (
         f"the two views do not agree anywhere (confidence {seen.confidence:.2f}, {MIN_CONFIDENCE} is needed): check "
         "that both images show the same scene at the same time, add pairs with more edges, or give the fields of "

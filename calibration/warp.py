@@ -43,18 +43,27 @@ class RemapWarp:
     that filters and networks meet no black frame.
 
     ``whole_view`` says that both cameras see exactly the same, so that the outermost half pixel of the
-    infrared image, which has a neighbour on one side only, counts as seen.
+    infrared image, which has a neighbour on one side only, counts as seen. ``lens`` is that of the infrared
+    camera, where the matrix takes pixels that are free of its distortion.
 
     Raises :class:`UsageError` for a matrix that is singular or shows nothing of the infrared image.
     Safe to use from several threads.
     """
 
-    def __init__(self, matrix: ArrayLike, infrared_size: Size, visible_size: Size, *, whole_view: bool = False) -> None:
+    def __init__(
+        self,
+        matrix: ArrayLike,
+        infrared_size: Size,
+        visible_size: Size,
+        *,
+        whole_view: bool = False,
+        lens: Lens | None = None,
+    ) -> None:
         self._infrared_size = check_size(infrared_size, "infrared")
         self._visible_size = check_size(visible_size, "visible")
         self._matrix = check_matrix(matrix, self._infrared_size, self._visible_size)
         self._matrix.flags.writeable = False
-        self._set_map(*_inverse_map(self._matrix, self._infrared_size, self._visible_size, whole_view))
+        self._set_map(*inverse_map(self._matrix, self._infrared_size, self._visible_size, whole_view, lens))
 
     def _set_map(
         self, x: NDArray[np.float32], y: NDArray[np.float32], seen: NDArray[np.bool_], box: tuple[int, int]
@@ -172,7 +181,7 @@ class LensWarp(RemapWarp):
 def _lens_map(
     infrared: Lens, visible: Lens, pose: Pose, distance_m: float, adjust: Matrix3 | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-    """As :func:`_inverse_map`, through both lenses."""
+    """As :func:`inverse_map`, through both lenses."""
     (ir_w, ir_h), (vis_w, vis_h) = infrared.size, visible.size
     map_x, map_y = np.empty((2, vis_h, vis_w), np.float32)
     seen = np.empty((vis_h, vis_w), np.bool_)
@@ -206,12 +215,13 @@ def _text(size: Size) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def _inverse_map(
-    matrix: Matrix3, infrared_size: Size, visible_size: Size, whole_view: bool
+def inverse_map(
+    matrix: Matrix3, infrared_size: Size, visible_size: Size, whole_view: bool = False, lens: Lens | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], tuple[int, int]]:
     """For every visible pixel its place (x, y) in the infrared image, whether it is seen, and the box.
 
-    The box is the (width, height) in infrared pixels to average before sampling, 1 for none.
+    The box is the (width, height) in infrared pixels to average before sampling, 1 for none. With a ``lens``
+    the matrix takes infrared pixels without its distortion.
     """
     (ir_w, ir_h), (vis_w, vis_h) = infrared_size, visible_size
     back = np.asarray(np.linalg.inv(matrix), dtype=np.float64)
@@ -219,6 +229,7 @@ def _inverse_map(
     seen = np.empty((vis_h, vis_w), np.bool_)
     t = TOLERANCE_PX + (0.5 if whole_view else 0.0)
     u = np.arange(vis_w, dtype=np.float64)
+    limit = None if lens is None else radius_limit(lens)
     # some rows at a time stay in the processor's cache: large images are built several times quicker
     for top in range(0, vis_h, _ROWS_AT_ONCE):
         rows = slice(top, min(top + _ROWS_AT_ONCE, vis_h))
@@ -230,11 +241,25 @@ def _inverse_map(
         w[~front] = 1.0
         x /= w
         y /= w
+        if lens is not None and limit is not None:
+            x, y, bent = _bent(lens, limit, x, y)
+            front &= bent
         seen[rows] = front & (x >= -t) & (x <= ir_w - 1 + t) & (y >= -t) & (y <= ir_h - 1 + t)
         # positions far outside would wrap around in 16 bits, and the border repeats anyway
         map_x[rows] = np.clip(x, -1.0, ir_w)
         map_y[rows] = np.clip(y, -1.0, ir_h)
     return map_x, map_y, seen, _box(back, seen)
+
+
+def _bent(
+    lens: Lens, limit: float, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Places without distortion (any shape) to those with it, and which the lens can see: rays up to ``limit``."""
+    across, down = (x - lens.cx) / lens.fx, (y - lens.cy) / lens.fy
+    sees = np.hypot(across, down) < limit
+    rays = np.stack([np.where(sees, across, 0.0).ravel(), np.where(sees, down, 0.0).ravel()], axis=1)
+    places = lens.project(rays).reshape(*x.shape, 2)
+    return np.where(sees, places[..., 0], -1.0), np.where(sees, places[..., 1], -1.0), sees
 
 
 def _box(back: Matrix3, seen: NDArray[np.bool_]) -> tuple[int, int]:
@@ -303,6 +328,9 @@ def build_warp(
         return LensWarp(infrared.at(infrared_size), visible.at(visible_size), calibration.rig_pose(), distance, adjust)
     if adjust is not None:
         matrix = adjust @ matrix
+    lens = calibration.infrared_lens()
+    if lens is not None:
+        return RemapWarp(matrix, infrared_size, visible_size, lens=lens.at(infrared_size))
     if infrared_size == visible_size and np.array_equal(matrix, np.eye(3)):
         return None
     return RemapWarp(matrix, infrared_size, visible_size)

@@ -172,7 +172,8 @@ def _arrows(visible: Luma8, check: Check) -> NDArray[np.uint8]:
 
 _HINT = (
     '<p class="hint">Each residual arrow starts at a part of the infrared picture, and points to where it fits the '
-    "visible one best; green is below 0.4 % of the width.</p>"
+    "visible one best (across its edges, where it has edges of one direction only); green is below 0.4 % of the "
+    "width.</p>"
 )
 _STYLE = """
 .verdict { font-size: 1.1rem; padding: 14px 18px; border-radius: 10px; background: var(--card); }

@@ -31,6 +31,7 @@ from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.pipeline.sources.image_folder import list_images
 
 SAMPLE_S = 0.25  # of capture time between two frames that are looked at
+GIVE_UP_AFTER = 8  # images of which none shows the board
 Step = Callable[[int, int, str], None]
 
 
@@ -104,7 +105,11 @@ class BoardResult:
 
 
 def read_folder(folders: Sequence[Path], board: Board, camera: str, step: Step | None = None) -> Views:
-    """Looks for the board in every image of folders; names are the stems."""
+    """Looks for the board in every image of folders; names are the stems.
+
+    Raises :class:`UsageError` where the first ``GIVE_UP_AFTER`` images show no board: an image without one takes
+    seconds, and a folder without any is the wrong folder, or another board than was said.
+    """
     views = Views(camera)
     files = [file for folder in folders for file in list_images(folder)]
     for number, file in enumerate(files):
@@ -122,6 +127,13 @@ def read_folder(folders: Sequence[Path], board: Board, camera: str, step: Step |
             views.found.append(View(file.stem, detection))
         if step is not None:
             step(number + 1, len(files), f"{camera}: {len(views.found)} boards")
+        if not views.found and number + 1 >= min(GIVE_UP_AFTER, len(files)):
+            looked = "any" if number + 1 == len(files) else f"the first {number + 1}"
+            raise UsageError(
+                f"{' '.join(map(str, folders))}: no {board} in {looked} of the {len(files)} {camera} "
+                f"{'image' if len(files) == 1 else 'images'}: check --board (for a checkerboard the inner corners, one "
+                "less than the squares), and that the whole board is in the picture"
+            )
     return views
 
 

@@ -48,8 +48,10 @@ def check(
     read = [_ideal(calibration, pair) for pair in pairs]
     (ir_h, ir_w), (vis_h, vis_w) = pairs[0].infrared.shape, pairs[0].visible.shape
     matrix = rescale_matrix(matrix, calibration.infrared.size, calibration.visible.size, (ir_w, ir_h), (vis_w, vis_h))
-    listed = [Checked(pair, check_pairs([ideal], matrix)) for pair, ideal in zip(pairs, read, strict=True)]
-    return CheckResult(path, calibration, check_pairs(read, matrix), listed)
+    lens = calibration.infrared_lens()
+    lens = None if lens is None else lens.at((ir_w, ir_h))
+    listed = [Checked(pair, check_pairs([ideal], matrix, lens)) for pair, ideal in zip(pairs, read, strict=True)]
+    return CheckResult(path, calibration, check_pairs(read, matrix, lens), listed)
 
 
 def _ideal(calibration: Calibration, pair: ScenePair) -> ScenePair:
@@ -81,7 +83,7 @@ def write_report(result: CheckResult, path: Path) -> None:
         calibration.kind,
         f"infrared {calibration.infrared.size[0]}x{calibration.infrared.size[1]}",
         f"visible {calibration.visible.size[0]}x{calibration.visible.size[1]}",
-        f"{len(result.pairs)} pairs",
+        f"{len(result.pairs)} {'pair' if len(result.pairs) == 1 else 'pairs'}",
     ]
     if made is not None:
         facts += [str(v) for v in (made.by, made.date, made.note) if v]

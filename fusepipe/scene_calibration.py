@@ -15,7 +15,7 @@ import numpy as np
 
 from fusepipe import compose
 from fusepipe.board_calibration import eight_bit
-from fusepipe.calibration.file import Calibration, Made, make_calibration
+from fusepipe.calibration.file import Calibration, Kind, Made, make_calibration
 from fusepipe.calibration.local_matches import MODELS, Model
 from fusepipe.calibration.scene import SceneResult, register
 from fusepipe.calibration.scene_search import DEFAULT_SCALES, ScenePair
@@ -54,6 +54,12 @@ class Hints:
             return DEFAULT_SCALES
         ratio = math.tan(math.radians(self.infrared_fov_deg / 2)) / math.tan(math.radians(self.visible_fov_deg / 2))
         return ratio / HINT_TOLERANCE, ratio * HINT_TOLERANCE
+
+    def infrared_focal_px(self, width_px: int) -> float | None:
+        """Of an infrared picture of this width; ``None`` where the field of view is not known."""
+        if self.infrared_fov_deg is None:
+            return None
+        return width_px / 2 / math.tan(math.radians(self.infrared_fov_deg / 2))
 
     def parallax_px_m(self, visible_width_px: int) -> tuple[float, float] | None:
         """Visible pixels times metres that the infrared image moves as 1/distance grows."""
@@ -129,7 +135,8 @@ def calibrate_scene(
 ) -> tuple[SceneResult, Calibration | None]:
     """Registers the pairs, all of one rig; no calibration where the result is refused."""
     hints = hints or Hints()
-    result = register(pairs, hints.scales, models)
+    focal_px = hints.infrared_focal_px(pairs[0].infrared.shape[1]) if pairs else None
+    result = register(pairs, hints.scales, models, focal_px=focal_px)
     if result.refusal:
         return result, None
     seen = result.agreement
@@ -141,12 +148,14 @@ def calibrate_scene(
         "pairs": result.pairs,
         "model": result.model,
     }
-    affine = result.model != "homography"
     matrix = result.matrix.copy()
-    if affine:
+    kind: Kind = "affine"
+    if result.model == "homography" or result.model == "homography+lens":
+        kind = result.model
+    else:
         matrix[2, :2] = 0.0
     calibration = make_calibration(
-        "affine" if affine else "homography",
+        kind,
         result.infrared_size,
         result.visible_size,
         matrix,
@@ -154,6 +163,7 @@ def calibrate_scene(
         quality=quality,
         plane_distance_m=hints.distance_m,
         parallax_px_m=hints.parallax_px_m(result.visible_size[0]),
+        infrared_lens=result.lens,
     )
     return result, calibration
 
@@ -174,6 +184,7 @@ def as_json(result: SceneResult, names: Sequence[str]) -> dict[str, Any]:
     return {
         "model": result.model,
         "matrix": result.matrix.tolist(),
+        "infrared_lens": None if result.lens is None else asdict(result.lens),
         **asdict(result.agreement),
         "pairs": list(names),
         "infrared_size": list(result.infrared_size),

@@ -78,11 +78,43 @@ def test_what_one_pair_leaves_open_another_tells_and_pairs_that_differ_are_count
     other = ScenePair(street.infrared, np.ascontiguousarray(street.visible[::-1, ::-1]), "other")
     alone, both = (agreement(pairs, true_matrix(IR, VIS)) for pairs in ([street], [street, other]))
     assert (alone.pairs_near, both.pairs_near) == (1, 1)
-    assert both.confidence > 0.3
+    assert both.pooled > 0.3
+    assert both.confidence < 0.6 * alone.confidence, "one of two shows something else"
     for seen, said in ((alone, ""), (both, "only 1 of the 2 pairs")):
         pairs = 1 if seen is alone else 2
         result = SceneResult(true_matrix(IR, VIS), "affine", seen, IR, VIS, pairs)
         assert doubt(result).startswith(said) and bool(doubt(result)) == bool(said)
+
+
+def test_pairs_that_are_unsure_alone_are_sure_together(street: ScenePair) -> None:
+    random = np.random.default_rng(4)
+
+    def hidden() -> ScenePair:
+        """A third of the street, somewhere else each time; the rest of the infrared picture is noise."""
+        noise = cv2.GaussianBlur(random.normal(0, 1, (240, 320)), (0, 0), 1.5)
+        picture = np.clip(120 + 160 * noise, 0, 255).astype(np.uint8)
+        left = int(random.integers(0, 200))
+        picture[:, left : left + 110] = street.infrared[:, left : left + 110]
+        return ScenePair(picture, street.visible)
+
+    pairs = [hidden() for _ in range(8)]
+    seen = agreement(pairs, true_matrix(IR, VIS))
+    alone = [agreement([pair], true_matrix(IR, VIS)).confidence for pair in pairs]
+    assert max(alone[1:4]) < 0.45 and seen.pairs_near <= 6
+    assert seen.confidence > max(0.3, float(np.median(alone)))
+
+
+@pytest.mark.slow
+def test_pairs_that_do_not_belong_together_are_refused_however_many(street: ScenePair) -> None:
+    turned = [
+        street.visible[::-1],
+        street.visible[:, ::-1],
+        street.visible[::-1, ::-1],
+        np.roll(street.visible, 240, 0),
+    ]
+    pairs = [ScenePair(street.infrared, np.ascontiguousarray(visible)) for visible in turned]
+    found = register(pairs, explain=False)
+    assert found.refusal and found.agreement.confidence < 0.2
 
 
 def test_one_picture_is_no_pair(street: ScenePair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

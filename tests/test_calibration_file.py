@@ -114,7 +114,7 @@ def test_saving_never_overwrites_unasked(tmp_path: Path) -> None:
             "kind: affine",
             "kind: affin",
             2,
-            "kind: should be 'identity', 'affine', 'homography' or 'stereo'.*did you mean 'affine'",
+            r"kind: should be 'identity', .*'homography', 'homography\+lens' or 'stereo'.*did you mean 'affine'",
         ),
         ("kind: affine", "kinds: affine", 2, r"kinds: unknown key \(did you mean 'kind'\?\)"),
         ("kind: affine", "kind: homography", 5, "matrix: should be 3 rows of 3 numbers for kind homography"),

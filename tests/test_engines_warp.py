@@ -219,7 +219,7 @@ def test_a_network_that_does_not_begin_with_bytes_to_floats_is_refused() -> None
 # -- the whole way
 
 
-def rig(folder: Path, engine: str) -> Path:
+def rig(folder: Path, engine: str, outside: str = "visible") -> Path:
     """The demo's scene, whose infrared picture needs a warp, through an engine into images."""
     scene = "synthetic://street"
     for band, size in (("infrared", "80x60"), ("visible", "160x120")):
@@ -231,9 +231,9 @@ rigs:
   street:
     infrared: {{url: "{(folder / "infrared.url").read_text()}"}}
     visible: {{url: "{(folder / "visible.url").read_text()}"}}
-    registration: {{calibration: "{scene}"}}
+    registration: {{calibration: "{scene}", outside: {outside}}}
     fusion: {{engine: {engine}}}
-    sinks: [{{images: out-{Path(engine).stem}}}]
+    sinks: [{{images: out-{Path(engine).stem}-{outside}}}]
 """)
     return path
 
@@ -261,22 +261,27 @@ def test_run_leaves_the_registration_to_the_engine(
     monkeypatch.setattr(proving, "find_spec", lambda name: None)
     for name in ("cpu", "gpu"):
         options = ["--warp"] if name == "gpu" else []
-        common = ["build-engine", "--backend", "openvino", "--precision", "fp32", "--shape", *["160x120"] * 3]
+        shapes = ["--shape", "64x48", "160x120", "160x120"]
+        common = ["build-engine", "--backend", "openvino", "--precision", "fp32", *shapes]
         document = json.loads(run(*common, *options, *images, "-o", str(tmp_path / f"{name}.onnx"), "--json"))
         agreement = document["manifest"]["proof"]["agreements"][0]
         assert document["manifest"]["warp"] == bool(options) and agreement["max_abs"] <= 1
     assert "agrees" in run("verify-engine", str(tmp_path / "gpu.onnx"), *images)
     assert read_manifest(tmp_path / "gpu.onnx").warp
-    run("run", "--rig", str(rig(tmp_path, "cpu.onnx")))
+    for outside in ("visible", "crop"):
+        run("run", "--rig", str(rig(tmp_path, "cpu.onnx", outside)))
 
     def applied(self: RemapWarp, pixels: Luma8) -> Luma8:
         raise AssertionError("the CPU warped an image that the engine warps")
 
     monkeypatch.setattr(RemapWarp, "apply", applied)
-    run("run", "--rig", str(rig(tmp_path, "gpu.onnx")))
-    files = [sorted((tmp_path / f"out-{name}").iterdir()) for name in ("cpu", "gpu")]
-    assert len(files[0]) == len(files[1]) == 4
-    for one, other in zip(*files, strict=True):
-        images = [cv2.imread(str(path)).astype(int) for path in (one, other)]
-        difference = np.abs(images[0] - images[1])
-        assert difference.max() <= 2 and difference.mean() < 0.02
+    for outside in ("visible", "crop"):
+        run("run", "--rig", str(rig(tmp_path, "gpu.onnx", outside)))
+        files = [sorted((tmp_path / f"out-{name}-{outside}").iterdir()) for name in ("cpu", "gpu")]
+        assert len(files[0]) == len(files[1]) == 4
+        for one, other in zip(*files, strict=True):
+            images = [cv2.imread(str(path)).astype(int) for path in (one, other)]
+            assert images[0].shape == images[1].shape
+            assert (images[0].shape == (120, 160, 3)) == (outside == "visible"), "cropped to what both cameras see"
+            difference = np.abs(images[0] - images[1])
+            assert difference.max() <= 2 and difference.mean() < 0.02

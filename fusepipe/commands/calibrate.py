@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -231,7 +232,8 @@ def scene_command(
     )
     if doubt := scene.doubt(result):
         click.echo(f"  doubt: {doubt}")
-    click.echo(f"wrote {output}; look at it with: fusepipe calibrate check {output} {infrared} {visible}")
+    inputs = shlex.join([str(output), infrared, visible])
+    click.echo(f"wrote {output}; look at it with: fusepipe calibrate check {inputs}")
 
 
 @command.command("check")

@@ -2,10 +2,15 @@
 
 import subprocess
 import sys
+import threading
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
 from peers.cameras import MISSING, gst_rtsp_server
+
+from fusepipe.soak import held, held_at_rest
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "soak_live"
 
@@ -26,14 +31,17 @@ def test_a_minute_with_faults_and_cut_connections_is_flat():
     assert "fused again after" in done.stdout, "there were faults"
 
 
-def test_what_is_not_flat_is_said_to_be_so():
-    """The judgement itself: a line that rises by more than its bound."""
-    from importlib.machinery import SourceFileLoader
-    from importlib.util import module_from_spec, spec_from_loader
-
+@pytest.fixture(scope="module")
+def module():
+    """The script's own functions."""
     loader = SourceFileLoader("soak_live", str(SCRIPT))
-    module = module_from_spec(spec_from_loader("soak_live", loader))
-    loader.exec_module(module)
+    made = module_from_spec(spec_from_loader("soak_live", loader))
+    loader.exec_module(made)
+    return made
+
+
+def test_what_is_not_flat_is_said_to_be_so(module):
+    """The judgement itself: a line that rises by more than its bound."""
     still = [(float(x), 100.0 + x % 3) for x in range(60)]
     rising = [(float(x), 100.0 + x) for x in range(60)]
     assert module.judge({"memory, MiB": still}, module.BOUNDS, "hour", 3600.0)
@@ -47,3 +55,21 @@ def test_what_is_not_flat_is_said_to_be_so():
 def test_a_duration_that_is_none_is_one_line():
     done = soak("--duration", "soon")
     assert done.returncode == 2 and "soon" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_one_thread_or_descriptor_that_stays_fails_the_run(module, capsys):
+    before = held()
+    assert module.nothing_left(before, held_at_rest(before))
+    end = threading.Event()
+    left = threading.Thread(target=end.wait, name="roof/left-behind")
+    left.start()
+    try:
+        assert not module.nothing_left(before, held_at_rest(before))
+    finally:
+        end.set()
+        left.join()
+    said = capsys.readouterr().out
+    assert "roof/left-behind" in said and "more threads" in said
+    with SCRIPT.open():
+        assert not module.nothing_left(before, held_at_rest(before))
+    assert "more descriptors" in capsys.readouterr().out

@@ -277,10 +277,17 @@ class Pipeline:
         )
 
     def _running_record(self) -> dict[str, Any]:
-        """The record so far with the depths of the mailboxes; for the preview, from whatever thread."""
+        """The record so far with what is true only now; for the preview, from whatever thread.
+
+        ``depths`` are those of the mailboxes; ``process_cpu_s`` has the engine's own threads too, and other rigs'.
+        """
         if self._graph is None:
             return {}
-        return {**self.report().as_json(), "depths": self._graph.depths()}
+        return {
+            **self.report().as_json(),
+            "depths": self._graph.depths(),
+            "process_cpu_s": round(time.process_time(), 3),
+        }
 
     # -- opening
 

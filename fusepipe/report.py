@@ -23,6 +23,7 @@ class RunReport:
     ``latency_ms`` from the arrival of the later frame to the written one; ``seconds`` is wall time. ``live`` has the
     seconds in each state of a live rig, and each camera's clock, connections and failures by cause. ``sinks`` says of
     each whether it is up, how often it failed and was started anew, and how many frames it missed meanwhile.
+    ``stage_cpu_s`` is the processor time of each stage's own thread so far, without those that an engine keeps.
     """
 
     rig: str

@@ -172,10 +172,11 @@ class Graph:
 
     def _spawn(self, name: str, target: Callable[..., None], *args: Any) -> None:
         def run() -> None:
+            self.statistics.stage_began(name)
             try:
                 target(*args)
             finally:
-                self.statistics.thread_cpu(name, time.thread_time_ns())
+                self.statistics.stage_ended(name)
 
         self.supervisor.spawn(name, run)
 

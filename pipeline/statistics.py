@@ -1,9 +1,10 @@
-"""Counts and distributions of a run, in constant memory. Pure; the caller passes time in."""
+"""Counts and distributions of a run, in constant memory. The caller passes time in; only CPU time is asked for here."""
 
 from __future__ import annotations
 
 import math
 import threading
+import time
 from collections import Counter
 from typing import Any
 
@@ -67,7 +68,8 @@ class RunStatistics:
         self.fused = 0
         self.skew = Distribution()
         self.latency = Distribution()
-        self.stage_cpu_ns: Counter[str] = Counter()
+        self._stage_cpu_ns: Counter[str] = Counter()  # what threads had when they ended
+        self._cpu_clocks: dict[str, int] = {}  # of those that run
         self.warnings: list[str] = []
 
     def frame_read(self, band: str) -> None:
@@ -88,9 +90,26 @@ class RunStatistics:
         with self._lock:
             self.latency.add(latency_ns)
 
-    def thread_cpu(self, stage: str, cpu_ns: int) -> None:
+    def stage_began(self, stage: str) -> None:
+        """To be called by the stage's own thread: its CPU time is known from now on, where the system tells it."""
+        clock_of = getattr(time, "pthread_getcpuclockid", None)  # macOS has none: known when the stage has ended
         with self._lock:
-            self.stage_cpu_ns[stage] += cpu_ns
+            self._stage_cpu_ns[stage] += 0
+            if clock_of is not None:
+                self._cpu_clocks[stage] = clock_of(threading.get_ident())
+
+    def stage_ended(self, stage: str) -> None:
+        """The same thread's last call: its clock ends with it."""
+        with self._lock:
+            self._cpu_clocks.pop(stage, None)
+            self._stage_cpu_ns[stage] += time.thread_time_ns()
+
+    def _cpu_ns(self) -> dict[str, int]:
+        """Under the lock."""
+        seen = dict(self._stage_cpu_ns)
+        for stage, clock in self._cpu_clocks.items():
+            seen[stage] += time.clock_gettime_ns(clock)
+        return seen
 
     def warn(self, message: str) -> None:
         """Keeps a warning once, however often it comes."""
@@ -106,6 +125,6 @@ class RunStatistics:
                 "fused": self.fused,
                 "skew_ms": self.skew.as_ms(),
                 "latency_ms": self.latency.as_ms(),
-                "stage_cpu_ns": dict(self.stage_cpu_ns),
+                "stage_cpu_ns": self._cpu_ns(),
                 "warnings": list(self.warnings),
             }

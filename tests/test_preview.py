@@ -32,6 +32,7 @@ RECORD = {
     "skew_ms": {"p50": 1.0, "p95": 2.0, "p99": 3.0, "max": 4.0},
     "latency_ms": {"p50": 20.0, "p95": 30.0, "p99": 40.0, "max": 50.0},
     "depths": {"infrared": 1},
+    "stage_cpu_s": {"fuse": 1.25},
     "seconds": 5.0,
     "sources": {"visible": {"width": 640, "height": 480, "codec": "h264", "fps": 25.0}},
     "engine": {"model": "stream", "backend": "openvino", "precision": "bf16"},
@@ -143,6 +144,7 @@ def test_metrics_are_what_prometheus_reads():
     assert samples[("fusepipe_pairs_total", "fused", 'roof "1"')] == 10
     assert samples[("fusepipe_skipped_total", 'a "quoted"\nreason', 'roof "1"')] == 2
     assert samples[("fusepipe_latency_seconds", "0.99", 'roof "1"')] == 0.04
+    assert samples[("fusepipe_stage_cpu_seconds_total", "fuse", 'roof "1"')] == 1.25
     assert samples[("fusepipe_preview_clients", 'roof "1"')] == 2
     assert {key[-2:]: value for key, value in samples.items() if key[0] == "fusepipe_drift_state"} == {
         ("ok", 'roof "1"'): 0,

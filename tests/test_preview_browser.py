@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,7 +27,9 @@ RECORD = {
     "pairs": {"fused": 10, "held": 1},
     "skew_ms": {"p95": 2.0},
     "latency_ms": {"p50": 20.0, "p99": 40.0},
-    "depths": {"infrared": 1},
+    "depths": {"infrared": 1, "visible": 0, "sink-1": 2},
+    "dropped": {"sink-1": 3},
+    "sinks": [{"sink": "rtsp://127.0.0.1:8554/roof", "up": False, "failures": 2, "restarts": 1, "missed": 40}],
     "sources": {"visible": {"width": 640, "height": 480, "codec": "h264", "fps": 25.0}},
     "live": {
         "cameras": {
@@ -55,7 +60,14 @@ def page(camera: threading.Event, monkeypatch: pytest.MonkeyPatch) -> Iterator[s
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    sink = PreviewSink("127.0.0.1", port, "roof", lambda: RECORD)
+    begun_s = time.monotonic()
+
+    def record() -> dict[str, Any]:
+        """Pairing takes a quarter of a core, the process half a core."""
+        run_s = time.monotonic() - begun_s
+        return {**RECORD, "stage_cpu_s": {"pair": run_s / 4, "write-1": 0.0}, "process_cpu_s": run_s / 2}
+
+    sink = PreviewSink("127.0.0.1", port, "roof", record)
     sink.start()
 
     def show() -> None:
@@ -102,6 +114,12 @@ def test_a_browser_shows_the_picture_and_the_numbers(width: int, tmp_path: Path,
         parts = await tab.value("document.getElementById('parts').textContent")
         assert "visible640×480 h264 25 fps" in parts and "ok, 0.6 px off" in parts
         assert "rtcp, -12.5 ppm, jitter 0.8 ms" in parts and "connections to visible2, 1× timeout" in parts
+        await tab.until("/pair2[3-7]\\.\\d %1/.test(document.getElementById('stages').textContent)")
+        stages = await tab.value("document.getElementById('stages').textContent")
+        assert "rtsp://127.0.0.1:8554/roof (away)0.0 %23" in stages, "its processor time, 2 wait, 3 were dropped"
+        assert re.search(r"whole process, engine included(4[6-9]|5[0-4])\.\d %", stages), stages
+        counts = await tab.value("document.getElementById('counts').textContent")
+        assert "failed 2×, started anew 1×, missed 40" in counts
         assert "<b>a warning</b>" in await tab.value("document.getElementById('warnings').textContent"), (
             "text, not HTML"
         )

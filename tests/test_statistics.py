@@ -1,5 +1,8 @@
 """Percentiles in constant memory, within the accuracy the docstring states."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
@@ -35,3 +38,25 @@ def test_a_warning_is_kept_once():
     statistics.warn("a")
     statistics.warn("a")
     assert statistics.snapshot()["warnings"] == ["a"]
+
+
+def test_the_processor_time_of_a_stage_is_known_while_it_runs_and_kept_when_it_has_ended():
+    statistics, work, end = RunStatistics(), threading.Event(), threading.Event()
+
+    def stage():
+        statistics.stage_began("fuse")
+        begun_ns = time.thread_time_ns()
+        while time.thread_time_ns() - begun_ns < 50_000_000:
+            pass
+        work.set()
+        end.wait(30)
+        statistics.stage_ended("fuse")
+
+    thread = threading.Thread(target=stage)
+    thread.start()
+    assert work.wait(30)
+    running_ns = statistics.snapshot()["stage_cpu_ns"]["fuse"]
+    assert 50_000_000 <= running_ns < 1_000_000_000, "the thread's own, not the process's"
+    end.set()
+    thread.join()
+    assert statistics.snapshot()["stage_cpu_ns"]["fuse"] >= running_ns

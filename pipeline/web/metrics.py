@@ -15,6 +15,7 @@ _COUNTERS = (
     ("fusepipe_pairs", "Pairs by how they came to be.", "state", "pairs"),
     ("fusepipe_skipped", "Frames that became no pair, by reason.", "reason", "skipped"),
     ("fusepipe_dropped", "Frames dropped because a stage was late, by its mailbox.", "mailbox", "dropped"),
+    ("fusepipe_stage_cpu_seconds", "Processor time of a stage's own thread.", "stage", "stage_cpu_s"),
 )
 # percentiles over the whole run, in the record in milliseconds
 _DISTRIBUTIONS = (

@@ -25,10 +25,19 @@ function show() {
   video.hidden = !asVideo;
   live.hidden = asVideo;
   if (asVideo) {
+    video.poster = still() || `${base}/snapshot.png?${query()}`;
     live.removeAttribute("src");
-    video.poster = `${base}/snapshot.png?${query()}`;
     whep = new Whep(source, video, () => { retryMs = RETRY_MS; }, withoutVideo);
   } else live.src = source;
+}
+
+// The picture that is shown now, until the video's first one; "" where there is none.
+function still() {
+  if (!live.naturalWidth || !live.getAttribute("src")) return "";
+  const canvas = document.createElement("canvas");
+  canvas.width = live.naturalWidth; canvas.height = live.naturalHeight;
+  canvas.getContext("2d").drawImage(live, 0, 0);
+  return canvas.toDataURL("image/jpeg");
 }
 
 function withoutVideo() {
@@ -87,6 +96,31 @@ function plot(canvas, values, floor) {
   return `${low.toFixed(0)} to ${high.toFixed(0)}`;
 }
 
+// Which mailboxes wait for a stage; `write-2` takes from `sink-2`.
+const BEFORE = { pair: ["infrared", "visible"], register: ["paired"], fuse: ["registered"], drift: ["drift"] };
+
+function stageTable(record, cpuBefore, seconds) {
+  const share = (now, before) => now === undefined || before === undefined || !(seconds > 0) ? "–" : `${(100 * (now - before) / seconds).toFixed(1)} %`;
+  const of = (counts, names) => names.length ? names.reduce((total, name) => total + ((counts || {})[name] || 0), 0) : "";
+  const table = [["", "CPU", "waiting", "dropped"]], bad = new Set();
+  for (const [stage, cpu] of Object.entries(record.stage_cpu_s || {})) {
+    const number = stage.startsWith("write-") ? Number(stage.slice(6)) : 0, sink = (record.sinks || [])[number - 1];
+    const boxes = number ? [`sink-${number}`] : BEFORE[stage] || [];
+    if (sink && !sink.up) bad.add(table.length);
+    const name = sink ? `${sink.sink}${sink.up ? "" : " (away)"}` : stage.replace("-", " ");
+    table.push([name, share(cpu, (cpuBefore.stages || {})[stage]), of(record.depths, boxes), of(record.dropped, boxes)]);
+  }
+  if (record.process_cpu_s !== undefined)
+    table.push(["whole process, engine included", share(record.process_cpu_s, cpuBefore.process), "", ""]);
+  byId("stages").replaceChildren(...table.map(([name, ...values], i) => {
+    const row = document.createElement("tr"), head = document.createElement("th");
+    head.textContent = name;
+    row.append(head, ...values.map((value) => { const cell = document.createElement("td"); cell.textContent = value; return cell; }));
+    if (bad.has(i)) row.className = "bad";
+    return row;
+  }));
+}
+
 const sum = (counts) => Object.values(counts || {}).reduce((a, b) => a + b, 0);
 const ms = (value) => value === undefined ? "–" : `${value.toFixed(1)} ms`;
 
@@ -97,12 +131,13 @@ function draw(record, now) {
   badge.className = "state " + (!record.ready ? "bad" : state === "fused" ? "good" : state === "no signal" ? "bad" : "fair");
   const pairs = sum(record.pairs), lost = sum(record.dropped) + sum(record.skipped);
   let rate = null;
+  stageTable(record, last ? last.cpu : {}, last ? now - last.now : 0);
   if (last && now > last.now) {
     rate = (pairs - last.pairs) / (now - last.now);
     drops.push(Math.max(0, (lost - last.lost) / (now - last.now)));
     drops = drops.slice(-180);
   }
-  last = { now, pairs, lost };
+  last = { now, pairs, lost, cpu: { stages: record.stage_cpu_s, process: record.process_cpu_s } };
   const latency = record.latency_ms || {}, skew = record.skew_ms || {};
   cards([
     ["Pairs a second", rate === null ? "–" : rate.toFixed(1)],
@@ -112,14 +147,14 @@ function draw(record, now) {
     ["Skew, 95 %", ms(skew.p95)],
     ["Lost frames", lost],
   ]);
-  const stages = [];
-  for (const [band, count] of Object.entries(record.read || {})) stages.push([`read ${band}`, count]);
-  for (const [name, count] of Object.entries(record.pairs || {})) stages.push([`pairs ${name}`, count]);
-  for (const [name, count] of Object.entries(record.skipped || {})) stages.push([`skipped: ${name}`, count]);
-  for (const [name, count] of Object.entries(record.dropped || {})) stages.push([`dropped before ${name}`, count]);
-  for (const [name, depth] of Object.entries(record.depths || {})) stages.push([`waiting in ${name}`, depth]);
-  stages.push(["watching this page", record.clients], ["of these by WebRTC", record.video_clients]);
-  rows(byId("stages"), stages);
+  const counts = [];
+  for (const [band, count] of Object.entries(record.read || {})) counts.push([`read ${band}`, count]);
+  for (const [name, count] of Object.entries(record.pairs || {})) counts.push([`pairs ${name}`, count]);
+  for (const [name, count] of Object.entries(record.skipped || {})) counts.push([`skipped: ${name}`, count]);
+  for (const sink of record.sinks || [])
+    if (sink.failures) counts.push([`output ${sink.sink}`, `failed ${sink.failures}×, started anew ${sink.restarts}×, missed ${sink.missed}`]);
+  counts.push(["watching this page", record.clients], ["of these by WebRTC", record.video_clients]);
+  rows(byId("counts"), counts);
   const parts = Object.entries(record.sources || {}).map(([band, s]) =>
     [band, `${s.width}×${s.height} ${s.codec}${s.fps ? ` ${s.fps} fps` : ""}`]);
   for (const [band, camera] of Object.entries((record.live || {}).cameras || {})) {

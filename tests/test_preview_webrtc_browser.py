@@ -18,6 +18,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from chromium import Tab, browse
+from peers.thin_link import ThinLink
 
 from fusepipe.frames import Band, FramePair, FusedFrame, PairState, Plane
 from fusepipe.pipeline.sinks.preview import PreviewSink
@@ -26,6 +27,7 @@ from fusepipe.pipeline.testing import MS, frame
 pytest.importorskip("aiortc", reason="needs aiortc: pip install 'fusepipe[webrtc]'")
 HEIGHT, WIDTH = 240, 320
 DARK, BRIGHT, MARK = 40, 200, 250
+FRAMES = "document.getElementById('video').getVideoPlaybackQuality().totalVideoFrames"
 PLAYING = "!document.getElementById('video').hidden && document.getElementById('video').currentTime > 0"
 RECORD = {"read": {"infrared": 12, "visible": 11}, "pairs": {"fused": 10}, "latency_ms": {"p50": 20.0, "p99": 40.0}}
 # what the video shows: (r, g, b) at some places, and where the mark is
@@ -52,6 +54,7 @@ class Rig:
         self.url = f"http://127.0.0.1:{port}/"
         self.sink = PreviewSink("127.0.0.1", port, "roof", lambda: RECORD, live=True)
         self.shape = (HEIGHT, WIDTH)
+        self.grain: np.ndarray | None = None  # moves, and so makes pictures large
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._run, name="camera")
 
@@ -72,6 +75,9 @@ class Rig:
             infrared = frame(Band.INFRARED, index, at_ns, pixels=np.full((height, width), 120, np.uint8))
             pair = FramePair(index, PairState.FUSED, Band.VISIBLE, infrared, visible, 2 * MS, luma=infrared.luma)
             neutral = Plane(np.full(((height + 1) // 2, (width + 1) // 2), 128, np.uint8))
+            if self.grain is not None:
+                fused = fused // 2 + np.roll(self.grain, 7 * index, axis=1)
+                fused[::5] = np.roll(fused[::5], 3 * index, axis=1)
             planes = (Plane(fused), neutral, neutral)
             self.sink.write(FusedFrame(pair, planes, PairState.FUSED, index, at_ns, at_ns, visible.time_base))
             index += 1
@@ -106,7 +112,7 @@ def test_the_video_plays(width: int, tmp_path: Path, rig: Rig) -> None:
         assert rig.by_video == 1
         assert await tab.value("document.getElementById('live').hidden")
         assert await tab.value("document.documentElement.scrollWidth") <= width, "nothing runs out of the page"
-        await tab.until("document.getElementById('stages').textContent.includes('by WebRTC1')")
+        await tab.until("document.getElementById('counts').textContent.includes('by WebRTC1')")
         shot = cv2.imread(str(await tab.picture(tmp_path / "video.png")))
         for level in (DARK, BRIGHT):
             assert np.all(np.abs(shot.astype(int) - level) <= 4, axis=2).mean() > 0.05, level
@@ -118,7 +124,7 @@ def test_the_video_plays(width: int, tmp_path: Path, rig: Rig) -> None:
         await tab.value("document.querySelector('[data-view=visible]').click()")
         await tab.until("document.getElementById('live').naturalWidth === 640")
         assert await tab.value("document.getElementById('video').hidden")
-        await tab.until("document.getElementById('stages').textContent.includes('by WebRTC0')")
+        await tab.until("document.getElementById('counts').textContent.includes('by WebRTC0')")
         await tab.value("document.querySelector('[data-view=fused]').click()")
         await tab.until(PLAYING)
         assert rig.by_video == 1
@@ -160,5 +166,53 @@ def test_where_packets_do_not_arrive_the_page_shows_single_pictures(
         seen.append("pictures, then video")
 
     seen: list[str] = []
+    browse(tmp_path / "profile", look)
+    assert seen
+
+
+THROUGH = """
+  const ask = window.fetch;
+  window.fetch = async (url, options) => {
+    const answer = await ask(url, options);
+    if (!String(url).endsWith("/whep") || answer.status !== 201) return answer;
+    const text = await answer.text(), named = text.match(/a=candidate:\\S+ 1 udp \\d+ \\S+ (\\d+)/);
+    window.serverPort = Number(named[1]);
+    const led = text.replace(named[0], named[0].replace(new RegExp(`${named[1]}$`), "PORT"));
+    return new Response(led, { status: 201, headers: { Location: answer.headers.get("Location") } });
+  };
+"""
+
+
+@pytest.mark.slow
+def test_a_browser_on_a_thin_link_gets_fewer_pictures_and_no_flood(tmp_path: Path, rig: Rig) -> None:
+    """The video has more than 1 Mbit/s, and the link takes a fifth of that or less."""
+    rig.grain = np.random.default_rng(1).integers(0, 60, (HEIGHT, WIDTH), dtype=np.uint8)
+    takes_bps = 200_000.0
+
+    async def look(tab: Tab) -> None:
+        with ThinLink() as link:
+            await tab.call("Page.enable")
+            await tab.call("Page.addScriptToEvaluateOnNewDocument", source=THROUGH.replace("PORT", str(link.port)))
+            await tab.open(rig.url)
+            await tab.until("window.serverPort > 0", 60)
+            link.lead_to(await tab.value("window.serverPort"))
+            await tab.until(PLAYING)
+            before = link.bytes.total()
+            await asyncio.sleep(3)
+            free_bps = 8 * (link.bytes.total() - before) / 3
+            assert free_bps > 5 * takes_bps, "the link will be too thin"
+            link.rate_bps = takes_bps
+            await asyncio.sleep(8)
+            before, frames = link.bytes.total(), await tab.value(FRAMES)
+            await asyncio.sleep(8)
+            offered_bps = 8 * (link.bytes.total() - before) / 8
+            assert offered_bps < 1.4 * takes_bps, "what is lost is not asked for again and again"
+            await tab.until(f"{FRAMES} > {frames}", 5)
+            link.rate_bps = None
+            frames = await tab.value(FRAMES)
+            await tab.until(f"{FRAMES} > {frames + 50}", 60)
+            seen.append((free_bps, offered_bps))
+
+    seen: list[tuple[float, float]] = []
     browse(tmp_path / "profile", look)
     assert seen

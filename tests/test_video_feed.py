@@ -3,6 +3,7 @@
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -86,6 +87,29 @@ def test_a_queue_that_nobody_empties_stays_bounded():
         for index in range(1000):
             viewer.offer(unit(key=index % 10 == 0, size_bytes=10_000), index, index * MS)
         assert viewer._queued_bytes <= LIMIT_BYTES + 10_000
+
+    asyncio.run(script())
+
+
+def test_a_viewer_on_a_thin_link_gets_key_frames_and_no_more_than_the_link_takes():
+    async def script():
+        viewer = viewer_with([0])
+        viewer.link.rate_bps = 160_000  # 20 kB a second
+        got, left_bytes = [], 0.0
+        for index in range(200):  # 25 a second: a key frame of 10 kB whenever one is wanted, else 2 kB
+            key = viewer.wants_key
+            viewer.offer(unit(key=key, size_bytes=10_000 if key else 2_000), index, index * 40 * MS)
+            left_bytes += 20_000 * 0.04
+            while viewer._queue and viewer._queue[0][0].size_bytes <= left_bytes:
+                taken, pts = await viewer.next()
+                left_bytes -= taken.size_bytes
+                got.append((taken, pts))
+            left_bytes = left_bytes if viewer._queue else 0.0
+            assert viewer._queued_bytes <= 30_000, "a second of the link, and one picture"
+        assert sum(u.size_bytes for u, _ in got) == pytest.approx(20_000 * 8, rel=0.2)
+        assert sum(u.key for u, _ in got) >= 4, "each new beginning is a key frame"
+        for (_, before), (after, at) in pairwise(got):
+            assert after.key or at == before + 1, "none refers to a picture that was left out"
 
     asyncio.run(script())
 

@@ -21,10 +21,10 @@ class Verdict(Enum):
 
 
 class Delivery:
-    """One client's. ``dropped`` counts the units it did not get after its first."""
+    """One client's. ``dropped`` counts the units it did not get after its first; ``limit_bytes`` may be changed."""
 
     def __init__(self, *, limit_bytes: int = LIMIT_BYTES, patience_ns: int = PATIENCE_NS) -> None:
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         self._patience_ns = patience_ns
         self._stalled_ns: int | None = None
         self._written_bytes = self._left_bytes = 0
@@ -35,9 +35,9 @@ class Delivery:
 
     def offer(self, *, key: bool, queued_bytes: int, now_ns: int) -> Verdict:
         """What to do with the next unit while ``queued_bytes`` of earlier ones have not left yet."""
-        if self._stalled_ns is not None and queued_bytes <= self._limit_bytes // 4:
+        if self._stalled_ns is not None and queued_bytes <= self.limit_bytes // 4:
             self._stalled_ns = None
-        elif self._stalled_ns is None and queued_bytes > self._limit_bytes:
+        elif self._stalled_ns is None and queued_bytes > self.limit_bytes:
             self._stalled_ns, self.waiting = now_ns, True
         self._watch(queued_bytes, now_ns)
         for since_ns in (self._stalled_ns, self._still_ns):
@@ -70,6 +70,11 @@ class Delivery:
         self.waiting = True
 
     @property
+    def stalled(self) -> bool:
+        """Whether nothing would be delivered now."""
+        return self._stalled_ns is not None
+
+    @property
     def wants_key(self) -> bool:
         """Whether a key unit would be delivered now, and nothing else."""
-        return self.waiting and self._stalled_ns is None
+        return self.waiting and not self.stalled

@@ -7,6 +7,8 @@ this server; packets go where the viewer's own checks come from, and those carry
 
 from __future__ import annotations
 
+import asyncio
+import time
 from fractions import Fraction
 from typing import Any
 
@@ -46,12 +48,17 @@ class Peer:
         transceiver.setCodecPreferences(
             [codec for codec in RTCRtpSender.getCapabilities("video").codecs if _wanted(codec)]
         )
-        # aiortc has no public way to choose the address, or to hear of lost pictures. Where a later version has
+        # aiortc has no public way to choose the address, or to hear of losses. Where a later version has
         # renamed these, the tests of this module fail.
-        self._ice: Any = transceiver.sender.transport.transport.iceGatherer._connection
+        self._sender: Any = transceiver.sender
+        sender = self._sender
+        self._ice: Any = sender.transport.transport.iceGatherer._connection
         gather = self._ice.get_component_candidates
         self._ice.get_component_candidates = lambda component, addresses: gather(component, [host])
-        transceiver.sender._send_keyframe = self.viewer.ask_key
+        sender._send_keyframe = self.viewer.ask_key
+        self._take_rtcp, sender._handle_rtcp_packet = sender._handle_rtcp_packet, self._hear
+        self._send_again, sender._retransmit = sender._retransmit, self._resend
+        self._send, sender.transport._send_rtp = sender.transport._send_rtp, self._send_paced
         self._peer.on("connectionstatechange", self._changed)
 
     async def answer(self, offer: str) -> str:
@@ -77,6 +84,23 @@ class Peer:
         """The connection stands and asks for its first picture."""
         if not self.viewer.connected.is_set():
             self._feed.connected(self.viewer)
+
+    async def _hear(self, packet: Any) -> None:
+        """What the player reports of its losses goes to the viewer too."""
+        for report in getattr(packet, "reports", ()):
+            if report.ssrc == self._sender._ssrc:
+                now_ns = time.monotonic_ns()
+                self.viewer.link.heard(report.fraction_lost / 256, report.highest_sequence, now_ns)
+        await self._take_rtcp(packet)
+
+    async def _resend(self, sequence: int) -> None:
+        """A thin link would be filled with what is asked for again and again."""
+        if self.viewer.link.may_resend():
+            await self._send_again(sequence)
+
+    async def _send_paced(self, packet: bytes) -> None:
+        await asyncio.sleep(self.viewer.link.pause_s(len(packet)))
+        await self._send(packet)
 
     def _changed(self) -> None:
         if self._peer.connectionState in ("failed", "closed"):

@@ -19,9 +19,10 @@ import numpy as np
 
 from fusepipe.errors import SinkError
 from fusepipe.frames import FusedFrame, Plane
-from fusepipe.pipeline.rtsp.delivery import Delivery, Verdict
+from fusepipe.pipeline.rtsp.delivery import LIMIT_BYTES, Delivery, Verdict
 from fusepipe.pipeline.rtsp.h264 import AccessUnit
 from fusepipe.pipeline.sinks.live_encoder import LiveEncoder, LiveVideoOptions
+from fusepipe.pipeline.web.link_rate import LinkRate
 from fusepipe.pipeline.web.rig_view import RigView
 
 log = logging.getLogger(__name__)
@@ -39,13 +40,14 @@ _OPTIONS = LiveVideoOptions(encoder="x264", baseline=True)
 class Viewer:
     """One who watches: a queue between the feed and whatever sends, which waits in :meth:`next`.
 
-    ``backlog`` gives the bytes that were sent and have not left this machine. ``connected`` is set by who sends,
-    ``ended`` by either side.
+    ``backlog`` gives the bytes that were sent and have not left this machine; ``link`` bounds what waits to be sent.
+    ``connected`` is set by who sends, ``ended`` by either side.
     """
 
     def __init__(self, backlog: Callable[[], int]) -> None:
         self.connected = asyncio.Event()
         self.ended = asyncio.Event()
+        self.link = LinkRate()
         self._backlog = backlog
         self._delivery = Delivery()
         self._queue: deque[tuple[AccessUnit, int]] = deque()
@@ -55,7 +57,9 @@ class Viewer:
 
     @property
     def wants_key(self) -> bool:
-        return self.connected.is_set() and (self._asked or self._delivery.wants_key)
+        if not self.connected.is_set() or self._delivery.stalled:
+            return False
+        return self._asked or self._delivery.wants_key
 
     def ask_key(self) -> None:
         """The receiver cannot decode what it has: it needs a key frame."""
@@ -65,7 +69,9 @@ class Viewer:
         """Queues a picture, or leaves it out for one who is slow; ends the viewing of one who stays so."""
         if not self.connected.is_set():
             return
+        self.link.wanted(unit.size_bytes)
         queued_bytes = self._queued_bytes + self._backlog()
+        self._delivery.limit_bytes = self.link.limit_bytes or LIMIT_BYTES
         verdict = self._delivery.offer(key=unit.key, queued_bytes=queued_bytes, now_ns=now_ns)
         if verdict is Verdict.GIVE_UP:
             self.ended.set()

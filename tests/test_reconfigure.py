@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -166,19 +167,33 @@ def test_a_running_rig_takes_over_what_it_can_and_names_the_rest(process, tmp_pa
 
 
 @pytest.mark.timeout(240)
-def test_systemd_is_told_of_a_reload(process, tmp_path):
-    import socket
-
+def test_systemd_is_told_of_a_whole_life_in_order(process, tmp_path):
+    """As ``Type=notify-reload`` with a watchdog wants it: ready, reloading with the time, ready again, stopping."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(tmp_path / "notify"))
         listening.settimeout(30)
-        running = process(env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")})
-        assert listening.recv(4096).decode() == "READY=1\nSTATUS=running r"
+        told = []
+
+        def until(*words):
+            while told[-len(words) :] != list(words):
+                told.append(listening.recv(4096).decode())
+
+        environ = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "500000"}
+        environ.pop("WATCHDOG_PID", None)
+        running = process(env=environ)
+        until("WATCHDOG=1", "WATCHDOG=1")
         before_us = time.monotonic_ns() // 1000
         running.send_signal(signal.SIGHUP)
-        match = re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=(\d+)", listening.recv(4096).decode())
-        assert match is not None and before_us <= int(match[1]) <= time.monotonic_ns() // 1000
-        assert listening.recv(4096).decode() == "READY=1\nSTATUS=running r"
+        until("READY=1\nSTATUS=running r", "WATCHDOG=1")
+        after_us = time.monotonic_ns() // 1000
+        running.send_signal(signal.SIGTERM)
+        until("STOPPING=1")
+        assert running.wait(timeout=30) == 130
+    ready, pings = r"READY=1\nSTATUS=running r\0", r"(?:WATCHDOG=1\0)+"
+    reload = r"RELOADING=1\nMONOTONIC_USEC=(\d+)\0"
+    life = re.fullmatch(f"{ready}{pings}{reload}{ready}{pings}STOPPING=1\0", "".join(f"{text}\0" for text in told))
+    assert life is not None, told
+    assert before_us <= int(life[1]) <= after_us
 
 
 @pytest.mark.timeout(240)

@@ -301,6 +301,8 @@ class Pipeline:
             self._sources.append(source)
             for note in self._info[band].notes:
                 self._warn(f"{band}: {source.label} {note}")
+            if away := self._info[band].away:
+                self._warn(f"{band}: {source.label} is not there yet: {away}; the run waits for it")
         if rig.visible.count_range is not None and self._info[Band.VISIBLE].bit_depth == 8:
             self._warn("visible: range is for 16-bit pictures; the 8-bit pictures are taken as they are")
         clocks = {source.clock for source in self._sources}

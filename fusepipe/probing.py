@@ -108,7 +108,7 @@ def probe(configs: list[SourceConfig], seconds: float) -> ProbeReport:
     for one in seen:
         info = one.source.open()
         if not info.known:
-            raise SourceError(f"{one.source.label}: {info.notes[0] if info.notes else 'gives no picture'}")
+            raise SourceError(f"{one.source.label}: {info.away or 'gives no picture'}")
         infos.append(info)
     stop = threading.Event()
     threads = [threading.Thread(target=_collect, args=(one, stop), name=f"probe-{one.band}") for one in seen]
@@ -186,6 +186,7 @@ def _pair(infrared: _Seen, visible: _Seen) -> PairReport:
     a, b = (s.clock.report().estimate for s in (infrared, visible))
     known = a.skew_error_ppm < 1e9 and b.skew_error_ppm < 1e9
     skew_ppm = a.skew_ppm - b.skew_ppm if known else None
+    error_ppm = a.skew_error_ppm + b.skew_error_ppm
     # frames that run free of each other are up to half the slower interval apart; the clocks' errors come on top
     jitter_ms = float(np.percentile(np.abs(np.diff(own) / MS - intervals[0]), 95))
     return PairReport(
@@ -193,8 +194,8 @@ def _pair(infrared: _Seen, visible: _Seen) -> PairReport:
         nearest_p50_ms=round(float(np.percentile(nearest, 50)), 2),
         nearest_p99_ms=round(float(np.percentile(nearest, 99)), 2),
         relative_skew_ppm=None if skew_ppm is None else round(skew_ppm, 1),
-        relative_skew_error_ppm=round(a.skew_error_ppm + b.skew_error_ppm, 1) if known else None,
-        slip_s=None if not skew_ppm else round(min(intervals) * 1000 / abs(skew_ppm), 1),
+        relative_skew_error_ppm=round(error_ppm, 1) if known else None,
+        slip_s=round(min(intervals) * 1000 / abs(skew_ppm), 1) if skew_ppm and abs(skew_ppm) > error_ppm else None,
         motion=motion,
     )
 
@@ -230,7 +231,9 @@ def _pair_lines(pair: PairReport) -> list[str]:
         f"  set sync: {{tolerance: {pair.tolerance_ms:.0f}ms}}",
     ]
     if pair.relative_skew_ppm is not None:
-        slip = "" if pair.slip_s is None else f": they slip by a frame every {pair.slip_s:.0f} s"
+        slip = (
+            f": they slip by a frame every {pair.slip_s:.0f} s" if pair.slip_s else ", as far as this tells: not at all"
+        )
         lines.append(f"  clocks differ by {pair.relative_skew_ppm:+.0f}±{pair.relative_skew_error_ppm:.0f} ppm{slip}")
     if pair.motion is not None and pair.motion.trusted:
         offset_ms = pair.motion.offset_ns / MS

@@ -195,8 +195,8 @@ def test_causes_of_what_does_not_open():
 def test_a_camera_that_is_away_at_the_start_is_no_error_and_ends_at_once():
     source = LiveSource(f"rtsp://ann:hunter2@127.0.0.1:{free_port()}/x", Band.VISIBLE, QUICK)
     info = source.open()
-    assert not info.known and "is not there yet: connection refused" in info.notes[0]
-    assert "hunter2" not in info.notes[0] + source.label
+    assert not info.known and info.away.startswith("connection refused")
+    assert "hunter2" not in info.away + source.label
     stop = threading.Event()
     threading.Timer(1.0, stop.set).start()
     begun = time.monotonic()

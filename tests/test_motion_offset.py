@@ -8,7 +8,10 @@ import pytest
 
 from fusepipe.cli import main
 from fusepipe.errors import UsageError
+from fusepipe.frames import Band
 from fusepipe.pipeline.motion_offset import estimate_offset
+from fusepipe.pipeline.testing import frame
+from fusepipe.probing import _pair, _pair_lines, _Seen
 
 MS = 1_000_000
 S = 1000 * MS
@@ -73,4 +76,22 @@ def test_probe_refuses_what_it_cannot_measure(capsys):
     assert "did you mean 'rtsps'" in err and "hunter2" not in err
     assert call("rtsp://ann:hunter2@127.0.0.1:1/x", "--duration", "1s") == 3
     err = capsys.readouterr().err
-    assert "connection refused" in err and "hunter2" not in err
+    assert "connection refused" in err and "hunter2" not in err and "the run waits" not in err
+
+
+@pytest.mark.parametrize(("skew_ppm", "slips"), [(400.0, True), (3.0, False)])
+def test_a_slip_is_named_only_where_the_clocks_differ_by_more_than_is_uncertain(skew_ppm, slips):
+    """Two cameras of 25 frames a second for a minute, the infrared one's clock by so much faster."""
+    seen = []
+    for band, ppm in ((Band.INFRARED, skew_ppm), (Band.VISIBLE, 0.0)):
+        one, rng = _Seen(band, None), random.Random(1)
+        for index in range(1500):
+            true_ns = index * 40 * MS
+            media_ns = round(true_ns * (1 + ppm * 1e-6)) + round(rng.gauss(0, MS))
+            arrival_ns = true_ns + 5 * MS + round(rng.expovariate(1 / (2 * MS)))
+            one.frames.append(one.clock.stamp(frame(band, index, media_ns, arrival_ns=arrival_ns)))
+        seen.append(one)
+    pair = _pair(*seen)
+    assert abs(pair.relative_skew_ppm - skew_ppm) <= pair.relative_skew_error_ppm
+    assert (pair.slip_s is not None) == slips
+    assert ("slip by a frame every 1" in "".join(_pair_lines(pair))) == slips

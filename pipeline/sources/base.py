@@ -27,7 +27,7 @@ class SourceInfo:
     ``fps`` is nominal; ``frames`` is ``None`` where only reading tells. ``bit_depth`` is the luma's.
     ``start_ns`` is the capture time of the first frame on the source's own timeline; ``notes`` are remarks
     that a user should see, such as ``is interlaced``. A live camera that is not there yet has ``width`` and
-    ``height`` 0.
+    ``height`` 0, and ``away`` says why.
     """
 
     width: int
@@ -39,6 +39,7 @@ class SourceInfo:
     codec: str
     start_ns: int = 0
     notes: tuple[str, ...] = ()
+    away: str = ""
 
     @property
     def known(self) -> bool:

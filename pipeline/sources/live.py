@@ -84,8 +84,7 @@ class LiveSource:
         except LiveError as error:
             if error.cause in HOPELESS:
                 raise
-            note = f"is not there yet: {str(error).removeprefix(f'{self.label}: ')}; the run waits for it"
-            return replace(UNKNOWN, fps=self._options.fps, notes=(note,))
+            return replace(UNKNOWN, fps=self._options.fps, away=str(error).removeprefix(f"{self.label}: "))
         return UNKNOWN
 
     def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:

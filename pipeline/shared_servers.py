@@ -9,6 +9,9 @@ import threading
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
+from fusepipe.errors import SinkError
+from fusepipe.pipeline.addresses import listening_problem, require_free
+
 
 class _Server(Protocol):
     def start(self) -> None: ...
@@ -26,13 +29,16 @@ class SharedServers(Generic[S]):
         self._lock = threading.Lock()
         self._users: dict[tuple[str, int], tuple[S, int]] = {}
 
-    def acquire(self, host: str, port: int) -> S:
-        """The running server of this address. Raises what its ``start`` raises."""
+    def acquire(self, host: str, port: int, label: str) -> S:
+        """The running server of this address. Raises :class:`SinkError` where it cannot listen there."""
         with self._lock:
             server, users = self._users.get((host, port), (None, 0))
             if server is None:
                 server = self._make(host, port)
-                server.start()
+                try:
+                    server.start()
+                except OSError as error:
+                    raise SinkError(listening_problem(label, port, error)) from error
             self._users[host, port] = server, users + 1
             return server
 
@@ -45,6 +51,11 @@ class SharedServers(Generic[S]):
                 return
             del self._users[host, port]
             server.stop()
+
+    def check(self, host: str, port: int, label: str) -> None:
+        """Raises :class:`SinkError` where another process listens."""
+        if not self.has(host, port):
+            require_free(host, port, label)
 
     def has(self, host: str, port: int) -> bool:
         """Whether this process serves there already."""

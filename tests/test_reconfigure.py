@@ -5,11 +5,11 @@ import pty
 import re
 import signal
 import socket
-import subprocess
 import sys
 import time
 
 import pytest
+from rig_process import RigProcesses, wait_for
 
 from fusepipe.config.load import load_rig_file
 from fusepipe.errors import UsageError
@@ -83,31 +83,16 @@ def test_each_key_is_taken_over_or_refused_by_itself(tmp_path):
 
 @pytest.fixture
 def process(tmp_path):
-    """A rig that runs, in a session of its own: it has no terminal."""
-    started = []
+    """Starts a run whose recording has begun; what it says is in ``log``."""
+    processes = RigProcesses(tmp_path)
 
     def start(text=RIG, **options):
-        (tmp_path / "rigs.yaml").write_text(text)
-        command = [sys.executable, "-m", "fusepipe", "run", "--rig", str(tmp_path / "rigs.yaml")]
-        log = (tmp_path / "log").open("w")
-        with log:
-            made = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **options)
-        started.append(made)
+        made = processes.start(text, **options)
         wait_for(lambda: list(tmp_path.glob("*.partial.mkv")), tmp_path)
         return made
 
     yield start
-    for one in started:
-        if one.poll() is None:
-            one.kill()
-        one.wait(timeout=20)
-
-
-def wait_for(condition, tmp_path, timeout_s=100):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, (tmp_path / "log").read_text()
-        time.sleep(0.05)
+    processes.close()
 
 
 def read_again(running, tmp_path, text, last):

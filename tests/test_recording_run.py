@@ -3,12 +3,12 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 from itertools import pairwise
 
 import av
 import pytest
+from rig_process import RigProcesses, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -27,28 +27,9 @@ rigs:
 @pytest.fixture
 def start(tmp_path):
     """Starts a run of these sinks; what it says is in ``log``, its record in ``out``."""
-    started = []
-
-    def begin(sinks):
-        (tmp_path / "rigs.yaml").write_text(RIG.format(sinks=sinks))
-        command = [sys.executable, "-m", "fusepipe", "run", "--rig", str(tmp_path / "rigs.yaml"), "--json"]
-        with (tmp_path / "log").open("w") as log, (tmp_path / "out").open("w") as out:
-            process = subprocess.Popen(command, stdout=out, stderr=log, start_new_session=True)
-        started.append(process)
-        return process
-
-    yield begin
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait(timeout=20)
-
-
-def wait_for(condition, tmp_path, timeout_s=100):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, (tmp_path / "log").read_text()
-        time.sleep(0.05)
+    processes = RigProcesses(tmp_path)
+    yield lambda sinks: processes.start(RIG.format(sinks=sinks), "--json")
+    processes.close()
 
 
 def times(path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -48,13 +48,8 @@ def parse_duration_ns(value: Any) -> int:
     if isinstance(value, Nanoseconds):
         return int(value)
     number, unit = _split(value, "a time with its unit", "20ms, 1.5s or 10min", "20ms or 20s")
-    if not number and not unit:
-        return 0
     unit = "us" if unit in ("µs", "μs") else unit
-    if unit not in DURATION_UNITS:
-        hint = "; minutes are min" if unit == "m" else ""
-        raise ValueError(f"is a time with one of the units {', '.join(DURATION_UNITS)}{hint}")
-    exact = number * DURATION_UNITS[unit]
+    exact = _in_units(number, unit, DURATION_UNITS, "a time", "; minutes are min" if unit == "m" else "")
     if abs(exact) > MAX_NS:
         raise ValueError("is longer than a hundred years")
     rounded = round(exact)
@@ -68,11 +63,7 @@ def parse_length_m(value: Any) -> float:
     if isinstance(value, Metres):
         return float(value)
     number, unit = _split(value, "a length with its unit", "30m, 500mm or 0.5km", "30m or 30cm")
-    if not number and not unit:
-        return 0.0
-    if unit not in LENGTH_UNITS:
-        raise ValueError(f"is a length with one of the units {', '.join(LENGTH_UNITS)}")
-    exact = number * LENGTH_UNITS[unit]
+    exact = _in_units(number, unit, LENGTH_UNITS, "a length")
     if abs(exact) > MAX_M:
         raise ValueError("is longer than a thousand kilometres")
     return float(exact)
@@ -83,9 +74,7 @@ def parse_bitrate_bps(value: Any) -> int:
     if isinstance(value, BitsPerSecond):
         return int(value)
     number, unit = _split(value, "a bit rate with its unit", "2Mbps or 800kbps", "2Mbps or 800kbps")
-    if number and unit not in BITRATE_UNITS:
-        raise ValueError(f"is a bit rate with one of the units {', '.join(BITRATE_UNITS)}")
-    rate = round(number * BITRATE_UNITS.get(unit, 0))
+    rate = round(_in_units(number, unit, BITRATE_UNITS, "a bit rate"))
     if not MIN_BPS <= rate <= MAX_BPS:
         raise ValueError("should be from 50kbps to 200Mbps")
     return rate
@@ -96,9 +85,7 @@ def parse_size_bytes(value: Any) -> int:
     if isinstance(value, Bytes):
         return int(value)
     number, unit = _split(value, "an amount of data with its unit", "500MB, 2GB or 1TB", "500MB or 2GB")
-    if number and unit not in SIZE_UNITS:
-        raise ValueError(f"is an amount of data with one of the units {', '.join(SIZE_UNITS)}")
-    size = round(number * SIZE_UNITS.get(unit, 0))
+    size = round(_in_units(number, unit, SIZE_UNITS, "an amount of data"))
     if not SIZE_UNITS["kB"] <= size <= MAX_BYTES:
         raise ValueError("should be at least 1kB, and at most a million TB")
     return size
@@ -116,6 +103,15 @@ def _split(value: Any, what: str, examples: str, with_unit: str) -> tuple[Decima
     if not unit and number:
         raise ValueError(f"needs a unit: say {with_unit}")
     return number, unit
+
+
+def _in_units(number: Decimal, unit: str, units: Mapping[str, int | Decimal], what: str, hint: str = "") -> Decimal:
+    """The quantity in base units; 0 needs no unit."""
+    if not number and not unit:
+        return Decimal(0)
+    if unit not in units:
+        raise ValueError(f"is {what} with one of the units {', '.join(units)}{hint}")
+    return number * units[unit]
 
 
 def format_duration(ns: int) -> str:

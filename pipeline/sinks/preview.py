@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fusepipe.errors import SinkError
 from fusepipe.frames import FusedFrame
-from fusepipe.pipeline.addresses import is_loopback, listening_problem, require_free, url_host
+from fusepipe.pipeline.addresses import is_loopback, url_host
 from fusepipe.pipeline.shared_servers import SharedServers
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.pipeline.web.rig_view import Record, RigView
@@ -60,16 +60,12 @@ class PreviewSink:
         return []
 
     def check(self) -> None:
-        if not SERVERS.has(self._host, self._port):
-            require_free(self._host, self._port, self.label)
+        SERVERS.check(self._host, self._port, self.label)
 
     def start(self) -> None:
         if self._view is not None:
             return
-        try:
-            server = SERVERS.acquire(self._host, self._port)
-        except OSError as error:
-            raise SinkError(listening_problem(self.label, self._port, error)) from error
+        server = SERVERS.acquire(self._host, self._port, self.label)
         try:
             self._view = server.add(
                 self._rig,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fusepipe.errors import SinkError, SinkSetupError
+from fusepipe.errors import SinkSetupError
 from fusepipe.frames import FusedFrame
-from fusepipe.pipeline.addresses import listening_problem, require_free, url_host
+from fusepipe.pipeline.addresses import url_host
 from fusepipe.pipeline.rtsp.digest import Credentials
 from fusepipe.pipeline.rtsp.server import RtspServer, Stream
 from fusepipe.pipeline.shared_servers import SharedServers
@@ -56,17 +56,13 @@ class RtspServerSink:
         return []
 
     def check(self) -> None:
-        if not SERVERS.has(self._host, self._port):
-            require_free(self._host, self._port, self.label)
+        SERVERS.check(self._host, self._port, self.label)
 
     def start(self) -> None:
         """Listens, before the first frame: a client that comes early waits for it."""
         if self._stream is not None:
             return
-        try:
-            server = SERVERS.acquire(self._host, self._port)
-        except OSError as error:
-            raise SinkError(listening_problem(self.label, self._port, error)) from error
+        server = SERVERS.acquire(self._host, self._port, self.label)
         try:
             self._stream = server.add(self._path, credentials=self._credentials, max_clients=self._max_clients)
         except ValueError as error:

@@ -256,7 +256,7 @@ def test_a_password_is_checked_at_the_start_and_never_shown(rtsp_camera, caplog)
             LiveSource(url, Band.VISIBLE, QUICK).open()
         assert "hunter" not in str(caught.value)
     missing = LiveSource(right.replace("/cam", "/nope"), Band.VISIBLE, QUICK)
-    assert "not found" in missing.open().notes[0], "a relay has no such stream until its publisher comes"
+    assert "not found" in missing.open().away, "a relay has no such stream until its publisher comes"
     assert "hunter" not in caplog.text
 
 

@@ -58,18 +58,18 @@ def test_a_duration_that_is_none_is_one_line():
 
 
 def test_one_thread_or_descriptor_that_stays_fails_the_run(module, capsys):
-    before = held()
-    assert module.nothing_left(before, held_at_rest(before))
+    before, there = held(), threading.enumerate()
+    assert module.nothing_left(before, held_at_rest(before), there)
     end = threading.Event()
     left = threading.Thread(target=end.wait, name="roof/left-behind")
     left.start()
     try:
-        assert not module.nothing_left(before, held_at_rest(before))
+        assert not module.nothing_left(before, held_at_rest(before), there)
     finally:
         end.set()
         left.join()
     said = capsys.readouterr().out
     assert "roof/left-behind" in said and "more threads" in said
     with SCRIPT.open():
-        assert not module.nothing_left(before, held_at_rest(before))
+        assert not module.nothing_left(before, held_at_rest(before), there)
     assert "more descriptors" in capsys.readouterr().out

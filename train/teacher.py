@@ -40,7 +40,9 @@ class Teacher:
     def __init__(self, name: str | Path, device: torch.device | None = None) -> None:
         path = weights_of(str(name))
         if path.suffix != ".safetensors":
-            raise UsageError(f"teacher: {path}: give weights (.safetensors), or one of {', '.join(SHIPPED)}")
+            raise UsageError(
+                f"teacher: {path}: give weights (.safetensors), not a graph, or one of {', '.join(SHIPPED)}"
+            )
         _, metadata = read_tensors(path)
         network: nn.Module = load_mfe(path) if metadata.get("model") == "mfe" else load_weights(path)
         self._network = network.eval().requires_grad_(False).to(device or torch.device("cpu"))

@@ -12,9 +12,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
-from fusepipe.engines.tensorrt_backend import EngineTicket
 from fusepipe.errors import EngineError, FusepipeError, UsageError
-from fusepipe.fuser import Fuser, FuserBase, FusionBatch, Ticket
+from fusepipe.fuser import EngineTicket, Fuser, FuserBase, FusionBatch, Ticket
 
 _WAIT_S = 60.0
 _STOP_S = 400.0  # longer than any request may take

@@ -21,9 +21,8 @@ from fusepipe.engines.manifest import Shapes
 from fusepipe.engines.tensorrt_plan import Plan, TensorRtPlan
 from fusepipe.engines.tensorrt_slots import Slot, SlotSize
 from fusepipe.engines.warp_grid import WarpGrids, raw_infrared
-from fusepipe.errors import EngineError, FusepipeError, UsageError
-from fusepipe.frames import Luma8
-from fusepipe.fuser import FuserBase, FuserInfo, FusionBatch, Ticket
+from fusepipe.errors import EngineError, UsageError
+from fusepipe.fuser import EngineTicket, FuserBase, FuserInfo, FusionBatch, Ticket
 
 MAX_IN_FLIGHT = 2
 KEPT_SIZES = 8
@@ -71,28 +70,6 @@ def open_plan(
         max_batch=shapes.batch,
     )
     return TensorRtFuser(info, shapes, multiple, load, cuda)
-
-
-class EngineTicket:
-    """A result that an engine's thread delivers."""
-
-    def __init__(self) -> None:
-        self._ready = threading.Event()
-        self._images: list[Luma8] = []
-        self._error: FusepipeError | None = None
-
-    def deliver(self, images: list[Luma8], error: FusepipeError | None = None) -> None:
-        """Sets the result; called once."""
-        self._images, self._error = images, error
-        self._ready.set()
-
-    def result(self, timeout_s: float = _WAIT_S) -> list[Luma8]:
-        """See :class:`fusepipe.fuser.Ticket`; any thread."""
-        if not self._ready.wait(max(0.0, timeout_s)):
-            raise EngineError(f"the engine did not answer within {timeout_s:g} s; is the GPU overloaded or lost?")
-        if self._error is not None:
-            raise self._error
-        return self._images
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,6 +11,7 @@ The arrays of a result belong to the caller.
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from fusepipe.errors import EngineError, UsageError
+from fusepipe.errors import EngineError, FusepipeError, UsageError
 from fusepipe.frames import Luma8, Warp
 
 
@@ -154,6 +155,28 @@ class ReadyTicket:
 
     def result(self, timeout_s: float = 0.0) -> list[Luma8]:
         return self.images
+
+
+class EngineTicket:
+    """A result that an engine's own thread delivers."""
+
+    def __init__(self) -> None:
+        self._ready = threading.Event()
+        self._images: list[Luma8] = []
+        self._error: FusepipeError | None = None
+
+    def deliver(self, images: list[Luma8], error: FusepipeError | None = None) -> None:
+        """Sets the result; called once."""
+        self._images, self._error = images, error
+        self._ready.set()
+
+    def result(self, timeout_s: float = 60.0) -> list[Luma8]:
+        """See :class:`Ticket`; any thread."""
+        if not self._ready.wait(max(0.0, timeout_s)):
+            raise EngineError(f"the engine did not answer within {timeout_s:g} s; is the GPU overloaded or lost?")
+        if self._error is not None:
+            raise self._error
+        return self._images
 
 
 @dataclass(eq=False)

@@ -126,7 +126,8 @@ def test_each_int8_network_that_ships_was_made_of_the_fp32_one_that_ships(model:
     with load_model(model, "openvino", "int8") as fuser, load_model(model, "openvino", "fp32") as exact:
         expected, given = ([runner.fuse(*pair) for pair in pairs] for runner in (exact, fuser))
     agreement = compare("the fp32 ONNX", pairs, expected, given)
-    judge(Proof("int8", True, (agreement,)), "int8")
+    judge(Proof("int8", True, (agreement,)), "int8")  # raises where they do not agree
+    assert agreement.pairs == len(pairs) and agreement.max_abs > 0, "both ran, and one of them in int8"
 
 
 def test_bf16_is_taken_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,10 @@ def gpu_backend(gpu: Gpu | None, why_no_gpu: str) -> Choice:
     if installed("tensorrt"):
         return Choice("tensorrt", f"auto: {gpu.name} and tensorrt are there")
     if installed("tensorrt-rtx"):
-        return Choice("tensorrt-rtx", f"auto: {gpu.name} and tensorrt_rtx are there")
+        if machine.rtx_runs_on(gpu.sm):
+            return Choice("tensorrt-rtx", f"auto: {gpu.name} and tensorrt_rtx are there")
+        how = "pip install 'fusepipe[tensorrt]' for TensorRT, which does"
+        return Choice("openvino", f"auto: TensorRT-RTX does not run on {gpu.name} ({gpu.sm}): {how}")
     return Choice("openvino", f"auto: {gpu.name} is there, but neither tensorrt nor tensorrt_rtx is installed")
 
 

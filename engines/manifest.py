@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fusepipe.errors import EngineError
+from fusepipe.machine import rtx_runs_on
 
 FORMAT = 1
 Size = tuple[int, int]  # (width, height)
@@ -248,6 +249,8 @@ def misfit(manifest: Manifest, *, library_version: str, onnx_sha256: str | None,
     portable = manifest.options.get("version_compatible") or manifest.backend == "openvino"
     if manifest.library_version != library_version and not portable:
         return f"it was built by {manifest.library} {manifest.library_version}, here is {library_version}"
+    if sm and manifest.backend == "tensorrt-rtx" and not rtx_runs_on(sm):
+        return f"TensorRT-RTX does not run on GPUs of architecture {sm}, plain TensorRT does (--backend tensorrt)"
     if sm and manifest.targets and sm not in manifest.targets:
         return f"it was built for {', '.join(manifest.targets)}, this GPU is {sm}"
     if device and manifest.backend == "tensorrt" and manifest.device != device:

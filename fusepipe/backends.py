@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from fusepipe.check import Check
+from fusepipe.machine import rtx_runs_on
 
 # backend -> (its package, the extras that bring it and what it needs beside)
 _GPU = {"tensorrt": ("tensorrt", "tensorrt,cuda"), "tensorrt-rtx": ("tensorrt_rtx", "tensorrt-rtx,cuda")}
@@ -57,6 +59,10 @@ def _gpu_backend(backend: str, find_spec: FindSpec, gpus: Sequence[str], gpu: st
     elif not gpu and not missing:
         missing.append(f"CUDA ({why_no_gpu})")
         fix = "see NVIDIA's driver: nvidia-smi"
+    architecture = re.search(r"\bSM\d+", gpu)
+    if not missing and backend == "tensorrt-rtx" and architecture and not rtx_runs_on(architecture[0]):
+        why = f"does not run on {gpu}: not on GPUs of this architecture"
+        return Check("engines", backend, "note", why, f"pip install 'fusepipe[{_GPU['tensorrt'][1]}]'")
     if missing:
         return Check("engines", backend, "note", f"does not run here; missing: {', '.join(missing)}", fix)
     return Check("engines", backend, "ok", f"runs on {gpu}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fusepipe import engine_images
+from fusepipe import engine_images, machine
 from fusepipe.calibration.warp import RemapWarp
 from fusepipe.engines.build import Built, build, read_back, require_onnx
 from fusepipe.engines.build_request import BuildRequest, Materials
@@ -112,9 +112,14 @@ def choose(options: BuildOptions) -> tuple[BuildOptions, Choice, Choice, BuildRe
         options.plan,
         convert=options.convert,
         warp=options.warp,
-        gpu=None if backend.name == "openvino" else gpu,
+        gpu=gpu if _runs(backend.name, gpu) else None,
     )
     return options, backend, precision, request
+
+
+def _runs(backend: str, gpu: Gpu | None) -> bool:
+    """Whether engines of a backend run on this GPU: their proof is computed on the CPU where they do not."""
+    return gpu is not None and (backend == "tensorrt" or (backend == "tensorrt-rtx" and machine.rtx_runs_on(gpu.sm)))
 
 
 def _auto_backend(precision: str, gpu: Gpu | None, why_not: str) -> Choice:
@@ -232,7 +237,7 @@ def verify_engine(plan: Path, images: tuple[Path, Path] | None = None, model: Pa
         manifest.shapes,
         PlanOptions(),
         warp=manifest.warp,
-        gpu=None if manifest.backend == "openvino" else gpu,
+        gpu=gpu if _runs(manifest.backend, gpu) else None,
     )
     require_achieved(manifest.requested_precision, *read_back(request, graph))
     pairs = engine_images.proof_pairs() if images is None else engine_images.folder_pairs(*images, 12)

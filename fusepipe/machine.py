@@ -92,6 +92,16 @@ def memory_bytes(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> tuple[int, i
     return min(total, limit), max(0, min(available, limit - used))
 
 
+def rtx_runs_on(architecture: str) -> bool:
+    """Whether TensorRT-RTX runs on GPUs of an architecture (``SM89``): 7.5, 8.x, and 12.0 or later.
+
+    Not on those of data centres, 9.0 and 10.x: "TensorRT-RTX does not support this compute capability" is what
+    version 1.7.1 says on an H200, though it builds there.
+    """
+    number = int(architecture.removeprefix("SM"))
+    return number == 75 or 80 <= number < 90 or number >= 120
+
+
 def nvidia_gpus(tool: str = "nvidia-smi") -> list[str]:
     """``name, driver version, memory`` of each NVIDIA GPU; empty where there is no driver that answers."""
     query = [tool, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]

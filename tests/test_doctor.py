@@ -167,6 +167,8 @@ def test_a_gpu_runs_what_is_installed_for_it() -> None:
     assert found["tensorrt-rtx"].status == "ok" and "SM89" in found["tensorrt-rtx"].text
     assert found["tensorrt"].status == "note" and "the package tensorrt" in found["tensorrt"].text
     assert found["building"].text == "build-engine builds for openvino, tensorrt-rtx"
+    hopper = backends(there, ["H200"], "H200 (SM90, CUDA 13.0)")["tensorrt-rtx"]
+    assert hopper.status == "note" and "does not run on H200 (SM90" in hopper.text and "tensorrt,cuda" in hopper.fix
     broken = backends(there, ["RTX 4090"], "", "CUDA: driver too old")
     assert "driver too old" in broken["tensorrt-rtx"].text
 

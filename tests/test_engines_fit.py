@@ -181,4 +181,7 @@ def test_a_plan_fits_its_gpu_only() -> None:
         misfit(plan, library_version="1.7", onnx_sha256=None, sm="SM120") == "it was built for SM89, this GPU is SM120"
     )
     plain = replace(plan, backend="tensorrt", targets=(), device="RTX 4090")
+    anywhere = replace(plan, targets=())
+    refused = misfit(anywhere, library_version="1.7", onnx_sha256=None, sm="SM90")
+    assert refused.startswith("TensorRT-RTX does not run on GPUs of architecture SM90")
     assert "RTX 4090, this is L4" in misfit(plain, library_version="1.7", onnx_sha256=None, sm="SM89", device="L4")

@@ -90,8 +90,11 @@ def load_weights(path: Path) -> StudentNet:
     tensors, metadata = read_tensors(path)
     if metadata.get("model") not in STUDENTS:
         raise EngineError(f"{path}: not weights of a student network ({metadata.get('model') = })")
-    layers = {key: int(metadata[key]) for key in ("encoder_layers", "decoder_layers") if key in metadata}
-    network = StudentNet(int(metadata["channels"]), **layers)
+    # counted, not read from the metadata, which older files do not have
+    encoder, decoder = (
+        sum(f"{part}.{layer}.weight" in tensors for layer in range(16)) for part in ("encoder", "decoder")
+    )
+    network = StudentNet(int(metadata["channels"]), encoder, decoder)
     network.load_state_dict(tensors)
     return network.eval()
 

@@ -49,6 +49,12 @@ class Augmentation(_Model):
     """Each band's contrast is scaled by 1 - gain .. 1 + gain around its mean, in half of the crops."""
     offset: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Each band's brightness is shifted by -offset .. +offset (of the full range), in the same crops."""
+    tone: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """Largest change of tone: half of the bands are raised to a power of exp(-tone) .. exp(tone)."""
+    zoom: Annotated[float, Field(ge=1, le=4)] = 1.0
+    """A crop shows 1/zoom .. zoom times as much of the scene, in each direction: other cameras resolve other detail."""
+    low_light: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of crops whose visible band is darkened to 10 .. 50 % of its light."""
     grain: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Largest standard deviation of noise that is part of the images (of the full range), in half of the crops, each
     band by itself: the network and the loss see it, as the metrics of noisy cameras' pictures do."""
@@ -66,6 +72,15 @@ class Augmentation(_Model):
     """Share of crops in which both bands are the same image, which shall come back unchanged."""
     flat: Annotated[float, Field(ge=0, le=1)] = 0.02
     """Share of crops in which one band is flat, as of a covered or saturated camera."""
+
+
+class Steadiness(_Model):
+    """Weights of what keeps a video calm; see ``fusepipe.train.steadiness``: a quarter of each batch is seen twice."""
+
+    flicker: Weight = 0.0
+    """Noise that the fused image has beyond its sources'."""
+    luminance: Weight = 0.0
+    """Changes of its mean beyond its sources'."""
 
 
 class Finish(_Model):
@@ -86,17 +101,19 @@ class StudentConfig(_Model):
     """Width of the hidden layers; multiples of 16 run best."""
     encoder_layers: Positive = 4
     """Convolutions that each source passes by itself."""
-    decoder_layers: Positive = 2
+    decoder_layers: Positive = 3
     """Convolutions after the sources have met, without the last."""
-    steps: Positive = 5000
+    branches: bool = True
+    """Each hidden layer trains as a sum of branches, folded when it is kept: see ``fusepipe.train.branches``."""
+    steps: Positive = 28_000
     """Optimiser steps."""
-    batch: Positive = 8
+    batch: Positive = 6
     """Crops a step."""
     crop_px: Annotated[int, Field(ge=16, multiple_of=2)] = 112
     """Height and width of a crop."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     """Peak of the one-cycle rate."""
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of the moving average of the weights, which is what is validated and exported."""
     teacher: str = ""
     """Whom the student also imitates: ``mfe``, ``stream`` or ``stream-hq`` as shipped, or the path of such weights."""
@@ -112,11 +129,13 @@ class StudentConfig(_Model):
     """Larger pairs are halved until they fit: a crop then holds as much scene as of the smaller sets."""
     halves: bool = True
     """Each pair trains at half its size too, where a crop fits: it then holds four times as much of the scene."""
-    validate_every: Positive = 500
+    validate_every: Positive = 2000
     """Steps between validations and checkpoints."""
-    losses: Losses = Losses()
-    augmentation: Augmentation = Augmentation(swap=0.05, invert=0.08)
-
+    losses: Losses = Losses(correlation=7.0, fidelity=1.4, edges=1.8, information=2.5)
+    steadiness: Steadiness = Steadiness(flicker=1.0, luminance=0.5)
+    augmentation: Augmentation = Augmentation(
+        tone=0.25, zoom=1.3, low_light=0.02, grain=0.012, noise=0.003, swap=0.05, invert=0.08
+    )
     finish: Finish = Finish()
 
     @model_validator(mode="after")

@@ -106,6 +106,14 @@ def read_photograph(path: Path, max_side_px: int) -> Pair:
     return Pair(path.name, image, image)
 
 
+def _sized(square: Luma8, side_px: int) -> Luma8:
+    """A square image with another side: averaged where that is smaller, interpolated where it is larger."""
+    if len(square) == side_px:
+        return square
+    smaller = cv2.INTER_AREA if side_px < len(square) else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(square, (side_px, side_px), interpolation=smaller), np.uint8)
+
+
 class CropSampler:
     """Random augmented crops; all randomness comes from (seed, step), so a run resumes exactly."""
 
@@ -131,9 +139,13 @@ class CropSampler:
         pair = self._pairs[int(rng.integers(len(self._pairs)))]
         options = self._augmentation
         height, width = pair.visible.shape
-        y, x = int(rng.integers(height - self._crop_px + 1)), int(rng.integers(width - self._crop_px + 1))
-        area = np.s_[y : y + self._crop_px, x : x + self._crop_px]
-        both = np.stack((pair.infrared[area], pair.visible[area])).astype(np.float32) / np.float32(255)
+        side = self._crop_px
+        if options.zoom > 1:
+            side = min(round(side * options.zoom ** rng.uniform(-1, 1)), height, width)
+        y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+        area = np.s_[y : y + side, x : x + side]
+        both = np.stack([_sized(band[area], self._crop_px) for band in (pair.infrared, pair.visible)])
+        both = both.astype(np.float32) / np.float32(255)
         if rng.random() < 0.5:
             both = both[:, :, ::-1]
         if rng.random() < 0.5:
@@ -145,11 +157,16 @@ class CropSampler:
         if options.invert:
             inverted = rng.random(size=(2, 1, 1)) < options.invert
             both = np.where(inverted, 1 - both, both)
+        if options.tone:
+            power = np.exp(options.tone * rng.uniform(-1, 1, size=(2, 1, 1)) * (rng.random(size=(2, 1, 1)) < 0.5))
+            both = both**power
         if rng.random() < 0.5:
             gain = 1 + options.gain * rng.uniform(-1, 1, size=(2, 1, 1))
             offset = options.offset * rng.uniform(-1, 1, size=(2, 1, 1))
             mean = both.mean(axis=(1, 2), keepdims=True)
             both = mean + gain * (both - mean) + offset
+        if options.low_light and rng.random() < options.low_light:
+            both = both * np.array((1.0, rng.uniform(0.1, 0.5)))[:, None, None]
         if options.grain and rng.random() < 0.5:
             both = np.stack([grained(band, options.grain, rng) for band in both])
         if rng.random() < options.same:

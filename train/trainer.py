@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from fusepipe.errors import EngineError, UsageError
+from fusepipe.train.branches import branch, folded
 from fusepipe.train.checkpoint import (
     CHECKPOINT,
     Progress,
@@ -26,6 +27,7 @@ from fusepipe.train.checkpoint import (
 from fusepipe.train.config import StudentConfig
 from fusepipe.train.data import CropSampler, Pair
 from fusepipe.train.losses import fusion_loss
+from fusepipe.train.steadiness import SecondLook, steadiness
 from fusepipe.train.student import StudentNet
 from fusepipe.train.teacher import Teacher, distillation_loss
 
@@ -95,6 +97,8 @@ class StudentTrainer:
         network = StudentNet(config.channels, config.encoder_layers, config.decoder_layers)
         if config.start and not resume:
             network.load_state_dict(load_weights(Path(config.start)).state_dict())
+        if config.branches:
+            branch(network)
         self._teacher = Teacher(config.teacher, self._device) if config.distillation else None
         # channels_last: 20 % faster on CPUs
         self._network = network.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -136,6 +140,8 @@ class StudentTrainer:
         if self._teacher:
             terms["distillation"] = distillation_loss(fused, self._teacher(infrared, visible))
             loss = loss + self._config.distillation * terms["distillation"]
+        if self._config.steadiness.flicker or self._config.steadiness.luminance:
+            loss = loss + self._steadiness(step, *seen, fused, terms)
         value = float(loss.item())
         if not math.isfinite(value):
             raise EngineError(f"the loss is {value} at step {step}: lower learning_rate and start anew")
@@ -150,6 +156,16 @@ class StudentTrainer:
             for mean, parameter in zip(self._average.parameters(), self._network.parameters(), strict=True):
                 mean.lerp_(parameter, 1 - decay)
         return value, terms
+
+    def _steadiness(
+        self, step: int, infrared: Tensor, visible: Tensor, fused: Tensor, terms: dict[str, Tensor]
+    ) -> Tensor:
+        """The weighted terms of a second look at a quarter of the batch; ``terms`` gets them by name."""
+        weights, some = self._config.steadiness, slice(-(-len(fused) // 4))
+        look = SecondLook.at(infrared[some], 1_000_003 * self._config.seed + step)
+        found = steadiness(self._network, infrared[some], visible[some], fused[some], look)
+        terms["flicker"], terms["luminance"] = found
+        return weights.flicker * found[0] + weights.luminance * found[1]
 
     def _validate(self, board: SummaryWriter) -> None:
         """Loss of the averaged weights on whole validation images; keeps the best."""
@@ -172,7 +188,7 @@ class StudentTrainer:
         if total < progress.best_loss:
             progress.best_loss, progress.best_step = total, progress.step
             metadata = {"model": self._config.model, "steps": str(progress.step), "seed": str(self._config.seed)}
-            save_weights(self._out / BEST, self._average, metadata)
+            save_weights(self._out / BEST, folded(self._average), metadata)
 
     def _save(self) -> None:
         save_checkpoint(

@@ -95,4 +95,14 @@ def test_flat_images_have_finite_values_and_slopes(level):
 @pytest.mark.parametrize("window", [1, 2, 3, 7, 11])
 def test_window_means_are_those_of_average_pooling(window):
     image = torch.rand(2, 1, 20, 31, dtype=torch.float64)
-    assert torch.allclose(window_mean(image, window), torch.nn.functional.avg_pool2d(image, window, stride=1))
+    pooled = torch.nn.functional.avg_pool2d(image, window, stride=1)
+    assert torch.allclose(window_mean(image, window), pooled)
+    weights = torch.rand_like(pooled)
+    gradients = [
+        torch.autograd.grad((mean(image.requires_grad_()) * weights).sum(), image)[0]
+        for mean in (
+            lambda x: window_mean(x, window),
+            lambda x: torch.nn.functional.avg_pool2d(x, window, stride=1),
+        )
+    ]
+    assert torch.allclose(*gradients)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -24,8 +25,10 @@ pytest.importorskip("tensorboard", reason="training needs tensorboard: pip insta
 
 from made_pairs import make_pairs  # noqa: E402
 
+from fusepipe.train.branches import branch, folded  # noqa: E402
 from fusepipe.train.checkpoint import CHECKPOINT, load_weights, read_tensors, save_weights  # noqa: E402
 from fusepipe.train.config import StudentConfig, load_config  # noqa: E402
+from fusepipe.train.steadiness import SecondLook, steadiness  # noqa: E402
 from fusepipe.train.student import ByteStudent, StudentNet, finish, macs_per_pixel  # noqa: E402
 from fusepipe.train.teacher import Teacher, weights_of  # noqa: E402
 from fusepipe.train.trainer import BEST, StudentTrainer, choose_device, one_cycle  # noqa: E402
@@ -93,6 +96,56 @@ class TestNetwork:
         torch.nn.init.normal_(network.head.weight, std=20)
         fused = network(torch.rand(1, 1, 32, 32), torch.rand(1, 1, 32, 32)).detach()
         assert float(fused.min()) >= 0 and float(fused.max()) <= 1
+
+
+class TestBranches:
+    def test_they_fold_into_the_plain_network(self) -> None:
+        torch.manual_seed(5)
+        network = StudentNet()
+        plain_start = copy.deepcopy(network)
+        branch(network)
+        images = torch.rand(2, 1, 1, 32, 48)
+        branched = network(*images).detach()
+        assert not torch.allclose(branched, plain_start(*images)), "the branches add something"
+        plain = folded(network)
+        assert torch.allclose(plain(*images), branched, atol=1e-6)
+        assert plain.state_dict().keys() == plain_start.state_dict().keys()
+        assert macs_per_pixel(plain) == macs_per_pixel(plain_start)
+        assert torch.equal(network(*images), branched), "the given network stays as it is"
+
+    def test_what_a_run_keeps_is_plain(self, tmp_path: Path) -> None:
+        trainer = train(tmp_path, branches=True)
+        assert any(name.endswith("squeeze") for name, _ in trainer._network.named_parameters())
+        kept = load_weights(tmp_path / BEST)
+        assert [n for n, _ in kept.named_parameters()] == [n for n, _ in StudentNet(16, 4, 3).named_parameters()]
+
+
+class TestSteadiness:
+    @staticmethod
+    def terms(network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> tuple[float, float]:
+        torch.manual_seed(6)
+        images = torch.rand(2, 3, 1, 48, 48) * 0.6 + 0.2
+        look = SecondLook.at(images[0], 11)
+        flicker, luminance = steadiness(network, images[0], images[1], network(*images), look)
+        return float(flicker), float(luminance)
+
+    def test_a_calm_network_costs_nothing(self) -> None:
+        # the infrared image alone would flicker as much as it does itself, which is above the calm that is asked for
+        assert self.terms(lambda ir, vis: (ir + vis).mean(dim=(2, 3), keepdim=True) / 2 + 0 * ir) == (0.0, 0.0)
+        assert self.terms(lambda ir, vis: ir)[1] == pytest.approx(0, abs=0.02)
+
+    def test_more_noise_and_larger_steps_than_the_sources_cost(self) -> None:
+        flicker = [self.terms(lambda ir, vis, gain=gain: torch.sin(gain * ir))[0] for gain in (1.0, 20.0, 60.0)]
+        assert flicker[0] < 1 < flicker[1] < flicker[2]
+        luminance = [self.terms(lambda ir, vis, gain=gain: gain * (ir + vis) / 2)[1] for gain in (1.0, 3.0, 6.0)]
+        assert luminance[0] < 0.02 < luminance[1] < luminance[2]
+
+    def test_a_second_look_is_the_same_for_the_same_seed(self) -> None:
+        image = torch.zeros(4, 1, 8, 8)
+        first, again, other = (SecondLook.at(image, seed) for seed in (3, 3, 4))
+        assert torch.equal(first.noise[0], again.noise[0]) and torch.equal(first.exposure[1], again.exposure[1])
+        assert not torch.equal(first.noise[0], other.noise[0])
+        assert not torch.equal(first.noise[0], first.noise[1])
 
 
 class TestConfig:

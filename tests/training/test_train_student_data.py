@@ -161,6 +161,36 @@ class TestData:
         shifted = crops(shift_px=2.0)
         assert torch.equal(shifted[1], visible_target) and not torch.equal(shifted[0], infrared_target)
 
+    def test_a_crop_shows_more_or_less_of_the_scene(self) -> None:
+        columns = np.tile(np.arange(0, 256, 2, dtype=np.uint8), (128, 1))
+        ramp = Pair("ramp", columns, columns)
+
+        def spans(**options: float) -> torch.Tensor:
+            plain = Augmentation(gain=0, offset=0, same=0, flat=0, **options)
+            infrared = CropSampler([ramp], 64, 32, plain, 0).batch(0)[0]
+            return (infrared.amax(dim=(1, 2, 3)) - infrared.amin(dim=(1, 2, 3))) * 255 / 2
+
+        assert bool((spans().round() == 31).all())
+        zoomed = spans(zoom=1.5)
+        assert 19 <= float(zoomed.min()) < 24 and 42 < float(zoomed.max()) <= 48
+        assert bool((spans(zoom=4.0).round() <= 127).all()), "never more than the picture"
+
+    def test_tones_change_in_half_of_the_bands_and_low_light_darkens_the_visible_one(self) -> None:
+        flat = Pair("a", np.full((32, 32), 64, np.uint8), np.full((32, 32), 128, np.uint8))
+
+        def levels(**options: float) -> torch.Tensor:
+            plain = Augmentation(gain=0, offset=0, same=0, flat=0, **options)
+            return torch.stack(CropSampler([flat], 200, 32, plain, 0).batch(0)[:2])[:, :, 0, 0, 0] * 255
+
+        infrared, visible = levels(tone=0.5)
+        for band, level in ((infrared, 64.0), (visible, 128.0)):
+            assert 70 < int((band.round() == level).sum()) < 130
+            powers = torch.log(band / 255) / np.log(level / 255)
+            assert 0.6 < float(powers.min()) < 0.7 and 1.5 < float(powers.max()) < 1.66
+        infrared, visible = levels(low_light=0.5)
+        assert bool((infrared.round() == 64).all())
+        assert 70 < int((visible.round() == 128).sum()) < 130 and 12 <= float(visible.min()) < 30
+
     def test_grain_is_part_of_the_images_in_half_of_the_crops(self) -> None:
         flat = Pair("a", np.full((32, 32), 51, np.uint8), np.full((32, 32), 204, np.uint8))
         only = Augmentation(gain=0, offset=0, same=0, flat=0, grain=0.1)

@@ -1,0 +1,65 @@
+"""What keeps a fused video calm: the network looks at a crop a second time, with other noise and another exposure.
+
+Both terms are those of the temporal metrics (``fusepipe.evaluation.temporal``) for a scene that stands still, whose
+flow is therefore known: 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_NOISE = 0.012  # largest standard deviation, of the full range: about 3 grey levels, as TNO's cameras have
+_EXPOSURE = 0.02
+_CALM = 0.8  # flicker below this share of the sources' own costs nothing
+_SPREAD = 0.02  # of flat crops, whose relative flicker would mean nothing
+_PER_LUMINANCE = 50.0  # one over the exposure: both terms are about 1 where nothing is done for them
+
+
+@dataclass(frozen=True, slots=True)
+class SecondLook:
+    """Noise (N x 1 x H x W) and change of exposure (N x 1 x 1 x 1) of the infrared and of the visible image."""
+
+    noise: tuple[Tensor, Tensor]
+    exposure: tuple[Tensor, Tensor]
+
+    @staticmethod
+    def at(infrared: Tensor, seed: int) -> SecondLook:
+        """That of a batch of this shape; the same for the same seed, whatever the device."""
+        source = torch.Generator().manual_seed(seed)
+        count = len(infrared)
+        deviation = _NOISE * (0.3 + torch.rand(2, count, 1, 1, 1, generator=source))
+        exposure = _EXPOSURE * (2 * torch.rand(2, count, 1, 1, 1, generator=source) - 1)
+        noise = deviation * torch.randn(2, *infrared.shape, generator=source)
+        pair = [cast(tuple[Tensor, Tensor], tuple(part.to(infrared.device))) for part in (noise, exposure)]
+        return SecondLook(pair[0], pair[1])
+
+
+def steadiness(
+    network: Callable[[Tensor, Tensor], Tensor], infrared: Tensor, visible: Tensor, fused: Tensor, look: SecondLook
+) -> tuple[Tensor, Tensor]:
+    """Flicker and luminance of what the second look changes in ``fused``, the first one's image; scalars, 0 at best.
+
+    Flicker: how far its mean absolute change, relative to the image's spread, is above ``_CALM`` of the sources' (TR).
+    Luminance: how far the mean moves beyond the two exposures and 0 (luminance excess).
+    """
+    bands = (infrared, visible)
+    second = network(*(b + n + e for b, n, e in zip(bands, look.noise, look.exposure, strict=True))).float()
+    change = second - fused
+    step = change.mean(dim=(1, 2, 3))
+    own = _relative(change - step[:, None, None, None], fused)
+    theirs = (_relative(look.noise[0], infrared) + _relative(look.noise[1], visible)) / 2
+    flicker = F.relu(own / (theirs + 1e-4) - _CALM).mean()
+    first, other = (exposure.flatten() for exposure in look.exposure)
+    above = F.relu(step - torch.maximum(first, other).clamp_min(0))
+    below = F.relu(torch.minimum(first, other).clamp_max(0) - step)
+    return flicker, (above + below).mean() * _PER_LUMINANCE
+
+
+def _relative(change: Tensor, image: Tensor) -> Tensor:
+    return change.abs().mean(dim=(1, 2, 3)) / (image.flatten(1).std(dim=1) + _SPREAD)

@@ -12,8 +12,8 @@ from fusepipe.train.config import StudentConfig
 from fusepipe.train.data import halves, load_pairs, read_split, refuse_test_data
 from fusepipe.train.export import export_student
 from fusepipe.train.scores import mean_scores
-from fusepipe.train.student import finish
-from fusepipe.train.trainer import BEST, StudentTrainer, choose_device
+from fusepipe.train.student import average, finish
+from fusepipe.train.trainer import BEST, EARLIER, StudentTrainer, choose_device
 from fusepipe.train.watch import progress_line, stopped_by_signals
 
 SCORES = "scores.json"
@@ -51,6 +51,8 @@ def train_student(
     if not result.finished:
         return report
     network = load_weights(out / BEST)
+    if config.finish.earlier and (out / EARLIER).exists():
+        average(network, load_weights(out / EARLIER), config.finish.earlier)
     finish(network, config.finish.mixing, config.finish.detail)
     weights, graph = (out / f"{config.model}.{suffix}" for suffix in ("safetensors", "onnx"))
     save_weights(weights, network, {**read_tensors(out / BEST)[1], **_as_text(config)})

@@ -75,6 +75,13 @@ class StudentNet(nn.Module):
         return fused
 
 
+def average(network: StudentNet, other: StudentNet, share: float) -> None:
+    """Moves the weights towards those of another training of the same form by a share from 0 to 1, in place."""
+    with torch.no_grad():
+        for own, given in zip(network.parameters(), other.parameters(), strict=True):
+            own.lerp_(given, share)
+
+
 def finish(network: StudentNet, mixing: float, detail: float) -> None:
     """Scales the mixing weight's logits and the detail (before its tanh) in place; 1 leaves them.
 

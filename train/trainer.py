@@ -33,6 +33,8 @@ from fusepipe.train.teacher import Teacher, distillation_loss
 
 BEST = "best.safetensors"
 """The weights that validated best, as trained."""
+EARLIER = "earlier.safetensors"
+"""Those of an earlier step, which ``finish`` averages in."""
 _LOG_EVERY = 20
 
 
@@ -185,9 +187,11 @@ class StudentTrainer:
         board.add_scalar("validation/loss", total, progress.step)
         for name, mean in sums.items():
             board.add_scalar(f"validation/{name}", mean, progress.step)
+        metadata = {"model": self._config.model, "steps": str(progress.step), "seed": str(self._config.seed)}
+        if progress.step == self._config.finish.earlier_step:
+            save_weights(self._out / EARLIER, folded(self._average), metadata)
         if total < progress.best_loss:
             progress.best_loss, progress.best_step = total, progress.step
-            metadata = {"model": self._config.model, "steps": str(progress.step), "seed": str(self._config.seed)}
             save_weights(self._out / BEST, folded(self._average), metadata)
 
     def _save(self) -> None:

@@ -25,9 +25,10 @@ pytest.importorskip("tensorboard", reason="training needs tensorboard: pip insta
 
 from made_pairs import make_pairs  # noqa: E402
 
+from fusepipe.train import session  # noqa: E402
 from fusepipe.train.branches import branch, folded  # noqa: E402
 from fusepipe.train.checkpoint import CHECKPOINT, load_weights, read_tensors, save_weights  # noqa: E402
-from fusepipe.train.config import StudentConfig, load_config  # noqa: E402
+from fusepipe.train.config import Finish, StudentConfig, load_config  # noqa: E402
 from fusepipe.train.steadiness import SecondLook, steadiness  # noqa: E402
 from fusepipe.train.student import ByteStudent, StudentNet, finish, macs_per_pixel  # noqa: E402
 from fusepipe.train.teacher import Teacher, weights_of  # noqa: E402
@@ -119,6 +120,17 @@ class TestBranches:
         kept = load_weights(tmp_path / BEST)
         assert [n for n, _ in kept.named_parameters()] == [n for n, _ in StudentNet(16, 4, 3).named_parameters()]
 
+    def test_weights_of_an_earlier_step_are_averaged_in(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(session, "load_pairs", lambda data, names, most: make_pairs())
+        kept = {}
+        for share in (0.0, 0.25, 1.0):
+            finished = Finish(earlier=share, earlier_step=3, mixing=1, detail=1)
+            session.train_student(tiny(finish=finished, halves=False), tmp_path, tmp_path / str(share))
+            kept[share] = load_weights(tmp_path / str(share) / "stream.safetensors").state_dict()
+        for name, last in kept[0.0].items():
+            assert not last.requires_grad and torch.allclose(kept[0.25][name], last.lerp(kept[1.0][name], 0.25))
+        assert any(not torch.equal(kept[0.0][name], kept[1.0][name]) for name in kept[0.0])
+
 
 class TestSteadiness:
     @staticmethod
@@ -177,7 +189,7 @@ class TestConfig:
                 load_config(str(path))
 
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="give 'default', 'information', 'stream-hq' or a YAML file"):
+        with pytest.raises(UsageError, match="give 'default', 'stream-hq' or a YAML file"):
             load_config(str(tmp_path / "absent.yaml"))
 
 

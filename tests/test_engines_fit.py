@@ -136,7 +136,7 @@ def test_verifying_reads_the_precision_of_a_plan_back(tmp_path: Path) -> None:
     plan = build(request("tensorrt-rtx", "fp16"), MATERIALS, tmp_path / "x.plan").plan
     manifest_path(plan).write_text(manifest_path(plan).read_text().replace('"fp16"', '"int8"'))
     result = run("verify-engine", str(plan), *images)
-    assert "asked for int8, but 12 of 12 compute layers are not" in str(result.exception)
+    assert "asked for int8, but 13 of 13 compute layers are not" in str(result.exception)
 
 
 def test_an_engine_of_other_weights_is_refused(engine: Path) -> None:

@@ -275,11 +275,24 @@ class OpenVinoFuser(FuserBase):
     def _slots_for(self, padded: tuple[int, int, int]) -> Sequence[_Slot]:
         if padded in self._slots:
             return self._slots[padded]
-        size: _Size = padded if sum(s is not None for s in self._slots) < STATIC_SIZES else None
+        own = [size for size in self._slots if size is not None]
+        size: _Size = padded
+        if len(own) >= STATIC_SIZES:
+            if self.info.precision == "bf16":
+                # There the graph for any size rounds otherwise: what an image gives would depend on those before it.
+                self._drop(own[0])
+            else:
+                size = None
         if size not in self._slots:
             compiled = self._compile(size)
             self._slots[size] = [_Slot(compiled.create_infer_request()) for _ in range(MAX_IN_FLIGHT)]
         return self._slots[size]
+
+    def _drop(self, size: _Size) -> None:
+        """Takes back the graph of a size, when its requests have been fetched."""
+        for ticket in self._in_flight:
+            self._settle(ticket)
+        del self._slots[size]
 
     def _compile(self, size: _Size) -> Any:
         options = {

@@ -162,6 +162,21 @@ def test_more_sizes_than_graphs_compile_a_handful_of_times(monkeypatch: pytest.M
         assert np.array_equal(fuser.fuse(*noise(*sizes[-1])), many[-1])
 
 
+def test_in_bf16_an_image_gives_the_same_whatever_sizes_came_before() -> None:
+    """There the graph for any size rounds otherwise than that for one (seen on a CPU with AMX)."""
+    try:
+        fuser = load_model("densefuse-l1", "openvino", "bf16")
+        fuser.fuse(*noise(20, 30))
+    except EngineError as error:
+        pytest.skip(f"no bf16 here: {error}")
+    with fuser, load_model("densefuse-l1", "openvino", "bf16") as other:
+        sizes = [(20 + 3 * n, 31 + 5 * n) for n in range(STATIC_SIZES + 2)]
+        many = [fuser.submit(FusionBatch(*([image] for image in noise(*size)))) for size in sizes]
+        assert np.array_equal(other.fuse(*noise(*sizes[-1])), many[-1].result(30)[0])
+        assert np.array_equal(fuser.fuse(*noise(*sizes[0])), many[0].result(30)[0]), "and again, compiled anew"
+        assert None not in fuser._slots and len(fuser._slots) == STATIC_SIZES
+
+
 def test_odd_sizes_are_padded_with_their_edge() -> None:
     infrared, visible = noise(31, 45)
     even = [np.pad(image, ((0, 1), (0, 1)), mode="edge") for image in (infrared, visible)]

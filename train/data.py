@@ -144,8 +144,8 @@ class CropSampler:
             side = min(round(side * options.zoom ** rng.uniform(-1, 1)), height, width)
         y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
         area = np.s_[y : y + side, x : x + side]
-        both = np.stack([_sized(band[area], self._crop_px) for band in (pair.infrared, pair.visible)])
-        both = both.astype(np.float32) / np.float32(255)
+        bands = np.stack([_sized(band[area], self._crop_px) for band in (pair.infrared, pair.visible)])
+        both = bands.astype(np.float32) / np.float32(255)
         if rng.random() < 0.5:
             both = both[:, :, ::-1]
         if rng.random() < 0.5:

@@ -143,7 +143,7 @@ class StudentTrainer:
             terms["distillation"] = distillation_loss(fused, self._teacher(infrared, visible))
             loss = loss + self._config.distillation * terms["distillation"]
         if self._config.steadiness.flicker or self._config.steadiness.luminance:
-            loss = loss + self._steadiness(step, *seen, fused, terms)
+            loss = loss + self._steadiness(step, (seen[0], seen[1]), fused, terms)
         value = float(loss.item())
         if not math.isfinite(value):
             raise EngineError(f"the loss is {value} at step {step}: lower learning_rate and start anew")
@@ -159,13 +159,12 @@ class StudentTrainer:
                 mean.lerp_(parameter, 1 - decay)
         return value, terms
 
-    def _steadiness(
-        self, step: int, infrared: Tensor, visible: Tensor, fused: Tensor, terms: dict[str, Tensor]
-    ) -> Tensor:
+    def _steadiness(self, step: int, seen: tuple[Tensor, Tensor], fused: Tensor, terms: dict[str, Tensor]) -> Tensor:
         """The weighted terms of a second look at a quarter of the batch; ``terms`` gets them by name."""
         weights, some = self._config.steadiness, slice(-(-len(fused) // 4))
-        look = SecondLook.at(infrared[some], 1_000_003 * self._config.seed + step)
-        found = steadiness(self._network, infrared[some], visible[some], fused[some], look)
+        infrared, visible = (band[some] for band in seen)
+        look = SecondLook.at(infrared, 1_000_003 * self._config.seed + step)
+        found = steadiness(self._network, infrared, visible, fused[some], look)
         terms["flicker"], terms["luminance"] = found
         return weights.flicker * found[0] + weights.luminance * found[1]
 

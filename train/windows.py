@@ -32,7 +32,7 @@ class _WindowMean(torch.autograd.Function):
         return _sums(_sums(image, window_px, -1), window_px, -2) / window_px**2
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         window = ctx.window_px
         around = F.pad(gradient, (window - 1,) * 4)
         return _sums(_sums(around, window, -1), window, -2) / window**2, None

@@ -90,7 +90,7 @@ class Finish(_Model):
     """Share of the run's weights at ``earlier_step``, averaged in (Wortsman et al. 2022, "Model soups"): more
     mutual information and less flicker, for a little less of edges."""
     earlier_step: Annotated[int, Field(ge=0)] = 8000
-    """When, a multiple of ``validate_every``; a run that is shorter averages nothing."""
+    """When; a run that is shorter averages nothing."""
 
     mixing: Annotated[float, Field(gt=0)] = 1.25
     """Of the mixing weight's logits: above 1 each pixel keeps closer to one of its sources."""

@@ -125,6 +125,8 @@ class StudentTrainer:
                     board.add_scalar("train/loss", loss, progress.step)
                     for name, value in terms.items():
                         board.add_scalar(f"train/{name}", value.item(), progress.step)
+                if progress.step == config.finish.earlier_step:
+                    self._keep(EARLIER)
                 if progress.step % config.validate_every == 0 or progress.step == config.steps:
                     self._validate(board)
                     self._save()
@@ -186,12 +188,15 @@ class StudentTrainer:
         board.add_scalar("validation/loss", total, progress.step)
         for name, mean in sums.items():
             board.add_scalar(f"validation/{name}", mean, progress.step)
-        metadata = {"model": self._config.model, "steps": str(progress.step), "seed": str(self._config.seed)}
-        if progress.step == self._config.finish.earlier_step:
-            save_weights(self._out / EARLIER, folded(self._average), metadata)
         if total < progress.best_loss:
             progress.best_loss, progress.best_step = total, progress.step
-            save_weights(self._out / BEST, folded(self._average), metadata)
+            self._keep(BEST)
+
+    def _keep(self, name: str) -> None:
+        """Writes the averaged weights as they are now, in the plain network's form."""
+        step, seed = str(self.progress.step), str(self._config.seed)
+        metadata = {"model": self._config.model, "steps": step, "seed": seed}
+        save_weights(self._out / name, folded(self._average), metadata)
 
     def _save(self) -> None:
         save_checkpoint(

@@ -51,8 +51,8 @@ class Augmentation(_Model):
     """Each band's brightness is shifted by -offset .. +offset (of the full range), in the same crops."""
     tone: Annotated[float, Field(ge=0, le=2)] = 0.0
     """Largest change of tone: half of the bands are raised to a power of exp(-tone) .. exp(tone)."""
-    zoom: Annotated[float, Field(ge=1, le=4)] = 1.0
-    """A crop shows 1/zoom .. zoom times as much of the scene, in each direction: other cameras resolve other detail."""
+    zoom: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """A crop is exp(-zoom) .. exp(zoom) times as wide in the scene: other cameras resolve other detail."""
     low_light: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of crops whose visible band is darkened to 10 .. 50 % of its light."""
     grain: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -141,7 +141,7 @@ class StudentConfig(_Model):
     steadiness: Steadiness = Steadiness(flicker=1.0, luminance=0.5)
     augmentation: Augmentation = Augmentation(
         tone=0.25,
-        zoom=1.3,
+        zoom=0.262,
         low_light=0.02,
         grain=0.012,
         noise=0.003,

@@ -140,8 +140,8 @@ class CropSampler:
         options = self._augmentation
         height, width = pair.visible.shape
         side = self._crop_px
-        if options.zoom > 1:
-            side = min(round(side * options.zoom ** rng.uniform(-1, 1)), height, width)
+        if options.zoom:
+            side = min(round(side * np.exp(options.zoom * rng.uniform(-1, 1))), height, width)
         y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
         area = np.s_[y : y + side, x : x + side]
         bands = np.stack([_sized(band[area], self._crop_px) for band in (pair.infrared, pair.visible)])

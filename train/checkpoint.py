@@ -91,9 +91,8 @@ def load_weights(path: Path) -> StudentNet:
     if metadata.get("model") not in STUDENTS:
         raise EngineError(f"{path}: not weights of a student network ({metadata.get('model') = })")
     # counted, not read from the metadata, which older files do not have
-    encoder, decoder = (
-        sum(f"{part}.{layer}.weight" in tensors for layer in range(16)) for part in ("encoder", "decoder")
-    )
+    layers = [name.split(".")[0] for name in tensors if name.endswith(".weight")]
+    encoder, decoder = layers.count("encoder"), layers.count("decoder")
     network = StudentNet(int(metadata["channels"]), encoder, decoder)
     network.load_state_dict(tensors)
     return network.eval()

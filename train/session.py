@@ -19,8 +19,10 @@ from fusepipe.train.watch import progress_line, stopped_by_signals
 SCORES = "scores.json"
 
 
-def _as_text(config: StudentConfig) -> dict[str, str]:
-    return {key: str(value) for key, value in config.finish.model_dump().items()}
+def _as_text(config: StudentConfig, averaged: float) -> dict[str, str]:
+    """What was done to the weights in the end, for their metadata."""
+    done = config.finish.model_dump() | {"earlier": averaged}
+    return {key: str(value) for key, value in done.items()}
 
 
 def train_student(
@@ -51,11 +53,12 @@ def train_student(
     if not result.finished:
         return report
     network = load_weights(out / BEST)
-    if config.finish.earlier and (out / EARLIER).exists():
-        average(network, load_weights(out / EARLIER), config.finish.earlier)
+    averaged = config.finish.earlier if (out / EARLIER).exists() else 0.0  # a short run never came to that step
+    if averaged:
+        average(network, load_weights(out / EARLIER), averaged)
     finish(network, config.finish.mixing, config.finish.detail)
     weights, graph = (out / f"{config.model}.{suffix}" for suffix in ("safetensors", "onnx"))
-    save_weights(weights, network, {**read_tensors(out / BEST)[1], **_as_text(config)})
+    save_weights(weights, network, {**read_tensors(out / BEST)[1], **_as_text(config, averaged)})
     export_student(network, graph, config.model)
     report["validation"] = {k: round(v, 4) for k, v in mean_scores(network, validation).items()}
     report |= {"weights": str(weights), "onnx": str(graph), "config": config.model_dump()}

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_NOISE = 0.012  # largest standard deviation, of the full range: about 3 grey levels, as TNO's cameras have
-_EXPOSURE = 0.02
+_NOISE = 0.012  # of the full range: standard deviations are .3 to 1.3 of it, 1 to 4 grey levels
+_EXPOSURE = 0.02  # largest change, of the full range
 _CALM = 0.8  # flicker below this share of the sources' own costs nothing
 _SPREAD = 0.02  # of flat crops, whose relative flicker would mean nothing
-_PER_LUMINANCE = 50.0  # one over the exposure: both terms are about 1 where nothing is done for them
+_PER_LUMINANCE = 1 / _EXPOSURE  # in units of the largest change, as flicker is in units of the sources'
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,7 @@ class StudentTrainer:
                     board.add_scalar("train/loss", loss, progress.step)
                     for name, value in terms.items():
                         board.add_scalar(f"train/{name}", value.item(), progress.step)
-                if progress.step == config.finish.earlier_step:
+                if config.finish.earlier and progress.step == config.finish.earlier_step:
                     self._keep(EARLIER)
                 if progress.step % config.validate_every == 0 or progress.step == config.steps:
                     self._validate(board)

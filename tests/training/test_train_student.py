@@ -126,7 +126,13 @@ class TestBranches:
         for share in (0.0, 0.25, 1.0):
             finished = Finish(earlier=share, earlier_step=4, mixing=1, detail=1)  # no step of a validation
             session.train_student(tiny(finish=finished, halves=False), tmp_path, tmp_path / str(share))
-            kept[share] = load_weights(tmp_path / str(share) / "stream.safetensors").state_dict()
+            path = tmp_path / str(share) / "stream.safetensors"
+            kept[share] = load_weights(path).state_dict()
+            assert read_tensors(path)[1]["earlier"] == str(share)
+        session.train_student(tiny(halves=False), tmp_path, tmp_path / "short")
+        assert read_tensors(tmp_path / "short" / "stream.safetensors")[1]["earlier"] == "0.0", (
+            "what was done, not asked"
+        )
         for name, last in kept[0.0].items():
             assert not last.requires_grad and torch.allclose(kept[0.25][name], last.lerp(kept[1.0][name], 0.25))
         assert any(not torch.equal(kept[0.0][name], kept[1.0][name]) for name in kept[0.0])

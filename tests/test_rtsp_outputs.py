@@ -85,7 +85,9 @@ def test_gstreamer_plays_over(protocols):
         source = ["rtspsrc", f"location=rtsp://{HOST}:{port}/roof", "user-id=ann", "user-pw=secret"]
         pipeline = [*source, f"protocols={protocols}", "!", "fakesink", "num-buffers=40"]
         ran = subprocess.run([launch, *pipeline], capture_output=True, text=True, timeout=60)
-    assert ran.returncode == 0 and "EOS" in ran.stdout, ran.stdout + ran.stderr
+    # An error before the 40th buffer would end it without EOS. Its status is no sign: GStreamer 1.22 closes its source
+    # while that source's own PAUSE is being sent, and on a busy machine reports that as an error.
+    assert 'Got EOS from element "pipeline0"' in ran.stdout, ran.stdout + ran.stderr
 
 
 def test_the_capture_time_reaches_the_player():

@@ -4,11 +4,11 @@ import signal
 import subprocess
 import threading
 import time
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from peers.cameras import GI_PYTHON, MISSING, RTSP_RECORDER, gst_rtsp_server
 from rtsp_pictures import HOST, RAMP, Camera, free_port, picture, wait_for
 
 from fusepipe.errors import SinkError
@@ -19,21 +19,17 @@ from fusepipe.pipeline.sinks.pace import Pace
 from fusepipe.pipeline.sinks.rtsp_push import RtspPushSink
 from fusepipe.pipeline.testing import MS
 
-RECORDER = Path(__file__).parent / "rtsp_recorder.py"
-
 
 @pytest.fixture
 def recorder():
     """gst-rtsp-server with RECORD, run by the system's Python; yields a function that starts one on a port."""
-    python = "/usr/bin/python3"
-    check = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
-    if not Path(python).exists() or subprocess.run([python, "-c", check], capture_output=True).returncode:
-        pytest.skip("no gst-rtsp-server (apt-get install python3-gi gir1.2-gst-rtsp-server-1.0)")
+    if not gst_rtsp_server():
+        pytest.skip(MISSING)
     started, readers = [], []
 
     def start(port, *login):
         process = subprocess.Popen(
-            [python, str(RECORDER), str(port), *login], stdout=subprocess.PIPE, text=True, bufsize=1
+            [str(GI_PYTHON), str(RTSP_RECORDER), str(port), *login], stdout=subprocess.PIPE, text=True, bufsize=1
         )
         started.append(process)
         lines = []

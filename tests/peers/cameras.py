@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import select
 import signal
 import socket
@@ -13,13 +14,26 @@ from pathlib import Path
 GI_PYTHON = Path("/usr/bin/python3")  # the system's, for which Debian packages the GObject bindings
 RTSP_CAMERA = Path(__file__).with_name("rtsp_camera.py")
 RTSP_RECORDER = Path(__file__).parents[1] / "rtsp_recorder.py"
-MISSING = "gst-rtsp-server is not installed (apt-get install gir1.2-gst-rtsp-server-1.0 python3-gi)"
+MISSING = (
+    "gst-rtsp-server or an encoder for it is not installed (apt-get install gir1.2-gst-rtsp-server-1.0 python3-gi "
+    "gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly)"
+)
+# A server whose factory lacks an element starts all the same, and answers each DESCRIBE with 503.
+CHECK = """
+import gi
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import Gst, GstRtspServer
+Gst.init(None)
+elements = ("videotestsrc", "x264enc", "jpegenc", "rtph264pay", "rtpjpegpay", "rtph264depay")
+raise SystemExit(not all(map(Gst.ElementFactory.find, elements)))
+"""
 
 
+@functools.cache
 def gst_rtsp_server() -> bool:
-    """Whether the system's Python has gst-rtsp-server."""
-    check = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
-    return GI_PYTHON.exists() and not subprocess.run([GI_PYTHON, "-c", check], capture_output=True).returncode
+    """Whether the system's Python has gst-rtsp-server and the elements that the peers here are made of."""
+    return GI_PYTHON.exists() and not subprocess.run([GI_PYTHON, "-c", CHECK], capture_output=True).returncode
 
 
 def free_port() -> int:

@@ -168,7 +168,7 @@ class Loop:
             self._descend("critic", losses["critic"], step)
             # the generator's step needs its judgement, not its gradients
             critic = module_of(critic).requires_grad_(False)
-        losses["generator"] = stage.generator_loss(made, critic, batch)
+        losses["generator"] = stage.generator_loss(made, critic, batch, self._uniform(step))
         self._descend("generator", losses["generator"], step)
         self._scaler.update()
         self._follow(step)

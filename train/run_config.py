@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from fusepipe.train.camera import Camera
-from fusepipe.train.config import Losses, Positive, Weight
+from fusepipe.train.config import Losses, Positive, Steadiness, Weight
 from fusepipe.train.config_file import read_config
 from fusepipe.train.mfe import MfeNet, Reading
 
@@ -96,6 +96,7 @@ class FusionConfig(RunConfig):
     pairs: Literal["committed", "folders"] = "committed"
     """``committed``: the pairs of ``splits/registered_pairs.csv``; ``folders``: all paired folders below the data."""
     losses: Losses = Losses()
+    steadiness: Steadiness = Steadiness()
     camera: Camera = Camera()
 
 

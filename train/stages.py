@@ -20,6 +20,7 @@ from fusepipe.train.folders import PairFiles, Split
 from fusepipe.train.losses import fusion_loss, ssim
 from fusepipe.train.mfe import MfeNet
 from fusepipe.train.run_config import FusionConfig, Stage1Config
+from fusepipe.train.steadiness import SecondLook, steadiness
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,9 @@ class Stage(Protocol):
     def make(self, generator: nn.Module, batch: Batch, uniform: Uniform) -> Tensor:
         """The images of a step; ``generator`` is the network, maybe wrapped to share its gradients."""
 
-    def generator_loss(self, made: Tensor, critic: nn.Module | None, batch: Batch) -> Loss: ...
+    def generator_loss(self, made: Tensor, critic: nn.Module | None, batch: Batch, uniform: Uniform) -> Loss:
+        """``uniform`` draws what it drew for ``make``."""
+
     def critic_loss(self, made: Tensor, critic: nn.Module, batch: Batch) -> Loss: ...
 
     def validate(self, generator: nn.Module, device: torch.device) -> Loss:
@@ -103,7 +106,7 @@ class AutoEncoderStage:
         made: Tensor = generator(batch[0], keep)
         return made
 
-    def generator_loss(self, made: Tensor, critic: nn.Module | None, batch: Batch) -> Loss:
+    def generator_loss(self, made: Tensor, critic: nn.Module | None, batch: Batch, uniform: Uniform) -> Loss:
         loss = self._reconstruction(made, batch[0])
         if critic is None:
             return loss
@@ -135,7 +138,10 @@ class AutoEncoderStage:
 
 
 class FusionStage:
-    """Stage 2: the fusion loss on pairs, for the attention alone or all of the network."""
+    """Stage 2: the fusion loss on pairs, for the attention alone or all of the network.
+
+    With ``steadiness`` each process sees a quarter of its pairs a second time, in the same pass.
+    """
 
     critic: nn.Module | None = None
     critic_learning_rate = 0.0
@@ -149,7 +155,7 @@ class FusionStage:
         *,
         attention_only: bool,
     ) -> None:
-        self._weights = config.losses.weights()
+        self._weights, self._steadiness = config.losses.weights(), config.steadiness
         self._images, self._validation = images, files.validation
         self.generator = network
         network.extractor.requires_grad_(not attention_only)
@@ -157,11 +163,31 @@ class FusionStage:
         self.crops = PairCrops(files.train, images, config.crop_px, config.camera, config.seed)
 
     def make(self, generator: nn.Module, batch: Batch, uniform: Uniform) -> Tensor:
-        fused: Tensor = generator(batch[0], batch[1])
+        infrared, visible = batch[:2]
+        if look := self._look(batch, uniform):
+            some = slice(len(look.noise[0]))
+            again = look.seen(infrared[some], visible[some])
+            infrared, visible = torch.cat((infrared, again[0])), torch.cat((visible, again[1]))
+        fused: Tensor = generator(infrared, visible)
         return fused
 
-    def generator_loss(self, made: Tensor, critic: nn.Module | None, batch: Batch) -> Loss:
-        return self._fusion(made, batch[2], batch[3])
+    def generator_loss(self, made: Tensor, critic: nn.Module | None, batch: Batch, uniform: Uniform) -> Loss:
+        fused = made[: len(batch[0])]
+        loss = self._fusion(fused, batch[2], batch[3])
+        look = self._look(batch, uniform)
+        if look is None:
+            return loss
+        some = slice(len(look.noise[0]))
+        found = steadiness(batch[0][some], batch[1][some], fused[some], made[len(fused) :], look)
+        total = loss.total + self._steadiness.flicker * found[0] + self._steadiness.luminance * found[1]
+        return Loss(total, {**loss.terms, "flicker": found[0], "luminance": found[1]})
+
+    def _look(self, batch: Batch, uniform: Uniform) -> SecondLook | None:
+        """The second look at the first quarter of the batch, where one is asked for."""
+        if not (self._steadiness.flicker or self._steadiness.luminance):
+            return None
+        some = batch[0][: -(-len(batch[0]) // 4)]
+        return SecondLook.at(some, int(uniform(1)[0].item() * 2**31))
 
     def critic_loss(self, made: Tensor, critic: nn.Module, batch: Batch) -> Loss:
         raise AssertionError("a stage without a critic is never asked for its loss")

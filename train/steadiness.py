@@ -6,7 +6,6 @@ flow is therefore known: 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -39,17 +38,19 @@ class SecondLook:
         pair = [cast(tuple[Tensor, Tensor], tuple(part.to(infrared.device))) for part in (noise, exposure)]
         return SecondLook(pair[0], pair[1])
 
+    def seen(self, infrared: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """The images as the network sees them this time."""
+        return infrared + self.noise[0] + self.exposure[0], visible + self.noise[1] + self.exposure[1]
+
 
 def steadiness(
-    network: Callable[[Tensor, Tensor], Tensor], infrared: Tensor, visible: Tensor, fused: Tensor, look: SecondLook
+    infrared: Tensor, visible: Tensor, fused: Tensor, second: Tensor, look: SecondLook
 ) -> tuple[Tensor, Tensor]:
-    """Flicker and luminance of what the second look changes in ``fused``, the first one's image; scalars, 0 at best.
+    """Flicker and luminance of what the second look (``second``) changes in ``fused``; scalars, 0 at best.
 
     Flicker: how far its mean absolute change, relative to the image's spread, is above ``_CALM`` of the sources' (TR).
     Luminance: how far the mean moves beyond the two exposures and 0 (luminance excess).
     """
-    bands = (infrared, visible)
-    second = network(*(b + n + e for b, n, e in zip(bands, look.noise, look.exposure, strict=True))).float()
     change = second - fused
     step = change.mean(dim=(1, 2, 3))
     own = _relative(change - step[:, None, None, None], fused)

@@ -166,7 +166,8 @@ class StudentTrainer:
         weights, some = self._config.steadiness, slice(-(-len(fused) // 4))
         infrared, visible = (band[some] for band in seen)
         look = SecondLook.at(infrared, 1_000_003 * self._config.seed + step)
-        found = steadiness(self._network, infrared, visible, fused[some], look)
+        second = self._network(*look.seen(infrared, visible))
+        found = steadiness(infrared, visible, fused[some], second, look)
         terms["flicker"], terms["luminance"] = found
         return weights.flicker * found[0] + weights.luminance * found[1]
 

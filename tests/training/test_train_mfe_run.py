@@ -29,6 +29,7 @@ from fusepipe.errors import ConfigError, EngineError, OutputExistsError, SourceE
 from fusepipe.train.ablation import Row, table, wins  # noqa: E402
 from fusepipe.train.camera import Camera  # noqa: E402
 from fusepipe.train.checkpoint import read_tensors  # noqa: E402
+from fusepipe.train.config import Steadiness  # noqa: E402
 from fusepipe.train.decoded import DecodedImages  # noqa: E402
 from fusepipe.train.figures import plot, read_curve  # noqa: E402
 from fusepipe.train.folders import Split  # noqa: E402
@@ -39,7 +40,7 @@ from fusepipe.train.mfe_weights import save_mfe  # noqa: E402
 from fusepipe.train.processes import Processes  # noqa: E402
 from fusepipe.train.run_config import FusionConfig, RunConfig, Stage1Config, load_mfe_config  # noqa: E402
 from fusepipe.train.snapshots import NETWORKS, OPTIMISERS  # noqa: E402
-from fusepipe.train.stages import AutoEncoderStage, FusionStage  # noqa: E402
+from fusepipe.train.stages import AutoEncoderStage, FusionStage, Loss  # noqa: E402
 from fusepipe.train.teacher import Teacher, distillation_loss  # noqa: E402
 
 ALONE = Processes(torch.device("cpu"))
@@ -120,6 +121,34 @@ class TestLoop:
         before = {k: v.clone() for k, v in critic.state_dict().items()}
         run(made)
         assert all(not torch.equal(v, before[k]) for k, v in critic.state_dict().items() if k.endswith("weight"))
+
+    def test_a_quarter_of_the_pairs_is_seen_twice_where_steadiness_counts(
+        self, files: list[Path], tmp_path: Path
+    ) -> None:
+        split = Split([(files[0], files[1])], [(files[2], files[3])])
+        found: dict[str, Loss] = {}
+
+        class Restless(torch.nn.Module):
+            def forward(self, infrared: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+                return torch.sin(60 * infrared)
+
+        def drawn(columns: int) -> torch.Tensor:
+            return torch.full((5, columns), 0.3)
+
+        for name, weights in (("without", {}), ("with", {"flicker": 2.0, "luminance": 3.0})):
+            config = FusionConfig(batch=5, crop_px=32, workers=0, steadiness=Steadiness(**weights))
+            torch.manual_seed(0)
+            stage = FusionStage(config, MfeNet(), split, images(), attention_only=False)
+            batch = tuple(
+                torch.from_numpy(np.stack(part)) for part in zip(*(stage.crops[n] for n in range(5)), strict=True)
+            )
+            made = stage.make(Restless(), batch, drawn)
+            assert len(made) == 5 + 2 * bool(weights)
+            found[name] = stage.generator_loss(made, None, batch, lambda columns: torch.full((5, columns), 0.3))
+        terms = {name: float(value) for name, value in found["with"].terms.items()}
+        assert terms["flicker"] > 0 and not {"flicker", "luminance"} & found["without"].terms.keys()
+        more = 2 * terms["flicker"] + 3 * terms["luminance"]
+        assert float(found["with"].total) == pytest.approx(float(found["without"].total) + more, rel=1e-5)
 
     def test_the_attention_alone_is_trained(self, files: list[Path], tmp_path: Path) -> None:
         config = FusionConfig(steps=2, batch=2, crop_px=32, validate_every=2, workers=0, validation_images=1)

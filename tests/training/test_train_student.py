@@ -144,7 +144,8 @@ class TestSteadiness:
         torch.manual_seed(6)
         images = torch.rand(2, 3, 1, 48, 48) * 0.6 + 0.2
         look = SecondLook.at(images[0], 11)
-        flicker, luminance = steadiness(network, images[0], images[1], network(*images), look)
+        second = network(*look.seen(images[0], images[1]))
+        flicker, luminance = steadiness(images[0], images[1], network(*images), second, look)
         return float(flicker), float(luminance)
 
     def test_a_calm_network_costs_nothing(self) -> None:

@@ -92,7 +92,7 @@ class Finish(_Model):
     earlier_step: Annotated[int, Field(ge=0)] = 8000
     """When; a run that is shorter averages nothing."""
 
-    mixing: Annotated[float, Field(gt=0)] = 1.25
+    mixing: Annotated[float, Field(gt=0)] = 1.5
     """Of the mixing weight's logits: above 1 each pixel keeps closer to one of its sources."""
     detail: Weight = 0.9
     """Of the detail, before its tanh: below 1 less is added to the mix."""

@@ -25,13 +25,13 @@ from fusepipe.train.mfe_weights import load_mfe
 from fusepipe.train.run_config import FusionConfig, MfeConfig, Network
 from fusepipe.train.scores import fuse_pair
 
-VARIANTS: Mapping[str, Network] = {
-    "without D": Network(dense=False),
-    "without A": Network(attention=False),
-    "without S": Network(skips=False),
-    "full": Network(),
+VARIANTS: Mapping[str, Mapping[str, bool]] = {
+    "without D": {"dense": False},
+    "without A": {"attention": False},
+    "without S": {"skips": False},
+    "full": {},
 }
-"""Rows of Table 2, in its order."""
+"""Rows of Table 2, in its order: what of the configuration's network is switched off."""
 
 SCORES = "scores.json"
 
@@ -86,7 +86,8 @@ def run_ablation(
     found: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
     begun: set[Path] = set()
     for seed in range(seeds):
-        for variant, parts in VARIANTS.items():
+        for variant, switched in VARIANTS.items():
+            parts = config.network.model_copy(update=switched)
             weights = _trained(session, _seeded(config, parts, seed), photographs, data, out, variant, begun)
             if weights is None:
                 return None

@@ -1,0 +1,40 @@
+"""What ``scripts/measure_robustness`` prints: the robustness of the model cards."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="training needs torch: pip install 'fusepipe[train]'")
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "measure_robustness"
+
+
+def measured(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True, timeout=110)
+
+
+@pytest.mark.slow
+def test_scores_fall_with_noise_and_displacement_and_the_network_loses_no_more_to_noise_than_the_mean(
+    data_dir: Path,
+) -> None:
+    done = measured("stream", "mean", "--data", str(data_dir), "--pairs", "3")
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
+    change = {(name, what): [float(cell.split("(")[1].split()[0]) for cell in cells] for name, what, *cells in rows}
+    assert len(change) == 14 and change["stream", "none"] == [0.0] * 6
+    for name in ("stream", "mean"):
+        for kind in (("noise 2", "noise 5", "noise 10"), ("shift 0.5 px", "shift 1 px", "shift 2 px")):
+            of_kind = [change[name, what] for what in kind]
+            assert all(a > b > c for a, b, c in zip(*of_kind, strict=True)), (name, kind, of_kind)
+    # of mutual information and fidelity; edges, of which the mean has few, are another matter
+    for column in (0, 2):
+        assert change["stream", "noise 5"][column] > change["mean", "noise 5"][column] - 3
+
+
+def test_missing_data_is_one_line(tmp_path: Path) -> None:
+    done = measured("mean", "--data", str(tmp_path))
+    assert done.returncode == 1 and str(tmp_path) in done.stderr and "Traceback" not in done.stderr

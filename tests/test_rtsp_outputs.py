@@ -1,5 +1,6 @@
 """The RTSP server with real peers on the loopback: FFmpeg, GStreamer, PyAV, and clients that misbehave."""
 
+import os
 import shutil
 import socket
 import struct
@@ -84,7 +85,8 @@ def test_gstreamer_plays_over(protocols):
     with Camera(sink_on(port, credentials=Credentials("ann", "secret"))):
         source = ["rtspsrc", f"location=rtsp://{HOST}:{port}/roof", "user-id=ann", "user-pw=secret"]
         pipeline = [*source, f"protocols={protocols}", "!", "fakesink", "num-buffers=40"]
-        ran = subprocess.run([launch, *pipeline], capture_output=True, text=True, timeout=60)
+        plain = {**os.environ, "LC_ALL": "C"}  # what it prints is asked for below
+        ran = subprocess.run([launch, *pipeline], capture_output=True, text=True, timeout=60, env=plain)
     # An error before the 40th buffer would end it without EOS. Its status is no sign: GStreamer 1.22 closes its source
     # while that source's own PAUSE is being sent, and on a busy machine reports that as an error.
     assert 'Got EOS from element "pipeline0"' in ran.stdout, ran.stdout + ran.stderr

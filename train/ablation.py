@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from fusepipe.errors import UsageError
 from fusepipe.evaluation.parallel import Scorer, Triple
 from fusepipe.evaluation.printed import METRICS_OF_PAPER
 from fusepipe.evaluation.scores import metric_names, summarise
@@ -81,13 +82,15 @@ def run_ablation(
     """Trains and scores every row with every seed; ``None`` where the session was stopped meanwhile.
 
     Finished runs are not done again, so a stopped ablation goes on where it was. ``pairs`` are only
-    scored, never trained on.
+    scored, never trained on. Raises :class:`UsageError` where the configuration's network lacks a part.
     """
+    if not (config.network.dense and config.network.attention and config.network.skips):
+        raise UsageError(f"network: an ablation switches off one part after another: leave all on ({config.network!r})")
     found: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
     begun: set[Path] = set()
     for seed in range(seeds):
         for variant, switched in VARIANTS.items():
-            parts = config.network.model_copy(update=switched)
+            parts = Network(**{**config.network.model_dump(), **switched})
             weights = _trained(session, _seeded(config, parts, seed), photographs, data, out, variant, begun)
             if weights is None:
                 return None

@@ -43,7 +43,7 @@ class Session:
 
     def stage1(self, config: Stage1Config, parts: Network, folder: Path, out: Path) -> dict[str, Any]:
         """The auto-encoder on the photographs below ``folder``; leaves ``mfe.safetensors`` in ``out``."""
-        if done := _finished(out, self.resume):
+        if done := _finished(out, self.resume, config, parts):
             return done
         files = photographs(folder, most=config.images, most_validation=config.validation_images)
         with _threads(config.threads):
@@ -55,7 +55,7 @@ class Session:
         if report["finished"] and self.processes.first:
             trained = loop.result.cpu()
             network.autoencoder.load_state_dict(trained.state_dict())
-            self._keep(out, network, report, config)
+            self._keep(out, network, report, config, parts)
         return report
 
     def fusion(
@@ -66,7 +66,7 @@ class Session:
         Leaves ``mfe.safetensors`` in ``out``. Raises :class:`UsageError` where there is nothing to train, and
         where ``start`` is a network of other parts.
         """
-        if done := _finished(out, self.resume):
+        if done := _finished(out, self.resume, config, parts):
             return done
         if stage_name == "attention" and not parts.attention:
             raise UsageError(
@@ -86,7 +86,7 @@ class Session:
                 trained = loop.result.cpu()
                 assert isinstance(trained, MfeNet)
                 report["validation"] = _scores(trained, files, images)
-                self._keep(out, trained, report, config)
+                self._keep(out, trained, report, config, parts)
         return report
 
     def _run(self, name: str, loop: Loop, config: RunConfig) -> dict[str, Any]:
@@ -107,11 +107,12 @@ class Session:
             "seconds_here": round(time.monotonic() - began, 1),
         }
 
-    def _keep(self, out: Path, network: MfeNet, report: dict[str, Any], config: RunConfig) -> None:
+    def _keep(self, out: Path, network: MfeNet, report: dict[str, Any], config: RunConfig, parts: Network) -> None:
         metadata = {"stage": report["stage"], "steps": str(report["best_step"]), "seed": str(config.seed)}
         save_mfe(out / WEIGHTS, network, metadata)
         report["weights"] = str(out / WEIGHTS)
         report["config"] = config.model_dump(mode="json")
+        report["network"] = parts.model_dump(mode="json")
         (out / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
@@ -195,11 +196,19 @@ def _exported(report: dict[str, Any], out: Path) -> dict[str, Any]:
     return report
 
 
-def _finished(out: Path, resume: bool) -> dict[str, Any] | None:
-    """The report of a stage that is done already and is to be gone on from."""
+def _finished(out: Path, resume: bool, config: RunConfig, parts: Network) -> dict[str, Any] | None:
+    """The report of a stage that is done already and is to be gone on from.
+
+    Raises :class:`UsageError` where it was done with another configuration.
+    """
     if not resume or not (out / REPORT).exists():
         return None
     report: dict[str, Any] = json.loads((out / REPORT).read_text(encoding="utf-8"))
+    for what, now in (("config", config), ("network", parts)):
+        own = now.model_dump(mode="json", exclude={"threads", "workers", "precision"})
+        then = report.get(what, own)
+        if different := [f"{key} was {then.get(key)}, is {own[key]}" for key in own if then.get(key) != own[key]]:
+            raise UsageError(f"{out} was trained with another configuration: {'; '.join(different)}")
     return report
 
 

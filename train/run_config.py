@@ -96,8 +96,11 @@ class FusionConfig(RunConfig):
     pairs: Literal["committed", "folders"] = "committed"
     """``committed``: the pairs of ``splits/registered_pairs.csv``; ``folders``: all paired folders below the data."""
     losses: Losses = Losses()
+    """Weights of what the fused image shall keep of its sources."""
     steadiness: Steadiness = Steadiness()
+    """Weights of what keeps a video calm; 0 leaves the second look out."""
     camera: Camera = Camera()
+    """Changes of a crop."""
 
 
 class MfeConfig(_Model):

@@ -35,6 +35,7 @@ Uniform = Callable[[int], Tensor]
 """``uniform(columns)``: numbers in [0, 1) of this step, one row for each image of this process's batch."""
 
 _GRID_ROWS, _GRID_PX = 4, 192
+_SEEN_TWICE = slice(None, None, 4)
 
 
 class Stage(Protocol):
@@ -140,7 +141,8 @@ class AutoEncoderStage:
 class FusionStage:
     """Stage 2: the fusion loss on pairs, for the attention alone or all of the network.
 
-    With ``steadiness`` each process sees a quarter of its pairs a second time, in the same pass.
+    With ``steadiness`` every fourth pair is seen a second time, in the same pass: of a process whose part of the batch
+    is not divisible by four one more than a quarter. Validation, which chooses the weights, leaves it out.
     """
 
     critic: nn.Module | None = None
@@ -165,8 +167,7 @@ class FusionStage:
     def make(self, generator: nn.Module, batch: Batch, uniform: Uniform) -> Tensor:
         infrared, visible = batch[:2]
         if look := self._look(batch, uniform):
-            some = slice(len(look.noise[0]))
-            again = look.seen(infrared[some], visible[some])
+            again = look.seen(infrared[_SEEN_TWICE], visible[_SEEN_TWICE])
             infrared, visible = torch.cat((infrared, again[0])), torch.cat((visible, again[1]))
         fused: Tensor = generator(infrared, visible)
         return fused
@@ -177,17 +178,17 @@ class FusionStage:
         look = self._look(batch, uniform)
         if look is None:
             return loss
-        some = slice(len(look.noise[0]))
-        found = steadiness(batch[0][some], batch[1][some], fused[some], made[len(fused) :], look)
+        infrared, visible, first = (part[_SEEN_TWICE] for part in (batch[0], batch[1], fused))
+        found = steadiness(infrared, visible, first, made[len(fused) :], look)
         total = loss.total + self._steadiness.flicker * found[0] + self._steadiness.luminance * found[1]
         return Loss(total, {**loss.terms, "flicker": found[0], "luminance": found[1]})
 
     def _look(self, batch: Batch, uniform: Uniform) -> SecondLook | None:
-        """The second look at the first quarter of the batch, where one is asked for."""
+        """The second look, where one is asked for; each image's noise is its own, whichever process has it."""
         if not (self._steadiness.flicker or self._steadiness.luminance):
             return None
-        some = batch[0][: -(-len(batch[0]) // 4)]
-        return SecondLook.at(some, int(uniform(1)[0].item() * 2**31))
+        seeds = (uniform(1)[_SEEN_TWICE, 0].double() * 2**31).long().tolist()
+        return SecondLook.joined([SecondLook.at(batch[0][:1], seed) for seed in seeds])
 
     def critic_loss(self, made: Tensor, critic: nn.Module, batch: Batch) -> Loss:
         raise AssertionError("a stage without a critic is never asked for its loss")

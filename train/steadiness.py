@@ -1,11 +1,12 @@
 """What keeps a fused video calm: the network looks at a crop a second time, with other noise and another exposure.
 
 Both terms are those of the temporal metrics (``fusepipe.evaluation.temporal``) for a scene that stands still, whose
-flow is therefore known: 0.
+flow is therefore known: 0. In bf16 a network's last layer rounds bright pixels to grey levels, which adds to them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -26,6 +27,13 @@ class SecondLook:
 
     noise: tuple[Tensor, Tensor]
     exposure: tuple[Tensor, Tensor]
+
+    @staticmethod
+    def joined(looks: Sequence[SecondLook]) -> SecondLook:
+        """Those of single images as that of a batch."""
+        noise = [torch.cat([look.noise[band] for look in looks]) for band in (0, 1)]
+        exposure = [torch.cat([look.exposure[band] for look in looks]) for band in (0, 1)]
+        return SecondLook((noise[0], noise[1]), (exposure[0], exposure[1]))
 
     @staticmethod
     def at(infrared: Tensor, seed: int) -> SecondLook:

@@ -33,7 +33,9 @@ raise SystemExit(not all(map(Gst.ElementFactory.find, elements)))
 @functools.cache
 def gst_rtsp_server() -> bool:
     """Whether the system's Python has gst-rtsp-server and the elements that the peers here are made of."""
-    return GI_PYTHON.exists() and not subprocess.run([GI_PYTHON, "-c", CHECK], capture_output=True).returncode
+    return (
+        GI_PYTHON.exists() and not subprocess.run([GI_PYTHON, "-c", CHECK], capture_output=True, timeout=60).returncode
+    )
 
 
 def free_port() -> int:

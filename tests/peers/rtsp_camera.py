@@ -1,6 +1,7 @@
 """An RTSP camera for the tests, made of gst-rtsp-server: an implementation that is not ours.
 
-Run by the system's Python, which has the GObject bindings (python3-gi, gir1.2-gst-rtsp-server-1.0):
+Run by the system's Python, which has the GObject bindings (python3-gi, gir1.2-gst-rtsp-server-1.0), with GStreamer's
+plugins good and ugly:
 
     rtsp_camera.py PORT WIDTHxHEIGHT FPS [--codec h264|mjpeg] [--user NAME:PASSWORD] [--noise KBPS] [--life SECONDS]
 

@@ -1,4 +1,4 @@
-"""What ``scripts/measure_robustness`` prints: the robustness of the model cards."""
+"""What ``scripts/measure_robustness`` prints."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ def measured(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_scores_fall_with_noise_and_displacement_and_the_network_loses_no_more_to_noise_than_the_mean(
-    data_dir: Path,
-) -> None:
+@pytest.mark.data
+def test_scores_fall_with_noise_and_displacement(data_dir: Path) -> None:
+    if not (data_dir / "roadscene").is_dir():
+        pytest.skip(f"no roadscene in {data_dir}, of which most validation pairs are")
     done = measured("stream", "mean", "--data", str(data_dir), "--pairs", "3")
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
@@ -30,11 +31,16 @@ def test_scores_fall_with_noise_and_displacement_and_the_network_loses_no_more_t
         for kind in (("noise 2", "noise 5", "noise 10"), ("shift 0.5 px", "shift 1 px", "shift 2 px")):
             of_kind = [change[name, what] for what in kind]
             assert all(a > b > c for a, b, c in zip(*of_kind, strict=True)), (name, kind, of_kind)
-    # of mutual information and fidelity; edges, of which the mean has few, are another matter
+    # no more to noise than the mean (within 3 points), of mutual information and fidelity; of edges the mean has few
     for column in (0, 2):
         assert change["stream", "noise 5"][column] > change["mean", "noise 5"][column] - 3
 
 
 def test_missing_data_is_one_line(tmp_path: Path) -> None:
     done = measured("mean", "--data", str(tmp_path))
-    assert done.returncode == 1 and str(tmp_path) in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1 and str(tmp_path) in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_method_that_is_none_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    done = measured("mean", "strem", "--data", str(tmp_path))
+    assert done.returncode == 1 and "'strem'" in done.stderr and "stream" in done.stderr and not done.stdout

@@ -94,6 +94,60 @@ def run(made: Loop, stop_after: int | None = None) -> list[float]:
     return losses
 
 
+class TestSteadiness:
+    class Restless(torch.nn.Module):
+        """Changes more than its sources, and remembers what it saw."""
+
+        seen: tuple[torch.Tensor, torch.Tensor]
+
+        def forward(self, infrared: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+            self.seen = infrared, visible
+            return torch.sin(60 * infrared)
+
+    def test_every_fourth_pair_is_seen_twice(self, files: list[Path]) -> None:
+        split = Split([(files[0], files[1])], [(files[2], files[3])])
+        found: dict[str, Loss] = {}
+
+        def drawn(columns: int) -> torch.Tensor:
+            return torch.arange(5.0)[:, None].expand(5, columns) / 7
+
+        for name, weights in (("without", {}), ("with", {"flicker": 2.0, "luminance": 3.0})):
+            config = FusionConfig(batch=5, crop_px=32, workers=0, steadiness=Steadiness(**weights))
+            stage = FusionStage(config, MfeNet(), split, images(), attention_only=False)
+            crops = [stage.crops[number] for number in range(5)]
+            batch = tuple(torch.from_numpy(np.stack(part)) for part in zip(*crops, strict=True))
+            network = self.Restless()
+            made = stage.make(network, batch, drawn)
+            assert len(made) == 5 + 2 * bool(weights)
+            for band, seen in zip(batch[:2], network.seen, strict=True):
+                assert torch.equal(seen[:5], band)
+                for again, first in zip(seen[5:], (0, 4), strict=False):
+                    assert 0 < float((again - band[first]).abs().mean()) < 0.05
+            if weights:
+                noise = network.seen[0][5:] - batch[0][::4]
+                assert not torch.equal(noise[0], noise[1]), "each has its own"
+            found[name] = stage.generator_loss(made, None, batch, drawn)
+        terms = {name: float(value) for name, value in found["with"].terms.items()}
+        assert terms["flicker"] > 0 and not {"flicker", "luminance"} & found["without"].terms.keys()
+        more = 2 * terms["flicker"] + 3 * terms["luminance"]
+        assert float(found["with"].total) == pytest.approx(float(found["without"].total) + more, rel=1e-5)
+
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_a_resumed_run_equals_an_uninterrupted_one(self, precision: str, files: list[Path], tmp_path: Path) -> None:
+        values = {"steps": 4, "batch": 5, "crop_px": 32, "validate_every": 4, "workers": 0, "validation_images": 1}
+        weights = Steadiness(flicker=1.0, luminance=1.0)
+        config = FusionConfig(**values, precision=precision, steadiness=weights)
+        split = Split([(files[0], files[1])], [(files[2], files[3])])
+
+        def of(out: str, *, resume: bool = False) -> Loop:
+            torch.manual_seed(1)
+            stage = FusionStage(config, MfeNet(), split, images(), attention_only=True)
+            return Loop(stage, config, tmp_path / out, ALONE, resume=resume)
+
+        whole = run(of("whole"))
+        assert whole == run(of("parts"), stop_after=2) + run(of("parts", resume=True))
+
+
 class TestLoop:
     @pytest.mark.parametrize("adversarial", [0.0, 0.1])
     def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
@@ -121,34 +175,6 @@ class TestLoop:
         before = {k: v.clone() for k, v in critic.state_dict().items()}
         run(made)
         assert all(not torch.equal(v, before[k]) for k, v in critic.state_dict().items() if k.endswith("weight"))
-
-    def test_a_quarter_of_the_pairs_is_seen_twice_where_steadiness_counts(
-        self, files: list[Path], tmp_path: Path
-    ) -> None:
-        split = Split([(files[0], files[1])], [(files[2], files[3])])
-        found: dict[str, Loss] = {}
-
-        class Restless(torch.nn.Module):
-            def forward(self, infrared: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-                return torch.sin(60 * infrared)
-
-        def drawn(columns: int) -> torch.Tensor:
-            return torch.full((5, columns), 0.3)
-
-        for name, weights in (("without", {}), ("with", {"flicker": 2.0, "luminance": 3.0})):
-            config = FusionConfig(batch=5, crop_px=32, workers=0, steadiness=Steadiness(**weights))
-            torch.manual_seed(0)
-            stage = FusionStage(config, MfeNet(), split, images(), attention_only=False)
-            batch = tuple(
-                torch.from_numpy(np.stack(part)) for part in zip(*(stage.crops[n] for n in range(5)), strict=True)
-            )
-            made = stage.make(Restless(), batch, drawn)
-            assert len(made) == 5 + 2 * bool(weights)
-            found[name] = stage.generator_loss(made, None, batch, lambda columns: torch.full((5, columns), 0.3))
-        terms = {name: float(value) for name, value in found["with"].terms.items()}
-        assert terms["flicker"] > 0 and not {"flicker", "luminance"} & found["without"].terms.keys()
-        more = 2 * terms["flicker"] + 3 * terms["luminance"]
-        assert float(found["with"].total) == pytest.approx(float(found["without"].total) + more, rel=1e-5)
 
     def test_the_attention_alone_is_trained(self, files: list[Path], tmp_path: Path) -> None:
         config = FusionConfig(steps=2, batch=2, crop_px=32, validate_every=2, workers=0, validation_images=1)
@@ -243,6 +269,12 @@ class TestConfig:
         assert config.network.dense and config.network.attention and config.network.skips
         assert all(stage.clip_norm > 0 for stage in (config.stage1, config.attention, config.finetune))
 
+    def test_an_ablation_trains_the_attention_as_the_rest(self) -> None:
+        config = load_mfe_config("default", shipped="ablation")
+        steps = {"steps", "validate_every"}
+        assert config.attention.model_dump(exclude=steps) == config.finetune.model_dump(exclude=steps)
+        assert config.attention.steps < config.finetune.steps
+
     def test_mistakes_name_file_and_key(self, tmp_path: Path) -> None:
         (tmp_path / "own.yaml").write_text("finetune: {camera: {gian: 0.2}}")
         with pytest.raises(ConfigError, match=r"own.yaml: finetune.camera.gian: unknown key: did you mean 'gain'"):
@@ -296,6 +328,13 @@ class TestCommand:
         runs = {path.parts[-3]: json.loads(path.read_text())["step"] for path in out.glob("*/finetune/report.json")}
         assert runs == {"without-d-0": 3, "without-a-0": 6, "without-s-0": 3, "full-0": 3}
         assert len(list(out.glob("stage1-*"))) == 3
+        config = Path(given[given.index("--config") + 1])
+        config.write_text(config.read_text().replace("stage1:", "network: {overshoot: 0.5}\nstage1:"))
+        other = train_in_child([*given, "--resume"])
+        assert other.returncode == 2 and "overshoot was 1.0, is 0.5" in other.stderr
+        config.write_text(config.read_text().replace("overshoot: 0.5", "dense: false"))
+        lacking = train_in_child([*given, "--resume"])
+        assert lacking.returncode == 2 and "switches off one part after another: leave all on" in lacking.stderr
 
 
 def train_in_child(arguments: list[str], before: str = "") -> subprocess.CompletedProcess[str]:

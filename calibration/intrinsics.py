@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fusepipe.calibration.blas import one_blas_thread
 from fusepipe.calibration.board import Board
 from fusepipe.calibration.board_detect import Detection
 from fusepipe.calibration.lens import Lens, LensModel
@@ -160,9 +161,10 @@ def _solve(views: Sequence[View], board: Board, size: Size, model: LensModel, ca
             return _solve_fisheye(objects, images, size)
         # CALIB_ZERO_TANGENT_DIST, CALIB_FIX_K3: with few views they would fit the noise
         flags = 0 if len(views) >= FULL_VIEWS else cv2.CALIB_ZERO_TANGENT_DIST | cv2.CALIB_FIX_K3
-        rms, matrix, distortion, rotations, _, deviations, _, errors = cv2.calibrateCameraExtended(
-            objects, images, size, None, None, flags=flags
-        )
+        with one_blas_thread():
+            rms, matrix, distortion, rotations, _, deviations, _, errors = cv2.calibrateCameraExtended(
+                objects, images, size, None, None, flags=flags
+            )
     except cv2.error as error:
         raise UsageError(
             f"the {camera} camera cannot be solved from these {len(views)} views ({error.err}): tilt the board more, "
@@ -190,14 +192,15 @@ def _released(views: Sequence[View], board: Board, size: Size, solved: _Solved) 
     if len(views) < RELEASE_VIEWS or any(len(v.detection.ids) != count for v in views):
         return None
     # from scratch: with CALIB_USE_INTRINSIC_GUESS OpenCV 5 counts its own parameters wrong here, and stops
-    rms, matrix, distortion, rotations, _, moved, deviations, _, _, errors = cv2.calibrateCameraROExtended(
-        [points.reshape(-1, 1, 3)] * len(views),
-        [v.detection.points.reshape(-1, 1, 2) for v in views],
-        size,
-        board.shape[0] - 1,  # stays where it is, as do the first point and the last one's height
-        None,
-        None,
-    )
+    with one_blas_thread():
+        rms, matrix, distortion, rotations, _, moved, deviations, _, _, errors = cv2.calibrateCameraROExtended(
+            [points.reshape(-1, 1, 3)] * len(views),
+            [v.detection.points.reshape(-1, 1, 2) for v in views],
+            size,
+            board.shape[0] - 1,  # stays where it is, as do the first point and the last one's height
+            None,
+            None,
+        )
     numbers, freedoms = 2 * count * len(views), 9 + 6 * len(views)
     gain = (rms**2 / (numbers - freedoms - 3 * count + 7)) / (solved.rms**2 / (numbers - freedoms))
     off = np.linalg.norm(np.reshape(moved, (-1, 3)) - points, axis=1)
@@ -214,9 +217,10 @@ def _solve_fisheye(points: Sequence[NDArray[Any]], seen: Sequence[NDArray[Any]],
     # OpenCV 5 takes points in a row only here, not in a column (opencv/opencv issue 29692)
     objects = [np.asarray(o, np.float64).reshape(1, -1, 3) for o in points]
     images = [np.asarray(i, np.float64).reshape(1, -1, 2) for i in seen]
-    rms, matrix, distortion, rotations, shifts = cv2.fisheye.calibrate(
-        objects, images, size, matrix, distortion, flags=flags, criteria=criteria
-    )
+    with one_blas_thread():
+        rms, matrix, distortion, rotations, shifts = cv2.fisheye.calibrate(
+            objects, images, size, matrix, distortion, flags=flags, criteria=criteria
+        )
     lens = Lens(
         size,
         float(matrix[0, 0]),

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fusepipe.calibration.blas import one_blas_thread
 from fusepipe.calibration.board import Board
 from fusepipe.calibration.board_detect import Detection
 from fusepipe.calibration.intrinsics import View
@@ -136,20 +137,21 @@ def _solve(
             into.append(ideal.reshape(-1, 1, 2).astype(np.float32))
     criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_COUNT, 200, 1e-8)
     zero = np.zeros(5)
-    solved = cv2.stereoCalibrateExtended(
-        objects,
-        left,
-        right,
-        infrared.matrix,
-        zero,
-        visible.matrix,
-        zero,
-        visible.size,
-        np.eye(3),
-        np.zeros((3, 1)),
-        flags=cv2.CALIB_FIX_INTRINSIC,
-        criteria=criteria,
-    )
+    with one_blas_thread():
+        solved = cv2.stereoCalibrateExtended(
+            objects,
+            left,
+            right,
+            infrared.matrix,
+            zero,
+            visible.matrix,
+            zero,
+            visible.size,
+            np.eye(3),
+            np.zeros((3, 1)),
+            flags=cv2.CALIB_FIX_INTRINSIC,
+            criteria=criteria,
+        )
     rms, rotation, translation, shifts, errors = solved[0], solved[5], solved[6], solved[-2], solved[-1]
     distance = float(np.mean([np.ravel(shift)[2] for shift in shifts]))
     pose = Pose(np.asarray(rotation, np.float64), np.asarray(translation, np.float64).ravel())

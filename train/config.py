@@ -88,7 +88,7 @@ class Finish(_Model):
 
     earlier: Annotated[float, Field(ge=0, le=1)] = 0.25
     """Share of the run's weights at ``earlier_step``, averaged in (Wortsman et al. 2022, "Model soups"): more
-    mutual information and less flicker, for a little less of edges."""
+    mutual information, for a little less of edges."""
     earlier_step: Annotated[int, Field(ge=0)] = 8000
     """When; a run that is shorter averages nothing."""
 

@@ -43,12 +43,13 @@ class Session:
 
     def stage1(self, config: Stage1Config, parts: Network, folder: Path, out: Path) -> dict[str, Any]:
         """The auto-encoder on the photographs below ``folder``; leaves ``mfe.safetensors`` in ``out``."""
+        parts = Network(dense=parts.dense, skips=parts.skips, attention=False)  # the others come later
         if done := _finished(out, self.resume, config, parts):
             return done
         files = photographs(folder, most=config.images, most_validation=config.validation_images)
         with _threads(config.threads):
             torch.manual_seed(config.seed)
-            network = MfeNet(dense=parts.dense, attention=False, skips=parts.skips)
+            network = parts.build()
             stage = AutoEncoderStage(config, network, files, DecodedImages(config.max_side_px))
             loop = Loop(stage, config, out, self.processes, resume=self.resume, identity=_identity(files, parts))
             report = self._run("stage 1", loop, config)

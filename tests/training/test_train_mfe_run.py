@@ -328,6 +328,8 @@ class TestCommand:
         runs = {path.parts[-3]: json.loads(path.read_text())["step"] for path in out.glob("*/finetune/report.json")}
         assert runs == {"without-d-0": 3, "without-a-0": 6, "without-s-0": 3, "full-0": 3}
         assert len(list(out.glob("stage1-*"))) == 3
+        again = train_in_child([*given, "--resume"])
+        assert again.returncode == 0 and again.stdout == done.stdout, again.stderr
         config = Path(given[given.index("--config") + 1])
         config.write_text(config.read_text().replace("stage1:", "network: {overshoot: 0.5}\nstage1:"))
         other = train_in_child([*given, "--resume"])

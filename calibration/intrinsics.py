@@ -152,6 +152,7 @@ class _Solved:
     deviations: tuple[float, ...]
 
 
+@one_blas_thread
 def _solve(views: Sequence[View], board: Board, size: Size, model: LensModel, camera: str) -> _Solved:
     points = board.points()
     objects = [points[v.detection.ids].reshape(-1, 1, 3) for v in views]
@@ -161,10 +162,9 @@ def _solve(views: Sequence[View], board: Board, size: Size, model: LensModel, ca
             return _solve_fisheye(objects, images, size)
         # CALIB_ZERO_TANGENT_DIST, CALIB_FIX_K3: with few views they would fit the noise
         flags = 0 if len(views) >= FULL_VIEWS else cv2.CALIB_ZERO_TANGENT_DIST | cv2.CALIB_FIX_K3
-        with one_blas_thread():
-            rms, matrix, distortion, rotations, _, deviations, _, errors = cv2.calibrateCameraExtended(
-                objects, images, size, None, None, flags=flags
-            )
+        rms, matrix, distortion, rotations, _, deviations, _, errors = cv2.calibrateCameraExtended(
+            objects, images, size, None, None, flags=flags
+        )
     except cv2.error as error:
         raise UsageError(
             f"the {camera} camera cannot be solved from these {len(views)} views ({error.err}): tilt the board more, "
@@ -183,6 +183,7 @@ def _pinhole(
     return _Solved(lens, float(rms), np.asarray(errors, np.float64).ravel(), list(rotations), spread)
 
 
+@one_blas_thread
 def _released(views: Sequence[View], board: Board, size: Size, solved: _Solved) -> tuple[_Solved, float] | None:
     """The camera and the flaw of the board in metres, with the board's points solved for; ``None``: not worth it.
 
@@ -192,15 +193,14 @@ def _released(views: Sequence[View], board: Board, size: Size, solved: _Solved) 
     if len(views) < RELEASE_VIEWS or any(len(v.detection.ids) != count for v in views):
         return None
     # from scratch: with CALIB_USE_INTRINSIC_GUESS OpenCV 5 counts its own parameters wrong here, and stops
-    with one_blas_thread():
-        rms, matrix, distortion, rotations, _, moved, deviations, _, _, errors = cv2.calibrateCameraROExtended(
-            [points.reshape(-1, 1, 3)] * len(views),
-            [v.detection.points.reshape(-1, 1, 2) for v in views],
-            size,
-            board.shape[0] - 1,  # stays where it is, as do the first point and the last one's height
-            None,
-            None,
-        )
+    rms, matrix, distortion, rotations, _, moved, deviations, _, _, errors = cv2.calibrateCameraROExtended(
+        [points.reshape(-1, 1, 3)] * len(views),
+        [v.detection.points.reshape(-1, 1, 2) for v in views],
+        size,
+        board.shape[0] - 1,  # stays where it is, as do the first point and the last one's height
+        None,
+        None,
+    )
     numbers, freedoms = 2 * count * len(views), 9 + 6 * len(views)
     gain = (rms**2 / (numbers - freedoms - 3 * count + 7)) / (solved.rms**2 / (numbers - freedoms))
     off = np.linalg.norm(np.reshape(moved, (-1, 3)) - points, axis=1)
@@ -217,10 +217,9 @@ def _solve_fisheye(points: Sequence[NDArray[Any]], seen: Sequence[NDArray[Any]],
     # OpenCV 5 takes points in a row only here, not in a column (opencv/opencv issue 29692)
     objects = [np.asarray(o, np.float64).reshape(1, -1, 3) for o in points]
     images = [np.asarray(i, np.float64).reshape(1, -1, 2) for i in seen]
-    with one_blas_thread():
-        rms, matrix, distortion, rotations, shifts = cv2.fisheye.calibrate(
-            objects, images, size, matrix, distortion, flags=flags, criteria=criteria
-        )
+    rms, matrix, distortion, rotations, shifts = cv2.fisheye.calibrate(
+        objects, images, size, matrix, distortion, flags=flags, criteria=criteria
+    )
     lens = Lens(
         size,
         float(matrix[0, 0]),

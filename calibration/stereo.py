@@ -116,6 +116,7 @@ def _same_way_up(pair: tuple[View, View], board: Board) -> tuple[View, View]:
     return View(infrared.name, turned), visible
 
 
+@one_blas_thread
 def _solve(
     pairs: Sequence[tuple[View, View]], board: Board, infrared: Lens, visible: Lens
 ) -> tuple[float, Pose, Array, float]:
@@ -137,21 +138,20 @@ def _solve(
             into.append(ideal.reshape(-1, 1, 2).astype(np.float32))
     criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_COUNT, 200, 1e-8)
     zero = np.zeros(5)
-    with one_blas_thread():
-        solved = cv2.stereoCalibrateExtended(
-            objects,
-            left,
-            right,
-            infrared.matrix,
-            zero,
-            visible.matrix,
-            zero,
-            visible.size,
-            np.eye(3),
-            np.zeros((3, 1)),
-            flags=cv2.CALIB_FIX_INTRINSIC,
-            criteria=criteria,
-        )
+    solved = cv2.stereoCalibrateExtended(
+        objects,
+        left,
+        right,
+        infrared.matrix,
+        zero,
+        visible.matrix,
+        zero,
+        visible.size,
+        np.eye(3),
+        np.zeros((3, 1)),
+        flags=cv2.CALIB_FIX_INTRINSIC,
+        criteria=criteria,
+    )
     rms, rotation, translation, shifts, errors = solved[0], solved[5], solved[6], solved[-2], solved[-1]
     distance = float(np.mean([np.ravel(shift)[2] for shift in shifts]))
     pose = Pose(np.asarray(rotation, np.float64), np.asarray(translation, np.float64).ravel())

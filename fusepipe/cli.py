@@ -129,7 +129,7 @@ def _main(args: list[str], *, as_json: bool, traceback: bool) -> int:
         if error.errno in (errno.EPIPE, errno.ENOSPC) or traceback:  # of standard output: see main
             raise
         return fail(FusepipeError(f"{type(error).__name__}: {error}"), FusepipeError.exit_code, as_json=as_json)
-    except Exception as error:
+    except Exception as error:  # a fault of ours: one line as well, and how to see where
         if traceback:
             raise
         unexpected = FusepipeError(f"{type(error).__name__}: {error}")

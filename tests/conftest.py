@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peers.cameras import MISSING, RtspCamera, gst_rtsp_server
+from peers.cameras import CAMERA_ELEMENTS, MISSING, RtspCamera, gst_rtsp_server
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,7 +46,7 @@ def ffmpeg() -> str:
 @pytest.fixture
 def rtsp_camera() -> Iterator[Callable[..., RtspCamera]]:
     """Makes RTSP cameras; skips with a reason where gst-rtsp-server and its bindings are not installed."""
-    if not gst_rtsp_server():
+    if not gst_rtsp_server(CAMERA_ELEMENTS):
         pytest.skip(MISSING)
     cameras: list[RtspCamera] = []
 

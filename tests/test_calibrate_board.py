@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from threadpoolctl import threadpool_info, threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).parent))
 from board_images import BOARD, INFRARED, VISIBLE, draw, in_infrared, placements, write_views
@@ -169,6 +170,29 @@ def test_one_bad_view_is_left_out() -> None:
     assert result.rms_px < 0.2
     assert abs(result.lens.fx - VISIBLE.fx) < max(4 * result.deviations[0], 3)
     assert 0 < result.covered <= 1
+
+
+def test_openblas_has_one_thread_while_a_camera_is_solved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its threads wait for each other in a loop: minutes, where other work keeps the cores busy."""
+
+    def threads() -> list[int]:
+        return [int(library["num_threads"]) for library in threadpool_info() if library["user_api"] == "blas"]
+
+    def solved(*words: object, **named: object) -> object:
+        during.append(threads())
+        return real(*words, **named)
+
+    real, during, before = cv2.calibrateCameraExtended, [], threads()
+    monkeypatch.setattr(cv2, "calibrateCameraExtended", solved)
+    views = [
+        View(str(n), Detection(truth(VISIBLE, *place).astype(np.float32), np.arange(42), "drawn"))
+        for n, place in enumerate(placements(5))
+    ]
+    with threadpool_limits(limits=2, user_api="blas"):  # also on a machine of one core
+        calibrate_camera(views, BOARD, VISIBLE.size, "pinhole", "visible")
+        assert set(threads()) == {2}
+    assert during and all(set(each) == {1} for each in during)
+    assert threads() == before
 
 
 def test_a_fisheye_is_solved() -> None:

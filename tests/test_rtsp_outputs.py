@@ -87,9 +87,11 @@ def test_gstreamer_plays_over(protocols):
         pipeline = [*source, f"protocols={protocols}", "!", "fakesink", "num-buffers=40"]
         plain = {**os.environ, "LC_ALL": "C"}  # what it prints is asked for below
         ran = subprocess.run([launch, *pipeline], capture_output=True, text=True, timeout=60, env=plain)
-    # An error before the 40th buffer would end it without EOS. Its status is no sign: GStreamer 1.22 closes its source
-    # while that source's own PAUSE is being sent, and on a busy machine reports that as an error.
     assert 'Got EOS from element "pipeline0"' in ran.stdout, ran.stdout + ran.stderr
+    # GStreamer 1.22 closes its source while that source's own PAUSE is being sent, and on a busy machine reports this,
+    # twice, when all was played; nothing else may go wrong.
+    errors = [line for line in ran.stderr.splitlines() if line.startswith("../gst/")]
+    assert ran.returncode == 0 or (len(errors) == 2 and "gst_rtspsrc_pause ()" in errors[1]), ran.stdout + ran.stderr
 
 
 def test_the_capture_time_reaches_the_player():

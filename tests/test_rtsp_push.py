@@ -8,7 +8,7 @@ import time
 import av
 import numpy as np
 import pytest
-from peers.cameras import GI_PYTHON, MISSING, RTSP_RECORDER, gst_rtsp_server
+from peers.cameras import GI_PYTHON, MISSING, RECORDER_ELEMENTS, RTSP_RECORDER, gst_rtsp_server
 from rtsp_pictures import HOST, RAMP, Camera, free_port, picture, wait_for
 
 from fusepipe.errors import SinkError
@@ -23,7 +23,7 @@ from fusepipe.pipeline.testing import MS
 @pytest.fixture
 def recorder():
     """gst-rtsp-server with RECORD, run by the system's Python; yields a function that starts one on a port."""
-    if not gst_rtsp_server():
+    if not gst_rtsp_server(RECORDER_ELEMENTS):
         pytest.skip(MISSING)
     started, readers = [], []
 

@@ -74,6 +74,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise EngineError(f"{path}: cannot be read as safetensors ({error})") from error
 
 
+def require_same(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raises :class:`UsageError` where a configuration (what JSON can say) is not that which made ``path``."""
+    different = [f"{k} was {saved.get(k)}, is {wanted[k]}" for k in wanted if saved.get(k) != wanted[k]]
+    if different:
+        raise UsageError(f"{path} cannot be resumed with another configuration: {'; '.join(different)}")
+
+
 def save_weights(path: Path, network: StudentNet, metadata: Mapping[str, str]) -> None:
     """The network alone, as it is shipped; the metadata tells how wide it is and where it comes from."""
     write_tensors(path, network.state_dict(), {"model": "stream", **form(network), **metadata})
@@ -126,10 +133,7 @@ def load_checkpoint(
     tensors, metadata = read_tensors(path)
     if metadata.get("format") != _FORMAT:
         raise EngineError(f"{path}: not a checkpoint of this program ({metadata.get('format') = })")
-    saved, wanted = json.loads(metadata["config"]), json.loads(config.model_dump_json())
-    different = [f"{k} was {saved.get(k)}, is {wanted.get(k)}" for k in wanted if saved.get(k) != wanted.get(k)]
-    if different:
-        raise UsageError(f"{path} cannot be resumed with another configuration: {'; '.join(different)}")
+    require_same(path, json.loads(metadata["config"]), config.model_dump(mode="json"))
 
     def part(prefix: str) -> dict[str, Tensor]:
         return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

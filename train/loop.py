@@ -87,9 +87,7 @@ class Loop:
             self._optimisers["critic"] = _adam(self._critic, stage.critic_learning_rate)
         self._peaks = {"generator": config.learning_rate, "critic": stage.critic_learning_rate}
         self.progress = Progress()
-        # how it is computed may change between two parts of a run, what is computed may not
-        fixed = config.model_dump(mode="json", exclude={"threads", "workers", "precision"})
-        self._snapshots = Snapshots(out, {**fixed, **(identity or {})})
+        self._snapshots = Snapshots(out, {**config.fixed(), **(identity or {})})
         if processes.first:
             self._snapshots.begin(resume=resume)
         processes.mean(torch.zeros(1, device=self._device))  # the others wait until the folder is there

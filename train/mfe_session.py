@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from fusepipe.errors import UsageError
+from fusepipe.train.checkpoint import require_same
 from fusepipe.train.crops import read_pair
 from fusepipe.train.data import Pair
 from fusepipe.train.decoded import DecodedImages
@@ -205,11 +206,9 @@ def _finished(out: Path, resume: bool, config: RunConfig, parts: Network) -> dic
     if not resume or not (out / REPORT).exists():
         return None
     report: dict[str, Any] = json.loads((out / REPORT).read_text(encoding="utf-8"))
-    for what, now in (("config", config), ("network", parts)):
-        own = now.model_dump(mode="json", exclude={"threads", "workers", "precision"})
-        then = report.get(what, own)
-        if different := [f"{key} was {then.get(key)}, is {own[key]}" for key in own if then.get(key) != own[key]]:
-            raise UsageError(f"{out} was trained with another configuration: {'; '.join(different)}")
+    require_same(out, report["config"], config.fixed())
+    network = parts.model_dump(mode="json")
+    require_same(out, report.get("network", network), network)  # older reports do not tell
     return report
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -50,6 +50,10 @@ class RunConfig(_Model):
     """CPU threads; 0 is all. A run resumes to the bit with equally many."""
     workers: Count = 1
     """Processes that decode and augment; 0 does it in between."""
+
+    def fixed(self) -> dict[str, Any]:
+        """What may not change between two parts of a run; how it is computed may."""
+        return self.model_dump(mode="json", exclude={"threads", "workers", "precision"})
 
 
 class Network(_Model):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fusepipe.errors import EngineError, OutputExistsError, UsageError
-from fusepipe.train.checkpoint import read_tensors, write_tensors
+from fusepipe.train.checkpoint import read_tensors, require_same, write_tensors
 
 NETWORKS, OPTIMISERS = "networks.safetensors", "optimisers.safetensors"
 _FORMAT = "fusepipe-run-1"
@@ -90,14 +90,7 @@ class Snapshots:
         moments, _ = read_tensors(folder / OPTIMISERS)
         if metadata.get("format") != _FORMAT:
             raise EngineError(f"{folder}: not a state of this program ({metadata.get('format') = })")
-        saved = json.loads(metadata["config"])
-        different = [
-            f"{key} was {saved.get(key)}, is {self._config.get(key)}"
-            for key in self._config
-            if saved.get(key) != self._config.get(key)
-        ]
-        if different:
-            raise UsageError(f"{self._out} cannot be resumed with another configuration: {'; '.join(different)}")
+        require_same(self._out, json.loads(metadata["config"]), self._config)
         for name, network in networks.items():
             prefix = f"{name}/"
             network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})

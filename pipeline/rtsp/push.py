@@ -160,7 +160,7 @@ class Pusher:
                 reason, status = str(error), error.status
             except (OSError, TimeoutError, ProtocolError) as error:
                 reason = (getattr(error, "strerror", None) or str(error)) or "no answer in time"
-            except Exception as error:
+            except Exception as error:  # a fault of ours: logged whole, and no reason to stop pushing
                 reason = f"{type(error).__name__}: {error}"
                 log.exception("push to %s: unexpected", self._target.url)
             failures = 1 if time.monotonic() - began_s >= HEALTHY_S else failures + 1

@@ -19,23 +19,25 @@ MISSING = (
     "gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly)"
 )
 # A server whose factory lacks an element starts all the same, and answers each DESCRIBE with 503.
+CAMERA_ELEMENTS = ("videotestsrc", "x264enc", "jpegenc", "rtph264pay", "rtpjpegpay")
+RECORDER_ELEMENTS = ("rtph264depay",)
 CHECK = """
+import sys
 import gi
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import Gst, GstRtspServer
 Gst.init(None)
-elements = ("videotestsrc", "x264enc", "jpegenc", "rtph264pay", "rtpjpegpay", "rtph264depay")
-raise SystemExit(not all(map(Gst.ElementFactory.find, elements)))
+raise SystemExit(not all(map(Gst.ElementFactory.find, sys.argv[1:])))
 """
 
 
 @functools.cache
-def gst_rtsp_server() -> bool:
-    """Whether the system's Python has gst-rtsp-server and the elements that the peers here are made of."""
-    return (
-        GI_PYTHON.exists() and not subprocess.run([GI_PYTHON, "-c", CHECK], capture_output=True, timeout=60).returncode
-    )
+def gst_rtsp_server(elements: tuple[str, ...] = CAMERA_ELEMENTS + RECORDER_ELEMENTS) -> bool:
+    """Whether the system's Python has gst-rtsp-server and the elements that a peer is made of."""
+    if not GI_PYTHON.exists():
+        return False
+    return subprocess.run([GI_PYTHON, "-c", CHECK, *elements], capture_output=True, timeout=60).returncode == 0
 
 
 def free_port() -> int:

@@ -274,6 +274,9 @@ class TestConfig:
         steps = {"steps", "validate_every"}
         assert config.attention.model_dump(exclude=steps) == config.finetune.model_dump(exclude=steps)
         assert config.attention.steps < config.finetune.steps
+        shipped = load_mfe_config("default")
+        assert (config.finetune.losses, config.finetune.camera) == (shipped.finetune.losses, shipped.finetune.camera)
+        assert config.network == shipped.network
 
     def test_mistakes_name_file_and_key(self, tmp_path: Path) -> None:
         (tmp_path / "own.yaml").write_text("finetune: {camera: {gian: 0.2}}")

@@ -98,3 +98,7 @@ def paired_folders(data: Path, *, most_validation: int = 0) -> Split[PairFiles]:
     if not train:
         raise SourceError(f"{data}: no folder below it holds ir/ and vis/ with at least two pairs")
     return Split(train, spread(validation, most_validation))
+
+
+PAIRS = {"committed": committed_pairs, "folders": paired_folders}
+"""Which pairs a run takes, by the word of its configuration."""

@@ -10,21 +10,32 @@ from pathlib import Path
 
 import click
 
+from fusepipe.errors import FusepipeError
 from fusepipe.train.camera import Camera
 from fusepipe.train.crops import PairCrops, batches
 from fusepipe.train.decoded import DecodedImages
-from fusepipe.train.folders import paired_folders
+from fusepipe.train.folders import PAIRS
 
 
 @click.command()
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder with paired folders below it.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the training's data sets.")
+@click.option(
+    "--pairs",
+    type=click.Choice(sorted(PAIRS)),
+    default="committed",
+    show_default=True,
+    help="The committed split, or all paired folders.",
+)
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--crop-px", type=click.IntRange(min=16), default=128, show_default=True)
 @click.option("--steps", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option("--workers", type=click.IntRange(min=0), default=1, show_default=True)
-def main(data: Path, batch: int, crop_px: int, steps: int, workers: int) -> None:
+def main(data: Path, pairs: str, batch: int, crop_px: int, steps: int, workers: int) -> None:
     """Time and CPU time of a batch, with everything that cameras do to images switched on."""
-    files = paired_folders(data).train
+    try:
+        files = PAIRS[pairs](data).train
+    except FusepipeError as error:
+        raise click.ClickException(str(error)) from error
     camera = Camera(noise=0.05, blur_px=1.0, shift_px=2.0)
     crops = PairCrops(files, DecodedImages(800), crop_px, camera, seed=0)
     for name in ("first pass", "from the cache"):

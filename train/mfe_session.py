@@ -20,7 +20,7 @@ from fusepipe.train.crops import read_pair
 from fusepipe.train.data import Pair
 from fusepipe.train.decoded import DecodedImages
 from fusepipe.train.export import write_graph
-from fusepipe.train.folders import PairFiles, Split, committed_pairs, paired_folders, photographs
+from fusepipe.train.folders import PAIRS, PairFiles, Split, photographs
 from fusepipe.train.loop import Loop
 from fusepipe.train.mfe import AttentionShare, MfeNet
 from fusepipe.train.mfe_weights import begin_fusion, load_mfe, save_mfe
@@ -74,8 +74,7 @@ class Session:
             raise UsageError(
                 "network.attention: false leaves no attention to train: go on with 'fusepipe train finetune'"
             )
-        find = committed_pairs if config.pairs == "committed" else paired_folders
-        files = find(data, most_validation=config.validation_images)
+        files = PAIRS[config.pairs](data, most_validation=config.validation_images)
         images = DecodedImages(config.max_side_px)
         with _threads(config.threads):
             torch.manual_seed(config.seed)

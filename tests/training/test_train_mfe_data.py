@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'fusepipe[train]'")
 pytest.importorskip("safetensors", reason="training needs safetensors: pip install 'fusepipe[train]'")
@@ -17,6 +18,7 @@ pytest.importorskip("tensorboard", reason="training needs tensorboard: pip insta
 from made_images import write  # noqa: E402
 
 from fusepipe.errors import SourceError, UsageError  # noqa: E402
+from fusepipe.train import loading  # noqa: E402
 from fusepipe.train.camera import Camera, change_pair, change_photograph, cut, displaced, turned  # noqa: E402
 from fusepipe.train.crops import PairCrops, PhotographCrops, batches  # noqa: E402
 from fusepipe.train.decoded import DecodedImages  # noqa: E402
@@ -192,3 +194,17 @@ class TestCrops:
         with batches(crops, 0, 1, 1, workers=1) as fetched, pytest.raises(SourceError) as caught:
             next(fetched)
         assert str(caught.value) == f"{files[0]}: not an image that can be decoded"
+
+
+class TestLoading:
+    def test_how_fast_crops_are_made_is_printed(self, tmp_path: Path) -> None:
+        for band, seed in (("ir", 1), ("vis", 2)):
+            for number in range(3):
+                write(tmp_path / "made" / band / f"{number}.png", seed=seed + 10 * number)
+        words = ["--data", str(tmp_path), "--pairs", "folders", "--batch", "2", "--crop-px", "32", "--steps", "2"]
+        done = CliRunner().invoke(loading.main, [*words, "--workers", "0"])
+        assert done.exit_code == 0 and done.output.count("ms a batch of 2 pairs of 32x32") == 2, done.output
+
+    def test_missing_pairs_are_one_line(self, tmp_path: Path) -> None:
+        done = CliRunner().invoke(loading.main, ["--data", str(tmp_path)])
+        assert done.exit_code == 1 and str(tmp_path) in done.output and done.output.count("\n") == 1

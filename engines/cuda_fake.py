@@ -62,7 +62,10 @@ class FakePinned:
 
 
 class FakeCuda:
-    """See the module's text. ``fail`` names a call that fails as CUDA would, from the ``after``-th time on."""
+    """See the module's text. ``fail`` names a call that fails as CUDA would, from the ``after``-th time on.
+
+    While ``computes`` is cleared the device takes its time: nothing that is queued runs.
+    """
 
     name = "fake"
 
@@ -77,6 +80,8 @@ class FakeCuda:
         self._capturing: dict[int, list[tuple[Work, FakePinned | None]]] = {}
         self._fail, self._after, self._sm = fail, after, sm
         self.calls: dict[str, int] = {}
+        self.computes = threading.Event()
+        self.computes.set()
         self.closed = False
 
     # -- what the checks need
@@ -206,7 +211,7 @@ class FakeCuda:
         self._call("done")
         self._known(event, "event")
         stream, reached = self._events[event]
-        if not reached:
+        if not reached and self.computes.is_set():
             self._queues[stream].popleft()()
         return self._events[event][1]
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from queue import Empty, Queue
 
@@ -209,20 +210,24 @@ class TensorRtFuser(FuserBase):
 
     def _serve(self, cuda: Cuda, plan: Plan, slots: OrderedDict[SlotSize, list[Slot]]) -> None:
         running: deque[_Running] = deque()
-        while True:
-            try:
-                # with work under way, new work goes first: its copies overlap
-                request = self._requests.get(block=not running)
-            except Empty:
-                self._finish(running.popleft())
-                continue
-            if request is None:
-                break
-            while len(running) >= MAX_IN_FLIGHT or (running and request.batch is None):
-                self._finish(running.popleft())
+        while (request := self._next(running)) is not None:
+            if request.batch is None:
+                self._finish_all(running)
             self._begin(request, cuda, plan, slots, running)
+        self._finish_all(running)
+
+    def _next(self, running: deque[_Running]) -> _Request | None:
+        """The next request as soon as it is there and has room; what is done by then is delivered."""
         while running:
-            self._finish(running.popleft())
+            # new work goes before what may be done: its copies overlap what computes
+            if len(running) < MAX_IN_FLIGHT:
+                with suppress(Empty):
+                    return self._requests.get(timeout=_POLL_S)
+            else:
+                time.sleep(_POLL_S)
+            if self._ended(running[0]):
+                running.popleft()
+        return self._requests.get()
 
     def _begin(
         self,
@@ -234,8 +239,7 @@ class TensorRtFuser(FuserBase):
     ) -> None:
         try:
             if request.size not in slots:
-                while running:  # a slot that is freed must not be at work
-                    self._finish(running.popleft())
+                self._finish_all(running)  # a slot that is freed must not be at work
                 self._make(request.size, cuda, plan, slots)
             slots.move_to_end(request.size)
             if request.batch is None:
@@ -267,17 +271,25 @@ class TensorRtFuser(FuserBase):
             raise
         slots[size] = made
 
-    def _finish(self, entry: _Running) -> None:
-        """Waits for one request, with an end, and delivers it."""
+    def _ended(self, entry: _Running) -> bool:
+        """Whether a request has ended, well, badly or by its deadline; then its ticket has what came of it."""
         try:
-            while not entry.slot.done():
-                if time.monotonic() > entry.deadline_s:
-                    raise EngineError(f"the GPU did not finish within {_WAIT_S:g} s")
-                time.sleep(_POLL_S)
+            if not entry.slot.done():
+                if time.monotonic() <= entry.deadline_s:
+                    return False
+                raise EngineError(f"the GPU did not finish within {_WAIT_S:g} s")
             entry.ticket.deliver(entry.slot.images(*entry.size))
         except _BREAKS as error:
             entry.ticket.deliver([], _named(error))
         self._room.release()
+        return True
+
+    def _finish_all(self, running: deque[_Running]) -> None:
+        while running:
+            if self._ended(running[0]):
+                running.popleft()
+            else:
+                time.sleep(_POLL_S)
 
     @staticmethod
     def _settle(slot: Slot) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import waiting
 
 
 class RigProcesses:
@@ -36,7 +37,4 @@ class RigProcesses:
 
 def wait_for(condition: Callable[[], object], folder: Path, timeout_s: float = 100) -> None:
     """Fails with the log in ``folder`` where it does not come true in time."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, (folder / "log").read_text()
-        time.sleep(0.05)
+    waiting.wait_for(condition, timeout_s, (folder / "log").read_text)

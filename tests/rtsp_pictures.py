@@ -74,13 +74,6 @@ def sink_on(port: int, name: str = "roof", **options) -> RtspServerSink:
     return RtspServerSink(HOST, port, name, LiveVideoOptions(), fps=25, **options)
 
 
-def wait_for(condition, timeout_s=20.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
-
-
 def decoded(url: str, count: int, transport: str = "tcp") -> list[av.VideoFrame]:
     """The first pictures that PyAV gets, with a bound on every wait."""
     options = {"rtsp_transport": transport, "analyzeduration": "0", "probesize": "32"}

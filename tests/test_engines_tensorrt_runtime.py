@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from gpu_here import require_gpu
+from waiting import wait_for
 
 from fusepipe.engines.cuda_api import find_gpu, open_cuda
 from fusepipe.engines.cuda_fake import FakeCuda, FakePlan, MisuseError
@@ -133,13 +135,36 @@ def test_fixed_shapes_are_captured_once_a_slot_and_then_launched() -> None:
     assert rig.cuda.calls["copy_in"] == 4  # once for real, once into the graph
 
 
-def test_two_requests_are_under_way_at_once() -> None:
-    rig = Rig()
+def test_a_request_that_comes_while_another_computes_starts_at_once(expected: Expected) -> None:
+    """On the second slot: its copies overlap what computes."""
+    rig, pairs = Rig(), [scene(64, 64, seed) for seed in range(2)]
+    batches = [FusionBatch((infrared,), (visible,)) for infrared, visible in pairs]
+    calls, computes = rig.cuda.calls, rig.cuda.computes
     with rig.fuser as fuser:
-        tickets = [fuser.submit(FusionBatch((p[0],), (p[1],))) for p in (scene(64, 64, n) for n in range(8))]
-        for ticket in tickets:
-            ticket.result()
-    assert rig.cuda.calls["begin_capture"] == 2, "the second slot was never used: nothing overlapped"
+        computes.clear()
+        try:
+            tickets = [fuser.submit(batches[0])]
+            wait_for(lambda: calls.get("done", 0) > 2)  # the first one is waited for
+            tickets.append(fuser.submit(batches[1]))
+            wait_for(lambda: calls["record"] == 2)
+        finally:
+            computes.set()
+        assert all(close(t.result()[0], expected(*pair)) for t, pair in zip(tickets, pairs, strict=True))
+
+
+def test_no_more_requests_than_slots_are_under_way() -> None:
+    rig = Rig()
+    with rig.fuser as fuser, ThreadPoolExecutor(1) as caller:
+        rig.cuda.computes.clear()
+        try:
+            batch = FusionBatch(*([image] for image in scene(8, 8)))
+            tickets = [fuser.submit(batch) for _ in range(2)]
+            third = caller.submit(fuser.submit, batch)
+            with pytest.raises(TimeoutError):
+                third.result(0.2)
+        finally:
+            rig.cuda.computes.set()
+        assert [len(ticket.result()) for ticket in (*tickets, third.result(30))] == [1, 1, 1]
 
 
 def test_buffers_are_reused_and_old_sizes_are_freed() -> None:

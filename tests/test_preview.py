@@ -3,7 +3,6 @@
 import json
 import socket
 import threading
-import time
 import urllib.error
 import urllib.request
 from email.message import Message
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
+from waiting import wait_for
 
 from fusepipe.errors import SinkError
 from fusepipe.frames import Band, FramePair, FusedFrame, PairState, Plane
@@ -193,13 +193,6 @@ class Page:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read(), error.headers
-
-
-def wait_for(condition, timeout_s=20.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
 
 
 def test_what_the_page_serves():

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 import aiohttp
 import psutil
 import pytest
+from waiting import wait_for
 
 from fusepipe.pipeline.sinks.live_encoder import LiveEncoder
 
 aiortc = pytest.importorskip("aiortc", reason="needs aiortc: pip install 'fusepipe[webrtc]'")
 
-from webrtc_page import HOST, Page, Player, wait_for  # noqa: E402
+from webrtc_page import HOST, Page, Player  # noqa: E402
 
 
 @pytest.fixture

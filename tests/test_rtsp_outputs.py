@@ -15,7 +15,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from rtsp_pictures import HOST, RAMP, Camera, decoded, free_port, picture, sink_on, wait_for
+from rtsp_pictures import HOST, RAMP, Camera, decoded, free_port, picture, sink_on
+from waiting import wait_for
 
 from fusepipe.errors import SinkError
 from fusepipe.pipeline.rtsp.delivery import Delivery

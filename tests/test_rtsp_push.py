@@ -9,7 +9,8 @@ import av
 import numpy as np
 import pytest
 from peers.cameras import GI_PYTHON, MISSING, RECORDER_ELEMENTS, RTSP_RECORDER, gst_rtsp_server
-from rtsp_pictures import HOST, RAMP, Camera, free_port, picture, wait_for
+from rtsp_pictures import HOST, RAMP, Camera, free_port, picture
+from waiting import wait_for
 
 from fusepipe.errors import SinkError
 from fusepipe.pipeline.rtsp.digest import Credentials

@@ -12,6 +12,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from waiting import wait_for
 
 from fusepipe.errors import SinkError
 from fusepipe.pipeline.sinks.output_path import PartialFile
@@ -71,13 +72,6 @@ def run(*args, timeout=60, **options):
 def frames(path):
     with av.open(str(path)) as container:
         return [round(float(f.pts * f.time_base), 3) for f in container.decode(video=0)]
-
-
-def wait_for(condition, timeout_s=30):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.05)
 
 
 def recorded_s(path):

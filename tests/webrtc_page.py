@@ -70,13 +70,6 @@ class Page:
             index += 1
 
 
-def wait_for(condition: Any, timeout_s: float = 30.0) -> None:
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end_s, "did not happen in time"
-        time.sleep(0.02)
-
-
 async def offer_of(*kinds: str) -> tuple[Any, str]:
     peer = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
     for kind in kinds:

@@ -6,6 +6,8 @@ first one alone writes files and talks. Everything is a plain function call wher
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,7 +61,10 @@ class Processes:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
-    """The processes that ``torchrun`` started together (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``); else one."""
+    """The processes that ``torchrun`` started together (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``); else one.
+
+    Networks of :meth:`Processes.share_gradients` do not outlive the context.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Processes(device)
@@ -70,10 +75,15 @@ def joined(device: torch.device) -> Iterator[Processes]:
             raise UsageError(f"process {local} finds only {torch.cuda.device_count()} GPUs: start no more than those")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
+    # Imported later, its default arguments (group.WORLD) would own the group until Python ends, see below.
+    importlib.import_module("torch.distributed.nn")
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield Processes(device, distributed.get_rank(), world)
     finally:
+        # Gloo's threads must end before Python does: one that still drops a tensor then aborts the process
+        # (pytorch/pytorch#190489). They end with the group's last owner, and shared networks own it too.
+        gc.collect()
         distributed.destroy_process_group()
 
 

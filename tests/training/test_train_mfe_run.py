@@ -231,13 +231,19 @@ from fusepipe.train.stages import AutoEncoderStage
 torch.set_num_threads(1)
 photos, out = Path(sys.argv[1]), Path(sys.argv[2])
 config = Stage1Config(steps=4, batch=4, crop_px=24, validate_every=2, workers=0, adversarial=0.1, validation_images=1)
-with joined(torch.device("cpu")) as processes:
+def train(processes):
     torch.manual_seed(processes.rank)  # another start in each process: the first one's is what counts
     stage = AutoEncoderStage(config, MfeNet(attention=False), photographs(photos), DecodedImages(800))
     losses = []
     Loop(stage, config, out, processes).run(threading.Event(), lambda step, loss: losses.append(loss))
     if processes.first:
         (out / "losses.json").write_text(json.dumps(losses))
+def gloo_threads():
+    return [name for task in Path("/proc/self/task").glob("*/comm") if "gloo" in (name := task.read_text())]
+with joined(torch.device("cpu")) as processes:
+    train(processes)
+    assert bool(gloo_threads()) == (processes.world > 1)
+assert not gloo_threads(), "they may abort the process when it ends"
 """
 
 

@@ -64,12 +64,15 @@ class FakePinned:
 class FakeCuda:
     """See the module's text. ``fail`` names a call that fails as CUDA would, from the ``after``-th time on.
 
+    It raises an ``error``; bindings have classes of their own.
     While ``computes`` is cleared the device takes its time: nothing that is queued runs.
     """
 
     name = "fake"
 
-    def __init__(self, *, fail: str = "", after: int = 0, sm: str = "SM89") -> None:
+    def __init__(
+        self, *, fail: str = "", after: int = 0, error: type[Exception] = EngineError, sm: str = "SM89"
+    ) -> None:
         self._thread: int | None = None
         self._next = 0x7000_0000_0000
         self._kinds: dict[int, str] = {}
@@ -78,7 +81,7 @@ class FakeCuda:
         self._events: dict[int, tuple[int, bool]] = {}
         self._graphs: dict[int, list[tuple[Work, FakePinned | None]]] = {}
         self._capturing: dict[int, list[tuple[Work, FakePinned | None]]] = {}
-        self._fail, self._after, self._sm = fail, after, sm
+        self.fail, self._after, self._error, self._sm = fail, after, error, sm
         self.calls: dict[str, int] = {}
         self.computes = threading.Event()
         self.computes.set()
@@ -96,8 +99,8 @@ class FakeCuda:
         if self.closed:
             raise MisuseError(f"{name} after close")
         self.calls[name] = self.calls.get(name, 0) + 1
-        if name == self._fail and self.calls[name] > self._after:
-            raise EngineError(f"CUDA: {name} failed, as asked for")
+        if name == self.fail and self.calls[name] > self._after:
+            raise self._error(f"CUDA: {name} failed, as asked for")
 
     def new_handle(self, kind: str) -> int:
         """A number that is nothing else's."""

@@ -11,6 +11,8 @@ from fusepipe.engines.cuda_api import Gpu, HostBuffer, cuda_version
 from fusepipe.errors import EngineError
 from fusepipe.frames import Luma8
 
+_NO_GRAPHS = "pycuda has no graphs: requests are started call by call"
+
 
 class _Pinned:
     """Page-locked memory of pycuda."""
@@ -50,12 +52,11 @@ class PycudaCuda:
         self._device = driver.Device(device)
         self._context: Any = None
         self._kept: dict[int, Any] = {}
-        self._capturing: Any = None
 
     def gpu(self) -> Gpu:
-        major, minor = self._device.compute_capability()
+        major, minor = self._call(self._device.compute_capability)
         return Gpu(
-            name=self._device.name(),
+            name=self._call(self._device.name),
             sm=f"SM{major}{minor}",
             driver_cuda=cuda_version(driver.get_driver_version()),
             runtime_cuda=".".join(str(part) for part in driver.get_version()[:2]),
@@ -63,8 +64,8 @@ class PycudaCuda:
 
     def bind_thread(self) -> None:
         if self._context is None:
-            self._context = self._device.retain_primary_context()
-        self._context.push()
+            self._context = self._call(self._device.retain_primary_context)
+        self._call(self._context.push)
 
     def _call(self, function: Any, *arguments: Any) -> Any:
         try:
@@ -114,20 +115,16 @@ class PycudaCuda:
         del self._kept[event]
 
     def begin_capture(self, stream: int) -> None:
-        begin = getattr(self._kept[stream], "begin_capture", None)
-        if begin is None or not hasattr(getattr(driver, "Graph", None), "instantiate"):
-            raise EngineError("this pycuda cannot capture graphs")
-        self._call(begin)
+        raise EngineError(_NO_GRAPHS)
 
     def end_capture(self, stream: int) -> int:
-        graph = self._call(self._kept[stream].end_capture)
-        return self._keep(self._call(graph.instantiate))
+        raise EngineError(_NO_GRAPHS)
 
     def launch(self, graph: int, stream: int) -> None:
-        self._call(self._kept[graph].launch, self._kept[stream])
+        raise EngineError(_NO_GRAPHS)
 
     def destroy_graph(self, graph: int) -> None:
-        del self._kept[graph]
+        raise EngineError(_NO_GRAPHS)
 
     def close(self) -> None:
         self._kept.clear()

@@ -175,6 +175,7 @@ def _open(plan: Path, manifest: Manifest, content: bytes, *, reason: str) -> Fus
             manifest.shapes,
             multiple=manifest.multiple,
             warp=manifest.warp,
+            version_compatible=bool(manifest.options.get("version_compatible")),
             reason=reason,
         )
         return fuser

@@ -81,7 +81,14 @@ def _images(
         from fusepipe.engines.tensorrt_backend import open_plan
 
         names = request.model, request.backend, request.precision
-        with open_plan(*names, plan, request.shapes, multiple=multiple_of(read), warp=request.warp) as gpu_fuser:
+        with open_plan(
+            *names,
+            plan,
+            request.shapes,
+            multiple=multiple_of(read),
+            warp=request.warp,
+            version_compatible=request.options.version_compatible,
+        ) as gpu_fuser:
             return f"the plan, run on {request.gpu.name}", True, _fused(gpu_fuser, pairs, warps)
     from fusepipe.engines.openvino_graph import GraphRunner
     from fusepipe.engines.rounding import emulated

@@ -1,8 +1,9 @@
 """One engine for several rigs: pairs that come while it computes go into its next batch together.
 
 A GPU computes a batch of two in less than twice the time of one, and an engine takes its memory once. A thread of the
-share's own is the engine's one caller; each rig holds a lease, which is a :class:`fusepipe.fuser.Fuser` like any other.
-Engines on a CPU are not shared: there a batch takes as long as its pairs one by one.
+share's own is the engine's one caller and starts as many batches as can be under way; a second one delivers what comes
+of them. Each rig holds a lease, which is a :class:`fusepipe.fuser.Fuser` like any other. Engines on a CPU are not
+shared: there a batch takes as long as its pairs one by one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 from fusepipe.errors import EngineError, FusepipeError, UsageError
 from fusepipe.fuser import EngineTicket, Fuser, FuserBase, FusionBatch, Ticket
@@ -21,8 +23,9 @@ _STOP_S = 400.0  # longer than any request may take
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Job:
-    """A lease's request. Without a batch, ``size`` (height, width, pairs) is only prepared."""
+    """A request of the lease ``owner``. Without a batch, ``size`` (height, width, pairs) is only prepared."""
 
+    owner: object
     ticket: EngineTicket
     size: tuple[int, int, int]
     batch: FusionBatch | None = None
@@ -52,8 +55,11 @@ def _joined(jobs: list[_Job]) -> FusionBatch:
     )
 
 
+_Started = tuple[Ticket, list[_Job]]
+
+
 class _Share:
-    """The engine, its thread, and what waits for it. ``users`` is guarded by the table's lock."""
+    """The engine, its threads, and what waits for it. ``users`` is guarded by the table's lock."""
 
     def __init__(self, fuser: Fuser) -> None:
         self.fuser, self.users = fuser, 0
@@ -61,7 +67,13 @@ class _Share:
         self._condition = threading.Condition()
         self._stopped = False
         self._failure: FusepipeError | None = None  # of freeing the engine
-        self._thread = threading.Thread(target=self._run, name=f"share-{fuser.info.model}")
+        self._room = threading.Semaphore(fuser.info.max_in_flight)
+        self._started: SimpleQueue[_Started | None] = SimpleQueue()
+        # daemons: a GPU that hangs does not keep Python from ending
+        name = f"share-{fuser.info.model}"
+        self._collector = threading.Thread(target=self._collect, name=f"{name}-results", daemon=True)
+        self._collector.start()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def put(self, job: _Job) -> None:
@@ -82,65 +94,79 @@ class _Share:
         if self._failure is not None:
             raise self._failure
 
-    # -- the thread's side
+    # -- the threads' side
 
     def _run(self) -> None:
-        running: deque[tuple[Ticket, list[_Job]]] = deque()
+        """Starts what waits, as soon as the engine has room: what comes until then goes along."""
         try:
             while True:
-                jobs = self._next(wait=not running) if len(running) < self.fuser.info.max_in_flight else []
-                if jobs:
-                    self._start(jobs, running)
-                elif running:
-                    self._finish(*running.popleft())
-                else:
+                self._room.acquire()
+                jobs = self._next()
+                if not jobs:
                     break
+                if jobs[0].batch is None:
+                    self._prepare(jobs[0])
+                else:
+                    self._start(jobs)
         finally:
-            with self._condition:
-                self._stopped = True
-                left = [*self._waiting]
-                self._waiting.clear()
-            for jobs in (*(jobs for _, jobs in running), left):
-                _fail(jobs, EngineError("the engine's thread has ended"))
+            self._started.put(None)
+            self._collector.join()
             try:
                 self.fuser.close()
             except FusepipeError as error:
                 self._failure = error
 
-    def _next(self, *, wait: bool) -> list[_Job]:
-        """The oldest job and those that can go with it: 1, 2, 4 ... pairs, so that few sizes are ever made."""
+    def _collect(self) -> None:
+        """Delivers what was started, in that order."""
+        while (started := self._started.get()) is not None:
+            self._finish(*started)
+            self._room.release()
+
+    def _next(self) -> list[_Job]:
+        """The oldest job and those of other rigs that can go with it, none once the share has ended.
+
+        They are 1, 2, 4 ... pairs, so that few sizes are ever made. Pairs of one rig go one after the other: together
+        the first would wait for the second.
+        """
         with self._condition:
-            while wait and not self._waiting and not self._stopped:
+            while not self._waiting and not self._stopped:
                 self._condition.wait()
             if not self._waiting:
                 return []
             first = self._waiting[0]
-            fitting, pairs = [first], first.size[2]
+            fitting, pairs, owners = [first], first.size[2], {first.owner}
             for job in list(self._waiting)[1:]:
-                if job.goes_with(first) and pairs + job.size[2] <= self.fuser.info.max_batch:
+                room = pairs + job.size[2] <= self.fuser.info.max_batch
+                if room and job.owner not in owners and job.goes_with(first):
                     fitting.append(job)
                     pairs += job.size[2]
+                    owners.add(job.owner)
             while len(fitting) > 1 and pairs & (pairs - 1):
                 pairs -= fitting.pop().size[2]
             for job in fitting:
                 self._waiting.remove(job)
             return fitting
 
-    def _start(self, jobs: list[_Job], running: deque[tuple[Ticket, list[_Job]]]) -> None:
+    def _prepare(self, job: _Job) -> None:
         try:
-            if jobs[0].batch is None:
-                self.fuser.prepare(*jobs[0].size)
-                jobs[0].ticket.deliver([])
-            else:
-                running.append((self.fuser.submit(_joined(jobs)), jobs))
-        except FusepipeError as error:
+            self.fuser.prepare(*job.size)
+            job.ticket.deliver([])
+        except Exception as error:  # noqa: BLE001 - the one who waits is told, and the other rigs go on
+            _fail([job], error)
+        self._room.release()
+
+    def _start(self, jobs: list[_Job]) -> None:
+        try:
+            self._started.put((self.fuser.submit(_joined(jobs)), jobs))
+        except Exception as error:  # noqa: BLE001 - as above
             _fail(jobs, error)
+            self._room.release()
 
     @staticmethod
     def _finish(ticket: Ticket, jobs: list[_Job]) -> None:
         try:
             images = ticket.result()
-        except FusepipeError as error:
+        except Exception as error:  # noqa: BLE001 - as above
             _fail(jobs, error)
             return
         for job in jobs:
@@ -149,9 +175,13 @@ class _Share:
             images = images[job.size[2] :]
 
 
-def _fail(jobs: list[_Job], error: FusepipeError) -> None:
+def _fail(jobs: list[_Job], error: Exception) -> None:
+    named = error
+    if not isinstance(named, FusepipeError):
+        named = EngineError(f"the engine failed: {type(error).__name__}: {error}")
+        named.__cause__ = error
     for job in jobs:
-        job.ticket.deliver([], error)
+        job.ticket.deliver([], named)
         job.delivered()
 
 
@@ -215,7 +245,7 @@ class _Lease(FuserBase):
         sizes = {batch, *(1 << n for n in range(most.bit_length()) if 1 << n <= most)}
         for pairs in sorted(sizes):
             ticket = EngineTicket()
-            self._share.put(_Job(ticket, (height, width, pairs)))
+            self._share.put(_Job(self, ticket, (height, width, pairs)))
             ticket.result(_STOP_S)
 
     def submit(self, batch: FusionBatch) -> Ticket:
@@ -228,7 +258,7 @@ class _Lease(FuserBase):
             raise EngineError(f"the engine has finished nothing for {_WAIT_S:g} s")
         ticket = EngineTicket()
         try:
-            self._share.put(_Job(ticket, (*batch.shape, pairs), batch, self._room.release))
+            self._share.put(_Job(self, ticket, (*batch.shape, pairs), batch, self._room.release))
         except EngineError:
             self._room.release()
             raise

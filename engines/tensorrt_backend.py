@@ -22,7 +22,7 @@ from fusepipe.engines.manifest import Shapes
 from fusepipe.engines.tensorrt_plan import Plan, TensorRtPlan
 from fusepipe.engines.tensorrt_slots import Slot, SlotSize
 from fusepipe.engines.warp_grid import WarpGrids, raw_infrared
-from fusepipe.errors import EngineError, UsageError
+from fusepipe.errors import EngineError, FusepipeError, UsageError
 from fusepipe.fuser import EngineTicket, FuserBase, FuserInfo, FusionBatch, Ticket
 
 MAX_IN_FLIGHT = 2
@@ -32,9 +32,6 @@ _WAIT_S = 60.0
 _START_S = 300.0
 """TensorRT-RTX may compile kernels when a plan is first used."""
 _POLL_S = 0.0001
-
-# what a binding or a plan can raise beside our own errors
-_BREAKS = (EngineError, RuntimeError, ValueError, TypeError, AttributeError, OSError, MemoryError, LookupError)
 
 OpenPlan = Callable[[], Plan]
 
@@ -53,13 +50,15 @@ def open_plan(
     *,
     multiple: int = 2,
     warp: bool = False,
+    version_compatible: bool = False,
     reason: str = "",
     cuda: Callable[[], Cuda] = open_cuda,
 ) -> TensorRtFuser:
     """A fuser of a plan whose manifest was checked; raises :class:`EngineError` where it cannot run here."""
 
     def load() -> Plan:
-        return TensorRtPlan(backend, plan, kernel_cache() if backend == "tensorrt-rtx" else None)
+        kernels = kernel_cache() if backend == "tensorrt-rtx" else None
+        return TensorRtPlan(backend, plan, kernels, host_code=version_compatible)
 
     info = FuserInfo(
         model=model,
@@ -104,16 +103,22 @@ class TensorRtFuser(FuserBase):
         self._shapes, self._multiple = shapes, multiple
         self._requests: Queue[_Request | None] = Queue()
         self._room = threading.Semaphore(MAX_IN_FLIGHT)
-        self._failure: EngineError | None = None
+        self._failure: FusepipeError | None = None
         self._device = ""
         self._warps = info.accepts_warp
         self._grids = WarpGrids()
         started = threading.Event()
+        # daemon: a GPU that hangs, or a fuser that nobody closed, does not keep Python from ending
         self._thread = threading.Thread(
-            target=self._run, args=(load, cuda, started), name=f"{info.backend}-{info.model}"
+            target=self._run, args=(load, cuda, started), name=f"{info.backend}-{info.model}", daemon=True
         )
         self._thread.start()
-        if not started.wait(_START_S):
+        try:
+            in_time = started.wait(_START_S)
+        except BaseException:  # Ctrl-C: nobody will have this fuser
+            self._requests.put(None)
+            raise
+        if not in_time:
             self._requests.put(None)
             raise EngineError(f"{info.backend} did not start within {_START_S:g} s; is the GPU lost (nvidia-smi)?")
         if self._failure is not None:
@@ -185,15 +190,10 @@ class TensorRtFuser(FuserBase):
             cuda.bind_thread()
             self._device = cuda.gpu().name
             plan = load()
-        except EngineError as error:
-            self._failure = error
-        except _BREAKS as error:
-            self._failure = EngineError(f"the engine cannot be loaded: {type(error).__name__}: {error}")
-            self._failure.__cause__ = error
-        try:
-            if self._failure is None and cuda is not None and plan is not None:
-                started.set()
-                self._serve(cuda, plan, slots)
+            started.set()
+            self._serve(cuda, plan, slots)
+        except Exception as error:  # noqa: BLE001 - of whatever class bindings raise; who opens or closes is told
+            self._failure = _named(error)
         finally:
             self._free(cuda, plan, slots)
             started.set()
@@ -205,7 +205,7 @@ class TensorRtFuser(FuserBase):
             try:
                 if owner is not None:
                     owner.close()
-            except _BREAKS as error:
+            except Exception as error:  # noqa: BLE001 - as above
                 self._failure = self._failure or _named(error)
 
     def _serve(self, cuda: Cuda, plan: Plan, slots: OrderedDict[SlotSize, list[Slot]]) -> None:
@@ -243,18 +243,33 @@ class TensorRtFuser(FuserBase):
                 self._make(request.size, cuda, plan, slots)
             slots.move_to_end(request.size)
             if request.batch is None:
+                for slot in slots[request.size]:
+                    self._warm_up(slot)
                 request.ticket.deliver([])
                 return
             busy = {id(entry.slot) for entry in running}
             slot = next(slot for slot in slots[request.size] if id(slot) not in busy)
-            try:
-                slot.start(request.batch, self._grids)
-            except _BREAKS:
-                self._settle(slot)
-                raise
+            self._start(slot, request.batch)
             running.append(_Running(slot, request.ticket, request.batch.shape, time.monotonic() + _WAIT_S))
-        except _BREAKS as error:
+        except Exception as error:  # noqa: BLE001 - the one who waits is told, and the next request is served
             self._fail(request, error)
+
+    def _start(self, slot: Slot, batch: FusionBatch) -> None:
+        try:
+            slot.start(batch, self._grids)
+        except Exception:
+            self._settle(slot)
+            raise
+
+    def _warm_up(self, slot: Slot) -> None:
+        """Lets TensorRT set itself up (RTX compiles kernels) and captures the graph, while nobody waits for a pair."""
+        if not slot.warm:
+            black = slot.black_batch()
+            self._start(slot, black)
+            self._settle(slot)
+            if not slot.done():
+                raise EngineError(f"the GPU did not finish its first request within {_START_S:g} s")
+            slot.images(*black.shape)
 
     @staticmethod
     def _make(size: SlotSize, cuda: Cuda, plan: Plan, slots: OrderedDict[SlotSize, list[Slot]]) -> None:
@@ -265,7 +280,7 @@ class TensorRtFuser(FuserBase):
         try:
             for _ in range(MAX_IN_FLIGHT):
                 made.append(Slot(cuda, plan, size))
-        except EngineError:
+        except Exception:
             for slot in made:
                 slot.close()
             raise
@@ -279,7 +294,7 @@ class TensorRtFuser(FuserBase):
                     return False
                 raise EngineError(f"the GPU did not finish within {_WAIT_S:g} s")
             entry.ticket.deliver(entry.slot.images(*entry.size))
-        except _BREAKS as error:
+        except Exception as error:  # noqa: BLE001 - as in _begin
             entry.ticket.deliver([], _named(error))
         self._room.release()
         return True
@@ -304,9 +319,9 @@ class TensorRtFuser(FuserBase):
             self._room.release()
 
 
-def _named(error: Exception) -> EngineError:
+def _named(error: Exception) -> FusepipeError:
     """Whatever went wrong on the thread, for the one who waits: it must never wait in vain."""
-    if isinstance(error, EngineError):
+    if isinstance(error, FusepipeError):
         return error
     named = EngineError(f"the engine failed: {type(error).__name__}: {error}")
     named.__cause__ = error

@@ -78,9 +78,10 @@ def parse_network(library: Library, graph: bytes, compute: Iterable[str]) -> Par
     """Reads an ONNX graph without building it, and the precisions of ``compute``; raises :class:`EngineError`."""
     trt = library.module
     library.log.clear()
-    builder = trt.Builder(library.logger)
-    if builder is None:
-        raise EngineError(f"{library.backend} cannot start: {library.complaint()}")
+    try:
+        builder = trt.Builder(library.logger)
+    except (TypeError, RuntimeError) as error:  # the binding's "factory function returned nullptr": no GPU, old driver
+        raise EngineError(f"{library.backend} cannot start: {library.complaint()}") from error
     typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # absent where it is always so
     network = builder.create_network(0 if typed is None else 1 << int(typed))
     parser = trt.OnnxParser(network, library.logger)

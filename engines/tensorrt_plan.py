@@ -70,14 +70,20 @@ class _Context:
 class TensorRtPlan:
     """A plan of TensorRT or TensorRT-RTX. ``kernels`` is where RTX keeps what it compiled for this GPU.
 
+    ``host_code`` allows the plan to bring code that runs here: one for other versions brings NVIDIA's lean runtime.
+
     Raises :class:`EngineError` for a plan that the library refuses, with its reason.
     """
 
-    def __init__(self, backend: str, plan: bytes, kernels: CompileCache | None = None) -> None:
+    def __init__(
+        self, backend: str, plan: bytes, kernels: CompileCache | None = None, *, host_code: bool = False
+    ) -> None:
         library = load_library(backend)
         trt, self._cache, self._key = library.module, kernels, sha256(plan)
         self._kept: bytes | None = None
         self._runtime = trt.Runtime(library.logger)
+        if host_code:
+            self._runtime.engine_host_code_allowed = True
         library.log.clear()
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:  # it never raises
@@ -113,8 +119,10 @@ class TensorRtPlan:
 
     def close(self) -> None:
         """Keeps RTX's kernels for the next start and lets go of the engine."""
-        if self._kernels is not None and self._cache is not None:
-            compiled = bytes(memoryview(self._kernels.serialize()))
-            if compiled != self._kept:
-                self._cache.store(self._key, compiled)
-        self._config = self._kernels = self._engine = self._runtime = None
+        try:
+            if self._kernels is not None and self._cache is not None:
+                compiled = bytes(memoryview(self._kernels.serialize()))
+                if compiled != self._kept:
+                    self._cache.store(self._key, compiled)
+        finally:
+            self._config = self._kernels = self._engine = self._runtime = None

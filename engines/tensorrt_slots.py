@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,6 @@ from fusepipe.engines.cuda_api import Cuda, HostBuffer
 from fusepipe.engines.onnx_graph_names import INPUTS, OUTPUT, PLACES
 from fusepipe.engines.tensorrt_plan import Plan, PlanContext
 from fusepipe.engines.warp_grid import WarpGrids
-from fusepipe.errors import EngineError
 from fusepipe.frames import Luma8
 from fusepipe.fuser import FusionBatch
 
@@ -72,9 +72,20 @@ class Slot:
             for name, shape in size.shapes.items():
                 self._context.set_input(name, shape, self._device[name])
             self._context.set_output(OUTPUT, self._device[OUTPUT])
-        except EngineError:
+        except Exception:
             self.close()
             raise
+
+    @property
+    def warm(self) -> bool:
+        """Whether a request has run: the next one takes no longer than any other."""
+        return not self._capture
+
+    def black_batch(self) -> FusionBatch:
+        """A request of this size, to run before there are images."""
+        (count, _, *visible), (_, _, *infrared) = (self._size.shapes[name] for name in reversed(INPUTS))
+        images = [[np.zeros(sides, np.uint8)] * count for sides in (infrared, visible)]
+        return FusionBatch(images[0], images[1], warps=[None] * count if self._size.raw is not None else ())
 
     def start(self, batch: FusionBatch, grids: WarpGrids) -> None:
         """Copies HxW images into pinned memory, edges repeated up to the padded size, and starts the request.
@@ -98,6 +109,9 @@ class Slot:
                 self._cuda.launch(self._graph, self._stream)
             else:
                 self._enqueue(self._stream)
+        except Exception:
+            self._warped_by = []  # the places may not have been copied
+            raise
         finally:  # what did start before a failure still uses the buffers: the event tells when it is over
             self._cuda.record(self._event, self._stream)
 
@@ -145,27 +159,28 @@ class Slot:
             self._cuda.begin_capture(self._stream)
             try:
                 self._enqueue(self._stream)
-            except EngineError:
+            except Exception:
                 self._cuda.destroy_graph(self._cuda.end_capture(self._stream))
                 raise
             self._graph = self._cuda.end_capture(self._stream)
-        except EngineError as error:
+        except Exception as error:  # noqa: BLE001 - the result is there: no fault of the capture may lose it
             _LOG.info("no CUDA graph for %s, requests are started call by call: %s", self._padded, error)
 
     def close(self) -> None:
-        """Frees everything; the request has to be done."""
+        """Frees everything; the request has to be done. What fails keeps nothing else from being freed."""
         cuda = self._cuda
-        if self._graph is not None:
-            cuda.destroy_graph(self._graph)
-        if self._context is not None:
-            self._context.close()
-        for buffer in self._host.values():
-            buffer.close()
-        for address in self._device.values():
-            cuda.free(address)
-        if self._event is not None:
-            cuda.destroy_event(self._event)
-        if self._stream is not None:
-            cuda.destroy_stream(self._stream)
-        self._host, self._device = {}, {}
-        self._graph = self._event = self._stream = self._context = None
+        with ExitStack() as last_first:
+            if self._stream is not None:
+                last_first.callback(cuda.destroy_stream, self._stream)
+            if self._event is not None:
+                last_first.callback(cuda.destroy_event, self._event)
+            for address in self._device.values():
+                last_first.callback(cuda.free, address)
+            for buffer in self._host.values():
+                last_first.callback(buffer.close)
+            if self._context is not None:
+                last_first.callback(self._context.close)
+            if self._graph is not None:
+                last_first.callback(cuda.destroy_graph, self._graph)
+            self._host, self._device = {}, {}
+            self._graph = self._event = self._stream = self._context = None

@@ -73,4 +73,6 @@ def raw_infrared(batch: FusionBatch) -> list[Luma8]:
     for image, warp in zip(images, warps, strict=True):
         if warp is None and image.shape != batch.shape:
             raise UsageError(f"infrared {image.shape} and visible {batch.shape} differ in size and have no warp")
+        if warp is not None and warp.places.shape[:2] != batch.shape:
+            raise UsageError(f"a warp for visible images of {warp.places.shape[:2]}, this one has {batch.shape}")
     return images

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import wait_for
 
 from fusepipe import compose
 from fusepipe.config.schema import FusionConfig
@@ -70,8 +71,7 @@ def test_pairs_that_come_while_the_engine_computes_go_together() -> None:
     engine = Slow()
     rigs = leases(SharedEngines(), engine, 3)
     first = rigs[0].submit(one(1))
-    while not engine.batches:  # the engine is at work on it
-        threading.Event().wait(0.001)
+    wait_for(lambda: engine.batches)  # the engine is at work on it
     later = [rig.submit(one(level)) for level, rig in enumerate(rigs, 2)]
     higher = rigs[1].submit(one(9, height=8))
     engine.go.set()
@@ -98,6 +98,60 @@ def test_an_error_reaches_the_rig_whose_pair_it_was_and_the_others_go_on() -> No
     with pytest.raises(UsageError, match="batch of 5 is more"):
         second.submit(FusionBatch([one(1).infrared[0]] * 5, [one(1).visible[0]] * 5))
     second.close()
+    second.close()
+    assert engine.closed == 1
+
+
+def on_the_double(cuda: FakeCuda) -> Fuser:
+    shapes = Shapes((2, 2), (64, 48), (128, 128), batch=4)
+    return TensorRtFuser(INFO, shapes, 2, lambda: FakePlan(cuda, read_onnx("stream")), lambda: cuda)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_pair_that_comes_while_the_engine_computes_another_starts_at_once(count: int) -> None:
+    cuda = FakeCuda()
+    rigs = leases(SharedEngines(), on_the_double(cuda), count)
+    cuda.computes.clear()
+    try:
+        tickets = [rigs[0].submit(one(1, height=16))]
+        wait_for(lambda: cuda.calls.get("done", 0) > 2)  # it is waited for
+        tickets.append(rigs[-1].submit(one(2, height=16)))
+        wait_for(lambda: cuda.calls["record"] == 2)
+    finally:
+        cuda.computes.set()
+    assert all(len(ticket.result(30)) == 1 for ticket in tickets)
+    for rig in rigs:
+        rig.close()
+
+
+def test_pairs_of_one_rig_do_not_wait_for_each_other_in_a_batch() -> None:
+    engine = Slow()
+    first, second = leases(SharedEngines(), engine, 2)
+    held = first.submit(one(1))
+    wait_for(lambda: engine.batches)
+    tickets = [second.submit(one(level)) for level in (2, 3)]
+    engine.go.set()
+    assert [int(ticket.result(20)[0][0, 0]) for ticket in (held, *tickets)] == [1, 2, 3]
+    assert engine.batches == [1, 1, 1]
+    first.close()
+    second.close()
+
+
+def test_a_call_that_the_engine_breaks_at_is_the_rigs_that_made_it() -> None:
+    class Broken(Slow):
+        def submit(self, batch: FusionBatch) -> Ticket:
+            if int(batch.visible[0][0, 0]) == 14:
+                raise ValueError("fourteen")
+            return super().submit(batch)
+
+    engine = Broken()
+    engine.go.set()
+    first, second = leases(SharedEngines(), engine, 2)
+    for _ in range(3):
+        with pytest.raises(EngineError, match="ValueError: fourteen"):
+            first.submit(one(14)).result(20)
+    assert int(second.submit(one(7)).result(20)[0][0, 0]) == 7
+    first.close()
     second.close()
     assert engine.closed == 1
 
@@ -141,12 +195,8 @@ def expected() -> Iterator[Callable[[Luma8, Luma8], Luma8]]:
 
 def test_three_rigs_on_the_double_of_a_gpu(expected: Callable[[Luma8, Luma8], Luma8]) -> None:
     cuda = FakeCuda()
-
-    def open_engine() -> Fuser:
-        shapes = Shapes((2, 2), (64, 48), (128, 128), batch=4)
-        return TensorRtFuser(INFO, shapes, 2, lambda: FakePlan(cuda, read_onnx("stream")), lambda: cuda)
-
-    table, seen = SharedEngines(), []
+    table = SharedEngines()
+    seen: list[tuple[Luma8, Luma8, Luma8]] = []
 
     def rig(seed: int, fuser: Fuser) -> None:
         rng = np.random.default_rng(seed)
@@ -157,7 +207,9 @@ def test_three_rigs_on_the_double_of_a_gpu(expected: Callable[[Luma8, Luma8], Lu
                 tickets = [fuser.submit(FusionBatch((ir,), (vis,), (f"rig {seed}",))) for _ in range(2)]
                 seen.extend((ir, vis, ticket.result(30)[0]) for ticket in tickets)
 
-    threads = [threading.Thread(target=rig, args=(n, table.lease("key", open_engine))) for n in range(3)]
+    threads = [
+        threading.Thread(target=rig, args=(n, table.lease("key", lambda: on_the_double(cuda)))) for n in range(3)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

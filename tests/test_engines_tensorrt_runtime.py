@@ -157,7 +157,8 @@ def test_no_more_requests_than_slots_are_under_way() -> None:
     with rig.fuser as fuser, ThreadPoolExecutor(1) as caller:
         rig.cuda.computes.clear()
         try:
-            batch = FusionBatch(*([image] for image in scene(8, 8)))
+            infrared, visible = scene(8, 8)
+            batch = FusionBatch([infrared], [visible])
             tickets = [fuser.submit(batch) for _ in range(2)]
             third = caller.submit(fuser.submit, batch)
             with pytest.raises(TimeoutError):
@@ -165,6 +166,18 @@ def test_no_more_requests_than_slots_are_under_way() -> None:
         finally:
             rig.cuda.computes.set()
         assert [len(ticket.result()) for ticket in (*tickets, third.result(30))] == [1, 1, 1]
+
+
+def test_a_size_that_is_prepared_is_set_up_and_captured_before_a_pair_comes() -> None:
+    rig = Rig()
+    with rig.fuser as fuser:
+        fuser.prepare(20, 30)
+        assert rig.cuda.calls["begin_capture"] == 2 and "launch" not in rig.cuda.calls
+        copies, made = rig.cuda.calls["copy_in"], rig.cuda.calls["allocate"]
+        fuser.prepare(20, 30)
+        fuser.fuse(*scene(20, 30))
+        assert rig.cuda.calls["launch"] == 1
+        assert (rig.cuda.calls["copy_in"], rig.cuda.calls["allocate"]) == (copies, made)
 
 
 def test_buffers_are_reused_and_old_sizes_are_freed() -> None:
@@ -187,6 +200,28 @@ def test_what_fails_reaches_the_one_who_waits() -> None:
     rig.fuser.close()  # raises where anything was not waited for
 
 
+class BindingError(Exception):
+    """As pycuda's: of no class that one would catch by name."""
+
+
+@pytest.mark.parametrize("error", [EngineError, BindingError])
+@pytest.mark.parametrize("call", ["begin_capture", "end_capture"])
+def test_a_capture_that_fails_loses_no_picture(call: str, error: type[Exception], expected: Expected) -> None:
+    with Rig(FakeCuda(fail=call, error=error)).fuser as fuser:
+        for seed in range(3):
+            assert close(fuser.fuse(*scene(16, 16, seed)), expected(*scene(16, 16, seed)))
+
+
+def test_an_error_of_a_binding_is_told_and_the_next_request_is_served() -> None:
+    rig = Rig(FakeCuda(fail="copy_in", error=BindingError))
+    with rig.fuser as fuser:
+        for _ in range(3):
+            with pytest.raises(EngineError, match="BindingError: CUDA: copy_in failed"):
+                fuser.fuse(*scene(16, 16))
+        rig.cuda.fail = ""
+        assert fuser.fuse(*scene(16, 16)).shape == (16, 16)
+
+
 @pytest.mark.parametrize("call", ["allocate", "pinned", "stream", "event"])
 def test_a_failure_while_buffers_are_made_leaks_nothing(call: str) -> None:
     rig = Rig(FakeCuda(fail=call, after=1))
@@ -204,11 +239,12 @@ def test_what_fails_while_it_is_freed_keeps_nothing_else_from_being_freed() -> N
     assert rig.cuda.calls["allocate"] == rig.cuda.calls["free"]
 
 
-def test_a_plan_that_cannot_be_loaded_says_so_at_once() -> None:
+@pytest.mark.parametrize("error", [EngineError, BindingError])
+def test_a_plan_that_cannot_be_loaded_says_so_at_once(error: type[Exception]) -> None:
     cuda = FakeCuda()
 
     def load() -> Plan:
-        raise EngineError("tensorrt refuses the plan: built for another GPU")
+        raise error("tensorrt refuses the plan: built for another GPU")
 
     with pytest.raises(EngineError, match="another GPU"):
         TensorRtFuser(INFO, SHAPES, 2, load, lambda: cuda)

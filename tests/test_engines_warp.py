@@ -160,6 +160,9 @@ def test_an_engine_that_registers_gives_what_the_cpu_and_an_engine_give(runtime:
         assert difference.max() <= 1
         with pytest.raises(UsageError, match="have no warp"):
             warped(fuser, picture(20, 20, 1), visible, None)
+        with pytest.raises(UsageError, match="a warp for visible images of"):
+            warped(fuser, infrared, picture(20, 20, 1), WARPS["turned"])
+        assert fuser.fuse(infrared, visible).shape == (37, 53)
         with pytest.raises(UsageError, match="apply the warp first"):
             warped(plain, picture(47, 61, 1), picture(80, 96, 2), WARPS["turned"])
 
@@ -185,6 +188,19 @@ def test_places_are_copied_to_the_gpu_once_a_warp() -> None:
         other = warped(fuser, infrared, visible, moved)
         assert cuda.calls["copy_in"] == 6 and cuda.calls["launch"] == 5
     assert all(np.array_equal(image, first[0]) for image in first) and not np.array_equal(other, first[0])
+
+
+def test_places_that_could_not_be_copied_are_copied_again() -> None:
+    cuda = FakeCuda()
+    infrared, visible = picture(47, 61, 1), picture(80, 96, 2)
+    with on_the_double(cuda) as fuser, on_openvino() as exact:
+        cuda.fail = "copy_in"
+        for _ in range(2):
+            with pytest.raises(EngineError, match="copy_in failed"):
+                warped(fuser, infrared, visible, WARPS["turned"])
+        cuda.fail = ""
+        wanted = warped(exact, infrared, visible, WARPS["turned"])
+        assert np.abs(warped(fuser, infrared, visible, WARPS["turned"]).astype(int) - wanted).max() <= 1
 
 
 @pytest.mark.skipif(

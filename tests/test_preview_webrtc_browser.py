@@ -210,7 +210,7 @@ def test_a_browser_on_a_thin_link_gets_fewer_pictures_and_no_flood(tmp_path: Pat
             await tab.until(f"{FRAMES} > {frames}", 5)
             link.rate_bps = None
             frames = await tab.value(FRAMES)
-            await tab.until(f"{FRAMES} > {frames + 50}", 60)
+            await tab.until(f"{FRAMES} > {frames + 50}", 120)
             seen.append((free_bps, offered_bps))
 
     seen: list[tuple[float, float]] = []

@@ -151,7 +151,8 @@ def test_real_time_pace_keeps_pace_and_loses_nothing_it_can_keep():
     report = fusepipe.Pipeline(rig, sinks=[sink]).run()
     assert report.seconds >= 1.9
     assert 40 <= len(sink.frames) <= 50
-    assert len(sink.frames) + sum(report.dropped.values()) + sum(report.skipped.values()) >= 48
+    # of what the cameras gave: one that is late gives fewer
+    assert len(sink.frames) + sum(report.dropped.values()) + sum(report.skipped.values()) >= report.read["visible"]
     times = [f.capture_ns for f in sink.frames]
     assert times == sorted(times)
 

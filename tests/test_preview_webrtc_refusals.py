@@ -53,6 +53,10 @@ def test_frozen_and_killed_viewers_disturb_nobody_and_are_given_up(page, monkeyp
                 await asyncio.sleep(0.05)
             for viewer in viewers:
                 await asyncio.to_thread(pictures_shown, viewer, 5)
+            before, slow = len(player.pictures), len(page.write_s)
+            await asyncio.sleep(3)  # what a viewer gets while all is well, on a machine as busy as this one
+            usual = (len(player.pictures) - before) / (len(page.write_s) - slow)
+            usual_s = float(np.median(page.write_s[slow:]))
             os.kill(viewers[0].pid, signal.SIGSTOP)
             viewers[1].kill()
             before, begun_s, slow = len(player.pictures), time.monotonic(), len(page.write_s)
@@ -62,8 +66,8 @@ def test_frozen_and_killed_viewers_disturb_nobody_and_are_given_up(page, monkeyp
             elapsed_s = time.monotonic() - begun_s
             shown, written = len(player.pictures) - before, len(page.write_s) - slow
             assert elapsed_s > 1.5, "a moment's silence is not the end"
-            assert shown >= 0.8 * written > 0, (shown, written)
-            assert np.median(page.write_s[slow:]) < 0.01
+            assert shown >= 0.8 * usual * written > 0, (shown, written, usual)
+            assert np.median(page.write_s[slow:]) < max(0.01, 2 * usual_s)
             await player.close()
 
     try:
@@ -92,7 +96,7 @@ async def warm(page: Page) -> None:
 
 
 def test_one_that_never_connects_is_forgotten(page, monkeypatch):
-    monkeypatch.setattr("fusepipe.pipeline.web.whep.CONNECT_S", 0.5)
+    monkeypatch.setattr("fusepipe.pipeline.web.whep.CONNECT_S", 3.0)
 
     async def script() -> None:
         async with aiohttp.ClientSession() as session:
@@ -133,8 +137,6 @@ def test_addresses_that_an_offer_names_are_left_alone(page):
 
 
 def test_wrong_offers_are_refused_with_a_line(page, monkeypatch):
-    monkeypatch.setattr("fusepipe.pipeline.web.whep.OFFER_S", 0.5)
-
     async def script() -> None:
         async with aiohttp.ClientSession() as session:
             made = {kinds: await offer_of(*kinds) for kinds in [("video",), ("video", "audio"), ("data",), ("audio",)]}
@@ -165,6 +167,7 @@ def test_wrong_offers_are_refused_with_a_line(page, monkeypatch):
                 assert answer.status == 405
             async with session.delete(page.whep + "/nobody") as answer:
                 assert answer.status == 404
+            monkeypatch.setattr("fusepipe.pipeline.web.whep.OFFER_S", 0.5)
             assert (await post(session, page.whep, slowly()))[0] == 408
             for peer, _ in made.values():
                 await peer.close()

@@ -214,9 +214,10 @@ def drip(link: socket.socket) -> None:
 
 @contextmanager
 def short(monkeypatch, **values):
-    for name, value in values.items():
-        monkeypatch.setattr(f"fusepipe.pipeline.rtsp.connection.{name}", value)
-    yield
+    with monkeypatch.context() as patched:
+        for name, value in values.items():
+            patched.setattr(f"fusepipe.pipeline.rtsp.connection.{name}", value)
+        yield
 
 
 def test_a_client_that_never_reads_disturbs_nobody_and_is_given_up(monkeypatch):
@@ -236,20 +237,21 @@ def test_a_client_that_never_reads_disturbs_nobody_and_is_given_up(monkeypatch):
 
 def test_limits_on_clients_requests_and_time(monkeypatch):
     port = free_port()
-    with short(monkeypatch, GREETING_S=1.0, MESSAGE_S=1.0), Camera(sink_on(port, max_clients=1)):
+    with Camera(sink_on(port, max_clients=1)):
         with Client(port) as first, Client(port) as second:
             first.play()
             assert second.ask("SETUP", Transport="RTP/AVP/TCP;interleaved=0-1").status == 453
             assert first.ask("TEARDOWN").status == 200
         with Client(port) as third:
             assert third.ask("SETUP", Transport="RTP/AVP/TCP;interleaved=0-1").status == 200
-        with Client(port) as silent:
-            assert silent.ended(), "who says nothing is hung up on"
-        with Client(port) as slow:
-            slow.link.sendall(b"OPTIONS rtsp://x RTSP/1.0\r\nCSeq: 1\r\n")
-            assert slow.ended(), "and who does not end what he began"
-        with Client(port) as dripping, pytest.raises(ConnectionError):
-            drip(dripping.link)  # a byte now and then is no way around it
+        with short(monkeypatch, GREETING_S=1.0, MESSAGE_S=1.0):
+            with Client(port) as silent:
+                assert silent.ended(), "who says nothing is hung up on"
+            with Client(port) as slow:
+                slow.link.sendall(b"OPTIONS rtsp://x RTSP/1.0\r\nCSeq: 1\r\n")
+                assert slow.ended(), "and who does not end what he began"
+            with Client(port) as dripping, pytest.raises(ConnectionError):
+                drip(dripping.link)  # a byte now and then is no way around it
         with Client(port) as long:
             long.link.sendall(b"A" * 5000)
             data = long.link.recv(100)

@@ -89,7 +89,7 @@ def recorded_s(path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_finalises_its_files(tmp_path, number):
     process = start("run", "--rig", rig(tmp_path, "{file: a.mkv}, {file: b.mp4}", "1000s", "real"), "--json")
-    wait_for(lambda: recorded_s(tmp_path / "a.partial.mkv") > 1)
+    wait_for(lambda: recorded_s(tmp_path / "a.partial.mkv") > 1, 100)
     process.send_signal(number)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 130, err
@@ -119,12 +119,12 @@ def test_a_killed_run_leaves_a_file_that_plays_up_to_the_last_second(tmp_path, s
     """SIGKILL: nothing can be cleaned up, so what counts is what is on the disk already."""
     process = start("run", "--rig", rig(tmp_path, f"{{file: a.{suffix}}}", "1000s", "real"))
     partial = tmp_path / f"a.partial.{suffix}"
-    wait_for(lambda: partial.exists() and partial.stat().st_size > 0)
+    wait_for(lambda: partial.exists() and partial.stat().st_size > 0, 100)
     begun = time.monotonic()
     wait_for(lambda: time.monotonic() - begun > 4)
+    lived_s = time.monotonic() - begun
     process.kill()
     process.communicate(timeout=20)
-    lived_s = time.monotonic() - begun
     times = frames(partial)
     assert times[0] == 0
     # one second of flush interval, and a second for a loaded machine to have taken the frames in
@@ -197,7 +197,7 @@ def test_a_read_only_folder_is_refused_before_anything_is_read(tmp_path, monkeyp
 
 def test_the_second_interrupt_does_not_wait(tmp_path):
     process = start("run", "--rig", rig(tmp_path, "{file: a.mkv}", "1000s", "real"))
-    wait_for(lambda: (tmp_path / "a.partial.mkv").exists())
+    wait_for(lambda: (tmp_path / "a.partial.mkv").exists(), 100)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)

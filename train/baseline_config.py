@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import BaseModel, ConfigDict, Field
-
-from fusepipe.train.config import Positive, Weight
+from fusepipe.train.config import Crop, Model, Positive, Rate, Seed, Side, Threads, Weight
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class BaselineConfig(_Model):
+class BaselineConfig(Model):
     """What the trainings of all baselines have in common; the defaults are those of a short one on a CPU."""
 
     steps: Positive = 1000
     """Optimiser steps."""
     batch: Positive = 2
     """Patches a step."""
-    crop_px: Annotated[int, Field(ge=16)] = 64
+    crop_px: Crop = 64
     """Height and width of a patch as the network sees it."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Rate = 1e-3
     """Peak of the one-cycle rate of every network."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Of initialisation, patches and augmentation."""
-    max_side_px: Positive = 800
+    max_side_px: Side = 800
     """Larger images are halved until they fit."""
-    threads: Annotated[int, Field(ge=0)] = 1
+    threads: Threads = 1
     """CPU threads; 0 is all. One is the fastest a core, and a run resumes to the bit with equally many."""
     validate_every: Positive = 100
     """Steps between validations and checkpoints."""

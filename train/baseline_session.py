@@ -16,6 +16,8 @@ from fusepipe.train.baseline_config import BaselineConfig, DdcGanConfig, DenseFu
 from fusepipe.train.baseline_export import export_baseline
 from fusepipe.train.config_file import read_config
 from fusepipe.train.data import IMAGE_SUFFIXES, Pair, load_pairs, read_photograph, read_split, refuse_test_data
+from fusepipe.train.folders import images_below
+from fusepipe.train.processes import require_one_process
 from fusepipe.train.recipes import make_recipe
 from fusepipe.train.trainer import choose_device
 from fusepipe.train.watch import progress_line, stopped_by_signals
@@ -45,8 +47,7 @@ def load_photographs(folder: Path, max_side_px: int) -> list[Pair]:
 
     Raises :class:`SourceError` when there are fewer than two and :class:`UsageError` inside TNO.
     """
-    refuse_test_data(folder)
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = images_below(folder)
     if len(paths) < 2:
         raise SourceError(f"{folder}: {len(paths)} photographs ({', '.join(IMAGE_SUFFIXES)}); training needs many")
     return [read_photograph(path, max_side_px) for path in paths]
@@ -73,6 +74,7 @@ def train_baseline(
     (weighted loss terms), ``onnx`` (paths) and ``config``.
     """
     refuse_test_data(data)
+    require_one_process("a baseline")
     started = time.monotonic()
     train, validation = _data(config, data)
     threads = torch.get_num_threads()

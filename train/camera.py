@@ -22,7 +22,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Camera(BaseModel):
     """Random changes of a crop; 0 leaves a change out."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     gain: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Each band's contrast is scaled by 1 - gain .. 1 + gain around its mean, in half of the crops."""

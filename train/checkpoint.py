@@ -6,6 +6,7 @@ moments and step counts, with the step, the configuration and the best validatio
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -47,11 +48,16 @@ def run_folder(out: Path, *, resume: bool) -> Path:
         raise OutputExistsError(f"{out} holds a training run already: add --resume or give another --out")
     if resume and not checkpoint.exists():
         raise UsageError(f"there is nothing to resume in {out} (no {CHECKPOINT})")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot make the folder {out} ({error.strerror}); give another --out") from error
+    make_folder(out)
     return checkpoint
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it; raises :class:`UsageError` where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {folder} ({error.strerror}); give another --out") from error
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -74,11 +80,30 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise EngineError(f"{path}: cannot be read as safetensors ({error})") from error
 
 
+def fingerprint(path: Path) -> str:
+    """Of the tensors of a file, whatever the order in which they and the metadata were written."""
+    tensors, _ = read_tensors(path)
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def require_same(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raises :class:`UsageError` where a configuration (what JSON can say) is not that which made ``path``."""
-    different = [f"{k} was {saved.get(k)}, is {wanted[k]}" for k in wanted if saved.get(k) != wanted[k]]
+    before, now = _flat(saved), _flat(wanted)
+    different = [f"{key} was {before.get(key)}, is {now[key]}" for key in now if before.get(key) != now[key]]
     if different:
         raise UsageError(f"{path} cannot be resumed with another configuration: {'; '.join(different)}")
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """With the keys of parts as ``part.key``."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def save_weights(path: Path, network: StudentNet, metadata: Mapping[str, str]) -> None:

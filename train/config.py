@@ -14,13 +14,25 @@ SHIPPED = {"default": "student", "stream-hq": "stream_hq"}
 
 Positive = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+Channels = Annotated[int, Field(gt=0, le=1024)]
+Threads = Annotated[int, Field(ge=0, le=256)]
+"""0 is all; far too many crash PyTorch."""
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+"""Times a million it still is a seed of PyTorch's generators, whatever the step."""
+LEAST_PX = 16
+"""Sides of an image that the losses take: the fidelity's smallest window, three halvings down."""
+Side = Annotated[int, Field(ge=LEAST_PX)]
+Crop = Annotated[int, Field(ge=LEAST_PX, le=4096)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Model(BaseModel):
+    """Frozen; unknown keys and numbers that are none are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Losses(_Model):
+class Losses(Model):
     """Weights of the terms of the loss; see ``fusepipe.train.losses``."""
 
     intensity: Weight = 5.0
@@ -42,7 +54,7 @@ class Losses(_Model):
         return LossWeights(**self.model_dump())
 
 
-class Augmentation(_Model):
+class Augmentation(Model):
     """Random changes of a training crop."""
 
     gain: Annotated[float, Field(ge=0, lt=1)] = 0.3
@@ -74,7 +86,7 @@ class Augmentation(_Model):
     """Share of crops in which one band is flat, as of a covered or saturated camera."""
 
 
-class Steadiness(_Model):
+class Steadiness(Model):
     """Weights of what keeps a video calm; see ``fusepipe.train.steadiness``: a quarter of each batch is seen twice."""
 
     flicker: Weight = 0.0
@@ -83,7 +95,7 @@ class Steadiness(_Model):
     """Changes of its mean beyond its sources'."""
 
 
-class Finish(_Model):
+class Finish(Model):
     """What is done to the trained weights before they are scored and exported."""
 
     earlier: Annotated[float, Field(ge=0, le=1)] = 0.25
@@ -98,12 +110,12 @@ class Finish(_Model):
     """Of the detail, before its tanh: below 1 less is added to the mix."""
 
 
-class StudentConfig(_Model):
+class StudentConfig(Model):
     """Training of the student network."""
 
     model: Literal["stream", "stream-hq"] = "stream"
     """Name of what is trained, and of its files."""
-    channels: Positive = 16
+    channels: Channels = 16
     """Width of the hidden layers; multiples of 16 run best."""
     encoder_layers: Positive = 4
     """Convolutions that each source passes by itself."""
@@ -115,9 +127,9 @@ class StudentConfig(_Model):
     """Optimiser steps."""
     batch: Positive = 6
     """Crops a step."""
-    crop_px: Annotated[int, Field(ge=16, multiple_of=2)] = 112
+    crop_px: Annotated[Crop, Field(multiple_of=2)] = 112
     """Height and width of a crop."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    learning_rate: Rate = 2e-3
     """Peak of the one-cycle rate."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of the moving average of the weights, which is what is validated and exported."""
@@ -127,11 +139,11 @@ class StudentConfig(_Model):
     """Weight of the distance to the teacher's image."""
     start: str = ""
     """Path of weights (``.safetensors``) to begin with; empty begins with random ones."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Of initialisation, crops and augmentation."""
     clip_norm: Weight = 1.0
     """Gradients longer than this are shortened to it; 0 leaves them."""
-    max_side_px: Positive = 800
+    max_side_px: Side = 800
     """Larger pairs are halved until they fit: a crop then holds as much scene as of the smaller sets."""
     halves: bool = True
     """Each pair trains at half its size too, where a crop fits: it then holds four times as much of the scene."""

@@ -72,7 +72,7 @@ def read_luma(path: Path) -> Luma8:
 
 
 def _fit(image: Luma8, max_side_px: int) -> Luma8:
-    while max(image.shape) > max_side_px:
+    while max(image.shape) > max_side_px and min(image.shape) > 1:
         image = np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), dtype=np.uint8)
     height, width = (side - side % 2 for side in image.shape)
     return np.ascontiguousarray(image[:height, :width])

@@ -29,7 +29,7 @@ def default_folder() -> Path:
 
 def reduced(image: Luma8, max_side_px: int) -> Luma8:
     """The image halved until no side is longer than ``max_side_px``."""
-    while max(image.shape) > max_side_px:
+    while max(image.shape) > max_side_px and min(image.shape) > 1:
         image = np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
     return image
 

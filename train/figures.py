@@ -34,6 +34,8 @@ def read_curve(run: Path, tags: Sequence[str]) -> list[tuple[int, float]]:
     """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    if not run.is_dir():
+        raise SourceError(f"{run}: there is no such folder; name that of a stage 1")
     log = EventAccumulator(str(run), size_guidance={"scalars": 0})
     log.Reload()
     there = log.Tags()["scalars"]

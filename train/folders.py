@@ -44,9 +44,7 @@ def photographs(folder: Path, *, most: int = 0, most_validation: int = 0) -> Spl
     ``val2017``, also inside ``images``), these are the two parts; else every twentieth image validates.
     Raises :class:`SourceError` when there are too few and :class:`UsageError` inside TNO.
     """
-    refuse_test_data(folder)
-    if not folder.is_dir():
-        raise SourceError(f"{folder}: there is no such folder; name one with photographs in it or below")
+    require_folder(folder, "photographs in it or below")
     parts: list[list[Path]] = []
     for prefix in ("train", "val"):
         roots = [p for base in (folder, folder / "images") for p in sorted(base.glob(f"{prefix}*")) if p.is_dir()]
@@ -57,18 +55,33 @@ def photographs(folder: Path, *, most: int = 0, most_validation: int = 0) -> Spl
         parts = [[path for index, path in enumerate(everything) if index % VALIDATION_SHARE], validation]
     train, validation = parts
     if not train or not validation:
-        raise SourceError(f"{folder}: {len(train)} photographs ({', '.join(IMAGE_SUFFIXES)}); training needs many")
+        count = len(train) + len(validation)
+        raise SourceError(f"{folder}: {count} photographs ({', '.join(IMAGE_SUFFIXES)}); training needs many")
     return Split(spread(train, most), spread(validation, most_validation))
 
 
+def require_folder(folder: Path, what: str) -> None:
+    """Raises :class:`SourceError` where there is no such folder and :class:`UsageError` inside TNO."""
+    refuse_test_data(folder)
+    if not folder.is_dir():
+        raise SourceError(f"{folder}: there is no such folder; name one with {what}")
+
+
 def images_below(folder: Path) -> list[Path]:
-    """All image files of a folder and those below it, in the order of their names."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    """All image files of a folder and those below it, in the order of their names.
+
+    Raises :class:`SourceError` where there is no such folder and :class:`UsageError` where one of them is in TNO.
+    """
+    require_folder(folder, "photographs in it or below")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    for each in {path.parent for path in found}:
+        refuse_test_data(each)
+    return found
 
 
 def committed_pairs(data: Path, *, most_validation: int = 0) -> Split[PairFiles]:
     """The pairs of ``splits/registered_pairs.csv``, in ``data/DATASET/{ir,vis}``; all of them have to be there."""
-    refuse_test_data(data)
+    require_folder(data, "DATASET/ir and DATASET/vis in it")
 
     def files(split: list[tuple[str, str]]) -> list[PairFiles]:
         return [(find_image(data / name / "ir", stem), find_image(data / name / "vis", stem)) for name, stem in split]
@@ -82,7 +95,7 @@ def paired_folders(data: Path, *, most_validation: int = 0) -> Split[PairFiles]:
     The last twentieth of each folder validates (at least one pair): neighbours of a sequence stay on one side.
     Raises :class:`SourceError` when there is nothing to train on and :class:`UsageError` inside TNO.
     """
-    refuse_test_data(data)
+    require_folder(data, "ir/ and vis/ in it or below")
     train: list[PairFiles] = []
     validation: list[PairFiles] = []
     for infrared in sorted(data.rglob("ir")):

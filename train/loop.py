@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from fusepipe.errors import EngineError, UsageError
+from fusepipe.errors import EngineError, FusepipeError, UsageError
 from fusepipe.train.crops import Batch, batches
 from fusepipe.train.processes import Processes, module_of
 from fusepipe.train.run_config import RunConfig
@@ -124,7 +124,12 @@ class Loop:
         try:
             with crops as fetched:
                 while not self.finished and not processes.any(stop.is_set()):
-                    losses = self._step(progress.step, next(fetched))
+                    try:
+                        batch = next(fetched)
+                    except FusepipeError:  # an image, or who reads it: what was trained so far is kept
+                        self._save()
+                        raise
+                    losses = self._step(progress.step, batch)
                     progress.step += 1
                     report(progress.step, losses["generator"][0])
                     if board is not None and progress.step % _LOG_EVERY == 0:
@@ -222,6 +227,10 @@ class Loop:
             for name, value in loss.terms.items():
                 board.add_scalar(f"validation/{name}", value.item(), progress.step)
         total = float(self._processes.mean(found).item()) * self._processes.world
+        if not math.isfinite(total):
+            raise EngineError(
+                f"the validation loss is {total} at step {progress.step}: lower learning_rate, start anew"
+            )
         progress.without_better += 1
         if total < progress.best_loss:
             progress.best_loss, progress.best_step, progress.without_better = total, progress.step, 0

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from fusepipe.errors import UsageError
-from fusepipe.train.checkpoint import require_same
+from fusepipe.train.checkpoint import fingerprint, require_same
 from fusepipe.train.crops import read_pair
 from fusepipe.train.data import Pair
 from fusepipe.train.decoded import DecodedImages
@@ -45,19 +45,20 @@ class Session:
     def stage1(self, config: Stage1Config, parts: Network, folder: Path, out: Path) -> dict[str, Any]:
         """The auto-encoder on the photographs below ``folder``; leaves ``mfe.safetensors`` in ``out``."""
         parts = Network(dense=parts.dense, skips=parts.skips, attention=False)  # the others come later
-        if done := _finished(out, self.resume, config, parts):
-            return done
         files = photographs(folder, most=config.images, most_validation=config.validation_images)
+        identity = _identity(files, parts)
+        if done := self._finished(out, config, identity):
+            return done
         with _threads(config.threads):
             torch.manual_seed(config.seed)
             network = parts.build()
             stage = AutoEncoderStage(config, network, files, DecodedImages(config.max_side_px))
-            loop = Loop(stage, config, out, self.processes, resume=self.resume, identity=_identity(files, parts))
+            loop = Loop(stage, config, out, self.processes, resume=self.resume, identity=identity)
             report = self._run("stage 1", loop, config)
         if report["finished"] and self.processes.first:
             trained = loop.result.cpu()
             network.autoencoder.load_state_dict(trained.state_dict())
-            self._keep(out, network, report, config, parts)
+            self._keep(out, network, report, config, identity)
         return report
 
     def fusion(
@@ -68,26 +69,26 @@ class Session:
         Leaves ``mfe.safetensors`` in ``out``. Raises :class:`UsageError` where there is nothing to train, and
         where ``start`` is a network of other parts.
         """
-        if done := _finished(out, self.resume, config, parts):
-            return done
         if stage_name == "attention" and not parts.attention:
             raise UsageError(
                 "network.attention: false leaves no attention to train: go on with 'fusepipe train finetune'"
             )
         files = PAIRS[config.pairs](data, most_validation=config.validation_images)
+        identity = {**_identity(files, parts), "start": fingerprint(start)}
+        if done := self._finished(out, config, identity):
+            return done
         images = DecodedImages(config.max_side_px)
         with _threads(config.threads):
             torch.manual_seed(config.seed)
             network = begin_fusion(start, parts)
             stage = FusionStage(config, network, files, images, attention_only=stage_name == "attention")
-            identity = {**_identity(files, parts), "start": hashlib.sha256(start.read_bytes()).hexdigest()[:16]}
             loop = Loop(stage, config, out, self.processes, resume=self.resume, identity=identity)
             report = self._run(stage_name, loop, config)
             if report["finished"] and self.processes.first:
                 trained = loop.result.cpu()
                 assert isinstance(trained, MfeNet)
                 report["validation"] = _scores(trained, files, images)
-                self._keep(out, trained, report, config, parts)
+                self._keep(out, trained, report, config, identity)
         return report
 
     def _run(self, name: str, loop: Loop, config: RunConfig) -> dict[str, Any]:
@@ -108,13 +109,32 @@ class Session:
             "seconds_here": round(time.monotonic() - began, 1),
         }
 
-    def _keep(self, out: Path, network: MfeNet, report: dict[str, Any], config: RunConfig, parts: Network) -> None:
+    def _keep(
+        self, out: Path, network: MfeNet, report: dict[str, Any], config: RunConfig, identity: dict[str, Any]
+    ) -> None:
         metadata = {"stage": report["stage"], "steps": str(report["best_step"]), "seed": str(config.seed)}
         save_mfe(out / WEIGHTS, network, metadata)
         report["weights"] = str(out / WEIGHTS)
         report["config"] = config.model_dump(mode="json")
-        report["network"] = parts.model_dump(mode="json")
+        report |= identity
         (out / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+    def _finished(self, out: Path, config: RunConfig, identity: dict[str, Any]) -> dict[str, Any] | None:
+        """The report of a stage that is done already and is to be gone on from, unless what it made is lost.
+
+        Raises :class:`UsageError` where it was done with another configuration, or with other data.
+        """
+        if not self.resume or not (out / WEIGHTS).exists():
+            return None
+        try:
+            report: dict[str, Any] = json.loads((out / REPORT).read_text(encoding="utf-8"))
+            done = {**report["config"], **report}
+        except (OSError, ValueError, TypeError, KeyError):
+            return None  # not there, or cut off: the checkpoint has all that it takes to make it anew
+        require_same(out, done, {**config.fixed(), **{k: v for k, v in identity.items() if k in done}})
+        if not self.processes.first:
+            return {key: value for key, value in report.items() if key != "weights"}
+        return {**report, "weights": str(out / WEIGHTS)}
 
 
 @contextmanager
@@ -194,20 +214,6 @@ def _exported(report: dict[str, Any], out: Path) -> dict[str, Any]:
         report["onnx"] = str(out / ONNX)
         if network.attention is not None:
             export_attention(network, out / ATTENTION_ONNX)
-    return report
-
-
-def _finished(out: Path, resume: bool, config: RunConfig, parts: Network) -> dict[str, Any] | None:
-    """The report of a stage that is done already and is to be gone on from.
-
-    Raises :class:`UsageError` where it was done with another configuration.
-    """
-    if not resume or not (out / REPORT).exists():
-        return None
-    report: dict[str, Any] = json.loads((out / REPORT).read_text(encoding="utf-8"))
-    require_same(out, report["config"], config.fixed())
-    network = parts.model_dump(mode="json")
-    require_same(out, report.get("network", network), network)  # older reports do not tell
     return report
 
 

@@ -65,10 +65,13 @@ def joined(device: torch.device) -> Iterator[Processes]:
 
     Networks of :meth:`Processes.share_gradients` do not outlive the context.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = _started_processes()
     if world == 1:
         yield Processes(device)
         return
+    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise UsageError(f"WORLD_SIZE={world} without {', '.join(missing)}: leave them to torchrun, or unset it")
     if device.type == "cuda":
         local = int(os.environ["LOCAL_RANK"])
         if local >= torch.cuda.device_count():
@@ -85,6 +88,19 @@ def joined(device: torch.device) -> Iterator[Processes]:
         # (pytorch/pytorch#190489). They end with the group's last owner, and shared networks own it too.
         gc.collect()
         distributed.destroy_process_group()
+
+
+def require_one_process(what: str) -> None:
+    """Raises :class:`UsageError` where ``torchrun`` started several: each would train into the same folder."""
+    if (world := _started_processes()) > 1:
+        raise UsageError(f"{what} trains in one process, and torchrun started {world}: leave torchrun out")
+
+
+def _started_processes() -> int:
+    said = os.environ.get("WORLD_SIZE", "1")
+    if not said.isdecimal() or int(said) < 1:
+        raise UsageError(f"WORLD_SIZE={said} is no number of processes: leave it to torchrun, or unset it")
+    return int(said)
 
 
 def module_of(network: nn.Module) -> nn.Module:

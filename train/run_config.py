@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from fusepipe.train.camera import Camera
-from fusepipe.train.config import Losses, Positive, Steadiness, Weight
+from fusepipe.train.config import (
+    Crop,
+    Losses,
+    Model,
+    Positive,
+    Rate,
+    Seed,
+    Side,
+    Steadiness,
+    Threads,
+    Weight,
+)
 from fusepipe.train.config_file import read_config
 from fusepipe.train.mfe import MfeNet, Reading
 
@@ -15,20 +26,16 @@ Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RunConfig(_Model):
+class RunConfig(Model):
     """What every stage has in common."""
 
     steps: Positive = 1000
     """Optimiser steps."""
     batch: Positive = 8
     """Crops a step, over all processes."""
-    crop_px: Annotated[int, Field(ge=16)] = 96
+    crop_px: Crop = 96
     """Height and width of a crop."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    learning_rate: Rate = 2e-3
     """Peak of the one-cycle rate."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
     """Decay of the moving average of the weights, which is what is validated and kept."""
@@ -36,9 +43,9 @@ class RunConfig(_Model):
     """Gradients longer than this are shortened to it; 0 leaves them."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """What convolutions compute in: auto is bf16 (else fp16) on a GPU and fp32 on a CPU."""
-    seed: Count = 0
+    seed: Seed = 0
     """Of initialisation, crops and augmentation."""
-    max_side_px: Positive = 800
+    max_side_px: Side = 800
     """Larger images are halved until they fit."""
     validate_every: Positive = 250
     """Steps between validations and checkpoints."""
@@ -46,7 +53,7 @@ class RunConfig(_Model):
     """Most images (or pairs) of a validation: evenly spread over those that there are."""
     patience: Count = 0
     """Validations without a better one after which a run ends early; 0 never does."""
-    threads: Count = 0
+    threads: Threads = 0
     """CPU threads; 0 is all. A run resumes to the bit with equally many."""
     workers: Count = 1
     """Processes that decode and augment; 0 does it in between."""
@@ -56,7 +63,7 @@ class RunConfig(_Model):
         return self.model_dump(mode="json", exclude={"threads", "workers", "precision"})
 
 
-class Network(_Model):
+class Network(Model):
     """The parts of the network that can be switched off, as in Table 2 of the paper, and the reading of Eq. 3."""
 
     dense: bool = True
@@ -84,7 +91,7 @@ class Stage1Config(RunConfig):
     """Weight of 1 - SSIM (gamma)."""
     adversarial: Weight = 0.02
     """Weight of the least-squares adversarial term (lambda); 0 trains without a discriminator."""
-    critic_learning_rate: Annotated[float, Field(gt=0)] = 5e-4
+    critic_learning_rate: Rate = 5e-4
     """Peak of the discriminator's rate."""
     skip_dropout: Share = 0.5
     """Share of images for which each skip is left out, so that the deep levels learn too."""
@@ -107,7 +114,7 @@ class FusionConfig(RunConfig):
     """Changes of a crop."""
 
 
-class MfeConfig(_Model):
+class MfeConfig(Model):
     """All of ``mfe``: its parts, stage 1, the attention with the rest frozen, fine-tuning of all."""
 
     network: Network = Network()

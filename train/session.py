@@ -11,6 +11,7 @@ from fusepipe.train.checkpoint import load_weights, read_tensors, save_weights
 from fusepipe.train.config import StudentConfig
 from fusepipe.train.data import halves, load_pairs, read_split, refuse_test_data
 from fusepipe.train.export import export_student
+from fusepipe.train.processes import require_one_process
 from fusepipe.train.scores import mean_scores
 from fusepipe.train.student import average, finish
 from fusepipe.train.trainer import BEST, EARLIER, StudentTrainer, choose_device
@@ -35,6 +36,7 @@ def train_student(
     folder ``data`` may not lie in TNO (:class:`UsageError`).
     """
     refuse_test_data(data)
+    require_one_process("a student")
     started = time.monotonic()
     train = load_pairs(data, read_split("train"), config.max_side_px)
     if config.halves:

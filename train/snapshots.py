@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fusepipe.errors import EngineError, OutputExistsError, UsageError
-from fusepipe.train.checkpoint import read_tensors, require_same, write_tensors
+from fusepipe.train.checkpoint import make_folder, read_tensors, require_same, write_tensors
 
 NETWORKS, OPTIMISERS = "networks.safetensors", "optimisers.safetensors"
 _FORMAT = "fusepipe-run-1"
@@ -40,10 +40,7 @@ class Snapshots:
         """Makes the folder; raises :class:`OutputExistsError` where a run is not to be resumed, yet there is one."""
         if self.latest is not None and not resume:
             raise OutputExistsError(f"{self._out} holds a training run already: add --resume or give another --out")
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"cannot make the folder {self._folder} ({error.strerror}); give another --out") from error
+        make_folder(self._folder)
 
     def save(
         self,
@@ -87,9 +84,10 @@ class Snapshots:
         if folder is None:
             raise UsageError(f"there is nothing to resume in {self._out}")
         tensors, metadata = read_tensors(folder / NETWORKS)
-        moments, _ = read_tensors(folder / OPTIMISERS)
-        if metadata.get("format") != _FORMAT:
-            raise EngineError(f"{folder}: not a state of this program ({metadata.get('format') = })")
+        moments, of_moments = read_tensors(folder / OPTIMISERS)
+        for name, told in ((NETWORKS, metadata), (OPTIMISERS, of_moments)):
+            if told.get("format") != _FORMAT:
+                raise EngineError(f"{folder / name}: not a state of this program ({told.get('format') = })")
         require_same(self._out, json.loads(metadata["config"]), self._config)
         for name, network in networks.items():
             prefix = f"{name}/"

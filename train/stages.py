@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from fusepipe.errors import SourceError
+from fusepipe.frames import Luma8
+from fusepipe.train.config import LEAST_PX
 from fusepipe.train.crops import Batch, PairCrops, PhotographCrops, as_input, read_pair
 from fusepipe.train.decoded import DecodedImages
 from fusepipe.train.folders import PairFiles, Split
@@ -97,6 +100,8 @@ class AutoEncoderStage:
 
     def __init__(self, config: Stage1Config, network: MfeNet, files: Split[Path], images: DecodedImages) -> None:
         self._config, self._images, self._validation = config, images, files.validation
+        for path in files.validation:
+            _require_judgeable(path, images[path])
         self.generator = network.autoencoder
         self.critic = Discriminator(config.crop_px) if config.adversarial else None
         self.critic_learning_rate = config.critic_learning_rate
@@ -159,6 +164,8 @@ class FusionStage:
     ) -> None:
         self._weights, self._steadiness = config.losses.weights(), config.steadiness
         self._images, self._validation = images, files.validation
+        for pair in files.validation:
+            _require_judgeable(pair[1], read_pair(images, pair)[1])
         self.generator = network
         network.extractor.requires_grad_(not attention_only)
         network.reconstruction.requires_grad_(not attention_only)
@@ -210,6 +217,13 @@ class FusionStage:
             maps = cast(MfeNet, generator).weights(infrared, visible).mean(dim=1, keepdim=True)
             rows.append((infrared, visible, generator(infrared, visible), maps))
         return _grid(rows)
+
+
+def _require_judgeable(path: Path, image: Luma8) -> None:
+    """Raises :class:`SourceError` for what the losses do not take: before the first step, not at a validation."""
+    height, width = image.shape
+    if min(height, width) < LEAST_PX:
+        raise SourceError(f"{path}: {width}x{height} is too small to validate on: leave it out")
 
 
 def _mean(losses: Iterable[Loss]) -> Loss:

@@ -18,6 +18,7 @@ from fusepipe.train.branches import branch, folded
 from fusepipe.train.checkpoint import (
     CHECKPOINT,
     Progress,
+    form,
     load_checkpoint,
     load_weights,
     run_folder,
@@ -68,7 +69,7 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"cannot train on {name!r}: {str(error).splitlines()[0]}; try --device cpu") from error
     return device
@@ -98,7 +99,10 @@ class StudentTrainer:
         torch.manual_seed(config.seed)
         network = StudentNet(config.channels, config.encoder_layers, config.decoder_layers)
         if config.start and not resume:
-            network.load_state_dict(load_weights(Path(config.start)).state_dict())
+            start = load_weights(Path(config.start))
+            if form(start) != form(network):
+                raise UsageError(f"start: {config.start} has {form(start)}, the configuration asks for {form(network)}")
+            network.load_state_dict(start.state_dict())
         if config.branches:
             branch(network)
         self._teacher = Teacher(config.teacher, self._device) if config.distillation else None
@@ -189,6 +193,10 @@ class StudentTrainer:
         board.add_scalar("validation/loss", total, progress.step)
         for name, mean in sums.items():
             board.add_scalar(f"validation/{name}", mean, progress.step)
+        if not math.isfinite(total):
+            raise EngineError(
+                f"the validation loss is {total} at step {progress.step}: lower learning_rate and start anew"
+            )
         if total < progress.best_loss:
             progress.best_loss, progress.best_step = total, progress.step
             self._keep(BEST)

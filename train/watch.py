@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -11,14 +12,22 @@ from types import FrameType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+_PATIENCE = 3
+
 
 @contextmanager
 def stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; only the main thread may change handlers."""
+    """An event that SIGINT and SIGTERM set; only the main thread may change handlers.
+
+    The third signal raises :class:`KeyboardInterrupt`: scoring and exporting do not look at the event.
+    """
     stop = threading.Event()
+    signals = itertools.count(1)
 
     def handle(signum: int, frame: FrameType | None) -> None:
         stop.set()
+        if next(signals) >= _PATIENCE:
+            raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield stop

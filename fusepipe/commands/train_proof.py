@@ -54,12 +54,14 @@ def figures(with_run: Path, without_run: Path, photographs: Path, out: Path) -> 
     require_training()
     import cv2
 
+    from fusepipe.train.checkpoint import make_folder
     from fusepipe.train.data import read_luma
     from fusepipe.train.figures import WITH, WITHOUT, plot, read_curve, reconstruct, side_by_side
     from fusepipe.train.folders import images_below
     from fusepipe.train.mfe_session import WEIGHTS
     from fusepipe.train.mfe_weights import load_mfe
 
+    make_folder(out)
     runs = {WITH: with_run, WITHOUT: without_run}
     # what both have in common: the adversarial term is only in one
     curves = {name: read_curve(run, ("train/pixel", "train/ssim")) for name, run in runs.items()}
@@ -71,7 +73,6 @@ def figures(with_run: Path, without_run: Path, photographs: Path, out: Path) -> 
     for name, run in runs.items():
         network = load_mfe(run / WEIGHTS)
         columns[name] = [reconstruct(network, image) for image in images]
-    out.mkdir(parents=True, exist_ok=True)
     (out / "stage1-loss.svg").write_text(plot(curves, "Stage 1", "L_pixel + (1 - SSIM)"), encoding="utf-8")
     cv2.imwrite(str(out / "stage1-pictures.png"), side_by_side(columns))
     click.echo(f"{out / 'stage1-loss.svg'}, {out / 'stage1-pictures.png'}")

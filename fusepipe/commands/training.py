@@ -72,7 +72,9 @@ def run_options(data_help: str, *, steps: bool = True, seed: bool = True) -> Cal
             click.option("--steps", type=click.IntRange(min=1), help="Instead of the configuration's steps.")
         )
     if seed:
-        options.append(click.option("--seed", type=click.IntRange(min=0), help="Instead of the configuration's seed."))
+        options.append(
+            click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Instead of the configuration's seed.")
+        )
 
     def decorate(function: Callable[..., None]) -> Any:
         @functools.wraps(function)

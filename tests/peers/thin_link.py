@@ -29,7 +29,7 @@ class ThinLink:
         self.port = int(self._near.getsockname()[1])
         self._server: tuple[str, int] | None = None
         self._viewer: tuple[str, int] | None = None
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[tuple[float, bytes]] = deque()  # with the time of arrival
         self._free_s = 0.0  # when the link has sent what it took
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"thin-link-{self.port}")
@@ -70,17 +70,17 @@ class ThinLink:
     def _take(self) -> None:
         data, _ = self._far.recvfrom(65536)
         rate_bps = self.rate_bps
-        room = rate_bps is None or sum(map(len, self._queue)) < QUEUE_BYTES
+        room = rate_bps is None or sum(len(waiting) for _, waiting in self._queue) < QUEUE_BYTES
         self._count("passed" if room else "lost", data)
         if room:
-            self._queue.append(data)
+            self._queue.append((time.monotonic(), data))
 
     def _pass_on(self) -> None:
         now_s = time.monotonic()
         while self._queue and self._viewer is not None and (self.rate_bps is None or self._free_s <= now_s):
-            data = self._queue.popleft()
-            if self.rate_bps is not None:
-                self._free_s = max(self._free_s, now_s - 0.01) + len(data) * 8 / self.rate_bps
+            arrived_s, data = self._queue.popleft()
+            if self.rate_bps is not None:  # from when it could begin, not from when this thread came to it
+                self._free_s = max(self._free_s, arrived_s) + len(data) * 8 / self.rate_bps
             self._near.sendto(data, self._viewer)
 
     def _count(self, what: str, data: bytes) -> None:

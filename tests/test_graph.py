@@ -196,7 +196,7 @@ def test_an_exception_in_the_work_of_a_stage_names_the_stage(where, monkeypatch)
 def test_no_thread_outlives_its_graph():
     before = set(threading.enumerate())
     run(make_graph())
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
 
 
 def test_live_mailboxes_drop_the_oldest_and_count():

@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import psutil
 import pytest
+from waiting import wait_for
 
 from fusepipe.frames import Band, Frame
 from fusepipe.pipeline.backoff import REFUSED_PASSWORD, USUAL, Backoff, BackoffPolicy
@@ -27,6 +28,7 @@ from fusepipe.pipeline.sources.live_options import LiveOptions, open_arguments
 S = 1_000_000_000
 SLOW = LiveOptions(open_timeout_ns=5 * S, stall_timeout_ns=4 * S)
 QUICK = LiveOptions(open_timeout_ns=3 * S, stall_timeout_ns=1 * S)
+PATIENT = LiveOptions(open_timeout_ns=30 * S, stall_timeout_ns=30 * S)
 
 
 def free_port():
@@ -250,22 +252,31 @@ def test_an_rtsp_camera_hangs_dies_and_returns_with_another_size(rtsp_camera, tr
 def test_a_password_is_checked_at_the_start_and_never_shown(rtsp_camera, caplog):
     camera = rtsp_camera(user="ann:hunter2")
     right = camera.url.replace("//", "//ann:hunter2@")
-    assert LiveSource(right, Band.VISIBLE, QUICK).open().known
+    assert LiveSource(right, Band.VISIBLE, PATIENT).open().known
     for url in (camera.url, right.replace("hunter2", "hunter3")):
         with pytest.raises(LiveError, match=r"authentication failed.*check user and password") as caught:
-            LiveSource(url, Band.VISIBLE, QUICK).open()
+            LiveSource(url, Band.VISIBLE, PATIENT).open()
         assert "hunter" not in str(caught.value)
-    missing = LiveSource(right.replace("/cam", "/nope"), Band.VISIBLE, QUICK)
+    missing = LiveSource(right.replace("/cam", "/nope"), Band.VISIBLE, PATIENT)
     assert "not found" in missing.open().away, "a relay has no such stream until its publisher comes"
     assert "hunter" not in caplog.text
 
 
 def test_no_hammering_when_the_password_is_changed_while_running(rtsp_camera):
     camera = rtsp_camera(user="ann:hunter2")
-    source = LiveSource(camera.url, Band.VISIBLE, QUICK)
+    source = LiveSource(camera.url, Band.VISIBLE, PATIENT)
     stop = threading.Event()
-    threading.Timer(3.0, stop.set).start()
+
+    def three_seconds_after_the_first() -> None:
+        with suppress(AssertionError):
+            wait_for(lambda: source.failures)
+        time.sleep(3)
+        stop.set()
+
+    clock = threading.Thread(target=three_seconds_after_the_first)
+    clock.start()
     assert list(source.frames(stop)) == []
+    clock.join()
     assert source.failures == {"authentication failed": 1}, "one attempt in three seconds"
 
 

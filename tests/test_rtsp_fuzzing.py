@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peers.cameras import free_port
+from waiting import wait_for
 
 from fusepipe.config.redact import redact
 from fusepipe.frames import Band, FramePair, FusedFrame, PairState, Plane
@@ -27,7 +28,7 @@ from fusepipe.pipeline.sources.live import LiveSource
 from fusepipe.pipeline.sources.live_errors import LiveError
 from fusepipe.pipeline.sources.live_options import LiveOptions
 from fusepipe.pipeline.testing import frame
-from fusepipe.soak import held
+from fusepipe.soak import held, held_at_rest
 
 HOST = "127.0.0.1"
 S = 1_000_000_000
@@ -176,10 +177,8 @@ def test_a_server_outlives_whatever_is_sent_to_it(served, caplog):
             except OSError:
                 pass  # hung up on, which is an answer
     assert plays(served)
-    deadline = time.monotonic() + 20
-    while held().descriptors > before.descriptors and time.monotonic() < deadline:
-        time.sleep(0.1)
-    after = held()
+    wait_for(lambda: held().descriptors <= before.descriptors, 20)
+    after = held_at_rest(before)
     assert after.descriptors <= before.descriptors and after.threads <= before.threads
     assert after.rss_kib - before.rss_kib < 32 << 10
     assert "unexpected" not in caplog.text, "nothing that is sent may surprise the server"

@@ -46,6 +46,13 @@ def refuse_test_data(path: Path) -> None:
             raise UsageError(f"{path} is inside TNO ({form}): TNO is the test set and is never trained on")
 
 
+def require_folder(folder: Path, what: str) -> None:
+    """Raises :class:`SourceError` where there is no such folder and :class:`UsageError` inside TNO."""
+    refuse_test_data(folder)
+    if not folder.is_dir():
+        raise SourceError(f"{folder}: there is no such folder; name one with {what}")
+
+
 def read_split(split: Split) -> list[tuple[str, str]]:
     """(dataset, stem) of each pair of the split, in the committed order."""
     text = (resources.files("fusepipe.train") / "splits" / "registered_pairs.csv").read_text(encoding="utf-8")
@@ -80,7 +87,7 @@ def _fit(image: Luma8, max_side_px: int) -> Luma8:
 
 def load_pairs(data: Path, pairs: Sequence[tuple[str, str]], max_side_px: int) -> list[Pair]:
     """Reads pairs into memory; see :class:`SourceError` for what can be wrong with them."""
-    refuse_test_data(data)
+    require_folder(data, "DATASET/ir and DATASET/vis in it")
     loaded = []
     for dataset, stem in pairs:
         infrared = read_luma(find_image(data / dataset / "ir", stem))

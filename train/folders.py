@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from fusepipe.errors import SourceError
 from fusepipe.image_sets import match
-from fusepipe.train.data import IMAGE_SUFFIXES, find_image, read_split, refuse_test_data
+from fusepipe.train.data import IMAGE_SUFFIXES, find_image, read_split, refuse_test_data, require_folder
 
 Item = TypeVar("Item")
 PairFiles = tuple[Path, Path]
@@ -58,13 +58,6 @@ def photographs(folder: Path, *, most: int = 0, most_validation: int = 0) -> Spl
         count = len(train) + len(validation)
         raise SourceError(f"{folder}: {count} photographs ({', '.join(IMAGE_SUFFIXES)}); training needs many")
     return Split(spread(train, most), spread(validation, most_validation))
-
-
-def require_folder(folder: Path, what: str) -> None:
-    """Raises :class:`SourceError` where there is no such folder and :class:`UsageError` inside TNO."""
-    refuse_test_data(folder)
-    if not folder.is_dir():
-        raise SourceError(f"{folder}: there is no such folder; name one with {what}")
 
 
 def images_below(folder: Path) -> list[Path]:

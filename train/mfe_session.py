@@ -222,7 +222,7 @@ def _identity(files: Split[Path] | Split[PairFiles], parts: Network) -> dict[str
     names = json.dumps([[str(path) for path in ([item] if isinstance(item, Path) else item)] for item in files.train])
     return {
         "network": parts.model_dump(mode="json"),
-        "images": len(files.train),
+        "files": len(files.train),
         "of": hashlib.sha256(names.encode()).hexdigest()[:16],
     }
 

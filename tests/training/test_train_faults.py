@@ -23,7 +23,7 @@ from fusepipe.train.baseline_config import BaselineConfig  # noqa: E402
 from fusepipe.train.baseline_session import load_baseline_config, load_photographs, train_baseline  # noqa: E402
 from fusepipe.train.checkpoint import fingerprint, read_tensors, save_weights, write_tensors  # noqa: E402
 from fusepipe.train.config import StudentConfig, load_config  # noqa: E402
-from fusepipe.train.data import Pair  # noqa: E402
+from fusepipe.train.data import Pair, load_pairs  # noqa: E402
 from fusepipe.train.decoded import DecodedImages  # noqa: E402
 from fusepipe.train.figures import read_curve  # noqa: E402
 from fusepipe.train.folders import committed_pairs, paired_folders, photographs  # noqa: E402
@@ -107,8 +107,9 @@ class TestImages:
         for find in (photographs, committed_pairs, paired_folders):
             with pytest.raises(SourceError, match="gone: there is no such folder"):
                 find(tmp_path / "gone")
-        with pytest.raises(SourceError, match="gone: there is no such folder"):
-            load_photographs(tmp_path / "gone", 800)
+        for load in (load_photographs, lambda folder, px: load_pairs(folder, [("a", "1")], px)):
+            with pytest.raises(SourceError, match="gone: there is no such folder"):
+                load(tmp_path / "gone", 800)
 
     def test_all_photographs_are_counted(self, tmp_path: Path) -> None:
         write(tmp_path / "one" / "a.png")
@@ -151,7 +152,7 @@ class TestRuns:
     ) -> None:
         stage1(photos, tmp_path / "out")
         write(photos / "9.png", seed=9)
-        with pytest.raises(UsageError, match="images was 5, is 6"):
+        with pytest.raises(UsageError, match="files was 5, is 6"):
             stage1(photos, tmp_path / "out", resume=True)
         starts = [tmp_path / name / WEIGHTS for name in ("out", "other")]
         stage1(photos, tmp_path / "other", seed=1)

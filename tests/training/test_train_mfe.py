@@ -48,6 +48,16 @@ def pair(height: int = 40, width: int = 52) -> tuple[torch.Tensor, torch.Tensor]
     return infrared, visible
 
 
+def test_the_attention_tells_edges_apart_from_the_first_step_on() -> None:
+    """Of images whose edges are hundredths, as photographs' are; a start that fades them gives 0.5 +- 1e-4."""
+    smooth = torch.nn.functional.avg_pool2d(torch.stack(pair(160, 160))[:, 0], 9, stride=1)
+    infrared, visible = smooth[:1], smooth[1:]
+    assert edge_map(smooth).mean() < 0.05
+    with torch.no_grad():
+        weights = fresh().weights(infrared, visible)
+    assert weights.max() - weights.min() > 0.1
+
+
 class TestEdgeMap:
     def test_one_bright_pixel(self) -> None:
         image = torch.zeros(1, 1, 5, 5)

@@ -41,6 +41,32 @@ def test_the_rate_settles_at_what_the_link_takes(takes_bps):
         assert 0.6 * takes_bps < link.run(rate, 1) < 1.35 * takes_bps
 
 
+def test_a_loss_that_goes_on_is_not_lived_with():
+    """One packet in twenty is not many, and one of each key frame: nothing is sent again on a thin link."""
+    rate = LinkRate()
+    rate.rate_bps, highest = 300e3, 0
+    for look in range(6):
+        for _ in range(30):
+            rate.wanted(4 * PACKET_BYTES)
+            rate.pause_s(PACKET_BYTES)
+        highest += 30
+        rate.heard(0.05, highest, look * S)
+    assert rate.rate_bps < 280e3
+
+
+def test_reports_count_for_the_packets_they_speak_of():
+    """A player reports more often than packets come through a thin link, and of none it says that none was lost."""
+    rate, highest = LinkRate(), 0
+    for quarter in range(9):
+        for _ in range(50):
+            rate.wanted(PACKET_BYTES)
+            rate.pause_s(PACKET_BYTES)
+        highest += 50
+        for report in range(10):
+            rate.heard(0.9 if not report else 0.0, highest, quarter * S // 4 + report)
+    assert rate.rate_bps < 0.15 * 200 * 8 * PACKET_BYTES
+
+
 def test_a_link_that_takes_all_is_never_paced_and_one_that_is_wide_again_is_free_again():
     rate, link = LinkRate(), Link(10e6)
     link.run(rate, 20)

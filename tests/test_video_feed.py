@@ -60,6 +60,22 @@ def test_a_viewer_gets_nothing_before_it_is_connected_and_begins_with_a_key_fram
     asyncio.run(script())
 
 
+def test_what_waits_for_a_link_that_turns_out_thin_is_thrown_away_for_a_key_frame():
+    async def script():
+        viewer = viewer_with([0])
+        for pts in range(10):
+            viewer.offer(unit(key=not pts), pts, 0)
+        viewer.link.rate_bps = 8.0 * unit(key=False).size_bytes  # of which one takes a second
+        viewer.offer(unit(key=False), 10, 0)
+        assert viewer.wants_key
+        viewer.offer(unit(key=True), 11, 0)
+        viewer.offer(unit(key=False), 12, 0)
+        viewer.offer(unit(key=True), 13, 10**9)
+        assert (await viewer.next())[1] == 11
+
+    asyncio.run(script())
+
+
 def test_a_viewer_whose_packets_do_not_leave_is_skipped_then_given_up():
     async def script():
         backlog = [0]

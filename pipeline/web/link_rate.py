@@ -11,7 +11,7 @@ when more than ``QUEUE_S`` of them wait, none is added until most have left, and
 from __future__ import annotations
 
 LOSSY = 0.10  # a share of packets from which the link counts as too thin
-CLEAN = 0.02  # and below which it may take more
+CLEAN = 0.02  # and, once it does, as still too thin; up to this it may take more
 MARGIN = 0.85  # of what got through
 GROWTH = 1.1  # from one look to the next
 LOOK_NS = 1_000_000_000  # players report a few times in a second, of a few packets each
@@ -28,9 +28,9 @@ class LinkRate:
         self.rate_bps: float | None = None
         self._resends = float(MOST_RESENT)  # packets that may be sent again
         self._looked_ns: int | None = None  # when the last look was
-        self._highest = -1
+        self._highest = self._told = -1  # then, and of the last report
         self._sent_bytes = self._wanted_bytes = 0  # since then
-        self._lost: list[float] = []
+        self._told_packets, self._lost_packets = 0, 0.0
 
     # -- what goes out
 
@@ -60,23 +60,27 @@ class LinkRate:
 
     def heard(self, lost: float, highest: int, now_ns: int) -> None:
         """A receiver report: the share that was lost, from 0 to 1, of the packets up to the ``highest`` number."""
-        self._lost.append(lost)
+        # each for the packets it speaks of: many reports come while few packets do, and name no loss
+        told = max(0, highest - self._told) if self._told >= 0 else 0
+        self._told_packets, self._lost_packets = self._told_packets + told, self._lost_packets + lost * told
+        self._told = highest
         if self._looked_ns is not None:
             if now_ns - self._looked_ns < LOOK_NS:
                 return
             per_s = 8e9 / (now_ns - self._looked_ns)
             # of packets after the highest that arrived a report says nothing, so none is lost where none arrives
             silent = highest == self._highest and self._sent_bytes > 0
-            lost = 1.0 if silent else sum(self._lost) / len(self._lost)
+            lost = 1.0 if silent else self._lost_packets / max(1, self._told_packets)
             self._judge(lost, self._sent_bytes * per_s, self._wanted_bytes * per_s)
         self._looked_ns, self._highest = now_ns, highest
         self._sent_bytes = self._wanted_bytes = 0
-        self._lost = []
+        self._told_packets, self._lost_packets = 0, 0.0
 
     def _judge(self, lost: float, sent_bps: float, wanted_bps: float) -> None:
-        if lost > LOSSY:
+        # Once it is thin nothing is sent again: one packet in twenty that is lost leaves no key frame whole.
+        if lost > (LOSSY if self.rate_bps is None else CLEAN):
             through_bps = max(LEAST_BPS, MARGIN * (1 - lost) * sent_bps)
             self.rate_bps = through_bps if self.rate_bps is None else min(self.rate_bps, through_bps)
-        elif lost < CLEAN and self.rate_bps is not None:
+        elif lost <= CLEAN and self.rate_bps is not None:
             grown_bps = GROWTH * self.rate_bps
             self.rate_bps = None if grown_bps > 2 * wanted_bps else grown_bps

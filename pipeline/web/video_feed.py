@@ -33,6 +33,7 @@ MAX_WIDTH_PX, MAX_HEIGHT_PX = 1280, 720
 MAX_BLOCKS_PER_S = 108_000  # of 16x16 pixels (H.264, table A-1)
 MAX_FPS = 60.0
 KEY_INTERVAL_NS = 250_000_000  # key frames that viewers ask for come no faster: they cost the others bandwidth
+_STALE = 2  # times what may wait: more than that is thrown away
 # By x264 always: what is watched here is small, and GPUs have few encoders, which the recordings may need.
 _OPTIONS = LiveVideoOptions(encoder="x264", baseline=True)
 
@@ -70,8 +71,13 @@ class Viewer:
         if not self.connected.is_set():
             return
         self.link.wanted(unit.size_bytes)
-        queued_bytes = self._queued_bytes + self._backlog()
         self._delivery.limit_bytes = self.link.limit_bytes or LIMIT_BYTES
+        if len(self._queue) > 1 and self._queued_bytes > _STALE * self._delivery.limit_bytes:
+            # The link is thinner than it was: they would come seconds late, after pictures that were lost on it.
+            self._queue.clear()
+            self._queued_bytes = 0
+            self._delivery.lost()
+        queued_bytes = self._queued_bytes + self._backlog()
         verdict = self._delivery.offer(key=unit.key, queued_bytes=queued_bytes, now_ns=now_ns)
         if verdict is Verdict.GIVE_UP:
             self.ended.set()

@@ -54,6 +54,17 @@ def test_a_loss_that_goes_on_is_not_lived_with():
     assert rate.rate_bps < 280e3
 
 
+def test_what_was_sent_before_a_cut_is_not_held_against_it():
+    rate, rates = LinkRate(), []
+    for look in range(5):
+        for _ in range(200):
+            rate.wanted(PACKET_BYTES)
+            rate.pause_s(PACKET_BYTES)
+        rate.heard(0.9 if look < 2 else 0.95, 200 * look, look * S)
+        rates.append(rate.rate_bps)
+    assert rates[0] is None and rates[1] == rates[2] > rates[3] == rates[4]
+
+
 def test_reports_count_for_the_packets_they_speak_of():
     """A player reports more often than packets come through a thin link, and of none it says that none was lost."""
     rate, highest = LinkRate(), 0

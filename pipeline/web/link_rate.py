@@ -31,6 +31,7 @@ class LinkRate:
         self._highest = self._told = -1  # then, and of the last report
         self._sent_bytes = self._wanted_bytes = 0  # since then
         self._told_packets, self._lost_packets = 0, 0.0
+        self._cut = False  # at the last look
 
     # -- what goes out
 
@@ -78,9 +79,14 @@ class LinkRate:
 
     def _judge(self, lost: float, sent_bps: float, wanted_bps: float) -> None:
         # Once it is thin nothing is sent again: one packet in twenty that is lost leaves no key frame whole.
-        if lost > (LOSSY if self.rate_bps is None else CLEAN):
+        lossy = lost > (LOSSY if self.rate_bps is None else CLEAN)
+        if lossy and self._cut:
+            self._cut = False  # these were sent before the cut, or waited on the link behind them
+            return
+        self._cut = lossy
+        if lossy:
             through_bps = max(LEAST_BPS, MARGIN * (1 - lost) * sent_bps)
             self.rate_bps = through_bps if self.rate_bps is None else min(self.rate_bps, through_bps)
-        elif lost <= CLEAN and self.rate_bps is not None:
+        elif self.rate_bps is not None:
             grown_bps = GROWTH * self.rate_bps
             self.rate_bps = None if grown_bps > 2 * wanted_bps else grown_bps

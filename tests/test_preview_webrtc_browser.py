@@ -207,7 +207,7 @@ def test_a_browser_on_a_thin_link_gets_fewer_pictures_and_no_flood(tmp_path: Pat
             await asyncio.sleep(8)
             offered_bps = 8 * (link.bytes.total() - before) / 8
             assert offered_bps < 1.4 * takes_bps, "what is lost is not asked for again and again"
-            await tab.until(f"{FRAMES} > {frames}", 20)
+            await tab.until(f"{FRAMES} > {frames}", 5)
             link.rate_bps = None
             frames = await tab.value(FRAMES)
             await tab.until(f"{FRAMES} > {frames + 50}", 60)

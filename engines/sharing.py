@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 from fusepipe.errors import EngineError, FusepipeError, UsageError
-from fusepipe.fuser import EngineTicket, Fuser, FuserBase, FusionBatch, Ticket
+from fusepipe.fuser import EngineTicket, Fuser, FuserBase, FusionBatch, Ticket, told
 
 _WAIT_S = 60.0
 _STOP_S = 400.0  # longer than any request may take
@@ -176,12 +176,8 @@ class _Share:
 
 
 def _fail(jobs: list[_Job], error: Exception) -> None:
-    named = error
-    if not isinstance(named, FusepipeError):
-        named = EngineError(f"the engine failed: {type(error).__name__}: {error}")
-        named.__cause__ = error
     for job in jobs:
-        job.ticket.deliver([], named)
+        job.ticket.deliver([], told(error))
         job.delivered()
 
 

@@ -23,7 +23,7 @@ from fusepipe.engines.tensorrt_plan import Plan, TensorRtPlan
 from fusepipe.engines.tensorrt_slots import Slot, SlotSize
 from fusepipe.engines.warp_grid import WarpGrids, raw_infrared
 from fusepipe.errors import EngineError, FusepipeError, UsageError
-from fusepipe.fuser import EngineTicket, FuserBase, FuserInfo, FusionBatch, Ticket
+from fusepipe.fuser import EngineTicket, FuserBase, FuserInfo, FusionBatch, Ticket, told
 
 MAX_IN_FLIGHT = 2
 KEPT_SIZES = 8
@@ -193,7 +193,7 @@ class TensorRtFuser(FuserBase):
             started.set()
             self._serve(cuda, plan, slots)
         except Exception as error:  # noqa: BLE001 - of whatever class bindings raise; who opens or closes is told
-            self._failure = _named(error)
+            self._failure = told(error)
         finally:
             self._free(cuda, plan, slots)
             started.set()
@@ -206,7 +206,7 @@ class TensorRtFuser(FuserBase):
                 if owner is not None:
                     owner.close()
             except Exception as error:  # noqa: BLE001 - as above
-                self._failure = self._failure or _named(error)
+                self._failure = self._failure or told(error)
 
     def _serve(self, cuda: Cuda, plan: Plan, slots: OrderedDict[SlotSize, list[Slot]]) -> None:
         running: deque[_Running] = deque()
@@ -295,7 +295,7 @@ class TensorRtFuser(FuserBase):
                 raise EngineError(f"the GPU did not finish within {_WAIT_S:g} s")
             entry.ticket.deliver(entry.slot.images(*entry.size))
         except Exception as error:  # noqa: BLE001 - as in _begin
-            entry.ticket.deliver([], _named(error))
+            entry.ticket.deliver([], told(error))
         self._room.release()
         return True
 
@@ -314,15 +314,6 @@ class TensorRtFuser(FuserBase):
             time.sleep(_POLL_S)
 
     def _fail(self, request: _Request, error: Exception) -> None:
-        request.ticket.deliver([], _named(error))
+        request.ticket.deliver([], told(error))
         if request.batch is not None:
             self._room.release()
-
-
-def _named(error: Exception) -> FusepipeError:
-    """Whatever went wrong on the thread, for the one who waits: it must never wait in vain."""
-    if isinstance(error, FusepipeError):
-        return error
-    named = EngineError(f"the engine failed: {type(error).__name__}: {error}")
-    named.__cause__ = error
-    return named

@@ -157,6 +157,15 @@ class ReadyTicket:
         return self.images
 
 
+def told(error: Exception) -> FusepipeError:
+    """Whatever went wrong on an engine's thread, for the one who waits: it must never wait in vain."""
+    if isinstance(error, FusepipeError):
+        return error
+    named = EngineError(f"the engine failed: {type(error).__name__}: {error}")
+    named.__cause__ = error
+    return named
+
+
 class EngineTicket:
     """A result that an engine's own thread delivers."""
 

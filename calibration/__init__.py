@@ -1,5 +1,4 @@
-"""How the infrared camera's picture lies in the visible camera's: calibration files and warps.
+"""How the infrared camera's picture lies in the visible camera's: calibration files, boards, scenes, warps, drift.
 
-``file`` reads and writes calibration files; ``matrix`` checks and rescales the 3x3 matrices in them;
-``warp`` makes the map that the pipeline applies to every infrared frame.
+Imports ``core`` and the YAML reader; imported by ``pipeline``, ``rig`` and above.
 """

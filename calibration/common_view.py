@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusepipe.calibration.matrix import Size
-from fusepipe.errors import UsageError
-from fusepipe.frames import Luma8, Pixels
+from fusepipe.core.errors import UsageError
+from fusepipe.core.frames import Luma8, Pixels
 
 SEARCH_SIDE = 256  # cells along the longer side of the picture, when the rectangle is looked for
 MIN_SIDE_PX = 16

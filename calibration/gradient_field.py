@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusepipe.frames import Luma8
+from fusepipe.core.frames import Luma8
 
 Field = NDArray[np.float32]
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusepipe.calibration.matrix import Size
-from fusepipe.errors import UsageError
+from fusepipe.core.errors import UsageError
 
 LensModel = Literal["pinhole", "fisheye"]
 Array = NDArray[np.float64]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fusepipe.errors import UsageError
+from fusepipe.core.errors import UsageError
 
 Matrix3 = NDArray[np.float64]
 Size = tuple[int, int]

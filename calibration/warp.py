@@ -1,6 +1,6 @@
 """The map from the infrared image to the visible one, computed once and applied to every frame.
 
-A :class:`RemapWarp` satisfies the ``fusepipe.frames.Warp`` protocol: for every visible pixel it holds
+A :class:`RemapWarp` satisfies the ``fusepipe.core.frames.Warp`` protocol: for every visible pixel it holds
 the place in the infrared image as two planes of float32, which OpenCV 5's remap is fastest at (it takes
 0.4 to 0.8 times as long as with fixed-point numbers, which OpenCV 4 was fastest at), and a mask of where
 the infrared camera sees. Warps are immutable; a new calibration is a new warp.
@@ -16,14 +16,14 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fusepipe.calibration.board.stereo import Pose, plane_homography
 from fusepipe.calibration.lens import Lens, radius_limit
 from fusepipe.calibration.matrix import Matrix3, Size, check_matrix, check_size, rescale_matrix, scaling
-from fusepipe.calibration.stereo import Pose, plane_homography
-from fusepipe.errors import UsageError
-from fusepipe.frames import Luma8, Pixels
+from fusepipe.core.errors import UsageError
+from fusepipe.core.frames import Luma8, Pixels
 
 if TYPE_CHECKING:
-    from fusepipe.calibration.file import Calibration
+    from fusepipe.calibration.file.calibration import Calibration
 
 # Positions this far outside the image count as inside: rounding of the inverse, far below 1/32 pixel.
 TOLERANCE_PX = 1e-4

@@ -1,1 +1,4 @@
-"""Engines: the shipped networks on the runtimes that run them."""
+"""Engines: from ONNX to running fusers, the store of built engines, the shipped weights.
+
+Imports ``core`` only; imported by ``rig``, ``train`` (int8 export) and above.
+"""

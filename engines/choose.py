@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from fusepipe import machine
-from fusepipe.engines.cuda_api import Gpu, find_gpu
-from fusepipe.engines.tensorrt_library import MODULES
+from fusepipe.core import machine
+from fusepipe.engines.backends.cuda.api import Gpu, find_gpu
+from fusepipe.engines.backends.tensorrt.library import MODULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def fast_int8(processor: machine.Processor | None = None) -> str:
 
 def cpu_precision() -> Choice:
     """What is fastest on this CPU: int8 with VNNI or AMX, else bf16 where it is native, else fp32."""
-    from fusepipe.engines.openvino_graph import cpu_capabilities
+    from fusepipe.engines.backends.openvino_graph import cpu_capabilities
 
     feature = fast_int8()
     if feature:

@@ -1,15 +1,15 @@
-"""From the names - model, backend, precision, engine - to a :class:`fusepipe.fuser.Fuser`."""
+"""From the names - model, backend, precision, engine - to a :class:`fusepipe.core.fuser.Fuser`."""
 
 from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
 
+from fusepipe.core.errors import EngineError, UsageError
+from fusepipe.core.fuser import Fuser
+from fusepipe.core.models import BACKENDS, MODELS, NETWORKS, PRECISIONS, nearest, resolve
 from fusepipe.engines import choose, store
 from fusepipe.engines.manifest import Manifest, misfit, read_plan, rebuild_line, sha256
-from fusepipe.errors import EngineError, UsageError
-from fusepipe.fuser import Fuser
-from fusepipe.registry import BACKENDS, MODELS, NETWORKS, PRECISIONS, nearest, resolve
 
 # backend -> the line that installs what it needs
 _INSTALL = {
@@ -43,7 +43,7 @@ def _shipped(name: str) -> bytes | None:
 
 
 def load_model(model: str, backend: str = "auto", precision: str = "auto", engine: str | None = None) -> Fuser:
-    """The network ``model`` on a backend; see ``fusepipe.registry`` for the names.
+    """The network ``model`` on a backend; see ``fusepipe.core.models`` for the names.
 
     ``engine`` is the path of a built engine, which then decides; what else is named has to agree with it.
     Without it, engines are looked up in the cache. ``auto`` takes the best that answers; the fuser's
@@ -153,7 +153,7 @@ def _load_engine(plan: Path, model: str, backend: str, precision: str) -> Fuser:
 
 
 def _misfit(manifest: Manifest, onnx_sha256: str | None) -> str:
-    from fusepipe.engines.build import library_version
+    from fusepipe.engines.builder.building import library_version
 
     _, version = library_version(manifest.backend)
     gpu = choose.gpu_here()[0] if manifest.backend in _GPU else None
@@ -164,7 +164,7 @@ def _misfit(manifest: Manifest, onnx_sha256: str | None) -> str:
 def _open(plan: Path, manifest: Manifest, content: bytes, *, reason: str) -> Fuser:
     if manifest.backend in _GPU:
         try:
-            from fusepipe.engines.tensorrt_backend import open_plan
+            from fusepipe.engines.backends.tensorrt.runtime import open_plan
         except ImportError as error:
             raise EngineError(f"{error}: {_INSTALL[manifest.backend]}") from error
         fuser: Fuser = open_plan(

@@ -12,8 +12,8 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
-from fusepipe.errors import EngineError
-from fusepipe.machine import rtx_runs_on
+from fusepipe.core.errors import EngineError
+from fusepipe.core.machine import rtx_runs_on
 
 FORMAT = 1
 Size = tuple[int, int]  # (width, height)
@@ -61,7 +61,7 @@ class Manifest:
     compiled, ``plan_sha256`` the plan. ``layers`` counts the compute layers by the precision they really
     have; ``kept_fp32`` names those that stayed fp32 on purpose. ``warp`` says that the
     engine registers by itself. ``targets`` are the GPU architectures it was built for (``SM89``), empty: any that
-    the library knows. ``proof`` is what :class:`fusepipe.engines.proof.Proof` holds.
+    the library knows. ``proof`` is what :class:`fusepipe.engines.builder.proof.Proof` holds.
     """
 
     model: str

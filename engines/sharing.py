@@ -2,7 +2,7 @@
 
 A GPU computes a batch of two in less than twice the time of one, and an engine takes its memory once. A thread of the
 share's own is the engine's one caller and starts as many batches as can be under way; a second one delivers what comes
-of them. Each rig holds a lease, which is a :class:`fusepipe.fuser.Fuser` like any other. Engines on a CPU are not
+of them. Each rig holds a lease, which is a :class:`fusepipe.core.fuser.Fuser` like any other. Engines on a CPU are not
 shared: there a batch takes as long as its pairs one by one.
 """
 
@@ -14,8 +14,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-from fusepipe.errors import EngineError, FusepipeError, UsageError
-from fusepipe.fuser import EngineTicket, Fuser, FuserBase, FusionBatch, Ticket, told
+from fusepipe.core.errors import EngineError, FusepipeError, UsageError
+from fusepipe.core.fuser import EngineTicket, Fuser, FuserBase, FusionBatch, Ticket, told
 
 _WAIT_S = 60.0
 _STOP_S = 400.0  # longer than any request may take
@@ -226,7 +226,7 @@ class SharedEngines:
 
 
 class _Lease(FuserBase):
-    """A rig's part of a shared engine; see :class:`fusepipe.fuser.Fuser`."""
+    """A rig's part of a shared engine; see :class:`fusepipe.core.fuser.Fuser`."""
 
     def __init__(self, share: _Share, release: Callable[[], None]) -> None:
         super().__init__()
@@ -245,7 +245,7 @@ class _Lease(FuserBase):
             ticket.result(_STOP_S)
 
     def submit(self, batch: FusionBatch) -> Ticket:
-        """See :class:`fusepipe.fuser.Fuser`."""
+        """See :class:`fusepipe.core.fuser.Fuser`."""
         self._require_open()
         pairs = len(batch.visible)
         if pairs > self.info.max_batch:

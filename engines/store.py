@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from fusepipe.engines.compile_cache import default_folder as compile_folder
+from fusepipe.core.errors import EngineError
+from fusepipe.engines.cache import default_folder as compile_folder
 from fusepipe.engines.manifest import Manifest, graph_path, manifest_path, read_manifest
-from fusepipe.errors import EngineError
 
 LOCK_WAIT_S = 1800.0
 """How long a build waits for another process that builds the same engine: TensorRT may take that long."""

@@ -1,4 +1,4 @@
-"""Warps as the ``places`` input of a graph that registers by itself (:mod:`fusepipe.engines.warp_graph`)."""
+"""Warps as the ``places`` input of a graph that registers by itself (:mod:`fusepipe.engines.builder.warp`)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fusepipe.errors import UsageError
-from fusepipe.frames import Luma8, Warp
-from fusepipe.fuser import FusionBatch
+from fusepipe.core.errors import UsageError
+from fusepipe.core.frames import Luma8, Warp
+from fusepipe.core.fuser import FusionBatch
 
 Grid = NDArray[np.float32]
 Size = tuple[int, int]  # (height, width)

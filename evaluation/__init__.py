@@ -1,6 +1,4 @@
-"""Measuring fusion: metrics on 8-bit luma and the classical baselines every result is compared with.
+"""Metrics, classical baselines and the report that shows them side by side.
 
-``metrics`` is the table of all metrics; ``information``, ``similarity``, ``gradients``, ``fidelity``,
-``feature_information``, ``perceptual`` and ``temporal`` hold the functions. ``baselines`` gives ``mean``,
-``max``, ``pyramid``, ``cbf``, ``gtf`` and ``jsrsd`` as fusers.
+Imports ``core`` only; imported by ``rig`` (baselines are fusers), ``workflows`` and ``train``.
 """

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusepipe.errors import UsageError
-from fusepipe.frames import Luma8
+from fusepipe.core.errors import UsageError
+from fusepipe.core.frames import Luma8
 
 Real = NDArray[np.float64]
 Variant = Literal["paper", "common"]

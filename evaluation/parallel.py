@@ -14,9 +14,9 @@ from typing import Self
 
 import cv2
 
-from fusepipe.errors import FusepipeError
+from fusepipe.core.errors import FusepipeError
+from fusepipe.core.frames import Luma8
 from fusepipe.evaluation.scores import Scores, score
-from fusepipe.frames import Luma8
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fusepipe.frames import Luma8
+from fusepipe.core.frames import Luma8
 
 REFERENCES = ("mean", "max", "sum")
 

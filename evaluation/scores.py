@@ -1,6 +1,6 @@
 """Values of many images: which metrics are asked for, their mean and spread, and which method leads in each.
 
-Pure functions on the table of :mod:`fusepipe.evaluation.metrics`; nothing here reads a file.
+Pure functions on the table of :mod:`fusepipe.evaluation.metrics.table`; nothing here reads a file.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fusepipe.errors import UsageError
-from fusepipe.evaluation.metrics import METRICS, Metric, Selection, measure, names_of
-from fusepipe.frames import Luma8
-from fusepipe.registry import nearest
+from fusepipe.core.errors import UsageError
+from fusepipe.core.frames import Luma8
+from fusepipe.core.models import nearest
+from fusepipe.evaluation.metrics.table import METRICS, Metric, Selection, measure, names_of
 
 VARIANTS: dict[str, Selection] = {"paper": "paper", "common": "common", "all": "all"}
 

@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from fusepipe.frames import Luma8
+from fusepipe.core.frames import Luma8
 
 ARTICLE = "1008029"
 DOI = "doi:10.6084/m9.figshare.1008029"

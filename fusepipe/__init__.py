@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from fusepipe.app import Pipeline, load_fuser, load_rig
+    from fusepipe.rig.run import Pipeline, load_fuser, load_rig
 
 __all__ = ["Pipeline", "__version__", "load_fuser", "load_rig"]
 
 
 def __getattr__(name: str) -> Any:
     if name in ("Pipeline", "load_fuser", "load_rig"):
-        from fusepipe import app
+        from fusepipe.rig import run as app
 
         return getattr(app, name)
     raise AttributeError(f"module 'fusepipe' has no attribute {name!r}")

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from fusepipe import __version__
-from fusepipe.errors import FusepipeError, Interrupted, UsageError, message_lines
+from fusepipe.core.errors import FusepipeError, Interrupted, UsageError, message_lines
 
 # command -> (module in fusepipe.commands, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {

@@ -1,9 +1,4 @@
-"""The streaming graph: sources, pairing, registration, fusion and sinks, each in its own thread.
+"""The streaming pipeline: sources, pairing, stages, sinks and servers, wired by ``graph`` and owned by ``supervisor``.
 
-Data flows one way::
-
-    sources/ -> pairing.py -> registration.py -> tonemap.py -> fusion.py -> sinks/
-
-``graph.py`` wires them with the bounded mailboxes of ``mailbox.py`` under the supervisor of
-``supervisor.py``. Pure logic (``pairing.py``, ``tonemap.py``, ``statistics.py``) knows no threads.
+Imports ``core`` and ``calibration``; sees fusion only as the ``Fuser`` protocol. Imported by ``rig`` and above.
 """

@@ -19,16 +19,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fusepipe.errors import SinkError, SourceError
-from fusepipe.frames import Band, Frame, FramePair, FusedFrame
-from fusepipe.fuser import Fuser
-from fusepipe.pipeline.drift import DriftWatch
-from fusepipe.pipeline.fusion import FusionStep
+from fusepipe.core.errors import SinkError, SourceError
+from fusepipe.core.frames import Band, Frame, FramePair, FusedFrame
+from fusepipe.core.fuser import Fuser
 from fusepipe.pipeline.mailbox import Cancelled, Closed, Mailbox, get_any
-from fusepipe.pipeline.pairing import Item, Pairer
-from fusepipe.pipeline.sink_runner import Renew, SinkRunner
+from fusepipe.pipeline.pairing.pairing import Item, Pairer
 from fusepipe.pipeline.sinks.base import Sink, SinkReport
+from fusepipe.pipeline.sinks.runner import Renew, SinkRunner
 from fusepipe.pipeline.sources.base import Overflow, Source
+from fusepipe.pipeline.stages.drift import DriftWatch
+from fusepipe.pipeline.stages.fusion import FusionStep
 from fusepipe.pipeline.statistics import RunStatistics
 from fusepipe.pipeline.supervisor import Supervisor
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from fusepipe.errors import FusepipeError
+from fusepipe.core.errors import FusepipeError
 from fusepipe.pipeline.mailbox import Cancelled, Mailbox
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fusepipe.frames import Band, Frame, FusedFrame, Pixels, Plane, UnreadableFrame
+from fusepipe.core.frames import Band, Frame, FusedFrame, Pixels, Plane, UnreadableFrame
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.pipeline.sources.base import Clock, Overflow, SourceInfo
 

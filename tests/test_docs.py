@@ -21,10 +21,10 @@ import cv2
 import pytest
 from click.testing import CliRunner
 
-from fusepipe.benchmark_clips import render_clips
 from fusepipe.cli import COMMANDS, cli
-from fusepipe.frames import Band
-from fusepipe.pipeline.sources.synthetic import SyntheticSource
+from fusepipe.core.frames import Band
+from fusepipe.pipeline.sources.synthetic.source import SyntheticSource
+from fusepipe.workflows.bench.clips import render_clips
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

@@ -139,13 +139,13 @@ def test_every_dependency_has_its_reason() -> None:
 # -- imports
 
 
-def imported(path: Path, module: str) -> set[str]:
-    """All modules that a file imports, at its top or in a function, but not only for type checking."""
+def imported(path: Path, module: str, *, with_types: bool = False) -> set[str]:
+    """All modules that a file imports, at its top or in a function; with those only for type checking if asked."""
     found: set[str] = set()
     stack: list[ast.AST] = [ast.parse(path.read_text())]
     while stack:
         node = stack.pop()
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        if not with_types and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             stack.extend(node.orelse)
             continue
         if isinstance(node, ast.Import):
@@ -174,64 +174,102 @@ def outside(modules: set[str], *allowed: str) -> set[str]:
     return {module for module in modules if not under(module, *allowed)}
 
 
+# Each room may import those above it in this list, and itself; `train` stands beside `workflows`.
+DIRECTIONS: dict[str, tuple[str, ...]] = {
+    "core": (),
+    "config": ("core",),
+    "calibration": ("core", "config"),
+    "evaluation": ("core",),
+    "pipeline": ("core", "calibration"),
+    "engines": ("core",),
+    "rig": ("core", "config", "calibration", "evaluation", "pipeline", "engines"),
+    "train": ("core", "config", "evaluation", "engines"),
+    "workflows": ("core", "config", "calibration", "evaluation", "pipeline", "engines", "rig"),
+    "commands": ("core", "config", "calibration", "evaluation", "pipeline", "engines", "rig", "workflows", "train"),
+}
+
+
 def test_imports_go_downwards_only() -> None:
-    foundation = ("fusepipe.frames", "fusepipe.errors", "fusepipe.fuser", "fusepipe.registry")
-    upper = ("fusepipe.app", "fusepipe.compose", "fusepipe.cli", "fusepipe.commands")
-    houses = [f"fusepipe.{house}" for house in HOUSES]
-    for module in foundation:
-        assert not any(under(name, *houses, *upper, "fusepipe.config") for name in IMPORTS[module]), module
-    may_not: dict[str, tuple[str, ...]] = {
-        "fusepipe.calibration": ("pipeline", "engines", "train", "evaluation"),
-        "fusepipe.evaluation": ("pipeline", "engines", "train", "calibration"),
-        "fusepipe.pipeline": ("engines", "train", "evaluation"),
-        "fusepipe.engines": ("train",),
-    }
+    rooms = {module.split(".")[1] for module in MODULES if module.count(".")}
+    assert rooms - {"__main__", "cli"} == set(DIRECTIONS)
     wrong = []
-    for house, others in may_not.items():
-        banned = (*upper, *(f"fusepipe.{other}" for other in others))
-        wrong += [
-            f"{module} imports {name}"
-            for module, names in IMPORTS.items()
-            for name in sorted(names)
-            if under(module, house) and under(name, *banned)
-        ]
-    wrong += [f"{m} is imported from train" for m in outside(importers("fusepipe.train"), "fusepipe.train", *upper)]
+    for module, names in IMPORTS.items():
+        room = module.split(".")[1] if module.count(".") else ""
+        if room not in DIRECTIONS:
+            continue
+        allowed = {room, *DIRECTIONS[room]}
+        used = {name.split(".")[1] for name in names if name.startswith("fusepipe.")} & {*DIRECTIONS, "cli"}
+        wrong += [f"{module} imports from {other}" for other in sorted(used - allowed)]
     assert wrong == []
 
 
-def test_the_configuration_is_known_to_few() -> None:
-    # units, locations and redaction are pure text functions, which the sources' URLs need too
-    pure = "fusepipe.config.units", "fusepipe.config.locations", "fusepipe.config.redact"
-    users = {
-        module
-        for module, names in IMPORTS.items()
-        if any(under(n, "fusepipe.config") and not under(n, *pure) for n in names)
-    }
-    allowed = ("fusepipe.config", "fusepipe.app", "fusepipe.compose", "fusepipe.commands", "fusepipe.calibration.file")
-    assert (
-        outside(
-            users,
-            *allowed,
-            "fusepipe.live_outputs",
-            "fusepipe.file_outputs",
-            "fusepipe.live_settings",
-            "fusepipe.reconfigure",
-            "fusepipe.probing",
-            "fusepipe.benchmark",
-            "fusepipe.train.config",
-        )
-        == set()
-    )
+def cyclic(edges: dict[str, set[str]]) -> list[str]:
+    """A cycle of this graph as a list of its nodes, or an empty list. Depth first, each node once."""
+    state: dict[str, bool] = {}  # True: on the current path; False: finished
+    path: list[str] = []
+
+    def visit(node: str) -> list[str]:
+        state[node] = True
+        path.append(node)
+        for other in sorted(edges.get(node, ())):
+            if state.get(other):
+                return [*path[path.index(other) :], other]
+            if other not in state and (found := visit(other)):
+                return found
+        state[node] = False
+        path.pop()
+        return []
+
+    return next((found for node in sorted(edges) if node not in state and (found := visit(node))), [])
+
+
+def module_edges(*, with_types: bool = True) -> set[tuple[str, str]]:
+    """(importer, imported) of all modules, imports for type checking included."""
+    edges = set()
+    for module, path in MODULES.items():
+        for name in imported(path, module, with_types=with_types):
+            target = name if name in MODULES else name.rpartition(".")[0]
+            if target in MODULES and target != module and target != "fusepipe":
+                edges.add((module, target))
+    return edges
+
+
+def test_a_cycle_is_found() -> None:
+    assert cyclic({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert cyclic({"a": {"b", "c"}, "b": {"c"}}) == []
+
+
+def test_no_modules_import_each_other() -> None:
+    edges: dict[str, set[str]] = {}
+    for importer, target in module_edges():
+        edges.setdefault(importer, set()).add(target)
+    assert cyclic(edges) == []
+
+
+@pytest.mark.parametrize("package", sorted(m for m, path in MODULES.items() if path.name == "__init__.py"))
+def test_no_rooms_of_a_package_import_each_other(package: str) -> None:
+    """What lies in a package, its modules and folders, must form a graph without cycles: a folder counts as one."""
+    edges: dict[str, set[str]] = {}
+    for importer, target in module_edges():
+        if under(importer, package) and under(target, package) and package not in (importer, target):
+            one, other = (name.removeprefix(f"{package}.").split(".")[0] for name in (importer, target))
+            if one != other:
+                edges.setdefault(one, set()).add(other)
+    assert cyclic(edges) == []
 
 
 @pytest.mark.parametrize(
     ("packages", "allowed"),
     [
-        (("torch", "torchvision"), ("fusepipe.train", "fusepipe.engines.torch_backend")),
+        (("torch", "torchvision"), ("fusepipe.train", "fusepipe.engines.backends.torch")),
         (("onnx", "onnxscript", "safetensors", "tensorboard"), ("fusepipe.train", "fusepipe.engines")),
         (
             ("openvino",),
-            ("fusepipe.engines.openvino_backend", "fusepipe.engines.openvino_graph", "fusepipe.diagnose"),
+            (
+                "fusepipe.engines.backends.openvino",
+                "fusepipe.engines.backends.openvino_graph",
+                "fusepipe.workflows.doctor.diagnosis",
+            ),
         ),
         (("tensorrt", "tensorrt_rtx", "pycuda", "cuda"), ("fusepipe.engines",)),
         (
@@ -239,11 +277,11 @@ def test_the_configuration_is_known_to_few() -> None:
             (
                 "fusepipe.pipeline.sources",
                 "fusepipe.pipeline.sinks",
-                "fusepipe.diagnose",
-                "fusepipe.pipeline.web.peer",
+                "fusepipe.workflows.doctor.diagnosis",
+                "fusepipe.pipeline.servers.web.peer",
             ),
         ),
-        (("aiortc",), ("fusepipe.pipeline.web.peer",)),
+        (("aiortc",), ("fusepipe.pipeline.servers.web.peer",)),
     ],
 )
 def test_heavy_packages_are_imported_in_few_places(packages: tuple[str, ...], allowed: tuple[str, ...]) -> None:

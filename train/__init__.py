@@ -1,1 +1,4 @@
-"""Networks, losses, training and ONNX export; needs the extra ``fusepipe[train]``."""
+"""Networks, losses, training loop and ONNX export; needs the extra ``fusepipe[train]``.
+
+Stands beside ``workflows``; imported by ``commands`` only.
+"""

@@ -15,12 +15,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from fusepipe.errors import UsageError
+from fusepipe.core.errors import UsageError
+from fusepipe.evaluation.image_sets import find_sets, read_luma, require_one_size
 from fusepipe.evaluation.parallel import Scorer, Triple
-from fusepipe.evaluation.printed import METRICS_OF_PAPER
+from fusepipe.evaluation.report.printed import METRICS_OF_PAPER
 from fusepipe.evaluation.scores import metric_names, summarise
-from fusepipe.image_sets import find_sets, read_luma, require_one_size
-from fusepipe.train.data import Pair
+from fusepipe.train.data.pairs import Pair
 from fusepipe.train.mfe_session import WEIGHTS, FusionName, Session
 from fusepipe.train.mfe_weights import load_mfe
 from fusepipe.train.run_config import FusionConfig, MfeConfig, Network

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from torch import nn
 
-from fusepipe.train.densefuse import DenseFuseNet
 from fusepipe.train.export import write_graph
-from fusepipe.train.fusiongan import FusionGanNet
+from fusepipe.train.networks.densefuse import DenseFuseNet
+from fusepipe.train.networks.fusiongan import FusionGanNet
 
 
 def deployable(generator: nn.Module) -> nn.Module:

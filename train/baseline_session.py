@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from fusepipe.errors import SourceError
+from fusepipe.core.errors import SourceError
 from fusepipe.train.adversarial import BaselineTrainer
 from fusepipe.train.baseline_config import BaselineConfig, DdcGanConfig, DenseFuseConfig, FusionGanConfig
 from fusepipe.train.baseline_export import export_baseline
 from fusepipe.train.config_file import read_config
-from fusepipe.train.data import IMAGE_SUFFIXES, Pair, load_pairs, read_photograph, read_split, refuse_test_data
-from fusepipe.train.folders import images_below
+from fusepipe.train.data.folders import images_below
+from fusepipe.train.data.pairs import IMAGE_SUFFIXES, Pair, load_pairs, read_photograph, read_split, refuse_test_data
 from fusepipe.train.processes import require_one_process
 from fusepipe.train.recipes import make_recipe
 from fusepipe.train.trainer import choose_device

@@ -19,9 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from fusepipe.errors import EngineError, OutputExistsError, UsageError
+from fusepipe.core.errors import EngineError, OutputExistsError, UsageError
 from fusepipe.train.config import StudentConfig
-from fusepipe.train.student import StudentNet
+from fusepipe.train.networks.student import StudentNet
 
 CHECKPOINT = "checkpoint.safetensors"
 _FORMAT = "fusepipe-student-1"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fusepipe.train.config_file import read_config
-from fusepipe.train.losses import LossWeights
+from fusepipe.train.losses.fusion import LossWeights
 
 SHIPPED = {"default": "student", "stream-hq": "stream_hq"}
 """Shipped configurations of students: name to file."""
@@ -33,7 +33,7 @@ class Model(BaseModel):
 
 
 class Losses(Model):
-    """Weights of the terms of the loss; see ``fusepipe.train.losses``."""
+    """Weights of the terms of the loss; see ``fusepipe.train.losses.fusion``."""
 
     intensity: Weight = 5.0
     """Distance to the brighter source."""
@@ -87,7 +87,7 @@ class Augmentation(Model):
 
 
 class Steadiness(Model):
-    """Weights of what keeps a video calm; see ``fusepipe.train.steadiness``: a quarter of each batch is seen twice."""
+    """Weights of what keeps a video calm; a quarter of each batch is seen twice (``losses.steadiness``)."""
 
     flicker: Weight = 0.0
     """Noise that the fused image has beyond its sources'."""
@@ -122,7 +122,7 @@ class StudentConfig(Model):
     decoder_layers: Positive = 3
     """Convolutions after the sources have met, without the last."""
     branches: bool = True
-    """Each hidden layer trains as a sum of branches, folded when it is kept: see ``fusepipe.train.branches``."""
+    """Each hidden layer trains as a sum of branches, folded on export (``networks.branches``)."""
     steps: Positive = 20_000
     """Optimiser steps."""
     batch: Positive = 6

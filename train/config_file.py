@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from fusepipe.errors import ConfigError, UsageError
-from fusepipe.registry import nearest
+from fusepipe.core.errors import ConfigError, UsageError
+from fusepipe.core.models import nearest
 
 Config = TypeVar("Config", bound=BaseModel)
 

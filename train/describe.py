@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from fusepipe.train.config import load_config
+from fusepipe.train.networks.student import StudentNet
 from fusepipe.train.run_config import Network
-from fusepipe.train.student import StudentNet
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ import onnx
 import torch
 from torch import nn
 
-from fusepipe.errors import EngineError
-from fusepipe.train.student import MULTIPLE, ByteStudent, StudentNet
+from fusepipe.core.errors import EngineError
+from fusepipe.train.networks.student import MULTIPLE, ByteStudent, StudentNet
 
 OPSET = 20
 _WORTH_HALVING = 1024

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fusepipe.errors import SourceError
-from fusepipe.frames import Luma8
-from fusepipe.train.crops import as_input
-from fusepipe.train.mfe import MfeNet
+from fusepipe.core.errors import SourceError
+from fusepipe.core.frames import Luma8
+from fusepipe.train.data.crops import as_input
+from fusepipe.train.networks.mfe import MfeNet
 
 Curve = Sequence[tuple[int, float]]
 """(step, loss) in the order of the steps."""

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from fusepipe.errors import EngineError, FusepipeError, UsageError
-from fusepipe.train.crops import Batch, batches
+from fusepipe.core.errors import EngineError, FusepipeError, UsageError
+from fusepipe.train.data.crops import Batch, batches
 from fusepipe.train.processes import Processes, module_of
 from fusepipe.train.run_config import RunConfig
 from fusepipe.train.snapshots import Snapshots

@@ -14,16 +14,16 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from fusepipe.errors import UsageError
+from fusepipe.core.errors import UsageError
 from fusepipe.train.checkpoint import fingerprint, require_same
-from fusepipe.train.crops import read_pair
-from fusepipe.train.data import Pair
-from fusepipe.train.decoded import DecodedImages
+from fusepipe.train.data.crops import read_pair
+from fusepipe.train.data.decoded import DecodedImages
+from fusepipe.train.data.folders import PAIRS, PairFiles, Split, photographs
+from fusepipe.train.data.pairs import Pair
 from fusepipe.train.export import write_graph
-from fusepipe.train.folders import PAIRS, PairFiles, Split, photographs
 from fusepipe.train.loop import Loop
-from fusepipe.train.mfe import AttentionShare, MfeNet
 from fusepipe.train.mfe_weights import begin_fusion, load_mfe, save_mfe
+from fusepipe.train.networks.mfe import AttentionShare, MfeNet
 from fusepipe.train.processes import Processes, joined
 from fusepipe.train.run_config import FusionConfig, MfeConfig, Network, RunConfig, Stage1Config
 from fusepipe.train.scores import mean_scores

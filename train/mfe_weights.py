@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fusepipe.errors import EngineError, UsageError
+from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.train.checkpoint import read_tensors, write_tensors
-from fusepipe.train.mfe import MfeNet
+from fusepipe.train.networks.mfe import MfeNet
 from fusepipe.train.run_config import Network
 
 _MODEL = "mfe"

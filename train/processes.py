@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fusepipe.errors import UsageError
+from fusepipe.core.errors import UsageError
 
 _PATIENCE = timedelta(minutes=10)  # of a process for the others: the first one validates alone meanwhile
 

@@ -7,9 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from fusepipe.train import ddcgan, densefuse, fusiongan
 from fusepipe.train.baseline_config import BaselineConfig, DdcGanConfig, DenseFuseConfig, FusionGanConfig
-from fusepipe.train.borders import trim
+from fusepipe.train.networks import ddcgan, densefuse, fusiongan
+from fusepipe.train.networks.borders import trim
 
 Terms = dict[str, Tensor]
 """Scalars by name, weighted: their sum is the loss."""

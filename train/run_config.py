@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from fusepipe.train.camera import Camera
 from fusepipe.train.config import (
     Crop,
     Losses,
@@ -20,7 +19,8 @@ from fusepipe.train.config import (
     Weight,
 )
 from fusepipe.train.config_file import read_config
-from fusepipe.train.mfe import MfeNet, Reading
+from fusepipe.train.data.camera import Camera
+from fusepipe.train.networks.mfe import MfeNet, Reading
 
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -73,9 +73,9 @@ class Network(Model):
     skips: bool = True
     """The feature compensation of the reconstruction (S)."""
     reading: Reading = "sources"
-    """How Eq. 3 is read; see ``fusepipe.train.mfe.fuse``."""
+    """How Eq. 3 is read; see ``fusepipe.train.networks.mfe.fuse``."""
     overshoot: Share = 1.0
-    """How much is kept of greys beyond both sources': see ``fusepipe.train.mfe.pulled_back``; 1 is the paper's."""
+    """Share kept of greys beyond both sources' (``networks.mfe.pulled_back``); 1 is the paper's."""
 
     def build(self) -> MfeNet:
         """A new network of these parts."""

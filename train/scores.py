@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from fusepipe.evaluation import metrics
-from fusepipe.frames import Luma8
-from fusepipe.train.data import Pair
-from fusepipe.train.student import ByteStudent
+from fusepipe.core.frames import Luma8
+from fusepipe.evaluation.metrics import table as metrics
+from fusepipe.train.data.pairs import Pair
+from fusepipe.train.networks.student import ByteStudent
 
 METRICS: Mapping[str, Callable[[Luma8, Luma8, Luma8], float]] = {
     "MI": metrics.mutual_information,

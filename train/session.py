@@ -9,11 +9,11 @@ from typing import Any
 
 from fusepipe.train.checkpoint import load_weights, read_tensors, save_weights
 from fusepipe.train.config import StudentConfig
-from fusepipe.train.data import halves, load_pairs, read_split, refuse_test_data
+from fusepipe.train.data.pairs import halves, load_pairs, read_split, refuse_test_data
 from fusepipe.train.export import export_student
+from fusepipe.train.networks.student import average, finish
 from fusepipe.train.processes import require_one_process
 from fusepipe.train.scores import mean_scores
-from fusepipe.train.student import average, finish
 from fusepipe.train.trainer import BEST, EARLIER, StudentTrainer, choose_device
 from fusepipe.train.watch import progress_line, stopped_by_signals
 

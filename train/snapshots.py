@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fusepipe.errors import EngineError, OutputExistsError, UsageError
+from fusepipe.core.errors import EngineError, OutputExistsError, UsageError
 from fusepipe.train.checkpoint import make_folder, read_tensors, require_same, write_tensors
 
 NETWORKS, OPTIMISERS = "networks.safetensors", "optimisers.safetensors"

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from fusepipe.errors import SourceError
-from fusepipe.frames import Luma8
+from fusepipe.core.errors import SourceError
+from fusepipe.core.frames import Luma8
 from fusepipe.train.config import LEAST_PX
-from fusepipe.train.crops import Batch, PairCrops, PhotographCrops, as_input, read_pair
-from fusepipe.train.decoded import DecodedImages
-from fusepipe.train.folders import PairFiles, Split
-from fusepipe.train.losses import fusion_loss, ssim
-from fusepipe.train.mfe import MfeNet
+from fusepipe.train.data.crops import Batch, PairCrops, PhotographCrops, as_input, read_pair
+from fusepipe.train.data.decoded import DecodedImages
+from fusepipe.train.data.folders import PairFiles, Split
+from fusepipe.train.losses.fusion import fusion_loss, ssim
+from fusepipe.train.losses.steadiness import SecondLook, steadiness
+from fusepipe.train.networks.mfe import MfeNet
 from fusepipe.train.run_config import FusionConfig, Stage1Config
-from fusepipe.train.steadiness import SecondLook, steadiness
 
 
 @dataclass(frozen=True, slots=True)

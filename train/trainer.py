@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from fusepipe.errors import EngineError, UsageError
-from fusepipe.train.branches import branch, folded
+from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.train.checkpoint import (
     CHECKPOINT,
     Progress,
@@ -26,11 +25,12 @@ from fusepipe.train.checkpoint import (
     save_weights,
 )
 from fusepipe.train.config import StudentConfig
-from fusepipe.train.data import CropSampler, Pair
-from fusepipe.train.losses import fusion_loss
-from fusepipe.train.steadiness import SecondLook, steadiness
-from fusepipe.train.student import StudentNet
-from fusepipe.train.teacher import Teacher, distillation_loss
+from fusepipe.train.data.pairs import CropSampler, Pair
+from fusepipe.train.losses.fusion import fusion_loss
+from fusepipe.train.losses.steadiness import SecondLook, steadiness
+from fusepipe.train.losses.teacher import Teacher, distillation_loss
+from fusepipe.train.networks.branches import branch, folded
+from fusepipe.train.networks.student import StudentNet
 
 BEST = "best.safetensors"
 """The weights that validated best, as trained."""

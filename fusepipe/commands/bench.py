@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fusepipe.commands.options import Duration, json_option
-from fusepipe.errors import UsageError
+from fusepipe.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from fusepipe.benchmark import BenchReport
-    from fusepipe.engine_bench import EngineBench
-    from fusepipe.soak import Held, SoakReport
+    from fusepipe.workflows.bench.engines import EngineBench
+    from fusepipe.workflows.bench.soak import Held, SoakReport
+    from fusepipe.workflows.bench.throughput import BenchReport
 
 UNKNOWN = "not available on this system"
 
@@ -70,7 +70,7 @@ def command(
     cores / summed CPU seconds of a pair.
     """
     if engines:
-        from fusepipe.engine_bench import bench_engines
+        from fusepipe.workflows.bench.engines import bench_engines
 
         for name in ("soak", "pairs", "backend", "precision", "preset"):
             if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
@@ -79,8 +79,8 @@ def command(
         as_text = "\n".join(engine_lines(table))
         click.echo(json.dumps({"ok": True, **table.as_json()}, indent=2) if as_json else as_text)
         return
-    from fusepipe.benchmark import BenchOptions, measure
-    from fusepipe.soak import soak as run_soak
+    from fusepipe.workflows.bench.soak import soak as run_soak
+    from fusepipe.workflows.bench.throughput import BenchOptions, measure
 
     default = ((160, 120), (80, 60)) if soak else ((640, 480), (320, 240))
     visible, infrared = size or default

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fusepipe.commands.options import Size, json_option
-from fusepipe.errors import UsageError
+from fusepipe.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from fusepipe.building import Outcome
+    from fusepipe.workflows.build_engine import Outcome
 
 
 class Architecture(click.ParamType[str]):
@@ -100,10 +100,10 @@ def command(
     agree. The engine comes with a manifest (NAME.json) that says all of it. 'fusepipe run' and 'fusepipe fuse'
     find engines of the cache by themselves; --engine names another.
     """
-    from fusepipe.building import BuildOptions, build_engine
-    from fusepipe.commands.running import StopSignals
-    from fusepipe.engines.tensorrt_build import PlanOptions
-    from fusepipe.provenance import command_line
+    from fusepipe.core.provenance import command_line
+    from fusepipe.engines.builder.tensorrt import PlanOptions
+    from fusepipe.rig.running import StopSignals
+    from fusepipe.workflows.build_engine import BuildOptions, build_engine
 
     if short and precision not in (None, short):
         raise UsageError(f"--{short} and --precision {precision} do not go together")
@@ -136,7 +136,7 @@ def command(
 
 
 def _known(precision: str) -> str:
-    from fusepipe.registry import PRECISIONS, nearest
+    from fusepipe.core.models import PRECISIONS, nearest
 
     if precision not in PRECISIONS:
         raise UsageError(f"there is no precision {precision!r}: {nearest(precision, PRECISIONS)}")
@@ -146,8 +146,8 @@ def _known(precision: str) -> str:
 def _shapes(shape: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None, batch: int) -> Any:
     from dataclasses import replace
 
-    from fusepipe.building import DEFAULT_SHAPES
     from fusepipe.engines.manifest import Shapes
+    from fusepipe.workflows.build_engine import DEFAULT_SHAPES
 
     if shape is None:
         return replace(DEFAULT_SHAPES, batch=batch)

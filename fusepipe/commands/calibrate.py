@@ -13,8 +13,8 @@ import click
 from fusepipe.commands.options import json_option, overwrite_option
 
 if TYPE_CHECKING:
-    from fusepipe.board_calibration import BoardResult, Views
-    from fusepipe.calibration.board import Board
+    from fusepipe.calibration.board.target import Board
+    from fusepipe.workflows.calibrate_board import BoardResult, Views
 
 
 @click.group("calibrate")
@@ -30,7 +30,7 @@ class Length(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
-        from fusepipe.config.units import parse_length_m
+        from fusepipe.core.units import parse_length_m
 
         try:
             return parse_length_m(str(value))
@@ -40,7 +40,7 @@ class Length(click.ParamType[float]):
 
 def check_output(path: Path, overwrite: bool) -> None:
     """Finds out before minutes of work whether the calibration can be written."""
-    from fusepipe.errors import OutputExistsError, SinkError
+    from fusepipe.core.errors import OutputExistsError, SinkError
 
     if path.is_dir():
         raise SinkError(f"{path}: is a folder; name a file, such as roof.calibration.yaml")
@@ -84,11 +84,11 @@ def board_command(
     From clips and cameras views are accepted by themselves, while the board is held still in new places;
     Ctrl-C goes on with those that there are.
     """
-    from fusepipe.board_calibration import read_folder, solve
-    from fusepipe.calibration.board import parse_board
-    from fusepipe.calibration.file import save_calibration
+    from fusepipe.calibration.board.target import parse_board
+    from fusepipe.calibration.file.calibration import save_calibration
     from fusepipe.commands.reporting import Progress
-    from fusepipe.errors import FusepipeError, UsageError
+    from fusepipe.core.errors import FusepipeError, UsageError
+    from fusepipe.workflows.calibrate_board import read_folder, solve
 
     board = parse_board(board_text)
     check_output(output, overwrite)
@@ -122,8 +122,8 @@ def board_command(
 
 
 def _watched(infrared: str, visible: str, board: Board, views: int, *, quiet: bool) -> tuple[Views, Views]:
-    from fusepipe.board_calibration import watch
-    from fusepipe.calibration.capture import Collector, coverage_lines
+    from fusepipe.calibration.board.capture import Collector, coverage_lines
+    from fusepipe.workflows.calibrate_board import watch
 
     live = sys.stderr.isatty() and not quiet
     drawn = 0
@@ -204,10 +204,10 @@ def scene_command(
 
     Exits with 1, and writes nothing, where the result could not be trusted.
     """
-    from fusepipe import scene_calibration as scene
-    from fusepipe.calibration.file import save_calibration
-    from fusepipe.calibration.local_matches import MODELS
-    from fusepipe.errors import FusepipeError
+    from fusepipe.calibration.file.calibration import save_calibration
+    from fusepipe.calibration.scene.local_matches import MODELS
+    from fusepipe.core.errors import FusepipeError
+    from fusepipe.workflows import calibrate_scene as scene
 
     check_output(output, overwrite)
     hints = scene.Hints(fov_infrared, fov_visible, mount, plane_distance)
@@ -259,7 +259,7 @@ def check_command(
 
     The verdict is good, fair, bad or unknown.
     """
-    from fusepipe import checking
+    from fusepipe.workflows.calibrate_check import check as checking
 
     if report is not None:
         check_output(report, overwrite)
@@ -288,8 +288,8 @@ def convert_command(
     source: Path, output: Path, form: str | None, plane_distance: float | None, infrared_camera: int, overwrite: bool
 ) -> None:
     """Convert SOURCE from or to OpenCV's stereo files (stereoCalibrate) and kalibr's camera chains."""
-    from fusepipe.calibration import exchange
-    from fusepipe.calibration.file import save_calibration, save_text
+    from fusepipe.calibration.file import exchange
+    from fusepipe.calibration.file.calibration import save_calibration, save_text
 
     check_output(output, overwrite)
     kind = exchange.kind_of(source)

@@ -10,12 +10,12 @@ import click
 
 from fusepipe.commands.options import json_option, overwrite_option
 from fusepipe.commands.reporting import Names, jobs_option, metrics_option, report_option, variant_option
-from fusepipe.errors import EngineError, UsageError
+from fusepipe.core.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
-    from fusepipe.comparing import CompareOptions
-    from fusepipe.evaluation.printed import Preset
-    from fusepipe.evaluation.results import Comparison
+    from fusepipe.evaluation.report.printed import Preset
+    from fusepipe.evaluation.report.results import Comparison
+    from fusepipe.workflows.compare import CompareOptions
 
 
 @click.command("compare")
@@ -56,10 +56,10 @@ def command(
     is then 4. Times are measured one pair after the other, reading and scoring not included.
     """
     from fusepipe.commands.reporting import Progress, usable_jobs
-    from fusepipe.comparing import QUICK, CompareOptions, compare
-    from fusepipe.evaluation.printed import SOURCE
-    from fusepipe.evaluation.report_files import check_reports, wants_pictures, write_reports
-    from fusepipe.provenance import command_line
+    from fusepipe.core.provenance import command_line
+    from fusepipe.evaluation.report.files import check_reports, wants_pictures, write_reports
+    from fusepipe.evaluation.report.printed import SOURCE
+    from fusepipe.workflows.compare import QUICK, CompareOptions, compare
 
     check_reports(report, overwrite=overwrite)
     jobs, pictures, chosen = usable_jobs(jobs), wants_pictures(report), None
@@ -114,10 +114,10 @@ def preset_options(
     name: str, data: str, *, limit: int | None, jobs: int, pictures: bool
 ) -> tuple[Preset, CompareOptions]:
     """The published table, and what to run for it with the models that there are."""
-    from fusepipe.comparing import CompareOptions
-    from fusepipe.evaluation.printed import METRICS_OF_PAPER, PRESETS
+    from fusepipe.core.models import MODELS, nearest
+    from fusepipe.evaluation.report.printed import METRICS_OF_PAPER, PRESETS
     from fusepipe.evaluation.tno import pair_names
-    from fusepipe.registry import MODELS, nearest
+    from fusepipe.workflows.compare import CompareOptions
 
     if name not in PRESETS:
         raise UsageError(f"there is no preset {name!r}: {nearest(name, PRESETS)}")
@@ -139,7 +139,7 @@ def preset_options(
 def show(comparison: Comparison, reports: tuple[Path, ...], *, as_json: bool) -> None:
     """The tables and what is to be said about them; or the one JSON document."""
     from fusepipe.commands.reporting import table_width
-    from fusepipe.evaluation.tables import LEGEND, comparison_tables, text
+    from fusepipe.evaluation.report.tables import LEGEND, comparison_tables, text
 
     if as_json:
         failures = [

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from fusepipe.commands.options import json_option, overwrite_option
-from fusepipe.errors import SourceError
+from fusepipe.core.errors import SourceError
 
 if TYPE_CHECKING:
-    from fusepipe.tno_data import Arranged
+    from fusepipe.workflows.tno.arrange import Arranged
 
 MOST_LISTED = 8
 
@@ -49,7 +49,7 @@ def tno(ctx: click.Context, source: str | None, to: Path | None, overwrite: bool
     """
     from fusepipe.commands.reporting import Progress
     from fusepipe.evaluation.tno import ABOUT, DOI, PAGE, default_folder
-    from fusepipe.tno_data import get, verify
+    from fusepipe.workflows.tno.arrange import get, verify
 
     folder = to or default_folder()
     credit = {"doi": DOI, "page": PAGE, "about": ABOUT}

@@ -13,7 +13,7 @@ import click
 from fusepipe.commands.options import json_option
 
 if TYPE_CHECKING:
-    from fusepipe.check import Check
+    from fusepipe.workflows.doctor.check import Check
 
 _COLOUR = {"ok": "green", "note": "yellow", "problem": "red"}
 _TITLES = {
@@ -35,8 +35,8 @@ def command(ctx: click.Context, as_json: bool) -> None:
 
     Each line is ok, a note (fusepipe works without it) or a problem. Exit code 1 when there is a problem.
     """
-    from fusepipe.check import healthy
-    from fusepipe.diagnose import diagnose
+    from fusepipe.workflows.doctor.check import healthy
+    from fusepipe.workflows.doctor.diagnosis import diagnose
 
     checks = diagnose()
     ok = healthy(checks)

@@ -41,10 +41,10 @@ def command(
     metric ranks methods: see `fusepipe compare`.
     """
     from fusepipe.commands.reporting import Progress, table_width, usable_jobs
-    from fusepipe.evaluating import EXAMPLES, evaluate
-    from fusepipe.evaluation.report_files import check_reports, wants_pictures, write_reports
-    from fusepipe.evaluation.tables import evaluation_table, text
-    from fusepipe.provenance import command_line
+    from fusepipe.core.provenance import command_line
+    from fusepipe.evaluation.report.files import check_reports, wants_pictures, write_reports
+    from fusepipe.evaluation.report.tables import evaluation_table, text
+    from fusepipe.workflows.evaluate import EXAMPLES, evaluate
 
     check_reports(report, overwrite=overwrite)
     with Progress("images", enabled=not as_json) as progress:

@@ -44,13 +44,13 @@ def command(
     """Fuse INFRARED and VISIBLE: two images, two folders (paired by stem), or two videos."""
     from pydantic import ValidationError
 
-    from fusepipe.app import Pipeline
-    from fusepipe.commands.running import finish, run_all
     from fusepipe.config.schema import Rig
-    from fusepipe.errors import SourceError, UsageError
-    from fusepipe.pipeline.image_files import SUFFIXES
+    from fusepipe.core.errors import SourceError, UsageError
+    from fusepipe.core.image_files import SUFFIXES
     from fusepipe.pipeline.sinks.base import Sink
-    from fusepipe.pipeline.sinks.images import ImageSink
+    from fusepipe.pipeline.sinks.files.images import ImageSink
+    from fusepipe.rig.run import Pipeline
+    from fusepipe.rig.running import finish, run_all
 
     for path in (infrared, visible):
         if not path.exists():

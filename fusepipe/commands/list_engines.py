@@ -17,12 +17,12 @@ from fusepipe.commands.options import json_option
 @json_option
 def command(folder: Path | None, as_json: bool) -> None:
     """List the built engines of the cache, or of FOLDER: size, age, and whether each still fits here."""
-    from fusepipe.building import why_misfit
+    from fusepipe.core.errors import UsageError
+    from fusepipe.core.models import NETWORKS
     from fusepipe.engines.load import read_onnx
     from fusepipe.engines.manifest import damage, sha256
     from fusepipe.engines.store import default_folder, stored
-    from fusepipe.errors import UsageError
-    from fusepipe.registry import NETWORKS
+    from fusepipe.workflows.build_engine import why_misfit
 
     place = folder or default_folder()
     if folder is not None and not folder.is_dir():

@@ -19,7 +19,7 @@ class Duration(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
-        from fusepipe.config.units import parse_duration_ns
+        from fusepipe.core.units import parse_duration_ns
 
         try:
             duration_ns = parse_duration_ns(str(value))

@@ -23,10 +23,10 @@ def command(urls: tuple[str, ...], duration: float, transport: str | None, as_js
     """
     from pydantic import ValidationError
 
-    from fusepipe.config.redact import redact
     from fusepipe.config.schema import SourceConfig
-    from fusepipe.errors import UsageError
-    from fusepipe.probing import probe
+    from fusepipe.core.errors import UsageError
+    from fusepipe.core.redact import redact
+    from fusepipe.workflows.probe import probe
 
     if len(urls) > 2:
         raise UsageError(f"probe takes one or two cameras; {len(urls)} were given")

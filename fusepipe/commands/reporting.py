@@ -44,7 +44,7 @@ report_option = click.option(
 
 def usable_jobs(jobs: int | None) -> int:
     """What was asked for, else one process a core that this process may use."""
-    from fusepipe.machine import usable_cores
+    from fusepipe.core.machine import usable_cores
 
     return jobs or max(1, round(usable_cores()))
 

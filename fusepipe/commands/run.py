@@ -40,9 +40,9 @@ def command(
     Ctrl-C finalises the files; a second Ctrl-C does not wait for what is under way. SIGHUP reads the rigs
     again and takes over what can be while they run.
     """
-    from fusepipe.app import Pipeline
-    from fusepipe.commands.running import finish, run_all
     from fusepipe.config.load import load_rig_file
+    from fusepipe.rig.run import Pipeline
+    from fusepipe.rig.running import finish, run_all
 
     def read() -> list[Rig]:
         return load_rig_file(file).select(list(names) or None)

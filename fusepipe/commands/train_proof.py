@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from fusepipe.commands.training import PAIRS, PHOTOGRAPHS, Run, require_training, run_options
-from fusepipe.errors import Interrupted, SourceError
+from fusepipe.core.errors import Interrupted, SourceError
 
 
 @click.command("ablation")
@@ -24,7 +24,7 @@ def ablation(run: Run, photographs: Path, test: Path, selection: str | None, see
     The default configuration is a reduced budget, the same for every run. The test pairs are never trained on.
     """
     require_training()
-    from fusepipe.evaluation.printed import printed_values
+    from fusepipe.evaluation.report.printed import printed_values
     from fusepipe.evaluation.tno import pair_names
     from fusepipe.train.ablation import run_ablation, scored_pairs, table, wins
     from fusepipe.train.mfe_session import session
@@ -55,9 +55,9 @@ def figures(with_run: Path, without_run: Path, photographs: Path, out: Path) -> 
     import cv2
 
     from fusepipe.train.checkpoint import make_folder
-    from fusepipe.train.data import read_luma
+    from fusepipe.train.data.folders import images_below
+    from fusepipe.train.data.pairs import read_luma
     from fusepipe.train.figures import WITH, WITHOUT, plot, read_curve, reconstruct, side_by_side
-    from fusepipe.train.folders import images_below
     from fusepipe.train.mfe_session import WEIGHTS
     from fusepipe.train.mfe_weights import load_mfe
 

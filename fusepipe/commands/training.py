@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from fusepipe.errors import EngineError, Interrupted
+from fusepipe.core.errors import EngineError, Interrupted
 
 PAIRS = "Folder with DATASET/ir and DATASET/vis of the committed split."
 PHOTOGRAPHS = "Folder of photographs, searched with all below it."

@@ -12,7 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from fusepipe.config.load import CheckedRig, RigFileDocument
-    from fusepipe.errors import Problem
+    from fusepipe.core.errors import Problem
 
 EXIT_CONFIG = 2
 
@@ -30,7 +30,7 @@ def command(ctx: click.Context, file: Path, names: tuple[str, ...], schema: bool
     problem of the rigs that are named with --name, and a note for the others. Nothing is opened: whether
     a camera or a file is there, 'fusepipe run --dry-run' says.
     """
-    from fusepipe.errors import ConfigError
+    from fusepipe.core.errors import ConfigError
 
     if schema:
         from fusepipe.config.json_schema import json_schema
@@ -66,7 +66,7 @@ class Report:
     def check(self, names: tuple[str, ...]) -> None:
         """Loads the file and checks the rigs of these names, or all; raises what loading raises."""
         from fusepipe.config.load import load_rig_file
-        from fusepipe.config.yaml_lines import in_file_order
+        from fusepipe.core.yaml_models import in_file_order
 
         document = load_rig_file(self.file)
         checked = document.check(names or None)
@@ -102,9 +102,9 @@ class Report:
 
 def _scene_problems(document: RigFileDocument, checked: Sequence[CheckedRig]) -> list[Problem]:
     """What is wrong with the options of ``synthetic://`` scenes, which only their source knows."""
-    from fusepipe.errors import UsageError
-    from fusepipe.frames import Band
-    from fusepipe.pipeline.sources.synthetic_options import parse_options
+    from fusepipe.core.errors import UsageError
+    from fusepipe.core.frames import Band
+    from fusepipe.pipeline.sources.synthetic.options import parse_options
 
     problems = []
     for rig in (result.rig for result in checked if result.rig is not None):

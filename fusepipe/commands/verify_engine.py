@@ -22,8 +22,8 @@ def command(engine: Path, images: tuple[Path, Path] | None, model: Path | None, 
 
     The exit code is 4 where it does not fit, does not have its precision or no longer agrees with the fp32 network.
     """
-    from fusepipe.building import verify_engine
     from fusepipe.commands.build_engine import proof_lines
+    from fusepipe.workflows.build_engine import verify_engine
 
     verified = verify_engine(engine, images, model)
     manifest, proof = verified.manifest, verified.proof.as_json()

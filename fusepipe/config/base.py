@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, model_validator
 
-from fusepipe.config.units import BitsPerSecond, Bytes, Metres, Nanoseconds
-from fusepipe.config.yaml_lines import field_keys
+from fusepipe.core.units import BitsPerSecond, Bytes, Metres, Nanoseconds
+from fusepipe.core.yaml_models import field_keys
 
 
 def later_values(*values: str) -> dict[str, Any]:

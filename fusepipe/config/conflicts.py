@@ -7,9 +7,9 @@ from pathlib import PurePath
 
 from fusepipe.config.endpoints import Endpoint
 from fusepipe.config.schema import FileSink, ImagesSink, PreviewSink, Rig, RtspSink
-from fusepipe.config.yaml_lines import KeyPath, Mark, Node, YamlDocument, key_text, locate
-from fusepipe.errors import Problem
-from fusepipe.pipeline.sinks.segment_names import SIDECAR, SegmentNames
+from fusepipe.core.errors import Problem
+from fusepipe.core.segment_names import SIDECAR, SegmentNames
+from fusepipe.core.yaml_models import KeyPath, Mark, Node, YamlDocument, key_text, locate
 
 
 def conflicts(document: YamlDocument, rigs: Sequence[tuple[Rig, Node]]) -> dict[str, list[Problem]]:

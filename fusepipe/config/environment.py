@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fusepipe.config.yaml_tree import Mark, Node, YamlDocument
-from fusepipe.errors import Problem
+from fusepipe.core.errors import Problem
+from fusepipe.core.yaml_tree import Mark, Node, YamlDocument
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _USE = re.compile(rf"\$\$\{{|\$\{{(?:(?P<name>{_NAME})(?::-(?P<default>(?:(?!\$\{{)[^}}])*))?\}})?")

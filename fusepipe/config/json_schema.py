@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fusepipe.config.schema import RigFile
-from fusepipe.config.units import format_duration
+from fusepipe.core.units import format_duration
 
 # What says which values are valid; all else of a property describes it.
 _LIMITS = {"minimum", "maximum", "exclusiveMinimum", "pattern", "minItems", "maxItems", "minProperties"}

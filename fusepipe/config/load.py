@@ -15,15 +15,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from fusepipe.config.availability import unavailable_keys
 from fusepipe.config.base import ConfigModel
 from fusepipe.config.conflicts import conflicts
 from fusepipe.config.environment import Substitution
 from fusepipe.config.locations import kind_of
-from fusepipe.config.redact import redact
 from fusepipe.config.schema import Rig, RigBody, check_rig_name
 from fusepipe.config.sinks import SINKS
-from fusepipe.config.yaml_lines import (
+from fusepipe.config.unsupported import unavailable_keys
+from fusepipe.core.errors import ConfigError, Problem
+from fusepipe.core.redact import redact
+from fusepipe.core.yaml_models import (
     FROM_YAML,
     Mark,
     Node,
@@ -35,7 +36,6 @@ from fusepipe.config.yaml_lines import (
     read_yaml,
     validate_model,
 )
-from fusepipe.errors import ConfigError, Problem
 
 SECTIONS = ("sync", "registration", "fusion", "output")
 ADVICE = "'fusepipe validate --schema' describes the format, and docs/rigs of the project has examples"

@@ -5,7 +5,7 @@ A key of the file is the alias; the attribute in Python has the unit in its name
 ``SyncConfig.model_validate({"tolerance": "20ms"})``.
 
 What a later version brings is in the models already, marked ``"available": False`` (a key) or
-``"unavailable_values"`` (some values); :mod:`fusepipe.config.availability` refuses it in one place.
+``"unavailable_values"`` (some values); :mod:`fusepipe.config.unsupported` refuses it in one place.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from fusepipe.config.locations import (
     resolve_url,
     scheme_of,
 )
-from fusepipe.config.redact import redact
 from fusepipe.config.sinks import FileSink, ImagesSink, PreviewSink, RtspSink, Sink, SinkConfig
-from fusepipe.config.units import MS, DurationNs, LengthM, PositiveDurationNs, S, SignedDurationNs
-from fusepipe.config.yaml_lines import did_you_mean, field_keys
-from fusepipe.frames import Band
-from fusepipe.registry import BACKENDS, MODELS, PRECISIONS
+from fusepipe.core.frames import Band
+from fusepipe.core.models import BACKENDS, MODELS, PRECISIONS
+from fusepipe.core.redact import redact
+from fusepipe.core.units import MS, DurationNs, LengthM, PositiveDurationNs, S, SignedDurationNs
+from fusepipe.core.yaml_models import did_you_mean, field_keys
 
 __all__ = [
     "Defaults",

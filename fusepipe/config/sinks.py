@@ -10,9 +10,9 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from fusepipe.config.base import ConfigModel, NotBool
 from fusepipe.config.endpoints import Endpoint, parse_preview, parse_rtsp
 from fusepipe.config.locations import check_strftime, check_text
-from fusepipe.config.redact import redact
-from fusepipe.config.units import BitrateBps, PositiveDurationNs, S, SizeBytes
-from fusepipe.config.yaml_lines import did_you_mean
+from fusepipe.core.redact import redact
+from fusepipe.core.units import BitrateBps, PositiveDurationNs, S, SizeBytes
+from fusepipe.core.yaml_models import did_you_mean
 
 Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
 

@@ -1,1 +1,1 @@
-"""Where fused frames go. ``base.py`` is the contract; a sink is one module and one registry line."""
+"""Where fused frames go. ``base`` is the contract, ``runner`` feeds one sink; ``rig.sinks`` makes them from a rig."""

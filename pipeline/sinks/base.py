@@ -1,4 +1,4 @@
-"""The contract of a sink; ``tests/test_sink_contract.py`` checks every sink against it."""
+"""The contract of a sink; ``tests/pipeline/sinks/test_sink_contract.py`` checks every sink against it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from fusepipe.frames import FusedFrame
+from fusepipe.core.frames import FusedFrame
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fusepipe.frames import FusedFrame
+from fusepipe.core.frames import FusedFrame
 from fusepipe.pipeline.sinks.base import SinkReport
 
 

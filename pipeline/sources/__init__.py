@@ -1,1 +1,1 @@
-"""Where frames come from. ``base.py`` is the contract; a source is one module and one registry line."""
+"""Where frames come from. ``base`` is the contract; ``rig.sources`` makes them from a rig."""

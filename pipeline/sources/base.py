@@ -1,4 +1,4 @@
-"""The contract of a source; ``tests/test_source_contract.py`` checks every source against it."""
+"""The contract of a source; ``tests/pipeline/sources/test_source_contract.py`` checks every source against it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol
 
-from fusepipe.frames import Band, Frame, UnreadableFrame
+from fusepipe.core.frames import Band, Frame, UnreadableFrame
 
 Clock = Literal["media", "wall"]
 

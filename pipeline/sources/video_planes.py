@@ -7,8 +7,8 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 
-from fusepipe.frames import Band, Matrix, Pixels, Plane, ValueRange
-from fusepipe.pipeline import levels
+from fusepipe.core import levels
+from fusepipe.core.frames import Band, Matrix, Pixels, Plane, ValueRange
 
 _LIMITED, _FULL = 1, 2  # AVColorRange
 _MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020", 10: "bt2020"}  # AVColorSpace

@@ -15,16 +15,16 @@ import av
 from peers.cameras import RtspCamera, RtspRecorder, free_port
 from peers.relay import Relay
 
-from fusepipe.app import Pipeline, load_fuser
 from fusepipe.config.schema import Rig
-from fusepipe.errors import SinkError
-from fusepipe.frames import FusedFrame
-from fusepipe.fuser import FusionBatch, Ticket
+from fusepipe.core.errors import SinkError
+from fusepipe.core.frames import FusedFrame
+from fusepipe.core.fuser import FusionBatch, Ticket
+from fusepipe.pipeline.encoding.live_encoder import LiveVideoOptions
 from fusepipe.pipeline.sinks.base import Sink, SinkReport
-from fusepipe.pipeline.sinks.live_encoder import LiveVideoOptions
-from fusepipe.pipeline.sinks.rtsp import RtspServerSink
-from fusepipe.pipeline.sinks.rtsp_push import RtspPushSink
-from fusepipe.pipeline.sinks.video import VideoOptions, VideoSink
+from fusepipe.pipeline.sinks.files.video import VideoOptions, VideoSink
+from fusepipe.pipeline.sinks.live.rtsp import RtspServerSink
+from fusepipe.pipeline.sinks.live.rtsp_push import RtspPushSink
+from fusepipe.rig.run import Pipeline, load_fuser
 
 HOST = "127.0.0.1"
 FPS = 15

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from faults.bench import HOST, INFRARED, VISIBLE, Bench, until
 
-from fusepipe.pipeline.rtsp.message import Parser, Request, Response
+from fusepipe.pipeline.servers.rtsp.message import Parser, Request, Response
 
 SIZES = ("160x120", "240x180", "320x240", "480x360")
 SHORT_REST_S = (1.0, 4.0)

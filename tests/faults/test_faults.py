@@ -23,9 +23,9 @@ from faults.table import Outcome, append, row
 from peers.cameras import MISSING, RtspCamera, gst_rtsp_server
 
 from fusepipe.pipeline.backoff import BackoffPolicy, S
-from fusepipe.pipeline.rtsp import connection, push
-from fusepipe.pipeline.rtsp.delivery import Delivery
-from fusepipe.pipeline.sources import live
+from fusepipe.pipeline.servers.delivery import Delivery
+from fusepipe.pipeline.servers.rtsp import connection, push
+from fusepipe.pipeline.sources.live import camera as live
 
 INJECTIONS = int(os.environ.get("FUSEPIPE_FAULT_INJECTIONS", "1"))
 TABLE = os.environ.get("FUSEPIPE_FAULT_TABLE")

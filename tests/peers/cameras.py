@@ -13,7 +13,7 @@ from pathlib import Path
 
 GI_PYTHON = Path("/usr/bin/python3")  # the system's, for which Debian packages the GObject bindings
 RTSP_CAMERA = Path(__file__).with_name("rtsp_camera.py")
-RTSP_RECORDER = Path(__file__).parents[1] / "rtsp_recorder.py"
+RTSP_RECORDER = Path(__file__).parent / "rtsp_recorder.py"
 MISSING = (
     "gst-rtsp-server or an encoder for it is not installed (apt-get install gir1.2-gst-rtsp-server-1.0 python3-gi "
     "gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly)"

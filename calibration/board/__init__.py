@@ -1,0 +1,1 @@
+"""Calibration from boards: targets, detection, single cameras, the stereo pair."""

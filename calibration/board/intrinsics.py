@@ -1,0 +1,255 @@
+"""One camera from views of a board: lens, error of each view, coverage, and how certain the numbers are.
+
+Views that do not fit the others are left out, one by one, the worst first, and named. Zhang, "A flexible
+new technique for camera calibration", PAMI 2000, as implemented by OpenCV. Boards are never quite what they
+should be; with many views their points are solved for as well: K. Strobl and G. Hirzinger, "More accurate
+pinhole camera calibration with imperfect planar target", ICCV workshops 2011.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fusepipe.calibration.board.blas import one_blas_thread
+from fusepipe.calibration.board.detection import Detection
+from fusepipe.calibration.board.target import Board
+from fusepipe.calibration.lens import Lens, LensModel
+from fusepipe.calibration.matrix import Size
+from fusepipe.core.errors import UsageError
+
+MIN_VIEWS = 4
+FULL_VIEWS = 10  # with fewer, only two radial coefficients are solved for
+OUTLIER_RATIO = 2.5  # times the median view's error
+OUTLIER_FLOOR_PX = 0.4
+RELEASE_VIEWS = 15  # that show the whole board, before its points are solved for
+RELEASE_GAIN = 0.75  # of the mean squared error, each over its degrees of freedom: less is no flaw of the board
+MAX_FLAW = 0.05  # in distances of two points: what is farther off is no flaw of a board
+LARGE_ERROR = 0.0016  # of the width: 1 pixel of 640
+GRID = (8, 6)  # cells across and down of the coverage map
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A board seen in the image ``name``."""
+
+    name: str
+    detection: Detection
+
+
+@dataclass(frozen=True, slots=True)
+class CameraResult:
+    """``errors_px`` is the root mean square reprojection error of each kept view, by name.
+
+    ``deviations`` are the standard deviations of fx, fy, cx, cy (pixels) and the distortion; ``tilts_deg``
+    is how far each board was turned out of the image plane. ``board_flaw_m`` is how far the board's points are,
+    root mean square, from where the board should have them; 0 where they were taken as they should be.
+    """
+
+    lens: Lens
+    rms_px: float
+    errors_px: dict[str, float]
+    rejected: dict[str, float]
+    deviations: tuple[float, ...]
+    tilts_deg: dict[str, float]
+    coverage: NDArray[np.int_]
+    board_flaw_m: float = 0.0
+
+    @property
+    def covered(self) -> float:
+        """The part of the image's cells that had a point of a board in them, 0..1."""
+        return float((self.coverage > 0).mean())
+
+    def doubts(self) -> list[str]:
+        """What would make the numbers better, in words; empty where they are good."""
+        said = []
+        if self.covered < 0.6:
+            said.append(
+                f"the boards covered {self.covered:.0%} of the picture: hold the board into {self._empty()} as well"
+            )
+        if max(self.tilts_deg.values()) < 20:
+            said.append(
+                f"no board was tilted by more than {max(self.tilts_deg.values()):.0f}°: tilt it by 30° in several "
+                "directions, or the focal length stays uncertain"
+            )
+        if self.rms_px > LARGE_ERROR * self.lens.size[0]:
+            said.append(
+                f"an error of {self.rms_px:.1f} px is large: count the board's inner corners again, see that it is "
+                "flat and was held still"
+                + ("" if self.lens.model == "fisheye" else ", and for a very wide lens say that it is a fisheye")
+            )
+        if self.deviations[0] > 0.01 * self.lens.fx:
+            said.append(
+                f"the focal length is known to {self.deviations[0] / self.lens.fx:.1%} only: add views, nearer and "
+                "tilted"
+            )
+        return said
+
+    def _empty(self) -> str:
+        rows, columns = self.coverage.shape
+        words = []
+        for y, down in ((slice(0, rows // 2), "upper"), (slice(rows // 2, rows), "lower")):
+            for x, across in ((slice(0, columns // 2), "left"), (slice(columns // 2, columns), "right")):
+                if (self.coverage[y, x] > 0).mean() < 0.5:
+                    words.append(f"the {down} {across} part")
+        return ", ".join(words) or "the corners"
+
+
+def coverage_map(views: Sequence[View], size: Size) -> NDArray[np.int_]:
+    """Points in each cell of the image: 6x8 counts, row by row from the top."""
+    columns, rows = GRID
+    counts = np.zeros((rows, columns), np.int_)
+    for view in views:
+        x = np.clip((view.detection.points[:, 0] + 0.5) / size[0] * columns, 0, columns - 1).astype(int)
+        y = np.clip((view.detection.points[:, 1] + 0.5) / size[1] * rows, 0, rows - 1).astype(int)
+        np.add.at(counts, (y, x), 1)
+    return counts
+
+
+def calibrate_camera(views: Sequence[View], board: Board, size: Size, model: LensModel, camera: str) -> CameraResult:
+    """The lens of a camera (``camera`` names it in messages). Raises :class:`UsageError` with what to do."""
+    kept, rejected = list(views), dict[str, float]()
+    _require(kept, camera, "")
+    while True:
+        solved = _solve(kept, board, size, model, camera)
+        errors = solved.errors
+        worst = int(np.argmax(errors))
+        limit = max(OUTLIER_FLOOR_PX * max(1.0, size[0] / 1000), OUTLIER_RATIO * float(np.median(errors)))
+        if errors[worst] <= limit or len(kept) <= max(MIN_VIEWS, len(views) // 2):
+            break
+        rejected[kept.pop(worst).name] = round(float(errors[worst]), 3)
+    flaw_m = 0.0
+    if model == "pinhole" and (released := _released(kept, board, size, solved)) is not None:
+        solved, flaw_m = released
+        errors = solved.errors
+    tilts = [float(np.degrees(np.arccos(min(1.0, abs(cv2.Rodrigues(r)[0][2, 2]))))) for r in solved.rotations]
+    names = [view.name for view in kept]
+    return CameraResult(
+        lens=solved.lens,
+        rms_px=round(solved.rms, 4),
+        errors_px={n: round(float(e), 4) for n, e in zip(names, errors, strict=True)},
+        rejected=rejected,
+        deviations=solved.deviations or _jackknife(kept, board, size, model, camera),
+        tilts_deg={n: round(t, 1) for n, t in zip(names, tilts, strict=True)},
+        coverage=coverage_map(kept, size),
+        board_flaw_m=round(flaw_m, 6),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Solved:
+    lens: Lens
+    rms: float
+    errors: Array
+    rotations: list[Array]
+    deviations: tuple[float, ...]
+
+
+@one_blas_thread
+def _solve(views: Sequence[View], board: Board, size: Size, model: LensModel, camera: str) -> _Solved:
+    points = board.points()
+    objects = [points[v.detection.ids].reshape(-1, 1, 3) for v in views]
+    images = [v.detection.points.reshape(-1, 1, 2) for v in views]
+    try:
+        if model == "fisheye":
+            return _solve_fisheye(objects, images, size)
+        # CALIB_ZERO_TANGENT_DIST, CALIB_FIX_K3: with few views they would fit the noise
+        flags = 0 if len(views) >= FULL_VIEWS else cv2.CALIB_ZERO_TANGENT_DIST | cv2.CALIB_FIX_K3
+        rms, matrix, distortion, rotations, _, deviations, _, errors = cv2.calibrateCameraExtended(
+            objects, images, size, None, None, flags=flags
+        )
+    except cv2.error as error:
+        raise UsageError(
+            f"the {camera} camera cannot be solved from these {len(views)} views ({error.err}): tilt the board more, "
+            "and fill the picture with it"
+        ) from error
+    return _pinhole(size, rms, matrix, distortion, rotations, deviations, errors)
+
+
+def _pinhole(
+    size: Size, rms: float, k: Array, distortion: Array, rotations: Sequence[Array], deviations: Array, errors: Array
+) -> _Solved:
+    """Of OpenCV's numbers."""
+    numbers = (float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2]))
+    lens = Lens(size, *numbers, tuple(float(d) for d in distortion.ravel()[:5]))
+    spread = tuple(round(float(d), 6) for d in deviations.ravel()[:9])
+    return _Solved(lens, float(rms), np.asarray(errors, np.float64).ravel(), list(rotations), spread)
+
+
+@one_blas_thread
+def _released(views: Sequence[View], board: Board, size: Size, solved: _Solved) -> tuple[_Solved, float] | None:
+    """The camera and the flaw of the board in metres, with the board's points solved for; ``None``: not worth it.
+
+    It takes many views that all show every point, and a clearly smaller error than the freedoms themselves bring.
+    """
+    points, count = board.points(), board.count
+    if len(views) < RELEASE_VIEWS or any(len(v.detection.ids) != count for v in views):
+        return None
+    # from scratch: with CALIB_USE_INTRINSIC_GUESS OpenCV 5 counts its own parameters wrong here, and stops
+    rms, matrix, distortion, rotations, _, moved, deviations, _, _, errors = cv2.calibrateCameraROExtended(
+        [points.reshape(-1, 1, 3)] * len(views),
+        [v.detection.points.reshape(-1, 1, 2) for v in views],
+        size,
+        board.shape[0] - 1,  # stays where it is, as do the first point and the last one's height
+        None,
+        None,
+    )
+    numbers, freedoms = 2 * count * len(views), 9 + 6 * len(views)
+    gain = (rms**2 / (numbers - freedoms - 3 * count + 7)) / (solved.rms**2 / (numbers - freedoms))
+    off = np.linalg.norm(np.reshape(moved, (-1, 3)) - points, axis=1)
+    if gain > RELEASE_GAIN or off.max() > MAX_FLAW * board.spacing_m:
+        return None
+    return _pinhole(size, rms, matrix, distortion, rotations, deviations, errors), float(np.sqrt((off**2).mean()))
+
+
+def _solve_fisheye(points: Sequence[NDArray[Any]], seen: Sequence[NDArray[Any]], size: Size) -> _Solved:
+    matrix, distortion = np.eye(3), np.zeros(4)
+    names = "CALIB_RECOMPUTE_EXTRINSIC", "CALIB_FIX_SKEW"  # in OpenCV 4 they belong to cv2.fisheye
+    flags = sum(getattr(cv2.fisheye, name, None) or getattr(cv2, name) for name in names)
+    criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_COUNT, 100, 1e-7)
+    # OpenCV 5 takes points in a row only here, not in a column (opencv/opencv issue 29692)
+    objects = [np.asarray(o, np.float64).reshape(1, -1, 3) for o in points]
+    images = [np.asarray(i, np.float64).reshape(1, -1, 2) for i in seen]
+    rms, matrix, distortion, rotations, shifts = cv2.fisheye.calibrate(
+        objects, images, size, matrix, distortion, flags=flags, criteria=criteria
+    )
+    lens = Lens(
+        size,
+        float(matrix[0, 0]),
+        float(matrix[1, 1]),
+        float(matrix[0, 2]),
+        float(matrix[1, 2]),
+        tuple(float(d) for d in np.ravel(distortion)),
+        "fisheye",
+    )
+    errors = []
+    for obj, image, r, t in zip(objects, images, rotations, shifts, strict=True):
+        there, _ = cv2.fisheye.projectPoints(obj.reshape(-1, 1, 3), r, t, matrix, distortion)
+        errors.append(np.sqrt(((there.reshape(-1, 2) - image.reshape(-1, 2)) ** 2).sum(axis=1).mean()))
+    return _Solved(lens, float(rms), np.array(errors), list(rotations), ())
+
+
+def _jackknife(views: Sequence[View], board: Board, size: Size, model: LensModel, camera: str) -> tuple[float, ...]:
+    """Standard deviations from leaving out one view after the other (B. Efron, 1982)."""
+    groups = min(len(views), 10)
+    values = []
+    for group in range(groups):
+        lens = _solve([v for i, v in enumerate(views) if i % groups != group], board, size, model, camera).lens
+        values.append([lens.fx, lens.fy, lens.cx, lens.cy, *lens.distortion])
+    spread = np.sqrt((groups - 1) * np.var(np.array(values), axis=0))
+    return tuple(round(float(s), 6) for s in spread)
+
+
+def _require(views: Sequence[View], camera: str, note: str) -> None:
+    if len(views) < MIN_VIEWS:
+        raise UsageError(
+            f"the board was found in {len(views)} {camera} {'view' if len(views) == 1 else 'views'}; {MIN_VIEWS} are "
+            f"needed at least and 15 to 30 are good: whole board in the picture, tilted, in all parts of it{note}"
+        )

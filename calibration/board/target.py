@@ -1,0 +1,102 @@
+"""Calibration boards: what is printed (or cut, or heated), and where its points are.
+
+Points of a board are in metres in the board's own plane, z = 0; a detection lists them in the same order.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusepipe.core.errors import UsageError
+
+BoardKind = Literal["checkerboard", "circles", "charuco"]
+KINDS: tuple[BoardKind, ...] = ("checkerboard", "circles", "charuco")
+_SYNTAX = {
+    "checkerboard": "checkerboard:6x5:0.1m (inner corners across and down, side of a square)",
+    "circles": "circles:4x11:0.04m (circles in a row, rows, distance of two neighbours in a row's direction, halved)",
+    "charuco": "charuco:8x6:0.04m:0.03m (squares across and down, side of a square, side of a marker)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """``columns`` x ``rows`` points (squares for ChArUco), ``spacing_m`` apart.
+
+    ``circles`` is OpenCV's asymmetric grid: every second row is shifted by half of the distance between
+    two circles of a row; that half is ``spacing_m``. ``marker_m`` is the side of a ChArUco marker of the
+    dictionary ``DICT_5X5_100``.
+    """
+
+    kind: BoardKind
+    columns: int
+    rows: int
+    spacing_m: float
+    marker_m: float = 0.0
+
+    def __post_init__(self) -> None:
+        low = 3 if self.kind != "circles" else 2
+        if not (low <= self.columns <= 60 and 3 <= self.rows <= 60):
+            raise UsageError(
+                f"a {self.kind} board of {self.columns}x{self.rows}: {low} to 60 across and 3 to 60 down are possible"
+            )
+        if self.kind == "checkerboard" and self.columns == self.rows:
+            raise UsageError(
+                f"a checkerboard of {self.columns}x{self.rows} inner corners looks the same when turned by a quarter: "
+                "take one of unequal sides"
+            )
+        if not 1e-4 <= self.spacing_m <= 10:
+            raise UsageError(f"the board's spacing is {self.spacing_m:g} m; 0.1 mm to 10 m is possible")
+        if self.kind == "charuco" and not 0 < self.marker_m < self.spacing_m:
+            raise UsageError(f"a marker of {self.marker_m:g} m does not fit into squares of {self.spacing_m:g} m")
+
+    @property
+    def count(self) -> int:
+        """How many points there are."""
+        if self.kind == "charuco":
+            return (self.columns - 1) * (self.rows - 1)
+        return self.columns * self.rows
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(columns, rows) of its points."""
+        return (self.columns - 1, self.rows - 1) if self.kind == "charuco" else (self.columns, self.rows)
+
+    def points(self) -> NDArray[np.float32]:
+        """Nx3 float32 metres, row by row."""
+        columns, rows = self.shape
+        y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
+        if self.kind == "circles":
+            x = 2 * x + (y % 2)
+        return np.stack([x.ravel(), y.ravel(), np.zeros(x.size, np.float32)], axis=1) * np.float32(self.spacing_m)
+
+    def half_turn(self) -> NDArray[np.intp]:
+        """The order of the points when the board is turned by half a turn in its plane.
+
+        A checkerboard with one odd and one even number of corners, and an asymmetric grid with an odd
+        number of rows, look the same then: which end is up, no image says.
+        """
+        return np.arange(self.count)[::-1]
+
+    def __str__(self) -> str:
+        marker = f":{self.marker_m:g}m" if self.kind == "charuco" else ""
+        return f"{self.kind}:{self.columns}x{self.rows}:{self.spacing_m:g}m{marker}"
+
+
+def parse_board(text: str) -> Board:
+    """``checkerboard:6x5:0.1m`` and the like; raises :class:`UsageError` that shows the right form."""
+    kind, _, rest = text.partition(":")
+    if kind not in KINDS:
+        raise UsageError(f"{text!r} is no board: write {'; or '.join(_SYNTAX.values())}")
+    length = r"(\d+(?:\.\d+)?)(m|cm|mm)"
+    pattern = rf"(\d+)x(\d+):{length}" + (rf":{length}" if kind == "charuco" else "")
+    match = re.fullmatch(pattern, rest)
+    if match is None:
+        raise UsageError(f"{text!r} is no {kind} board: write {_SYNTAX[kind]}")
+    unit = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+    marker = float(match[5]) * unit[match[6]] if kind == "charuco" else 0.0
+    return Board(kind, int(match[1]), int(match[2]), float(match[3]) * unit[match[4]], marker)

@@ -1,0 +1,1 @@
+"""Calibration files: the format, its fields, exchange with OpenCV and kalibr."""

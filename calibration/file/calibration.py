@@ -1,0 +1,378 @@
+"""Calibration files: human-readable YAML, versioned, checked with line numbers.
+
+::
+
+    fusepipe_calibration: 1
+    kind: affine                      # identity, affine, homography, homography+lens or stereo
+    infrared: {size: [320, 240]}      # the sizes the matrix was made at, [width, height]
+    visible: {size: [640, 480]}
+    matrix:                           # infrared pixel (x, y, 1) -> visible pixel
+    - [1.9, 0.0, 12.5]
+    - [0.0, 1.9, 8.0]
+    made: {by: fusepipe calibrate board, date: 2026-05-01, note: roof, north side}
+    quality: {reprojection_rms_px: 0.4}
+
+A calibration with lenses and the cameras' pose is of kind ``stereo``: it has no matrix but serves any
+plane distance. Its ``infrared`` and ``visible`` have a ``lens``, and it has a ``pose``. Of kind
+``homography+lens`` ``infrared`` has a ``lens``, and the matrix takes pixels without its distortion.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+from fusepipe.calibration.board.stereo import Pose, plane_homography
+from fusepipe.calibration.file.fields import CameraImage, FileModel, Number, PoseFields
+from fusepipe.calibration.lens import Lens
+from fusepipe.calibration.matrix import Matrix3, Size, check_matrix, scaling
+from fusepipe.core.errors import OutputExistsError, SinkError, UsageError
+from fusepipe.core.yaml_models import read_yaml, validate_model
+
+FORMAT_VERSION = 1
+
+Kind = Literal["identity", "affine", "homography", "homography+lens", "stereo"]
+_ROWS: Mapping[str, int] = {"affine": 2, "homography": 3, "homography+lens": 3}
+_LENSES: Mapping[str, tuple[str, ...]] = {"stereo": ("infrared", "visible"), "homography+lens": ("infrared",)}
+
+
+class Made(FileModel):
+    """Where a calibration comes from; for people, never interpreted."""
+
+    by: str | None = Field(default=None, description="The command or the person that made it.")
+    date: datetime.date | None = Field(default=None, description="The day, 2026-05-01.")
+    note: str | None = Field(default=None, description="Anything worth knowing.")
+
+
+class Calibration(FileModel):
+    """How the infrared picture lies in the visible one."""
+
+    fusepipe_calibration: int = Field(description="The version of the file format, 1.")
+    kind: Kind = Field(
+        description="identity (both see exactly the same, at any size), affine, homography, homography+lens or stereo."
+    )
+    infrared: CameraImage = Field(description="The infrared images that the matrix was made with.")
+    visible: CameraImage = Field(description="The visible images that the matrix was made with.")
+    matrix: tuple[tuple[Number, ...], ...] | None = Field(
+        default=None,
+        validate_default=True,
+        description="Rows of three numbers, 2 for affine, 3 for a homography, none for identity: takes an infrared "
+        "pixel (x, y, 1) (of homography+lens: without the lens's distortion) to a visible pixel, the centre of the "
+        "first pixel at (0, 0).",
+    )
+    pose: PoseFields | None = Field(
+        default=None, validate_default=True, description="Of kind stereo: how the cameras sit to each other."
+    )
+    plane_distance_m: Annotated[float, Field(strict=True, gt=0)] | None = Field(
+        default=None,
+        validate_default=True,
+        description="The distance from the visible camera at which the images lie on each other; for kind stereo "
+        "the distance to use where the rig names none.",
+    )
+    parallax_px_m: tuple[Number, Number] | None = Field(
+        default=None,
+        description="Of kinds with a matrix: by how many visible pixels, [x, y], times metres the infrared image "
+        "moves as 1/distance grows (focal length times distance of the cameras).",
+    )
+    made: Made | None = Field(default=None, description="Where it comes from.")
+    quality: dict[str, int | float | str] | None = Field(
+        default=None, description="Figures or words under any names, such as reprojection_rms_px."
+    )
+
+    @field_validator("fusepipe_calibration", mode="before")
+    @classmethod
+    def _known_version(cls, version: Any) -> Any:
+        if version != FORMAT_VERSION or isinstance(version, bool | float):
+            raise ValueError(
+                f"this fusepipe reads version {FORMAT_VERSION} of the format; update fusepipe for a higher one, "
+                f"or calibrate again"
+            )
+        return version
+
+    @field_validator("matrix")
+    @classmethod
+    def _fits_its_kind(
+        cls, matrix: tuple[tuple[float, ...], ...] | None, info: ValidationInfo
+    ) -> tuple[tuple[float, ...], ...] | None:
+        known = info.data
+        if "kind" not in known:
+            return matrix
+        kind = known["kind"]
+        if kind in ("identity", "stereo"):
+            if matrix is not None:
+                raise ValueError(f"kind {kind} has no matrix; remove it, or write kind: affine or homography")
+            return None
+        if matrix is None:
+            raise PydanticCustomError("missing", "is missing")
+        if len(matrix) != _ROWS[kind] or any(len(row) != 3 for row in matrix):
+            raise ValueError(f"should be {_ROWS[kind]} rows of 3 numbers for kind {kind}")
+        if "infrared" in known and "visible" in known:
+            try:
+                check_matrix(matrix, known["infrared"].size, known["visible"].size)
+            except UsageError as error:
+                raise ValueError(str(error)) from error
+        return matrix
+
+    @field_validator("infrared", "visible")
+    @classmethod
+    def _has_its_lens(cls, camera: CameraImage, info: ValidationInfo) -> CameraImage:
+        kind = info.data.get("kind")
+        name = info.field_name
+        if kind is None or name is None or (camera.lens is not None) == (name in _LENSES.get(kind, ())):
+            return camera
+        if camera.lens is None:
+            raise ValueError(f"kind {kind} needs {name}.lens as well")
+        has = "only the infrared camera's lens" if kind == "homography+lens" else "no lens"
+        raise ValueError(f"kind {kind} has {has}; remove {name}.lens, or write the kind that it is of")
+
+    @field_validator("pose")
+    @classmethod
+    def _stereo_has_all(cls, pose: PoseFields | None, info: ValidationInfo) -> PoseFields | None:
+        known = info.data
+        if known.get("kind") == "stereo":
+            if pose is None:
+                raise PydanticCustomError("missing", "is missing")
+        elif pose is not None and "kind" in known:
+            raise ValueError(f"kind {known['kind']} has no pose; write kind: stereo")
+        return pose
+
+    @field_validator("plane_distance_m")
+    @classmethod
+    def _stereo_has_a_distance(cls, distance: float | None, info: ValidationInfo) -> float | None:
+        if distance is None and info.data.get("kind") == "stereo":
+            raise PydanticCustomError("missing", "is missing")
+        return distance
+
+    @field_validator("parallax_px_m")
+    @classmethod
+    def _parallax_of_what(cls, parallax: tuple[float, float] | None, info: ValidationInfo) -> Any:
+        known = info.data
+        if parallax is not None and (known.get("matrix") is None or known.get("plane_distance_m") is None):
+            raise ValueError("needs a matrix and the plane_distance_m that the matrix holds for")
+        return parallax
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether it can serve other plane distances than its own."""
+        return self.kind == "stereo" or self.parallax_px_m is not None
+
+    def lenses(self) -> tuple[Lens, Lens]:
+        """(infrared, visible) of kind stereo."""
+        infrared, visible = (_lens(camera) for camera in (self.infrared, self.visible))
+        if infrared is None or visible is None:
+            raise UsageError(f"a calibration of kind {self.kind} has no lenses")
+        return infrared, visible
+
+    def infrared_lens(self) -> Lens | None:
+        """That of kind ``homography+lens``: its matrix takes pixels without this distortion. Others: none."""
+        return _lens(self.infrared) if self.kind == "homography+lens" else None
+
+    def rig_pose(self) -> Pose:
+        """The pose of kind stereo."""
+        if self.pose is None:
+            raise UsageError(f"a calibration of kind {self.kind} has no pose")
+        return Pose(np.array(self.pose.rotation, np.float64), np.array(self.pose.translation_m, np.float64))
+
+    def matrix3(self, plane_distance_m: float | None = None) -> Matrix3:
+        """3x3 float64: an infrared pixel (x, y, 1) to a visible pixel, at the sizes of the file.
+
+        For points of the plane at ``plane_distance_m`` from the visible camera (default: the file's). Of
+        the kinds with lenses it leaves the lenses' distortion out. Raises :class:`UsageError` for a distance that
+        the calibration knows nothing of.
+        """
+        distance = plane_distance_m or self.plane_distance_m
+        if self.kind == "stereo":
+            assert distance is not None
+            return plane_homography(*self.lenses(), self.rig_pose(), distance)
+        if self.matrix is None:
+            matrix = scaling(self.infrared.size, self.visible.size)
+        else:
+            rows = np.array(self.matrix, dtype=np.float64)
+            matrix = rows if len(rows) == 3 else np.vstack([rows, [0.0, 0.0, 1.0]])
+        if plane_distance_m is None or plane_distance_m == self.plane_distance_m:
+            return matrix
+        if self.parallax_px_m is None or self.plane_distance_m is None:
+            raise UsageError(
+                f"a calibration of kind {self.kind} without parallax_px_m holds for one distance only and cannot be "
+                f"moved to {plane_distance_m:g} m: calibrate with 'fusepipe calibrate board', or with 'fusepipe "
+                "calibrate scene' and --mount, --fov-infrared, --fov-visible and --plane-distance"
+            )
+        by = 1.0 / plane_distance_m - 1.0 / self.plane_distance_m
+        shift = np.eye(3)
+        shift[:2, 2] = np.array(self.parallax_px_m) * by
+        return np.asarray(shift @ matrix, np.float64)
+
+
+def _lens(camera: CameraImage) -> Lens | None:
+    lens = camera.lens
+    if lens is None:
+        return None
+    return Lens(camera.size, *lens.focal, *lens.centre, tuple(lens.distortion), lens.model)
+
+
+def make_calibration(
+    kind: Kind,
+    infrared_size: Size,
+    visible_size: Size,
+    matrix: ArrayLike | None = None,
+    *,
+    made: Made | None = None,
+    quality: Mapping[str, float | str] | None = None,
+    plane_distance_m: float | None = None,
+    parallax_px_m: tuple[float, float] | None = None,
+    infrared_lens: Lens | None = None,
+) -> Calibration:
+    """A calibration from numbers: ``matrix`` 3x3 or 2x3, infrared to visible pixel, sizes (width, height).
+
+    ``infrared_lens`` is that of kind ``homography+lens``.
+    The matrix of kind ``affine`` may be given as 3x3 with the last row (0, 0, w). A homography is
+    stored with its last number 1 where that is not 0. Raises :class:`UsageError` for what a file could
+    not hold either.
+    """
+    rows = None
+    if matrix is not None:
+        m = np.asarray(matrix, dtype=np.float64)
+        if m.shape == (3, 3) and m[2, 2] != 0:
+            m = m / m[2, 2]
+            if kind == "affine" and not m[2, :2].any():
+                m = m[:2]
+        rows = m.tolist()
+    return _checked(
+        {
+            "kind": kind,
+            "infrared": {"size": infrared_size} if infrared_lens is None else _camera_fields(infrared_lens),
+            "visible": {"size": visible_size},
+            "matrix": rows,
+            "plane_distance_m": plane_distance_m,
+            "parallax_px_m": parallax_px_m,
+            "made": made,
+            "quality": quality,
+        }
+    )
+
+
+def make_stereo_calibration(
+    infrared: Lens,
+    visible: Lens,
+    pose: Pose,
+    plane_distance_m: float,
+    *,
+    made: Made | None = None,
+    quality: Mapping[str, float | str] | None = None,
+) -> Calibration:
+    """A calibration that serves any plane distance; raises :class:`UsageError` for impossible numbers."""
+    return _checked(
+        {
+            "kind": "stereo",
+            "infrared": _camera_fields(infrared),
+            "visible": _camera_fields(visible),
+            "pose": {"rotation": pose.rotation.tolist(), "translation_m": pose.translation_m.tolist()},
+            "plane_distance_m": float(plane_distance_m),
+            "made": made,
+            "quality": quality,
+        }
+    )
+
+
+def _camera_fields(lens: Lens) -> dict[str, Any]:
+    numbers = {
+        "focal": (float(lens.fx), float(lens.fy)),
+        "centre": (float(lens.cx), float(lens.cy)),
+        "distortion": tuple(float(d) for d in lens.distortion),
+    }
+    return {"size": lens.size, "lens": {"model": lens.model, **numbers}}
+
+
+def _checked(content: Mapping[str, Any]) -> Calibration:
+    try:
+        return Calibration.model_validate({"fusepipe_calibration": FORMAT_VERSION, **content})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"no calibration can be made: {place}: {first['msg'].removeprefix('Value error, ')}"
+        ) from error
+
+
+def load_calibration(path: Path | str) -> Calibration:
+    """Reads a calibration file.
+
+    Raises :class:`ConfigError` whose lines start with ``file:line: key.path:`` and name the nearest
+    valid key; a file that is larger than 1 MiB, not YAML or of another version is refused.
+    """
+    document = read_yaml(path, advice="make one with: fusepipe calibrate")
+    return validate_model(Calibration, document)
+
+
+def save_calibration(calibration: Calibration, path: Path | str, overwrite: bool = False) -> None:
+    """Writes a calibration file that :func:`load_calibration` reads back equal.
+
+    The file appears whole or not at all: a temporary file beside it is renamed. Raises
+    :class:`OutputExistsError` where the file is there and ``overwrite`` is false, :class:`SinkError`
+    where it cannot be written.
+    """
+    save_text(calibration_text(calibration), Path(path), overwrite)
+
+
+def save_text(text: str, path: Path, overwrite: bool = False) -> None:
+    """Writes a text whole or not at all; raises as :func:`save_calibration`."""
+    if path.exists() and not overwrite:
+        raise OutputExistsError(f"{path}: is there already; overwrite it explicitly or choose another name")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            # without it a power failure after the rename can leave an empty file
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise SinkError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def calibration_text(calibration: Calibration) -> str:
+    """The calibration as the YAML text of its file."""
+    dumped = calibration.model_dump(mode="json", exclude_none=True)
+    content = CommentedMap(dumped)
+    for key in ("infrared", "visible"):
+        camera = CommentedMap({"size": _row(dumped[key]["size"])})
+        if "lens" in dumped[key]:
+            lens = dumped[key]["lens"]
+            camera["lens"] = CommentedMap({k: _row(v) if isinstance(v, list) else v for k, v in lens.items()})
+        else:
+            camera.fa.set_flow_style()
+        content[key] = camera
+    if calibration.matrix is not None:
+        content["matrix"] = CommentedSeq(_row(row) for row in calibration.matrix)
+        content.yaml_set_comment_before_after_key("matrix", before="infrared pixel (x, y, 1) -> visible pixel")
+    if calibration.pose is not None:
+        rotation = CommentedSeq(_row(row) for row in calibration.pose.rotation)
+        pose = CommentedMap({"rotation": rotation, "translation_m": _row(calibration.pose.translation_m)})
+        content["pose"] = pose
+        content.yaml_set_comment_before_after_key("pose", before="X_visible = rotation X_infrared + translation")
+    if calibration.parallax_px_m is not None:
+        content["parallax_px_m"] = _row(calibration.parallax_px_m)
+    yaml = YAML(typ="rt", pure=True)
+    yaml.width = 4096  # a wrapped row of a matrix is hard to read
+    stream = io.StringIO()
+    yaml.dump(content, stream)
+    return stream.getvalue()
+
+
+def _row(values: Any) -> CommentedSeq:
+    # plain numbers: a NumPy float is a float to pydantic, but not to the writer
+    row = CommentedSeq(v if isinstance(v, int) else float(v) for v in values)
+    row.fa.set_flow_style()
+    return row

@@ -1,0 +1,1 @@
+"""Calibration from the scene itself: search, registration, lens, residuals."""

@@ -1,0 +1,233 @@
+"""Calibration from the scene itself: what a rig's image pairs say of how the two views lie.
+
+::
+
+    result = register(pairs)                # a search, then block matching, coarse to fine
+    if result.refusal: ...                  # why not, and what to do
+    result.matrix                           # 3x3, infrared pixel to visible pixel
+
+The result comes with a confidence: the part of the blocks that, each by itself, fit best where the map
+says, above what chance gives. A wrong map has almost none of them, whatever its correlation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import cv2
+import numpy as np
+
+from fusepipe.calibration.gradient_field import shrunk
+from fusepipe.calibration.lens import Lens
+from fusepipe.calibration.matrix import Matrix3, Size, scaling
+from fusepipe.calibration.scene.lens import with_lens
+from fusepipe.calibration.scene.local_matches import MODELS, PLANE_MODELS, Matches, Model, choose, fit, pooled
+from fusepipe.calibration.scene.search import DEFAULT_SCALES, Candidate, ScenePair, search
+from fusepipe.calibration.scene.view import (
+    Level,
+    View,
+    VisibleFields,
+    block_matches,
+    level_matches,
+    size_of,
+    small_size,
+)
+from fusepipe.core.errors import UsageError
+from fusepipe.core.frames import Luma8
+
+MIN_CONFIDENCE = 0.3  # of pairs that do not belong together at most 0.27 was seen, of those that do at least 0.55
+MIN_BLOCKS = 12
+MIN_TEXTURE = 1.5  # grey levels of root mean square gradient below which there is nothing to match
+CHECK_WIDTH_PX = 384
+
+
+COARSE: tuple[Model, ...] = ("similarity", "affine")
+COARSE_LEVEL = Level(256, 40, 20, 10)
+FINE = (Level(384, 48, 24, 8), Level(512, 48, 24, 8))
+CHECK = Level(CHECK_WIDTH_PX, 48, 24, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How well a map fits pairs. Everything in -1..1 or 0..1 but the counts.
+
+    ``correlation`` is that of the gradient fields over the overlap; ``near`` the part of the blocks that
+    fit best, each by itself, within 2.5 px (of a visible image 384 wide) of where the map puts them, a block being
+    the same part of all pairs: what one pair leaves open, another may tell; ``overlap`` the part of the visible
+    picture that the infrared camera sees; ``pairs_near`` how many pairs say so by themselves. ``pooled`` is
+    ``near`` above chance. ``confidence`` is the mean of it and of what the half of the pairs that agree least
+    have of it: a few good pairs among others that show something else do not make it high.
+    """
+
+    correlation: float
+    near: float
+    pooled: float
+    confidence: float
+    overlap: float
+    blocks: int
+    pairs_near: int
+
+
+@dataclass(frozen=True, slots=True)
+class SceneResult:
+    """``matrix`` takes an infrared pixel (x, y, 1) to a visible pixel; ``refusal`` says why not to use it.
+
+    With a ``lens`` (model ``homography+lens``) those are infrared pixels without its distortion.
+    """
+
+    matrix: Matrix3
+    model: Model
+    agreement: Agreement
+    infrared_size: Size
+    visible_size: Size
+    pairs: int
+    refusal: str = ""
+    lens: Lens | None = None
+    candidates: Sequence[Candidate] = field(default=(), repr=False)
+
+
+def register(
+    pairs: Sequence[ScenePair],
+    scales: tuple[float, float] = DEFAULT_SCALES,
+    models: tuple[Model, ...] = MODELS,
+    *,
+    focal_px: float | None = None,
+    explain: bool = True,
+) -> SceneResult:
+    """How the infrared views of these pairs, all of one rig, lie in the visible ones.
+
+    ``scales`` bounds the ratio of the fields of view (infrared width over visible width); ``models`` are
+    those to choose from. ``focal_px`` is the infrared camera's focal length where it is known. ``explain``
+    looks for the reason of a failure (a mirrored image), which takes as long again. Raises
+    :class:`UsageError` for pairs whose sizes differ from each other.
+    """
+    infrared_size, visible_size = _sizes(pairs)
+    candidates = search(pairs, scales)
+    matrix = candidates[0].matrix
+    model: Model = "similarity"
+    fields = VisibleFields(pairs)
+    for coarse in COARSE:
+        matches = block_matches(pairs, matrix, COARSE_LEVEL, fields)
+        if len(matches.centres) >= MIN_BLOCKS:
+            wanted = coarse if coarse in models else "similarity"
+            matrix = _improved(matrix, matches, fit(matches, wanted).matrix, visible_size)
+    for level in FINE:
+        matches = block_matches(pairs, matrix, level, fields)
+        if len(matches.centres) < MIN_BLOCKS:
+            continue
+        best = choose(matches, tuple(m for m in PLANE_MODELS if m in models))
+        matrix = _improved(matrix, matches, best.matrix, visible_size)
+        # the coarse rounds have given the matrix an affine part already
+        model = max(model, best.model, key=MODELS.index)
+    if "affine" in models and model in ("shift", "similarity"):
+        model = "affine"
+    seen, lens = agreement(pairs, matrix, fields), None
+    if "homography+lens" in models and seen.confidence >= MIN_CONFIDENCE:
+        bent = with_lens(pairs, matrix, fields, focal_px)
+        if bent is not None:
+            better = agreement(pairs, bent.matrix, fields, bent.lens)
+            if better.correlation > seen.correlation:
+                matrix, lens, model, seen = bent.matrix, bent.lens, "homography+lens", better
+    result = SceneResult(
+        matrix, model, seen, infrared_size, visible_size, len(pairs), lens=lens, candidates=candidates[:3]
+    )
+    return replace(result, refusal=_refusal(pairs, result, scales, explain))
+
+
+def agreement(
+    pairs: Sequence[ScenePair], matrix: Matrix3, fields: VisibleFields | None = None, lens: Lens | None = None
+) -> Agreement:
+    """How well a matrix (infrared to visible pixel, without the distortion of a ``lens``) fits pairs."""
+    fields = fields or VisibleFields(pairs)
+    view = View(matrix, lens, size_of(pairs[0].infrared), size_of(pairs[0].visible), CHECK.width_px)
+    mask = view.seen[..., None]
+    products, found = [], []
+    for index, pair in enumerate(pairs):
+        infrared, visible = view.field(pair.infrared), fields.at(index, CHECK.width_px)
+        energy = float((infrared * infrared * mask).sum()) * float((visible * visible * mask).sum())
+        products.append(float((infrared * visible * mask).sum()) / max(energy, 1e-12) ** 0.5)
+        found.append(level_matches(infrared, visible, view.seen, CHECK))
+    together = pooled(found)
+    telling = sorted((one for one in found if len(one.centres) >= MIN_BLOCKS), key=lambda one: float(one.near().mean()))
+    alone = [_confidence(one) for one in telling]
+    weaker = _confidence(pooled(telling[: len(telling) // 2])) if len(telling) > 1 else _confidence(together)
+    return Agreement(
+        correlation=round(float(np.mean(products)), 4),
+        near=round(float(together.near().mean()), 4) if len(together.centres) else 0.0,
+        pooled=round(_confidence(together), 4),
+        confidence=round((_confidence(together) + weaker) / 2, 4),
+        overlap=round(float(view.seen.mean()), 4),
+        blocks=len(together.centres),
+        pairs_near=sum(confidence >= MIN_CONFIDENCE for confidence in alone),
+    )
+
+
+def _confidence(matches: Matches) -> float:
+    """The part of the blocks that fit best where they are, above chance: 0..1."""
+    if not len(matches.centres):
+        return 0.0
+    return max(0.0, (float(matches.near().mean()) - matches.chance) / (1 - matches.chance))
+
+
+def _improved(matrix: Matrix3, matches: Matches, change: Matrix3, visible_size: Size) -> Matrix3:
+    better = scaling(matches.size, visible_size) @ change @ scaling(visible_size, matches.size) @ matrix
+    return np.asarray(better / better[2, 2], np.float64)
+
+
+def _sizes(pairs: Sequence[ScenePair]) -> tuple[Size, Size]:
+    if not pairs:
+        raise UsageError("a calibration from the scene needs at least one pair of images")
+    sizes = {(pair.infrared.shape, pair.visible.shape) for pair in pairs}
+    if len(sizes) > 1:
+        texts = sorted(f"{i[1]}x{i[0]} and {v[1]}x{v[0]}" for i, v in sizes)
+        raise UsageError(f"the pairs are of different sizes ({'; '.join(texts)}): give pairs of one rig only")
+    infrared, visible = next(iter(sizes))
+    for name, shape in (("infrared", infrared), ("visible", visible)):
+        if min(shape) < 48:
+            raise UsageError(f"the {name} images are {shape[1]}x{shape[0]}: too small to match, 48 pixels at least")
+    return (infrared[1], infrared[0]), (visible[1], visible[0])
+
+
+# -- when it does not know
+
+
+def texture(luma: Luma8) -> float:
+    """Root mean square of the gradient, in grey levels a pixel, of the image at search size."""
+    small = shrunk(luma, small_size((luma.shape[1], luma.shape[0]), 320)).astype(np.float32)
+    small = cv2.GaussianBlur(small, (0, 0), 1.0)
+    gx, gy = cv2.Sobel(small, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(small, cv2.CV_32F, 0, 1, scale=0.125)
+    return float(np.sqrt((gx * gx + gy * gy).mean()))
+
+
+def _refusal(pairs: Sequence[ScenePair], result: SceneResult, scales: tuple[float, float], explain: bool) -> str:
+    """Why the result cannot be trusted and what to do; empty where it can."""
+    seen = result.agreement
+    if seen.confidence >= MIN_CONFIDENCE and seen.blocks >= MIN_BLOCKS:
+        return ""
+    for band, images in (("infrared", [p.infrared for p in pairs]), ("visible", [p.visible for p in pairs])):
+        strongest = max(texture(image) for image in images)
+        if strongest < MIN_TEXTURE:
+            return (
+                f"the {band} {'images have' if len(pairs) > 1 else 'image has'} hardly any texture "
+                f"({strongest:.1f} grey levels a pixel): point the rig at a scene with buildings, trees or vehicles"
+            )
+    if explain:
+        mirrored = [replace(p, infrared=np.ascontiguousarray(p.infrared[:, ::-1])) for p in pairs]
+        other = register(mirrored, scales, explain=False)
+        if not other.refusal and other.agreement.confidence > 2 * seen.confidence:
+            return (
+                "the infrared images are mirrored: they fit the visible ones when left and right are exchanged; "
+                "switch mirroring (flip) off in the infrared camera's settings"
+            )
+    if seen.pooled >= MIN_CONFIDENCE and len(pairs) > 1:
+        return (
+            f"only {seen.pairs_near} of the {len(pairs)} pairs lie by themselves as all are said to (confidence "
+            f"{seen.confidence:.2f}, {MIN_CONFIDENCE} is needed): check that the two images of every pair show the "
+            "same scene at the same time, and leave out pairs that show little"
+        )
+    return (
+        f"the two views do not agree anywhere (confidence {seen.confidence:.2f}, {MIN_CONFIDENCE} is needed): check "
+        "that both images show the same scene at the same time, add pairs with more edges, or give the fields of "
+        "view with --fov-infrared and --fov-visible"
+    )

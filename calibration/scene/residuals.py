@@ -1,0 +1,181 @@
+"""How good is a calibration on given pairs? Residuals of blocks, by region and by distance; a verdict in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusepipe.calibration.file.calibration import Calibration
+from fusepipe.calibration.lens import Lens
+from fusepipe.calibration.matrix import Matrix3, Size
+from fusepipe.calibration.scene.local_matches import Matches, fit, pooled
+from fusepipe.calibration.scene.registration import MIN_CONFIDENCE, Agreement, agreement
+from fusepipe.calibration.scene.search import ScenePair
+from fusepipe.calibration.scene.view import Level, each_matches
+
+GRID = 3
+LEVEL = Level(384, 48, 24, 8)
+CLEAR = 0.12  # how far a block's best correlation stands above its mean before its residual is believed
+NEARLY = 0.04  # correlation that is nearly as good as the best
+LOOSE_PX = 3.0  # spread of the nearly best places along a direction beyond which nothing is said of it
+GOOD, FAIR = 0.004, 0.010  # median residual in widths: 2.6 and 6.4 pixels of 640
+GOOD_CONFIDENCE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """A part of one pair's picture at ``place`` (x, y) that fits best when moved by ``off`` (x, y); visible pixels.
+
+    Where a part shows nothing but lines of one direction, ``off`` is across them: along them nothing can be said.
+    """
+
+    place: tuple[float, float]
+    off: tuple[float, float]
+
+    @property
+    def length_px(self) -> float:
+        return float(np.hypot(*self.off))
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """``regions_px`` is the median residual of each of 3x3 parts of the picture, row by row; NaN: no evidence."""
+
+    agreement: Agreement
+    residuals: tuple[Residual, ...]
+    median_px: float
+    shift_px: tuple[float, float]
+    regions_px: NDArray[np.float64]
+    visible_size: Size
+
+    @property
+    def verdict(self) -> tuple[str, str]:
+        """(``good``, ``fair``, ``bad`` or ``unknown``, what that means and what to do)."""
+        seen, width = self.agreement, self.visible_size[0]
+        if seen.pooled < MIN_CONFIDENCE and self._too_little():
+            return "unknown", (
+                "These images say too little to judge: hardly any part of them looks alike in both bands. Check with "
+                "pairs that show edges of buildings, vehicles or people."
+            )
+        part = self.median_px / width
+        where = self._worst_region()
+        if part <= GOOD and seen.pooled >= GOOD_CONFIDENCE:
+            return (
+                "good",
+                f"The images lie on each other: half of all parts are off by less than {self.median_px:.1f} px.{where}",
+            )
+        if part <= FAIR and seen.pooled >= MIN_CONFIDENCE:
+            return "fair", (
+                f"The images lie nearly on each other: half of all parts are off by less than {self.median_px:.1f} px. "
+                f"Things at other distances than the calibrated one, or a small move of the bracket, do this.{where}"
+            )
+        return "bad", (
+            f"The images do not lie on each other: only {seen.near:.0%} of the parts agree with the calibration, and "
+            f"half are off by more than {self.median_px:.1f} px. Was the bracket moved, or is this the calibration of "
+            f"another rig? Calibrate again.{where}"
+        )
+
+    def _too_little(self) -> bool:
+        return len(self.residuals) < 8
+
+    def _worst_region(self) -> str:
+        known = self.regions_px[np.isfinite(self.regions_px)]
+        if len(known) < 4:
+            return ""
+        row, column = np.unravel_index(int(np.nanargmax(self.regions_px)), self.regions_px.shape)
+        worst = float(self.regions_px[row, column])
+        if worst < 2 * float(np.median(known)) or worst < 0.004 * self.visible_size[0]:
+            return ""
+        names = (("upper", "middle", "lower")[row], ("left", "centre", "right")[column])
+        return f" Worst is the {names[0]} {names[1]} part with {worst:.1f} px."
+
+
+def check_pairs(pairs: Sequence[ScenePair], matrix: Matrix3, lens: Lens | None = None) -> Check:
+    """Measures a map on pairs of one size: 3x3, infrared to visible pixel, without the distortion of a ``lens``."""
+    height, width = pairs[0].visible.shape
+    each = each_matches(pairs, matrix, LEVEL, lens=lens)
+    matches = pooled(each)
+    scale = width / matches.size[0]
+    clear = [_clear(one) for one in each]
+    places = np.concatenate([one.centres[kept] for one, (kept, _) in zip(each, clear, strict=True)])
+    off = np.concatenate([moved for _, moved in clear])
+    residuals = tuple(
+        Residual((float(x * scale), float(y * scale)), (float(dx * scale), float(dy * scale)))
+        for (x, y), (dx, dy) in zip(places, off, strict=True)
+    )
+    lengths = np.array([r.length_px for r in residuals])
+    regions = np.full((GRID, GRID), np.nan)
+    if len(residuals):
+        row = np.clip((places[:, 1] / matches.size[1] * GRID).astype(int), 0, GRID - 1)
+        column = np.clip((places[:, 0] / matches.size[0] * GRID).astype(int), 0, GRID - 1)
+        for r in range(GRID):
+            for c in range(GRID):
+                inside = (row == r) & (column == c)
+                if inside.sum() >= 2:
+                    regions[r, c] = float(np.median(lengths[inside]))
+    shift = (0.0, 0.0)
+    if len(matches.centres) >= 4:
+        found = fit(matches, "shift").displacement[0] * scale
+        shift = (round(float(found[0]), 2), round(float(found[1]), 2))
+    median = float(np.median(lengths)) if len(lengths) else float("nan")
+    return Check(agreement(pairs, matrix, lens=lens), residuals, median, shift, regions, (width, height))
+
+
+def _clear(matches: Matches) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Which blocks have one clear best place, and where it is relative to the map, refined between pixels."""
+    flat = matches.surfaces.reshape(len(matches.surfaces), -1)
+    kept = flat.max(axis=1, initial=-1.0) - flat.mean(axis=1) > CLEAR if len(flat) else np.zeros(0, np.bool_)
+    # a best place at the rim of those tried is none
+    kept &= np.abs(matches.peaks()).max(axis=1, initial=0.0) < matches.radius_px
+    peaks = matches.peaks()[kept]
+    surfaces = matches.surfaces[kept]
+    r = matches.radius_px
+    off = peaks.copy()
+    for n, (dx, dy) in enumerate(peaks.astype(int)):
+        for axis, (before, after) in enumerate((((0, -1), (0, 1)), ((-1, 0), (1, 0)))):
+            y, x = dy + r, dx + r
+            if 0 < (x, y)[axis] < 2 * r:
+                low, high = surfaces[n, y + before[0], x + before[1]], surfaces[n, y + after[0], x + after[1]]
+                bend = 2 * surfaces[n, y, x] - low - high
+                if bend > 1e-6:
+                    off[n, axis] += float(np.clip((high - low) / (2 * bend), -0.5, 0.5))
+    return kept, _told(surfaces, peaks, off)
+
+
+def _told(surfaces: NDArray[np.float32], peaks: NDArray[np.float64], off: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``off`` (Nx2) without the part along a direction in which a block fits nearly as well anywhere."""
+    told = off.copy()
+    r = surfaces.shape[1] // 2
+    y, x = np.mgrid[-r : r + 1, -r : r + 1].astype(np.float64)
+    for n, surface in enumerate(surfaces):
+        weight = np.exp((surface.astype(np.float64) - float(surface.max())) / NEARLY)
+        weight /= weight.sum()
+        dx, dy = x - peaks[n, 0], y - peaks[n, 1]
+        xx, yy, xy = ((weight * product).sum() for product in (dx * dx, dy * dy, dx * dy))
+        (narrow, wide), directions = np.linalg.eigh(np.array([[xx, xy], [xy, yy]]))
+        if wide > LOOSE_PX**2 and narrow < LOOSE_PX**2 / 4:
+            across = directions[:, 0]
+            told[n] = across * float(across @ off[n])
+    return told
+
+
+def by_distance(calibration: Calibration, distances_m: Sequence[float]) -> list[tuple[float, float]] | None:
+    """(distance, how many visible pixels things there are off) while aligned at the calibration's own distance.
+
+    Mean over a grid of the picture. ``None`` where the calibration does not know where the cameras sit.
+    """
+    if not calibration.has_depth:
+        return None
+    width, height = calibration.infrared.size
+    x, y = np.meshgrid(np.linspace(0, width - 1, 7), np.linspace(0, height - 1, 7))
+    points = np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
+
+    def place(distance_m: float | None) -> NDArray[np.float64]:
+        moved = calibration.matrix3(distance_m) @ points
+        return np.asarray(moved[:2] / moved[2], np.float64)
+
+    here = place(None)
+    return [(d, float(np.hypot(*(place(d) - here)).mean())) for d in distances_m]

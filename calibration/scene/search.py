@@ -1,0 +1,144 @@
+"""Where does the infrared picture lie in the visible one? A search over scale, roll and every shift.
+
+Both images become gradient fields (:mod:`fusepipe.calibration.gradient_field`); for each scale and roll
+the normalised correlation of all shifts comes out of a few Fourier transforms. Several pairs of one rig
+are searched together. The result is a similarity, right to a few pixels in a hundred.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fusepipe.calibration.gradient_field import Field, gradient_field, shrunk
+from fusepipe.calibration.matrix import Matrix3, scaling
+from fusepipe.core.frames import Luma8
+
+SEARCH_WIDTH_PX = 144  # of the visible image: enough for edges, few enough for the transforms
+SCALE_STEP = 1.053
+MAX_ROLL_DEG = 6.0
+ROLL_STEP_DEG = 3.0
+ROLLS_TRIED_AT = 2  # scales: the best ones without roll
+DEFAULT_SCALES = (0.7, 2.3)
+MAX_PAIRS = 8  # more make the answer no better, only later
+
+Spectrum = NDArray[np.complex64]
+
+
+@dataclass(frozen=True, slots=True)
+class ScenePair:
+    """An infrared and a visible image of the same moment, HxW uint8; sizes differ as they may."""
+
+    infrared: Luma8
+    visible: Luma8
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """``matrix`` 3x3, infrared pixel to visible pixel; ``score`` -1..1 is the correlation over the overlap.
+
+    ``strength`` is the score times the root of the number of pixels: comparable between overlaps.
+    """
+
+    matrix: Matrix3
+    strength: float
+    score: float
+    scale: float
+
+
+def search(
+    pairs: Sequence[ScenePair], scales: tuple[float, float] = DEFAULT_SCALES, min_overlap: float = 0.3
+) -> list[Candidate]:
+    """The best shift of each scale and roll tried, the strongest first.
+
+    ``scales`` bounds the width of the infrared view over that of the visible view. ``min_overlap`` is a
+    part of the smaller of the two views.
+    """
+    chosen = [pairs[round(i)] for i in np.linspace(0, len(pairs) - 1, min(len(pairs), MAX_PAIRS))]
+    steps = max(1, math.ceil(math.log(scales[1] / scales[0]) / math.log(SCALE_STEP)))
+    tried = np.geomspace(scales[0], scales[1], steps + 1)
+    plane = _Plane(chosen, max(tried), min_overlap)
+    found = [plane.best(scale, 0.0) for scale in tried]
+    found.sort(key=lambda candidate: -candidate.strength)
+    rolls = [r for r in np.arange(-MAX_ROLL_DEG, MAX_ROLL_DEG + 0.1, ROLL_STEP_DEG) if abs(r) > 0.1]
+    found += [plane.best(first.scale, float(roll)) for first in found[:ROLLS_TRIED_AT] for roll in rolls]
+    return sorted(found, key=lambda candidate: -candidate.strength)
+
+
+class _Plane:
+    """The visible images' spectra, and the canvas that infrared images up to a scale fit on."""
+
+    def __init__(self, pairs: Sequence[ScenePair], largest: float, min_overlap: float) -> None:
+        self._pairs = pairs
+        self._min_overlap = min_overlap
+        vis_h, vis_w = pairs[0].visible.shape
+        self._vis_size = (vis_w, vis_h)
+        self._width = min(SEARCH_WIDTH_PX, vis_w)
+        self._height = max(8, round(self._width * vis_h / vis_w))
+        ir_h, ir_w = pairs[0].infrared.shape
+        self._aspect = ir_h / ir_w
+        widest = math.ceil(largest * self._width) + 2
+        self._canvas = (
+            cv2.getOptimalDFTSize(self._height + math.ceil(widest * self._aspect)),
+            cv2.getOptimalDFTSize(self._width + widest),
+        )
+        self._spectra: list[tuple[Spectrum, Spectrum]] = []
+        for pair in pairs:
+            small = shrunk(pair.visible, (self._width, self._height))
+            field = gradient_field(small)
+            self._spectra.append((self._transform(_complex(field)), self._real(_energy(field))))
+        self._inside = self._real(np.ones((self._height, self._width), np.float32))
+
+    def best(self, scale: float, roll_deg: float) -> Candidate:
+        """The strongest shift for one scale and roll."""
+        width = max(8, round(scale * self._width))
+        height = max(8, round(width * self._aspect))
+        turn = np.vstack([cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), roll_deg, 1.0), [0, 0, 1]])
+        inside = self._real(np.ones((height, width), np.float32))
+        shared = self._back(inside, self._inside)
+        total = np.zeros(self._canvas, np.float32)
+        for pair, (visible, visible_energy) in zip(self._pairs, self._spectra, strict=True):
+            small = shrunk(pair.infrared, (width, height))
+            if roll_deg:
+                small = cv2.warpAffine(small, turn[:2], (width, height), borderMode=cv2.BORDER_REPLICATE)
+            field = gradient_field(small)
+            product = np.fft.ifft2(np.conj(self._transform(_complex(field))) * visible).real
+            own = self._back(self._real(_energy(field)), self._inside)
+            other = self._back(inside, visible_energy)
+            total += product / np.sqrt(np.maximum(own, 1.0) * np.maximum(other, 1.0))
+        total /= len(self._pairs)
+        smaller = min(self._width * self._height, width * height)
+        total[shared < self._min_overlap * smaller] = -1.0
+        strength = total * np.sqrt(np.maximum(shared, 0.0))
+        y, x = np.unravel_index(int(np.argmax(strength)), strength.shape)
+        # a shift beyond the visible image is a negative one
+        dx = int(x) - self._canvas[1] if x >= self._width else int(x)
+        dy = int(y) - self._canvas[0] if y >= self._height else int(y)
+        ir_h, ir_w = self._pairs[0].infrared.shape
+        shift = np.array([[1.0, 0.0, dx], [0.0, 1.0, dy], [0.0, 0.0, 1.0]])
+        small_vis = (self._width, self._height)
+        matrix = scaling(small_vis, self._vis_size) @ shift @ turn @ scaling((ir_w, ir_h), (width, height))
+        return Candidate(matrix, float(strength[y, x]), float(total[y, x]), scale)
+
+    def _transform(self, field: NDArray[np.complex64]) -> Spectrum:
+        return np.asarray(np.fft.fft2(field, self._canvas), np.complex64)
+
+    def _real(self, image: NDArray[np.float32]) -> Spectrum:
+        return np.asarray(np.fft.rfft2(image, self._canvas), np.complex64)
+
+    def _back(self, infrared: Spectrum, visible: Spectrum) -> NDArray[np.float32]:
+        return np.asarray(np.fft.irfft2(np.conj(infrared) * visible, self._canvas), np.float32)
+
+
+def _complex(field: Field) -> NDArray[np.complex64]:
+    return np.ascontiguousarray(field).view(np.complex64)[..., 0]
+
+
+def _energy(field: Field) -> NDArray[np.float32]:
+    return np.asarray((field * field).sum(axis=-1), np.float32)

@@ -1,0 +1,1 @@
+"""Runtimes that execute a network: OpenVINO, PyTorch, TensorRT and TensorRT-RTX."""

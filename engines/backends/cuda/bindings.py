@@ -1,0 +1,125 @@
+"""CUDA through NVIDIA's ``cuda-bindings``: the runtime API, whose context is shared with TensorRT."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+from cuda.bindings import runtime
+
+from fusepipe.core.errors import EngineError
+from fusepipe.core.frames import Luma8
+from fusepipe.engines.backends.cuda.api import Gpu, HostBuffer, cuda_version
+
+
+def _checked(answer: tuple[Any, ...]) -> Any:
+    """The value of a call, after its error code."""
+    code, *values = answer
+    if code != runtime.cudaError_t.cudaSuccess:
+        _, text = runtime.cudaGetErrorString(code)
+        raise EngineError(f"CUDA: {text.decode() if isinstance(text, bytes) else text} ({code.name})")
+    return values[0] if values else None
+
+
+class _Pinned:
+    """Page-locked memory of the CUDA runtime as a NumPy array."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.address = int(_checked(runtime.cudaHostAlloc(size_bytes, runtime.cudaHostAllocDefault)))
+        buffer = (ctypes.c_uint8 * size_bytes).from_address(self.address)
+        self._array: Luma8 | None = np.ctypeslib.as_array(buffer)
+
+    def view(self) -> Luma8:
+        if self._array is None:
+            raise EngineError("a pinned buffer was used after it was freed")
+        return self._array
+
+    def close(self) -> None:
+        if self._array is not None:
+            self._array = None
+            _checked(runtime.cudaFreeHost(self.address))
+
+
+class BindingsCuda:
+    """See :class:`fusepipe.engines.backends.cuda.api.Cuda`. Raises :class:`EngineError` where there is no GPU."""
+
+    name = "cuda-bindings"
+
+    def __init__(self, device: int = 0) -> None:
+        count = _checked(runtime.cudaGetDeviceCount())
+        if not count:
+            raise EngineError("CUDA finds no GPU")
+        self._device = device
+
+    def gpu(self) -> Gpu:
+        facts = _checked(runtime.cudaGetDeviceProperties(self._device))
+        name = facts.name.decode() if isinstance(facts.name, bytes) else str(facts.name)
+        return Gpu(
+            name=name.rstrip("\0"),
+            sm=f"SM{facts.major}{facts.minor}",
+            driver_cuda=cuda_version(_checked(runtime.cudaDriverGetVersion())),
+            runtime_cuda=cuda_version(_checked(runtime.cudaRuntimeGetVersion())),
+        )
+
+    def bind_thread(self) -> None:
+        _checked(runtime.cudaSetDevice(self._device))
+
+    def allocate(self, size_bytes: int) -> int:
+        return int(_checked(runtime.cudaMalloc(size_bytes)))
+
+    def free(self, address: int) -> None:
+        _checked(runtime.cudaFree(address))
+
+    def pinned(self, size_bytes: int) -> HostBuffer:
+        return _Pinned(size_bytes)
+
+    def stream(self) -> int:
+        return int(_checked(runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking)))
+
+    def destroy_stream(self, stream: int) -> None:
+        _checked(runtime.cudaStreamDestroy(stream))
+
+    def copy_in(self, address: int, host: HostBuffer, size_bytes: int, stream: int) -> None:
+        kind = runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+        _checked(runtime.cudaMemcpyAsync(address, host.address, size_bytes, kind, stream))
+
+    def copy_out(self, host: HostBuffer, address: int, size_bytes: int, stream: int) -> None:
+        kind = runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        _checked(runtime.cudaMemcpyAsync(host.address, address, size_bytes, kind, stream))
+
+    def event(self) -> int:
+        return int(_checked(runtime.cudaEventCreateWithFlags(runtime.cudaEventDisableTiming)))
+
+    def record(self, event: int, stream: int) -> None:
+        _checked(runtime.cudaEventRecord(event, stream))
+
+    def done(self, event: int) -> bool:
+        answer = runtime.cudaEventQuery(event)
+        if answer[0] == runtime.cudaError_t.cudaErrorNotReady:
+            return False
+        _checked(answer)
+        return True
+
+    def destroy_event(self, event: int) -> None:
+        _checked(runtime.cudaEventDestroy(event))
+
+    def begin_capture(self, stream: int) -> None:
+        mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        _checked(runtime.cudaStreamBeginCapture(stream, mode))
+
+    def end_capture(self, stream: int) -> int:
+        graph = _checked(runtime.cudaStreamEndCapture(stream))
+        try:
+            return int(_checked(runtime.cudaGraphInstantiate(graph, 0)))
+        finally:
+            _checked(runtime.cudaGraphDestroy(graph))
+
+    def launch(self, graph: int, stream: int) -> None:
+        _checked(runtime.cudaGraphLaunch(graph, stream))
+
+    def destroy_graph(self, graph: int) -> None:
+        _checked(runtime.cudaGraphExecDestroy(graph))
+
+    def close(self) -> None:
+        """The runtime's context is the process's, shared with TensorRT: it stays."""

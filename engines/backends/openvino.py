@@ -1,0 +1,349 @@
+"""Networks on CPUs through OpenVINO.
+
+The graph takes and gives uint8 luma (see ``fusepipe.train.export``), so nothing is converted here:
+images are copied into buffers of their own, with edge pixels repeated up to the graph's multiple, and
+results are copied out. Two requests are in flight, each with its own buffers.
+
+The first few sizes get a graph compiled for exactly that size (a third faster than the one for any
+size, 0.2 s each); all further sizes share one graph for any size, so that a folder of hundreds of
+sizes compiles a handful of times. Both give the same bytes in fp32, and a size stays with its graph.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from fusepipe.core.errors import EngineError, UsageError
+from fusepipe.core.frames import Luma8
+from fusepipe.core.fuser import FuserBase, FuserInfo, FusionBatch, Ticket
+from fusepipe.engines.backends.openvino_graph import PREPARED, layer_precisions, read_multiple, read_network
+from fusepipe.engines.cache import CompileCache
+from fusepipe.engines.tensor_names import PLACES
+from fusepipe.engines.warp_grid import WarpGrids, raw_infrared
+
+STATIC_SIZES = 4
+"""How many sizes get a graph of their own."""
+MAX_IN_FLIGHT = 2
+MAX_BATCH = 16
+_WAIT_S = 600.0  # the large baselines take minutes a pair on a loaded machine; a CPU that computes does not hang
+# int8 is in the graph (fusepipe.engines.builder.quantise); what lies between its layers is fp32
+_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+_ACHIEVED = {"float32": "fp32", "f32": "fp32", "bfloat16": "bf16", "bf16": "bf16"}
+
+# (batch, height, width) of the padded input; None is the graph for any size
+_Size = tuple[int, int, int] | None
+
+
+class _Slot:
+    """One infer request with the input buffers it reads; busy while ``ticket`` is unfinished."""
+
+    def __init__(self, request: Any) -> None:
+        self.request = request
+        self.ticket: _OpenVinoTicket | None = None
+        self._inputs: dict[str, NDArray[Any]] = {}
+        self._warped_by: list[str] = []
+
+    def start(self, batch: FusionBatch, padded: tuple[int, int, int], grids: WarpGrids | None) -> None:
+        """Copies the images in and begins; ``grids`` for a graph that registers by itself."""
+        count, height, width = padded
+        if grids is None:
+            self._copy("infrared", batch.infrared, (count, 1, height, width))
+        else:
+            images = raw_infrared(batch)
+            self._copy("infrared", images, (count, 1, *images[0].shape))
+            self._place(batch, images[0].shape, padded, grids)
+        self._copy("visible", batch.visible, (count, 1, height, width))
+        self.request.start_async()
+
+    def _copy(self, name: str, images: Sequence[Luma8], shape: tuple[int, ...]) -> None:
+        for target, image in zip(self._buffer(name, shape, np.uint8), images, strict=True):
+            _fill(target[0], image)
+
+    def _place(
+        self, batch: FusionBatch, infrared: tuple[int, ...], padded: tuple[int, int, int], grids: WarpGrids
+    ) -> None:
+        warps = batch.warps or [None] * padded[0]
+        found = [grids.of(warp, (infrared[0], infrared[1]), padded[1:]) for warp in warps]
+        if [key for key, _ in found] != self._warped_by:
+            buffer = self._buffer(PLACES, (*padded, 2), np.float32)
+            for target, (_, grid) in zip(buffer, found, strict=True):
+                target[:] = grid
+            self._warped_by = [key for key, _ in found]
+
+    def _buffer(self, name: str, shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
+        if name not in self._inputs or self._inputs[name].shape != shape:
+            self._inputs[name] = np.empty(shape, kind)
+            self.request.set_tensor(name, openvino.Tensor(self._inputs[name], shared_memory=True))
+        return self._inputs[name]
+
+
+def _shape(name: str, size: tuple[int, int, int], grids: WarpGrids | None) -> tuple[int, ...]:
+    """An input's shape for (batch, height, width); a raw infrared image may have any size, and costs little."""
+    batch, height, width = size
+    if name == PLACES:
+        return batch, height, width, 2
+    return (batch, 1, -1, -1) if grids is not None and name == "infrared" else (batch, 1, height, width)
+
+
+def _fill(target: Luma8, image: Luma8) -> None:
+    """Copies HxW into the top left of a buffer at least that large; the rest repeats the edge."""
+    height, width = image.shape
+    target[:height, :width] = image
+    target[:height, width:] = image[:, -1:]
+    target[height:] = target[height - 1]
+
+
+class _OpenVinoTicket:
+    """The result of one request; fetching it frees the request's slot for the next."""
+
+    def __init__(self, slot: _Slot, size: tuple[int, int]) -> None:
+        self._slot: _Slot | None = slot
+        self._size = size
+        self._lock = threading.Lock()
+        self._images: list[Luma8] | None = None
+        self._error: EngineError | None = None
+
+    @property
+    def done(self) -> bool:
+        return self._images is not None or self._error is not None
+
+    def result(self, timeout_s: float = _WAIT_S) -> list[Luma8]:
+        """See :class:`fusepipe.core.fuser.Ticket`; any thread."""
+        deadline = time.monotonic() + timeout_s
+        # Another thread may be fetching: it holds the lock until it has the images.
+        if not self._lock.acquire(timeout=max(timeout_s, 0.0)):
+            raise self._late(timeout_s)
+        try:
+            if self._slot is not None:
+                self._fetch(self._slot, deadline, timeout_s)
+        finally:
+            self._lock.release()
+        if self._error is not None:
+            raise self._error
+        assert self._images is not None  # one of the two is set by _fetch
+        return self._images
+
+    def _fetch(self, slot: _Slot, deadline: float, timeout_s: float) -> None:
+        height, width = self._size
+        try:
+            if not slot.request.wait_for(max(0, round((deadline - time.monotonic()) * 1000))):
+                raise self._late(timeout_s)
+            fused = slot.request.get_output_tensor(0).data
+            self._images = [image[0, :height, :width].copy() for image in fused]
+        except RuntimeError as error:
+            self._error = EngineError(f"OpenVINO failed: {_first_line(error)}")
+            self._error.__cause__ = error
+        self._slot = None  # a ticket that is kept shall not keep the request's buffers
+
+    def _late(self, timeout_s: float) -> EngineError:
+        return EngineError(f"the engine did not answer within {timeout_s:g} s; is the machine overloaded?")
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+class OpenVinoFuser(FuserBase):
+    """A :class:`fusepipe.core.fuser.Fuser` of one ONNX network on the CPU.
+
+    ``onnx`` is the graph as exported, or for ``int8`` the quantised one. ``precision`` is ``fp32``, ``bf16``,
+    ``int8`` or ``auto`` (bf16 where the CPU computes in it, else fp32). ``threads`` 0 leaves their number to
+    OpenVINO: all physical cores.
+    Raises :class:`EngineError` when the graph cannot be read or the precision is not there.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        onnx: bytes,
+        precision: str = "auto",
+        *,
+        reason: str = "",
+        threads: int = 0,
+        cache: CompileCache | None = None,
+    ) -> None:
+        super().__init__()
+        self._core = openvino.Core()
+        self._onnx, self._threads = onnx, threads
+        self._cache = cache or CompileCache()
+        try:
+            self._graph = read_network(self._core, onnx)
+            self._multiple = read_multiple(self._graph)
+            self._grids = WarpGrids() if PLACES in {i.get_any_name() for i in self._graph.inputs} else None
+            capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+            self._cpu = str(self._core.get_property("CPU", "FULL_DEVICE_NAME"))
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot read the network {model!r}: {_first_line(error)}") from error
+        self._capabilities = sorted(str(name) for name in capabilities)
+        achieved, why = self._choose(precision)
+        self.info = FuserInfo(
+            model=model,
+            backend="openvino",
+            precision=achieved,
+            device=f"cpu ({self._cpu})",
+            reason="; ".join(part for part in (reason, why) if part),
+            accepts_warp=self._grids is not None,
+            max_in_flight=MAX_IN_FLIGHT,
+            max_batch=MAX_BATCH,
+        )
+        self._slots: dict[_Size, list[_Slot]] = {}
+        self._in_flight: deque[_OpenVinoTicket] = deque()
+
+    def _choose(self, precision: str) -> tuple[str, str]:
+        native = "BF16" in self._capabilities
+        if precision == "auto":
+            return ("bf16", "bf16: native on this CPU") if native else ("fp32", "fp32: this CPU has no bf16")
+        if precision not in _HINTS:
+            raise UsageError(f"OpenVINO has no {precision = } on CPUs; take auto, {', '.join(_HINTS)}")
+        quantised = any(op.get_type_name() == "FakeQuantize" for op in self._graph.get_ops())
+        if quantised != (precision == "int8"):
+            held = "int8" if quantised else "fp32"
+            raise EngineError(f"asked for {precision}, but this network's graph is {held}: build an engine for it")
+        if precision == "bf16" and not native:
+            raise EngineError(f"this CPU ({self._cpu}) does not compute in bf16: use --precision fp32 or auto")
+        return precision, ""
+
+    def prepare(self, height: int, width: int, batch: int = 1) -> None:
+        """Compiles for this size unless that is done; see the module's text for how many sizes."""
+        self._require_open()
+        if min(height, width, batch) < 1 or batch > MAX_BATCH:
+            raise UsageError(f"cannot prepare {height = } {width = } {batch = }; a batch is 1 to {MAX_BATCH}")
+        self._slots_for(self._padded(height, width, batch))
+
+    def submit(self, batch: FusionBatch) -> Ticket:
+        """See :class:`fusepipe.core.fuser.Fuser`; the images are copied before this returns."""
+        self._require_open()
+        height, width = batch.shape
+        if len(batch.visible) > MAX_BATCH:
+            raise UsageError(f"{len(batch.visible)} pairs are more than this fuser's {MAX_BATCH = }")
+        if self._grids is None and (
+            any(warp is not None for warp in batch.warps)
+            or any(image.shape != (height, width) for image in batch.infrared)
+        ):
+            raise UsageError("this fuser takes registered infrared images: apply the warp first")
+        padded = self._padded(height, width, len(batch.visible))
+        slots = self._slots_for(padded)
+        self._make_room()
+        slot = next(s for s in slots if s.ticket is None or s.ticket.done)
+        ticket = _OpenVinoTicket(slot, (height, width))
+        try:
+            slot.start(batch, padded, self._grids)
+        except (RuntimeError, MemoryError) as error:
+            raise EngineError(f"OpenVINO cannot run {padded = }: {_first_line(error)}") from error
+        slot.ticket = ticket
+        self._in_flight.append(ticket)
+        return ticket
+
+    def close(self) -> None:
+        """Waits for what is in flight (results stay with their tickets) and frees everything."""
+        super().close()
+        while self._in_flight:
+            self._settle(self._in_flight.popleft())
+        self._slots.clear()
+
+    def _padded(self, height: int, width: int, batch: int) -> tuple[int, int, int]:
+        m = self._multiple
+        return batch, -(-height // m) * m, -(-width // m) * m
+
+    def _make_room(self) -> None:
+        """Waits until fewer than MAX_IN_FLIGHT requests are unfinished; only the owner calls this."""
+        waiting = [ticket for ticket in self._in_flight if not ticket.done]
+        while len(waiting) >= MAX_IN_FLIGHT:
+            self._settle(waiting.pop(0))
+        self._in_flight = deque(waiting)
+
+    @staticmethod
+    def _settle(ticket: _OpenVinoTicket) -> None:
+        """Fetches a result into its ticket; a failure of the engine stays there for whoever asks."""
+        try:
+            ticket.result(_WAIT_S)
+        except EngineError:
+            if not ticket.done:  # no answer at all: nobody else would be told
+                raise
+
+    def _slots_for(self, padded: tuple[int, int, int]) -> Sequence[_Slot]:
+        if padded in self._slots:
+            return self._slots[padded]
+        own = [size for size in self._slots if size is not None]
+        size: _Size = padded
+        if len(own) >= STATIC_SIZES:
+            if self.info.precision == "bf16":
+                # There the graph for any size rounds otherwise: what an image gives would depend on those before it.
+                self._drop(own[0])
+            else:
+                size = None
+        if size not in self._slots:
+            compiled = self._compile(size)
+            self._slots[size] = [_Slot(compiled.create_infer_request()) for _ in range(MAX_IN_FLIGHT)]
+        return self._slots[size]
+
+    def _drop(self, size: _Size) -> None:
+        """Takes back the graph of a size, when its requests have been fetched."""
+        for ticket in self._in_flight:
+            self._settle(ticket)
+        del self._slots[size]
+
+    def _compile(self, size: _Size) -> Any:
+        options = {
+            "INFERENCE_PRECISION_HINT": _HINTS[self.info.precision],
+            # One stream over all cores: the lowest latency; throughput mode gains only a few per cent.
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        if self._threads:
+            options["INFERENCE_NUM_THREADS"] = str(self._threads)
+        key = "|".join(
+            (
+                f"{PREPARED} {hashlib.sha256(self._onnx).hexdigest()}",
+                str(openvino.get_version()),
+                self._cpu,
+                *self._capabilities,
+                str(size),
+                str(sorted(options.items())),
+            )
+        )
+        try:
+            compiled = self._from_cache(key, options)
+            if compiled is None:
+                graph = self._graph.clone()
+                if size is not None:
+                    graph.reshape({port: _shape(port.get_any_name(), size, self._grids) for port in graph.inputs})
+                compiled = self._core.compile_model(graph, "CPU", options)
+                exported = compiled.export_model()
+                self._cache.store(key, exported if isinstance(exported, bytes) else exported.read())
+            ran = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot compile for {size}: {_first_line(error)}") from error
+        between = {"int8": "fp32"}.get(self.info.precision, self.info.precision)
+        if _ACHIEVED.get(ran, ran) != between:
+            raise EngineError(f"asked for {self.info.precision}, but OpenVINO computes in {ran}: use fp32")
+        return compiled
+
+    def precisions(self, size: tuple[int, int, int], nodes: Iterable[str], known: Iterable[str] = ()) -> dict[str, str]:
+        """The precision in which each of these ONNX nodes runs, read from what was compiled for a size.
+
+        ``size`` is (batch, height, width); see :func:`fusepipe.engines.backends.openvino_graph.layer_precisions`.
+        """
+        batch, height, width = size
+        self._require_open()
+        compiled = self._slots_for(self._padded(height, width, batch))[0].request.get_compiled_model()
+        return layer_precisions(compiled, nodes, known)
+
+    def _from_cache(self, key: str, options: dict[str, str]) -> Any:
+        blob = self._cache.load(key)
+        if blob is None:
+            return None
+        try:
+            return self._core.import_model(io.BytesIO(blob), "CPU", options)
+        except RuntimeError:
+            return None  # of another build of OpenVINO: compile anew, which replaces it

@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT-RTX: library, plan, execution slots, runtime, and the double that tests run on."""

@@ -1,0 +1,125 @@
+"""fp32 graphs to fp16 or bf16: the precision is in the graph, where no builder's flag can lose it.
+
+Weights and activations between the first and the last convolution become 16 bit; scaling of the bytes and
+the final mix stay fp32 (:func:`fusepipe.engines.graph.core_nodes`). Where a layer's values would not
+fit in fp16 it stays fp32, and the graph's metadata names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import ml_dtypes
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from fusepipe.core.errors import EngineError
+from fusepipe.engines.graph import (
+    attribute,
+    checked,
+    compute_nodes,
+    core_nodes,
+    drop_unused,
+    element_types,
+    float_inputs,
+    replace_nodes,
+    set_metadata,
+)
+
+FP16_LIMIT = 65504.0
+HEADROOM = 2.0
+"""Values seen while calibrating may double before they overflow: other scenes are brighter."""
+
+_TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
+_NUMPY = {"fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
+_BF16_OPSET = 22  # the first in which convolutions may be bf16
+
+
+def overflowing(model: onnx.ModelProto, largest: Mapping[str, float]) -> list[str]:
+    """Names of core nodes whose inputs, weights or outputs do not fit in fp16.
+
+    ``largest`` is the largest magnitude of each tensor that was watched (``calibrate.ranges``).
+    Raises :class:`EngineError` for values that are not finite: such a network is broken in any precision.
+    """
+    reach = dict(largest)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            values = numpy_helper.to_array(tensor)
+            reach[tensor.name] = float(np.abs(values).max(initial=0.0)) / HEADROOM  # weights do not grow
+    broken = sorted(name for name, value in reach.items() if not np.isfinite(value))
+    if broken:
+        raise EngineError(f"the network has values that are not finite (in {broken[0]!r}): its weights are damaged")
+    core = core_nodes(model)
+    return [
+        node.name
+        for node in model.graph.node
+        if node.name in core
+        and any(reach.get(name, 0.0) * HEADROOM > FP16_LIMIT for name in (*node.input, *node.output))
+    ]
+
+
+def lower(model: onnx.ModelProto, precision: str, keep: Iterable[str] = ()) -> onnx.ModelProto:
+    """A copy of an fp32 graph that computes in ``fp16`` or ``bf16``; nodes named in ``keep`` stay fp32.
+
+    Casts stand where precisions meet. Metadata: ``precision``, and ``kept_fp32`` with the kept compute nodes.
+    """
+    target, kept = _TYPES[precision], set(keep)
+    result = _with_opset(model, _BF16_OPSET) if precision == "bf16" else _copy(model)
+    graph, types = result.graph, element_types(result)
+    low = core_nodes(result) - kept
+    producer = {name: node.name for node in graph.node for name in node.output}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    cast: dict[tuple[str, int], str] = {}
+    nodes: list[onnx.NodeProto] = []
+
+    def in_type(name: str, wanted: int) -> str:
+        """The tensor ``name`` in the wanted type: itself, a converted constant, or a cast."""
+        is_low = producer.get(name) in low
+        if is_low == (wanted == target):
+            return name
+        key = (name, wanted)
+        if key not in cast:
+            cast[key] = f"{name}.{precision if wanted == target else 'fp32'}"
+            if name in constants:
+                values = numpy_helper.to_array(constants[name]).astype(_NUMPY[precision])
+                graph.initializer.append(numpy_helper.from_array(values, cast[key]))
+            else:
+                nodes.append(helper.make_node("Cast", [name], [cast[key]], f"{cast[key]}.cast", to=wanted))
+        return cast[key]
+
+    for node in graph.node:
+        wanted = target if node.name in low else TensorProto.FLOAT
+        for index in float_inputs(node, types):
+            node.input[index] = in_type(node.input[index], wanted)
+        if node.name in low and node.op_type == "Cast" and attribute(node, "to") == TensorProto.FLOAT:
+            next(a for a in node.attribute if a.name == "to").i = target
+        nodes.append(node)
+    replace_nodes(graph, nodes)
+    drop_unused(graph)
+    listed = [node.name for node in compute_nodes(result) if node.name in kept]
+    set_metadata(result, precision=precision, kept_fp32=",".join(listed))
+    return checked(result)
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    return copied
+
+
+def _with_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
+    current = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if current >= version:
+        return _copy(model)
+    try:
+        converted = onnx.version_converter.convert_version(model, version)
+    except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
+        raise EngineError(f"the network cannot be written in opset {version}, which bf16 needs: {error}") from error
+    names = {node.output[0]: node.name for node in model.graph.node}
+    for node in converted.graph.node:
+        node.name = names.get(node.output[0], node.name)
+    for entry in model.metadata_props:
+        if entry.key not in {known.key for known in converted.metadata_props}:
+            converted.metadata_props.add(key=entry.key, value=entry.value)
+    return converted

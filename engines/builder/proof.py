@@ -1,0 +1,129 @@
+"""Whether an engine gives what the proven fp32 network gives: images compared, judged by one table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fusepipe.core.errors import EngineError
+from fusepipe.core.frames import Luma8
+
+# infrared, visible and fused image -> value by metric
+Score = Callable[[Luma8, Luma8, Luma8], Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """Least PSNR in dB over all pairs, and largest difference of a pixel in grey levels."""
+
+    psnr_db: float
+    max_abs: int
+
+
+# Measured on the shipped networks: fp32 differs by rounding of ties, fp16 63 to 70 dB, bf16 52 to 60 dB, int8 47 to
+# 55 dB with single pixels 25 levels off. A wrong scale or a lost layer gives below 30 dB.
+TOLERANCES = {
+    "fp32": Tolerance(60.0, 1),
+    "fp16": Tolerance(50.0, 4),
+    "bf16": Tolerance(42.0, 12),
+    "int8": Tolerance(36.0, 64),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far one set of images is from a reference over ``pairs`` pairs.
+
+    ``metrics`` has the mean of each metric: reference, engine and the change in per cent of the reference.
+    """
+
+    reference: str
+    pairs: int
+    psnr_db: float
+    max_abs: int
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """For people."""
+        return f"{self.psnr_db:.1f} dB, at most {self.max_abs} grey levels off {self.reference} on {self.pairs} pairs"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """``subject`` gave the images; ``executed``: that was the plan itself; ``notes`` say what was left out."""
+
+    subject: str
+    executed: bool
+    agreements: tuple[Agreement, ...]
+    notes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, as the manifest holds them."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """For people."""
+        return f"{self.subject}: {'; '.join(agreement.text() for agreement in self.agreements)}"
+
+
+def compare(
+    reference: str,
+    pairs: Sequence[tuple[Luma8, Luma8]],
+    expected: Sequence[Luma8],
+    given: Sequence[Luma8],
+    score: Score | None = None,
+) -> Agreement:
+    """The agreement of HxW uint8 images; identical ones have a PSNR of 100 dB."""
+    error, count, largest = 0.0, 0, 0
+    for a, b in zip(expected, given, strict=True):
+        if a.shape != b.shape:
+            raise EngineError(f"the engine gives images of {b.shape} where {reference} gives {a.shape}")
+        difference = a.astype(np.int32) - b
+        error += float(np.square(difference).sum())
+        count += difference.size
+        largest = max(largest, int(np.abs(difference).max()))
+    psnr_db = 100.0 if error == 0 else min(100.0, 10 * math.log10(255**2 * count / error))
+    metrics: dict[str, dict[str, float]] = {}
+    if score is not None:
+        before = [score(ir, vis, image) for (ir, vis), image in zip(pairs, expected, strict=True)]
+        after = [score(ir, vis, image) for (ir, vis), image in zip(pairs, given, strict=True)]
+        # nothing where an image is too small for them
+        for name in before[0] if all(before) else ():
+            old, new = (math.fsum(row[name] for row in rows) / len(rows) for rows in (before, after))
+            change = 100 * (new - old) / abs(old) if old else 0.0
+            metrics[name] = {"reference": round(old, 5), "engine": round(new, 5), "change_percent": round(change, 3)}
+    return Agreement(reference, len(expected), round(psnr_db, 2), largest, metrics)
+
+
+def judge(proof: Proof, precision: str) -> None:
+    """Raises :class:`EngineError` where the proof misses the tolerance of its precision."""
+    limit = TOLERANCES[precision]
+    for agreement in proof.agreements:
+        if agreement.psnr_db < limit.psnr_db or agreement.max_abs > limit.max_abs:
+            raise EngineError(
+                f"the {precision} engine does not agree with {agreement.reference}: {agreement.psnr_db:.1f} dB and at "
+                f"most {agreement.max_abs} grey levels, where {limit.psnr_db:g} dB and {limit.max_abs} are asked; "
+                "nothing was kept"
+            )
+
+
+def require_achieved(requested: str, layers: Mapping[str, str], kept_fp32: Sequence[str]) -> str:
+    """The precision that the compute layers have; raises :class:`EngineError` where it is not the requested one.
+
+    ``layers`` is node name -> precision as read from what was compiled. Layers in ``kept_fp32`` stay out of it.
+    """
+    counted = {name: kind for name, kind in layers.items() if name not in kept_fp32}
+    wrong = {name: kind for name, kind in counted.items() if kind != requested}
+    if not counted:
+        raise EngineError(f"asked for {requested}, but no compute layer could be read back; nothing was kept")
+    if wrong:
+        name, kind = next(iter(wrong.items()))
+        raise EngineError(
+            f"asked for {requested}, but {len(wrong)} of {len(counted)} compute layers are not ({name} is {kind}); "
+            "nothing was kept"
+        )
+    return requested

@@ -1,0 +1,86 @@
+"""What values the tensors of a network take on real pairs: the ranges for int8, the reach for fp16."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from fusepipe.core.errors import EngineError
+from fusepipe.core.frames import Luma8
+from fusepipe.engines.backends.openvino_graph import GraphRunner
+from fusepipe.engines.graph import compute_nodes, core_nodes, element_types, parts, with_outputs
+
+Pair = tuple[Luma8, Luma8]  # infrared and visible, HxW uint8 of one size
+
+CROP_PX = 192
+"""Calibration looks at the middle of each image: ranges need many scenes, not many pixels."""
+_SAMPLES = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen of one tensor: extremes over all pairs, and a sample of its values."""
+
+    least: float
+    most: float
+    sample: NDArray[np.float32]
+
+    @property
+    def largest(self) -> float:
+        """The largest magnitude."""
+        return max(abs(self.least), abs(self.most))
+
+
+def watch(model: onnx.ModelProto, names: Iterable[str], pairs: Sequence[Pair]) -> dict[str, Seen]:
+    """Runs the fp32 graph on the middles of the pairs and looks at the float tensors ``names``.
+
+    Raises :class:`EngineError` where a value is not finite: the weights are damaged.
+    """
+    wanted = list(dict.fromkeys(names))
+    runner = GraphRunner(with_outputs(model, wanted))
+    samples: dict[str, list[NDArray[np.float32]]] = {name: [] for name in wanted}
+    extremes: dict[str, list[float]] = {name: [np.inf, -np.inf] for name in wanted}
+    rng = np.random.default_rng(0)
+    for infrared, visible in pairs:
+        found = runner.outputs(middle(infrared), middle(visible))
+        for name in wanted:
+            values = np.asarray(found[name], np.float32).reshape(-1)
+            if not np.isfinite(values).all():
+                raise EngineError(f"the network has values that are not finite (in {name!r}): its weights are damaged")
+            extremes[name][0] = min(extremes[name][0], float(values.min()))
+            extremes[name][1] = max(extremes[name][1], float(values.max()))
+            samples[name].append(rng.choice(values, min(values.size, max(1, _SAMPLES // len(pairs)))))
+    return {name: Seen(extremes[name][0], extremes[name][1], np.concatenate(samples[name])) for name in wanted}
+
+
+def middle(image: Luma8) -> Luma8:
+    """At most CROP_PX x CROP_PX from the middle, at even offsets."""
+    height, width = image.shape
+    top, left = max(0, height - CROP_PX) // 4 * 2, max(0, width - CROP_PX) // 4 * 2
+    return image[top : top + CROP_PX, left : left + CROP_PX]
+
+
+def reach(model: onnx.ModelProto, pairs: Sequence[Pair]) -> dict[str, float]:
+    """The largest magnitude of every float tensor that core nodes read or write, over the pairs."""
+    types, core = element_types(model), core_nodes(model)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    names = {
+        name
+        for node in model.graph.node
+        if node.name in core
+        for name in (*node.input, *node.output)
+        if name and name not in constants and types[name] == TensorProto.FLOAT
+    }
+    return {name: seen.largest for name, seen in watch(model, sorted(names), pairs).items()}
+
+
+def compute_inputs(model: onnx.ModelProto, pairs: Sequence[Pair]) -> Mapping[str, Seen]:
+    """What the compute layers read, and what that is put together from: the tensors that int8 quantises."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    read = [node.input[0] for node in compute_nodes(model) if node.input[0] not in constants]
+    return watch(model, [*read, *(part for name in read for part in parts(model, name))], pairs)

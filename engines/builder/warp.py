@@ -1,0 +1,66 @@
+"""The registration warp inside the network's graph, so that the hardware which fuses also registers.
+
+The graph then takes the infrared image as its camera gave it, at its own size, and one input more: ``places``,
+N x H x W x 2 float32 at the visible size. It is sampled bilinearly and rounded to whole grey levels, as OpenCV's remap
+does on the CPU; where the infrared camera sees nothing the visible image stands.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from fusepipe.core.errors import EngineError
+from fusepipe.engines.graph import attribute, checked, replace_nodes, set_metadata
+from fusepipe.engines.tensor_names import INPUTS, PLACES
+from fusepipe.engines.warp_grid import HIDDEN
+
+_BEFORE_LINEAR = 20  # until then GridSample called its mode "bilinear"
+
+
+def with_warp(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a graph of any precision that registers the infrared image itself.
+
+    ``places`` is what :func:`fusepipe.engines.warp_grid.sampling_grid` gives. Raises :class:`EngineError` for a graph
+    that does not begin by casting the infrared image to fp32.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph, (infrared, visible) = result.graph, INPUTS
+    casts = [node for node in graph.node if infrared in node.input]
+    if any(node.op_type != "Cast" or attribute(node, "to") != TensorProto.FLOAT for node in casts):
+        raise EngineError("the warp needs a network that begins by casting its images to fp32")
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    constants = {"warp.hidden": np.float32(HIDDEN / 2), "warp.x": np.array(0), "warp.channel": np.array([1])}
+    for name, value in constants.items():
+        graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    linear = "linear" if opset >= _BEFORE_LINEAR else "bilinear"
+    sampling = {"mode": linear, "padding_mode": "border", "align_corners": 0}
+    made = [
+        _node("Cast", [infrared], "warp.infrared", to=TensorProto.FLOAT),
+        _node("Cast", [visible], "warp.visible", to=TensorProto.FLOAT),
+        _node("GridSample", ["warp.infrared", PLACES], "warp.sampled", **sampling),
+        _node("Round", ["warp.sampled"], "warp.levels"),
+        _node("Gather", [PLACES, "warp.x"], "warp.across", axis=3),
+        _node("Less", ["warp.across", "warp.hidden"], "warp.outside"),
+        _node("Unsqueeze", ["warp.outside", "warp.channel"], "warp.mask"),
+        _node("Where", ["warp.mask", "warp.visible", "warp.levels"], "warp.registered"),
+    ]
+    registered = {node.output[0] for node in casts}
+    kept = [node for node in graph.node if node not in casts]
+    for node in kept:
+        for index, name in enumerate(node.input):
+            if name in registered:
+                node.input[index] = "warp.registered"
+    replace_nodes(graph, [*made, *kept])
+    sides = next(tensor for tensor in graph.input if tensor.name == infrared).type.tensor_type.shape.dim
+    sides[2].dim_param, sides[3].dim_param = "infrared_height", "infrared_width"
+    shape = ["batch", "height", "width", 2]
+    graph.input.append(helper.make_tensor_value_info(PLACES, TensorProto.FLOAT, shape))
+    set_metadata(result, warp="1")
+    return checked(result)
+
+
+def _node(kind: str, inputs: list[str], output: str, **attributes: object) -> onnx.NodeProto:
+    return helper.make_node(kind, inputs, [output], f"{output}.node", **attributes)

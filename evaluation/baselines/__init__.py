@@ -1,0 +1,1 @@
+"""Classical fusion methods as fusers: mean, max, Laplacian pyramid, CBF, GTF, JSRSD."""

@@ -1,0 +1,1 @@
+"""Fusion metrics: one module a family, ``table`` lists them all with variant and direction."""

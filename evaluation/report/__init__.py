@@ -1,0 +1,1 @@
+"""Results as tables, plots, pictures and one HTML page."""

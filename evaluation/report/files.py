@@ -1,0 +1,74 @@
+"""Writes results as JSON, CSV or HTML, by the ending of the file's name."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from fusepipe.core.errors import OutputExistsError, SinkError, UsageError
+from fusepipe.evaluation.report import tables
+from fusepipe.evaluation.report.results import Comparison
+
+SUFFIXES = (".json", ".csv", ".html")
+
+
+def check_reports(paths: Sequence[Path], *, overwrite: bool) -> None:
+    """Finds out before hours of work whether the reports can be written.
+
+    Raises :class:`UsageError` for another ending, :class:`OutputExistsError` and :class:`SinkError`.
+    """
+    for path in paths:
+        if path.suffix.lower() not in SUFFIXES:
+            raise UsageError(f"{path}: a report ends in {', '.join(SUFFIXES)}; got {path.suffix!r}")
+        if path.is_dir():
+            raise SinkError(f"{path}: is a folder; name a file")
+        if path.exists() and not overwrite:
+            raise OutputExistsError(f"{path}: exists; give --overwrite to replace it")
+        if not os.access(_existing(path), os.W_OK):
+            raise SinkError(f"{path}: its folder cannot be written")
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UsageError("two reports have the same name")
+
+
+def _existing(path: Path) -> Path:
+    return next((parent for parent in path.absolute().parents if parent.exists()), Path("/"))
+
+
+def wants_pictures(paths: Sequence[Path]) -> bool:
+    """Is one of the reports a page that shows images?"""
+    return any(path.suffix.lower() == ".html" for path in paths)
+
+
+def write_reports(comparison: Comparison, paths: Sequence[Path]) -> None:
+    """Each report complete or not at all: temporary file, then rename. Raises :class:`SinkError`."""
+    for path in paths:
+        suffix = path.suffix.lower()
+        if suffix == ".json":
+            text = json.dumps(comparison.as_json(), indent=2, allow_nan=False) + "\n"
+        elif suffix == ".csv":
+            buffer = io.StringIO()
+            csv.writer(buffer, lineterminator="\n").writerows(tables.csv_rows(comparison))
+            text = buffer.getvalue()
+        else:
+            from fusepipe.evaluation.report.page import page
+
+            text = page(comparison)
+        _write(path, text)
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)  # noqa: PTH105 - atomic, also over an existing file
+    except OSError as error:
+        raise SinkError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

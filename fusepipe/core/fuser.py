@@ -1,0 +1,201 @@
+"""The ``Fuser`` protocol: what every fusion method and engine offers, and the base that most share.
+
+A fuser takes registered infrared luma and visible luma, both HxW uint8 full range of equal size, any
+size from 1x1 and any row stride, and gives fused luma of that size. Requests may be in flight
+together; results come by ticket, and each ticket holds its own result, so order is the caller's.
+
+Thread ownership: one thread calls ``prepare``, ``submit`` and ``close``. ``Ticket.result`` may be
+called from that thread or from one other. Input arrays must not change until the result is there.
+The arrays of a result belong to the caller.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+
+from fusepipe.core.errors import EngineError, FusepipeError, UsageError
+from fusepipe.core.frames import Luma8, Warp
+
+
+@dataclass(frozen=True, slots=True)
+class FuserInfo:
+    """What a fuser is: the three names of the design and how it wants to be fed.
+
+    ``device`` is where it computes. ``reason`` says why this backend and precision were chosen.
+    ``max_in_flight`` is how many requests it can usefully hold; ``max_batch`` the largest batch.
+    """
+
+    model: str
+    backend: str
+    precision: str
+    device: str = "cpu"
+    reason: str = ""
+    accepts_warp: bool = False
+    max_in_flight: int = 1
+    max_batch: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FusionBatch:
+    """1..N pairs of HxW uint8 images of one size, with the stream each belongs to.
+
+    ``warps`` is empty, or has one warp (or ``None``) a pair for fusers that declare ``accepts_warp``;
+    ``infrared`` then holds the raw infrared planes.
+    """
+
+    infrared: Sequence[Luma8]
+    visible: Sequence[Luma8]
+    stream_ids: Sequence[str] = ()
+    warps: Sequence[Warp | None] = ()
+
+    def __post_init__(self) -> None:
+        if not self.infrared or len(self.infrared) != len(self.visible):
+            raise UsageError(
+                f"a batch has equally many infrared and visible images, at least one; "
+                f"got {len(self.infrared)} and {len(self.visible)}"
+            )
+        shape = self.visible[0].shape
+        for band, images in (("infrared", self.infrared), ("visible", self.visible)):
+            for image in images:
+                if image.dtype != np.uint8 or image.ndim != 2 or image.size == 0:
+                    raise UsageError(f"a fuser takes HxW uint8 images; {band} is {image.dtype} of shape {image.shape}")
+                if image.shape != shape and not (self.warps and band == "infrared"):
+                    raise UsageError(
+                        f"infrared and visible differ in size: {band} {image.shape} and {shape}; register them first"
+                    )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of the visible images."""
+        height, width = self.visible[0].shape
+        return int(height), int(width)
+
+
+class Ticket(Protocol):
+    """A result that is on its way."""
+
+    def result(self, timeout_s: float = ...) -> list[Luma8]:
+        """The fused HxW uint8 images, one a pair, in the order of the batch.
+
+        Raises :class:`EngineError` when the engine failed or did not answer within ``timeout_s``.
+        May be called again: it returns the same arrays.
+        """
+
+
+class Fuser(Protocol):
+    """Anything that fuses; see the module's text for shapes and threads."""
+
+    @property
+    def info(self) -> FuserInfo: ...
+
+    def prepare(self, height: int, width: int, batch: int = 1) -> None:
+        """Does what takes long (compile, allocate) for this size, so that ``submit`` does not."""
+
+    def submit(self, batch: FusionBatch) -> Ticket:
+        """Starts one request; blocks only while ``max_in_flight`` requests are unfinished."""
+
+    def fuse(self, infrared: Luma8, visible: Luma8) -> Luma8:
+        """One pair, synchronously: HxW uint8 in and out; prepares itself."""
+
+    def close(self) -> None:
+        """Waits for what is in flight and frees everything; may be called twice."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class FuserBase(ABC):
+    """The parts of a :class:`Fuser` that are the same for all: ``fuse``, context manager, closing."""
+
+    info: FuserInfo
+
+    def __init__(self) -> None:
+        self._closed = False
+
+    def prepare(self, height: int, width: int, batch: int = 1) -> None:  # noqa: B027 - most rules need no preparation
+        """Nothing to prepare."""
+
+    @abstractmethod
+    def submit(self, batch: FusionBatch) -> Ticket:
+        """Starts one request; see :class:`Fuser`."""
+
+    def fuse(self, infrared: Luma8, visible: Luma8) -> Luma8:
+        return self.submit(FusionBatch((infrared,), (visible,))).result()[0]
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise EngineError(f"the fuser {self.info.model!r} is closed; make a new one with load_fuser")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(slots=True, eq=False)
+class ReadyTicket:
+    """A result that is there already: what synchronous fusers return."""
+
+    images: list[Luma8]
+
+    def result(self, timeout_s: float = 0.0) -> list[Luma8]:
+        return self.images
+
+
+def told(error: Exception) -> FusepipeError:
+    """Whatever went wrong on an engine's thread, for the one who waits: it must never wait in vain."""
+    if isinstance(error, FusepipeError):
+        return error
+    named = EngineError(f"the engine failed: {type(error).__name__}: {error}")
+    named.__cause__ = error
+    return named
+
+
+class EngineTicket:
+    """A result that an engine's own thread delivers."""
+
+    def __init__(self) -> None:
+        self._ready = threading.Event()
+        self._images: list[Luma8] = []
+        self._error: FusepipeError | None = None
+
+    def deliver(self, images: list[Luma8], error: FusepipeError | None = None) -> None:
+        """Sets the result; called once."""
+        self._images, self._error = images, error
+        self._ready.set()
+
+    def result(self, timeout_s: float = 60.0) -> list[Luma8]:
+        """See :class:`Ticket`; any thread."""
+        if not self._ready.wait(max(0.0, timeout_s)):
+            raise EngineError(f"the engine did not answer within {timeout_s:g} s; is the GPU overloaded or lost?")
+        if self._error is not None:
+            raise self._error
+        return self._images
+
+
+@dataclass(eq=False)
+class FunctionFuser(FuserBase):
+    """A fuser made of one pure function (infrared, visible) -> fused, HxW uint8 each."""
+
+    info: FuserInfo
+    function: Callable[[Luma8, Luma8], Luma8]
+    _closed: bool = field(default=False, init=False)
+
+    def submit(self, batch: FusionBatch) -> Ticket:
+        self._require_open()
+        return ReadyTicket([self.function(i, v) for i, v in zip(batch.infrared, batch.visible, strict=True)])

@@ -1,0 +1,184 @@
+"""Reading and writing one image file, without surprises.
+
+OpenCV returns half a picture for some truncated files without a word; the end marks are therefore
+checked first.
+"""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fusepipe.core import levels
+from fusepipe.core.files import publish
+from fusepipe.core.frames import Frame, FusedFrame, Pixels, Plane
+
+MAX_PIXELS = 1 << 28  # a small file can claim a picture that fills the memory
+_JPEG_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, baseline to arithmetic
+# luma weights of red and blue: ITU-R BT.709, BT.2020 (non-constant luminance)
+_WEIGHTS = {"bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+
+
+class UnreadableImage(Exception):  # noqa: N818 - a result, counted by the caller
+    """The file is not an image, or only a part of one; the argument says which."""
+
+
+def read_pixels(path: Path) -> Pixels:
+    """HxW (grey) or HxWx3 (B, G, R) of uint8 or uint16; EXIF orientation applied, alpha dropped.
+
+    Raises :class:`UnreadableImage`, or ``OSError`` when the file cannot be read at all.
+    """
+    data = path.read_bytes()
+    _check_complete(data)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    except cv2.error as error:
+        raise UnreadableImage(f"OpenCV cannot decode it: {error.err}") from error
+    if pixels is None:
+        raise UnreadableImage("not an image, or damaged")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise UnreadableImage(f"pixels are {pixels.dtype}; 8-bit and 16-bit integer images are supported")
+    return np.asarray(pixels)
+
+
+def _check_complete(data: bytes) -> None:
+    """Raises :class:`UnreadableImage` for a file that ends too early, or whose picture is too large.
+
+    Data behind the end mark is fine: telephones append films to their JPEG pictures.
+    """
+    if not data:
+        raise UnreadableImage("the file is empty")
+    if data.startswith(b"\x89PNG"):
+        _check_png(data)
+    elif data.startswith(b"\xff\xd8"):
+        _check_jpeg(data)
+    elif data.startswith(b"RIFF") and len(data) < 8 + int.from_bytes(data[4:8], "little"):
+        raise UnreadableImage("truncated WebP")
+    elif data.startswith(b"BM") and len(data) < int.from_bytes(data[2:6], "little"):
+        raise UnreadableImage("truncated BMP")
+
+
+def _check_png(data: bytes) -> None:
+    """Walks the chunks (length, type, data, checksum) up to IEND."""
+    at = 8
+    while data[at + 4 : at + 8] != b"IEND":
+        length = int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] == b"IHDR":
+            width, height = (int.from_bytes(data[at + i : at + i + 4], "big") for i in (8, 12))
+            _check_size(width, height)
+        at += 12 + length
+        if at + 8 > len(data):
+            raise UnreadableImage("truncated PNG (no end mark)")
+
+
+def _check_jpeg(data: bytes) -> None:
+    """Walks the segments up to the picture's own data, and looks for the end mark behind it."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker in _JPEG_FRAME:
+            height, width = (int.from_bytes(data[at + i : at + i + 2], "big") for i in (5, 7))
+            _check_size(width, height)
+        if marker == 0xDA:  # start of scan: what follows is the picture
+            if data.find(b"\xff\xd9", at) < 0:
+                raise UnreadableImage("truncated JPEG (no end mark)")
+            return
+        at += 1 if marker == 0xFF else 2 + length
+    raise UnreadableImage("truncated JPEG (no picture)")
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise UnreadableImage(f"{width}x{height} is more than the {MAX_PIXELS} pixels that are read")
+
+
+def infrared_planes(pixels: Pixels) -> tuple[Plane, ...]:
+    """The luma of an infrared image, raw counts kept: (Y,), uint8 or uint16, full range."""
+    if pixels.ndim == 3:
+        pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY))
+    return (_plane(pixels),)
+
+
+def is_coloured(pixels: Pixels) -> bool:
+    """Whether a picture as :func:`read_pixels` gives it has colours, more than JPEG's errors make of grey."""
+    if pixels.ndim == 2:
+        return False
+    small = pixels[::8, ::8].astype(np.int32)
+    return bool((small.max(axis=2) - small.min(axis=2)).mean() > 0.01 * np.iinfo(pixels.dtype).max)
+
+
+def visible_planes(pixels: Pixels, count_range: tuple[int, int] | None = None) -> tuple[Plane, ...]:
+    """(Y,) of a grey or (Y, Cb, Cr) 4:4:4 of a colour image, uint8 full range, BT.601 (as JFIF).
+
+    16-bit images are mapped to 8 bit first, from ``count_range`` or the full range.
+    """
+    if pixels.dtype == np.uint16:
+        low, high = count_range or (0, 65535)
+        pixels = levels.counts_to_luma(low, high)[pixels]
+    if pixels.ndim == 2:
+        return (_plane(pixels),)
+    y, cr, cb = cv2.split(cv2.cvtColor(pixels, cv2.COLOR_BGR2YCrCb))
+    return _plane(y), _plane(cb), _plane(cr)
+
+
+def _plane(pixels: Pixels) -> Plane:
+    return Plane(pixels, 8 if pixels.dtype == np.uint8 else 16)
+
+
+def to_bgr(frame: FusedFrame | Frame) -> Pixels:
+    """HxW uint8 (grey) or HxWx3 uint8 (B, G, R), full range, for an image file.
+
+    Full-size BT.601 chroma takes OpenCV's exact inverse of :func:`visible_planes`; else chroma is
+    interpolated to full size and converted with the frame's own matrix (BT.601, BT.709 or BT.2020).
+    """
+    luma = levels.full_range_luma(frame.planes[0])
+    if len(frame.planes) == 1:
+        return luma
+    height, width = luma.shape
+    cb, cr = (_full_chroma(p, width, height) for p in frame.planes[1:])
+    if frame.matrix == "bt601":
+        return np.asarray(cv2.cvtColor(cv2.merge([luma, cr, cb]), cv2.COLOR_YCrCb2BGR))
+    kr, kb = _WEIGHTS[frame.matrix]
+    kg, blue, red = 1 - kr - kb, 2 * (1 - kb), 2 * (1 - kr)
+    mix = np.array(
+        [
+            [1, blue, 0, -128 * blue],
+            [1, -blue * kb / kg, -red * kr / kg, 128 * (blue * kb + red * kr) / kg],
+            [1, 0, red, -128 * red],
+        ],
+        np.float32,
+    )
+    mixed = cv2.transform(cv2.merge([luma, cb, cr]).astype(np.float32), mix)
+    return np.asarray(cv2.convertScaleAbs(np.maximum(mixed, 0)))
+
+
+def _full_chroma(plane: Plane, width: int, height: int) -> Pixels:
+    pixels = plane.pixels
+    if plane.value_range == "limited":
+        pixels = cv2.LUT(pixels, levels.chroma_to_full())
+    if pixels.shape != (height, width):
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(pixels)
+
+
+def write_pixels(path: Path, pixels: Pixels, *, overwrite: bool = True) -> None:
+    """Writes an image so that ``path`` is either complete or not there: temporary file, then rename.
+
+    Raises ``OSError`` as the file system gives it (``FileExistsError`` without ``overwrite``); the
+    temporary file is gone then.
+    """
+    done, data = cv2.imencode(path.suffix, pixels)
+    if not done:
+        raise OSError(f"OpenCV cannot encode {pixels.shape} {pixels.dtype} as {path.suffix}")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data.tobytes())
+        publish(temporary, path, overwrite=overwrite)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,98 @@
+"""Names to lazy import strings: what models, backends, sources and sinks there are.
+
+A newcomer adds a line here; nothing is imported until the name is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.resources import files
+from typing import Any
+
+from fusepipe.core.errors import UsageError
+
+
+def installed(network: str) -> bool:
+    """Whether the graph of a network is part of this installation."""
+    return (files("fusepipe.engines") / "weights" / f"{network}.onnx").is_file()
+
+
+# The paper's network, and what is left of it without dense connections, attention or skips: there once trained.
+_PAPER = tuple(n for n in ("mfe", "mfe-without-d", "mfe-without-a", "mfe-without-s") if installed(n))
+
+# model -> a network of the same inputs whose image shows where infrared counts (white) in the model's fusion
+ATTENTION: Mapping[str, str] = {name: f"{name}-attention" for name in _PAPER if installed(f"{name}-attention")}
+
+_NETWORK, _RULE = "fusepipe.engines.load:load_model", "fusepipe.evaluation.baselines.rules:load_baseline"
+
+# model name -> "module:factory"; a factory takes (backend, precision, engine) and returns a Fuser.
+MODELS: Mapping[str, str] = {
+    "stream": _NETWORK,
+    "stream-hq": _NETWORK,
+    "mean": _RULE,
+    "max": _RULE,
+    "pyramid": _RULE,
+    "cbf": _RULE,
+    "gtf": _RULE,
+    "jsrsd": _RULE,
+    "densefuse": _NETWORK,
+    "densefuse-l1": _NETWORK,
+    "fusiongan": _NETWORK,
+    "ddcgan": _NETWORK,
+    **dict.fromkeys(_PAPER, _NETWORK),
+}
+
+# Which of them are neural networks: they have a backend and a precision.
+NETWORKS = frozenset((*(name for name, made in MODELS.items() if made == _NETWORK), *ATTENTION.values()))
+
+BACKENDS: Mapping[str, str] = {
+    "openvino": "fusepipe.engines.backends.openvino:OpenVinoFuser",
+    "tensorrt": "fusepipe.engines.backends.tensorrt.runtime:open_plan",
+    "tensorrt-rtx": "fusepipe.engines.backends.tensorrt.runtime:open_plan",
+    "torch": "fusepipe.engines.backends.torch:TorchFuser",
+}
+
+# Those whose engines are built by `fusepipe build-engine`; the first also runs the shipped networks as they are.
+BUILDERS = ("openvino", "tensorrt", "tensorrt-rtx")
+
+# kind of source -> a class that meets fusepipe.pipeline.sources.base.Source
+SOURCES: Mapping[str, str] = {
+    "images": "fusepipe.pipeline.sources.files.image_folder:ImageFolderSource",
+    "video": "fusepipe.pipeline.sources.files.video_file:VideoFileSource",
+    "synthetic": "fusepipe.pipeline.sources.synthetic.source:SyntheticSource",
+    "live": "fusepipe.pipeline.sources.live.camera:LiveSource",
+}
+
+# kind of sink -> a class that meets fusepipe.pipeline.sinks.base.Sink
+SINKS: Mapping[str, str] = {
+    "file": "fusepipe.pipeline.sinks.files.video:VideoSink",
+    "segments": "fusepipe.pipeline.sinks.files.recording:RecordingSink",
+    "images": "fusepipe.pipeline.sinks.files.images:ImagesSink",
+    "rtsp": "fusepipe.pipeline.sinks.live.rtsp:RtspServerSink",
+    "rtsp+push": "fusepipe.pipeline.sinks.live.rtsp_push:RtspPushSink",
+    "preview": "fusepipe.pipeline.sinks.live.preview:PreviewSink",
+}
+
+PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
+
+
+def nearest(name: str, known: Mapping[str, Any] | tuple[str, ...] | list[str]) -> str:
+    """`` (did you mean 'x'?)`` for the nearest known name, else the list of them all."""
+    close = get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+
+
+def resolve(path: str) -> Callable[..., Any]:
+    """``package.module:attribute`` to the object."""
+    module, _, attribute = path.partition(":")
+    target: Callable[..., Any] = getattr(import_module(module), attribute)
+    return target
+
+
+def model_factory(model: str) -> Callable[..., Any]:
+    """The factory of a model by name; raises :class:`UsageError` that names the nearest."""
+    if model not in MODELS:
+        raise UsageError(f"there is no model {model!r}: {nearest(model, MODELS)}")
+    return resolve(MODELS[model])

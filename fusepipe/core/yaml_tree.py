@@ -1,0 +1,309 @@
+"""Reads a YAML file into a tree of nodes that know their line, safely and with one-line errors.
+
+The YAML is version 1.2 with its core schema: ``off``, ``on`` and ``yes`` are words, only ``true`` and
+``false`` are booleans. The tree is made from the parser's events, so nothing of the file is ever
+constructed as an object: tags are refused, and anchors, aliases and merge keys (``<<``) are bounded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    Event,
+    MappingEndEvent,
+    MappingStartEvent,
+    NodeEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+from ruamel.yaml.reader import ReaderError
+
+from fusepipe.core.errors import ConfigError, Problem
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 50
+# Values after aliases are expanded: a 1 MiB file without aliases cannot pass it by much, a "billion
+# laughs" file does at once.
+MAX_VALUES = 300_000
+
+KeyPath = tuple[str | int, ...]
+Scalar = str | int | float | bool | None
+
+_INT = re.compile(r"[-+]?[0-9]{1,40}")
+_OCTAL_OR_HEX = re.compile(r"0o[0-7]{1,40}|0x[0-9a-fA-F]{1,40}")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_INFINITE = re.compile(r"[-+]?\.(inf|Inf|INF)")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in the file, with the key path there; ``line`` and ``column`` count from 1."""
+
+    line: int
+    column: int
+    path: KeyPath = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """A value of the file. ``value`` is a scalar, a tuple of nodes or a mapping of key to node.
+
+    ``mark`` is where the value stands (its anchor, where it is an alias); ``keys`` has the place of each
+    key of a mapping. ``size`` counts the values in it, itself included.
+    """
+
+    value: Scalar | tuple[Node, ...] | Mapping[str, Node]
+    mark: Mark
+    keys: Mapping[str, Mark] = field(default_factory=dict)
+    size: int = 1
+
+    def data(self) -> Any:
+        """The plain Python value: dict, list, str, int, float, bool or None."""
+        if isinstance(self.value, Mapping):
+            return {key: node.data() for key, node in self.value.items()}
+        if isinstance(self.value, tuple):
+            return [node.data() for node in self.value]
+        return self.value
+
+    def child(self, key: str | int) -> Node | None:
+        """The value at a key of a mapping or an index of a sequence; ``None`` where there is none."""
+        if isinstance(self.value, Mapping):
+            return self.value.get(str(key)) if isinstance(key, str) else None
+        if isinstance(self.value, tuple) and isinstance(key, int) and 0 <= key < len(self.value):
+            return self.value[key]
+        return None
+
+    def mapping(self) -> Mapping[str, Node]:
+        """The value, where it is a mapping; an empty mapping otherwise."""
+        return self.value if isinstance(self.value, Mapping) else {}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class YamlDocument:
+    """A file that was read: its name as the user gave it, and its root."""
+
+    file: str
+    root: Node
+
+    def problem(self, mark: Mark, message: str) -> Problem:
+        """A problem at a place of this file."""
+        return Problem(self.file, mark.line, mark.column, key_text(mark.path), message)
+
+
+def key_text(path: KeyPath) -> str:
+    """A key path as it is printed: ``rigs.demo.sinks[0].file``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def read_yaml(path: Path | str, *, advice: str = "") -> YamlDocument:
+    """Reads one YAML file of at most 1 MiB, UTF-8, with one document whose root is a mapping.
+
+    ``advice`` is added to the message where the file is missing: what to do about it. Raises
+    :class:`ConfigError` whose message starts with ``file:line:``.
+    """
+    file = str(path)
+    return YamlDocument(file, parse_yaml(_read_text(Path(path), advice), file))
+
+
+def _read_text(path: Path, advice: str) -> str:
+    def fail(message: str, cause: Exception | None = None) -> NoReturn:
+        raise ConfigError(problems=[Problem(str(path), 0, 0, "", message)]) from cause
+
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        fail("there is no such file" + (f"; {advice}" if advice else ""), error)
+    except IsADirectoryError as error:
+        fail("is a folder, not a YAML file", error)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        fail(f"cannot be read: {getattr(error, 'strerror', None) or error}", error)
+    if len(content) > MAX_BYTES:
+        fail(f"is larger than {MAX_BYTES >> 20} MiB: not a configuration file")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(
+            problems=[Problem(str(path), line, 0, "", "is not UTF-8 text; save the file as UTF-8")]
+        ) from error
+
+
+def parse_yaml(text: str, file: str) -> Node:
+    """The root mapping of YAML text; ``file`` is its name in errors."""
+    return _Composer(text, file).root()
+
+
+def core_scalar(text: str) -> Scalar:
+    """A plain (unquoted) scalar by the core schema of YAML 1.2."""
+    if text in ("", "~", "null", "Null", "NULL"):
+        return None
+    if text in ("true", "True", "TRUE", "false", "False", "FALSE"):
+        return text[0] in "tT"
+    if _INT.fullmatch(text):
+        return int(text)
+    if _OCTAL_OR_HEX.fullmatch(text):
+        return int(text, 0)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if _INFINITE.fullmatch(text):
+        return float(text.replace(".", ""))
+    if text in (".nan", ".NaN", ".NAN"):
+        return float("nan")
+    return text
+
+
+class _Composer:
+    """Makes the tree of one document from the parser's events."""
+
+    def __init__(self, text: str, file: str) -> None:
+        self._text = text
+        self._file = file
+        self._anchors: dict[str, Node | None] = {}  # None while its value is unfinished
+        self._events: Iterator[Event] = iter(())
+
+    def root(self) -> Node:
+        """The root; raises :class:`ConfigError` for anything that is not one plain mapping."""
+        try:
+            self._events = YAML(typ="safe", pure=True).parse(self._text)
+            documents = [self._compose(next(self._events), (), 0) for e in self._events if self._starts(e)]
+        except MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+            self._fail(line, column, self._explain(error, line), error)
+        except ReaderError as error:
+            line = self._text.count("\n", 0, error.position) + 1
+            self._fail(line, 0, "has a control character, which YAML does not allow", error)
+        except YAMLError as error:
+            self._fail(0, 0, "is not YAML", error)
+        if not documents or documents[0].value is None:
+            self._fail(0, 0, "is empty")
+        root = documents[0]
+        if not isinstance(root.value, Mapping):
+            self._fail(root.mark.line, root.mark.column, "should hold keys and values (key: value)")
+        return root
+
+    def _starts(self, event: Event) -> bool:
+        if not isinstance(event, DocumentStartEvent):
+            return False
+        if self._anchors.get("---", event) is None:
+            self._fail(event.start_mark.line + 1, 1, "a second document (---) starts here; one file holds one")
+        self._anchors = {"---": None}  # cannot be an anchor's name: says that a document was seen
+        return True
+
+    def _compose(self, event: Event, path: KeyPath, depth: int) -> Node:
+        mark = Mark(event.start_mark.line + 1, event.start_mark.column + 1, path)
+        if isinstance(event, AliasEvent):
+            return self._alias(event, mark)
+        if not isinstance(event, NodeEvent):
+            self._fail(mark.line, mark.column, "is not YAML")
+        if getattr(event, "tag", None):
+            self._fail(mark.line, mark.column, "tags (!...) are not used here; quote the text if it starts with '!'")
+        if depth > MAX_DEPTH:
+            self._fail(mark.line, mark.column, f"is nested deeper than {MAX_DEPTH} levels")
+        if event.anchor is not None:
+            self._anchors[event.anchor] = None
+        if isinstance(event, ScalarEvent):
+            plain = event.implicit[0] and event.style is None
+            node = Node(core_scalar(event.value) if plain else event.value, mark)
+        elif isinstance(event, SequenceStartEvent):
+            node = self._sequence(mark, path, depth)
+        elif isinstance(event, MappingStartEvent):
+            node = self._mapping(mark, path, depth)
+        else:
+            self._fail(mark.line, mark.column, "is not YAML")
+        if node.size > MAX_VALUES:
+            self._fail(mark.line, mark.column, f"expands to more than {MAX_VALUES} values; use fewer aliases")
+        if event.anchor is not None:
+            self._anchors[event.anchor] = node
+        return node
+
+    def _alias(self, event: AliasEvent, mark: Mark) -> Node:
+        # The name is not printed: an unquoted secret that starts with '*' would be one.
+        if event.anchor not in self._anchors:
+            self._fail(
+                mark.line, mark.column, "an alias (*name) to no anchor above it; quote text that starts with '*'"
+            )
+        node = self._anchors[event.anchor]
+        if node is None:
+            self._fail(mark.line, mark.column, "an alias (*name) to a value that it is itself part of")
+        return node
+
+    def _sequence(self, mark: Mark, path: KeyPath, depth: int) -> Node:
+        items: list[Node] = []
+        while not isinstance(event := next(self._events), SequenceEndEvent):
+            items.append(self._compose(event, (*path, len(items)), depth + 1))
+        return Node(tuple(items), mark, size=1 + sum(item.size for item in items))
+
+    def _mapping(self, mark: Mark, path: KeyPath, depth: int) -> Node:
+        values: dict[str, Node] = {}
+        keys: dict[str, Mark] = {}
+        merged: list[Node] = []
+        while not isinstance(event := next(self._events), MappingEndEvent):
+            line, column = event.start_mark.line + 1, event.start_mark.column + 1
+            if not isinstance(event, ScalarEvent):
+                hint = " (quote values that hold ${NAME})" if "${" in self._line(line) else ""
+                self._fail(line, column, f"a key should be a word{hint}")
+            key: str = event.value
+            node = self._compose(next(self._events), (*path, key), depth + 1)
+            if key == "<<" and event.style is None:
+                merged += self._merge_sources(node, Mark(line, column))
+                continue
+            if key in values:
+                first = keys[key].line
+                self._fail(line, column, f"the key is there twice: first on line {first}", path=(*path, key))
+            values[key], keys[key] = node, Mark(line, column, (*path, key))
+        for source in merged:  # explicit keys win, then the earlier source
+            for key, node in source.mapping().items():
+                if key not in values:
+                    values[key], keys[key] = node, source.keys[key]
+        return Node(values, mark, keys, 1 + sum(node.size for node in values.values()))
+
+    def _merge_sources(self, node: Node, mark: Mark) -> list[Node]:
+        sources = list(node.value) if isinstance(node.value, tuple) else [node]
+        if not all(isinstance(source, Node) and isinstance(source.value, Mapping) for source in sources):
+            self._fail(mark.line, mark.column, "<< takes a mapping (an alias of one), or a list of them")
+        return sources
+
+    def _line(self, line: int) -> str:
+        lines = self._text.splitlines()
+        return lines[line - 1] if 0 < line <= len(lines) else ""
+
+    def _explain(self, error: MarkedYAMLError, line: int) -> str:
+        """The parser's problem in words of the user; never with text of the file in it."""
+        problem, text = str(error.problem or error.context or ""), self._line(line)
+        if "'\\t'" in problem or text[: len(text) - len(text.lstrip())].count("\t"):
+            return "a tab; indent with spaces"
+        if "tag" in problem:
+            return "tags (!...) are not used here; quote the text if it starts with '!'"
+        if "cannot start any token" in problem:
+            return "a value starts with a character that YAML reserves; quote the text"
+        if "${" in text:
+            return "is not YAML here; quote values that hold ${NAME}"
+        if "mapping values are not allowed" in problem:
+            return "a second ': ' in one value, or wrong indentation; quote text that holds ': '"
+        if error.context and "flow" in str(error.context):
+            return "a bracket or brace that is not closed, or a comma that is missing"
+        if "quoted scalar" in str(error.context):
+            return "a quotation mark that is not closed"
+        if "block" in str(error.context):
+            return "is indented differently from the lines above it"
+        return "is not YAML here" + (f" ({problem})" if "'" not in problem and problem else "")
+
+    def _fail(
+        self, line: int, column: int, message: str, cause: Exception | None = None, *, path: KeyPath = ()
+    ) -> NoReturn:
+        raise ConfigError(problems=[Problem(self._file, line, column, key_text(path), message)]) from cause

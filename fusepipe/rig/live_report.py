@@ -1,0 +1,28 @@
+"""What the record of a run says about live cameras: the rig's states, each camera's clock and connections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fusepipe.pipeline.pairing.live_pairing import LivePairer
+from fusepipe.pipeline.sources.base import Source
+from fusepipe.pipeline.sources.live.camera import LiveSource
+
+
+def live_record(pairer: LivePairer, sources: Sequence[Source]) -> dict[str, Any]:
+    """A document of plain values; ``seconds`` is the time in each state, ``freezes`` of the infrared picture."""
+    now = pairer.degradation
+    cameras: dict[str, Any] = {}
+    for source in sources:
+        camera: dict[str, Any] = {"clock": pairer.clocks[source.band].report().as_json()}
+        if isinstance(source, LiveSource):
+            camera |= {"connections": source.connections, "failures": dict(source.failures)}
+        cameras[str(source.band)] = camera
+    return {
+        "state": None if now.state is None else str(now.state),
+        "seconds": now.time_s(),
+        "changes": now.change_count,
+        "freezes": pairer.freeze.freezes,
+        "cameras": cameras,
+    }

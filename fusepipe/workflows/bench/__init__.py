@@ -1,0 +1,1 @@
+"""``fusepipe bench``: throughput of the whole pipeline, of each stage and of each engine, and the soak test."""

@@ -1,0 +1,204 @@
+"""``fusepipe bench``: how many pairs a second this machine makes, against what its cores could make.
+
+Two recorded H.264 streams of the synthetic street go through the whole pipeline, into an H.264 file.
+Then each stage runs alone (:mod:`fusepipe.workflows.bench.stages`); with the summed processor time of a pair,
+``limit = cores / summed seconds``: no schedule of these stages on these cores can be faster. The
+share of it that the pipeline reaches is what its threads, queues and waiting cost.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from fusepipe.config.schema import Rig
+from fusepipe.core import machine
+from fusepipe.core.errors import UsageError
+from fusepipe.core.fuser import Fuser
+from fusepipe.pipeline.sinks.files.video import VideoOptions
+from fusepipe.rig.run import Pipeline, load_fuser
+from fusepipe.workflows.bench.clips import Clips, render_clips
+from fusepipe.workflows.bench.stages import StageCost, measure_stages
+
+STAT = Path("/proc/stat")
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """What is measured. Sizes are (width, height) in pixels; each part ends after ``time_limit_s``."""
+
+    visible_size: tuple[int, int] = (640, 480)
+    infrared_size: tuple[int, int] = (320, 240)
+    pairs: int = 300
+    model: str = "stream"
+    backend: str = "auto"
+    precision: str = "auto"
+    preset: str = "superfast"
+    time_limit_s: float = 120.0
+
+    def rig(self, infrared: str, visible: str, sinks: list[dict[str, Any]]) -> Rig:
+        """The rig of these two inputs; the synthetic street's calibration is exact for both kinds.
+
+        Raises :class:`UsageError` for an option that no rig could have.
+        """
+        body = {
+            "name": "bench",
+            "infrared": {"url": infrared},
+            "visible": {"url": visible},
+            "registration": {"calibration": "synthetic://street"},
+            "fusion": {"model": self.model, "backend": self.backend, "precision": self.precision},
+            "sinks": sinks,
+        }
+        try:
+            return Rig.model_validate(body)
+        except ValidationError as error:
+            detail = error.errors()[0]
+            option = str(detail["loc"][-1])
+            raise UsageError(f"{option}: {detail['input']!r} {detail['msg'].removeprefix('Value error, ')}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class EndToEnd:
+    """The whole pipeline. ``latency_ms`` includes the queues, which are full when files are read at full speed.
+
+    ``cpu_ms`` is process CPU time per pair, all threads; ``cores_used`` that over wall time.
+    ``cores_of_others`` is what other programs took meanwhile, ``None`` where the system does not say.
+    ``thread_cpu_ms`` is the CPU time of the pipeline's own threads per pair; what a library does in
+    threads of its own is not in it.
+    """
+
+    pairs: int
+    seconds: float
+    pairs_per_s: float
+    latency_ms: dict[str, float]
+    cpu_ms: float
+    cores_used: float
+    cores_of_others: float | None
+    thread_cpu_ms: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class BenchReport:
+    """All figures of one measurement; ``notes`` says what a reader has to know about them."""
+
+    machine: dict[str, Any]
+    engine: dict[str, Any]
+    clips: dict[str, Any]
+    end_to_end: EndToEnd
+    stages: list[StageCost]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def stage_cpu_ms(self) -> float:
+        """The summed CPU time of a pair, each stage alone."""
+        return sum(stage.cpu_ms for stage in self.stages)
+
+    @property
+    def limit_pairs_per_s(self) -> float:
+        """cores / summed CPU seconds per pair."""
+        return arithmetic_limit(self.machine["cores"], self.stage_cpu_ms)
+
+    @property
+    def share_percent(self) -> float:
+        """How much of the limit the whole pipeline reaches."""
+        return 100 * self.end_to_end.pairs_per_s / self.limit_pairs_per_s
+
+    @property
+    def share_of_free_percent(self) -> float | None:
+        """How much of the limit of the cores that other programs left; ``None`` where that is not known."""
+        others = self.end_to_end.cores_of_others
+        free = None if others is None else self.machine["cores"] - others
+        if free is None or free <= 0:
+            return None
+        return 100 * self.end_to_end.pairs_per_s / arithmetic_limit(free, self.stage_cpu_ms)
+
+    def as_json(self) -> dict[str, Any]:
+        """A document of plain values."""
+        free = self.share_of_free_percent
+        return {
+            **asdict(self),
+            "stage_cpu_ms": round(self.stage_cpu_ms, 3),
+            "limit_pairs_per_s": round(self.limit_pairs_per_s, 2),
+            "share_percent": round(self.share_percent, 1),
+            "share_of_free_percent": None if free is None else round(free, 1),
+        }
+
+
+def arithmetic_limit(cores: float, cpu_ms: float) -> float:
+    """Pairs a second that ``cores`` can make of pairs that take ``cpu_ms`` of CPU time each."""
+    return cores / (cpu_ms / 1e3) if cpu_ms > 0 else float("inf")
+
+
+def measure(options: BenchOptions) -> BenchReport:
+    """Renders the clips into a temporary folder, runs the pipeline, then each stage alone."""
+    with tempfile.TemporaryDirectory(prefix="fusepipe-bench-") as name:
+        folder = Path(name)
+        fuser = load_fuser(options.model, options.backend, options.precision)  # what cannot work is known first
+        encoding = VideoOptions(preset=options.preset)
+        sinks = [{"file": str(folder / "fused.mkv"), "preset": options.preset}]
+        rig = options.rig(str(folder / "infrared.mkv"), str(folder / "visible.mkv"), sinks)
+        clips = render_clips(folder, options.visible_size, options.infrared_size, options.pairs, options.time_limit_s)
+        end_to_end, engine = _end_to_end(rig, fuser, clips, options.time_limit_s)
+        notes = _notes(options, clips, end_to_end)
+        with load_fuser(options.model, options.backend, options.precision) as fuser:
+            stages = measure_stages(clips, fuser, encoding, folder / "alone.mkv")
+        return BenchReport(_machine(), engine, clips.as_json(), end_to_end, stages, notes)
+
+
+def _machine() -> dict[str, Any]:
+    return {"cpu": machine.processor().name, "cores": machine.usable_cores()}
+
+
+def _notes(options: BenchOptions, clips: Clips, run: EndToEnd) -> list[str]:
+    notes = []
+    if clips.pairs < options.pairs:
+        notes.append(f"{clips.pairs} pairs instead of {options.pairs}: rendering them took the time limit")
+    if run.pairs < clips.pairs:
+        notes.append(f"stopped after {run.pairs} pairs: the time limit")
+    if run.cores_of_others is not None and run.cores_of_others > 0.1:
+        notes.append(f"other programs used {run.cores_of_others:.1f} cores meanwhile: a quiet machine is faster")
+    return notes
+
+
+def _end_to_end(rig: Rig, fuser: Fuser, clips: Clips, time_limit_s: float) -> tuple[EndToEnd, dict[str, Any]]:
+    fuser.prepare(clips.visible_size[1], clips.visible_size[0])  # compiling is no part of the throughput
+    pipeline = Pipeline(rig, fuser=fuser)
+    own_s, busy_s = time.process_time(), busy_seconds()
+    pipeline.start()
+    if not pipeline.wait(time_limit_s):
+        pipeline.drain()
+        pipeline.wait()
+    own_s = time.process_time() - own_s
+    total_s = None if busy_s is None else (busy_seconds() or busy_s) - busy_s
+    pipeline.raise_error()
+    report = pipeline.report()
+    pairs = max(1, sum(report.pairs.values()))
+    # the system counts in hundredths of a second: a short run could otherwise show more cores than there are
+    room = max(0.0, machine.usable_cores() - own_s / report.seconds)
+    others = None if total_s is None else min(room, max(0.0, (total_s - own_s) / report.seconds))
+    return EndToEnd(
+        pairs=sum(report.pairs.values()),
+        seconds=report.seconds,
+        pairs_per_s=report.pairs_per_s,
+        latency_ms=report.latency_ms,
+        cpu_ms=round(1e3 * own_s / pairs, 3),
+        cores_used=round(own_s / report.seconds, 2),
+        cores_of_others=None if others is None else round(others, 2),
+        thread_cpu_ms={stage: round(1e3 * seconds / pairs, 3) for stage, seconds in report.stage_cpu_s.items()},
+    ), report.engine
+
+
+def busy_seconds(stat: Path = STAT) -> float | None:
+    """CPU seconds that all programs of the machine have used; ``None`` where the system does not say."""
+    try:
+        fields = stat.read_text().split("\n", 1)[0].split()
+        user, nice, system, _idle, _iowait, irq, softirq, steal = (int(value) for value in fields[1:9])
+    except (OSError, ValueError):
+        return None
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,306 @@
+"""From images, clips or cameras that show a board to a calibration: reads, detects, solves, says how well."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fusepipe.calibration.board.capture import Collector
+from fusepipe.calibration.board.detection import Detection, detect
+from fusepipe.calibration.board.intrinsics import CameraResult, View, calibrate_camera
+from fusepipe.calibration.board.stereo import MIN_PAIRS, StereoResult, calibrate_stereo
+from fusepipe.calibration.board.target import Board
+from fusepipe.calibration.file.calibration import Calibration, Made, make_stereo_calibration
+from fusepipe.calibration.gradient_field import stretched
+from fusepipe.calibration.lens import LensModel
+from fusepipe.calibration.matrix import Size
+from fusepipe.core import image_files
+from fusepipe.core.errors import SourceError, UsageError
+from fusepipe.core.frames import FusedFrame, Luma8, Plane
+from fusepipe.core.levels import full_range_luma
+from fusepipe.evaluation.image_sets import listed
+from fusepipe.pipeline.sinks.base import SinkReport
+from fusepipe.pipeline.sources.files.image_folder import list_images
+from fusepipe.rig import compose
+from fusepipe.rig.run import Pipeline, load_fuser
+
+SAMPLE_S = 0.25  # of capture time between two frames that are looked at
+GIVE_UP_AFTER = 8  # images of which none shows the board
+Step = Callable[[int, int, str], None]
+
+
+@dataclass
+class Views:
+    """Boards found in the images of one camera."""
+
+    camera: str
+    size: Size | None = None
+    found: list[View] = field(default_factory=list)
+    without: list[str] = field(default_factory=list)
+    coloured: int = 0
+
+    def require_size(self, size: Size, name: str) -> None:
+        """Raises :class:`SourceError` for an image of another size than those before."""
+        if self.size is None:
+            self.size = size
+        elif self.size != size:
+            raise SourceError(
+                f"{name}: is {size[0]}x{size[1]}, the {self.camera} images before it were "
+                f"{self.size[0]}x{self.size[1]}: one camera at one size, please"
+            )
+
+
+@dataclass(frozen=True)
+class BoardResult:
+    """Everything that was found out; ``calibration`` is ``None`` where there is only one camera, or a loose rig."""
+
+    board: Board
+    infrared: CameraResult | None
+    visible: CameraResult | None
+    stereo: StereoResult | None
+    calibration: Calibration | None
+    without_board: dict[str, list[str]]
+
+    def as_json(self) -> dict[str, Any]:
+        cameras = {"infrared": self.infrared, "visible": self.visible}
+        document: dict[str, Any] = {"board": str(self.board), "without_board": self.without_board}
+        for name, camera in cameras.items():
+            if camera is not None:
+                lens = camera.lens
+                document[name] = {
+                    "views": len(camera.errors_px),
+                    "rms_px": camera.rms_px,
+                    "errors_px": camera.errors_px,
+                    "rejected": camera.rejected,
+                    "size": list(lens.size),
+                    "model": lens.model,
+                    "focal": [lens.fx, lens.fy],
+                    "centre": [lens.cx, lens.cy],
+                    "distortion": list(lens.distortion),
+                    "deviations": list(camera.deviations),
+                    "field_of_view_deg": round(lens.field_of_view_deg, 2),
+                    "covered": round(camera.covered, 3),
+                    "coverage": camera.coverage.tolist(),
+                    "board_flaw_m": camera.board_flaw_m,
+                    "doubts": camera.doubts(),
+                }
+        if self.stereo is not None:
+            document["stereo"] = {
+                "pairs": len(self.stereo.errors_px),
+                "rms_px": self.stereo.rms_px,
+                "errors_px": {name: list(error) for name, error in self.stereo.errors_px.items()},
+                "rejected": self.stereo.rejected,
+                "baseline_m": round(self.stereo.pose.baseline_m, 5),
+                "angle_deg": round(self.stereo.pose.angle_deg, 4),
+                "board_distance_m": self.stereo.board_distance_m,
+                "loose": self.stereo.loose,
+            }
+        return document
+
+
+def read_folder(folders: Sequence[Path], board: Board, camera: str, step: Step | None = None) -> Views:
+    """Looks for the board in every image of folders; names are the stems.
+
+    Raises :class:`UsageError` where the first ``GIVE_UP_AFTER`` images show no board: an image without one takes
+    seconds, and a folder without any is the wrong folder, or another board than was said.
+    """
+    views = Views(camera)
+    files = [file for folder in folders for file in list_images(folder)]
+    for number, file in enumerate(files):
+        try:
+            pixels = image_files.read_pixels(file)
+        except image_files.UnreadableImage as error:
+            raise SourceError(f"{file}: cannot be used: {error}") from error
+        views.coloured += image_files.is_coloured(pixels)
+        luma = eight_bit(image_files.infrared_planes(pixels)[0])
+        views.require_size((luma.shape[1], luma.shape[0]), str(file))
+        detection = detect(luma, board)
+        if detection is None:
+            views.without.append(file.stem)
+        else:
+            views.found.append(View(file.stem, detection))
+        if step is not None:
+            step(number + 1, len(files), f"{camera}: {len(views.found)} boards")
+        if not views.found and number + 1 >= min(GIVE_UP_AFTER, len(files)):
+            looked = "any" if number + 1 == len(files) else f"the first {number + 1}"
+            raise UsageError(
+                f"{' '.join(map(str, folders))}: no {board} in {looked} of the {len(files)} {camera} "
+                f"{'image' if len(files) == 1 else 'images'}: check --board (for a checkerboard the inner corners, one "
+                "less than the squares), and that the whole board is in the picture"
+            )
+    return views
+
+
+def eight_bit(plane: Plane) -> Luma8:
+    """HxW uint8 full range of any plane; counts are stretched between their own extremes."""
+    return stretched(plane.pixels) if plane.pixels.dtype == np.uint16 else full_range_luma(plane)
+
+
+class BoardSink:
+    """A sink that fuses nothing: it looks for the board in the pairs that reach it. ``done`` is set after enough."""
+
+    label = "board views"
+    outputs: Sequence[Path] = ()
+
+    def __init__(self, board: Board, views: int, say: Callable[[Collector, str], None]) -> None:
+        self._board, self._views, self._say = board, views, say
+        self._last_s = float("-inf")
+        self.collector: Collector | None = None
+        self.done = threading.Event()
+
+    def check(self) -> None:
+        """Nothing to refuse: it writes nothing."""
+
+    def write(self, frame: FusedFrame) -> None:
+        infrared, visible = frame.pair.infrared, frame.pair.visible
+        time_s = frame.capture_ns / 1e9
+        if infrared is None or visible is None or self.done.is_set() or time_s - self._last_s < SAMPLE_S:
+            return
+        self._last_s = time_s
+        if self.collector is None:
+            sizes = (infrared.width, infrared.height), (visible.width, visible.height)
+            self.collector = Collector(self._board, *sizes)
+        name = frame.name or f"{time_s:.2f}s"
+        found = detect(eight_bit(infrared.luma), self._board), detect(eight_bit(visible.luma), self._board)
+        self._say(self.collector, self.collector.offer(time_s, name, *found))
+        if len(self.collector.pairs) >= self._views:
+            self.done.set()
+
+    def close(self) -> SinkReport:
+        accepted = len(self.collector.pairs) if self.collector else 0
+        return SinkReport(self.label, accepted, 0)
+
+
+def watch(
+    infrared_url: str, visible_url: str, board: Board, views: int, say: Callable[[Collector, str], None]
+) -> tuple[Views, Views]:
+    """Lets two cameras or clips run until enough views are accepted, or they end, or Ctrl-C."""
+    sink = BoardSink(board, views, say)
+    pipeline = Pipeline(
+        compose.plain_rig("board", infrared_url, visible_url), sinks=[sink], fuser=load_fuser("mean")
+    )  # which closes both
+    pipeline.start()
+    try:
+        while not pipeline.wait(0.2):
+            if sink.done.is_set():
+                pipeline.drain()
+    except KeyboardInterrupt:
+        pipeline.drain()
+        pipeline.wait()
+    pipeline.raise_error()
+    collector = sink.collector
+    if collector is None:
+        raise SourceError(f"{infrared_url} and {visible_url}: no pair of frames came")
+    if not collector.pairs:
+        why = "; ".join(f"{count} times {reason}" for reason, count in collector.reasons.items())
+        raise UsageError(f"no view was accepted of {collector.offered} that were looked at: {why}")
+    infrared = Views("infrared", collector.infrared_size, [one for one, _ in collector.pairs])
+    visible = Views("visible", collector.visible_size, [other for _, other in collector.pairs])
+    return infrared, visible
+
+
+def solve(
+    infrared: Views,
+    visible: Views,
+    board: Board,
+    models: tuple[LensModel, LensModel] = ("pinhole", "pinhole"),
+    plane_distance_m: float | None = None,
+    note: str | None = None,
+) -> BoardResult:
+    """Both lenses, then the pose. Raises :class:`UsageError` where the views do not suffice."""
+    if infrared.coloured > len(infrared.found) / 2 and not visible.coloured and visible.found:
+        raise UsageError(
+            "the infrared images have colours and the visible ones have none: the cameras are swapped; give the "
+            "infrared images first"
+        )
+    cameras: list[CameraResult | None] = []
+    for views, model in zip((infrared, visible), models, strict=True):
+        if views.size is None:
+            cameras.append(None)
+            continue
+        if not views.found:
+            raise UsageError(
+                f"the board ({board}) is in none of the {len(views.without)} {views.camera} images (such as "
+                f"{listed(views.without, 3)}): count its inner corners again, and see that all of it is in the picture"
+                + (", warmer or colder than what is behind it" if views.camera == "infrared" else "")
+            )
+        cameras.append(calibrate_camera(views.found, board, views.size, model, views.camera))
+    first, second = cameras
+    stereo, calibration = None, None
+    if first is not None and second is not None:
+        partners = {view.name: view for view in visible.found}
+        pairs = [(view, partners[view.name]) for view in infrared.found if view.name in partners]
+        if not pairs:
+            raise UsageError(
+                f"no infrared image with a board has the stem of a visible one with a board (such as "
+                f"{infrared.found[0].name!r} and {visible.found[0].name!r}): the two images of a view need one "
+                "name"
+            )
+        stereo = calibrate_stereo(pairs, board, first.lens, second.lens, (first.rms_px, second.rms_px))
+        if stereo.loose:
+            stereo = replace(stereo, loose=_why_loose(stereo, pairs, board, first, second))
+        else:
+            calibration = _calibration(first, second, stereo, plane_distance_m, note)
+    without = {v.camera: v.without for v in (infrared, visible) if v.without}
+    return BoardResult(board, first, second, stereo, calibration, without)
+
+
+def mirrored(pairs: Sequence[tuple[View, View]], board: Board, width_px: int) -> list[tuple[View, View]]:
+    """The same pairs with the infrared points where they would be were its images mirrored back."""
+    columns, rows = board.shape
+    order = np.arange(board.count).reshape(rows, columns)[:, ::-1].ravel()
+    turned = []
+    for infrared, visible in pairs:
+        seen = infrared.detection
+        if len(seen.ids) == board.count:
+            points = seen.points[order] * (-1, 1) + (width_px - 1, 0)
+            turned.append((View(infrared.name, Detection(points.astype(np.float32), seen.ids, seen.how)), visible))
+    return turned
+
+
+def _why_loose(
+    stereo: StereoResult, pairs: Sequence[tuple[View, View]], board: Board, first: CameraResult, second: CameraResult
+) -> str:
+    """The reason, where it is a mirrored camera, else what the stereo error says."""
+    if board.kind != "checkerboard":
+        return stereo.loose
+    width = first.lens.size[0]
+    back = mirrored(pairs, board, width)
+    if len(back) < MIN_PAIRS:
+        return stereo.loose
+    lens = replace(first.lens, cx=width - 1 - first.lens.cx)
+    other = calibrate_stereo(back, board, lens, second.lens, (first.rms_px, second.rms_px))
+    if other.rms_px < 0.5 * stereo.rms_px:
+        return (
+            f"the infrared images are mirrored: with left and right exchanged both cameras fit together to "
+            f"{other.rms_px:.1f} px instead of {stereo.rms_px:.1f} px. Switch mirroring (flip) off in its settings"
+        )
+    return stereo.loose
+
+
+def _calibration(
+    infrared: CameraResult,
+    visible: CameraResult,
+    stereo: StereoResult,
+    plane_distance_m: float | None,
+    note: str | None,
+) -> Calibration:
+    distance = plane_distance_m or stereo.board_distance_m
+    quality: dict[str, float | str] = {
+        "infrared_rms_px": infrared.rms_px,
+        "visible_rms_px": visible.rms_px,
+        "stereo_rms_px": stereo.rms_px,
+        "pairs": len(stereo.errors_px),
+        "infrared_covered": round(infrared.covered, 3),
+        "visible_covered": round(visible.covered, 3),
+        "infrared_focal_deviation_px": infrared.deviations[0],
+        "visible_focal_deviation_px": visible.deviations[0],
+    }
+    made = Made(by="fusepipe calibrate board", date=datetime.datetime.now(datetime.UTC).date(), note=note)
+    return make_stereo_calibration(infrared.lens, visible.lens, stereo.pose, distance, made=made, quality=quality)

@@ -1,0 +1,102 @@
+"""Checks a calibration file on pairs of images: figures, a verdict, and a page of pictures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fusepipe.calibration.file.calibration import Calibration, load_calibration, save_text
+from fusepipe.calibration.matrix import rescale_matrix
+from fusepipe.calibration.scene.residuals import Check, check_pairs
+from fusepipe.calibration.scene.search import ScenePair
+from fusepipe.workflows.calibrate_check.page import Checked, page
+from fusepipe.workflows.calibrate_scene import read_pairs
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """Of all pairs together, and of each."""
+
+    path: Path
+    calibration: Calibration
+    overall: Check
+    pairs: list[Checked]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "calibration": str(self.path),
+            **_figures(self.overall),
+            "pairs": {one.pair.name: _figures(one.check) for one in self.pairs},
+        }
+
+
+def check(
+    path: Path, infrared: str, visible: str, most: int = 12, plane_distance_m: float | None = None
+) -> CheckResult:
+    """Raises what reading the calibration or the pairs raises."""
+    calibration = load_calibration(path)
+    if plane_distance_m is not None:
+        calibration.matrix3(plane_distance_m)  # refused where it knows of no other distance
+        if calibration.kind == "stereo":
+            calibration = calibration.model_copy(update={"plane_distance_m": plane_distance_m})
+    pairs = read_pairs(infrared, visible, most)
+    matrix = calibration.matrix3(plane_distance_m)
+    read = [_ideal(calibration, pair) for pair in pairs]
+    (ir_h, ir_w), (vis_h, vis_w) = pairs[0].infrared.shape, pairs[0].visible.shape
+    matrix = rescale_matrix(matrix, calibration.infrared.size, calibration.visible.size, (ir_w, ir_h), (vis_w, vis_h))
+    lens = calibration.infrared_lens()
+    lens = None if lens is None else lens.at((ir_w, ir_h))
+    listed = [Checked(pair, check_pairs([ideal], matrix, lens)) for pair, ideal in zip(pairs, read, strict=True)]
+    return CheckResult(path, calibration, check_pairs(read, matrix, lens), listed)
+
+
+def _ideal(calibration: Calibration, pair: ScenePair) -> ScenePair:
+    """The pair without the distortion of its lenses, which a matrix cannot hold."""
+    if calibration.kind != "stereo":
+        return pair
+    import cv2
+
+    freed = []
+    for lens, image in zip(calibration.lenses(), (pair.infrared, pair.visible), strict=True):
+        here = lens.at((image.shape[1], image.shape[0]))
+        y, x = np.mgrid[0 : image.shape[0], 0 : image.shape[1]].astype(np.float64)
+        rays = np.stack([(x.ravel() - here.cx) / here.fx, (y.ravel() - here.cy) / here.fy], axis=1)
+        places = here.project(rays).astype(np.float32).reshape(*image.shape, 2)
+        freed.append(
+            np.asarray(
+                cv2.remap(image, places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
+                np.uint8,
+            )
+        )
+    return ScenePair(freed[0], freed[1], pair.name)
+
+
+def write_report(result: CheckResult, path: Path) -> None:
+    """One HTML page; raises :class:`SinkError` where it cannot be written."""
+    calibration = result.calibration
+    made = calibration.made
+    facts = [
+        calibration.kind,
+        f"infrared {calibration.infrared.size[0]}x{calibration.infrared.size[1]}",
+        f"visible {calibration.visible.size[0]}x{calibration.visible.size[1]}",
+        f"{len(result.pairs)} {'pair' if len(result.pairs) == 1 else 'pairs'}",
+    ]
+    if made is not None:
+        facts += [str(v) for v in (made.by, made.date, made.note) if v]
+    save_text(page(result.path.name, calibration, result.overall, result.pairs, facts), path, overwrite=True)
+
+
+def _figures(one: Check) -> dict[str, Any]:
+    word, text = one.verdict
+    return {
+        "verdict": word,
+        "text": text,
+        "median_px": None if math.isnan(one.median_px) else round(one.median_px, 3),
+        "shift_px": list(one.shift_px),
+        "regions_px": [[None if math.isnan(v) else round(float(v), 2) for v in row] for row in one.regions_px],
+        **asdict(one.agreement),
+    }

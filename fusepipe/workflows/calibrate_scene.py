@@ -1,0 +1,199 @@
+"""A calibration from image pairs of the scene: reads pairs, applies hints, registers, writes what it knows."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fusepipe.calibration.file.calibration import Calibration, Kind, Made, make_calibration
+from fusepipe.calibration.scene.local_matches import MODELS, Model
+from fusepipe.calibration.scene.registration import SceneResult, register
+from fusepipe.calibration.scene.search import DEFAULT_SCALES, ScenePair
+from fusepipe.core import image_files
+from fusepipe.core.errors import SourceError, UsageError
+from fusepipe.core.frames import Band, Frame
+from fusepipe.evaluation.image_sets import listed, match
+from fusepipe.rig import compose
+from fusepipe.workflows.calibrate_board import eight_bit
+
+MAX_PAIRS = 24
+HINT_TOLERANCE = 1.12  # how far fields of view that a data sheet says may be off, as a factor
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What is known of the rig: fields of view across, in degrees, and where the infrared camera sits.
+
+    ``mount_m`` is how far to the right of, and below, the visible camera it is; ``distance_m`` is that of
+    the scene.
+    """
+
+    infrared_fov_deg: float | None = None
+    visible_fov_deg: float | None = None
+    mount_m: tuple[float, float] | None = None
+    distance_m: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.infrared_fov_deg is None) != (self.visible_fov_deg is None):
+            raise UsageError("give the fields of view of both cameras: --fov-infrared and --fov-visible")
+        if self.mount_m is not None and (self.visible_fov_deg is None or self.distance_m is None):
+            raise UsageError("--mount needs --fov-infrared, --fov-visible and --plane-distance as well")
+
+    @property
+    def scales(self) -> tuple[float, float]:
+        """Bounds of the infrared view's width over the visible view's."""
+        if self.infrared_fov_deg is None or self.visible_fov_deg is None:
+            return DEFAULT_SCALES
+        ratio = math.tan(math.radians(self.infrared_fov_deg / 2)) / math.tan(math.radians(self.visible_fov_deg / 2))
+        return ratio / HINT_TOLERANCE, ratio * HINT_TOLERANCE
+
+    def infrared_focal_px(self, width_px: int) -> float | None:
+        """Of an infrared picture of this width; ``None`` where the field of view is not known."""
+        if self.infrared_fov_deg is None:
+            return None
+        return width_px / 2 / math.tan(math.radians(self.infrared_fov_deg / 2))
+
+    def parallax_px_m(self, visible_width_px: int) -> tuple[float, float] | None:
+        """Visible pixels times metres that the infrared image moves as 1/distance grows."""
+        if self.mount_m is None or self.visible_fov_deg is None:
+            return None
+        focal_px = visible_width_px / 2 / math.tan(math.radians(self.visible_fov_deg / 2))
+        return focal_px * self.mount_m[0], focal_px * self.mount_m[1]
+
+
+def read_pairs(infrared: str, visible: str, most: int = MAX_PAIRS) -> list[ScenePair]:
+    """Up to ``most`` pairs, evenly spread, of two images, two folders (by stem), or two recordings (by time).
+
+    Raises :class:`SourceError`, and :class:`UsageError` where the cameras are swapped.
+    """
+    paths = Path(infrared), Path(visible)
+    if all(path.suffix.lower() in image_files.SUFFIXES and path.is_file() for path in paths):
+        return [_read(paths[0], paths[1], paths[0].stem)]
+    if all(path.is_dir() for path in paths):
+        files = match(infrared=paths[0], visible=paths[1]).files
+        names = list(files)
+        picked = dict.fromkeys(round(i) for i in np.linspace(0, len(names) - 1, min(most, len(names))))
+        return [_read(files[names[i]][0], files[names[i]][1], names[i]) for i in picked]
+    return _recorded(infrared, visible, most)
+
+
+def _read(infrared: Path, visible: Path, name: str) -> ScenePair:
+    read = []
+    for path in (infrared, visible):
+        try:
+            read.append(image_files.read_pixels(path))
+        except image_files.UnreadableImage as error:
+            raise SourceError(f"{path}: cannot be used: {error}") from error
+    if image_files.is_coloured(read[0]) and not image_files.is_coloured(read[1]):
+        raise UsageError(
+            f"{infrared}: has colours and {visible} has none: the cameras are swapped; give the infrared images first"
+        )
+    if np.array_equal(read[0], read[1]):
+        raise UsageError(f"{infrared} and {visible} are the same picture: give those of two cameras")
+    planes = image_files.infrared_planes(read[0])[0], image_files.visible_planes(read[1])[0]
+    return ScenePair(eight_bit(planes[0]), eight_bit(planes[1]), name)
+
+
+def _recorded(infrared: str, visible: str, most: int) -> list[ScenePair]:
+    """Pairs of the nearest times of two recordings that can be read by capture time."""
+    stop = threading.Event()
+    sources = [
+        compose.url_source(url, band, "scene") for url, band in ((infrared, Band.INFRARED), (visible, Band.VISIBLE))
+    ]
+    kept: list[ScenePair] = []
+    try:
+        infos = [source.open() for source in sources]
+        if any(source.clock == "wall" for source in sources):
+            raise UsageError("live cameras: record a clip of both first ('fusepipe run'), and calibrate from that")
+        frames = [(f for f in source.frames(stop) if isinstance(f, Frame)) for source in sources]
+        count = min((i.frames or 250) for i in infos)
+        step = max(1, count // most)
+        for index, (one, other) in enumerate(zip_longest(*frames)):
+            if one is None or other is None or len(kept) >= most:
+                break
+            if index % step == 0:
+                kept.append(ScenePair(eight_bit(one.luma), eight_bit(other.luma), f"{other.capture_ns / 1e9:.2f}s"))
+    finally:
+        stop.set()
+        for source in sources:
+            source.close()
+    if not kept:
+        raise SourceError(f"{infrared} and {visible}: not one pair of frames")
+    return kept
+
+
+def calibrate_scene(
+    pairs: Sequence[ScenePair], hints: Hints | None = None, models: tuple[Model, ...] = MODELS, note: str | None = None
+) -> tuple[SceneResult, Calibration | None]:
+    """Registers the pairs, all of one rig; no calibration where the result is refused."""
+    hints = hints or Hints()
+    focal_px = hints.infrared_focal_px(pairs[0].infrared.shape[1]) if pairs else None
+    result = register(pairs, hints.scales, models, focal_px=focal_px)
+    if result.refusal:
+        return result, None
+    seen = result.agreement
+    quality: dict[str, float | str] = {
+        "confidence": seen.confidence,
+        "correlation": seen.correlation,
+        "blocks_near": seen.near,
+        "overlap": seen.overlap,
+        "pairs": result.pairs,
+        "model": result.model,
+    }
+    matrix = result.matrix.copy()
+    kind: Kind = "affine"
+    if result.model == "homography" or result.model == "homography+lens":
+        kind = result.model
+    else:
+        matrix[2, :2] = 0.0
+    calibration = make_calibration(
+        kind,
+        result.infrared_size,
+        result.visible_size,
+        matrix,
+        made=Made(by="fusepipe calibrate scene", date=datetime.datetime.now(datetime.UTC).date(), note=note),
+        quality=quality,
+        plane_distance_m=hints.distance_m,
+        parallax_px_m=hints.parallax_px_m(result.visible_size[0]),
+        infrared_lens=result.lens,
+    )
+    return result, calibration
+
+
+def doubt(result: SceneResult) -> str:
+    """What speaks against it although it was found, in words; empty: nothing."""
+    alone, pairs = result.agreement.pairs_near, result.pairs
+    if pairs < 2 or alone > pairs / 2:
+        return ""
+    return (
+        f"only {alone} of the {pairs} pairs lie so by themselves: they show things at several distances, or little, or "
+        "the cameras moved against each other or did not expose at the same time"
+    )
+
+
+def as_json(result: SceneResult, names: Sequence[str]) -> dict[str, Any]:
+    """A document of plain values."""
+    return {
+        "model": result.model,
+        "matrix": result.matrix.tolist(),
+        "infrared_lens": None if result.lens is None else asdict(result.lens),
+        **asdict(result.agreement),
+        "pairs": list(names),
+        "infrared_size": list(result.infrared_size),
+        "visible_size": list(result.visible_size),
+        "refusal": result.refusal,
+        "doubt": "" if result.refusal else doubt(result),
+    }
+
+
+def pair_names(pairs: Sequence[ScenePair]) -> str:
+    """For people."""
+    return listed([pair.name for pair in pairs])

@@ -1,0 +1,232 @@
+"""Runs fusion methods side by side on sets of pairs, times them and scores what they give."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fusepipe.core.errors import FusepipeError, SourceError, UsageError
+from fusepipe.core.frames import Luma8
+from fusepipe.core.fuser import FunctionFuser, Fuser, FuserInfo
+from fusepipe.core.models import ATTENTION, MODELS, model_factory, nearest
+from fusepipe.core.provenance import versions
+from fusepipe.evaluation.image_sets import ImageSet, find_sets, listed, read_luma, require_one_size
+from fusepipe.evaluation.metrics.temporal import TemporalReference
+from fusepipe.evaluation.parallel import Scorer, Triple
+from fusepipe.evaluation.references import REFERENCES, sum_rule
+from fusepipe.evaluation.report.results import BOUND, Comparison, Example, MethodResult, SetResult
+from fusepipe.evaluation.scores import metric_names
+from fusepipe.rig.compose import load_fuser
+from fusepipe.workflows.evaluate import missing_values, spread
+
+QUICK = ("stream", "pyramid")  # compared when nothing is named: the default model and the usual rule
+CHUNK = 16  # pairs fused, then scored: fusing is timed while nothing else of this program computes
+TEMPORAL_PIXELS = 40_000_000  # of a sequence, for TR: motion takes ten bytes a pixel and frame
+STILLS_SHOWN, FRAMES_SHOWN = 4, 2  # pairs that a report shows, of a set of stills and of a sequence
+
+Step = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CompareOptions:
+    """What to compare.
+
+    ``sets`` and ``limit`` keep some of the data; ``only`` keeps images by name. ``sequence`` says whether
+    the sets are sequences where that is not to be guessed. ``pictures`` keeps pairs for a report.
+    ``rename`` gives sets and models the names under which they are shown. ``optional`` models are
+    reported, not failed, where they cannot run.
+    """
+
+    data: Path
+    models: tuple[str, ...] = QUICK
+    sets: tuple[str, ...] | None = None
+    limit: int | None = None
+    only: frozenset[str] | None = None
+    sequence: bool | None = None
+    variant: str = "paper"
+    metrics: tuple[str, ...] | None = None
+    jobs: int = 1
+    pictures: bool = False
+    optional: frozenset[str] = frozenset()
+    rename: Mapping[str, str] = field(default_factory=dict)
+
+
+def require_models(names: Sequence[str]) -> tuple[str, ...]:
+    """The models of a comparison, ``all`` for every one there is; :class:`UsageError` names the nearest."""
+    if "all" in names:
+        return tuple(MODELS)
+    for name in names:
+        if name not in MODELS and name not in REFERENCES:
+            raise UsageError(f"there is no model {name!r}: {nearest(name, [*MODELS, 'all'])}")
+    return tuple(names)
+
+
+def compare(options: CompareOptions, step: Step = lambda done, total, what: None) -> Comparison:
+    """Every model and the rules ``mean``, ``max`` and ``sum`` on every pair.
+
+    A model that cannot be loaded or fails on a pair is reported with its reason and left out of all sets;
+    the others go on. Raises :class:`SourceError` for data that cannot be used, :class:`UsageError` for an
+    unknown model or metric.
+    """
+    names = metric_names(options.variant, options.metrics)
+    # the bound stands beside what it bounds, asked for or not
+    names += [BOUND[name] for name in names if name in BOUND and BOUND[name] not in names]
+    models = [model for model in require_models(options.models) if model not in REFERENCES]
+    work = [_Work(image_set, options) for image_set in find_sets(options.data, options.sets, sequence=options.sequence)]
+    for entry in work:
+        entry.check()
+    comparison = Comparison(_title(options, len(models)), names, options.variant, [entry.result for entry in work])
+    pairs = sum(len(entry.names) for entry in work)
+    total, done = pairs * (len(models) + len(REFERENCES)), 0
+    with Scorer(names, min(options.jobs, pairs)) as scorer:
+        for model in (*models, *REFERENCES):
+            shown = options.rename.get(model, model)
+            base = done
+
+            def progress(count: int, label: str = shown, base: int = base) -> None:
+                step(base + count, total, label)
+
+            try:
+                with _load(model) as fuser:
+                    _run(shown, fuser, work, scorer, progress)
+                if options.pictures and model in ATTENTION:
+                    with _load_attention(model) as explained:
+                        for entry in work:
+                            entry.explain(shown, explained)
+            except FusepipeError as error:
+                if model in REFERENCES:
+                    raise
+                comparison.unavailable[shown] = str(error)
+                if model not in options.optional:
+                    comparison.failed.append(shown)
+                for entry in work:
+                    entry.forget(shown)
+            done += pairs
+    comparison.notes += missing_values(comparison)
+    comparison.versions = versions()
+    return comparison
+
+
+def _title(options: CompareOptions, count: int) -> str:
+    place = options.data.resolve().name or str(options.data)
+    return f"{count} fusion {'method' if count == 1 else 'methods'} on {place}"
+
+
+def _load(model: str) -> Fuser:
+    if model == "sum":
+        return FunctionFuser(FuserInfo("sum", "numpy", "uint8"), sum_rule)
+    return load_fuser(model)
+
+
+def _load_attention(model: str) -> Fuser:
+    """What shows where the attention of a model looks."""
+    fuser: Fuser = model_factory(model)(ATTENTION[model], "auto", "auto", None)
+    return fuser
+
+
+def _run(name: str, fuser: Fuser, work: Sequence[_Work], scorer: Scorer, step: Callable[[int], None]) -> None:
+    """One model on all sets: fuses a chunk alone and timed, then scores it on all cores."""
+    info, count = fuser.info, 0
+    for entry in work:
+        method = MethodResult(name, f"{info.backend} {info.precision} on {info.device}")
+        entry.result.methods.append(method)
+        reference = entry.motion()
+        fused_frames: list[Luma8] = []
+        for start in range(0, len(entry.names), CHUNK):
+            triples = []
+            for index in range(start, min(start + CHUNK, len(entry.names))):
+                ir, vis = entry.read(index)
+                fuser.prepare(*vis.shape)
+                if index == 0:
+                    fuser.fuse(ir, vis)  # the first call warms caches and is nobody's typical pair
+                began = time.perf_counter()
+                fused = fuser.fuse(ir, vis)
+                method.ms_per_pair.append(1e3 * (time.perf_counter() - began))
+                method.luminance.append(float(fused.mean()))
+                entry.keep(index, name, fused)
+                triples.append(Triple(entry.names[index], ir, vis, fused))
+                count += 1
+                step(count)
+            method.rows.extend(scorer.scores(triples))
+            fused_frames += [triple.fused for triple in triples][: max(0, entry.frames - start)]
+        if reference is not None:
+            found = reference.score(fused_frames)
+            method.temporal = {"TR": found.ratio, "LE": found.luminance_excess}
+
+
+class _Work:
+    """One set while it is compared: reads its pairs and collects what was found."""
+
+    def __init__(self, image_set: ImageSet, options: CompareOptions) -> None:
+        pairs = image_set.pairs
+        self.names = [name for name in pairs.names if options.only is None or name in options.only][: options.limit]
+        self._files = [pairs.files[name] for name in self.names]
+        shown = options.rename.get(image_set.name, image_set.name)
+        self.result = SetResult(shown, self.names, image_set.sequence, notes=pairs.notes())
+        if not self.names:
+            raise SourceError(f"{image_set.name}: has none of the images asked for")
+        if len(self.names) < len(pairs.names):
+            self.result.notes.append(f"{len(self.names)} of its {len(pairs.names)} pairs were asked for")
+        most = FRAMES_SHOWN if image_set.sequence else STILLS_SHOWN
+        self._motion: TemporalReference | None = None
+        self._pixels = 1
+        self._examples: dict[int, Example] = {}
+        self._kept = spread(len(self.names), most) if options.pictures else []
+
+    def read(self, index: int) -> tuple[Luma8, Luma8]:
+        ir_file, vis_file = self._files[index]
+        return read_luma(ir_file, "infrared"), read_luma(vis_file)
+
+    def check(self) -> None:
+        """Reads every pair once, so that a bad one stops the comparison before hours of work."""
+        shapes = set()
+        ir_means, vis_means = [], []
+        for index, name in enumerate(self.names):
+            ir, vis = self.read(index)
+            require_one_size(f"{self.result.name}/{name}", infrared=ir, visible=vis)
+            shapes.add(vis.shape)
+            self._pixels = max(self._pixels, vis.size)
+            ir_means.append(float(ir.mean()))
+            vis_means.append(float(vis.mean()))
+            if index in self._kept:
+                self._examples[index] = Example(name, ir, vis)
+        self.result.luminance = {"ir": ir_means, "vis": vis_means}
+        self.result.examples = list(self._examples.values())
+        if self.result.sequence and len(shapes) > 1:
+            self.result.sequence = False
+            sizes = listed([f"{width}x{height}" for height, width in sorted(shapes)], 3)
+            self.result.notes.append(f"treated as stills: its images have different sizes ({sizes})")
+
+    def keep(self, index: int, name: str, fused: Luma8) -> None:
+        if index in self._examples:
+            self._examples[index].fused[name] = fused
+
+    def explain(self, name: str, attention: Fuser) -> None:
+        """Adds to the pairs that are shown where infrared counts in the fusion of method ``name``."""
+        for example in self._examples.values():
+            example.attention[name] = attention.fuse(example.ir, example.vis)
+
+    @property
+    def frames(self) -> int:
+        """How many frames of it are judged as a sequence: 0 of stills."""
+        if not self.result.sequence:
+            return 0
+        return min(len(self.names), max(2, TEMPORAL_PIXELS // self._pixels))
+
+    def motion(self) -> TemporalReference | None:
+        """The motion of the sources, found once for all methods; ``None`` where there is no sequence."""
+        if self._motion is None and self.frames > 1:
+            pairs = [self.read(index) for index in range(self.frames)]
+            self._motion = TemporalReference([ir for ir, _ in pairs], [vis for _, vis in pairs])
+            if self.frames < len(self.names):
+                self.result.notes.append(f"TR and LE are those of the first {self.frames} frames")
+        return self._motion
+
+    def forget(self, name: str) -> None:
+        """Drops all that a method that failed has left."""
+        self.result.methods = [method for method in self.result.methods if method.name != name]
+        for example in self._examples.values():
+            example.fused.pop(name, None)
+            example.attention.pop(name, None)

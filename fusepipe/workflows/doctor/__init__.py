@@ -1,0 +1,1 @@
+"""``fusepipe doctor``: checks of the installation, the backends and the machine."""

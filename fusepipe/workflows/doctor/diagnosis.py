@@ -1,0 +1,267 @@
+"""What ``fusepipe doctor`` checks. Facts are probed here and judged by pure functions beside.
+
+A probe never raises for what is broken on the machine: that is what it is there to report. Optional
+packages are only looked up, not imported: importing PyTorch takes seconds and proves little.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from fusepipe import __version__
+from fusepipe.core import machine
+from fusepipe.core.errors import FusepipeError
+from fusepipe.workflows.doctor.backends import check_backends
+from fusepipe.workflows.doctor.check import Check
+from fusepipe.workflows.doctor.packages import (
+    CV2_WANTED,
+    CV2_WHEELS,
+    check_cv2_wheels,
+    check_dependencies,
+    check_optional,
+    installed_versions,
+    requirements,
+)
+
+# what a broken binary package raises when it is imported or first used
+BROKEN = (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError, SystemError)
+
+LOW_MEMORY_BYTES = 1 << 30
+LOW_DISK_BYTES = 1 << 30
+
+# (name, mode, needed) of codecs; the ones that are not needed are named where they are there
+CODECS = (
+    ("h264", "r", True),
+    ("libx264", "w", True),
+    ("ffv1", "w", True),
+    ("h264_nvenc", "w", False),
+    ("hevc_nvenc", "w", False),
+    ("h264_qsv", "w", False),
+    ("h264_cuvid", "r", False),
+)
+
+
+def diagnose(folder: Path | None = None) -> list[Check]:
+    """Everything about this machine and installation; ``folder`` is where disk space is looked at."""
+    installed, gpus = installed_versions(), machine.nvidia_gpus()
+    return [
+        *check_system(machine.processor(), machine.usable_cores(), machine.memory_bytes()),
+        *check_dependencies(requirements("fusepipe"), installed),
+        check_cv2_wheels(installed),
+        check_cv2_import(),
+        *check_video(),
+        *check_openvino(),
+        *check_model(),
+        *check_optional(installed, importlib.util.find_spec, gpus),
+        *check_engines(gpus),
+        check_cache(),
+        check_disk(folder or Path.cwd()),
+    ]
+
+
+# -- machine
+
+
+def check_system(
+    processor: machine.Processor, cores: float, memory: tuple[int, int] | None, python: str = platform.python_version()
+) -> list[Check]:
+    """Versions, processor and memory."""
+    system = f"{platform.system()} {platform.release()} {platform.machine()}"
+    checks = [
+        Check("system", "fusepipe", "ok", __version__),
+        Check("system", "Python", "ok", f"{python} ({sys.executable})"),
+        Check("system", "system", "ok", system)
+        if platform.system() == "Linux"
+        else Check("system", "system", "note", system, "fusepipe is made and tested for Linux"),
+        Check("system", "CPU", "ok", f"{processor.name}, {cores:g} {'core' if cores == 1 else 'cores'}"),
+    ]
+    if processor.features:
+        there = [name for name, has in processor.features.items() if has]
+        absent = [name for name, has in processor.features.items() if not has]
+        text = ", ".join(there) or "none that matter"
+        checks.append(Check("system", "CPU features", "ok", text + (f"; not: {', '.join(absent)}" if absent else "")))
+    else:
+        checks.append(Check("system", "CPU features", "note", "not known", "this system does not tell"))
+    if memory is None:
+        checks.append(Check("system", "memory", "note", "not known", "this system does not tell"))
+    else:
+        total, available = memory
+        text = f"{_gib(total)} GiB, {_gib(available)} GiB of it free"
+        low = available < LOW_MEMORY_BYTES
+        fix = "a run takes about half a GiB: end other programs" if low else ""
+        checks.append(Check("system", "memory", "note" if low else "ok", text, fix))
+    return checks
+
+
+# -- what has to work
+
+
+def _import(name: str) -> ModuleType | BaseException:
+    try:
+        return importlib.import_module(name)
+    except BROKEN as error:
+        return error
+
+
+def said(error: BaseException) -> str:
+    """An exception in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def check_cv2_import(name: str = "cv2") -> Check:
+    """Whether cv2 imports and has its functions: a folder of which half was removed imports empty."""
+    cv2 = _import(name)
+    if isinstance(cv2, BaseException):
+        return Check("working", "cv2", "problem", said(cv2), _cv2_fix(cv2))
+    if not hasattr(cv2, "remap"):
+        text = "imports, but is empty: its files were removed with another cv2 wheel"
+        return Check("working", "cv2", "problem", text, _REINSTALL_CV2)
+    return Check("working", "cv2", "ok", f"imports, version {cv2.__version__}")
+
+
+_REINSTALL_CV2 = f"pip uninstall -y {' '.join(CV2_WHEELS)} && pip install {CV2_WANTED}"
+
+
+def _cv2_fix(error: BaseException) -> str:
+    if "libGL" in str(error) or "libgthread" in str(error):
+        return f"a cv2 with windows needs the system's libGL; {_REINSTALL_CV2}"
+    return _REINSTALL_CV2
+
+
+def check_video() -> list[Check]:
+    """PyAV, the FFmpeg inside it, and the codecs that fusepipe uses."""
+    fix = "pip install --force-reinstall --no-deps av"
+    av = _import("av")
+    if isinstance(av, BaseException):
+        return [Check("working", "PyAV", "problem", said(av), fix)]
+    try:
+        version = getattr(av, "ffmpeg_version_info", "of unknown version")
+        known = {(name, mode): _has_codec(av, name, mode) for name, mode, _ in CODECS}
+    except BROKEN as error:
+        return [Check("working", "PyAV", "problem", said(error), fix)]
+    checks = [Check("working", "PyAV", "ok", f"{av.__version__} with FFmpeg {version}")]
+    return [*checks, check_codecs(known)]
+
+
+def _has_codec(av: ModuleType, name: str, mode: str) -> bool:
+    try:
+        av.codec.Codec(name, mode)
+    except (ValueError, av.FFmpegError):  # UnknownCodecError is a ValueError
+        return False
+    return True
+
+
+def check_codecs(known: Mapping[tuple[str, str], bool]) -> Check:
+    """``known`` says for each (codec, ``r`` or ``w``) whether FFmpeg was built with it."""
+
+    verbs = {"r": "decodes", "w": "encodes"}
+    missing = [f"{verbs[mode]} no {name}" for name, mode, needed in CODECS if needed and not known.get((name, mode))]
+    if missing:
+        text = f"this FFmpeg {', '.join(missing)}"
+        return Check(
+            "working", "codecs", "problem", text, "pip install --force-reinstall --no-deps --only-binary av av"
+        )
+    needed_ones = ", ".join(f"{verbs[mode]} {name}" for name, mode, needed in CODECS if needed)
+    hardware = [name for name, mode, needed in CODECS if not needed and known.get((name, mode))]
+    text = needed_ones + (f"; built in for GPUs, if there is one: {', '.join(hardware)}" if hardware else "")
+    return Check("working", "codecs", "ok", text)
+
+
+def check_openvino() -> list[Check]:
+    """The devices that OpenVINO finds, with the precisions it says they are good at."""
+    openvino = _import("openvino")
+    fix = "pip install --force-reinstall --no-deps openvino"
+    if isinstance(openvino, BaseException):
+        return [Check("working", "OpenVINO", "problem", said(openvino), fix)]
+    try:
+        core = openvino.Core()
+        devices = {name: list(core.get_property(name, "OPTIMIZATION_CAPABILITIES")) for name in core.available_devices}
+    except BROKEN as error:
+        return [Check("working", "OpenVINO", "problem", said(error), fix)]
+    if "CPU" not in devices:
+        return [Check("working", "OpenVINO", "problem", "finds no CPU device", fix)]
+    numbers = ("FP32", "FP16", "BF16", "INT8")
+    parts = [f"{device} ({', '.join(n for n in numbers if n in able)})" for device, able in devices.items()]
+    return [Check("working", "OpenVINO", "ok", "; ".join(parts))]
+
+
+def check_model(model: str = "stream") -> list[Check]:
+    """Loads the model with ``auto`` and fuses one small pair with it: what a rig would get here."""
+    try:
+        import numpy as np
+
+        from fusepipe import load_fuser
+
+        with load_fuser(model) as fuser:
+            grey = np.full((48, 64), 100, np.uint8)
+            fused = fuser.fuse(grey, grey)
+            info = fuser.info
+    except FusepipeError as error:
+        return [Check("working", f"model {model}", "problem", str(error), _model_fix(error))]
+    except BROKEN as error:
+        fix = "see the problems above; if there are none: pip install --force-reinstall fusepipe"
+        return [Check("working", f"model {model}", "problem", said(error), fix)]
+    if fused.shape != grey.shape:
+        text = f"gives images of shape {fused.shape} for {grey.shape}"
+        return [Check("working", f"model {model}", "problem", text, "pip install --force-reinstall fusepipe")]
+    reason = f" ({info.reason})" if info.reason else ""
+    text = f"auto takes {info.backend} {info.precision} on {info.device}{reason}; it fused a pair"
+    return [Check("working", f"model {model}", "ok", text)]
+
+
+def check_engines(gpus: Sequence[str]) -> list[Check]:
+    """What each backend of engines can do here; CUDA is opened only where the driver names a GPU."""
+    name, why = "", ""
+    if gpus:
+        from fusepipe.engines.backends.cuda.api import find_gpu
+
+        gpu, why = find_gpu()
+        name = f"{gpu.name} ({gpu.sm}, CUDA {gpu.driver_cuda})" if gpu else ""
+    return check_backends(importlib.util.find_spec, gpus, name, why)
+
+
+def _model_fix(error: FusepipeError) -> str:
+    """What to do, where the message does not say it itself."""
+    named = re.search(r"(pip install .*|reinstall fusepipe)$", str(error))
+    return named[1] if named else "pip install --force-reinstall fusepipe"
+
+
+# -- folders
+
+
+def check_cache(folder: Path | None = None) -> Check:
+    """Whether compiled networks can be kept; without, each start compiles anew."""
+    if folder is None:
+        from fusepipe.engines.cache import default_folder
+
+        folder = default_folder()
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+        return Check("folders", "cache", "ok", f"{folder} can be written")
+    text = f"{folder} cannot be written: every start compiles the network anew"
+    return Check("folders", "cache", "note", text, "set XDG_CACHE_HOME to a folder that can be written")
+
+
+def check_disk(folder: Path) -> Check:
+    """Free space where a run that is started here would write."""
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return Check("folders", "disk", "note", f"{folder}: {error.strerror}", "go to another folder")
+    text = f"{_gib(free)} GiB free in {folder}"
+    if free < LOW_DISK_BYTES:
+        return Check("folders", "disk", "note", text, "an hour of video takes 1 to 3 GiB: make room")
+    return Check("folders", "disk", "ok", text)
+
+
+def _gib(count_bytes: int) -> str:
+    return f"{count_bytes / (1 << 30):.1f}"

@@ -1,0 +1,86 @@
+"""The pairs that engines are calibrated and proven with: folders of the user, or the synthetic street."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fusepipe.calibration.warp import RemapWarp
+from fusepipe.core.frames import Band, Luma8
+from fusepipe.evaluation.image_sets import match, read_luma, require_one_size
+from fusepipe.evaluation.metrics.fidelity import VIF_MINIMUM_PX
+from fusepipe.evaluation.metrics.table import measure
+from fusepipe.pipeline.sources.synthetic.source import SyntheticSource
+from fusepipe.pipeline.sources.synthetic.truth import true_matrix
+from fusepipe.workflows.evaluate import spread
+
+Pair = tuple[Luma8, Luma8]
+
+SIZE = (320, 240)
+CALIBRATION_PAIRS, PROOF_PAIRS = 32, 4
+METRICS = ("MI", "CC", "VIF", "Qabf", "SCD", "SSIM_L255")
+"""The six measures of fusion whose change is recorded; their definitions are in docs/metrics.md."""
+
+
+def folder_pairs(infrared: Path, visible: Path, most: int) -> list[Pair]:
+    """At most ``most`` registered pairs of two folders, evenly spread, matched by stem.
+
+    Raises :class:`SourceError` for folders or images that cannot be used.
+    """
+    matched = match(infrared=infrared, visible=visible)
+    pairs = []
+    for index in spread(len(matched.names), most):
+        name = matched.names[index]
+        ir_file, vis_file = matched.files[name]
+        ir, vis = read_luma(ir_file, "infrared"), read_luma(vis_file)
+        require_one_size(name, infrared=ir, visible=vis)
+        pairs.append((ir, vis))
+    return pairs
+
+
+def street_pairs(*, light: str, frames: int, seed: int) -> list[Pair]:
+    """Registered pairs of the synthetic street, ``SIZE``, the infrared image warped by its true matrix."""
+    warp = RemapWarp(true_matrix(SIZE, SIZE), SIZE, SIZE)
+    images: dict[Band, list[Luma8]] = {}
+    for band in Band:
+        url = f"synthetic://street?size={SIZE[0]}x{SIZE[1]}&fps=1&duration={frames}s&light={light}&seed={seed}"
+        source = SyntheticSource(url, band)
+        source.open()
+        images[band] = [np.asarray(frame.luma.pixels, np.uint8) for frame in source.frames(threading.Event())]
+        source.close()
+    return [
+        (np.asarray(warp.apply(infrared), np.uint8), visible)
+        for infrared, visible in zip(images[Band.INFRARED], images[Band.VISIBLE], strict=True)
+    ]
+
+
+def calibration_pairs() -> list[Pair]:
+    """The street by day and night, and variants of it (bright, dark, negative, exchanged): ranges need variety."""
+    plain = [*street_pairs(light="day", frames=4, seed=1), *street_pairs(light="night", frames=4, seed=2)]
+    pairs = list(plain)
+    for infrared, visible in plain:
+        pairs.append((_levels(infrared, 1.4, 20), _levels(visible, 1.5, 30)))
+        pairs.append((_levels(infrared, 0.6, 0), _levels(visible, 0.4, 0)))
+        pairs.append((np.asarray(255 - infrared, np.uint8), visible))
+    return pairs[:CALIBRATION_PAIRS]
+
+
+def proof_pairs() -> list[Pair]:
+    """Pairs that calibration has not seen: other moments and noise."""
+    half = PROOF_PAIRS // 2
+    return [*street_pairs(light="day", frames=half, seed=11), *street_pairs(light="night", frames=half, seed=12)]
+
+
+def _levels(image: Luma8, gain: float, offset: float) -> Luma8:
+    return np.asarray(cv2.convertScaleAbs(image, alpha=gain, beta=offset), np.uint8)
+
+
+def score(infrared: Luma8, visible: Luma8, fused: Luma8) -> Mapping[str, float]:
+    """The six measures of one triple; none of an image that is too small for them."""
+    if min(fused.shape) < VIF_MINIMUM_PX:
+        return {}
+    return measure(infrared, visible, fused, METRICS)

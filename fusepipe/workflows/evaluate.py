@@ -1,0 +1,79 @@
+"""Scores fused images that are there already: folders of infrared, visible and fused images, paired by stem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from fusepipe.core.provenance import versions
+from fusepipe.evaluation.image_sets import Matched, match, read_luma, require_one_size
+from fusepipe.evaluation.parallel import Scorer, Triple
+from fusepipe.evaluation.report.results import Comparison, Example, MethodResult, SetResult
+from fusepipe.evaluation.scores import metric_names
+
+EXAMPLES = 6  # pairs kept for a report with pictures
+
+
+def evaluate(
+    infrared: Path,
+    visible: Path,
+    fused: Path,
+    *,
+    variant: str = "paper",
+    metrics: Sequence[str] | None = None,
+    jobs: int = 1,
+    examples: int = 0,
+    step: Callable[[int, int], None] = lambda done, total: None,
+) -> Comparison:
+    """The metrics of every image that all three folders have.
+
+    ``step`` is told how many images are done. ``examples`` is how many pairs are kept as pictures.
+    Raises :class:`UsageError` for an unknown metric or variant, :class:`SourceError` for images that
+    cannot be used: unreadable, 16-bit or of different sizes within a triple.
+    """
+    names = metric_names(variant, metrics)
+    matched = match(infrared=infrared, visible=visible, fused=fused)
+    label = fused.resolve().name or "fused"
+    result = SetResult(infrared.resolve().parent.name or "images", matched.names, notes=matched.notes())
+    method = MethodResult(label, engine="read from files")
+    result.methods.append(method)
+    keep = set(spread(len(matched.names), examples))
+
+    def triples() -> Iterator[Triple]:
+        for index, triple in enumerate(_read(matched)):
+            if index in keep:
+                result.examples.append(Example(triple.name, triple.ir, triple.vis, {label: triple.fused}))
+            yield triple
+
+    with Scorer(names, min(jobs, len(matched.names))) as scorer:
+        for row in scorer.scores(triples()):
+            method.rows.append(row)
+            step(len(method.rows), len(matched.names))
+    comparison = Comparison(f"{label}: {len(matched.names)} fused images", names, variant, [result])
+    comparison.notes += missing_values(comparison)
+    comparison.versions = versions()
+    return comparison
+
+
+def _read(matched: Matched) -> Iterator[Triple]:
+    for name, (ir_file, vis_file, fused_file) in matched.files.items():
+        ir, vis, fused = read_luma(ir_file, "infrared"), read_luma(vis_file), read_luma(fused_file)
+        require_one_size(name, infrared=ir, visible=vis, fused=fused)
+        yield Triple(name, ir, vis, fused)
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """``wanted`` indices of ``count``, evenly spaced, the first one included."""
+    wanted = min(count, wanted)
+    return [index * count // wanted for index in range(wanted)]
+
+
+def missing_values(comparison: Comparison) -> list[str]:
+    """One line a metric that some images are too small for."""
+    notes = []
+    for name in comparison.metrics:
+        rows = [row for result in comparison.sets for method in result.methods[:1] for row in method.rows]
+        small = sum(row.get(name) is None for row in rows)
+        if small:
+            notes.append(f"{name}: not defined for {small} of {len(rows)} images, which are too small for it")
+    return notes

@@ -1,0 +1,246 @@
+"""What a camera, or a pair of them, really delivers: read for some seconds and measured."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from fusepipe.config.schema import SourceConfig
+from fusepipe.core.errors import SourceError, UsageError
+from fusepipe.core.frames import Band, Frame
+from fusepipe.pipeline.pairing.freeze import FreezeDetector
+from fusepipe.pipeline.pairing.live_clock import LiveClock
+from fusepipe.pipeline.pairing.motion_offset import MotionEnergy, MotionOffset, estimate_offset
+from fusepipe.pipeline.sources.base import Source
+from fusepipe.rig import compose
+
+MS = 1_000_000
+ENDING_S = 25.0  # how long a camera may take to end beyond the time: opening and stall timeouts
+
+
+@dataclass(frozen=True, slots=True)
+class CameraReport:
+    """Of one camera. Times in milliseconds: ``interval_ms`` is the median between frames, ``jitter_ms`` the 95th
+    percentile of the arrival's delay above the shortest; ``age_ms`` how long before its arrival a frame was captured.
+    """
+
+    url: str
+    codec: str
+    size: str
+    colour: bool
+    bit_depth: int
+    frames: int
+    fps: float
+    interval_ms: float
+    longest_gap_ms: float
+    unreadable: int
+    freezes: int
+    longest_freeze_ms: float
+    clock: dict[str, Any]
+    age_ms: float
+    failures: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PairReport:
+    """Of both. ``nearest_*_ms`` is how far apart nearest frames are; ``tolerance_ms`` is for ``sync.tolerance``.
+
+    ``slip_s`` is after how long the two are a frame further apart.
+    """
+
+    tolerance_ms: float
+    nearest_p50_ms: float
+    nearest_p99_ms: float
+    relative_skew_ppm: float | None
+    relative_skew_error_ppm: float | None
+    slip_s: float | None
+    motion: MotionOffset | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeReport:
+    """All that was measured in ``seconds``."""
+
+    seconds: float
+    cameras: list[CameraReport]
+    pair: PairReport | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For people."""
+        lines = []
+        for camera in self.cameras:
+            lines += _camera_lines(camera)
+        return lines + (_pair_lines(self.pair) if self.pair is not None else [])
+
+
+@dataclass
+class _Seen:
+    """What one camera's thread collects."""
+
+    band: Band
+    source: Source
+    clock: LiveClock = field(default_factory=LiveClock)
+    freeze: FreezeDetector = field(default_factory=FreezeDetector)
+    motion: MotionEnergy = field(default_factory=MotionEnergy)
+    frames: list[Frame] = field(default_factory=list)  # without pictures
+    ages_ns: list[int] = field(default_factory=list)
+    unreadable: int = 0
+    error: BaseException | None = None
+
+
+def probe(configs: list[SourceConfig], seconds: float) -> ProbeReport:
+    """Reads one or two live cameras at the same time for so many seconds.
+
+    Raises :class:`UsageError` for what is no live camera, :class:`SourceError` for one that gives no frames.
+    """
+    bands = (Band.VISIBLE,) if len(configs) == 1 else (Band.INFRARED, Band.VISIBLE)
+    seen = [_Seen(band, compose.source(config, band, "probe")) for band, config in zip(bands, configs, strict=True)]
+    for one in seen:
+        if one.source.clock != "wall":
+            raise UsageError(f"{one.source.label}: probe is for live cameras; a recording has no arrival times")
+    infos = []
+    for one in seen:
+        info = one.source.open()
+        if not info.known:
+            raise SourceError(f"{one.source.label}: {info.away or 'gives no picture'}")
+        infos.append(info)
+    stop = threading.Event()
+    threads = [threading.Thread(target=_collect, args=(one, stop), name=f"probe-{one.band}") for one in seen]
+    for thread in threads:
+        thread.start()
+    try:
+        stop.wait(seconds)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(ENDING_S)
+    for one in seen:
+        if one.error is not None:
+            raise one.error
+        if len(one.frames) < 2:
+            raise SourceError(f"{one.source.label}: gave {len(one.frames)} frames in {seconds:g} s")
+    cameras = [_camera(one, info.codec) for one, info in zip(seen, infos, strict=True)]
+    return ProbeReport(seconds, cameras, _pair(*seen) if len(seen) == 2 else None)
+
+
+def _collect(seen: _Seen, stop: threading.Event) -> None:
+    try:
+        for item in seen.source.frames(stop):
+            if not isinstance(item, Frame):
+                seen.unreadable += 1
+                continue
+            frame = seen.clock.stamp(item)
+            seen.freeze.push(frame)
+            seen.motion.push(frame)
+            seen.ages_ns.append(frame.arrival_ns - frame.capture_ns)
+            seen.frames.append(frame if len(seen.frames) < 1 else _without_picture(frame, seen.frames[0]))
+    except SourceError as error:
+        seen.error = error
+    finally:
+        seen.source.close()
+
+
+def _without_picture(frame: Frame, first: Frame) -> Frame:
+    """The frame's times with the first frame's planes: minutes of pictures would fill the memory."""
+    return replace(frame, planes=first.planes) if frame.luma.pixels.shape == first.luma.pixels.shape else frame
+
+
+def _camera(seen: _Seen, codec: str) -> CameraReport:
+    frames = seen.frames
+    last = frames[-1]
+    arrivals = np.diff([f.arrival_ns for f in frames]) / MS
+    captures = np.diff([f.capture_ns for f in frames]) / MS
+    sizes = list(dict.fromkeys(f"{f.width}x{f.height}" for f in frames))
+    return CameraReport(
+        url=seen.source.label,
+        codec=codec,
+        size=", ".join(sizes),
+        colour=bool(last.chroma),
+        bit_depth=last.luma.bit_depth,
+        frames=len(frames),
+        fps=round(1000 / float(np.median(captures)), 3),
+        interval_ms=round(float(np.median(captures)), 3),
+        longest_gap_ms=round(float(arrivals.max()), 1),
+        unreadable=seen.unreadable,
+        freezes=seen.freeze.freezes,
+        longest_freeze_ms=round(seen.freeze.longest_ns / MS, 1),
+        clock=seen.clock.report().as_json(),
+        age_ms=round(float(np.median(seen.ages_ns[-100:])) / MS, 1),
+        failures=dict(getattr(seen.source, "failures", {})),
+    )
+
+
+def _pair(infrared: _Seen, visible: _Seen) -> PairReport:
+    motion = estimate_offset(infrared.motion.samples, visible.motion.samples)
+    own, other = (np.array([f.capture_ns for f in s.frames], np.int64) for s in (visible, infrared))
+    nearest = np.array([np.abs(other - t).min() for t in own if other[0] <= t <= other[-1]]) / MS
+    if not nearest.size:
+        raise SourceError("the two cameras delivered no frames at the same time; probe for longer")
+    intervals = [float(np.median(np.diff(times))) / MS for times in (own, other)]
+    a, b = (s.clock.report().estimate for s in (infrared, visible))
+    known = a.skew_error_ppm < 1e9 and b.skew_error_ppm < 1e9
+    skew_ppm = a.skew_ppm - b.skew_ppm if known else None
+    error_ppm = a.skew_error_ppm + b.skew_error_ppm
+    # frames that run free of each other are up to half the slower interval apart; the clocks' errors come on top
+    jitter_ms = float(np.percentile(np.abs(np.diff(own) / MS - intervals[0]), 95))
+    return PairReport(
+        tolerance_ms=float(np.ceil(max(intervals) / 2 + min(jitter_ms, max(intervals) / 4))),
+        nearest_p50_ms=round(float(np.percentile(nearest, 50)), 2),
+        nearest_p99_ms=round(float(np.percentile(nearest, 99)), 2),
+        relative_skew_ppm=None if skew_ppm is None else round(skew_ppm, 1),
+        relative_skew_error_ppm=round(error_ppm, 1) if known else None,
+        slip_s=round(min(intervals) * 1000 / abs(skew_ppm), 1) if skew_ppm and abs(skew_ppm) > error_ppm else None,
+        motion=motion,
+    )
+
+
+def _camera_lines(camera: CameraReport) -> list[str]:
+    clock = camera.clock
+    depth = f" {camera.bit_depth} bit" if camera.bit_depth > 8 else ""
+    kind = "colour" if camera.colour else "grey"
+    if clock["skew_ppm"] is None:
+        skew = "skew not known yet (probe for longer)"
+    else:
+        skew = f"skew {clock['skew_ppm']:+.0f}±{clock['skew_error_ppm']:.0f} ppm"
+    lines = [
+        f"{camera.url}: {camera.codec} {camera.size} {kind}{depth}, {camera.fps:.2f} fps, {camera.frames} frames",
+        f"  clock: {clock['grade']}, {skew}; arrival jitter {clock['jitter_ms']:.1f} ms, "
+        f"longest gap {camera.longest_gap_ms:.0f} ms",
+    ]
+    if clock["grade"] in ("sender", "kernel"):
+        lines.append(f"  frames arrive {camera.age_ms:.0f} ms after their capture, by the camera's own clock")
+    if camera.freezes:
+        lines.append(f"  the picture stood {camera.freezes} times, up to {camera.longest_freeze_ms:.0f} ms")
+    if camera.unreadable:
+        lines.append(f"  {camera.unreadable} frames could not be decoded")
+    if camera.failures:
+        lines.append("  lost: " + ", ".join(f"{count} {cause}" for cause, count in camera.failures.items()))
+    return lines
+
+
+def _pair_lines(pair: PairReport) -> list[str]:
+    lines = [
+        f"together: nearest frames are {pair.nearest_p50_ms:.1f} ms apart in the median, {pair.nearest_p99_ms:.1f} ms "
+        f"at most (99 %)",
+        f"  set sync: {{tolerance: {pair.tolerance_ms:.0f}ms}}",
+    ]
+    if pair.relative_skew_ppm is not None:
+        slip = (
+            f": they slip by a frame every {pair.slip_s:.0f} s" if pair.slip_s else ", as far as this tells: not at all"
+        )
+        lines.append(f"  clocks differ by {pair.relative_skew_ppm:+.0f}±{pair.relative_skew_error_ppm:.0f} ppm{slip}")
+    if pair.motion is not None and pair.motion.trusted:
+        offset_ms = pair.motion.offset_ns / MS
+        lines.append(
+            f"  motion in the pictures agrees best with sync: {{offset: {offset_ms:.0f}ms}} "
+            f"(correlation {pair.motion.correlation:.2f})"
+        )
+    elif pair.motion is not None:
+        lines.append("  motion in the pictures does not tell an offset (too little of it, or too even)")
+    return lines

@@ -1,0 +1,1 @@
+"""``fusepipe data tno``: download, verification and arrangement of the TNO data set."""

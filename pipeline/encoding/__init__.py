@@ -1,0 +1,1 @@
+"""H.264 for live outputs: planes to FFmpeg pictures, the low-latency encoder, NAL units."""

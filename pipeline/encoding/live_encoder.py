@@ -1,0 +1,181 @@
+"""H.264 for live outputs: a frame in, its access unit out, at once, with key frames on demand.
+
+No B-frames and no look-ahead, so that a picture leaves before the next one comes. NVENC where it opens,
+x264 else; an encoder that fails later is replaced by x264. A change of the picture's size opens a new one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import av
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import PictureType, VideoFrame
+
+from fusepipe.core.errors import SinkError, SinkSetupError
+from fusepipe.core.frames import FusedFrame, ValueRange
+from fusepipe.pipeline.encoding.h264 import AccessUnit, parameter_sets, split_annex_b
+from fusepipe.pipeline.encoding.pictures import COLOR_RANGE, COLOR_SPACE, video_picture
+
+log = logging.getLogger(__name__)
+
+Encoder = Literal["auto", "x264", "nvenc"]
+_CODECS = {"x264": "libx264", "nvenc": "h264_nvenc"}
+_TIME_BASE = Fraction(1, 90_000)
+_LARGE_PX = 1_000_000  # from here one thread is not enough for real time
+
+
+@dataclass(frozen=True, slots=True)
+class LiveVideoOptions:
+    """``crf`` is the quality (0 lossless .. 51); ``bitrate_bps``, where given, bounds what is sent.
+
+    ``key_frame_ns`` is the most time between key frames. ``baseline`` is H.264's profile for browsers.
+    """
+
+    encoder: Encoder = "auto"
+    crf: int = 23
+    bitrate_bps: int | None = None
+    preset: str = "superfast"
+    key_frame_ns: int = 2_000_000_000
+    baseline: bool = False
+
+
+class LiveEncoder:
+    """One stream's encoder; one thread uses it. ``fps`` is a hint; times are those of capture."""
+
+    def __init__(self, options: LiveVideoOptions, *, fps: float | None) -> None:
+        self._options = options
+        self._fps = fps or 25.0
+        self._context: VideoCodecContext | None = None
+        self._frame_size = (0, 0)
+        self._value_range: ValueRange = "full"
+        self._sets: tuple[bytes, bytes] | None = None
+        self._first_ns = self._key_ns = 0
+        self._last_pts = -1
+        self._hardware_failed = False
+        self.name = ""  # of FFmpeg's encoder, once open
+        self.size = (0, 0)  # width and height of the video, even
+
+    @property
+    def parameters(self) -> tuple[bytes, bytes]:
+        """SPS and PPS; after the first frame."""
+        assert self._sets is not None
+        return self._sets
+
+    def encode(self, frame: FusedFrame, *, key: bool = False) -> AccessUnit:
+        """Raises :class:`SinkError` where no encoder takes the frame."""
+        try:
+            return self._encode(frame, key)
+        except av.FFmpegError as error:
+            if self.name != _CODECS["nvenc"] or self._options.encoder == "nvenc":
+                raise SinkError(f"the encoder {self.name or 'libx264'} failed: {error.strerror or error}") from error
+            log.warning("the encoder %s failed (%s); going on with libx264", self.name, error.strerror or error)
+            self._hardware_failed, self._context = True, None
+            return self._encode(frame, key)
+
+    def close(self) -> None:
+        self._context = None
+
+    def _encode(self, frame: FusedFrame, key: bool) -> AccessUnit:
+        frame_size, value_range = (frame.width, frame.height), frame.planes[0].value_range
+        if self._context is None or frame_size != self._frame_size or value_range != self._value_range:
+            self._open(frame)
+            key = True
+        context = self._context
+        assert context is not None
+        picture = video_picture(frame, *self.size, "yuv420p", self._value_range)
+        pts = round(Fraction(frame.capture_ns - self._first_ns, 1_000_000_000) / _TIME_BASE)
+        picture.pts = self._last_pts = max(pts, self._last_pts + 1)
+        picture.time_base = _TIME_BASE
+        if key or frame.capture_ns - self._key_ns >= self._options.key_frame_ns:
+            picture.pict_type = PictureType.I
+            self._key_ns = frame.capture_ns
+        return self._unit(context, picture, frame.capture_ns)
+
+    def _unit(self, context: VideoCodecContext, picture: VideoFrame, capture_ns: int) -> AccessUnit:
+        packets = context.encode(picture)
+        if len(packets) != 1:
+            raise SinkError(f"the encoder {self.name} gave {len(packets)} packets for a frame; it has to give one")
+        nals = split_annex_b(bytes(packets[0]))
+        key = packets[0].is_keyframe
+        if key:
+            self._key_ns = capture_ns
+            sets = parameter_sets(nals)
+            if sets is not None:
+                self._sets = sets
+            elif self._sets is not None:
+                nals = (*self._sets, *nals)
+            else:
+                raise SinkError(f"the encoder {self.name} gives a key frame without SPS and PPS")
+        return AccessUnit(nals, key, capture_ns)
+
+    # -- opening
+
+    def _open(self, frame: FusedFrame) -> None:
+        self._frame_size = (frame.width, frame.height)
+        self._value_range = frame.planes[0].value_range
+        self.size = (frame.width + frame.width % 2, frame.height + frame.height % 2)
+        self._first_ns, self._last_pts, self._sets = frame.capture_ns, -1, None
+        wanted = self._options.encoder
+        if wanted == "x264" or self._hardware_failed:
+            self._context = self._opened("x264", frame)
+            return
+        try:
+            self._context = self._opened("nvenc", frame)
+        except (av.FFmpegError, ValueError) as error:  # no such GPU, driver or encoder
+            if wanted == "nvenc":
+                reason = getattr(error, "strerror", None) or str(error)
+                raise SinkSetupError(f"NVENC does not open here ({reason}); use encoder: auto or x264") from error
+            self._hardware_failed = True  # asked once: trying costs time
+            self._context = self._opened("x264", frame)
+
+    def _opened(self, kind: str, frame: FusedFrame) -> VideoCodecContext:
+        context = av.CodecContext.create(_CODECS[kind], "w")
+        assert isinstance(context, VideoCodecContext)
+        context.width, context.height = self.size
+        context.pix_fmt = "yuv420p"
+        context.time_base = _TIME_BASE
+        context.framerate = Fraction(self._fps).limit_denominator(1001)
+        context.color_range = COLOR_RANGE[self._value_range]
+        context.colorspace = COLOR_SPACE[frame.matrix]
+        if frame.pixel_aspect != 1:
+            context.sample_aspect_ratio = frame.pixel_aspect
+        # Key frames are asked for by capture time; this is only the bound if that went wrong.
+        context.gop_size = max(1, round(2 * self._options.key_frame_ns / 1e9 * self._fps))
+        context.max_b_frames = 0
+        if self._options.bitrate_bps is not None:
+            context.bit_rate = self._options.bitrate_bps
+        context.options = self._x264_options() if kind == "x264" else self._nvenc_options()
+        context.open()
+        self.name = _CODECS[kind]
+        return context
+
+    def _x264_options(self) -> dict[str, str]:
+        options, rate = self._options, self._options.bitrate_bps
+        width, height = self.size
+        threads = 1 if width * height < _LARGE_PX else min(4, os.cpu_count() or 1)
+        chosen = {
+            "preset": options.preset,
+            "tune": "zerolatency",
+            "forced-idr": "1",
+            "x264-params": f"sliced-threads=1:threads={threads}:repeat-headers=1:scenecut=0",
+        }
+        if options.baseline:
+            chosen["profile"] = "baseline"
+        if rate is None:
+            chosen["crf"] = str(options.crf)
+        else:  # half a second of buffer: bursts stay short, key frames still fit
+            chosen |= {"maxrate": str(rate), "bufsize": str(rate // 2)}
+        return chosen
+
+    def _nvenc_options(self) -> dict[str, str]:
+        options, rate = self._options, self._options.bitrate_bps
+        chosen = {"preset": "p4", "tune": "ull", "zerolatency": "1", "delay": "0", "forced-idr": "1"}
+        chosen["profile"] = "baseline" if options.baseline else "high"
+        if rate is None:
+            return chosen | {"rc": "vbr", "cq": str(options.crf), "b": "0"}
+        return chosen | {"rc": "cbr", "maxrate": str(rate), "bufsize": str(rate // 2)}

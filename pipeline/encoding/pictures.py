@@ -1,0 +1,56 @@
+"""Fused frames as FFmpeg's pictures, for encoders: planes are copied, colours are not converted."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from av.video.frame import VideoFrame
+
+from fusepipe.core.frames import Frame, FusedFrame, Pixels, Plane, ValueRange
+from fusepipe.core.levels import luma_to_full, luma_to_limited
+
+COLOR_RANGE = {"limited": 1, "full": 2}  # AVColorRange
+COLOR_SPACE = {"bt601": 6, "bt709": 1, "bt2020": 9}  # AVColorSpace: SMPTE 170M, BT.709, BT.2020 NCL
+
+
+def video_picture(
+    frame: FusedFrame | Frame, width: int, height: int, pixel_format: str, value_range: ValueRange
+) -> VideoFrame:
+    """The frame in a picture of at least its size; of a grey one in a colour format the chroma is neutral.
+
+    ``pixel_format`` is yuv420p or gray; where the picture is larger, the last row and column are repeated.
+    """
+    picture = VideoFrame(width, height, pixel_format)
+    _fill(picture, 0, _luma(frame.planes[0], value_range))
+    if len(picture.planes) == 3:
+        half = (picture.planes[1].width, picture.planes[1].height)
+        for index in (1, 2):
+            if len(frame.planes) == 3:
+                _fill(picture, index, _subsampled(frame.planes[index], half))
+            else:
+                _fill(picture, index, np.full((1, 1), 128, np.uint8))
+    return picture
+
+
+def _luma(plane: Plane, value_range: ValueRange) -> Pixels:
+    """The luma in the video's range; it differs where a lone infrared frame stands in for a visible one."""
+    if plane.value_range == value_range:
+        return plane.pixels
+    return np.asarray(cv2.LUT(plane.pixels, luma_to_limited() if value_range == "limited" else luma_to_full()))
+
+
+def _subsampled(plane: Plane, half: tuple[int, int]) -> Pixels:
+    """Chroma at 4:2:0: untouched where it is already, else the mean of the pixels that share a sample."""
+    if (plane.width, plane.height) == half:
+        return plane.pixels
+    return np.asarray(cv2.resize(plane.pixels, half, interpolation=cv2.INTER_AREA))
+
+
+def _fill(picture: VideoFrame, index: int, pixels: Pixels) -> None:
+    """Copies pixels into a plane; where the plane is larger, its last row and column are repeated."""
+    plane = picture.planes[index]
+    target = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+    height, width = pixels.shape
+    target[:height, :width] = pixels
+    target[:height, width : plane.width] = target[:height, width - 1 : width]
+    target[height:, : plane.width] = target[height - 1 : height, : plane.width]

@@ -1,0 +1,85 @@
+"""The arrival log: what came when, line by line, and its replay through a pairer.
+
+Pairing of live cameras is a function of its inputs: what the cameras delivered, when it arrived, and when the
+waits ended. :class:`ArrivalLog` writes these down; :func:`replay` gives the same pairs from them, at any speed.
+Pictures are not kept, only the fingerprint by which a standing picture is known.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from fusepipe.core.frames import Band, Frame, FramePair, Plane, Stamp, UnreadableFrame
+from fusepipe.pipeline.pairing.freeze import fingerprint
+from fusepipe.pipeline.pairing.pairing import Item, Pairer
+
+
+class ArrivalLog:
+    """A pairer that passes everything on to another and writes it down: ``write`` gets one line of JSON each."""
+
+    def __init__(self, pairer: Pairer, write: Callable[[str], object]) -> None:
+        self.log = pairer.log
+        self._pairer = pairer
+        self._write = write
+
+    def wants(self) -> Band | None:
+        return self._pairer.wants()
+
+    def push(self, item: Item) -> list[FramePair]:
+        self._note(push=_item(item))
+        return self._pairer.push(item)
+
+    def end(self, band: Band) -> list[FramePair]:
+        self._note(end=str(band))
+        return self._pairer.end(band)
+
+    def expire(self, now_ns: int) -> list[FramePair]:
+        self._note(expire=now_ns)
+        return self._pairer.expire(now_ns)
+
+    def deadline_ns(self) -> int | None:
+        return self._pairer.deadline_ns()
+
+    def _note(self, **event: Any) -> None:
+        self._write(json.dumps(event))
+
+
+def replay(lines: Iterable[str], pairer: Pairer) -> Iterator[FramePair]:
+    """The pairs that ``pairer`` makes of a log; their pictures hold nothing but the fingerprint."""
+    for line in lines:
+        event = json.loads(line)
+        if "push" in event:
+            yield from pairer.push(_restored(event["push"]))
+        elif "expire" in event:
+            yield from pairer.expire(event["expire"])
+        else:
+            yield from pairer.end(Band(event["end"]))
+
+
+def _item(item: Item) -> dict[str, Any]:
+    common = {"band": str(item.band), "index": item.index, "capture_ns": item.capture_ns, "arrival_ns": item.arrival_ns}
+    if isinstance(item, UnreadableFrame):
+        return {**common, "unreadable": item.reason}
+    stamp = None if item.stamp is None else [item.stamp.kind, item.stamp.epoch, item.stamp.sender_ns]
+    return {**common, "stamp": stamp, "picture": fingerprint(item)}
+
+
+def _restored(data: dict[str, Any]) -> Item:
+    band, index, capture_ns, arrival_ns = Band(data["band"]), data["index"], data["capture_ns"], data["arrival_ns"]
+    if "unreadable" in data:
+        return UnreadableFrame(band, index, data["unreadable"], capture_ns, arrival_ns=arrival_ns)
+    return Frame(
+        band=band,
+        planes=(Plane(np.array([[data["picture"]]], np.uint32).view(np.uint8)),),
+        index=index,
+        capture_ns=capture_ns,
+        pts=0,
+        time_base=Fraction(1, 1000),
+        arrival_ns=arrival_ns,
+        stamp=None if data["stamp"] is None else Stamp(*data["stamp"]),
+    )

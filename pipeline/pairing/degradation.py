@@ -1,0 +1,72 @@
+"""How well a live rig does: fused, held, single or no signal. Pure; time is passed in.
+
+Each pair has a state of its own. The *rig's* state is the best that a pair had within the grace time: it gets
+better at once and worse only when the better one has not been seen for that long, so that a 9 Hz infrared camera
+beside a 30 Hz visible one (fused, held, held, fused, …) is a fused rig and no flicker of log lines.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from fusepipe.core.frames import PairState
+
+GRACE_NS = 500_000_000
+MAX_CHANGES = 100  # kept for the record; all are counted
+
+_BEST_FIRST = (PairState.FUSED, PairState.HELD, PairState.SINGLE, PairState.NO_SIGNAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The rig's state changed at ``at_ns`` (host's monotonic clock); ``before`` is ``None`` for the first."""
+
+    at_ns: int
+    before: PairState | None
+    after: PairState
+    lasted_ns: int
+
+
+class Degradation:
+    """The rig's state machine: tell it each pair with :meth:`pair`, and the time with :meth:`tick`."""
+
+    def __init__(self, grace_ns: int = GRACE_NS) -> None:
+        self._grace_ns = grace_ns
+        self._seen_ns: dict[PairState, int] = {}
+        self._since_ns = self._now_ns = 0
+        self.state: PairState | None = None
+        self.changes: list[Change] = []
+        self.change_count = 0
+        self._time_ns: Counter[PairState] = Counter()
+
+    def pair(self, state: PairState, now_ns: int) -> Change | None:
+        """A pair of this state came out; the change of the rig's state that this is, if any."""
+        self._seen_ns[state] = now_ns
+        return self.tick(now_ns)
+
+    def tick(self, now_ns: int) -> Change | None:
+        """Time has passed; a state that was not seen for the grace time ends."""
+        self._now_ns = max(self._now_ns, now_ns)
+        if not self._seen_ns:
+            return None
+        fresh = [s for s in _BEST_FIRST if s in self._seen_ns and now_ns - self._seen_ns[s] <= self._grace_ns]
+        # with nothing fresh the output itself is late: stay with what came last
+        after = fresh[0] if fresh else max(self._seen_ns, key=lambda s: self._seen_ns[s])
+        if after is self.state:
+            return None
+        change = Change(now_ns, self.state, after, now_ns - self._since_ns if self.state else 0)
+        if self.state is not None:
+            self._time_ns[self.state] += change.lasted_ns
+        self.state, self._since_ns = after, now_ns
+        self.change_count += 1
+        if len(self.changes) < MAX_CHANGES:
+            self.changes.append(change)
+        return change
+
+    def time_s(self) -> dict[str, float]:
+        """Seconds in each state so far."""
+        total = Counter(self._time_ns)
+        if self.state is not None:
+            total[self.state] += self._now_ns - self._since_ns
+        return {str(state): round(total[state] / 1e9, 3) for state in _BEST_FIRST if state in total}

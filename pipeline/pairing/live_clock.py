@@ -1,0 +1,175 @@
+"""Capture times of one live camera on the host's monotonic clock. Pure; time comes with the frames.
+
+The best clock that a camera gives is taken, and its grade is said:
+
+``kernel``   the driver's monotonic timestamps (V4L2): exact.
+``sender``   the camera's own wall clock (RTCP sender reports), believed only while it agrees with the host's:
+             both are kept by NTP, so transport delay does not matter.
+``media``    presentation times, laid onto the host's clock by :class:`~fusepipe.pipeline.pairing.clock.ClockModel`;
+             what is left is the camera's shortest delay, which ``latency`` in the rig says.
+``arrival``  nothing but arrival times.
+
+Times given out rise strictly and never lie after the arrival, whatever the camera says: a better estimate
+is approached by slewing, a lone wrong timestamp is bridged, a jump or reset of the camera's clock starts a new model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from fusepipe.core.frames import Frame
+from fusepipe.pipeline.pairing.clock import ClockEstimate, ClockModel
+
+Grade = Literal["kernel", "sender", "media", "arrival"]
+
+MS = 1_000_000
+LEAD_NS = 250 * MS  # a frame that seems captured so much after the model's time: the camera's clock jumped
+LEAD_YOUNG_NS = 3_000 * MS  # the same in the first seconds, when the model still settles
+SETTLED_NS = 5_000 * MS
+MAX_DELAY_NS = 10_000 * MS  # a delay beyond this is a clock that jumped back, not a network
+NTP_DELAYS_NS = (-20 * MS, 500 * MS)  # shortest delays with which a sender's wall clock is believed
+NTP_SKEW_PPM = 60.0  # a clock that NTP keeps does not drift faster
+MIN_SENDER_FRAMES = 25
+SLEW = 0.5  # at most this part of a step is given to corrections
+
+
+@dataclass(frozen=True, slots=True)
+class ClockReport:
+    """What a camera's clock turned out to be: its grade, estimate and how often it was reset."""
+
+    grade: Grade
+    estimate: ClockEstimate
+    resets: int
+    outliers: int
+
+    def as_json(self) -> dict[str, float | int | str | None]:
+        known = self.estimate.skew_error_ppm != float("inf")
+        return {
+            "grade": self.grade,
+            "skew_ppm": round(self.estimate.skew_ppm, 1) if known else None,
+            "skew_error_ppm": round(self.estimate.skew_error_ppm, 1) if known else None,
+            "jitter_ms": round(self.estimate.jitter_ns / MS, 2),
+            "span_s": round(self.estimate.span_ns / 1e9, 1),
+            "resets": self.resets,
+            "wrong_times": self.outliers,
+        }
+
+
+class LiveClock:
+    """Stamps one camera's frames; ``latency_ns`` is its shortest delay from capture to arrival, and may be changed.
+
+    ``absolute_wanted`` says whether a sender's wall clock may be used: only where the other camera's time is
+    absolute too, since elsewhere both are off by their transport delays, which are much alike and cancel.
+    """
+
+    def __init__(self, latency_ns: int = 0) -> None:
+        self.absolute_wanted = True
+        self.latency_ns = latency_ns
+        self._learned_ns: int | None = None  # the shortest delay, as the sender's clock showed it
+        self._media = ClockModel()
+        self._sender = ClockModel()
+        self._epoch = 0
+        self._grade: Grade = "media"
+        self._resets = self._outliers = 0
+        self._suspect: tuple[int, int] | None = None  # (media, arrival) of a frame whose time jumped
+        self._last_media_ns: int | None = None
+        self._step_ns: int | None = None  # to this frame from the one before, by the camera's clock
+        self._last_arrival_ns = 0
+        self._last_ns: int | None = None  # as given out
+
+    def stamp(self, frame: Frame) -> Frame:
+        """The frame with ``capture_ns`` on the host's monotonic clock."""
+        self._step_ns = None
+        stamp = frame.stamp
+        if stamp is not None and stamp.epoch != self._epoch:
+            self._epoch = stamp.epoch
+            self._restart()
+        wanted_ns = self._wanted_ns(frame)
+        capture_ns = self._slewed(wanted_ns, frame)
+        self._last_arrival_ns, self._last_ns = frame.arrival_ns, capture_ns
+        return replace(frame, capture_ns=capture_ns)
+
+    @property
+    def absolute(self) -> bool:
+        """Whether the true time of capture is known: from the driver, or from a sender whose clock is right."""
+        return self._grade == "kernel" or self._believes_sender() or self._learned_ns is not None
+
+    def report(self) -> ClockReport:
+        return ClockReport(self._grade, self._media.estimate(), self._resets, self._outliers)
+
+    # -- what the clock says
+
+    def _wanted_ns(self, frame: Frame) -> int:
+        kind = "media" if frame.stamp is None else frame.stamp.kind
+        if kind == "arrival":
+            self._grade = "arrival"
+            return frame.arrival_ns - self.latency_ns
+        media_ns = frame.capture_ns
+        if kind == "kernel" and 0 <= frame.arrival_ns - media_ns <= MAX_DELAY_NS:
+            self._grade = "kernel"
+            self._media.observe(media_ns, frame.arrival_ns)
+            return media_ns
+        if not self._consistent(media_ns, frame.arrival_ns):
+            return frame.arrival_ns - self.latency_ns
+        self._step_ns = None if self._last_media_ns is None else media_ns - self._last_media_ns
+        self._last_media_ns = media_ns
+        self._media.observe(media_ns, frame.arrival_ns)
+        sender_ns = None if frame.stamp is None else frame.stamp.sender_ns
+        if sender_ns is not None:
+            self._sender.observe(sender_ns, frame.arrival_ns)
+            if self._believes_sender():
+                self._learned_ns = self._media.host_ns(media_ns) - sender_ns
+                if self.absolute_wanted:
+                    self._grade = "sender"
+                    return sender_ns
+        self._grade = "media"
+        # until the first report of a new connection, the delay that the last one showed
+        learned_ns = self._learned_ns if self.absolute_wanted else None
+        return self._media.host_ns(media_ns) - (self.latency_ns if learned_ns is None else learned_ns)
+
+    def _believes_sender(self) -> bool:
+        if self._sender.frames < MIN_SENDER_FRAMES:
+            return False
+        offset_ns, skew_ppm, error_ppm = self._sender.line()
+        low_ns, high_ns = NTP_DELAYS_NS
+        return low_ns <= offset_ns <= high_ns and abs(skew_ppm) <= NTP_SKEW_PPM + error_ppm
+
+    def _consistent(self, media_ns: int, arrival_ns: int) -> bool:
+        """Whether a media time goes on from before; a jump is believed when the next frame confirms it."""
+        if self._last_media_ns is None:
+            return True
+        if self._follows(self._last_media_ns, media_ns, arrival_ns):
+            if self._suspect is not None:
+                self._suspect = None
+                self._outliers += 1
+            return True
+        if self._suspect is not None:
+            step_ns = media_ns - self._suspect[0]
+            if 0 < step_ns <= arrival_ns - self._suspect[1] + LEAD_NS:
+                self._restart()
+                self._resets += 1
+                return True
+            self._outliers += 1
+        self._suspect = (media_ns, arrival_ns)
+        return False
+
+    def _follows(self, last_ns: int, media_ns: int, arrival_ns: int) -> bool:
+        delay_ns = arrival_ns - self._media.host_ns(media_ns)
+        lead_ns = LEAD_NS if self._media.span_ns > SETTLED_NS else LEAD_YOUNG_NS
+        return media_ns > last_ns and -lead_ns <= delay_ns <= MAX_DELAY_NS
+
+    def _restart(self) -> None:
+        self._media, self._sender = ClockModel(), ClockModel()
+        self._suspect = self._last_media_ns = None
+
+    # -- what is given out
+
+    def _slewed(self, wanted_ns: int, frame: Frame) -> int:
+        """Rises strictly, at most to the arrival; a correction back takes no more than half of each step."""
+        capture_ns = min(wanted_ns, frame.arrival_ns)
+        if self._last_ns is None:
+            return capture_ns
+        step_ns = frame.arrival_ns - self._last_arrival_ns if self._step_ns is None else self._step_ns
+        least_ns = self._last_ns + max(1_000, round(SLEW * min(step_ns, 100 * MS)))
+        return max(min(least_ns, frame.arrival_ns), capture_ns, self._last_ns + 1_000)

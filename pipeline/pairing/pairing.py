@@ -1,0 +1,301 @@
+"""Which infrared frame belongs to which visible frame. Pure logic: no threads, no clocks, no sleeping.
+
+The caller feeds frames as they come and passes time in; a pairer answers with pairs. Files and live
+cameras use the same code: for files the caller asks :meth:`~Pairer.wants` which stream to read next,
+so that the outcome does not depend on the speed of either; for live cameras it feeds whatever
+arrives and calls :meth:`~Pairer.expire`.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from fusepipe.core.frames import Band, Frame, FramePair, PairState, UnreadableFrame
+from fusepipe.core.natural_order import natural_key
+from fusepipe.pipeline.pairing.continuity import Continuity, Verdict
+
+Item = Frame | UnreadableFrame
+OnMissing = Literal["hold", "drop", "single"]
+
+SLACK_NS = 1_000_000_000  # how far back a frame of the other stream may step
+MAX_CANDIDATES = 256  # live: frames kept while the reference stream is silent
+MAX_NOTES = 50  # how many skipped frames are described one by one; all are counted
+
+
+@dataclass
+class PairingLog:
+    """What did not become part of a pair, counted by reason, the first ones described."""
+
+    skipped: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+    def skip(self, reason: str, detail: str = "", count: int = 1) -> None:
+        self.skipped[reason] += count
+        if detail and len(self.notes) < MAX_NOTES:
+            self.notes.append(f"{reason}: {detail}")
+
+    def unreadable(self, item: UnreadableFrame) -> None:
+        self.skip(f"unreadable {item.band}", f"{item.name or f'frame {item.index}'}: {item.reason}")
+
+
+class Pairer(Protocol):
+    """Makes pairs of two streams."""
+
+    log: PairingLog
+
+    def wants(self) -> Band | None:
+        """The stream whose next item decides the next pair; ``None`` when no pair can come any more."""
+
+    def push(self, item: Item) -> list[FramePair]:
+        """Takes the next item of its stream; the pairs that are decided by it, in order."""
+
+    def end(self, band: Band) -> list[FramePair]:
+        """The stream has ended; the pairs that are decided by that."""
+
+    def expire(self, now_ns: int) -> list[FramePair]:
+        """Live only: decides the pairs that have waited for too long at ``now_ns`` (monotonic)."""
+
+    def deadline_ns(self) -> int | None:
+        """Live only: when :meth:`expire` has something to do next (monotonic), or ``None``."""
+
+
+class NamePairer:
+    """Pairs frames of equal ``name``; both streams come in the order of ``natural_key``.
+
+    A merge of two sorted lists: memory is one frame a stream however long the folders are.
+    Partners that lack are counted and named.
+    """
+
+    def __init__(self, reference: Band = Band.VISIBLE) -> None:
+        self.log = PairingLog()
+        self._reference = reference
+        self._heads: dict[Band, Item | None] = {Band.INFRARED: None, Band.VISIBLE: None}
+        self._ended: set[Band] = set()
+        self._index = 0
+
+    def wants(self) -> Band | None:
+        for band in (self._reference, self._reference.other):
+            if self._heads[band] is None and band not in self._ended:
+                return band
+        return None
+
+    def push(self, item: Item) -> list[FramePair]:
+        self._heads[item.band] = item
+        return self._merge()
+
+    def end(self, band: Band) -> list[FramePair]:
+        self._ended.add(band)
+        return self._merge()
+
+    def expire(self, now_ns: int) -> list[FramePair]:
+        return []
+
+    def deadline_ns(self) -> int | None:
+        return None
+
+    def _merge(self) -> list[FramePair]:
+        pairs: list[FramePair] = []
+        infrared, visible = self._heads[Band.INFRARED], self._heads[Band.VISIBLE]
+        if infrared is not None and visible is not None:
+            keys = natural_key(infrared.name), natural_key(visible.name)
+            if keys[0] == keys[1]:
+                pairs = self._match(infrared, visible)
+                self._heads = {Band.INFRARED: None, Band.VISIBLE: None}
+            else:
+                self._discard(Band.INFRARED if keys[0] < keys[1] else Band.VISIBLE)
+        for band in Band:
+            if band.other in self._ended and self._heads[band] is not None and self._heads[band.other] is None:
+                self._discard(band)
+        return pairs
+
+    def _match(self, infrared: Item, visible: Item) -> list[FramePair]:
+        bad = [item for item in (infrared, visible) if isinstance(item, UnreadableFrame)]
+        for item in bad:
+            self.log.unreadable(item)
+        if isinstance(infrared, UnreadableFrame) or isinstance(visible, UnreadableFrame):
+            return []
+        pair = FramePair(
+            self._index, PairState.FUSED, self._reference, infrared, visible, skew_ns=None, name=visible.name
+        )
+        self._index += 1
+        return [pair]
+
+    def _discard(self, band: Band) -> None:
+        item = self._heads[band]
+        self._heads[band] = None
+        if isinstance(item, UnreadableFrame):
+            self.log.unreadable(item)
+        elif item is not None:
+            self.log.skip(f"no {band.other} partner", item.name)
+
+
+@dataclass(frozen=True, slots=True)
+class PairingRules:
+    """What :class:`TimePairer` goes by; see there."""
+
+    tolerance_ns: int
+    offset_ns: int
+    on_missing: OnMissing
+    max_hold_ns: int
+    max_wait_ns: int
+
+
+@dataclass(slots=True, eq=False)
+class _Candidate:
+    """A frame of the stream that is not the reference, waiting to be somebody's nearest."""
+
+    time_ns: int
+    item: Item
+    used: bool = False
+
+
+class TimePairer:
+    """Pairs each reference frame with the other stream's frame that was captured nearest to it.
+
+    ``offset_ns`` is added to infrared capture times. A nearest frame within ``tolerance_ns`` makes a
+    ``fused`` pair; else ``on_missing`` says what happens: ``hold`` repeats the last earlier frame of the
+    other stream for up to ``max_hold_ns`` (``held``, then ``single``), ``single`` passes the reference on
+    alone, ``drop`` drops it. A pair is decided as soon as no better match can come: when the other
+    stream has reached the reference's time or ended, or, live, after ``max_wait_ns`` from arrival.
+    A frame may serve two reference frames if it is the nearest to both and within the tolerance.
+    ``rules`` holds these values; another thread may put others in their place, for the next decision.
+    """
+
+    def __init__(
+        self,
+        reference: Band = Band.VISIBLE,
+        tolerance_ns: int = 20_000_000,
+        offset_ns: int = 0,
+        on_missing: OnMissing = "hold",
+        max_hold_ns: int = 1_000_000_000,
+        max_wait_ns: int = 60_000_000,
+    ) -> None:
+        self.log = PairingLog()
+        self._reference = reference
+        self.rules = PairingRules(tolerance_ns, offset_ns, on_missing, max_hold_ns, max_wait_ns)
+        self._waiting: deque[Frame] = deque()  # reference frames, in order, not decided yet
+        self._others: list[_Candidate] = []  # by time
+        self._ended: set[Band] = set()
+        # the other stream is sorted here, so a little disorder in it does no harm
+        self._guards = {reference: Continuity(), reference.other: Continuity(SLACK_NS)}
+        self._index = 0
+
+    def serves(self, frame: Frame) -> None:
+        """The caller gives this frame of the other stream out by itself: it is not one that nobody needed."""
+        for candidate in reversed(self._others):
+            if candidate.item.index == frame.index:
+                candidate.used = True
+                return
+
+    def wants(self) -> Band | None:
+        if not self._waiting:
+            return None if self._reference in self._ended else self._reference
+        return self._reference.other  # a waiting frame is decided once the other stream has ended
+
+    def push(self, item: Item) -> list[FramePair]:
+        self._take(item.band, self._guards[item.band].push(item))
+        return self._decide()
+
+    def end(self, band: Band) -> list[FramePair]:
+        self._take(band, self._guards[band].end())
+        self._ended.add(band)
+        pairs = self._decide()
+        if len(self._ended) == 2:
+            self._forget(len(self._others))
+        return pairs
+
+    def expire(self, now_ns: int) -> list[FramePair]:
+        pairs: list[FramePair] = []
+        while self._waiting and self._waiting[0].arrival_ns + self.rules.max_wait_ns <= now_ns:
+            pairs += self._resolve(self._waiting.popleft())
+            pairs += self._decide()
+        return pairs
+
+    def deadline_ns(self) -> int | None:
+        return self._waiting[0].arrival_ns + self.rules.max_wait_ns if self._waiting else None
+
+    # -- one stream each
+
+    def _time_ns(self, band: Band, capture_ns: int) -> int:
+        return capture_ns + (self.rules.offset_ns if band is Band.INFRARED else 0)
+
+    def _take(self, band: Band, verdict: Verdict) -> None:
+        for frame in verdict.dropped:
+            self.log.skip(f"{band} with a wrong time", f"frame {frame.index} at {frame.capture_ns / 1e9:.3f} s")
+        if verdict.reset_ns is not None:
+            self.log.skip(f"{band} clock set back", f"by {verdict.reset_ns / 1e9:.3f} s; bridged")
+        for item in verdict.passed:
+            if band is self._reference:
+                self._push_reference(item)
+            else:
+                self._push_other(item)
+
+    def _push_reference(self, item: Item) -> None:
+        if isinstance(item, UnreadableFrame):
+            self.log.unreadable(item)
+        else:
+            self._waiting.append(item)
+
+    def _push_other(self, item: Item) -> None:
+        if isinstance(item, UnreadableFrame):
+            self.log.unreadable(item)
+            if item.capture_ns is None:
+                return
+        assert item.capture_ns is not None
+        insort(self._others, _Candidate(self._time_ns(item.band, item.capture_ns), item), key=lambda c: c.time_ns)
+        self._forget(len(self._others) - MAX_CANDIDATES)
+
+    # -- decisions
+
+    def _decide(self) -> list[FramePair]:
+        pairs: list[FramePair] = []
+        other_ended = self._reference.other in self._ended
+        while self._waiting:
+            time_ns = self._time_ns(self._reference, self._waiting[0].capture_ns)
+            if not other_ended and (not self._others or self._others[-1].time_ns < time_ns):
+                break
+            pairs += self._resolve(self._waiting.popleft())
+        return pairs
+
+    def _resolve(self, frame: Frame) -> list[FramePair]:
+        time_ns = self._time_ns(self._reference, frame.capture_ns)
+        after = next((i for i, c in enumerate(self._others) if c.time_ns >= time_ns), len(self._others))
+        # all but the last earlier frame can never be nearest to, nor held for, a later reference frame
+        self._forget(after - 1)
+        around = self._others[:2]
+        nearest = min(around, key=lambda c: abs(c.time_ns - time_ns), default=None)
+        if nearest is not None and abs(nearest.time_ns - time_ns) <= self.rules.tolerance_ns:
+            nearest.used = True
+            if isinstance(nearest.item, UnreadableFrame):
+                self.log.skip(f"pair with unreadable {nearest.item.band}", f"frame {frame.index}")
+                return []
+            return [self._pair(PairState.FUSED, frame, nearest)]
+        if self.rules.on_missing == "drop":
+            self.log.skip(f"no {self._reference.other} in time", f"{self._reference} frame {frame.index}")
+            return []
+        held = self._others[0] if self.rules.on_missing == "hold" and self._others else None
+        if held is not None and isinstance(held.item, Frame) and 0 <= time_ns - held.time_ns <= self.rules.max_hold_ns:
+            held.used = True
+            return [self._pair(PairState.HELD, frame, held)]
+        return [self._pair(PairState.SINGLE, frame, None)]
+
+    def _pair(self, state: PairState, frame: Frame, other: _Candidate | None) -> FramePair:
+        skew_ns = None
+        partner = other.item if other is not None and isinstance(other.item, Frame) else None
+        if other is not None:
+            later_ns = other.time_ns - self._time_ns(self._reference, frame.capture_ns)
+            skew_ns = later_ns if self._reference is Band.VISIBLE else -later_ns
+        infrared, visible = (partner, frame) if self._reference is Band.VISIBLE else (frame, partner)
+        pair = FramePair(self._index, state, self._reference, infrared, visible, skew_ns, name=frame.name)
+        self._index += 1
+        return pair
+
+    def _forget(self, count: int) -> None:
+        """Drops the ``count`` earliest candidates, counting those that served no pair."""
+        for candidate in self._others[: max(0, count)]:
+            if not candidate.used and isinstance(candidate.item, Frame):
+                self.log.skip(f"{candidate.item.band} frame not needed")
+        del self._others[: max(0, count)]

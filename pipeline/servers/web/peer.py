@@ -1,0 +1,152 @@
+"""One WebRTC connection that sends H.264 as it was encoded. Needs aiortc, so it is imported at use.
+
+Nothing leaves for an address that nobody vouches for: no STUN or TURN server is asked, names of the offer are
+not looked up, and its candidates are not tried. The only candidate is the address under which the viewer reached
+this server; packets go where the viewer's own checks come from, and those carry the password of the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from fractions import Fraction
+from typing import Any
+
+import av
+from aiortc import (
+    MediaStreamTrack,
+    RTCConfiguration,
+    RTCPeerConnection,
+    RTCRtpSender,
+    RTCSessionDescription,
+)
+from aiortc.exceptions import InvalidStateError, OperationError
+from aiortc.mediastreams import MediaStreamError
+from aiortc.sdp import SessionDescription
+
+from fusepipe.pipeline.servers.web.video_feed import CLOCK_HZ, VideoFeed, Viewer
+
+PROFILE = "42e01f"  # constrained baseline, level 3.1
+_TIME_BASE = Fraction(1, CLOCK_HZ)
+# what aiortc's parser raises for what is no SDP, and its connection for what it cannot take
+_UNREADABLE = (ValueError, IndexError, KeyError, AssertionError, AttributeError, TypeError, StopIteration)
+_REFUSED = (ValueError, InvalidStateError, OperationError)
+
+
+class OfferError(ValueError):
+    """What is wrong with an offer, in one line."""
+
+
+class Peer:
+    """Answers one offer; then ``viewer.connected`` and ``viewer.ended`` say how it goes."""
+
+    def __init__(self, feed: VideoFeed, host: str) -> None:
+        self._feed = feed
+        self._peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self.viewer = Viewer(self._backlog_bytes)
+        transceiver = self._peer.addTransceiver(_Track(self), direction="sendonly")
+        transceiver.setCodecPreferences(
+            [codec for codec in RTCRtpSender.getCapabilities("video").codecs if _wanted(codec)]
+        )
+        # aiortc has no public way to choose the address, or to hear of losses. Where a later version has
+        # renamed these, the tests of this module fail.
+        self._sender: Any = transceiver.sender
+        sender = self._sender
+        self._ice: Any = sender.transport.transport.iceGatherer._connection
+        gather = self._ice.get_component_candidates
+        self._ice.get_component_candidates = lambda component, addresses: gather(component, [host])
+        sender._send_keyframe = self.viewer.ask_key
+        self._take_rtcp, sender._handle_rtcp_packet = sender._handle_rtcp_packet, self._hear
+        self._send_again, sender._retransmit = sender._retransmit, self._resend
+        self._send, sender.transport._send_rtp = sender.transport._send_rtp, self._send_paced
+        self._peer.on("connectionstatechange", self._changed)
+
+    async def answer(self, offer: str) -> str:
+        """The SDP that accepts ``offer``. Raises :class:`OfferError`."""
+        readable = readable_offer(offer)
+        try:
+            await self._peer.setRemoteDescription(RTCSessionDescription(sdp=readable, type="offer"))
+            await self._peer.setLocalDescription()
+        except _REFUSED as error:
+            raise OfferError("the offer has no H.264 of the constrained baseline profile, or is broken") from error
+        return str(self._peer.localDescription.sdp)
+
+    @property
+    def addressed(self) -> bool:
+        """Whether there is an address to be reached at; after :meth:`answer`."""
+        return bool(self._ice.local_candidates)
+
+    async def close(self) -> None:
+        self.viewer.ended.set()
+        await self._peer.close()
+
+    def sending(self) -> None:
+        """The connection stands and asks for its first picture."""
+        if not self.viewer.connected.is_set():
+            self._feed.connected(self.viewer)
+
+    async def _hear(self, packet: Any) -> None:
+        """What the player reports of its losses goes to the viewer too."""
+        for report in getattr(packet, "reports", ()):
+            if report.ssrc == self._sender._ssrc:
+                now_ns = time.monotonic_ns()
+                self.viewer.link.heard(report.fraction_lost / 256, report.highest_sequence, now_ns)
+        await self._take_rtcp(packet)
+
+    async def _resend(self, sequence: int) -> None:
+        """A thin link would be filled with what is asked for again and again."""
+        if self.viewer.link.may_resend():
+            await self._send_again(sequence)
+
+    async def _send_paced(self, packet: bytes) -> None:
+        await asyncio.sleep(self.viewer.link.pause_s(len(packet)))
+        await self._send(packet)
+
+    def _changed(self) -> None:
+        if self._peer.connectionState in ("failed", "closed"):
+            self.viewer.ended.set()
+
+    def _backlog_bytes(self) -> int:
+        return sum(protocol.transport.get_write_buffer_size() for protocol in self._ice._protocols)
+
+
+class _Track(MediaStreamTrack):  # type: ignore[misc]
+    """What aiortc's sender takes pictures from; packets it packs into RTP as they are."""
+
+    kind = "video"
+
+    def __init__(self, peer: Peer) -> None:
+        super().__init__()
+        self._peer = peer
+
+    async def recv(self) -> av.Packet[Any]:
+        if self.readyState != "live":
+            raise MediaStreamError
+        self._peer.sending()
+        unit, pts = await self._peer.viewer.next()
+        packet = av.Packet(unit.annex_b())
+        packet.pts, packet.time_base = pts, _TIME_BASE
+        return packet
+
+
+def _wanted(codec: Any) -> bool:
+    if codec.name.lower() == "rtx":
+        return True
+    return bool(codec.name == "H264" and codec.parameters.get("profile-level-id") == PROFILE)
+
+
+def readable_offer(text: str) -> str:
+    """The offer without its candidates. Raises :class:`OfferError` where it is not one that a player would send."""
+    lines = [line for line in text.splitlines() if not line.startswith(("a=candidate:", "a=end-of-candidates"))]
+    bare = "\r\n".join([*lines, ""])
+    try:
+        media = SessionDescription.parse(bare).media
+        kinds = [section.kind for section in media]
+        secured = all(m.dtls and m.dtls.fingerprints and m.ice.usernameFragment and m.ice.password for m in media)
+    except _UNREADABLE as error:
+        raise OfferError("this is no SDP of a WebRTC offer") from error
+    if kinds != ["video"]:
+        raise OfferError(f"an offer is one video section to receive; this one has {', '.join(kinds)[:80] or 'none'}")
+    if not secured or not media[0].rtcp_mux or media[0].direction not in ("recvonly", "sendrecv"):
+        raise OfferError("an offer to receive video has ICE credentials, a DTLS fingerprint and RTCP multiplexed")
+    return bare

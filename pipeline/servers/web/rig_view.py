@@ -1,0 +1,135 @@
+"""One rig as the preview shows it: its newest frame, its recent past, its rendered pictures.
+
+The pipeline's thread hands in frames and returns at once; everything else happens in the server's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from typing import Any
+
+from fusepipe.core.frames import FusedFrame
+from fusepipe.pipeline.servers.loop_thread import LoopThread
+from fusepipe.pipeline.servers.web import views
+
+Record = Mapping[str, Any]
+HISTORY = 600  # frames: the page draws their skew
+READY_S = 5.0  # a rig whose last frame is older is not ready
+
+
+class RigView:
+    """``record`` gives the run's record so far; it is called in the server's loop.
+
+    ``live`` says whether frames come as they are captured; a recording's may come faster.
+    """
+
+    def __init__(
+        self, name: str, thread: LoopThread, record: Callable[[], Record], max_clients: int, *, live: bool
+    ) -> None:
+        self.name = name
+        self.max_clients = max_clients
+        self.clients = 0
+        self.clients_total = 0
+        self._video_clients = 0
+        self._live = live
+        self._thread = thread
+        self._record = record
+        self._frame: FusedFrame | None = None
+        self._number = 0
+        self._shown_ns = 0
+        self._past: deque[tuple[int, float | None, str]] = deque(maxlen=HISTORY)
+        self._changed = asyncio.Event()
+        self._rendered: dict[tuple[str, int], tuple[int, asyncio.Future[bytes]]] = {}
+        self.ended = False
+
+    # -- the pipeline's side
+
+    def show(self, frame: FusedFrame) -> None:
+        self._thread.post(self._show, frame)
+
+    # -- the loop's side
+
+    def _show(self, frame: FusedFrame) -> None:
+        self._frame, self._shown_ns = frame, time.monotonic_ns()
+        self._number += 1
+        skew_ns = frame.pair.skew_ns
+        self._past.append((self._number, None if skew_ns is None else round(skew_ns / 1e6, 3), str(frame.state)))
+        self._wake()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def end(self) -> None:
+        """The rig is over: who waits for a frame stops waiting."""
+        self.ended = True
+        self._wake()
+
+    @property
+    def age_s(self) -> float | None:
+        """Since the last frame."""
+        return None if self._frame is None else (time.monotonic_ns() - self._shown_ns) / 1e9
+
+    @property
+    def ready(self) -> bool:
+        return self.age_s is not None and self.age_s < READY_S
+
+    def enter(self, *, video: bool = False) -> None:
+        """One more watches, by video or by single pictures."""
+        self.clients += 1
+        self.clients_total += 1
+        self._video_clients += video
+
+    def leave(self, *, video: bool = False) -> None:
+        self.clients -= 1
+        self._video_clients -= video
+
+    def newest(self) -> tuple[FusedFrame, int]:
+        """The newest frame, and when it was captured; of a recording, when it came. In ns, monotonic."""
+        assert self._frame is not None
+        return self._frame, self._frame.capture_ns if self._live else self._shown_ns
+
+    async def next_after(self, number: int) -> int | None:
+        """The number of the newest frame, once there is one after ``number``; ``None`` when the rig has ended."""
+        while self._number <= number and not self.ended:
+            await self._changed.wait()
+        return None if self.ended else self._number
+
+    async def jpeg(self, name: str, wipe_percent: int, executor: Executor) -> bytes:
+        """The newest frame; rendered once however many ask for the same."""
+        assert self._frame is not None
+        key = (name, wipe_percent if name == "wipe" else 0)
+        number, future = self._rendered.get(key, (-1, None))
+        if future is None or number != self._number:
+            loop = asyncio.get_running_loop()
+            future = loop.run_in_executor(executor, views.jpeg, self._frame, name, wipe_percent / 100)
+            if len(self._rendered) > 32:
+                self._rendered.clear()
+            self._rendered[key] = self._number, future
+        return await asyncio.shield(future)
+
+    async def png(self, name: str, wipe_percent: int, executor: Executor) -> bytes | None:
+        if self._frame is None:
+            return None
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(executor, views.png, self._frame, name, wipe_percent / 100)
+
+    def record(self) -> dict[str, Any]:
+        """The run's record and this view's numbers."""
+        age_s = self.age_s
+        return {
+            **self._record(),
+            "clients": self.clients,
+            "video_clients": self._video_clients,
+            "last_frame_age_s": None if age_s is None else round(age_s, 3),
+            "state": self._past[-1][2] if self._past else None,
+            "ready": self.ready,
+        }
+
+    def past(self, since: int) -> list[tuple[int, float | None, str]]:
+        """(frame number, skew in ms, state) of the recent frames after ``since``."""
+        return [entry for entry in self._past if entry[0] > since]

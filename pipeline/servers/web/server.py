@@ -1,0 +1,248 @@
+"""The preview's HTTP server: aiohttp in a thread of its own, several rigs on one page."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+
+from aiohttp import web
+
+from fusepipe.pipeline.servers.loop_thread import LoopThread
+from fusepipe.pipeline.servers.web.access import Access
+from fusepipe.pipeline.servers.web.metrics import prometheus_text
+from fusepipe.pipeline.servers.web.rig_view import Record, RigView
+from fusepipe.pipeline.servers.web.views import VIEWS
+from fusepipe.pipeline.servers.web.whep import Whep
+
+log = logging.getLogger(__name__)
+
+START_S = 10.0
+SEND_S = 10.0  # within which a client has to take a picture
+MAX_BODY_BYTES = 1024  # nothing takes a body but WHEP, which has a limit of its own
+WRONG_TOKEN_S = 0.5
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_PAGES = {
+    "": ("page.html", "text/html"),
+    "page.css": ("page.css", "text/css"),
+    "page.js": ("page.js", "text/javascript"),
+    "page.whep.js": ("page.whep.js", "text/javascript"),
+}
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class WebServer:
+    """Listens on ``host:port``; ``start`` raises ``OSError``. The rigs on it bring the token, if one is needed."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host, self.port = host, port
+        self.rigs: dict[str, RigView] = {}
+        self.token = ""
+        self._names: set[str] = set()
+        self._access = Access(host, port)
+        self._thread = LoopThread(f"preview-{port}")
+        self._executor: ThreadPoolExecutor | None = None
+        self._runner: web.AppRunner | None = None
+        self._whep: Whep | None = None
+
+    # -- any thread
+
+    def start(self) -> None:
+        self._thread.start()
+        try:
+            self._thread.call(self._listen(), START_S)
+        except BaseException:
+            self._thread.stop()
+            raise
+
+    def add(
+        self,
+        name: str,
+        record: Callable[[], Record],
+        *,
+        token: str,
+        names: tuple[str, ...],
+        max_clients: int,
+        live: bool,
+    ) -> RigView:
+        """Raises ``ValueError`` where a rig of this name is on the page, or rigs disagree about the token."""
+        if name in self.rigs:
+            raise ValueError(f"a rig {name!r} is on this page already")
+        if self.rigs and token != self.token:
+            raise ValueError("the rigs on this page have different tokens: give them the same")
+        self.token = token
+        self._names |= set(names)
+        self._access = Access(self.host, self.port, token=self.token, names=self._names)
+        self.rigs[name] = RigView(name, self._thread, record, max_clients, live=live)
+        return self.rigs[name]
+
+    def remove(self, rig: RigView) -> None:
+        self.rigs.pop(rig.name, None)
+        self._thread.post(rig.end)
+
+    def stop(self) -> None:
+        try:
+            self._thread.call(self._close(), START_S)
+        except (TimeoutError, RuntimeError) as error:
+            log.warning("preview on port %d: closing: %s", self.port, error)
+        finally:
+            self._thread.stop()
+            if self._executor is not None:
+                self._executor.shutdown(wait=True, cancel_futures=True)
+
+    # -- in the loop
+
+    async def _listen(self) -> None:
+        self._executor = ThreadPoolExecutor(2, thread_name_prefix=f"preview-{self.port}")
+        self._whep = whep = Whep(self._rig, self._executor)
+
+        @web.middleware
+        async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._guard(request, handler)
+
+        app = web.Application(middlewares=[guard], client_max_size=MAX_BODY_BYTES)
+        app.add_routes(
+            [
+                *(web.get(f"/{path}", self._file(*file)) for path, file in _PAGES.items()),
+                web.get("/api/rigs", self._rigs),
+                web.get("/rigs/{rig}/live.mjpg", self._live),
+                web.get("/rigs/{rig}/snapshot.png", self._snapshot),
+                web.post("/rigs/{rig}/whep", whep.offer),
+                web.delete("/rigs/{rig}/whep/{session}", whep.leave),
+                web.get("/metrics", self._metrics),
+                web.get("/healthz", self._healthy),
+                web.get("/readyz", self._ready),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self.host, self.port, backlog=32)
+        await site.start()
+        if not self.port:
+            self.port = int(self._runner.addresses[0][1])
+
+    async def _close(self) -> None:
+        for rig in self.rigs.values():
+            rig.end()
+        if self._whep is not None:
+            await self._whep.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        cookie = request.cookies.get(self._access.cookie)
+        if self.token and request.path == "/" and "token" in request.query:
+            return await self._log_in(request)
+        refusal = self._access.refusal(request.path, request.headers, cookie)
+        if refusal is not None:
+            if refusal.status == 401 and (cookie or "Authorization" in request.headers):
+                await asyncio.sleep(WRONG_TOKEN_S)
+            return web.Response(status=refusal.status, text=f"{refusal.reason}\n", headers=_HEADERS)
+        response = await handler(request)
+        if not response.prepared:
+            response.headers.update(_HEADERS)
+        return response
+
+    async def _log_in(self, request: web.Request) -> web.StreamResponse:
+        """Turns the token of the address into a cookie, so that it does not stay in the address bar."""
+        token = request.query["token"]
+        refusal = self._access.refusal(request.path, request.headers, token)
+        if refusal is not None:
+            await asyncio.sleep(WRONG_TOKEN_S)
+            return web.Response(status=refusal.status, text=f"{refusal.reason}\n", headers=_HEADERS)
+        response = web.Response(status=303, headers={"Location": "/", **_HEADERS})
+        response.set_cookie(self._access.cookie, token, httponly=True, samesite="Strict", path="/")
+        return response
+
+    @staticmethod
+    def _file(name: str, kind: str) -> Handler:
+        data = (files("fusepipe.pipeline.servers.web") / name).read_bytes()
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return web.Response(body=data, content_type=kind, charset="utf-8")
+
+        return handle
+
+    def _rig(self, request: web.Request) -> RigView:
+        rig = self.rigs.get(request.match_info["rig"])
+        if rig is None:
+            raise web.HTTPNotFound(text="there is no such rig\n")
+        return rig
+
+    @staticmethod
+    def _wanted(request: web.Request) -> tuple[str, int]:
+        view, wipe = request.query.get("view", "fused"), request.query.get("wipe", "50")
+        if view not in VIEWS:
+            raise web.HTTPBadRequest(text=f"view is one of {', '.join(VIEWS)}\n")
+        if not (wipe.isascii() and wipe.isdigit() and len(wipe) <= 3 and int(wipe) <= 100):
+            raise web.HTTPBadRequest(text="wipe is a whole number from 0 to 100\n")
+        return view, int(wipe)
+
+    async def _rigs(self, request: web.Request) -> web.StreamResponse:
+        rig, since = request.query.get("rig", ""), request.query.get("since", "0")
+        past = []
+        if rig in self.rigs and since.isascii() and since.isdigit() and len(since) < 16:
+            past = self.rigs[rig].past(int(since))
+        records = {name: view.record() for name, view in self.rigs.items()}
+        assert self._whep is not None
+        needs = self._whep.needs
+        return web.json_response({"rigs": records, "past": past, "time_s": time.time(), "webrtc_needs": needs})
+
+    async def _live(self, request: web.Request) -> web.StreamResponse:
+        """Motion JPEG: each client gets the newest picture as soon as it has taken the one before."""
+        rig, (view, wipe) = self._rig(request), self._wanted(request)
+        if rig.clients >= rig.max_clients:
+            raise web.HTTPServiceUnavailable(text="as many watch as may\n", headers={"Retry-After": "5"})
+        assert self._executor is not None
+        rig.enter()
+        try:
+            content = "multipart/x-mixed-replace; boundary=frame"
+            response = web.StreamResponse(headers={"Content-Type": content, **_HEADERS})
+            await response.prepare(request)
+            await response.write(b"--frame\r\n")
+            shown = 0
+            while (newest := await rig.next_after(shown)) is not None:
+                shown = newest
+                data = await rig.jpeg(view, wipe, self._executor)
+                head = f"Content-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+                async with asyncio.timeout(SEND_S):
+                    # the boundary that ends a picture comes with it: browsers show it then
+                    await response.write(head + data + b"\r\n--frame\r\n")
+            return response
+        except (ConnectionError, TimeoutError):
+            return web.Response(status=499)  # gone, or takes nothing
+        finally:
+            rig.leave()
+
+    async def _snapshot(self, request: web.Request) -> web.StreamResponse:
+        rig, (view, wipe) = self._rig(request), self._wanted(request)
+        assert self._executor is not None
+        data = await rig.png(view, wipe, self._executor)
+        if data is None:
+            raise web.HTTPServiceUnavailable(text="no picture yet\n")
+        name = f"{rig.name}_{view}_{time.strftime('%Y%m%d-%H%M%S')}.png"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return web.Response(body=data, content_type="image/png", headers=headers)
+
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+        text = prometheus_text({name: view.record() for name, view in self.rigs.items()})
+        return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    async def _healthy(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(text="ok\n")
+
+    async def _ready(self, request: web.Request) -> web.StreamResponse:
+        waiting = [name for name, rig in self.rigs.items() if not rig.ready]
+        if waiting or not self.rigs:
+            return web.Response(status=503, text="not ready\n")
+        return web.Response(text="ready\n")

@@ -1,0 +1,1 @@
+"""Sinks that write files: video, segments, images, sidecars, retention."""

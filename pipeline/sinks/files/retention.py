@@ -1,0 +1,101 @@
+"""Which segments of a recording are deleted: those that are too old, and the oldest where all are too many."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusepipe.core.segment_names import Segment, SegmentNames
+from fusepipe.pipeline.sinks.files.output_path import in_use
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """``None`` is no bound; with neither, nothing is ever deleted."""
+
+    max_age_ns: int | None = None
+    max_total_bytes: int | None = None
+
+    @property
+    def any(self) -> bool:
+        return self.max_age_ns is not None or self.max_total_bytes is not None
+
+
+def surplus(segments: Sequence[Segment], bounds: Bounds, *, open_bytes: int, now_ns: int) -> list[Segment]:
+    """Those to delete of ``segments`` (the oldest first), the open one not being among them. Pure.
+
+    ``open_bytes`` is what the open segment holds already: it counts, and is never deleted.
+    """
+    total = open_bytes + sum(segment.size_bytes for segment in segments)
+    drop = []
+    for segment in segments:
+        old = bounds.max_age_ns is not None and now_ns - segment.ended_ns > bounds.max_age_ns
+        if not old and (bounds.max_total_bytes is None or total <= bounds.max_total_bytes):
+            break
+        drop.append(segment)
+        total -= segment.size_bytes
+    return drop
+
+
+class Retention:
+    """Deletes the segments of one pattern; the list on the disk is read anew with :meth:`look`."""
+
+    def __init__(self, names: SegmentNames) -> None:
+        self._names = names
+        self._segments: list[Segment] = []
+        self.deleted = 0
+        self.deleted_bytes = 0
+
+    def look(self, open_name: Path | None) -> None:
+        """Reads what is there; the open segment, and what another run writes, is left alone."""
+        try:
+            found = self._names.segments()
+        except OSError as error:
+            log.warning("%s: old segments cannot be looked for: %s", self._names.folder, error.strerror or error)
+            found = []
+        self._segments = [s for s in found if s.name != open_name and not any(map(_written_now, s.files))]
+
+    def enforce(self, bounds: Bounds, *, open_bytes: int) -> None:
+        for segment in surplus(self._segments, bounds, open_bytes=open_bytes, now_ns=time.time_ns()):
+            self._delete(segment)
+
+    def make_room(self, needed_bytes: int) -> bool:
+        """Deletes the oldest segments until so much is free; whether it is."""
+        while (free := free_bytes(self._names.folder)) < needed_bytes and self._segments:
+            oldest = self._segments[0]
+            log.warning(
+                "%s: the disk is nearly full (%.1f MB free); deleting the oldest segment %s",
+                self._names.folder,
+                free / 1e6,
+                oldest.name.name,
+            )
+            self._delete(oldest)
+        return free_bytes(self._names.folder) >= needed_bytes
+
+    def _delete(self, segment: Segment) -> None:
+        self._segments.remove(segment)
+        for file in segment.files:
+            try:
+                file.unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("%s: is too old, and cannot be deleted: %s", file, error.strerror or error)
+                return
+        self.deleted += 1
+        self.deleted_bytes += segment.size_bytes
+        self._names.forget_empty_folders(segment.name.parent)
+
+
+def _written_now(file: Path) -> bool:
+    return ".partial." in file.name and in_use(file)
+
+
+def free_bytes(folder: Path) -> int:
+    """What can still be written there; of the nearest folder that exists."""
+    there = next(p for p in (folder, *folder.parents) if p.exists())
+    return shutil.disk_usage(there).free

@@ -1,0 +1,1 @@
+"""Sinks that serve or push: RTSP, the preview page."""

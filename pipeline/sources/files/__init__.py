@@ -1,0 +1,1 @@
+"""Recorded sources: image folders and video files."""

@@ -1,0 +1,211 @@
+"""Video files through PyAV: any codec FFmpeg reads, luma taken straight from the decoder's plane."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+
+from fusepipe.core.errors import SourceError
+from fusepipe.core.frames import Band, Frame, UnreadableFrame
+from fusepipe.pipeline.sources.base import Clock, Overflow, SourceInfo
+from fusepipe.pipeline.sources.files.rates import exact_rate
+from fusepipe.pipeline.sources.video_planes import is_grey, upright_planes
+
+NANOSECONDS = 1_000_000_000
+MAX_CONSECUTIVE_ERRORS = 250  # more undecodable packets in a row than this: the file is broken, not scratched
+DEFAULT_FPS = 25
+# HLS, FFmpeg's concat script, SDP and DASH: small texts that make FFmpeg open other files
+_PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<?xml", b"<MPD")
+# Containers whose timestamps start anywhere; others start where the recording did, which pairing needs.
+_ARBITRARY_START = frozenset({"mpegts", "mpeg"})
+
+
+class VideoFileSource:
+    """Frames of a file's first video stream, with the presentation times that the file gives.
+
+    ``fps`` replaces those times by index / fps. ``count_range`` maps a deep visible picture to 8 bit.
+    """
+
+    clock: Clock = "media"
+    overflow = Overflow.BLOCK
+
+    def __init__(
+        self,
+        path: Path,
+        band: Band,
+        *,
+        fps: float | None = None,
+        count_range: tuple[int, int] | None = None,
+        camera: str = "",
+        stream_id: str = "",
+    ) -> None:
+        self.band = band
+        self._path = path
+        self._forced_fps = exact_rate(fps) if fps else None
+        self._count_range = count_range
+        self._camera = camera
+        self._stream_id = stream_id
+        self._container: InputContainer | None = None
+        self._zero = Fraction(0)
+        self._fps: Fraction | None = None
+        self._timeless = False
+        self._pixel_aspect = Fraction(1)
+
+    @property
+    def label(self) -> str:
+        return str(self._path)
+
+    @property
+    def files(self) -> list[Path]:
+        """The file it reads."""
+        return [self._path]
+
+    def open(self) -> SourceInfo:
+        first = self._first_picture()  # what the header says of size and rotation is not what pictures have
+        container = self._container = self._open_container()
+        stream = container.streams.video[0]
+        self._zero = self._first_time(container)
+        rate = stream.average_rate or stream.guessed_rate
+        self._fps = self._forced_fps or (Fraction(rate) if rate else None)
+        # AVI has no presentation times, only a rate; raw streams not even that
+        self._timeless = self._forced_fps is not None or "avi" in container.format.name or first.pts is None
+        turned = round(first.rotation / 90) % 2 == 1
+        self._pixel_aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
+        if turned:
+            self._pixel_aspect = 1 / self._pixel_aspect
+        notes = []
+        if first.interlaced_frame:
+            notes.append("is interlaced; moving edges will show combs: deinterlace it first")
+        if self._timeless and self._forced_fps is None:
+            notes.append(f"has no timestamps; {float(self._fps or DEFAULT_FPS):g} fps is taken (set fps where wrong)")
+        return SourceInfo(
+            width=first.height if turned else first.width,
+            height=first.width if turned else first.height,
+            fps=float(self._fps) if self._fps else None,
+            frames=stream.frames or None,
+            grey=is_grey(first.format),
+            bit_depth=first.format.components[0].bits,
+            codec=stream.codec_context.name,
+            start_ns=0 if first.pts is None or self._timeless else self._time_ns(first.pts, first.time_base),
+            notes=tuple(notes),
+        )
+
+    def _open_container(self) -> InputContainer:
+        path = self._path.absolute()  # so that no name can pass for a protocol such as concat: or http:
+        try:
+            with path.open("rb") as file:
+                if file.read(16).lstrip().startswith(_PLAYLISTS):
+                    raise SourceError(f"{path}: is a list of other files; name one of them")
+            container = av.open(str(path), options={"protocol_whitelist": "file"})
+        except FileNotFoundError as error:
+            raise SourceError(f"{path}: there is no such file or folder") from error
+        except PermissionError as error:
+            raise SourceError(f"{path}: cannot be read: permission denied") from error
+        except (av.FFmpegError, OSError) as error:
+            raise SourceError(f"{path}: not a video that FFmpeg can read: {error.strerror}") from error
+        if not container.streams.video:
+            container.close()
+            raise SourceError(f"{path}: has no video stream")
+        stream = container.streams.video[0]
+        # One thread: with frame threads damage is reported with a later packet than it is in, with slice
+        # threads not at all. Each source has a thread of its own, and 1080p takes one core a few ms.
+        stream.codec_context.thread_count = 1
+        # a damaged packet is an error that is counted, not a grey smear that passes for a picture
+        stream.codec_context.options = {"err_detect": "explode"}
+        return container
+
+    def _first_picture(self) -> VideoFrame:
+        """The first picture that can be decoded, read through a container of its own."""
+        with self._open_container() as container:
+            stream = container.streams.video[0]
+            for number, packet in enumerate(container.demux(stream)):
+                try:
+                    for picture in packet.decode():
+                        return picture
+                except av.FFmpegError:
+                    if number > MAX_CONSECUTIVE_ERRORS:
+                        break
+                    continue  # damage at the start is counted when it is read
+            codec = stream.codec_context.name
+        raise SourceError(f"{self._path}: not one picture of its {codec} stream can be decoded")
+
+    def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
+        container = self._container
+        if container is None:
+            raise SourceError(f"{self._path}: open it first")
+        stream = container.streams.video[0]
+        index = errors = 0
+        packets = container.demux(stream)
+        while not stop.is_set():
+            packet = None
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    return
+                decoded = packet.decode()
+            except av.FFmpegError as error:
+                errors += 1
+                if errors > MAX_CONSECUTIVE_ERRORS:
+                    raise SourceError(
+                        f"{self._path}: nothing can be decoded after frame {index}: {error.strerror}"
+                    ) from error
+                capture_ns = None
+                if self._timeless:
+                    capture_ns = round(index * NANOSECONDS / (self._fps or DEFAULT_FPS))
+                elif packet is not None and packet.pts is not None:
+                    capture_ns = self._time_ns(packet.pts, stream.time_base)
+                reason = error.strerror or type(error).__name__
+                yield UnreadableFrame(self.band, index, reason, capture_ns, arrival_ns=time.monotonic_ns())
+                index += 1
+                if packet is None and errors > 1:
+                    return  # the demuxer itself cannot go on
+                continue
+            for picture in decoded:
+                errors = 0
+                yield self._frame(picture, index)
+                index += 1
+
+    def close(self) -> None:
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def _first_time(self, container: InputContainer) -> Fraction:
+        if container.format.name.split(",")[0] in _ARBITRARY_START and container.start_time is not None:
+            return Fraction(container.start_time, av.time_base)
+        return Fraction(0)
+
+    def _time_ns(self, pts: int, time_base: Fraction | None) -> int:
+        return round((pts * (time_base or Fraction(1, 1000)) - self._zero) * NANOSECONDS)
+
+    def _frame(self, picture: VideoFrame, index: int) -> Frame | UnreadableFrame:
+        time_base = picture.time_base or Fraction(1, 1000)
+        if picture.pts is not None and not self._timeless:
+            pts, capture_ns = picture.pts, self._time_ns(picture.pts, picture.time_base)
+        else:  # the nominal rate is what there is; decoders give pictures in the order they are shown
+            capture_ns = round(index * NANOSECONDS / (self._fps or DEFAULT_FPS))
+            pts = round(Fraction(capture_ns, NANOSECONDS) / time_base)
+        if picture.is_corrupt:
+            reason = "the decoder reports damage"
+            return UnreadableFrame(self.band, index, reason, capture_ns, arrival_ns=time.monotonic_ns())
+        planes, matrix = upright_planes(picture, self.band, self._count_range)
+        return Frame(
+            band=self.band,
+            planes=planes,
+            index=index,
+            capture_ns=capture_ns,
+            pts=pts,
+            time_base=time_base,
+            camera=self._camera,
+            stream_id=self._stream_id,
+            arrival_ns=time.monotonic_ns(),
+            matrix=matrix,
+            pixel_aspect=self._pixel_aspect,
+        )

@@ -1,0 +1,1 @@
+"""Live cameras: connection, reconnection, classified errors, FFmpeg options."""

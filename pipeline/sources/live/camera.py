@@ -1,0 +1,152 @@
+"""Live cameras: RTSP, MJPEG over HTTP, V4L2 and any other URL that FFmpeg opens; lost ones are opened again.
+
+The thread that reads does nothing else: it decodes and hands over to a mailbox that keeps the newest, so the
+camera is always drained and no lag builds up behind a slow stage.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from fusepipe.core.frames import Band, Frame, UnreadableFrame
+from fusepipe.core.redact import redact
+from fusepipe.pipeline.backoff import REFUSED_PASSWORD, Backoff
+from fusepipe.pipeline.sources.base import Clock, Overflow, SourceInfo
+from fusepipe.pipeline.sources.live.connection import LiveConnection
+from fusepipe.pipeline.sources.live.errors import HOPELESS, Cause, LiveError
+from fusepipe.pipeline.sources.live.options import LiveOptions
+
+log = logging.getLogger(__name__)
+
+S = 1_000_000_000
+REMIND_NS = 60 * S  # how often a camera that stays away is spoken of
+UNKNOWN = SourceInfo(width=0, height=0, fps=None, frames=None, grey=False, bit_depth=8, codec="unknown")
+
+
+class LiveSource:
+    """A camera that may come, go and come back; see :class:`fusepipe.pipeline.sources.base.Source`.
+
+    ``capture_ns`` of its frames is by the camera's own clock and starts anew with each connection
+    (``stamp.epoch``). ``chance`` gives numbers from 0 to 1 for the back-off's jitter.
+    """
+
+    clock: Clock = "wall"
+    overflow = Overflow.DROP_OLDEST
+
+    def __init__(
+        self,
+        url: str,
+        band: Band,
+        options: LiveOptions | None = None,
+        *,
+        count_range: tuple[int, int] | None = None,
+        camera: str = "",
+        stream_id: str = "",
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.band = band
+        self.connections = 0
+        self.failures: Counter[str] = Counter()
+        self._url = url
+        self._options = options or LiveOptions()
+        self._count_range, self._camera, self._stream_id = count_range, camera, stream_id
+        self._chance = chance
+        self._backoff = Backoff()
+        self._index = 0
+        self._connection: LiveConnection | None = None
+        self._lost_ns: int | None = None
+        self._told: tuple[Cause, int] | None = None
+
+    @property
+    def label(self) -> str:
+        return redact(self._url)
+
+    def open(self) -> SourceInfo:
+        """Connects, looks at one picture and disconnects; an engine may be compiled before frames are read.
+
+        A camera that is away is no error: its size is unknown (0) then. Raises :class:`LiveError` for what
+        waiting does not cure, such as a wrong password.
+        """
+        try:
+            connection = self._connect()
+            try:
+                for item in connection.frames(threading.Event()):
+                    if isinstance(item, Frame):
+                        return connection.info(item)
+            finally:
+                connection.close()
+        except LiveError as error:
+            if error.cause in HOPELESS:
+                raise
+            return replace(UNKNOWN, fps=self._options.fps, away=str(error).removeprefix(f"{self.label}: "))
+        return UNKNOWN
+
+    def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
+        """Frames of one connection after the other, until ``stop``; see the contract."""
+        while not stop.is_set():
+            begun_ns = last_ns = None
+            try:
+                self._connection = self._connect()
+                for item in self._connection.frames(stop):
+                    if isinstance(item, Frame):
+                        begun_ns, last_ns = begun_ns or item.arrival_ns, item.arrival_ns
+                        self._back(item)
+                    yield item
+            except LiveError as error:
+                if begun_ns is not None and last_ns is not None:
+                    self._backoff.delivered(last_ns - begun_ns)
+                stop.wait(self._after(error) / S)
+            finally:
+                self._disconnect()
+
+    def close(self) -> None:
+        self._disconnect()
+
+    # -- one connection
+
+    def _connect(self) -> LiveConnection:
+        connection = LiveConnection(
+            self._url,
+            self.label,
+            self._options,
+            band=self.band,
+            epoch=self.connections,
+            index=self._index,
+            count_range=self._count_range,
+            camera=self._camera,
+            stream_id=self._stream_id,
+        )
+        self.connections += 1
+        return connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._index = self._connection.index
+            self._connection.close()
+            self._connection = None
+
+    # -- what is said about it
+
+    def _back(self, frame: Frame) -> None:
+        if self._lost_ns is not None:
+            away_s = (frame.arrival_ns - self._lost_ns) / S
+            log.info("%s: %s is back after %.1f s (%dx%d)", self.band, self.label, away_s, frame.width, frame.height)
+            self._lost_ns = self._told = None
+
+    def _after(self, error: LiveError) -> int:
+        """Counts and tells a failure; for how long to wait, in nanoseconds."""
+        now_ns = time.monotonic_ns()
+        self._lost_ns = self._lost_ns or now_ns
+        self.failures[str(error.cause)] += 1
+        policy = REFUSED_PASSWORD if error.cause is Cause.AUTHENTICATION else None
+        wait_ns = self._backoff.wait_ns(self._chance(), policy)
+        if self._told is None or self._told[0] is not error.cause or now_ns - self._told[1] > REMIND_NS:
+            self._told = (error.cause, now_ns)
+            log.warning("%s: %s; trying again in %.1f s", self.band, error, wait_ns / S)
+        return wait_ns

@@ -1,0 +1,203 @@
+"""One connection to a live camera: opened, read and closed by one thread, until it fails or is told to stop.
+
+FFmpeg's context may not be closed while another thread reads (the process would die), so nothing here is shared:
+every call has its own end by the timeouts that ``av.open`` takes.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from fusepipe.core.frames import Band, Frame, Stamp, UnreadableFrame
+from fusepipe.pipeline.sources.base import SourceInfo
+from fusepipe.pipeline.sources.live.errors import Cause, LiveError, classify, is_timeout
+from fusepipe.pipeline.sources.live.options import LiveOptions, open_arguments
+from fusepipe.pipeline.sources.video_planes import upright_planes
+
+NANOSECONDS = 1_000_000_000
+# Demuxers that make times up from a frame rate that nobody told them.
+_TIMELESS = frozenset({"mpjpeg", "mjpeg", "image2", "h264", "hevc"})
+_PRFT = struct.Struct("<q")  # AVProducerReferenceTime: microseconds since 1970 first
+_REMEMBERED = 64  # packets whose wall clock waits for its picture
+_KERNEL_AGE_NS = 10 * NANOSECONDS
+_FPS = (0.1, 1000.0)
+
+
+class LiveConnection:
+    """Reads one connection's frames. ``index`` is the number of the first, ``epoch`` that of the connection.
+
+    The constructor opens it: raises :class:`LiveError`. ``label`` is the URL without secrets.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        label: str,
+        options: LiveOptions,
+        *,
+        band: Band,
+        epoch: int = 0,
+        index: int = 0,
+        count_range: tuple[int, int] | None = None,
+        camera: str = "",
+        stream_id: str = "",
+    ) -> None:
+        self._url, self._label, self._options = url, label, options
+        self._band, self._epoch, self.index = band, epoch, index
+        self._count_range, self._camera, self._stream_id = count_range, camera, stream_id
+        self._sender_ns: OrderedDict[int, int] = OrderedDict()
+        self._pixel_aspect = Fraction(1)
+        self._container = self._open()
+        stream = self._container.streams.video[0]
+        # one thread and no reordering delay: a picture comes out with its own packet
+        stream.codec_context.thread_count = 1
+        stream.codec_context.options = {"flags": "low_delay"}
+        name = self._container.format.name
+        self._timeless = not _TIMELESS.isdisjoint(name.split(","))
+        self._device = "v4l2" in name
+        aspect = Fraction(stream.sample_aspect_ratio or 1)
+        self._pixel_aspect = aspect if aspect > 0 else Fraction(1)
+
+    def info(self, picture: Frame) -> SourceInfo:
+        """What it delivers, as its first picture shows it."""
+        stream = self._container.streams.video[0]
+        rate = stream.average_rate or stream.guessed_rate
+        fps = float(rate) if rate and _FPS[0] <= float(rate) <= _FPS[1] else None
+        return SourceInfo(
+            width=picture.width,
+            height=picture.height,
+            fps=fps or self._options.fps,
+            frames=None,
+            grey=not picture.chroma,
+            bit_depth=picture.luma.bit_depth,
+            codec=self.codec,
+        )
+
+    @property
+    def codec(self) -> str:
+        return str(self._container.streams.video[0].codec_context.name)
+
+    def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
+        """Frames as they come, until ``stop``; raises :class:`LiveError` when the camera ends or stalls.
+
+        ``stop`` is seen within the stall timeout even while the camera is silent.
+        """
+        stream = self._container.streams.video[0]
+        packets = self._container.demux(stream)
+        limit_ns = self._options.stall_timeout_ns + self._options.open_timeout_ns
+        seen_ns = time.monotonic_ns()
+        while not stop.is_set():
+            asked_ns = time.monotonic_ns()
+            try:
+                packet = next(packets, None)
+            except (av.FFmpegError, OSError) as error:
+                # FFmpeg says "input/output error" of some reads that the timeout broke off
+                if is_timeout(error) or time.monotonic_ns() - asked_ns >= self._options.stall_timeout_ns:
+                    stalled = f"no data for {self._options.stall_timeout_ns / NANOSECONDS:g} s"
+                    raise LiveError(self._label, Cause.TIMEOUT, stalled) from None
+                raise LiveError(self._label, Cause.ENDED, error.strerror or type(error).__name__) from None
+            if packet is None or packet.size == 0:  # how a live stream ends: the camera has gone
+                raise LiveError(self._label, Cause.ENDED)
+            arrival_ns = time.monotonic_ns()
+            self._remember(packet, arrival_ns)
+            for item in self._decoded(packet, arrival_ns):
+                if isinstance(item, Frame):
+                    seen_ns = arrival_ns
+                yield item
+            if arrival_ns - seen_ns > limit_ns:
+                raise LiveError(self._label, Cause.CODEC, f"{self.codec} packets come, but none can be decoded")
+
+    def close(self) -> None:
+        """Closes it; by the thread that reads."""
+        self._container.close()
+
+    # -- opening
+
+    def _open(self) -> InputContainer:
+        arguments = open_arguments(self._url, self._options)
+        open_s, stall_s = self._options.open_timeout_ns / NANOSECONDS, self._options.stall_timeout_ns / NANOSECONDS
+        begun_s = time.monotonic()
+        try:
+            container = av.open(
+                arguments.file, format=arguments.format, options=arguments.options, timeout=(open_s, stall_s)
+            )
+        except (av.FFmpegError, OSError) as error:
+            # no "from error": FFmpeg's message holds the URL with its password
+            if time.monotonic() - begun_s >= open_s:  # FFmpeg says "invalid data" of an answer that was cut off
+                raise LiveError(self._label, Cause.TIMEOUT, f"no answer in {open_s:g} s") from None
+            raise LiveError(self._label, *classify(error, self._url)) from None
+        except ValueError as error:  # no such input format in this FFmpeg
+            raise LiveError(self._label, Cause.CODEC, str(error).replace(self._url, self._label)) from None
+        video = container.streams.video
+        if not video or video[0].codec_context is None:
+            container.close()
+            raise LiveError(self._label, Cause.CODEC, "the stream has no video")
+        return container
+
+    # -- reading
+
+    def _remember(self, packet: Packet[VideoStream], arrival_ns: int) -> None:
+        """Keeps the sender's wall clock of a packet, on the host's monotonic timeline, for its picture."""
+        if packet.pts is None or not packet.has_sidedata("prft"):
+            return
+        (wall_us,) = _PRFT.unpack_from(bytes(packet.get_sidedata("prft")))
+        self._sender_ns[packet.pts] = wall_us * 1000 - time.time_ns() + time.monotonic_ns()
+        while len(self._sender_ns) > _REMEMBERED:
+            self._sender_ns.popitem(last=False)
+
+    def _decoded(self, packet: Packet[VideoStream], arrival_ns: int) -> Iterator[Frame | UnreadableFrame]:
+        try:
+            pictures = packet.decode()
+        except av.FFmpegError as error:
+            yield self._unreadable(error.strerror or type(error).__name__, arrival_ns)
+            return
+        for picture in pictures:
+            if not isinstance(picture, VideoFrame) or (picture.pts is None and not self._timeless):
+                continue  # RTP pictures before the session's first timestamp: their time is not known
+            if picture.is_corrupt:
+                yield self._unreadable("the decoder reports damage", arrival_ns)
+            else:
+                yield self._frame(picture, arrival_ns)
+
+    def _unreadable(self, reason: str, arrival_ns: int) -> UnreadableFrame:
+        self.index += 1
+        return UnreadableFrame(self._band, self.index - 1, reason, None, arrival_ns=arrival_ns)
+
+    def _frame(self, picture: VideoFrame, arrival_ns: int) -> Frame:
+        time_base = picture.time_base or Fraction(1, 90_000)
+        pts = picture.pts if picture.pts is not None else 0
+        stamp, capture_ns = self._stamp(pts, round(pts * time_base * NANOSECONDS), arrival_ns)
+        planes, matrix = upright_planes(picture, self._band, self._count_range)
+        self.index += 1
+        return Frame(
+            band=self._band,
+            planes=planes,
+            index=self.index - 1,
+            capture_ns=capture_ns,
+            pts=pts,
+            time_base=time_base,
+            camera=self._camera,
+            stream_id=self._stream_id,
+            arrival_ns=arrival_ns,
+            matrix=matrix,
+            pixel_aspect=self._pixel_aspect,
+            stamp=stamp,
+        )
+
+    def _stamp(self, pts: int, media_ns: int, arrival_ns: int) -> tuple[Stamp, int]:
+        if self._timeless:
+            return Stamp("arrival", self._epoch), arrival_ns
+        if self._device and abs(arrival_ns - media_ns) < _KERNEL_AGE_NS:
+            return Stamp("kernel", self._epoch), media_ns
+        return Stamp("media", self._epoch, self._sender_ns.pop(pts, None)), media_ns

@@ -1,0 +1,152 @@
+"""When a synthetic camera exposes its frames and what its clock says: pure, random access, no waiting.
+
+The camera ticks ``fps`` times a second. Each tick has a true time; the clock reads it with skew,
+offset and jitter. A tick may be dropped (it never becomes a frame), or show the former picture again
+(a repeat, or a flat-field freeze). Random draws come from a counter-based generator, keyed by seed,
+band and block of ticks, so that no draw depends on what was read before.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusepipe.core.frames import Band
+from fusepipe.pipeline.sources.synthetic.options import SyntheticOptions
+
+BLOCK = 1024
+"""Ticks whose draws are made together: large enough to be cheap, small enough to seek."""
+
+ORDER_LIMIT = 0.45
+"""Jitter is clipped at this part of the frame interval, so that timestamps keep their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One delivered frame: what is true about it and what the camera says.
+
+    ``true_ns`` and ``picture_ns`` are the time of this tick and of the tick whose picture it shows, since
+    the start of the camera; ``reading_ns`` is the camera's own reading of ``true_ns``. ``repeated``: the
+    picture is the former one. ``frozen``: it is so because of a flat-field correction.
+    """
+
+    index: int
+    tick: int
+    true_ns: int
+    reading_ns: int
+    picture_tick: int
+    picture_ns: int
+    repeated: bool
+    frozen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """The delivered ticks of one block; ``picture`` is the tick whose picture each of them shows."""
+
+    ticks: NDArray[np.int64]
+    picture: NDArray[np.int64]
+    frozen: NDArray[np.bool_]
+    jitter_ns: NDArray[np.float64]
+
+
+def generator(seed: int, band: Band, stream: int, block: int) -> np.random.Generator:
+    """A generator for one block of draws; the same arguments give the same draws anywhere."""
+    lane = (int(band is Band.INFRARED) << 56) | (stream << 48) | block
+    return np.random.Generator(np.random.Philox(key=np.array([seed, lane], np.uint64)))
+
+
+class Timeline:
+    """The frames of one camera in order, and any of them by index.
+
+    What is kept for seeking is two integers per 1024 ticks.
+    """
+
+    def __init__(self, options: SyntheticOptions) -> None:
+        self._options = options
+        # Delivered frames before each block, and the last tick with a new picture before it.
+        self._frames_before = [0]
+        self._fresh_before = [-1]
+
+    def tick_ns(self, tick: int) -> int:
+        """When a tick is, in true nanoseconds since the start, exact to the rounding."""
+        fps = self._options.fps
+        return self._options.phase_ns + round(tick * 1_000_000_000 * fps.denominator / fps.numerator)
+
+    def reading_ns(self, true_ns: int, jitter_ns: float = 0.0) -> int:
+        """What the camera's clock says at a true time."""
+        drift_ns = round(true_ns * self._options.skew_ppm * 1e-6)
+        return true_ns + drift_ns + self._options.offset_ns + round(jitter_ns)
+
+    def moments(self) -> Iterator[Moment]:
+        """All delivered frames in order."""
+        for number in count():
+            if number * BLOCK >= self._options.ticks:
+                return
+            block = self._block(number)
+            for position in range(len(block.ticks)):
+                yield self._moment(number, block, position)
+
+    def moment(self, index: int) -> Moment:
+        """The delivered frame ``index``; raises :class:`IndexError` past the last one."""
+        if index < 0:
+            raise IndexError(f"{index = } is negative")
+        while self._frames_before[-1] <= index:
+            number = len(self._frames_before) - 1
+            if number * BLOCK >= self._options.ticks:
+                raise IndexError(f"the camera delivers {self._frames_before[-1]} frames; got {index = }")
+            self._block(number)
+        number = bisect_right(self._frames_before, index) - 1
+        return self._moment(number, self._block(number), index - self._frames_before[number])
+
+    def _moment(self, number: int, block: _Block, position: int) -> Moment:
+        tick = int(block.ticks[position])
+        picture = int(block.picture[position])
+        true_ns = self.tick_ns(tick)
+        return Moment(
+            index=self._frames_before[number] + position,
+            tick=tick,
+            true_ns=true_ns,
+            reading_ns=self.reading_ns(true_ns, float(block.jitter_ns[position])),
+            picture_tick=picture,
+            picture_ns=self.tick_ns(picture),
+            repeated=picture != tick,
+            frozen=bool(block.frozen[position]),
+        )
+
+    def _block(self, number: int) -> _Block:
+        """The delivered ticks of a block whose predecessors are known; notes what its successor needs."""
+        options = self._options
+        ticks = np.arange(number * BLOCK, min((number + 1) * BLOCK, options.ticks), dtype=np.int64)
+        random = generator(options.seed, options.band, 0, number)
+        jitter = random.standard_normal(BLOCK)[: len(ticks)] * options.jitter_ns
+        limit_ns = ORDER_LIMIT * options.interval_ns
+        np.clip(jitter, -limit_ns, limit_ns, out=jitter)
+        dropped = random.random(BLOCK)[: len(ticks)] < options.drop
+        repeated = random.random(BLOCK)[: len(ticks)] < options.repeat
+        frozen = self._frozen(ticks)
+        if number == 0:  # the first frame always comes, and there is no former picture
+            dropped[0] = repeated[0] = frozen[0] = False
+        fresh = np.where(dropped | repeated | frozen, -1, ticks)
+        picture = np.maximum(np.maximum.accumulate(fresh), self._fresh_before[number])
+        if number == len(self._frames_before) - 1:
+            self._frames_before.append(self._frames_before[number] + int((~dropped).sum()))
+            self._fresh_before.append(int(picture[-1]))
+        kept = ~dropped
+        return _Block(ticks[kept], picture[kept], frozen[kept], jitter[kept])
+
+    def _frozen(self, ticks: NDArray[np.int64]) -> NDArray[np.bool_]:
+        ffc = self._options.ffc
+        if ffc is None:
+            return np.zeros(len(ticks), np.bool_)
+        # float64 is exact to a microsecond over a thousand years at these magnitudes
+        since_ns = ticks * self._options.interval_ns
+        # Half a nanosecond of slack: 125 ticks of 40 ms are 5 s, whatever the rounding says.
+        return np.asarray(
+            (since_ns + 0.5 >= ffc.every_ns) & ((since_ns + 0.5) % ffc.every_ns < ffc.length_ns), np.bool_
+        )

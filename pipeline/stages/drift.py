@@ -1,0 +1,88 @@
+"""The drift watch of a running rig: samples registered pairs at a low rate, measures, judges, corrects.
+
+:meth:`DriftWatch.check` is called by one thread: the watch's own, or the registration stage where a
+correction has to come at the same frame in every run (recordings).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, Literal
+
+from fusepipe.calibration.aligner import Aligner
+from fusepipe.calibration.drift import Corrector, DriftMeter, DriftMonitor, DriftState
+from fusepipe.core import levels
+from fusepipe.core.frames import FramePair, PairState
+
+INTERVAL_NS = 500_000_000  # of capture time
+Mode = Literal["watch", "correct"]
+
+
+class DriftWatch:
+    """``say`` gets one line for every change of state."""
+
+    def __init__(self, mode: Mode, aligner: Aligner, say: Callable[[str], None]) -> None:
+        self.mode: Mode = mode
+        self._aligner = aligner
+        self._say = say
+        self._meter, self._monitor, self._corrector = DriftMeter(), DriftMonitor(), Corrector()
+        self._last_ns: int | None = None
+        self._lock = threading.Lock()
+        self._version = ""
+        self._width = 0
+
+    def wants(self, pair: FramePair) -> bool:
+        """Whether it is time for a sample, and the pair can be one; asked by the registration stage."""
+        if pair.state is not PairState.FUSED or pair.visible is None or pair.luma is None:
+            return False
+        time_ns = pair.lead.capture_ns
+        if self._last_ns is not None and 0 <= time_ns - self._last_ns < INTERVAL_NS:
+            return False
+        self._last_ns = time_ns
+        return True
+
+    def check(self, pair: FramePair) -> None:
+        """Measures one registered and tone-mapped pair."""
+        luma = pair.registered_luma()
+        assert pair.visible is not None and luma is not None
+        version = pair.warp.version if pair.warp is not None else ""
+        if version != self._version:
+            self._meter.reset()
+            self._version = version
+        valid = pair.warp.valid if pair.warp is not None else None
+        visible = levels.full_range_luma(pair.visible.luma)
+        found = self._meter.measure(levels.full_range_luma(luma), visible, valid)
+        with self._lock:
+            before = self._monitor.state
+            self._width = visible.shape[1]
+            total = found.offset
+            if self.mode == "correct" and found.sure and self._corrector.size == found.size:
+                total = self._corrector.offset(found.matrix @ self._corrector.total)
+            now = self._monitor.add(pair.lead.capture_ns / 1e9, total if found.sure else None)
+            moved = self.mode == "correct" and self._corrector.step(found, now is not DriftState.OK)
+            correction = self._corrector.total
+        if now is not before:
+            off_px = total * visible.shape[1]
+            self._say(f"drift: {now} at {pair.lead.capture_ns / 1e9:.1f} s, {off_px:.1f} px off the calibration")
+        if moved:
+            self._aligner.correct(correction, found.size)
+
+    def status(self) -> dict[str, Any]:
+        """``state``, ``offset_px`` from the calibration, ``corrected_px``, ``checks``, ``blind``, ``events``."""
+        with self._lock:
+            monitor, width = self._monitor, self._width
+            corrected = self._corrector.offset() * width if self.mode == "correct" and monitor.checks else 0.0
+            return {
+                "mode": self.mode,
+                "state": str(monitor.state),
+                "offset_px": round(monitor.offset * width, 2),
+                "corrected_px": round(corrected, 2),
+                "bounded": self._corrector.bounded,
+                "checks": monitor.checks,
+                "blind": monitor.blind,
+                "events": [
+                    asdict(e) | {"state": str(e.state), "offset_px": round(e.offset * width, 2)} for e in monitor.events
+                ],
+            }

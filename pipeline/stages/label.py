@@ -1,0 +1,37 @@
+"""Writes the state of a degraded picture into it: a viewer of a recording has no other way to know."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from fusepipe.core.frames import FusedFrame, PairState, Plane
+
+
+class Labeller:
+    """Labels frames while ``on``, which any thread may change."""
+
+    def __init__(self, *, on: bool) -> None:
+        self.on = on
+
+    def __call__(self, frame: FusedFrame) -> FusedFrame:
+        return labelled(frame) if self.on else frame
+
+
+def labelled(frame: FusedFrame) -> FusedFrame:
+    """The frame with its state in the top left corner of the luma; a ``fused`` one is left as it is."""
+    if frame.state is PairState.FUSED:
+        return frame
+    luma = frame.planes[0]
+    low, high = (16, 235) if luma.value_range == "limited" else (0, 255)
+    scale = max(0.4, frame.height / 480)
+    thick = max(1, round(2 * scale))
+    text = str(frame.state).upper()
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
+    margin = round(8 * scale)
+    pixels = np.array(luma.pixels, np.uint8)
+    pixels[: height + below + 2 * margin, : width + 2 * margin] = low
+    cv2.putText(pixels, text, (margin, margin + height), cv2.FONT_HERSHEY_SIMPLEX, scale, high, thick, cv2.LINE_AA)
+    return replace(frame, planes=(Plane(pixels, luma.bit_depth, luma.value_range), *frame.planes[1:]))

@@ -1,0 +1,72 @@
+"""Registration stage: brings the infrared plane into the visible camera's geometry.
+
+It attaches the :class:`~fusepipe.core.frames.Warp` and the warped raw counts to the pair. Warps are built
+once for each pair of image sizes and reused; a folder of pictures of many sizes stays bounded.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+
+from fusepipe.core.frames import FramePair, Plane, Warp
+
+Size = tuple[int, int]  # (width, height)
+WarpBuilder = Callable[[Size, Size], Warp | None]
+
+MAX_WARPS = 8  # each holds about 7 bytes a visible pixel
+
+
+class Registration:
+    """Applies the warp for each pair's sizes; ``None`` from the builder means nothing to do.
+
+    :meth:`replace` may be called from any thread while it runs: the next pair takes the new warp.
+    ``build`` takes the infrared and the visible size, (width, height) each. ``visible_size`` is used
+    for pairs without a visible frame until one was seen. With ``apply`` off the warp is attached only: the
+    engine takes it.
+    """
+
+    def __init__(self, build: WarpBuilder, visible_size: Size, *, apply: bool = True) -> None:
+        self._apply = apply
+        # builder and the warps it made are exchanged together
+        self._made: tuple[WarpBuilder, OrderedDict[tuple[Size, Size], Warp | None]] = (build, OrderedDict())
+        self._visible_size = visible_size
+        self._infrared_size: Size | None = None
+
+    def replace(self, build: WarpBuilder) -> None:
+        """Another builder from the next pair on. The warp for the sizes of the last pair is built here.
+
+        Raises what the builder raises; the old one stays then.
+        """
+        warps: OrderedDict[tuple[Size, Size], Warp | None] = OrderedDict()
+        if self._infrared_size is not None:
+            key = self._infrared_size, self._visible_size
+            warps[key] = build(*key)
+        self._made = (build, warps)
+
+    def __call__(self, pair: FramePair) -> FramePair:
+        if pair.visible is not None:
+            self._visible_size = (pair.visible.width, pair.visible.height)
+        if pair.infrared is None:
+            return pair
+        plane = pair.infrared.luma
+        self._infrared_size = (plane.width, plane.height)
+        warp = self._warp((plane.width, plane.height), self._visible_size)
+        if warp is None:
+            return replace(pair, registered=plane)
+        if not self._apply:
+            return replace(pair, warp=warp, registered=plane, engine_warps=True)
+        warped = Plane(warp.apply(plane.pixels), plane.bit_depth, plane.value_range, plane.device)
+        return replace(pair, warp=warp, registered=warped)
+
+    def _warp(self, infrared: Size, visible: Size) -> Warp | None:
+        build, warps = self._made
+        key = (infrared, visible)
+        if key in warps:
+            warps.move_to_end(key)
+        else:
+            warps[key] = build(infrared, visible)
+            if len(warps) > MAX_WARPS:
+                warps.popitem(last=False)
+        return warps[key]

@@ -1,0 +1,37 @@
+"""Tone mapping stage: registered infrared counts to 8-bit full-range luma, by a fixed range."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from fusepipe.core.frames import FramePair, Plane
+from fusepipe.core.levels import default_range, full_range_luma, unused_range_warning
+
+
+class ToneMap:
+    """Identity for 8-bit full-range planes. The raw counts stay on the pair as ``registered``.
+
+    ``count_range`` is what the rig's ``range`` says, else the full range of the bit depth; a first frame
+    that uses under 5 % of it is reported once through ``warn``.
+    """
+
+    def __init__(self, count_range: tuple[int, int] | None, warn: Callable[[str], None]) -> None:
+        self._count_range = count_range
+        self._warn = warn
+        self._checked = False
+
+    def __call__(self, pair: FramePair) -> FramePair:
+        plane = pair.registered
+        if plane is None or pair.infrared is None:
+            return pair
+        if plane.pixels.dtype == np.uint16 and not self._checked:
+            self._checked = True
+            # the camera's own counts: the registered plane has zeros where the camera does not see
+            wanted = self._count_range or default_range(plane)
+            warning = unused_range_warning("infrared", pair.infrared.luma.pixels, wanted)
+            if warning:
+                self._warn(warning)
+        return replace(pair, luma=Plane(full_range_luma(plane, self._count_range)))

@@ -1,0 +1,75 @@
+"""The soak of a live rig, for a minute; ``benchmarks/soak_live`` runs for half an hour."""
+
+import subprocess
+import sys
+import threading
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+
+import pytest
+from peers.cameras import MISSING, gst_rtsp_server
+
+from fusepipe.workflows.bench.soak import held, held_at_rest
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "soak_live"
+
+
+def soak(*words, timeout=30):
+    return subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_minute_with_faults_and_cut_connections_is_flat():
+    if not gst_rtsp_server():
+        pytest.skip(MISSING)
+    done = soak("--duration", "60s", "--reconnects", "30", "--seed", "ci", timeout=280)
+    sys.stdout.write(done.stdout)  # shown where it fails
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(" flat\n") == 7, "memory, threads, descriptors and latency, and three of them again"
+    assert "fused again after" in done.stdout, "there were faults"
+
+
+@pytest.fixture(scope="module")
+def module():
+    """The script's own functions."""
+    loader = SourceFileLoader("soak_live", str(SCRIPT))
+    made = module_from_spec(spec_from_loader("soak_live", loader))
+    loader.exec_module(made)
+    return made
+
+
+def test_what_is_not_flat_is_said_to_be_so(module):
+    """The judgement itself: a line that rises by more than its bound."""
+    still = [(float(x), 100.0 + x % 3) for x in range(60)]
+    rising = [(float(x), 100.0 + x) for x in range(60)]
+    assert module.judge({"memory, MiB": still}, module.BOUNDS, "hour", 3600.0)
+    assert not module.judge({"memory, MiB": still, "threads": rising}, module.BOUNDS, "hour", 3600.0)
+    assert not module.judge({"memory, MiB": still[:5]}, module.BOUNDS, "hour", 3600.0), "too few to say"
+    assert module.rise(rising) == module.rise(rising, robust=True) == pytest.approx(39)
+    busy = [(x, y + (6000 if 30 < x < 40 else 0)) for x, y in still]
+    assert abs(module.rise(busy, robust=True)) < 3 < abs(module.rise(busy)), "moments without a processor"
+
+
+def test_a_duration_that_is_none_is_one_line():
+    done = soak("--duration", "soon")
+    assert done.returncode == 2 and "soon" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_one_thread_or_descriptor_that_stays_fails_the_run(module, capsys):
+    before, there = held(), threading.enumerate()
+    assert module.nothing_left(before, held_at_rest(before), there)
+    end = threading.Event()
+    left = threading.Thread(target=end.wait, name="roof/left-behind")
+    left.start()
+    try:
+        assert not module.nothing_left(before, held_at_rest(before), there)
+    finally:
+        end.set()
+        left.join()
+    said = capsys.readouterr().out
+    assert "roof/left-behind" in said and "more threads" in said
+    with SCRIPT.open():
+        assert not module.nothing_left(before, held_at_rest(before), there)
+    assert "more descriptors" in capsys.readouterr().out

@@ -1,0 +1,139 @@
+"""Outputs in files of rigs: mistakes, and outputs that overwrite or share."""
+
+from pathlib import Path
+
+import pytest
+from helpers.rig_files import RIG, in_rig, problems, rig_of, write
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fusepipe.config.endpoints import parse_preview, parse_rtsp
+from fusepipe.config.load import load_rig_file
+
+
+@pytest.mark.parametrize(
+    ("sink", "expected"),
+    [
+        ("", "7: rigs.one.sinks: is missing: where the output goes"),
+        ("out.mkv", "7: rigs.one.sinks[0]: should be a sink, such as {file: out/fused.mkv} (got 'out.mkv')"),
+        ("3", "rigs.one.sinks[0]: should hold keys and values (key: value) (got 3)"),
+        ("{fil: out.mkv}", "rigs.one.sinks[0].fil: unknown key (did you mean 'file'?)"),
+        ("{image: out}", "rigs.one.sinks[0].image: unknown key (did you mean 'images'?)"),
+        ("{path: out.mkv}", "should have one of the keys file, images, rtsp, preview"),
+        ("{file: a.mkv, images: b}", "is one sink with file and images: write each as its own entry"),
+        ("{file: a.mkv}, {file: b.avi}", "rigs.one.sinks[1].file: should end in .mkv or .mp4 (got 'b.avi')"),
+        ("{file: a.partial.mkv}", "ends in .partial"),
+        ("{file: 'a%Q.mkv'}", "has the unknown time pattern '%Q'; known: %Y"),
+        ("{file: '50%.mkv'}", "has the unknown time pattern '%.'"),
+        ("{file: a.mkv, quality: 52}", "quality: should be less than or equal to 51 (got 52)"),
+        ("{file: a.mkv, quality: true}", "quality: should be a number (got true)"),
+        ("{file: a.mkv, crf: 20}", "rigs.one.sinks[0].crf: unknown key"),
+        ("{file: a.mkv, preset: supefast}", "did you mean 'superfast'?"),
+        ("{file: a.mkv, codec: ffv1, quality: 3}", "quality is for codec h264"),
+        ("{file: a.mp4, codec: ffv1}", "codec ffv1 needs a file that ends in .mkv"),
+        ("{file: a.mkv, flush: 0}", "flush: should be longer than 0 (got 0)"),
+        ("{file: a.mkv, segment: 10min}", "segments need a name with the time, such as rec/%Y-"),
+        ("{file: 'a%%.mkv', segment_size: 5MB}", "segments need a name with the time"),
+        ("{file: '%H.mkv', segment: 10}", "segment: needs a unit: say 20ms or 20s (got 10)"),
+        ("{file: '%H.mkv', segment_size: 500}", "segment_size: needs a unit: say 500MB or 2GB (got 500)"),
+        ("{file: '%H.mkv', segment_size: 5MiB}", "is an amount of data with one of the units kB, MB, GB, TB"),
+        ("{file: '%H.mkv', segment_size: 0}", "segment_size: should be at least 1kB"),
+        ("{file: '%H.mkv', max_age: 7d}", "max_age deletes old segments: it needs segment, such as segment: 10min"),
+        ("{file: '%H.mkv', max_total: 7GB}", "max_total deletes old segments: it needs segment"),
+        ("{file: '%H.mkv', segment_size: 5MB, max_total: 9MB}", "max_total should hold at least two segments"),
+        ("{file: '%H.mkv', zone: UTC}", "zone: should be 'local' or 'utc' (got 'UTC'"),
+        (
+            "{file: '%H.mkv', segment: 1h, max_age: 7d}, {file: '%M.mkv'}",
+            "sinks[0].max_age: would delete what rigs.one.",
+        ),
+        ("{file: '%H.mkv', segment: 1h, max_total: 7GB}, {file: '12.mkv'}", "records too, whose names look the same"),
+        (
+            "{file: '%H.mkv', segment: 1h, max_age: 1d}, {file: '%M.mp4', sidecar: on}",
+            "sinks[0].max_age: would delete what rigs.one.sinks[1] records too",
+        ),
+        (
+            "{file: a.mkv, sidecar: on}, {file: a.mp4, sidecar: on}",
+            "writes to the same place as rigs.one.sinks[0].file",
+        ),
+        ("{images: a, format: jpeg}", "(got 'jpeg'); did you mean 'jpg'?"),
+        ("{images: }", "images: should be a path (got nothing)"),
+        ("{rtsp: 'http://127.0.0.1:8554/a'}", "rtsp: should be a URL such as rtsp://127.0.0.1:8554/roof"),
+        ("{rtsp: 'rtsp://127.0.0.1/a'}", "rtsp: needs the port to serve on, such as rtsp://127.0.0.1:8554/roof"),
+        ("{rtsp: 'rtsp://127.0.0.1:8554'}", "rtsp: needs a name of letters"),
+        ("{rtsp: 'rtsp://127.0.0.1:0/a'}", "rtsp: needs the port to serve on"),
+        ("{rtsp: 'rtsp://127.0.0.1:99999/a'}", "rtsp: has a port that is no number from 1 to 65535"),
+        ("{rtsp: 'rtsp://[::1:8554/a'}", "rtsp: is no URL; such as rtsp://"),
+        ("{rtsp: 'rtsp://ann@127.0.0.1:8554/a'}", "rtsp: needs a user and a password"),
+        ("{rtsp: 'rtsp+push://h/a', max_clients: 3}", "max_clients is for a stream that is served here"),
+        ("{rtsp: 'rtsp+push://h'}", "rtsp: needs the path to push to"),
+        ("{rtsp: 'rtsp://h:1/a', bitrate: 2}", "bitrate: needs a unit: say 2Mbps or 800kbps (got 2)"),
+        ("{rtsp: 'rtsp://h:1/a', bitrate: 2MB}", "bitrate: is a bit rate with one of the units kbps, Mbps"),
+        ("{rtsp: 'rtsp://h:1/a', bitrate: 1kbps}", "bitrate: should be from 50kbps to 200Mbps"),
+        ("{rtsp: 'rtsp://h:1/a', bitrate: 1Mbps, quality: 20}", "has both quality and bitrate: keep one"),
+        ("{rtsp: 'rtsp://h:1/a', encoder: nvnec}", "did you mean 'nvenc'?"),
+        ("{rtsp: 'rtsp://h:1/a'}, {rtsp: 'rtsp://h:1/a'}", "writes to the same place as rigs.one.sinks[0].rtsp"),
+        (
+            "{rtsp: 'rtsp://h:1/a'}, {preview: 'http://h:1'}",
+            "sinks[1].preview: cannot listen on port 1 beside rigs.one.s",
+        ),
+        ("{rtsp: 'rtsp://h:1/a'}, {rtsp: 'rtsp://0.0.0.0:1/b'}", "sinks[1].rtsp: cannot listen on port 1 beside"),
+        ("{preview: 'http://127.0.0.1'}", "preview: needs the port to serve on, such as http://127.0.0.1:8080"),
+        ("{preview: 'https://127.0.0.1:1'}", "preview: should be a URL such as http://127.0.0.1:8080"),
+        ("{preview: 'http://127.0.0.1:1/x'}", "preview: is only an address and a port"),
+        ("{preview: 'http://127.0.0.1:1', token: short}", "token: should be at least 8 letters"),
+    ],
+)
+def test_mistakes_in_a_sink(tmp_path: Path, sink: str, expected: str) -> None:
+    (problem,) = in_rig(tmp_path, sink=sink)
+    assert expected in problem
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=60), st.sampled_from(["", "rtsp://", "rtsp+push://", "http://", "rtsp://u:hunter2@h:1/"]))
+def test_any_url_of_an_output_is_taken_apart_or_refused(rest: str, start: str) -> None:
+    for parse in (parse_rtsp, parse_preview):
+        try:
+            place = parse(start + rest)
+        except ValueError as error:
+            shown = str(error)
+        else:
+            shown = repr(place)
+            assert place.host and 0 < place.port < 65536
+        assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize(
+    ("sinks", "expected"),
+    [
+        (
+            "{file: a.mkv}, {file: ./x/../a.mkv}",
+            "rigs.one.sinks[1].file: writes to the same place as rigs.one.sinks[0].file on line 7",
+        ),
+        ("{images: o}, {images: o/}", "writes to the same place"),
+        ("{file: vis.mkv}", "rigs.one.sinks[0].file: writes over the input rigs.one.visible.url on line 5"),
+        ("{images: ./ir.mkv}", "writes over the input rigs.one.infrared.url on line 4"),
+    ],
+)
+def test_outputs_that_overwrite(tmp_path: Path, sinks: str, expected: str) -> None:
+    (problem,) = in_rig(tmp_path, sink=sinks)
+    assert expected in problem
+
+
+def test_outputs_that_share_a_port(tmp_path: Path) -> None:
+    sinks = "{rtsp: 'rtsp://h:1/a'}, {rtsp: 'rtsp://h:1/b'}, {rtsp: 'rtsp+push://h:1/a'}, {preview: 'http://h:2'}"
+    assert len(rig_of(tmp_path, sink=sinks).sinks) == 4
+
+
+def test_rigs_that_overwrite_each_other(tmp_path: Path) -> None:
+    rig = RIG.replace("SECTION", "").replace("SINK", "{file: a.mkv}")
+    other = rig.split("rigs:\n")[1].replace("one:", "two:")
+    found = problems(tmp_path, rig + other)
+    assert found == ["12: rigs.two.sinks[0].file: writes to the same place as rigs.one.sinks[0].file on line 7"]
+    document = load_rig_file(tmp_path / "rigs.yaml")
+    assert document.select(["one"]) and document.select(["two"])
+
+
+def test_recordings_whose_names_differ_may_delete_side_by_side(tmp_path: Path) -> None:
+    sinks = "{file: 'a/%H.mkv', segment: 1h, max_age: 7d}, {file: 'b/%H.mkv', segment: 1h, max_age: 7d}, {file: c.mkv}"
+    text = RIG.replace("SECTION", "").replace("SINK", f"{sinks}, {{file: 'a/%H_%M.mkv'}}")
+    assert load_rig_file(write(tmp_path, text)).select()

@@ -1,0 +1,161 @@
+"""On a real GPU: engines built, proven by running them, and run through both packages that speak CUDA."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fusepipe[build]'")
+
+from helpers.engine_requests import MATERIALS, PAIRS, SHAPES, request, without_torch
+from helpers.gpu_here import require_gpu
+
+from fusepipe.core.errors import EngineError
+from fusepipe.core.fuser import FusionBatch
+from fusepipe.engines.backends.cuda.api import IMPLEMENTATIONS, Cuda, open_cuda
+from fusepipe.engines.backends.tensorrt.runtime import kernel_cache, open_plan
+from fusepipe.engines.builder import proof
+from fusepipe.engines.builder import verify as proving
+from fusepipe.engines.builder.building import build
+from fusepipe.engines.load import load_model
+from fusepipe.engines.manifest import read_plan
+from fusepipe.workflows.build_engine import proof_warp
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(proving, "find_spec", without_torch)
+
+
+@pytest.fixture(params=list(IMPLEMENTATIONS))
+def seam(request: pytest.FixtureRequest) -> str:
+    """The package to speak CUDA through."""
+    require_gpu()
+    name = str(request.param)
+    if importlib.util.find_spec(name.split("-")[0]) is None:
+        pytest.skip(f"{name} is not installed")
+    return name
+
+
+def wait(cuda: Cuda, event: int) -> None:
+    until_s = time.monotonic() + 20
+    while not cuda.done(event):
+        assert time.monotonic() < until_s, "the GPU does not finish"
+
+
+def test_bytes_go_to_the_gpu_and_back_also_in_a_graph(seam: str) -> None:
+    cuda = open_cuda(seam)
+    cuda.bind_thread()
+    assert cuda.name == seam and cuda.gpu().sm.startswith("SM")
+    size = 4096
+    stream, event, memory = cuda.stream(), cuda.event(), cuda.allocate(size)
+    there, back = cuda.pinned(size), cuda.pinned(size)
+
+    def copy() -> None:
+        cuda.copy_in(memory, there, size, stream)
+        cuda.copy_out(back, memory, size, stream)
+
+    there.view()[:] = np.arange(size) % 251
+    copy()
+    cuda.record(event, stream)
+    wait(cuda, event)
+    assert np.array_equal(back.view(), there.view())
+    try:
+        cuda.begin_capture(stream)
+    except EngineError as error:
+        if seam != "pycuda" or "cannot capture" not in str(error):
+            raise
+    else:
+        copy()
+        graph = cuda.end_capture(stream)
+        for step in (1, 2):
+            there.view()[:] = np.arange(size) * step % 241
+            cuda.launch(graph, stream)
+            cuda.record(event, stream)
+            wait(cuda, event)
+            assert np.array_equal(back.view(), there.view())
+        cuda.destroy_graph(graph)
+    there.close()
+    back.close()
+    cuda.free(memory)
+    cuda.destroy_event(event)
+    cuda.destroy_stream(stream)
+    cuda.close()
+
+
+def test_more_memory_than_there_is_is_refused_in_cudas_words(seam: str) -> None:
+    cuda = open_cuda(seam)
+    cuda.bind_thread()
+    with pytest.raises(EngineError, match=r"CUDA: .*memory"):
+        cuda.allocate(1 << 50)
+    cuda.close()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+def test_an_engine_is_built_run_for_its_proof_and_agrees(precision: str, seam: str) -> None:
+    backend, gpu = require_gpu()
+    built = build(request(backend, precision, gpu=gpu), MATERIALS)
+    assert built.manifest.proof["executed"] and gpu.name in built.manifest.proof["subject"]
+    assert set(built.manifest.layers) == {precision}
+    manifest, plan = read_plan(built.plan)
+    names = manifest.model, manifest.backend, manifest.achieved_precision
+    given = []
+    # twice: TensorRT-RTX takes the kernels of the first time
+    for _ in range(2):
+        with open_plan(*names, plan, SHAPES, multiple=manifest.multiple, cuda=lambda: open_cuda(seam)) as fuser:
+            # the second run of a size is captured, the third launched
+            given += [[fuser.fuse(*pair) for _ in range(3)] for pair in PAIRS]
+    if backend == "tensorrt-rtx":
+        assert list(kernel_cache().path("").parent.glob("*.blob"))
+    with load_model("stream", "openvino", "fp32") as exact:
+        expected = [exact.fuse(*pair) for pair in PAIRS]
+    for repeat in range(3):
+        first = [images[repeat] for images in given[: len(PAIRS)]]
+        agreement = proof.compare("fp32", PAIRS, expected, first)
+        proof.judge(proof.Proof("the plan", True, (agreement,)), precision)
+
+
+def test_an_engine_with_the_warp_gives_what_remap_and_the_cpu_give(seam: str) -> None:
+    """``build-engine --warp``: GridSample on the GPU, with two warps after each other and in one batch."""
+    backend, gpu = require_gpu()
+    materials = MATERIALS.__class__(MATERIALS.calibration, MATERIALS.proof, None, "noise", proof_warp)
+    built = build(request(backend, "fp32", gpu=gpu, warp=True), materials)
+    assert built.manifest.warp and built.manifest.proof["executed"]
+    manifest, plan = read_plan(built.plan)
+    (height, width), names = PAIRS[0][1].shape, (manifest.model, manifest.backend, manifest.achieved_precision)
+    warps = [proof_warp((width, height)), None]
+    with (
+        open_plan(
+            *names, plan, manifest.shapes, multiple=manifest.multiple, warp=True, cuda=lambda: open_cuda(seam)
+        ) as fuser,
+        load_model("stream", "openvino", "fp32") as exact,
+    ):
+        expected = []
+        for (infrared, visible), warp in zip(PAIRS[:2], warps, strict=True):
+            expected.append(exact.fuse(*proving._registered((infrared, visible), warp)))
+            for _ in range(3):
+                batch = FusionBatch((infrared,), (visible,), ("",), (warp,))
+                difference = np.abs(fuser.submit(batch).result()[0].astype(int) - expected[-1])
+                assert difference.max() <= 2 and difference.mean() < 0.05
+        together = FusionBatch([p[0] for p in PAIRS[:2]], [p[1] for p in PAIRS[:2]], ("a", "b"), warps)
+        for image, wanted in zip(fuser.submit(together).result(), expected, strict=True):
+            assert np.abs(image.astype(int) - wanted).max() <= 2
+
+
+def test_a_plan_for_another_gpu_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
+    backend, gpu = require_gpu()
+    built = build(request(backend, "fp16", gpu=gpu), MATERIALS, tmp_path / "x.plan")
+    manifest = tmp_path / "x.plan.json"
+    if backend == "tensorrt":
+        manifest.write_text(manifest.read_text().replace(gpu.name, "RTX 9999"))
+    else:
+        manifest.write_text(manifest.read_text().replace('"targets": []', '"targets": ["SM12"]'))
+    with pytest.raises(EngineError, match=r"does not fit here: it was built (on RTX 9999|for SM12)"):
+        load_model("stream", engine=str(built.plan))

@@ -1,0 +1,226 @@
+"""Several rigs on one engine: their pairs share batches, their results and their ends do not mix."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.waiting import wait_for
+
+from fusepipe.config.schema import FusionConfig
+from fusepipe.core.errors import EngineError, UsageError
+from fusepipe.core.frames import Luma8
+from fusepipe.core.fuser import Fuser, FuserBase, FuserInfo, FusionBatch, ReadyTicket, Ticket
+from fusepipe.engines.backends.tensorrt.double import FakeCuda, FakePlan
+from fusepipe.engines.backends.tensorrt.runtime import TensorRtFuser
+from fusepipe.engines.load import load_model, read_onnx
+from fusepipe.engines.manifest import Shapes
+from fusepipe.engines.sharing import SharedEngines
+from fusepipe.rig import compose
+
+INFO = FuserInfo("stream", "tensorrt", "fp32", device="GPU", max_in_flight=2, max_batch=4)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+class Slow(FuserBase):
+    """Gives the larger image of each pair; a batch waits for ``go``, and remembers its size."""
+
+    info = INFO
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+        self.batches: list[int] = []
+        self.prepared: list[tuple[int, int, int]] = []
+        self.threads: set[int] = set()
+        self.closed = 0
+
+    def prepare(self, height: int, width: int, batch: int = 1) -> None:
+        self.prepared.append((height, width, batch))
+
+    def submit(self, batch: FusionBatch) -> Ticket:
+        self.threads.add(threading.get_ident())
+        self.batches.append(len(batch.visible))
+        if int(batch.visible[0][0, 0]) == 13:
+            raise EngineError("thirteen")
+        assert self.go.wait(20)
+        return ReadyTicket([np.maximum(i, v) for i, v in zip(batch.infrared, batch.visible, strict=True)])
+
+    def close(self) -> None:
+        self.closed += 1
+        super().close()
+
+
+def one(level: int, height: int = 4) -> FusionBatch:
+    image: Luma8 = np.full((height, 6), level, np.uint8)
+    return FusionBatch((np.zeros_like(image),), (image,))
+
+
+def leases(table: SharedEngines, engine: Fuser, count: int) -> list[Fuser]:
+    return [table.lease("key", lambda: engine) for _ in range(count)]
+
+
+def test_pairs_that_come_while_the_engine_computes_go_together() -> None:
+    engine = Slow()
+    rigs = leases(SharedEngines(), engine, 3)
+    first = rigs[0].submit(one(1))
+    wait_for(lambda: engine.batches)  # the engine is at work on it
+    later = [rig.submit(one(level)) for level, rig in enumerate(rigs, 2)]
+    higher = rigs[1].submit(one(9, height=8))
+    engine.go.set()
+    assert [int(ticket.result(20)[0][0, 0]) for ticket in (first, *later, higher)] == [1, 2, 3, 4, 9]
+    assert engine.batches[:2] == [1, 2], "of three that waited two: batches are 1, 2, 4 ... pairs"
+    assert sorted(engine.batches) == [1, 1, 1, 2] and len(engine.threads) == 1
+    for rig in rigs:
+        assert engine.closed == 0
+        rig.close()
+    assert engine.closed == 1
+
+
+def test_an_error_reaches_the_rig_whose_pair_it_was_and_the_others_go_on() -> None:
+    engine = Slow()
+    engine.go.set()
+    first, second = leases(SharedEngines(), engine, 2)
+    with pytest.raises(EngineError, match="thirteen"):
+        first.submit(one(13)).result(20)
+    assert int(second.submit(one(7)).result(20)[0][0, 0]) == 7
+    first.close()
+    with pytest.raises(EngineError, match="closed"):
+        first.submit(one(1))
+    assert int(second.submit(one(8)).result(20)[0][0, 0]) == 8
+    with pytest.raises(UsageError, match="batch of 5 is more"):
+        second.submit(FusionBatch([one(1).infrared[0]] * 5, [one(1).visible[0]] * 5))
+    second.close()
+    second.close()
+    assert engine.closed == 1
+
+
+def on_the_double(cuda: FakeCuda) -> Fuser:
+    shapes = Shapes((2, 2), (64, 48), (128, 128), batch=4)
+    return TensorRtFuser(INFO, shapes, 2, lambda: FakePlan(cuda, read_onnx("stream")), lambda: cuda)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_pair_that_comes_while_the_engine_computes_another_starts_at_once(count: int) -> None:
+    cuda = FakeCuda()
+    rigs = leases(SharedEngines(), on_the_double(cuda), count)
+    cuda.computes.clear()
+    try:
+        tickets = [rigs[0].submit(one(1, height=16))]
+        wait_for(lambda: cuda.calls.get("done", 0) > 2)  # it is waited for
+        tickets.append(rigs[-1].submit(one(2, height=16)))
+        wait_for(lambda: cuda.calls["record"] == 2)
+    finally:
+        cuda.computes.set()
+    assert all(len(ticket.result(30)) == 1 for ticket in tickets)
+    for rig in rigs:
+        rig.close()
+
+
+def test_pairs_of_one_rig_do_not_wait_for_each_other_in_a_batch() -> None:
+    engine = Slow()
+    first, second = leases(SharedEngines(), engine, 2)
+    held = first.submit(one(1))
+    wait_for(lambda: engine.batches)
+    tickets = [second.submit(one(level)) for level in (2, 3)]
+    engine.go.set()
+    assert [int(ticket.result(20)[0][0, 0]) for ticket in (held, *tickets)] == [1, 2, 3]
+    assert engine.batches == [1, 1, 1]
+    first.close()
+    second.close()
+
+
+def test_a_call_that_the_engine_breaks_at_is_the_rigs_that_made_it() -> None:
+    class Broken(Slow):
+        def submit(self, batch: FusionBatch) -> Ticket:
+            if int(batch.visible[0][0, 0]) == 14:
+                raise ValueError("fourteen")
+            return super().submit(batch)
+
+    engine = Broken()
+    engine.go.set()
+    first, second = leases(SharedEngines(), engine, 2)
+    for _ in range(3):
+        with pytest.raises(EngineError, match="ValueError: fourteen"):
+            first.submit(one(14)).result(20)
+    assert int(second.submit(one(7)).result(20)[0][0, 0]) == 7
+    first.close()
+    second.close()
+    assert engine.closed == 1
+
+
+def test_an_engine_is_opened_once_and_anew_after_the_last_rig() -> None:
+    table, opened = SharedEngines(), []
+
+    def open_engine() -> Fuser:
+        opened.append(Slow())
+        return opened[-1]
+
+    first = table.lease("key", open_engine)
+    other = table.lease("other", open_engine)
+    second = table.lease("key", open_engine)
+    second.prepare(4, 6)
+    assert len(opened) == 2 and opened[0].prepared == [(4, 6, 1), (4, 6, 2)]
+    for lease in (first, second, other):
+        lease.close()
+    again = table.lease("key", open_engine)
+    assert len(opened) == 3
+    again.close()
+
+
+def test_an_engine_that_cannot_be_opened_is_tried_again() -> None:
+    def fail() -> Fuser:
+        raise EngineError("no GPU")
+
+    table = SharedEngines()
+    for _ in range(2):
+        with pytest.raises(EngineError, match="no GPU"):
+            table.lease("key", fail)
+    with table.lease("key", Slow) as lease:
+        assert lease.info is INFO
+
+
+@pytest.fixture(scope="module")
+def expected() -> Iterator[Callable[[Luma8, Luma8], Luma8]]:
+    with load_model("stream", "openvino", "fp32") as reference:
+        yield reference.fuse
+
+
+def test_three_rigs_on_the_double_of_a_gpu(expected: Callable[[Luma8, Luma8], Luma8]) -> None:
+    cuda = FakeCuda()
+    table = SharedEngines()
+    seen: list[tuple[Luma8, Luma8, Luma8]] = []
+
+    def rig(seed: int, fuser: Fuser) -> None:
+        rng = np.random.default_rng(seed)
+        with fuser:
+            fuser.prepare(36, 44)
+            for _ in range(6):
+                ir, vis = rng.integers(0, 256, (2, 36, 44), np.uint8)
+                tickets = [fuser.submit(FusionBatch((ir,), (vis,), (f"rig {seed}",))) for _ in range(2)]
+                seen.extend((ir, vis, ticket.result(30)[0]) for ticket in tickets)
+
+    threads = [
+        threading.Thread(target=rig, args=(n, table.lease("key", lambda: on_the_double(cuda)))) for n in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert len(seen) == 36
+    for ir, vis, fused in seen:
+        assert int(np.abs(fused.astype(int) - expected(ir, vis)).max()) <= 1
+
+
+def test_rigs_on_a_cpu_have_engines_of_their_own() -> None:
+    first, second = (compose.rig_fuser(FusionConfig(model="mean")) for _ in range(2))
+    with first, second:
+        assert first is not second

@@ -1,0 +1,67 @@
+"""What the tests of building share: small pictures, requests, an empty cache."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from fusepipe.cli import cli
+from fusepipe.core.frames import Luma8
+from fusepipe.engines.builder.request import BuildRequest, Materials
+from fusepipe.engines.builder.tensorrt import PlanOptions
+from fusepipe.engines.load import read_onnx
+from fusepipe.engines.manifest import Shapes
+
+rtx = pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx") is None,
+    reason="tensorrt_rtx is not installed: pip install 'fusepipe[tensorrt-rtx]'",
+)
+
+
+def picture(seed: int, height: int = 64, width: int = 96) -> Luma8:
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
+    blurred = cv2.GaussianBlur(noise, (0, 0), 2.0).astype(np.float32)
+    return np.clip((blurred - 128) * 5 + 128, 0, 255).astype(np.uint8)
+
+
+PAIRS = [(picture(seed), picture(seed + 50)) for seed in range(4)]
+MATERIALS = Materials(PAIRS[:2], PAIRS[2:], None, "noise")
+SHAPES = Shapes((16, 16), (96, 64), (256, 256), batch=2)
+
+
+def request(
+    backend: str = "openvino", precision: str = "fp32", model: str = "stream", **changes: object
+) -> BuildRequest:
+    made = BuildRequest(
+        model, read_onnx(model), backend, precision, SHAPES, PlanOptions(), rebuild="fusepipe build-engine X"
+    )
+    return replace(made, **changes)
+
+
+def left(folder: Path) -> list[str]:
+    """What lies in a folder, but for locks."""
+    return sorted(p.name for p in folder.glob("*") if p.name != ".locks") if folder.exists() else []
+
+
+def without_torch(name: str) -> object:
+    """In place of ``find_spec`` where engines are proven: PyTorch has a test of its own."""
+    return None if name == "torch" else importlib.util.find_spec(name)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, arguments, obj=arguments)  # as main does
+
+
+def write_images(folder: Path) -> list[str]:
+    """The pairs as files: the arguments that name them."""
+    for band, index in (("ir", 0), ("vis", 1)):
+        (folder / band).mkdir()
+        for number, pair in enumerate(PAIRS):
+            cv2.imwrite(str(folder / band / f"{number}.png"), pair[index])
+    return ["--images", str(folder / "ir"), str(folder / "vis")]

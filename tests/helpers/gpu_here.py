@@ -1,0 +1,22 @@
+"""What the tests that are marked ``gpu`` start with: the GPU, or a skip that says why there is none."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from fusepipe.engines.backends.cuda.api import Gpu, find_gpu
+from fusepipe.engines.choose import installed
+
+
+def require_gpu() -> tuple[str, Gpu]:
+    """(backend, GPU) of this machine. Without them the test skips; with ``FUSEPIPE_REQUIRE_GPU=1`` it fails."""
+    gpu, why = find_gpu()
+    backend = next((name for name in ("tensorrt", "tensorrt-rtx") if installed(name)), "")
+    if gpu is not None and backend:
+        return backend, gpu
+    missing = why if gpu is None else "neither tensorrt nor tensorrt_rtx is installed"
+    if os.environ.get("FUSEPIPE_REQUIRE_GPU") == "1":
+        pytest.fail(f"FUSEPIPE_REQUIRE_GPU=1, but {missing}")
+    pytest.skip(f"no GPU: {missing}")

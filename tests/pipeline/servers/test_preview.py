@@ -1,0 +1,284 @@
+"""The preview page: who may ask, what is answered, and what a browser shows of it."""
+
+import json
+import socket
+import threading
+import urllib.error
+import urllib.request
+from email.message import Message
+
+import cv2
+import numpy as np
+import pytest
+from helpers.waiting import wait_for
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from fusepipe.core.errors import SinkError
+from fusepipe.core.frames import Band, FramePair, FusedFrame, PairState, Plane
+from fusepipe.pipeline.servers.web import views
+from fusepipe.pipeline.servers.web.access import Access
+from fusepipe.pipeline.servers.web.metrics import prometheus_text
+from fusepipe.pipeline.sinks.live.preview import MADE_UP_TOKEN, SERVERS, PreviewSink
+from fusepipe.pipeline.testing import MS, frame
+
+HOST = "127.0.0.1"
+RECORD = {
+    "read": {"infrared": 12, "visible": 11},
+    "pairs": {"fused": 10, "held": 1},
+    "skipped": {'a "quoted"\nreason': 2},
+    "dropped": {"sink-1": 3},
+    "skew_ms": {"p50": 1.0, "p95": 2.0, "p99": 3.0, "max": 4.0},
+    "latency_ms": {"p50": 20.0, "p95": 30.0, "p99": 40.0, "max": 50.0},
+    "depths": {"infrared": 1},
+    "stage_cpu_s": {"fuse": 1.25},
+    "seconds": 5.0,
+    "sources": {"visible": {"width": 640, "height": 480, "codec": "h264", "fps": 25.0}},
+    "engine": {"model": "stream", "backend": "openvino", "precision": "bf16"},
+    "registration": "roof.calibration.yaml",
+    "drift": {"state": "suspect", "offset_px": 1.8, "corrected_px": 0.0, "checks": 9, "blind": 2, "events": []},
+    "warnings": ["<b>a warning</b>"],
+}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def picture(index: int = 0, *, infrared: bool = True, shape: tuple[int, int] = (48, 64)) -> FusedFrame:
+    """Visible 50 everywhere, infrared 200, fused 120."""
+    grey = lambda value: np.full(shape, value, np.uint8)  # noqa: E731
+    capture_ns = index * 40 * MS
+    visible = frame(Band.VISIBLE, index, capture_ns, pixels=grey(50))
+    ir = frame(Band.INFRARED, index, capture_ns, pixels=grey(200)) if infrared else None
+    luma = Plane(grey(200)) if infrared else None
+    state = PairState.FUSED if infrared else PairState.SINGLE
+    pair = FramePair(index, state, Band.VISIBLE, ir, visible, 2 * MS if infrared else None, luma=luma)
+    planes = (Plane(grey(120)),)
+    return FusedFrame(pair, planes, state, index, capture_ns, visible.pts, visible.time_base)
+
+
+# -- who may ask
+
+
+@pytest.mark.parametrize(
+    ("host", "headers", "status"),
+    [
+        (HOST, {"Host": "127.0.0.1:8080"}, None),
+        (HOST, {"Host": "localhost:8080"}, None),
+        (HOST, {"Host": "[::1]:8080"}, None),
+        (HOST, {"Host": "evil.example:8080"}, 403),
+        (HOST, {"Host": "10.0.0.5:8080"}, 403),
+        (HOST, {}, 403),
+        (HOST, {"Host": "localhost:8080", "Origin": "http://localhost:8080"}, None),
+        (HOST, {"Host": "localhost:8080", "Origin": "http://localhost:9090"}, 403),
+        (HOST, {"Host": "localhost:8080", "Origin": "https://evil.example"}, 403),
+        (HOST, {"Host": "localhost:8080", "Origin": "null"}, 403),
+        (HOST, {"Host": "localhost:8080", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403),
+        (HOST, {"Host": "localhost:8080", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, None),
+        ("0.0.0.0", {"Host": "10.0.0.5:8080"}, None),
+        ("0.0.0.0", {"Host": "rig.example.org:8080"}, None),
+        ("0.0.0.0", {"Host": "evil.example:8080"}, 403),
+        ("10.0.0.5", {"Host": "10.0.0.5:8080"}, None),
+        ("10.0.0.5", {"Host": "10.0.0.6:8080"}, 403),
+    ],
+)
+def test_only_our_own_names_and_origins_pass(host, headers, status):
+    refusal = Access(host, 8080, names=["rig.example.org"]).refusal("/", headers, None)
+    assert (refusal and refusal.status) == status
+
+
+def test_a_token_is_asked_for_everything_but_health():
+    access = Access("0.0.0.0", 8080, token="s3cret-s3cret")
+    ours = {"Host": "10.0.0.5:8080"}
+    for path in ("/", "/api/rigs", "/metrics", "/rigs/roof/live.mjpg", "/nothing"):
+        assert access.refusal(path, ours, None).status == 401
+        assert access.refusal(path, ours, "wrong").status == 401
+        assert access.refusal(path, {**ours, "Authorization": "Bearer é"}, None).status == 401
+        assert access.refusal(path, ours, "s3cret-s3cret") is None
+        assert access.refusal(path, {**ours, "Authorization": "Bearer s3cret-s3cret"}, None) is None
+    assert access.refusal("/healthz", ours, None) is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=40), st.text(max_size=40) | st.none(), st.text(max_size=20) | st.none())
+def test_any_headers_are_judged(host, origin, cookie):
+    headers = {"Host": host} | ({} if origin is None else {"Origin": origin})
+    refusal = Access("127.0.0.1", 8080, token="s3cret-s3cret").refusal("/", headers, cookie)
+    assert refusal is not None and refusal.status in (401, 403)
+
+
+# -- pictures and numbers
+
+
+def test_views_show_what_their_names_say():
+    shot = picture()
+    level = {name: views.view(shot, name).mean(axis=2) for name in views.VIEWS}
+    assert (level["fused"] == 120).all() and (level["visible"] == 50).all() and (level["infrared"] == 200).all()
+    assert level["side"].shape == (48, 128)
+    assert (level["side"][:, :64] == 50).all() and (level["side"][:, 64:] == 200).all()
+    wipe = views.view(shot, "wipe", 0.25).mean(axis=2)
+    assert (wipe[:, :14] == 50).all() and (wipe[:, 18:] == 200).all()
+    colours = views.view(shot, "overlay")[0, 0]
+    assert len(set(colours.tolist())) == 3, "the infrared picture is in colour"
+    assert (views.view(picture(infrared=False), "infrared") == 96).all(), "grey where there is none"
+    with pytest.raises(ValueError, match="is none of fused"):
+        views.view(shot, "nope")
+
+
+def test_wide_pictures_are_made_smaller_for_the_page_and_not_for_snapshots():
+    wide = picture(shape=(40, 2000))
+    small = cv2.imdecode(np.frombuffer(views.jpeg(wide, "fused"), np.uint8), cv2.IMREAD_COLOR)
+    assert small.shape[:2] == (26, 1280)
+    assert cv2.imdecode(np.frombuffer(views.png(wide, "side"), np.uint8), cv2.IMREAD_COLOR).shape == (40, 4000, 3)
+
+
+def test_metrics_are_what_prometheus_reads():
+    text = prometheus_text({'roof "1"': {**RECORD, "clients": 2, "last_frame_age_s": None}}).decode()
+    samples = {
+        (s.name, *sorted(s.labels.values())): s.value for f in text_string_to_metric_families(text) for s in f.samples
+    }
+    assert samples[("fusepipe_pairs_total", "fused", 'roof "1"')] == 10
+    assert samples[("fusepipe_skipped_total", 'a "quoted"\nreason', 'roof "1"')] == 2
+    assert samples[("fusepipe_latency_seconds", "0.99", 'roof "1"')] == 0.04
+    assert samples[("fusepipe_stage_cpu_seconds_total", "fuse", 'roof "1"')] == 1.25
+    assert samples[("fusepipe_preview_clients", 'roof "1"')] == 2
+    assert {key[-2:]: value for key, value in samples.items() if key[0] == "fusepipe_drift_state"} == {
+        ("ok", 'roof "1"'): 0,
+        ('roof "1"', "suspect"): 1,
+        ("lost", 'roof "1"'): 0,
+    }
+    assert samples[("fusepipe_drift_offset_pixels", 'roof "1"')] == 1.8
+    assert samples[("fusepipe_drift_blind_total", 'roof "1"')] == 2
+    assert not [key for key in samples if key[0] == "fusepipe_last_frame_age_seconds"]
+    assert prometheus_text({"new": {}})
+
+
+# -- the server
+
+
+class Page:
+    """A sink that serves, with a thread that shows pictures at about 20 a second."""
+
+    def __init__(self, host: str = HOST, rig: str = "roof", **options) -> None:
+        self.port = options.pop("port", None) or free_port()
+        self.sink = PreviewSink(host, self.port, rig, lambda: RECORD, **options)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="shows")
+
+    def __enter__(self):
+        self.sink.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join(10)
+        self.report = self.sink.close()
+
+    def _run(self):
+        index = 0
+        while not self._stop.wait(0.05):
+            self.sink.write(picture(index))
+            index += 1
+
+    def get(self, path: str, **headers: str) -> tuple[int, bytes, Message]:
+        request = urllib.request.Request(f"http://{HOST}:{self.port}{path}", headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=15) as answer:
+                return answer.status, answer.read(), answer.headers
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read(), error.headers
+
+
+def test_what_the_page_serves():
+    with Page() as page:
+        wait_for(lambda: page.get("/readyz")[0] == 200)
+        status, body, headers = page.get("/")
+        assert status == 200 and b"fusepipe" in body
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        assert page.get("/page.js")[0] == page.get("/page.css")[0] == 200
+        data = json.loads(page.get("/api/rigs?rig=roof&since=0")[1])
+        assert data["rigs"]["roof"]["pairs"] == RECORD["pairs"] and data["rigs"]["roof"]["state"] == "fused"
+        assert data["past"][0] == [1, 2.0, "fused"]
+        assert json.loads(page.get(f"/api/rigs?rig=roof&since={data['past'][-1][0] + 10**6}")[1])["past"] == []
+        status, body, headers = page.get("/rigs/roof/snapshot.png?view=infrared")
+        assert "roof_infrared_" in headers["Content-Disposition"]
+        assert (cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_GRAYSCALE) == 200).all()
+        assert b'fusepipe_pairs_total{rig="roof",state="fused"} 10.0' in page.get("/metrics")[1]
+        assert page.get("/healthz")[0] == 200
+        wrong = ["/nope", "/rigs/other/snapshot.png", "/rigs/roof/snapshot.png?view=x", "/rigs/roof/live.mjpg?wipe=101"]
+        assert [page.get(path)[0] for path in wrong] == [404, 404, 400, 400]
+        assert page.get("/", Host="evil.example")[0] == 403
+        assert page.get("/", Origin="http://evil.example")[0] == 403
+        with pytest.raises(SinkError, match="a rig 'roof' is on this page already"):
+            PreviewSink(HOST, page.port, "roof", dict).start()
+        with Page(rig="mast", port=page.port):
+            assert list(json.loads(page.get("/api/rigs")[1])["rigs"]) == ["roof", "mast"]
+        assert list(json.loads(page.get("/api/rigs")[1])["rigs"]) == ["roof"]
+    assert page.report.frames > 0 and not SERVERS.has(HOST, page.port)
+    assert not [t for t in threading.enumerate() if t.name.startswith("preview-")]
+
+
+def test_the_live_picture_and_its_limits():
+    with Page(max_clients=1) as page:
+        with urllib.request.urlopen(f"http://{HOST}:{page.port}/rigs/roof/live.mjpg?view=visible", timeout=15) as live:
+            assert live.headers["Content-Type"] == "multipart/x-mixed-replace; boundary=frame"
+            for _ in range(3):
+                assert live.readline() == b"--frame\r\n"
+                assert live.readline() == b"Content-Type: image/jpeg\r\n"
+                size = int(live.readline().split(b":")[1])
+                live.readline()
+                pixels = cv2.imdecode(np.frombuffer(live.read(size), np.uint8), cv2.IMREAD_GRAYSCALE)
+                assert pixels.shape == (48, 64) and abs(int(pixels.mean()) - 50) <= 1
+                assert live.readline() == b"\r\n"
+            assert page.get("/rigs/roof/live.mjpg")[0] == 503, "one may watch"
+        wait_for(lambda: json.loads(page.get("/api/rigs")[1])["rigs"]["roof"]["clients"] == 0)
+
+
+def test_a_page_that_others_reach_needs_its_token():
+    with Page("0.0.0.0") as page:
+        assert page.sink.announcement.endswith(f"/?token={MADE_UP_TOKEN}")
+        assert MADE_UP_TOKEN not in page.sink.label
+        assert page.get("/")[0] == 401 and page.get("/metrics")[0] == 401 and page.get("/healthz")[0] == 200
+        assert page.get("/?token=wrong")[0] == 401
+        assert page.get("/metrics", Authorization=f"Bearer {MADE_UP_TOKEN}")[0] == 200
+
+        class Stay(urllib.request.HTTPRedirectHandler):
+            def redirect_request(self, *_):
+                return None
+
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.build_opener(Stay).open(f"http://{HOST}:{page.port}/?token={MADE_UP_TOKEN}", timeout=15)
+        with caught.value as answer:
+            cookie = answer.headers["Set-Cookie"]
+            assert answer.code == 303 and "HttpOnly" in cookie and "SameSite=Strict" in cookie
+        assert page.get("/", Cookie=cookie.partition(";")[0])[0] == 200
+        with pytest.raises(SinkError, match="different tokens"):
+            PreviewSink("0.0.0.0", page.port, "mast", dict, token="another-token").start()
+
+
+def test_large_requests_and_stuck_clients_are_cut_off(monkeypatch):
+    monkeypatch.setattr("fusepipe.pipeline.servers.web.server.SEND_S", 0.5)
+    with Page() as page:
+        assert page.get("/", Cookie="a=" + "b" * 20_000)[0] in (400, 431)
+        with socket.socket() as stuck:
+            stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            stuck.connect((HOST, page.port))
+            stuck.sendall(f"GET /rigs/roof/live.mjpg HTTP/1.1\r\nHost: {HOST}:{page.port}\r\n\r\n".encode())
+            clients = lambda: json.loads(page.get("/api/rigs")[1])["rigs"]["roof"]["clients"]  # noqa: E731
+            wait_for(lambda: clients() == 1)
+            assert page.get("/healthz")[0] == 200, "others are served meanwhile"
+
+
+def test_the_page_asks_nobody_else():
+    """No address of another server in what is served: it works where there is no internet."""
+    from importlib.resources import files
+
+    for name in ("page.html", "page.css", "page.js", "page.whep.js"):
+        text = (files("fusepipe.pipeline.servers.web") / name).read_text()
+        assert "http" not in text and "//" not in text.replace("// ", ""), name

@@ -1,0 +1,153 @@
+"""The preview page in a real browser: what it shows without WebRTC, picture by picture."""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from helpers.chromium import Tab, browse
+
+from fusepipe.core.frames import Band, FramePair, FusedFrame, PairState, Plane
+from fusepipe.pipeline.sinks.live.preview import PreviewSink
+from fusepipe.pipeline.testing import MS, frame
+
+RECORD = {
+    "read": {"infrared": 12, "visible": 11},
+    "pairs": {"fused": 10, "held": 1},
+    "skew_ms": {"p95": 2.0},
+    "latency_ms": {"p50": 20.0, "p99": 40.0},
+    "depths": {"infrared": 1, "visible": 0, "sink-1": 2},
+    "dropped": {"sink-1": 3},
+    "sinks": [{"sink": "rtsp://127.0.0.1:8554/roof", "up": False, "failures": 2, "restarts": 1, "missed": 40}],
+    "sources": {"visible": {"width": 640, "height": 480, "codec": "h264", "fps": 25.0}},
+    "live": {
+        "cameras": {
+            "visible": {
+                "clock": {"grade": "rtcp", "skew_ppm": -12.5, "jitter_ms": 0.8},
+                "connections": 2,
+                "failures": {"timeout": 1},
+            }
+        }
+    },
+    "drift": {"state": "ok", "offset_px": 0.6, "corrected_px": 0.0, "checks": 9, "blind": 2, "events": []},
+    "warnings": ["<b>a warning</b>"],
+}
+
+
+@pytest.fixture
+def camera() -> threading.Event:
+    """Set it to stop the pictures."""
+    return threading.Event()
+
+
+@pytest.fixture
+def page(camera: threading.Event, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a page with a rig: visible 50 everywhere, infrared 200, fused 120. There is no aiortc."""
+
+    monkeypatch.setitem(sys.modules, "aiortc", None)
+    monkeypatch.delitem(sys.modules, "fusepipe.pipeline.servers.web.peer", raising=False)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    begun_s = time.monotonic()
+
+    def record() -> dict[str, Any]:
+        """Pairing takes a quarter of a core, the process half a core."""
+        run_s = time.monotonic() - begun_s
+        return {**RECORD, "stage_cpu_s": {"pair": run_s / 4, "write-1": 0.0}, "process_cpu_s": run_s / 2}
+
+    sink = PreviewSink("127.0.0.1", port, "roof", record)
+    sink.start()
+
+    def show() -> None:
+        planes = {level: np.full((48, 64), level, np.uint8) for level in (50, 120, 200)}
+        index = 0
+        while not camera.wait(0.05):
+            at_ns = index * 40 * MS
+            visible = frame(Band.VISIBLE, index, at_ns, pixels=planes[50])
+            infrared = frame(Band.INFRARED, index, at_ns, pixels=planes[200])
+            pair = FramePair(index, PairState.FUSED, Band.VISIBLE, infrared, visible, 2 * MS, luma=Plane(planes[200]))
+            fused = (Plane(planes[120]),)
+            sink.write(FusedFrame(pair, fused, PairState.FUSED, index, at_ns, visible.pts, visible.time_base))
+            index += 1
+
+    thread = threading.Thread(target=show, name="camera")
+    thread.start()
+    yield f"http://127.0.0.1:{port}/"
+    camera.set()
+    thread.join(10)
+    sink.close()
+
+
+def green_px(pixels: np.ndarray) -> int:
+    """Of the badge that says `fused`."""
+    return int(np.all(np.abs(pixels[:60].astype(int) - (0x7F, 0xC2, 0x5E)) <= 3, axis=2).sum())
+
+
+def share(pixels: np.ndarray, level: int) -> float:
+    return float(np.all(np.abs(pixels.astype(int) - level) <= 2, axis=2).mean())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1400, 390])
+def test_a_browser_shows_the_picture_and_the_numbers(width: int, tmp_path: Path, page: str) -> None:
+    async def look(tab: Tab) -> None:
+        await tab.size(width, 1000)
+        await tab.open(page)
+        await tab.until("document.getElementById('state').textContent === 'fused'")
+        await tab.until("document.getElementById('live').naturalWidth === 64")
+        await tab.until("!document.getElementById('skew-now').textContent.includes('–')")
+        assert "pip install 'fusepipe[webrtc]'" in await tab.value("document.getElementById('hint').textContent")
+        assert await tab.value("document.getElementById('video').hidden")
+        assert "11" in await tab.value("document.getElementById('main').textContent")
+        parts = await tab.value("document.getElementById('parts').textContent")
+        assert "visible640×480 h264 25 fps" in parts and "ok, 0.6 px off" in parts
+        assert "rtcp, -12.5 ppm, jitter 0.8 ms" in parts and "connections to visible2, 1× timeout" in parts
+        await tab.until("/pair2[3-7]\\.\\d %1/.test(document.getElementById('stages').textContent)")
+        stages = await tab.value("document.getElementById('stages').textContent")
+        assert "rtsp://127.0.0.1:8554/roof (away)0.0 %23" in stages, "its processor time, 2 wait, 3 were dropped"
+        assert re.search(r"whole process, engine included(4[6-9]|5[0-4])\.\d %", stages), stages
+        counts = await tab.value("document.getElementById('counts').textContent")
+        assert "failed 2×, started anew 1×, missed 40" in counts
+        assert "<b>a warning</b>" in await tab.value("document.getElementById('warnings').textContent"), (
+            "text, not HTML"
+        )
+        assert await tab.value("document.documentElement.scrollWidth") <= width, "nothing runs out of the page"
+        fused = cv2.imread(str(await tab.picture(tmp_path / "fused.png")))
+        assert green_px(fused) > 300 and share(fused, 120) > 0.1
+        await tab.value("document.querySelector('[data-view=side]').click()")
+        await tab.until("document.getElementById('live').naturalWidth === 128")
+        assert "view=side" in await tab.value("document.getElementById('snapshot').href")
+        side = cv2.imread(str(await tab.picture(tmp_path / "side.png")))
+        assert share(side, 50) > 0.04 and share(side, 200) > 0.04
+        await tab.value("document.querySelector('[data-view=wipe]').click()")
+        assert not await tab.value("document.getElementById('wipe').hidden")
+
+    browse(tmp_path / "profile", look)
+
+
+@pytest.mark.slow
+def test_a_browser_says_so_when_pictures_stop(
+    tmp_path: Path, page: str, camera: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fusepipe.pipeline.servers.web.rig_view.READY_S", 0.5)
+
+    async def look(tab: Tab) -> None:
+        await tab.open(page)
+        await tab.until("document.getElementById('state').textContent === 'fused'")
+        camera.set()
+        await tab.until("document.getElementById('state').textContent === 'no picture'")
+        seen.append("no picture")
+
+    seen: list[str] = []
+    browse(tmp_path / "profile", look)
+    assert seen == ["no picture"]

@@ -1,0 +1,254 @@
+"""What a training does with bad input: one line that names it, before the work where that can be, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs torch: pip install 'fusepipe[train]'")
+pytest.importorskip("safetensors", reason="training needs safetensors: pip install 'fusepipe[train]'")
+pytest.importorskip("onnxscript", reason="the export needs onnxscript: pip install 'fusepipe[train]'")
+pytest.importorskip("tensorboard", reason="training needs tensorboard: pip install 'fusepipe[train]'")
+
+from helpers.made_images import write  # noqa: E402
+
+from fusepipe.core.errors import ConfigError, EngineError, SourceError, UsageError  # noqa: E402
+from fusepipe.train.baseline_config import BaselineConfig  # noqa: E402
+from fusepipe.train.baseline_session import load_baseline_config, load_photographs, train_baseline  # noqa: E402
+from fusepipe.train.checkpoint import fingerprint, read_tensors, save_weights, write_tensors  # noqa: E402
+from fusepipe.train.config import StudentConfig, load_config  # noqa: E402
+from fusepipe.train.data.decoded import DecodedImages  # noqa: E402
+from fusepipe.train.data.folders import committed_pairs, paired_folders, photographs  # noqa: E402
+from fusepipe.train.data.pairs import Pair, load_pairs  # noqa: E402
+from fusepipe.train.figures import read_curve  # noqa: E402
+from fusepipe.train.mfe_session import REPORT, WEIGHTS, train_fusion, train_stage1  # noqa: E402
+from fusepipe.train.networks.student import StudentNet  # noqa: E402
+from fusepipe.train.processes import joined  # noqa: E402
+from fusepipe.train.run_config import MfeConfig, load_mfe_config  # noqa: E402
+from fusepipe.train.session import train_student  # noqa: E402
+from fusepipe.train.snapshots import NETWORKS, OPTIMISERS  # noqa: E402
+from fusepipe.train.stages import AutoEncoderStage, Loss  # noqa: E402
+from fusepipe.train.trainer import StudentTrainer, choose_device  # noqa: E402
+from fusepipe.train.watch import stopped_by_signals  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for n in range(6):
+        write(tmp_path / "photos" / f"{n}.png", seed=n)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    for n in range(3):
+        for band, seed in (("ir", 10 + n), ("vis", 20 + n)):
+            write(tmp_path / "pairs" / "made" / band / f"{n}.png", seed=seed)
+    return tmp_path / "pairs"
+
+
+def config(**changes: Any) -> MfeConfig:
+    stage = {"steps": 4, "batch": 2, "crop_px": 32, "validate_every": 4, "workers": 0, "threads": 1, **changes}
+    return MfeConfig.model_validate({"stage1": stage, "finetune": {**stage, "pairs": "folders"}})
+
+
+def stage1(folder: Path, out: Path, *, resume: bool = False, **changes: Any) -> dict[str, Any]:
+    return train_stage1(config(**changes), folder, out, resume=resume, device="cpu")
+
+
+class TestImages:
+    def test_a_broken_one_costs_nothing_of_what_was_trained(self, photos: Path, tmp_path: Path) -> None:
+        out, steps = tmp_path / "out", 60
+        good = (photos / "3.png").read_bytes()
+        (photos / "3.png").write_bytes(b"no image")
+        with pytest.raises(SourceError, match=r"3\.png: not an image"):
+            stage1(photos, out, steps=steps, validate_every=steps, seed=2)
+        (state,) = (out / "checkpoints").iterdir()
+        assert 0 < int(state.name) < steps, "it was met on the way, and the way is kept"
+        (photos / "3.png").write_bytes(good)
+        report = stage1(photos, out, resume=True, steps=steps, validate_every=steps, seed=2)
+        assert report["finished"] and report["steps_here"] == steps - int(state.name)
+
+    def test_one_that_cannot_be_validated_on_is_refused_before_the_first_step(
+        self, photos: Path, pairs: Path, tmp_path: Path
+    ) -> None:
+        write(photos / "0.png", 5, 200)  # the first of every twenty validates
+        with pytest.raises(SourceError, match=r"0\.png: 200x5 is too small to validate on"):
+            stage1(photos, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+        write(photos / "0.png")
+        stage1(photos, tmp_path / "out")
+        for band in ("ir", "vis"):
+            write(pairs / "made" / band / "2.png", 15, 64)
+        with pytest.raises(SourceError, match=r"vis/2\.png: 64x15 is too small"):
+            train_fusion("finetune", config(), tmp_path / "out" / WEIGHTS, pairs, tmp_path / "fine", device="cpu")
+
+    @pytest.mark.parametrize(("height", "width"), [(1, 300), (300, 1), (2, 301)])
+    def test_a_thin_one_is_halved_as_far_as_that_goes(self, height: int, width: int, tmp_path: Path) -> None:
+        image = DecodedImages(100)[write(tmp_path / "thin.png", height, width)]
+        assert min(image.shape) == 1 and max(image.shape) <= 300
+
+    def test_folders_that_are_not_there_are_named(self, tmp_path: Path) -> None:
+        for find in (photographs, committed_pairs, paired_folders):
+            with pytest.raises(SourceError, match="gone: there is no such folder"):
+                find(tmp_path / "gone")
+        for load in (load_photographs, lambda folder, px: load_pairs(folder, [("a", "1")], px)):
+            with pytest.raises(SourceError, match="gone: there is no such folder"):
+                load(tmp_path / "gone", 800)
+
+    def test_all_photographs_are_counted(self, tmp_path: Path) -> None:
+        write(tmp_path / "one" / "a.png")
+        with pytest.raises(SourceError, match="one: 1 photographs"):
+            photographs(tmp_path / "one")
+
+    def test_tno_below_the_folder_is_refused_before_the_first_step(self, photos: Path, tmp_path: Path) -> None:
+        write(photos / "TNO" / "vis" / "1.png")
+        for read in (photographs, lambda folder: load_photographs(folder, 800)):
+            with pytest.raises(UsageError, match="never trained on"):
+                read(photos)
+
+
+class TestRuns:
+    def test_a_validation_that_is_no_number_ends_it(
+        self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        nan = torch.tensor(float("nan"))
+        monkeypatch.setattr(AutoEncoderStage, "validate", lambda self, network, device: Loss(nan, {"ssim": nan}))
+        with pytest.raises(EngineError, match="validation loss is nan at step 4: lower learning_rate"):
+            stage1(photos, tmp_path / "out")
+        assert not (tmp_path / "out" / WEIGHTS).exists()
+
+    def test_what_a_finished_one_lost_is_made_anew(self, photos: Path, tmp_path: Path) -> None:
+        out, moved = tmp_path / "out", tmp_path / "moved"
+        stage1(photos, out)
+        made = fingerprint(out / WEIGHTS)
+        (out / WEIGHTS).unlink()
+        assert stage1(photos, out, resume=True)["weights"] == str(out / WEIGHTS)
+        assert fingerprint(out / WEIGHTS) == made
+        for left in ("", "{}", '{"config": 1}'):
+            (out / REPORT).write_text(left)
+            assert stage1(photos, out, resume=True)["best_step"] == 4
+            assert json.loads((out / REPORT).read_text())["best_step"] == 4
+        shutil.move(out, moved)
+        assert stage1(photos, moved, resume=True)["weights"] == str(moved / WEIGHTS)
+
+    def test_a_finished_one_of_other_data_or_another_start_is_not_gone_on_from(
+        self, photos: Path, pairs: Path, tmp_path: Path
+    ) -> None:
+        stage1(photos, tmp_path / "out")
+        write(photos / "9.png", seed=9)
+        with pytest.raises(UsageError, match="files was 5, is 6"):
+            stage1(photos, tmp_path / "out", resume=True)
+        starts = [tmp_path / name / WEIGHTS for name in ("out", "other")]
+        stage1(photos, tmp_path / "other", seed=1)
+        train_fusion("finetune", config(), starts[0], pairs, tmp_path / "fine", device="cpu")
+        with pytest.raises(UsageError, match="start was"):
+            train_fusion("finetune", config(), starts[1], pairs, tmp_path / "fine", resume=True, device="cpu")
+
+    def test_the_same_weights_written_otherwise_are_the_same_start(self, tmp_path: Path) -> None:
+        tensors = {"a": torch.arange(3.0), "b": torch.tensor(2)}
+        write_tensors(tmp_path / "one", tensors, {"x": "1", "y": "2"})
+        write_tensors(tmp_path / "two", dict(reversed(tensors.items())), {"y": "3"})
+        write_tensors(tmp_path / "three", {**tensors, "b": torch.tensor(3)}, {"x": "1", "y": "2"})
+        first, second, third = (fingerprint(tmp_path / name) for name in ("one", "two", "three"))
+        assert first == second != third
+
+    def test_a_state_with_a_foreign_file_is_told(self, photos: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        stage1(photos, out)
+        (out / WEIGHTS).unlink()
+        for name in (OPTIMISERS, NETWORKS):
+            (path,) = (out / "checkpoints").glob(f"*/{name}")
+            write_tensors(path, read_tensors(path)[0], {})
+            with pytest.raises(EngineError, match=f"{name}: not a state of this program"):
+                stage1(photos, out, resume=True)
+
+    def test_a_start_of_another_width_is_told(self, tmp_path: Path) -> None:
+        save_weights(tmp_path / "wide.safetensors", StudentNet(24, 4, 3), {})
+        settings = load_config("default").model_copy(update={"start": str(tmp_path / "wide.safetensors")})
+        image = torch.zeros(128, 128, dtype=torch.uint8).numpy()
+        with pytest.raises(UsageError, match=r"start: .*wide\.safetensors has .*'24'.* asks for .*'16'"):
+            StudentTrainer(settings, [Pair("a", image, image)], [], tmp_path / "out")
+
+    def test_the_third_signal_ends_what_does_not_listen(self) -> None:
+        with stopped_by_signals() as stop:
+            for _ in range(2):
+                signal.raise_signal(signal.SIGINT)
+                assert stop.is_set()
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+
+
+class TestValues:
+    @pytest.mark.parametrize(
+        "values",
+        [
+            {"seed": 2**32},
+            {"threads": 257},
+            {"crop_px": 4097},
+            {"max_side_px": 15},
+            {"learning_rate": float("inf")},
+            {"pixel": float("inf")},
+            {"camera": {"noise": float("nan")}},
+        ],
+    )
+    def test_of_mfe(self, values: dict[str, Any], tmp_path: Path) -> None:
+        text = json.dumps({"stage1": values}).replace("Infinity", ".inf").replace("NaN", ".nan")
+        (tmp_path / "own.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=f"own.yaml: stage1.{next(iter(values))}"):
+            load_mfe_config(str(tmp_path / "own.yaml"))
+
+    @pytest.mark.parametrize("values", [{"seed": 2**32}, {"channels": 10**6}, {"max_side_px": 2}, {"crop_px": 10**5}])
+    def test_of_a_student(self, values: dict[str, Any], tmp_path: Path) -> None:
+        (tmp_path / "own.yaml").write_text(json.dumps(values))
+        with pytest.raises(ConfigError, match=f"own.yaml: {next(iter(values))}"):
+            load_config(str(tmp_path / "own.yaml"))
+
+    def test_the_largest_seed_trains(self, photos: Path, tmp_path: Path) -> None:
+        assert stage1(photos, tmp_path / "out", seed=2**32 - 1)["finished"]
+
+    @pytest.mark.parametrize("name", ["meta", "gpu", "cuda:99"])
+    def test_devices(self, name: str) -> None:
+        with pytest.raises(UsageError, match=f"cannot train on '{name}'.*--device cpu"):
+            choose_device(name)
+
+
+class TestSeveralProcesses:
+    @pytest.fixture(autouse=True)
+    def two(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WORLD_SIZE", "2")
+
+    def test_students_and_baselines_train_in_one(self, photos: Path, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="a student trains in one process, and torchrun started 2"):
+            train_student(StudentConfig(), photos, tmp_path / "out", device="cpu")
+        settings: BaselineConfig = load_baseline_config("densefuse", "default")
+        with pytest.raises(UsageError, match="a baseline trains in one process"):
+            train_baseline("densefuse", settings, photos, tmp_path / "out", device="cpu")
+        assert not (tmp_path / "out").exists()
+
+    def test_half_an_environment_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(UsageError, match="WORLD_SIZE=2 without RANK, LOCAL_RANK"), joined(torch.device("cpu")):
+            pass
+        monkeypatch.setenv("WORLD_SIZE", "two")
+        with pytest.raises(UsageError, match="WORLD_SIZE=two is no number"), joined(torch.device("cpu")):
+            pass
+
+
+def test_figures_of_a_run_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="gone: there is no such folder"):
+        read_curve(tmp_path / "gone", ("train/pixel",))

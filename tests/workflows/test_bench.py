@@ -1,0 +1,184 @@
+"""``fusepipe bench``: the arithmetic of the limit and of the slope, and a small measurement."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from fusepipe.cli import cli
+from fusepipe.commands.bench import Sizes
+from fusepipe.core.errors import UsageError
+from fusepipe.workflows.bench.clips import Clips
+from fusepipe.workflows.bench.soak import held, slope_kib_per_1000
+from fusepipe.workflows.bench.stages import pairs_in_memory
+from fusepipe.workflows.bench.throughput import BenchOptions, arithmetic_limit, busy_seconds
+
+SMALL = ["--size", "64x48,32x24", "--model", "mean", "--json"]
+STAGES = ["decode infrared", "decode visible", "pair", "register", "tone map", "fuse", "encode"]
+
+
+def bench(*args: str) -> dict[str, Any]:
+    result = CliRunner().invoke(cli, ["bench", *SMALL, *args], catch_exceptions=False)
+    assert result.exit_code == 0
+    document: dict[str, Any] = json.loads(result.output)
+    return document
+
+
+# -- arithmetic
+
+
+def test_two_cores_make_a_hundred_pairs_of_twenty_milliseconds() -> None:
+    assert arithmetic_limit(2.0, 20.0) == 100.0
+
+
+def test_the_slope_is_that_of_a_leak() -> None:
+    leaking = [(pairs, 100_000 + pairs * 3 // 1000) for pairs in range(0, 30_000, 1000)]
+    assert slope_kib_per_1000(leaking) == pytest.approx(3.0)
+
+
+def test_what_fills_up_in_the_first_third_is_no_slope() -> None:
+    warming = [(pairs, 100_000 + min(pairs, 3000)) for pairs in range(0, 12_000, 100)]
+    assert slope_kib_per_1000(warming) == pytest.approx(0.0)
+
+
+def test_a_short_run_has_no_slope() -> None:
+    assert slope_kib_per_1000([]) is None
+    assert slope_kib_per_1000([(1, 5), (2, 5), (3, 6)]) is None
+    assert slope_kib_per_1000([(7, 5)] * 30) is None  # it stood still
+
+
+def test_the_systems_busy_time_is_without_idle(tmp_path: Path) -> None:
+    stat = tmp_path / "stat"
+    stat.write_text("cpu  1000 0 200 9999 7777 10 20 70 0 0\ncpu0 1 2 3\n")
+    assert busy_seconds(stat) == pytest.approx(13.0)  # at 100 ticks a second, as everywhere
+    assert busy_seconds(tmp_path / "nothing") is None
+
+
+def test_a_system_without_proc_is_not_available(tmp_path: Path) -> None:
+    nothing = held(tmp_path / "nothing")
+    assert (nothing.rss_kib, nothing.threads, nothing.descriptors) == (None, None, None)
+    here = held()
+    assert here.rss_kib is not None and here.rss_kib > 10_000
+    assert here.threads is not None and here.threads >= 1
+
+
+def test_large_pictures_are_measured_with_fewer_pairs(tmp_path: Path) -> None:
+    def kept(width: int, height: int, pairs: int) -> int:
+        return pairs_in_memory(Clips(tmp_path, tmp_path, (320, 240), (width, height), pairs, 0.0))
+
+    assert kept(640, 480, 300) == 100
+    assert kept(640, 480, 30) == 30
+    assert kept(1920, 1080, 300) == 32
+    assert kept(8192, 8192, 300) == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [("640x480", ((640, 480), (320, 240))), ("640x480,160x120", ((640, 480), (160, 120)))],
+)
+def test_sizes_are_visible_then_infrared(text: str, sizes: tuple[tuple[int, int], tuple[int, int]]) -> None:
+    assert Sizes().convert(text, None, None) == sizes
+
+
+def test_an_option_no_rig_could_have_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="preset: 'sloow'"):
+        BenchOptions(model="mean").rig("a.mkv", "b.mkv", [{"file": "c.mkv", "preset": "sloow"}])
+
+
+@pytest.mark.parametrize("wrong", [["--size", "640"], ["--size", "640x12"], ["--pairs", "0"], ["--model", "none"]])
+def test_wrong_options_are_refused_before_anything_is_rendered(wrong: list[str]) -> None:
+    result = CliRunner().invoke(cli, ["bench", *wrong])
+    assert result.exit_code in (1, 2)  # 1: a UsageError, which only main() turns into 2
+    assert isinstance(result.exception, SystemExit | UsageError)
+
+
+# -- small measurements
+
+
+def test_a_measurement_has_every_stage_and_the_limit_is_their_sum() -> None:
+    document = bench("--pairs", "40")
+    assert [stage["name"] for stage in document["stages"]] == STAGES
+    total = sum(stage["cpu_ms"] for stage in document["stages"])
+    assert document["stage_cpu_ms"] == pytest.approx(total, abs=0.01)
+    assert document["limit_pairs_per_s"] == pytest.approx(document["machine"]["cores"] / total * 1e3, rel=0.01)
+    run = document["end_to_end"]
+    assert run["pairs"] == 40 and run["pairs_per_s"] > 0
+    assert document["share_percent"] == pytest.approx(100 * run["pairs_per_s"] / document["limit_pairs_per_s"], abs=0.2)
+    assert {"read-infrared", "read-visible", "pair", "register", "fuse", "write-1"} == set(run["thread_cpu_ms"])
+    assert document["engine"]["model"] == "mean"
+    assert document["clips"]["visible_size"] == [64, 48]
+
+
+def test_a_measurement_for_people_says_what_was_reached() -> None:
+    result = CliRunner().invoke(cli, ["bench", *SMALL[:-1], "--pairs", "12"], catch_exceptions=False)
+    assert result.exit_code == 0
+    for words in ("end to end", "limit", "reached", "decode visible", "mean on numpy"):
+        assert words in result.output
+
+
+def test_the_time_limit_ends_it_with_what_there_is() -> None:
+    document = bench("--pairs", "5000", "--time-limit", "20ms")
+    assert document["clips"]["pairs"] < 5000
+    assert "time limit" in document["notes"][0]
+
+
+def test_a_soak_run_counts_pairs_and_what_the_process_holds() -> None:
+    document = bench("--soak", "150")
+    assert document["pairs"] == 150 and document["finished"] is True
+    assert document["after"]["threads"] <= document["before"]["threads"]
+    assert document["after"]["descriptors"] <= document["before"]["descriptors"]
+
+
+def test_a_soak_run_ends_at_the_time_limit() -> None:
+    document = bench("--soak", "1000000", "--time-limit", "500ms")
+    assert 0 < document["pairs"] < 1_000_000 and document["finished"] is False
+
+
+@pytest.mark.slow
+def test_nothing_grows_over_thousands_of_pairs() -> None:
+    document = bench("--soak", "6000", "--time-limit", "60s")
+    if document["slope_kib"] is None:
+        pytest.skip("this system does not tell the memory of a process")
+    assert document["slope_kib"] < 200  # one frame a thousand pairs kept would be 4; allocators need room
+    # libraries start a thread of their own now and then; a leak would be one a pair
+    assert document["after"]["threads"] <= document["before"]["threads"] + 4
+    assert document["after"]["descriptors"] <= document["before"]["descriptors"] + 4
+
+
+# -- engines
+
+
+def test_engines_are_measured_against_the_limit_and_each_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    words = ["bench", "--engines", "--size", "96x64", "--time-limit", "2s", "--json"]
+    result = CliRunner().invoke(cli, words, obj=words)
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    rows = {(row["backend"], row["precision"]): row for row in document["rows"]}
+    ran = {f"{backend} {precision}" for backend, precision in rows}
+    # each of them ran, or it is said why not
+    assert ran | set(document["missing"]) >= {"torch fp32", "openvino fp32", "openvino bf16", "openvino int8"}
+    fp32, int8 = rows["openvino", "fp32"], rows["openvino", "int8"]
+    assert fp32["max_abs"] == 0 and int8["psnr_db"] > 36 and int8["max_abs"] > 0
+    # 6,472 multiply-accumulates a pixel; nothing is faster than the arithmetic of bare convolutions, but for noise
+    assert document["gmacs"] == pytest.approx(1.988 * 96 * 64 / (640 * 480), abs=0.001)
+    assert min(fp32["of_limit"], int8["of_limit"]) > 0.5 and set(document["gops"]) >= {"fp32", "int8"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--backend", "torch"], "--engines and --backend do not go together"),
+        (["--precision", "int8"], "--engines and --precision"),
+        (["--soak", "50"], "--engines and --soak"),
+        (["--model", "strem"], "'stream'"),
+        (["--model", "mean"], "no network 'mean'"),
+    ],
+)
+def test_what_the_table_of_engines_does_not_take_is_refused(words: list[str], message: str) -> None:
+    result = CliRunner().invoke(cli, ["bench", "--engines", *words], obj=words)
+    assert isinstance(result.exception, UsageError) and message in str(result.exception)

@@ -1,0 +1,1 @@
+"""Training data: splits, decoding, crops, camera augmentation."""

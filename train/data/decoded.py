@@ -1,0 +1,70 @@
+"""Decoded luma images on disk, so that every image is decoded once and not once a crop.
+
+An image is kept as an uncompressed array that is mapped into memory: a crop reads only its own pages,
+worker processes share them through the system's page cache, and later runs find them again. A file is
+found by the path, size and time of its image, so a changed image is decoded anew. The folder may be
+deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fusepipe.core.errors import SourceError
+from fusepipe.core.frames import Luma8
+from fusepipe.train.data.pairs import read_luma
+
+
+def default_folder() -> Path:
+    """``${XDG_CACHE_HOME:-~/.cache}/fusepipe/training``; a relative XDG path is ignored, as its standard says."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(named) if Path(named).is_absolute() else Path.home() / ".cache"
+    return base / "fusepipe" / "training"
+
+
+def reduced(image: Luma8, max_side_px: int) -> Luma8:
+    """The image halved until no side is longer than ``max_side_px``."""
+    while max(image.shape) > max_side_px and min(image.shape) > 1:
+        image = np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
+    return image
+
+
+class DecodedImages:
+    """Images by path, reduced to ``max_side_px``; ``folder`` is created when the first one is kept."""
+
+    def __init__(self, max_side_px: int, folder: Path | None = None) -> None:
+        self._max_side_px = max_side_px
+        self._folder = folder or default_folder()
+
+    def __getitem__(self, path: Path) -> Luma8:
+        """HxW uint8, read-only. Raises :class:`SourceError` for what is no image or cannot be kept."""
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
+        key = f"{path.resolve()}\0{found.st_size}\0{found.st_mtime_ns}\0{self._max_side_px}"
+        kept = self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
+        try:
+            return np.asarray(np.load(kept, mmap_mode="r"))
+        except (OSError, ValueError):  # not there yet, or cut off by a full disk: made anew
+            image = reduced(read_luma(path), self._max_side_px)
+        partial = kept.with_name(f"{kept.name}.partial-{os.getpid()}")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            try:
+                with partial.open("wb") as file:
+                    np.save(file, image)
+                partial.replace(kept)
+            finally:
+                partial.unlink(missing_ok=True)
+        except OSError as error:
+            raise SourceError(
+                f"cannot keep decoded images in {self._folder} ({error.strerror}): make room, or name another "
+                "folder with XDG_CACHE_HOME"
+            ) from error
+        return image

@@ -192,7 +192,7 @@ def test_the_readme_has_the_two_commands_on_one_line_each() -> None:
 
 def test_continuous_integration_calls_the_readmes_pytest_and_then_the_trainings() -> None:
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
-    assert "for file in tests/training/test_*.py; do" in lines[lines.index("pytest") :]
+    assert "for file in tests/train/test_*.py; do" in lines[lines.index("pytest") :]
 
 
 def test_the_picture_of_the_readme_is_small() -> None:

@@ -276,6 +276,7 @@ def test_no_rooms_of_a_package_import_each_other(package: str) -> None:
             ("av",),
             (
                 "fusepipe.pipeline.sources",
+                "fusepipe.pipeline.encoding",
                 "fusepipe.pipeline.sinks",
                 "fusepipe.workflows.doctor.diagnosis",
                 "fusepipe.pipeline.servers.web.peer",

@@ -258,7 +258,7 @@ def test_a_file_without_video(tmp_path):
 
 @pytest.mark.data
 def test_real_drone_video(data_dir):
-    path = next((data_dir / "video").glob("*.mp4"))
+    path = next((data_dir / "video").glob("*_side_by_side.mp4"))
     frames = read(path)
     assert len(frames) in (356, 417) and {(f.width, f.height) for f in frames} == {(960, 240)}
     assert all(a.capture_ns < b.capture_ns for a, b in pairwise(frames))

@@ -12,7 +12,6 @@ from fusepipe.core import image_files
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Luma8
 from fusepipe.core.natural_order import natural_key
-from fusepipe.pipeline.sources.files.image_folder import list_images
 
 MAX_LISTED = 5  # names in one message
 
@@ -59,7 +58,7 @@ def match(**folders: Path) -> Matched:
     for role, folder in folders.items():
         if folder.is_file():
             raise SourceError(f"{folder}: is a file; name the folder of the {role} images")
-    found = {role: {path.stem: path for path in list_images(folder)} for role, folder in folders.items()}
+    found = {role: {path.stem: path for path in image_files.list_images(folder)} for role, folder in folders.items()}
     common = set.intersection(*(set(files) for files in found.values()))
     if not common:
         examples = "; ".join(f"{role} has {next(iter(files))!r}" for role, files in found.items())

@@ -1,4 +1,4 @@
-"""Reading and writing one image file, without surprises.
+"""Image files: listing the images of a folder, reading and writing one.
 
 OpenCV returns half a picture for some truncated files without a word; the end marks are therefore
 checked first.
@@ -7,14 +7,17 @@ checked first.
 from __future__ import annotations
 
 import secrets
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from fusepipe.core import levels
+from fusepipe.core.errors import SourceError
 from fusepipe.core.files import publish
 from fusepipe.core.frames import Frame, FusedFrame, Pixels, Plane
+from fusepipe.core.natural_order import natural_key
 
 MAX_PIXELS = 1 << 28  # a small file can claim a picture that fills the memory
 _JPEG_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, baseline to arithmetic
@@ -25,6 +28,32 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 class UnreadableImage(Exception):  # noqa: N818 - a result, counted by the caller
     """The file is not an image, or only a part of one; the argument says which."""
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files of a folder in natural order of their stems; one file a stem.
+
+    Raises :class:`SourceError` for a folder that is missing, unreadable, empty or ambiguous.
+    """
+    if folder.is_file():
+        return [folder]
+    try:
+        files = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+        files = [p for p in files if p.is_file()]  # a pipe would block for ever
+    except FileNotFoundError as error:
+        raise SourceError(f"{folder}: there is no such file or folder") from error
+    except OSError as error:
+        raise SourceError(f"{folder}: cannot be read: {error.strerror}") from error
+    if not files:
+        kinds = ", ".join(sorted(s[1:] for s in SUFFIXES))
+        raise SourceError(f"{folder}: there are no images in this folder (looked for {kinds})")
+    files.sort(key=lambda p: natural_key(p.stem))
+    for before, after in pairwise(files):
+        if before.stem == after.stem:
+            raise SourceError(
+                f"{folder}: two images have the stem {after.stem!r}: {before.name}, {after.name}; keep one"
+            )
+    return files
 
 
 def read_pixels(path: Path) -> Pixels:

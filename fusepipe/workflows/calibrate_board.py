@@ -26,7 +26,6 @@ from fusepipe.core.frames import FusedFrame, Luma8, Plane
 from fusepipe.core.levels import full_range_luma
 from fusepipe.evaluation.image_sets import listed
 from fusepipe.pipeline.sinks.base import SinkReport
-from fusepipe.pipeline.sources.files.image_folder import list_images
 from fusepipe.rig import compose
 from fusepipe.rig.run import Pipeline, load_fuser
 
@@ -111,7 +110,7 @@ def read_folder(folders: Sequence[Path], board: Board, camera: str, step: Step |
     seconds, and a folder without any is the wrong folder, or another board than was said.
     """
     views = Views(camera)
-    files = [file for folder in folders for file in list_images(folder)]
+    files = [file for folder in folders for file in image_files.list_images(folder)]
     for number, file in enumerate(files):
         try:
             pixels = image_files.read_pixels(file)

@@ -5,44 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 from fusepipe.core import image_files
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
-from fusepipe.core.natural_order import natural_key
 from fusepipe.pipeline.sources.base import Clock, Overflow, SourceInfo
 from fusepipe.pipeline.sources.files.rates import exact_rate
 
 DEFAULT_FPS = 25.0
 NANOSECONDS = 1_000_000_000
-
-
-def list_images(folder: Path) -> list[Path]:
-    """The image files of a folder in natural order of their stems; one file a stem.
-
-    Raises :class:`SourceError` for a folder that is missing, unreadable, empty or ambiguous.
-    """
-    if folder.is_file():
-        return [folder]
-    try:
-        files = [p for p in folder.iterdir() if p.suffix.lower() in image_files.SUFFIXES and not p.name.startswith(".")]
-        files = [p for p in files if p.is_file()]  # a pipe would block for ever
-    except FileNotFoundError as error:
-        raise SourceError(f"{folder}: there is no such file or folder") from error
-    except OSError as error:
-        raise SourceError(f"{folder}: cannot be read: {error.strerror}") from error
-    if not files:
-        kinds = ", ".join(sorted(s[1:] for s in image_files.SUFFIXES))
-        raise SourceError(f"{folder}: there are no images in this folder (looked for {kinds})")
-    files.sort(key=lambda p: natural_key(p.stem))
-    for before, after in pairwise(files):
-        if before.stem == after.stem:
-            raise SourceError(
-                f"{folder}: two images have the stem {after.stem!r}: {before.name}, {after.name}; keep one"
-            )
-    return files
 
 
 class ImageFolderSource:
@@ -84,7 +56,7 @@ class ImageFolderSource:
         return [p.stem for p in self._files]
 
     def open(self) -> SourceInfo:
-        self._files = list_images(self._path) if isinstance(self._path, Path) else list(self._path)
+        self._files = image_files.list_images(self._path) if isinstance(self._path, Path) else list(self._path)
         first: Exception | None = None
         for path in self._files:
             try:

@@ -10,7 +10,7 @@ import pytest
 from fusepipe.core import image_files
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, UnreadableFrame
-from fusepipe.pipeline.sources.files.image_folder import ImageFolderSource, list_images
+from fusepipe.pipeline.sources.files.image_folder import ImageFolderSource
 
 RNG = np.random.default_rng(0)
 
@@ -96,7 +96,7 @@ def test_a_folder_or_a_pipe_that_is_named_like_an_image_is_no_image(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 4), np.uint8))
     (tmp_path / "0.png").mkdir()
     os.mkfifo(tmp_path / "1.png")
-    assert [p.name for p in list_images(tmp_path)] == ["a.png"]
+    assert [p.name for p in image_files.list_images(tmp_path)] == ["a.png"]
 
 
 def test_a_slow_rate_is_exact(tmp_path):
@@ -117,14 +117,14 @@ def test_order_is_natural_and_hidden_files_are_not_images(tmp_path):
         cv2.imwrite(str(tmp_path / f"{stem}.png"), np.zeros((4, 4), np.uint8))
     (tmp_path / ".9.png.tmp.partial").write_bytes(b"")
     (tmp_path / "notes.txt").write_text("")
-    assert [p.stem for p in list_images(tmp_path)] == ["1", "9", "10"]
+    assert [p.stem for p in image_files.list_images(tmp_path)] == ["1", "9", "10"]
 
 
 def test_two_files_of_one_stem_are_refused(tmp_path):
     for suffix in (".png", ".bmp"):
         cv2.imwrite(str(tmp_path / f"a{suffix}"), np.zeros((4, 4), np.uint8))
     with pytest.raises(SourceError, match=r"two images have the stem 'a'"):
-        list_images(tmp_path)
+        image_files.list_images(tmp_path)
 
 
 def test_an_empty_folder_says_what_was_looked_for(tmp_path):

@@ -7,8 +7,7 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from fusepipe.pipeline.encoding.h264 import AccessUnit
 from fusepipe.pipeline.servers.delivery import LIMIT_BYTES, Delivery, Verdict
@@ -16,11 +15,9 @@ from fusepipe.pipeline.servers.rtsp.digest import Guard
 from fusepipe.pipeline.servers.rtsp.message import Parser, ProtocolError, Request, Response, interleaved_head
 from fusepipe.pipeline.servers.rtsp.rtp import Sender
 from fusepipe.pipeline.servers.rtsp.sdp import TRACK
-from fusepipe.pipeline.servers.rtsp.session import TIMEOUT_S, Server, Session, State, path_of
-
-if TYPE_CHECKING:
-    from fusepipe.pipeline.servers.rtsp.server import RtspServer, Stream
-    from fusepipe.pipeline.servers.rtsp.udp import Address, UdpPair
+from fusepipe.pipeline.servers.rtsp.session import TIMEOUT_S, Offered, Server, Session, State, path_of
+from fusepipe.pipeline.servers.rtsp.stream import Stream
+from fusepipe.pipeline.servers.rtsp.udp import Address, UdpPair
 
 log = logging.getLogger(__name__)
 
@@ -33,17 +30,26 @@ SEND_BUFFER_BYTES = 1 << 18  # of the system; a larger one would only hide that 
 
 
 class Connection:
-    """``serve`` it as a task; :meth:`deliver` and the rest are called from the same loop."""
+    """``serve`` it as a task; :meth:`deliver` and the rest are called from the same loop.
 
-    def __init__(self, server: RtspServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._server = server
+    ``streams`` are the server's by path, now and later; without ``udp`` there is only interleaved TCP.
+    """
+
+    def __init__(
+        self,
+        streams: Mapping[str, Stream],
+        udp: UdpPair | None,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._streams = streams
+        self._udp = udp
         self._reader = reader
         self._writer = writer
         self._parser = Parser()
         self._guards: dict[str, Guard] = {}
         self._local_ip: str = writer.get_extra_info("sockname")[0]
         self._peer_ip: str = writer.get_extra_info("peername", ("?", 0))[0]
-        self._udp: UdpPair | None = server.udp(self._local_ip)
         self._sender = Sender(secrets.randbits(32), secrets.randbits(16), secrets.randbits(32))
         self._delivery = Delivery()
         self._stream: Stream | None = None
@@ -51,7 +57,7 @@ class Connection:
         self._began_s: float | None = None  # when the message began that has not ended yet
         self._window_s, self._in_window = self._heard_s, 0
         facts = Server(
-            find=lambda path: server.offer(path, self._local_ip, self._guards),
+            find=self._offered,
             server_ports=None if self._udp is None else self._udp.ports,
             ssrc=self._sender.ssrc,
             session_id=secrets.token_hex(8),
@@ -128,6 +134,14 @@ class Connection:
         if response.status == 200:
             self._follow(request.method)
 
+    def _offered(self, path: str) -> Offered | None:
+        """The stream under a path; each connection counts its failed passwords itself."""
+        stream = self._streams.get(path)
+        if stream is None:
+            return None
+        guard = self._guards.setdefault(path, Guard(stream.credentials))
+        return Offered(guard, stream.sdp(self._local_ip), full=len(stream.clients) >= stream.max_clients)
+
     def _may_ask(self) -> bool:
         now_s = time.monotonic()
         if now_s - self._window_s >= REQUESTS_S:
@@ -136,7 +150,7 @@ class Connection:
         return self._in_window <= REQUESTS
 
     async def _first_picture(self, uri: str) -> None:
-        stream = self._server.stream_of((path_of(uri) or "").removesuffix(f"/{TRACK}"))
+        stream = self._streams.get((path_of(uri) or "").removesuffix(f"/{TRACK}"))
         if stream is not None and not stream.ready.is_set():
             try:
                 async with asyncio.timeout(FIRST_PICTURE_S):
@@ -147,7 +161,7 @@ class Connection:
     def _follow(self, method: str) -> None:
         """Brings the packets into line with the session's new state."""
         if method == "SETUP":
-            self._stream = self._server.stream_of(self._session.path)
+            self._stream = self._streams.get(self._session.path)
             if self._stream is not None:
                 self._stream.enter(self)
         elif method == "PLAY":

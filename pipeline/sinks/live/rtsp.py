@@ -9,7 +9,8 @@ from fusepipe.core.frames import FusedFrame
 from fusepipe.pipeline.encoding.live_encoder import LiveVideoOptions
 from fusepipe.pipeline.servers.addresses import url_host
 from fusepipe.pipeline.servers.rtsp.digest import Credentials
-from fusepipe.pipeline.servers.rtsp.server import RtspServer, Stream
+from fusepipe.pipeline.servers.rtsp.server import RtspServer
+from fusepipe.pipeline.servers.rtsp.stream import Stream
 from fusepipe.pipeline.servers.shared import SharedServers
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.pipeline.sinks.live.stream import LiveStream

@@ -9,7 +9,6 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import click
 
 from fusepipe import __version__
-from fusepipe.core.errors import FusepipeError, Interrupted, UsageError, message_lines
+from fusepipe.core.errors import FusepipeError, Interrupted, UsageError, failure_document, message_lines
 
 # command -> (module in fusepipe.commands, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -74,12 +73,6 @@ def cli(traceback: bool) -> None:
     Exit codes: 0 done, 1 run-time failure, 2 usage or config, 3 source, 4 engine, 5 sink,
     130 interrupted (files are finalised).
     """
-
-
-def failure_document(code: int, errors: Sequence[BaseException]) -> dict[str, Any]:
-    """The document of ``--json`` as far as success and failure go; one shape for every command."""
-    listed = [{"type": type(e).__name__, "message": str(e), "exit_code": getattr(e, "exit_code", code)} for e in errors]
-    return {"ok": code == 0, "exit_code": code, "errors": listed}
 
 
 def fail(error: BaseException, code: int, *, as_json: bool, hint: str = "") -> int:

@@ -102,7 +102,7 @@ def command(
     """
     from fusepipe.core.provenance import command_line
     from fusepipe.engines.builder.tensorrt import PlanOptions
-    from fusepipe.rig.running import StopSignals
+    from fusepipe.rig.signals import StopSignals
     from fusepipe.workflows.build_engine import BuildOptions, build_engine
 
     if short and precision not in (None, short):

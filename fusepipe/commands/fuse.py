@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from fusepipe.commands.finish import finish
 from fusepipe.commands.options import json_option, overwrite_option
 
 VIDEO_SUFFIXES = {".mkv", ".mp4"}
@@ -50,7 +51,7 @@ def command(
     from fusepipe.pipeline.sinks.base import Sink
     from fusepipe.pipeline.sinks.files.images import ImageSink
     from fusepipe.rig.run import Pipeline
-    from fusepipe.rig.running import finish, run_all
+    from fusepipe.rig.run_rigs import run_rigs
 
     for path in (infrared, visible):
         if not path.exists():
@@ -93,4 +94,4 @@ def command(
         option = str(detail["loc"][-1]) if detail["loc"] else "options"
         raise UsageError(f"{option}: {detail['input']!r} {detail['msg'].removeprefix('Value error, ')}") from error
     pipeline = Pipeline(rig, overwrite=overwrite, sinks=sinks)
-    finish(run_all([pipeline], quiet=as_json), as_json=as_json)
+    finish(run_rigs([pipeline], quiet=as_json), as_json=as_json)

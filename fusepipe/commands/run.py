@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fusepipe.commands.finish import finish
 from fusepipe.commands.options import Duration, json_option, overwrite_option
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def command(
     """
     from fusepipe.config.load import load_rig_file
     from fusepipe.rig.run import Pipeline
-    from fusepipe.rig.running import finish, run_all
+    from fusepipe.rig.run_rigs import run_rigs
 
     def read() -> list[Rig]:
         return load_rig_file(file).select(list(names) or None)
@@ -58,4 +59,4 @@ def command(
         else:
             click.echo("\n".join(text for plan in plans for text in plan.summary()))
         return
-    finish(run_all(pipelines, quiet=quiet or as_json, read=read), as_json=as_json)
+    finish(run_rigs(pipelines, quiet=quiet or as_json, read=read), as_json=as_json)

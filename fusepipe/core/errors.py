@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class FusepipeError(Exception):
@@ -114,3 +115,9 @@ def message_lines(error: BaseException) -> list[str]:
     text = str(error) or type(error).__name__
     parts = text.split("\n") if isinstance(error, ConfigError) and error.problems else [text]
     return [printable(part) for part in parts]
+
+
+def failure_document(code: int, errors: Sequence[BaseException]) -> dict[str, Any]:
+    """The keys ``ok``, ``exit_code`` and ``errors`` of every command's ``--json`` document."""
+    listed = [{"type": type(e).__name__, "message": str(e), "exit_code": getattr(e, "exit_code", code)} for e in errors]
+    return {"ok": code == 0, "exit_code": code, "errors": listed}

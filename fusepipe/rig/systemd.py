@@ -1,6 +1,6 @@
-"""Tells systemd how a service does: ready, stopping, alive (``sd_notify(3)``, ``Type=notify``, ``WatchdogSec=``).
+"""Service notifications to systemd: ready, reloading, stopping, watchdog (``sd_notify(3)``, ``Type=notify``).
 
-A datagram to the socket that ``NOTIFY_SOCKET`` names is the whole protocol, so no library is needed.
+The protocol is one datagram to the socket in ``NOTIFY_SOCKET``, so no library is needed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class ServiceManager:
-    """Speaks to systemd where it started the process, and is silent elsewhere.
+    """Sends notifications where systemd started the process; does nothing elsewhere.
 
     ``alive`` pings the watchdog at half its interval; time in seconds of any monotonic clock is passed in.
     """
@@ -30,18 +30,18 @@ class ServiceManager:
         self._pinged_s: float | None = None
 
     def ready(self, status: str) -> None:
-        """The service does what it is for; ``status`` is the line that ``systemctl status`` shows."""
+        """The service has started; ``status`` is the line that ``systemctl status`` shows."""
         self._send(f"READY=1\nSTATUS={status}")
 
     def reloading(self, monotonic_ns: int) -> None:
-        """The configuration is read anew; :meth:`ready` says when that is done (``Type=notify-reload``)."""
+        """The configuration is being reloaded; :meth:`ready` ends it (``Type=notify-reload``)."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={monotonic_ns // 1000}")
 
     def stopping(self) -> None:
         self._send("STOPPING=1")
 
     def alive(self, now_s: float) -> None:
-        """Call it often while all is well; what hangs does not call it, and is started anew by systemd."""
+        """Watchdog ping; call it every poll while healthy. systemd restarts a service that stops sending."""
         if self.watchdog_s is None or (self._pinged_s is not None and now_s - self._pinged_s < self.watchdog_s / 2):
             return
         self._pinged_s = now_s
@@ -54,19 +54,20 @@ class ServiceManager:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
                 out.setblocking(False)
                 out.sendto(text.encode(), self._address)
-        except OSError as error:  # the service goes on without its manager
-            log.warning("systemd cannot be told %r: %s", text.split("\n")[0], error.strerror)
+        except OSError as error:  # not fatal
+            log.warning("systemd: cannot send %r: %s", text.split("\n")[0], error.strerror)
 
 
-class Progress:
-    """Whether a pipeline's output goes on: its count of frames has to change within ``limit_s``."""
+class StallDetector:
+    """Whether a pipeline's output has stalled: no new frame for more than ``limit_s``."""
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._count = -1
         self._changed_s = 0.0
 
-    def goes_on(self, count: int, now_s: float) -> bool:
+    def stalled(self, count: int, now_s: float) -> bool:
+        """``count``: frames so far; ``now_s``: seconds of a monotonic clock."""
         if count != self._count:
             self._count, self._changed_s = count, now_s
-        return now_s - self._changed_s <= self._limit_s
+        return now_s - self._changed_s > self._limit_s

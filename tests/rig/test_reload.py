@@ -95,14 +95,14 @@ def process(tmp_path):
     processes.close()
 
 
-def read_again(running, tmp_path, text, last):
+def reloaded(running, tmp_path, text, last):
     """Writes the file, sends SIGHUP, and gives what the process says about it, up to the line with ``last``."""
     before = (tmp_path / "log").read_text()
     (tmp_path / "rigs.yaml").write_text(text)
     running.send_signal(signal.SIGHUP)
     wait_for(lambda: last in (tmp_path / "log").read_text()[len(before) :], tmp_path)
     said = (tmp_path / "log").read_text()[len(before) :]
-    return [line.partition(" read again: ")[2] for line in said.splitlines() if "read again" in line]
+    return [line.partition(" reload: ")[2] for line in said.splitlines() if " reload: " in line]
 
 
 @pytest.mark.timeout(240)
@@ -115,7 +115,7 @@ def test_a_running_rig_takes_over_what_it_can_and_names_the_rest(process, tmp_pa
         ("model: mean", "model: max"),
         ("segment: 1h, max_total: 1GB", "segment: 500ms, max_total: 1MB, quality: 30"),
     )
-    assert read_again(running, tmp_path, text, "sinks[0].max_total") == [
+    assert reloaded(running, tmp_path, text, "sinks[0].max_total") == [
         "r: infrared.latency: is now 12ms",
         "r: sync.tolerance: is now 30ms",
         "r: sync.on_missing: is now single",
@@ -127,24 +127,24 @@ def test_a_running_rig_takes_over_what_it_can_and_names_the_rest(process, tmp_pa
         "r: sinks[0].max_total: is now 1MB",
     ]
     wait_for(lambda: len(list(tmp_path.glob("*.jsonl"))) >= 3, tmp_path)  # segments of half a second now
-    said = read_again(running, tmp_path, text.replace("1000s&pace=real", "9s&pace=real"), "visible.url")
+    said = reloaded(running, tmp_path, text.replace("1000s&pace=real", "9s&pace=real"), "visible.url")
     assert [line for line in said if "url" in line] == [
         "r: infrared.url: needs a restart; it stays as it was",
         "r: visible.url: needs a restart; it stays as it was",
     ], "and nothing of what a URL holds"
     wrong = text.replace("tolerance: 30ms", "tolerence: 30ms")
-    said = read_again(running, tmp_path, wrong, "nothing was changed")
+    said = reloaded(running, tmp_path, wrong, "no rig was changed")
     assert said[0].endswith("rigs.r.sync.tolerence: unknown key (did you mean 'tolerance'?)")
     (tmp_path / "rigs.yaml").unlink()
     running.send_signal(signal.SIGHUP)
-    wait_for(lambda: (tmp_path / "log").read_text().count("nothing was changed") == 2, tmp_path)
-    assert read_again(running, tmp_path, RIG.replace("  r:", "  other:"), "does not run") == [
-        "r: is not in the file any more: needs a restart; it goes on as it was",
-        "other: does not run: needs a restart",
+    wait_for(lambda: (tmp_path / "log").read_text().count("no rig was changed") == 2, tmp_path)
+    assert reloaded(running, tmp_path, RIG.replace("  r:", "  other:"), "not running") == [
+        "r: no longer in the file; keeps its old settings until a restart",
+        "other: not running: needs a restart",
     ]
     back = edited(("latency: 10ms", "latency: 12ms"), ("20ms", "30ms, on_missing: single"), ("1h", "500ms"))
     back = back.replace("1GB", "1MB, quality: 30")
-    assert read_again(running, tmp_path, back, "nothing has changed") == ["nothing has changed"]
+    assert reloaded(running, tmp_path, back, "no changes") == ["no changes"]
     running.send_signal(signal.SIGTERM)
     assert running.wait(timeout=30) == 130
     assert "Traceback" not in (tmp_path / "log").read_text()
@@ -194,9 +194,9 @@ def test_a_terminal_that_is_closed_ends_the_run_and_finalises_its_files(tmp_path
         os.kill(pid, signal.SIGHUP)  # while the terminal is there: read again
         seen = b""
         deadline = time.monotonic() + 30
-        while b"nothing has changed" not in seen and time.monotonic() < deadline:
+        while b"no changes" not in seen and time.monotonic() < deadline:
             seen += os.read(terminal, 4096)
-        assert b"nothing has changed" in seen
+        assert b"no changes" in seen
     finally:
         os.close(terminal)
     status = None

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 
-from fusepipe.rig.systemd import Progress, ServiceManager
+from fusepipe.rig.systemd import ServiceManager, StallDetector
 
 RIG = """
 schema: 1
@@ -49,15 +49,15 @@ def test_without_systemd_nothing_happens_and_a_lost_socket_is_no_error(tmp_path,
     ServiceManager({}).ready("x")
     assert caplog.text == ""
     ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready("x")
-    assert "systemd cannot be told 'READY=1'" in caplog.text
+    assert "systemd: cannot send 'READY=1'" in caplog.text
     other = ServiceManager({"WATCHDOG_USEC": "1000", "WATCHDOG_PID": str(os.getpid() + 1)})
     assert other.watchdog_s is None, "the watchdog of another process"
 
 
-def test_an_output_that_stands_is_noticed():
-    output = Progress(limit_s=5)
+def test_a_stalled_output_is_detected():
+    output = StallDetector(limit_s=5)
     counts = [0, 1, 2, 2, 2, 2, 2, 2, 2, 3]
-    assert [output.goes_on(count, s) for s, count in enumerate(counts)] == [True] * 8 + [False, True]
+    assert [output.stalled(count, s) for s, count in enumerate(counts)] == [False] * 8 + [True, False]
 
 
 def test_a_run_tells_systemd(tmp_path):

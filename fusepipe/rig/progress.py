@@ -1,4 +1,4 @@
-"""The live line of a run on a terminal; nothing where standard error is no terminal."""
+"""The progress line of a run, refreshed in place; shown only where standard error is a terminal."""
 
 from __future__ import annotations
 

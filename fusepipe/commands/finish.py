@@ -1,0 +1,41 @@
+"""How ``run`` and ``fuse`` end: the reports of the rigs on standard output, errors on standard error, the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from fusepipe.core.errors import failure_document, message_lines, printable
+
+if TYPE_CHECKING:
+    from fusepipe.rig.run_rigs import Outcome
+
+
+def finish(outcome: Outcome, *, as_json: bool) -> NoReturn:
+    """Prints the reports and ends the command with the outcome's exit code.
+
+    With ``as_json`` standard output is one JSON document, errors included.
+    """
+    code = outcome.exit_code
+    if as_json:
+        document = failure_document(code, outcome.errors) | {"rigs": [r.as_json() for r in outcome.reports]}
+        click.echo(json.dumps(document, indent=2))
+    else:
+        for report in outcome.reports:
+            for text in report.summary():
+                click.echo(printable(text))
+    for error in outcome.errors:
+        for text in message_lines(error):
+            click.echo(f"fusepipe: error: {text}", err=True)
+    if outcome.interrupted:
+        kept = "; files are finalised" if outcome.reports and not outcome.stuck else ""
+        click.echo(f"fusepipe: interrupted{kept}", err=True)
+    if outcome.stuck:  # joining a thread that hangs would hang this process too
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    raise click.exceptions.Exit(code)

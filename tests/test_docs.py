@@ -27,7 +27,9 @@ from fusepipe.pipeline.sources.synthetic.source import SyntheticSource
 from fusepipe.workflows.bench.clips import render_clips
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+# beside the code: their links are checked, their commands take data and hours
+CARDS = sorted([ROOT / "train" / "README.md", *(ROOT / "engines" / "weights").glob("*.md")])
 
 CALIBRATION = """\
 fusepipe_calibration: 1
@@ -161,7 +163,7 @@ def anchor(title: str) -> str:
     return re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=relative)
+@pytest.mark.parametrize("page", [*PAGES, *CARDS], ids=relative)
 def test_the_links_of_a_page_resolve(page: Path) -> None:
     prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     broken = []
@@ -177,6 +179,46 @@ def test_the_links_of_a_page_resolve(page: Path) -> None:
             if fragment not in {anchor(title) for title in titles}:
                 broken.append(target)
     assert broken == []
+
+
+def paths_named(text: str) -> set[str]:
+    """What looks like a path of the project between backticks."""
+    return set(re.findall(r"`([\w.-]+/[\w./*-]*)`", text))
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_the_paths_of_a_page_exist(page: str) -> None:
+    named = paths_named((ROOT / page).read_text())
+    assert len(named) > 20
+    assert [path for path in sorted(named) if not list(ROOT.glob(path))] == []
+
+
+def test_contributing_says_where_to_edit_for_ten_changes() -> None:
+    section = (ROOT / "CONTRIBUTING.md").read_text().partition("## Where to edit")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) >= 10
+    assert all(paths_named(files) for _, files in rows)
+
+
+def test_every_page_is_linked_from_the_readme_or_from_a_page_that_is() -> None:
+    found, queue = set(), [ROOT / "README.md"]
+    while queue:
+        page = queue.pop()
+        if page not in found and page.suffix == ".md":
+            found.add(page)
+            targets = re.findall(r"\]\(([^)\s#]+)[^)]*\)", page.read_text())
+            queue += [(page.parent / target).resolve() for target in targets if "://" not in target]
+    assert set(PAGES) - found == set()
+
+
+def test_measurements_say_what_was_measured_how_on_what_and_when() -> None:
+    for page in (ROOT / "docs" / "measurements").glob("*.md"):
+        if page.name in ("README.md", "networks.md"):
+            continue  # an index, and one of the model cards
+        text = page.read_text()
+        assert re.search(r"^```(console|sh)$|`tests/|`scripts/", text, re.MULTILINE), f"{page.name}: the command"
+        assert "**On.**" in text or "## Hardware" in text, f"{page.name}: the machine"
+        assert "**When.**" in text, f"{page.name}: the date"
 
 
 def test_every_command_has_its_section() -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from pathlib import Path
+
+from fusepipe.core.files import write_bytes
+from fusepipe.core.folders import cache_folder
 
 _LOG = logging.getLogger(__name__)
 _DIGEST_BYTES = 32
@@ -18,21 +20,11 @@ KEPT = 64
 """Files kept in the folder; the least recently written go first."""
 
 
-def default_folder() -> Path:
-    """``${XDG_CACHE_HOME:-~/.cache}/fusepipe/openvino``; a relative XDG path is ignored, as its standard says."""
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        base = Path(named) if Path(named).is_absolute() else Path.home() / ".cache"
-    except RuntimeError:  # no home directory: then only the current one can be named, and never is
-        return Path(os.devnull) / "fusepipe"
-    return base / "fusepipe" / "openvino"
-
-
 class CompileCache:
     """Blobs by key in one folder."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder or default_folder()
+        self._folder = folder or cache_folder("openvino")
         self._warned = False
 
     def path(self, key: str) -> Path:
@@ -54,14 +46,9 @@ class CompileCache:
     def store(self, key: str, blob: bytes) -> None:
         """Keeps the blob; does nothing but warn once where that is not possible."""
         path = self.path(key)
-        partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            try:
-                partial.write_bytes(hashlib.sha256(blob).digest() + blob)
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
+            write_bytes(path, hashlib.sha256(blob).digest() + blob, durable=False)  # load() checks the digest
             self._prune()
         except OSError as error:
             self._warn("write", error)

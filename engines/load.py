@@ -7,7 +7,8 @@ from pathlib import Path
 
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.core.fuser import Fuser
-from fusepipe.core.models import BACKENDS, MODELS, NETWORKS, PRECISIONS, nearest, resolve
+from fusepipe.core.models import BACKENDS, MODELS, NETWORKS, PRECISIONS, resolve
+from fusepipe.core.suggest import did_you_mean
 from fusepipe.engines import choose, store
 from fusepipe.engines.manifest import Manifest, misfit, read_plan, rebuild_line, sha256
 
@@ -53,11 +54,11 @@ def load_model(model: str, backend: str = "auto", precision: str = "auto", engin
     or an engine that this machine does not have.
     """
     if model not in NETWORKS:
-        raise UsageError(f"there is no network {model!r}: {nearest(model, sorted(NETWORKS))}")
+        raise UsageError(f"there is no network {model!r}: {did_you_mean(model, sorted(NETWORKS))}")
     if backend != "auto" and backend not in BACKENDS:
-        raise UsageError(f"there is no backend {backend!r}: {nearest(backend, ['auto', *BACKENDS])}")
+        raise UsageError(f"there is no backend {backend!r}: {did_you_mean(backend, ['auto', *BACKENDS])}")
     if precision not in PRECISIONS:
-        raise UsageError(f"there is no precision {precision!r}: {nearest(precision, PRECISIONS)}")
+        raise UsageError(f"there is no precision {precision!r}: {did_you_mean(precision, PRECISIONS)}")
     if engine is not None:
         return _load_engine(Path(engine), model, backend, precision)
     if backend == "auto":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import glob
 import hashlib
 import os
 import tempfile
@@ -20,7 +19,8 @@ from pathlib import Path
 from typing import IO
 
 from fusepipe.core.errors import EngineError
-from fusepipe.engines.cache import default_folder as compile_folder
+from fusepipe.core.files import remove_leftovers, write_together
+from fusepipe.core.folders import cache_folder
 from fusepipe.engines.manifest import Manifest, graph_path, manifest_path, read_manifest
 
 LOCK_WAIT_S = 1800.0
@@ -31,7 +31,7 @@ SUFFIXES = {"tensorrt": ".plan", "tensorrt-rtx": ".plan", "openvino": ".onnx"}
 
 def default_folder() -> Path:
     """``${XDG_CACHE_HOME:-~/.cache}/fusepipe/engines``."""
-    return compile_folder().with_name("engines")
+    return cache_folder("engines")
 
 
 def engine_name(model: str, backend: str, precision: str, key: str) -> str:
@@ -47,30 +47,11 @@ def publish(plan: Path, content: bytes, manifest: Manifest, graph: bytes | None)
     files = [(plan, content), (manifest_path(plan), manifest.text().encode())]
     if graph is not None:
         files.insert(0, (graph_path(plan), graph))
-    partials = [(path.with_name(f"{path.name}.partial-{os.getpid()}"), path, data) for path, data in files]
-    placed: list[Path] = []
     try:
         plan.parent.mkdir(parents=True, exist_ok=True)
-        for partial, _, data in partials:
-            with partial.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        for partial, path, _ in partials:
-            partial.replace(path)
-            placed.append(path)
+        write_together(dict(files))
     except OSError as error:
-        for path in placed:  # without its manifest no engine
-            _remove(path)
         raise EngineError(f"{plan}: cannot be written ({error.strerror or error})") from error
-    finally:
-        for partial, _, _ in partials:
-            _remove(partial)
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):  # not there, or in a folder in which nothing could be written either
-        path.unlink()
 
 
 def require_writable(plan: Path) -> None:
@@ -106,8 +87,7 @@ def building(plan: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
                     ) from error
                 time.sleep(_POLL_S)
         for path in (plan, manifest_path(plan), graph_path(plan)):
-            for left in path.parent.glob(f"{glob.escape(path.name)}.partial-*"):
-                _remove(left)
+            remove_leftovers(path)
         yield
 
 

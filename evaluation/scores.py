@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Luma8
-from fusepipe.core.models import nearest
+from fusepipe.core.suggest import did_you_mean
 from fusepipe.evaluation.metrics.table import METRICS, Metric, Selection, measure, names_of
 
 VARIANTS: dict[str, Selection] = {"paper": "paper", "common": "common", "all": "all"}
@@ -40,23 +40,15 @@ def metric_names(variant: str = "paper", chosen: Sequence[str] | None = None) ->
     Raises :class:`UsageError` for an unknown variant or metric.
     """
     if variant not in VARIANTS:
-        raise UsageError(f"there is no variant {variant!r}: {nearest(variant, VARIANTS)}")
+        raise UsageError(f"there is no variant {variant!r}: {did_you_mean(variant, VARIANTS)}")
     if chosen is None:
         return names_of(VARIANTS[variant])
     if not chosen:
         raise UsageError(f"name at least one metric: {', '.join(METRICS)}")
     for name in chosen:
         if name not in METRICS:
-            raise UsageError(f"there is no metric {name!r}: {_nearest_metric(name)}")
+            raise UsageError(f"there is no metric {name!r}: {did_you_mean(name, METRICS)}")
     return list(dict.fromkeys(chosen))
-
-
-def _nearest_metric(name: str) -> str:
-    """As :func:`nearest`, but ``ssim`` finds ``SSIM``."""
-    folded = {known.casefold(): known for known in METRICS}
-    if name.casefold() in folded:
-        return f"did you mean {folded[name.casefold()]!r}?"
-    return nearest(name, METRICS)
 
 
 def score(ir: Luma8, vis: Luma8, fused: Luma8, names: Iterable[str]) -> Scores:

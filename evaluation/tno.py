@@ -14,6 +14,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from fusepipe.core.folders import data_folder
 from fusepipe.core.frames import Luma8
 
 ARTICLE = "1008029"
@@ -73,10 +74,7 @@ def default_folder() -> Path:
     named = os.environ.get("FUSEPIPE_TNO", "")
     if named:
         return Path(named)
-    data = os.environ.get("XDG_DATA_HOME", "")
-    # the standard says that a relative path is to be ignored
-    base = Path(data) if data and Path(data).is_absolute() else Path.home() / ".local" / "share"
-    return base / "fusepipe" / "tno"
+    return data_folder("tno")
 
 
 def pair_names(selection: str) -> frozenset[str]:

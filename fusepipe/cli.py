@@ -9,7 +9,6 @@ import errno
 import json
 import os
 import sys
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -17,6 +16,7 @@ import click
 
 from fusepipe import __version__
 from fusepipe.core.errors import FusepipeError, Interrupted, UsageError, failure_document, message_lines
+from fusepipe.core.suggest import closest
 
 # command -> (module in fusepipe.commands, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -54,8 +54,8 @@ class CommandGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            close = get_close_matches(args[0], COMMANDS, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else f" Commands: {', '.join(COMMANDS)}."
+            close = closest(args[0], COMMANDS)
+            hint = f" Did you mean {close!r}?" if close else f" Commands: {', '.join(COMMANDS)}."
             raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx)
         return super().resolve_command(ctx, args)
 

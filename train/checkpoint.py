@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from fusepipe.core.errors import EngineError, OutputExistsError, UsageError
+from fusepipe.core.files import write_bytes
 from fusepipe.train.config import StudentConfig
 from fusepipe.train.networks.student import StudentNet
 
@@ -62,13 +62,8 @@ def make_folder(folder: Path) -> None:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Writes a safetensors file so that ``path`` is either the old file or the whole new one."""
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    try:
-        # not save_file: it makes files that only their owner may read
-        partial.write_bytes(save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, dict(metadata)))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    # not save_file: it makes files that only their owner may read
+    write_bytes(path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, dict(metadata)))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from fusepipe.core.errors import ConfigError, UsageError
-from fusepipe.core.models import nearest
+from fusepipe.core.suggest import did_you_mean
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -43,7 +43,7 @@ def read_config(name: str, shipped: Mapping[str, str], kind: type[Config]) -> Co
         path = [str(part) for part in first["loc"]]
         message = first["msg"]
         if first["type"] == "extra_forbidden":
-            message = f"unknown key: {nearest(path[-1], _keys(kind, path[:-1]))}"
+            message = f"unknown key: {did_you_mean(path[-1], _keys(kind, path[:-1]))}"
         raise ConfigError(f"{name}: {'.'.join(path) or 'document'}: {message}") from error
 
 

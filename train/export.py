@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 
 from fusepipe.core.errors import EngineError
+from fusepipe.core.files import write_bytes
 from fusepipe.train.networks.student import MULTIPLE, ByteStudent, StudentNet
 
 OPSET = 20
@@ -72,12 +72,7 @@ def write_graph(
             tensor.type.tensor_type.shape.dim[axis].dim_param = name
     _forget_origin(model.graph)
     onnx.checker.check_model(model, full_check=True)
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    try:
-        partial.write_bytes(model.SerializeToString(deterministic=True))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_bytes(path, model.SerializeToString(deterministic=True))
 
 
 def _store_in_half(graph: onnx.GraphProto) -> None:

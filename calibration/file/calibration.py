@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import datetime
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -38,6 +37,7 @@ from fusepipe.calibration.file.fields import CameraImage, FileModel, Number, Pos
 from fusepipe.calibration.lens import Lens
 from fusepipe.calibration.matrix import Matrix3, Size, check_matrix, scaling
 from fusepipe.core.errors import OutputExistsError, SinkError, UsageError
+from fusepipe.core.files import write_text
 from fusepipe.core.yaml_models import read_yaml, validate_model
 
 FORMAT_VERSION = 1
@@ -327,18 +327,11 @@ def save_calibration(calibration: Calibration, path: Path | str, overwrite: bool
 
 def save_text(text: str, path: Path, overwrite: bool = False) -> None:
     """Writes a text whole or not at all; raises as :func:`save_calibration`."""
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path}: is there already; overwrite it explicitly or choose another name")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            # without it a power failure after the rename can leave an empty file
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        write_text(path, text, overwrite=overwrite)
+    except FileExistsError as error:
+        raise OutputExistsError(f"{path}: is there already; overwrite it explicitly or choose another name") from error
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise SinkError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fusepipe.core.errors import EngineError, UsageError
+from fusepipe.core.files import write_bytes
 from fusepipe.engines.backends.tensorrt.library import Library
 from fusepipe.engines.manifest import Shapes
 from fusepipe.engines.tensor_names import PLACES
@@ -188,12 +189,8 @@ def _timing_cache(library: Library, config: Any, path: Path | None) -> Any:
 
 
 def _keep(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
+        write_bytes(path, content)
     except OSError as error:
         raise EngineError(f"{path}: the timing cache cannot be written ({error.strerror or error})") from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Luma8
 from fusepipe.core.fuser import FunctionFuser, Fuser, FuserInfo
-from fusepipe.core.models import nearest
+from fusepipe.core.suggest import did_you_mean
 from fusepipe.evaluation.baselines.cbf import cbf
 from fusepipe.evaluation.baselines.gtf import gtf
 from fusepipe.evaluation.baselines.jsrsd import jsrsd
@@ -85,7 +85,7 @@ def load_baseline(model: str, backend: str = "auto", precision: str = "auto", en
     ``auto`` or ``uint8`` and ``engine`` ``None``. Raises :class:`UsageError` for anything else.
     """
     if model not in _RULES:
-        raise UsageError(f"there is no baseline {model!r}: {nearest(model, _RULES)}")
+        raise UsageError(f"there is no baseline {model!r}: {did_you_mean(model, _RULES)}")
     own_backend, function = _RULES[model]
     if backend not in ("auto", own_backend):
         raise UsageError(f"the model {model!r} is a rule without a network: {backend = } does not apply; leave it out")

@@ -16,7 +16,7 @@ from typing import Literal
 
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Luma8
-from fusepipe.core.models import nearest
+from fusepipe.core.suggest import did_you_mean
 from fusepipe.evaluation.images import Variant, require_luma
 from fusepipe.evaluation.metrics.feature_information import FMI_MINIMUM_PX, fmi
 from fusepipe.evaluation.metrics.fidelity import VIF_MINIMUM_PX, vif, vif_mean, vif_sum, viff
@@ -377,7 +377,7 @@ def measure(ir: Luma8, vis: Luma8, fused: Luma8, names: Iterable[str] | None = N
     chosen = list(METRICS if names is None else names)
     for name in chosen:
         if name not in METRICS:
-            raise UsageError(f"there is no metric {name!r}: {nearest(name, METRICS)}")
+            raise UsageError(f"there is no metric {name!r}: {did_you_mean(name, METRICS)}")
     values: dict[str, float] = {}
     for name in chosen:
         if name == "VIF_mean" and "VIF" in values:

@@ -6,11 +6,11 @@ import csv
 import io
 import json
 import os
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 from fusepipe.core.errors import OutputExistsError, SinkError, UsageError
+from fusepipe.core.files import write_text
 from fusepipe.evaluation.report import tables
 from fusepipe.evaluation.report.results import Comparison
 
@@ -62,13 +62,8 @@ def write_reports(comparison: Comparison, paths: Sequence[Path]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)  # noqa: PTH105 - atomic, also over an existing file
+        write_text(path, text)
     except OSError as error:
         raise SinkError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -136,10 +136,11 @@ def command(
 
 
 def _known(precision: str) -> str:
-    from fusepipe.core.models import PRECISIONS, nearest
+    from fusepipe.core.models import PRECISIONS
+    from fusepipe.core.suggest import did_you_mean
 
     if precision not in PRECISIONS:
-        raise UsageError(f"there is no precision {precision!r}: {nearest(precision, PRECISIONS)}")
+        raise UsageError(f"there is no precision {precision!r}: {did_you_mean(precision, PRECISIONS)}")
     return precision
 
 

@@ -114,13 +114,14 @@ def preset_options(
     name: str, data: str, *, limit: int | None, jobs: int, pictures: bool
 ) -> tuple[Preset, CompareOptions]:
     """The published table, and what to run for it with the models that there are."""
-    from fusepipe.core.models import MODELS, nearest
+    from fusepipe.core.models import MODELS
+    from fusepipe.core.suggest import did_you_mean
     from fusepipe.evaluation.report.printed import METRICS_OF_PAPER, PRESETS
     from fusepipe.evaluation.tno import pair_names
     from fusepipe.workflows.compare import CompareOptions
 
     if name not in PRESETS:
-        raise UsageError(f"there is no preset {name!r}: {nearest(name, PRESETS)}")
+        raise UsageError(f"there is no preset {name!r}: {did_you_mean(name, PRESETS)}")
     preset = PRESETS[name](MODELS)
     options = CompareOptions(
         data_folder(data),

@@ -24,12 +24,12 @@ from fusepipe.config.sinks import SINKS
 from fusepipe.config.unsupported import unavailable_keys
 from fusepipe.core.errors import ConfigError, Problem
 from fusepipe.core.redact import redact
+from fusepipe.core.suggest import did_you_mean
 from fusepipe.core.yaml_models import (
     FROM_YAML,
     Mark,
     Node,
     YamlDocument,
-    did_you_mean,
     in_file_order,
     locate,
     model_problems,

@@ -31,8 +31,9 @@ from fusepipe.config.sinks import FileSink, ImagesSink, PreviewSink, RtspSink, S
 from fusepipe.core.frames import Band
 from fusepipe.core.models import BACKENDS, MODELS, PRECISIONS
 from fusepipe.core.redact import redact
+from fusepipe.core.suggest import did_you_mean
 from fusepipe.core.units import MS, DurationNs, LengthM, PositiveDurationNs, S, SignedDurationNs
-from fusepipe.core.yaml_models import did_you_mean, field_keys
+from fusepipe.core.yaml_models import field_keys
 
 __all__ = [
     "Defaults",

@@ -11,8 +11,8 @@ from fusepipe.config.base import ConfigModel, NotBool
 from fusepipe.config.endpoints import Endpoint, parse_preview, parse_rtsp
 from fusepipe.config.locations import check_strftime, check_text
 from fusepipe.core.redact import redact
+from fusepipe.core.suggest import closest
 from fusepipe.core.units import BitrateBps, PositiveDurationNs, S, SizeBytes
-from fusepipe.core.yaml_models import did_you_mean
 
 Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
 
@@ -259,9 +259,8 @@ def _kind(value: Any) -> str | None:
         if kind in value:
             return f"{kind} sink"
     for key in value:
-        for kind in SINKS:
-            if did_you_mean(str(key), list(SINKS)) == f"did you mean {kind!r}?":
-                return f"{kind} sink"
+        if close := closest(str(key), SINKS):
+            return f"{close} sink"
     return None
 
 

@@ -1,29 +1,121 @@
-"""The last step of writing a file: giving it its name, all at once."""
+"""Atomic file writes: a reader sees the old file or the whole new one, never a part of it.
+
+Every file that is written in one go is written here: to a temporary file in the same folder, synced to the disk,
+then renamed. Files that grow for as long as a run lasts (videos, their sidecars) have a name of their own while they
+are incomplete, see :mod:`fusepipe.pipeline.sinks.files.output_path`, and share only :func:`publish`.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import glob
 import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_MAX_STEM_BYTES = 200  # file systems take 255 bytes a name; the rest is for the temporary file's suffix
 
 
 def publish(temporary: Path, path: Path, *, overwrite: bool) -> None:
-    """Renames a complete file to its final name; without ``overwrite`` never over a file that is there.
+    """Renames a complete file to its final name; without ``overwrite`` never over an existing file.
 
-    Raises ``FileExistsError`` in that case and leaves ``temporary`` where it is.
+    Raises ``FileExistsError`` in that case and keeps ``temporary``.
     """
     if overwrite:
-        os.replace(temporary, path)  # noqa: PTH105 - atomic, also over an existing file
+        temporary.replace(path)  # atomic, also over an existing file
         return
     try:
         os.link(temporary, path)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        if path.exists():  # a file system without links, such as FAT: the best that can be had
+        if path.exists():  # a file system without links, such as FAT: this check is not atomic
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
-        os.replace(temporary, path)  # noqa: PTH105
+        temporary.replace(path)
     else:
         temporary.unlink()
+
+
+@contextmanager
+def atomic_file(path: Path, *, overwrite: bool = True, durable: bool = True) -> Iterator[BinaryIO]:
+    """Opens a temporary file for writing, and publishes it as ``path`` at the end of the ``with`` block.
+
+    ``durable`` syncs it to the disk first: without that, a power failure soon after the rename can leave an empty
+    file. Caches that check what they read do without. On any error the temporary file is removed and ``path`` is
+    unchanged. Raises ``OSError`` as the file system gives it, ``FileExistsError`` without ``overwrite``.
+    """
+    temporary = _temporary(path)
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            _sync(file, durable)
+        publish(temporary, path, overwrite=overwrite)
+    finally:
+        _remove(temporary)
+
+
+def write_bytes(path: Path, content: bytes, *, overwrite: bool = True, durable: bool = True) -> None:
+    """Writes a whole file atomically; options and errors as :func:`atomic_file`."""
+    with atomic_file(path, overwrite=overwrite, durable=durable) as file:
+        file.write(content)
+
+
+def write_text(path: Path, text: str, *, overwrite: bool = True) -> None:
+    """Writes a whole UTF-8 file atomically; errors as :func:`atomic_file`."""
+    write_bytes(path, text.encode(), overwrite=overwrite)
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Writes files that are only valid together: all are on the disk before the first is renamed, in their order.
+
+    An ``OSError`` before the first rename leaves the old files; one between two renames removes the files that were
+    renamed already, so that old and new are never mixed.
+    """
+    temporaries = {path: _temporary(path) for path in contents}
+    published: list[Path] = []
+    try:
+        for path, content in contents.items():
+            with temporaries[path].open("xb") as file:
+                file.write(content)
+                _sync(file, True)
+        for path, temporary in temporaries.items():
+            publish(temporary, path, overwrite=True)
+            published.append(path)
+    except OSError:
+        for path in published:
+            _remove(path)
+        raise
+    finally:
+        for temporary in temporaries.values():
+            _remove(temporary)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Removes temporary files of ``path`` that a killed process left; call it only where no other process writes."""
+    for leftover in path.parent.glob(f"{glob.escape(_prefix(path))}*.partial"):
+        _remove(leftover)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{_prefix(path)}{secrets.token_hex(8)}.partial")
+
+
+def _prefix(path: Path) -> str:
+    """The start of the names of a file's temporary files: hidden, with as much of its own name as fits."""
+    return f".{os.fsdecode(os.fsencode(path.name)[:_MAX_STEM_BYTES])}."
+
+
+def _sync(file: BinaryIO, durable: bool) -> None:
+    file.flush()
+    if durable:
+        os.fsync(file.fileno())
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # it does not exist, or its folder does not
+        path.unlink()

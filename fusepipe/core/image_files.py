@@ -6,7 +6,6 @@ checked first.
 
 from __future__ import annotations
 
-import secrets
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from fusepipe.core import levels
 from fusepipe.core.errors import SourceError
-from fusepipe.core.files import publish
+from fusepipe.core.files import write_bytes
 from fusepipe.core.frames import Frame, FusedFrame, Pixels, Plane
 from fusepipe.core.natural_order import natural_key
 
@@ -195,19 +194,12 @@ def _full_chroma(plane: Plane, width: int, height: int) -> Pixels:
 
 
 def write_pixels(path: Path, pixels: Pixels, *, overwrite: bool = True) -> None:
-    """Writes an image so that ``path`` is either complete or not there: temporary file, then rename.
+    """Writes an image atomically, in the format of its suffix.
 
-    Raises ``OSError`` as the file system gives it (``FileExistsError`` without ``overwrite``); the
-    temporary file is gone then.
+    Raises ``OSError`` as the file system gives it, ``FileExistsError`` without ``overwrite``.
     """
     done, data = cv2.imencode(path.suffix, pixels)
     if not done:
         raise OSError(f"OpenCV cannot encode {pixels.shape} {pixels.dtype} as {path.suffix}")
-    temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data.tobytes())
-        publish(temporary, path, overwrite=overwrite)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    # not synced: at the rate of a video that would wait for the disk at each image
+    write_bytes(path, data.tobytes(), overwrite=overwrite, durable=False)

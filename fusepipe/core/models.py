@@ -6,12 +6,12 @@ A newcomer adds a line here; nothing is imported until the name is used.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
 from fusepipe.core.errors import UsageError
+from fusepipe.core.suggest import did_you_mean
 
 
 def installed(network: str) -> bool:
@@ -78,12 +78,6 @@ SINKS: Mapping[str, str] = {
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 
 
-def nearest(name: str, known: Mapping[str, Any] | tuple[str, ...] | list[str]) -> str:
-    """`` (did you mean 'x'?)`` for the nearest known name, else the list of them all."""
-    close = get_close_matches(name, list(known), n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-
-
 def resolve(path: str) -> Callable[..., Any]:
     """``package.module:attribute`` to the object."""
     module, _, attribute = path.partition(":")
@@ -94,5 +88,5 @@ def resolve(path: str) -> Callable[..., Any]:
 def model_factory(model: str) -> Callable[..., Any]:
     """The factory of a model by name; raises :class:`UsageError` that names the nearest."""
     if model not in MODELS:
-        raise UsageError(f"there is no model {model!r}: {nearest(model, MODELS)}")
+        raise UsageError(f"there is no model {model!r}: {did_you_mean(model, MODELS)}")
     return resolve(MODELS[model])

@@ -14,7 +14,6 @@ from __future__ import annotations
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, Tag, ValidationError
@@ -22,6 +21,7 @@ from pydantic_core import ErrorDetails
 
 from fusepipe.core.errors import ConfigError, Problem
 from fusepipe.core.redact import redact
+from fusepipe.core.suggest import closest, did_you_mean
 from fusepipe.core.yaml_tree import KeyPath, Mark, Node, YamlDocument, key_text, parse_yaml, read_yaml
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "Node",
     "Spot",
     "YamlDocument",
-    "did_you_mean",
     "field_keys",
     "in_file_order",
     "key_text",
@@ -84,7 +83,7 @@ def model_problems(error: ValidationError, model: type[BaseModel], document: Yam
         if kind == "extra_forbidden":
             key, valid = str(loc[-1]), _keys_at(model, loc[:-1])
             absent = [name for name in valid if name not in spot.holder.mapping()]
-            close = _nearest(key, absent)
+            close = closest(key, absent)
             if close:
                 suggested.add((*loc[:-1], close))
             message = f"unknown key ({did_you_mean(key, absent if close else valid)})"
@@ -102,18 +101,6 @@ def model_problems(error: ValidationError, model: type[BaseModel], document: Yam
 def in_file_order(problems: Iterable[Problem]) -> list[Problem]:
     """Each problem once, from the top of the file to its end."""
     return sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column))
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """``did you mean 'x'?`` for the nearest known word, else the list of them."""
-    close = _nearest(word, known)
-    return f"did you mean {close!r}?" if close else f"known: {', '.join(known)}" if known else "none is known here"
-
-
-def _nearest(word: str, known: Sequence[str]) -> str | None:
-    by_folded = {name.lower().replace("-", "_"): name for name in known}
-    close = get_close_matches(word.lower().replace("-", "_"), by_folded, n=1)
-    return by_folded[close[0]] if close else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +155,7 @@ def _literal_hint(node: Node, expected: str) -> str:
     if isinstance(node.value, bool):
         word = {True: "on", False: "off"}[node.value]
         return f"; write {word}" if word in words else ""
-    close = _nearest(node.value, words) if isinstance(node.value, str) else None
+    close = closest(node.value, words) if isinstance(node.value, str) else None
     return f"; did you mean {close!r}?" if close else ""
 
 

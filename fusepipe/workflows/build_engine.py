@@ -12,7 +12,8 @@ import numpy as np
 from fusepipe.calibration.warp import RemapWarp
 from fusepipe.core import machine
 from fusepipe.core.errors import EngineError, UsageError
-from fusepipe.core.models import BUILDERS, NETWORKS, nearest
+from fusepipe.core.models import BUILDERS, NETWORKS
+from fusepipe.core.suggest import did_you_mean
 from fusepipe.engines.backends.cuda.api import Gpu
 from fusepipe.engines.backends.tensorrt.library import load_library
 from fusepipe.engines.builder.building import Built, build, read_back, require_onnx
@@ -71,7 +72,7 @@ def read_model(model: str) -> tuple[str, bytes]:
     path = Path(model)
     if path.suffix.lower() != ".onnx":
         raise UsageError(
-            f"there is no network {model!r}: {nearest(model, sorted(NETWORKS))} (or the path of an .onnx file)"
+            f"there is no network {model!r}: {did_you_mean(model, sorted(NETWORKS))} (or the path of an .onnx file)"
         )
     try:
         content = path.read_bytes()
@@ -87,7 +88,7 @@ def choose(options: BuildOptions) -> tuple[BuildOptions, Choice, Choice, BuildRe
     name, onnx = read_model(options.model)
     if options.backend not in ("auto", *BUILDERS):
         raise UsageError(
-            f"engines are not built for {options.backend!r}: {nearest(options.backend, ['auto', *BUILDERS])}"
+            f"engines are not built for {options.backend!r}: {did_you_mean(options.backend, ['auto', *BUILDERS])}"
         )
     gpu, why_not = gpu_here()
     if options.backend == "auto":

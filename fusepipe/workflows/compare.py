@@ -10,8 +10,9 @@ from pathlib import Path
 from fusepipe.core.errors import FusepipeError, SourceError, UsageError
 from fusepipe.core.frames import Luma8
 from fusepipe.core.fuser import FunctionFuser, Fuser, FuserInfo
-from fusepipe.core.models import ATTENTION, MODELS, model_factory, nearest
+from fusepipe.core.models import ATTENTION, MODELS, model_factory
 from fusepipe.core.provenance import versions
+from fusepipe.core.suggest import did_you_mean
 from fusepipe.evaluation.image_sets import ImageSet, find_sets, listed, read_luma, require_one_size
 from fusepipe.evaluation.metrics.temporal import TemporalReference
 from fusepipe.evaluation.parallel import Scorer, Triple
@@ -59,7 +60,7 @@ def require_models(names: Sequence[str]) -> tuple[str, ...]:
         return tuple(MODELS)
     for name in names:
         if name not in MODELS and name not in REFERENCES:
-            raise UsageError(f"there is no model {name!r}: {nearest(name, [*MODELS, 'all'])}")
+            raise UsageError(f"there is no model {name!r}: {did_you_mean(name, [*MODELS, 'all'])}")
     return tuple(names)
 
 

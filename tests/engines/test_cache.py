@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fusepipe.engines import cache as cache_module
-from fusepipe.engines.cache import CompileCache, default_folder
+from fusepipe.engines.cache import CompileCache
 
 
 def test_what_was_stored_is_loaded(tmp_path: Path) -> None:
@@ -47,10 +47,3 @@ def test_the_folder_does_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for number in range(10):
         cache.store(str(number), b"blob")
     assert len(list(tmp_path.iterdir())) == 3
-
-
-def test_the_folder_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_folder() == tmp_path / "fusepipe" / "openvino"
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert default_folder() == Path.home() / ".cache" / "fusepipe" / "openvino"

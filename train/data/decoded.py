@@ -9,22 +9,16 @@ deleted at any time.
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from fusepipe.core.errors import SourceError
+from fusepipe.core.files import atomic_file
+from fusepipe.core.folders import cache_folder
 from fusepipe.core.frames import Luma8
 from fusepipe.train.data.pairs import read_luma
-
-
-def default_folder() -> Path:
-    """``${XDG_CACHE_HOME:-~/.cache}/fusepipe/training``; a relative XDG path is ignored, as its standard says."""
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(named) if Path(named).is_absolute() else Path.home() / ".cache"
-    return base / "fusepipe" / "training"
 
 
 def reduced(image: Luma8, max_side_px: int) -> Luma8:
@@ -39,7 +33,7 @@ class DecodedImages:
 
     def __init__(self, max_side_px: int, folder: Path | None = None) -> None:
         self._max_side_px = max_side_px
-        self._folder = folder or default_folder()
+        self._folder = folder or cache_folder("training")
 
     def __getitem__(self, path: Path) -> Luma8:
         """HxW uint8, read-only. Raises :class:`SourceError` for what is no image or cannot be kept."""
@@ -53,15 +47,10 @@ class DecodedImages:
             return np.asarray(np.load(kept, mmap_mode="r"))
         except (OSError, ValueError):  # not there yet, or cut off by a full disk: made anew
             image = reduced(read_luma(path), self._max_side_px)
-        partial = kept.with_name(f"{kept.name}.partial-{os.getpid()}")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            try:
-                with partial.open("wb") as file:
-                    np.save(file, image)
-                partial.replace(kept)
-            finally:
-                partial.unlink(missing_ok=True)
+            with atomic_file(kept, durable=False) as file:  # one that a power failure cut off is decoded again
+                np.save(file, image)
         except OSError as error:
             raise SourceError(
                 f"cannot keep decoded images in {self._folder} ({error.strerror}): make room, or name another "

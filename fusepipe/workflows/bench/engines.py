@@ -18,7 +18,8 @@ from fusepipe.core import machine
 from fusepipe.core.errors import FusepipeError, UsageError
 from fusepipe.core.frames import Luma8
 from fusepipe.core.fuser import Fuser
-from fusepipe.core.models import NETWORKS, nearest
+from fusepipe.core.models import NETWORKS
+from fusepipe.core.suggest import did_you_mean
 from fusepipe.engines import choose
 from fusepipe.engines.backends.openvino_graph import ConvolutionChain, convolution_macs, cpu_capabilities
 from fusepipe.engines.builder.proof import compare
@@ -69,7 +70,7 @@ class EngineBench:
 def bench_engines(model: str, size: tuple[int, int], time_limit_s: float) -> EngineBench:
     """Measures; ``size`` is (width, height). Raises :class:`UsageError` for what is no network."""
     if model not in NETWORKS:
-        raise UsageError(f"there is no network {model!r}: {nearest(model, sorted(NETWORKS))}")
+        raise UsageError(f"there is no network {model!r}: {did_you_mean(model, sorted(NETWORKS))}")
     (width, height), cores = size, machine.usable_cores()
     macs, widest = convolution_macs(read_onnx(model), height, width)
     channels = min(LIMIT_WIDTHS, key=lambda known: abs(known - widest))

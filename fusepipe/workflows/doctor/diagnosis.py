@@ -20,6 +20,7 @@ from types import ModuleType
 from fusepipe import __version__
 from fusepipe.core import machine
 from fusepipe.core.errors import FusepipeError
+from fusepipe.core.folders import cache_folder
 from fusepipe.workflows.doctor.backends import check_backends
 from fusepipe.workflows.doctor.check import Check
 from fusepipe.workflows.doctor.packages import (
@@ -241,9 +242,7 @@ def _model_fix(error: FusepipeError) -> str:
 def check_cache(folder: Path | None = None) -> Check:
     """Whether compiled networks can be kept; without, each start compiles anew."""
     if folder is None:
-        from fusepipe.engines.cache import default_folder
-
-        folder = default_folder()
+        folder = cache_folder("openvino")
     existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
         return Check("folders", "cache", "ok", f"{folder} can be written")

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Band
-from fusepipe.core.models import nearest
+from fusepipe.core.suggest import did_you_mean
 from fusepipe.core.units import H, parse_duration_ns
 
 SCENES = ("street",)
@@ -90,7 +90,7 @@ class SyntheticOptions:
 def _choice(*names: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in names:
-            raise ValueError(f"{' or '.join(names)} ({nearest(text, names)})")
+            raise ValueError(f"{' or '.join(names)} ({did_you_mean(text, names)})")
         return text
 
     return parse
@@ -198,11 +198,11 @@ def parse_options(url: str, band: Band | None = None) -> SyntheticOptions:
     if parts.scheme != SCHEME:
         raise UsageError(f"{url!r} is not a {SCHEME}:// URL, such as {SCHEME}://street?band=infrared")
     if scene not in SCENES:
-        raise UsageError(f"{url!r}: there is no scene {scene!r} ({nearest(scene, SCENES)})")
+        raise UsageError(f"{url!r}: there is no scene {scene!r} ({did_you_mean(scene, SCENES)})")
     values: dict[str, Any] = {}
     for name, text in parse_qsl(parts.query.replace("+", "%2B"), keep_blank_values=True):
         if name not in OPTIONS:
-            raise UsageError(f"{url!r}: there is no option {name!r} ({nearest(name, OPTIONS)})")
+            raise UsageError(f"{url!r}: there is no option {name!r} ({did_you_mean(name, OPTIONS)})")
         field, parse = OPTIONS[name]
         if field in values:
             raise UsageError(f"{url!r}: {name} is given twice")

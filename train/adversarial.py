@@ -20,7 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.train.baseline_config import BaselineConfig
 from fusepipe.train.checkpoint import CHECKPOINT, read_tensors, run_folder, write_tensors
-from fusepipe.train.config import Augmentation
+from fusepipe.train.data.augmentation import Augmentation
 from fusepipe.train.data.pairs import CropSampler, Pair
 from fusepipe.train.recipes import Recipe, Terms
 from fusepipe.train.trainer import one_cycle

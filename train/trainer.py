@@ -26,11 +26,12 @@ from fusepipe.train.checkpoint import (
 )
 from fusepipe.train.config import StudentConfig
 from fusepipe.train.data.pairs import CropSampler, Pair
+from fusepipe.train.losses.distillation import distillation_loss
 from fusepipe.train.losses.fusion import fusion_loss
 from fusepipe.train.losses.steadiness import SecondLook, steadiness
-from fusepipe.train.losses.teacher import Teacher, distillation_loss
 from fusepipe.train.networks.branches import branch, folded
 from fusepipe.train.networks.student import StudentNet
+from fusepipe.train.teacher import Teacher
 
 BEST = "best.safetensors"
 """The weights that validated best, as trained."""

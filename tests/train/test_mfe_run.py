@@ -34,7 +34,7 @@ from fusepipe.train.data.decoded import DecodedImages  # noqa: E402
 from fusepipe.train.data.folders import Split  # noqa: E402
 from fusepipe.train.figures import plot, read_curve  # noqa: E402
 from fusepipe.train.loop import Loop, choose_precision  # noqa: E402
-from fusepipe.train.losses.teacher import Teacher, distillation_loss  # noqa: E402
+from fusepipe.train.losses.distillation import distillation_loss  # noqa: E402
 from fusepipe.train.mfe_session import train_stage1  # noqa: E402
 from fusepipe.train.mfe_weights import save_mfe  # noqa: E402
 from fusepipe.train.networks.mfe import MfeNet  # noqa: E402
@@ -42,6 +42,7 @@ from fusepipe.train.processes import Processes  # noqa: E402
 from fusepipe.train.run_config import FusionConfig, RunConfig, Stage1Config, load_mfe_config  # noqa: E402
 from fusepipe.train.snapshots import NETWORKS, OPTIMISERS  # noqa: E402
 from fusepipe.train.stages import AutoEncoderStage, FusionStage, Loss  # noqa: E402
+from fusepipe.train.teacher import Teacher  # noqa: E402
 
 ALONE = Processes(torch.device("cpu"))
 PLAIN = Camera(**dict.fromkeys(Camera.model_fields, 0.0))

@@ -29,9 +29,9 @@ from fusepipe.train import session  # noqa: E402
 from fusepipe.train.checkpoint import CHECKPOINT, load_weights, read_tensors, save_weights  # noqa: E402
 from fusepipe.train.config import Finish, StudentConfig, load_config  # noqa: E402
 from fusepipe.train.losses.steadiness import SecondLook, steadiness  # noqa: E402
-from fusepipe.train.losses.teacher import Teacher, weights_of  # noqa: E402
 from fusepipe.train.networks.branches import branch, folded  # noqa: E402
 from fusepipe.train.networks.student import ByteStudent, StudentNet, finish, macs_per_pixel  # noqa: E402
+from fusepipe.train.teacher import Teacher, weights_of  # noqa: E402
 from fusepipe.train.trainer import BEST, StudentTrainer, choose_device, one_cycle  # noqa: E402
 
 

@@ -19,7 +19,8 @@ pytest.importorskip("tensorboard", reason="training needs tensorboard: pip insta
 from helpers.made_pairs import make_pairs  # noqa: E402
 
 from fusepipe.train import session  # noqa: E402
-from fusepipe.train.config import Augmentation, StudentConfig  # noqa: E402
+from fusepipe.train.config import StudentConfig  # noqa: E402
+from fusepipe.train.data.augmentation import Augmentation  # noqa: E402
 from fusepipe.train.data.pairs import CropSampler, Pair, halves, load_pairs, read_luma, read_split  # noqa: E402
 from fusepipe.train.losses import fusion as losses  # noqa: E402
 from fusepipe.train.networks.student import StudentNet  # noqa: E402

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.core.frames import Luma8
-from fusepipe.train.config import Augmentation
+from fusepipe.train.data.augmentation import Augmentation
 from fusepipe.train.data.camera import displaced, grained, sensed
 
 Split = Literal["train", "validation"]

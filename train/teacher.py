@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fusepipe.core.errors import UsageError
 from fusepipe.train.checkpoint import load_weights, read_tensors
@@ -52,13 +51,3 @@ class Teacher:
         with torch.no_grad():
             taught: Tensor = self._network(infrared, visible)
         return taught
-
-
-def distillation_loss(fused: Tensor, taught: Tensor) -> Tensor:
-    """Mean absolute distance of the levels, and of the finite differences along both axes; a scalar, 0 at best.
-
-    The differences carry what a student loses first: fine texture is little of an image's level.
-    """
-    level = F.l1_loss(fused, taught)
-    across = F.l1_loss(fused.diff(dim=-1), taught.diff(dim=-1))
-    return level + across + F.l1_loss(fused.diff(dim=-2), taught.diff(dim=-2))

@@ -1,4 +1,4 @@
-"""What injections showed, as a row of the table in docs/live.md."""
+"""What injections showed, as a row of the table in docs/measurements/live-faults.md."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Faults injected into a running live rig: what the output does, how long recovery takes, what is lost and why.
 
-CI injects each fault once, at a random time. The table of docs/live.md is made by
+CI injects each fault once, at a random time. The table of docs/measurements/live-faults.md is made by
 
     FUSEPIPE_FAULT_INJECTIONS=20 FUSEPIPE_FAULT_TABLE=table.md pytest tests/faults
 

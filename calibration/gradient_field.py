@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusepipe.core.frames import Luma8
+from fusepipe.core.frames import Luma8, Plane
+from fusepipe.core.levels import full_range_luma
 
 Field = NDArray[np.float32]
 
@@ -37,10 +38,13 @@ def gradient_field(luma: Luma8 | NDArray[np.float32]) -> Field:
     return np.stack([(gx * gx - gy * gy) * scale, 2.0 * gx * gy * scale], axis=-1).astype(np.float32)
 
 
-def stretched(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> Luma8:
-    """HxW counts of any depth to HxW uint8: the 0.5 and 99.5 percentiles become 0 and 255."""
-    low, high = np.percentile(pixels[:: max(1, pixels.shape[0] // 240), :: max(1, pixels.shape[1] // 320)], (0.5, 99.5))
-    scaled = (pixels.astype(np.float32) - low) * (255.0 / max(float(high - low), 1.0))
+def to_luma8(plane: Plane) -> Luma8:
+    """HxW uint8 full range of any plane; of 16-bit counts the 0.5 and 99.5 percentiles become 0 and 255."""
+    counts = plane.pixels
+    if counts.dtype != np.uint16:
+        return full_range_luma(plane)
+    low, high = np.percentile(counts[:: max(1, counts.shape[0] // 240), :: max(1, counts.shape[1] // 320)], (0.5, 99.5))
+    scaled = (counts.astype(np.float32) - low) * (255.0 / max(float(high - low), 1.0))
     return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)
 
 

@@ -208,10 +208,11 @@ def scene_command(
     from fusepipe.calibration.scene.local_matches import MODELS
     from fusepipe.core.errors import FusepipeError
     from fusepipe.workflows import calibrate_scene as scene
+    from fusepipe.workflows.scene_pairs import read_pairs
 
     check_output(output, overwrite)
     hints = scene.Hints(fov_infrared, fov_visible, mount, plane_distance)
-    pairs = scene.read_pairs(infrared, visible, most)
+    pairs = read_pairs(infrared, visible, most)
     models = MODELS if model == "auto" else tuple(m for m in MODELS if MODELS.index(m) <= MODELS.index(model))
     result, calibration = scene.calibrate_scene(pairs, hints, models, note)
     if calibration is not None:

@@ -17,13 +17,12 @@ from fusepipe.calibration.board.intrinsics import CameraResult, View, calibrate_
 from fusepipe.calibration.board.stereo import MIN_PAIRS, StereoResult, calibrate_stereo
 from fusepipe.calibration.board.target import Board
 from fusepipe.calibration.file.calibration import Calibration, Made, make_stereo_calibration
-from fusepipe.calibration.gradient_field import stretched
+from fusepipe.calibration.gradient_field import to_luma8
 from fusepipe.calibration.lens import LensModel
 from fusepipe.calibration.matrix import Size
 from fusepipe.core import image_files
 from fusepipe.core.errors import SourceError, UsageError
-from fusepipe.core.frames import FusedFrame, Luma8, Plane
-from fusepipe.core.levels import full_range_luma
+from fusepipe.core.frames import FusedFrame
 from fusepipe.evaluation.image_sets import listed
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.rig import compose
@@ -117,7 +116,7 @@ def read_folder(folders: Sequence[Path], board: Board, camera: str, step: Step |
         except image_files.UnreadableImage as error:
             raise SourceError(f"{file}: cannot be used: {error}") from error
         views.coloured += image_files.is_coloured(pixels)
-        luma = eight_bit(image_files.infrared_planes(pixels)[0])
+        luma = to_luma8(image_files.infrared_planes(pixels)[0])
         views.require_size((luma.shape[1], luma.shape[0]), str(file))
         detection = detect(luma, board)
         if detection is None:
@@ -134,11 +133,6 @@ def read_folder(folders: Sequence[Path], board: Board, camera: str, step: Step |
                 "less than the squares), and that the whole board is in the picture"
             )
     return views
-
-
-def eight_bit(plane: Plane) -> Luma8:
-    """HxW uint8 full range of any plane; counts are stretched between their own extremes."""
-    return stretched(plane.pixels) if plane.pixels.dtype == np.uint16 else full_range_luma(plane)
 
 
 class BoardSink:
@@ -166,7 +160,7 @@ class BoardSink:
             sizes = (infrared.width, infrared.height), (visible.width, visible.height)
             self.collector = Collector(self._board, *sizes)
         name = frame.name or f"{time_s:.2f}s"
-        found = detect(eight_bit(infrared.luma), self._board), detect(eight_bit(visible.luma), self._board)
+        found = detect(to_luma8(infrared.luma), self._board), detect(to_luma8(visible.luma), self._board)
         self._say(self.collector, self.collector.offer(time_s, name, *found))
         if len(self.collector.pairs) >= self._views:
             self.done.set()

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import datetime
 import math
-import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import zip_longest
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from fusepipe.calibration.file.calibration import Calibration, Kind, Made, make_calibration
 from fusepipe.calibration.scene.local_matches import MODELS, Model
 from fusepipe.calibration.scene.registration import SceneResult, register
 from fusepipe.calibration.scene.search import DEFAULT_SCALES, ScenePair
-from fusepipe.core import image_files
-from fusepipe.core.errors import SourceError, UsageError
-from fusepipe.core.frames import Band, Frame
-from fusepipe.evaluation.image_sets import listed, match
-from fusepipe.rig import compose
-from fusepipe.workflows.calibrate_board import eight_bit
+from fusepipe.core.errors import UsageError
+from fusepipe.evaluation.image_sets import listed
 
-MAX_PAIRS = 24
 HINT_TOLERANCE = 1.12  # how far fields of view that a data sheet says may be off, as a factor
 
 
@@ -67,67 +57,6 @@ class Hints:
             return None
         focal_px = visible_width_px / 2 / math.tan(math.radians(self.visible_fov_deg / 2))
         return focal_px * self.mount_m[0], focal_px * self.mount_m[1]
-
-
-def read_pairs(infrared: str, visible: str, most: int = MAX_PAIRS) -> list[ScenePair]:
-    """Up to ``most`` pairs, evenly spread, of two images, two folders (by stem), or two recordings (by time).
-
-    Raises :class:`SourceError`, and :class:`UsageError` where the cameras are swapped.
-    """
-    paths = Path(infrared), Path(visible)
-    if all(path.suffix.lower() in image_files.SUFFIXES and path.is_file() for path in paths):
-        return [_read(paths[0], paths[1], paths[0].stem)]
-    if all(path.is_dir() for path in paths):
-        files = match(infrared=paths[0], visible=paths[1]).files
-        names = list(files)
-        picked = dict.fromkeys(round(i) for i in np.linspace(0, len(names) - 1, min(most, len(names))))
-        return [_read(files[names[i]][0], files[names[i]][1], names[i]) for i in picked]
-    return _recorded(infrared, visible, most)
-
-
-def _read(infrared: Path, visible: Path, name: str) -> ScenePair:
-    read = []
-    for path in (infrared, visible):
-        try:
-            read.append(image_files.read_pixels(path))
-        except image_files.UnreadableImage as error:
-            raise SourceError(f"{path}: cannot be used: {error}") from error
-    if image_files.is_coloured(read[0]) and not image_files.is_coloured(read[1]):
-        raise UsageError(
-            f"{infrared}: has colours and {visible} has none: the cameras are swapped; give the infrared images first"
-        )
-    if np.array_equal(read[0], read[1]):
-        raise UsageError(f"{infrared} and {visible} are the same picture: give those of two cameras")
-    planes = image_files.infrared_planes(read[0])[0], image_files.visible_planes(read[1])[0]
-    return ScenePair(eight_bit(planes[0]), eight_bit(planes[1]), name)
-
-
-def _recorded(infrared: str, visible: str, most: int) -> list[ScenePair]:
-    """Pairs of the nearest times of two recordings that can be read by capture time."""
-    stop = threading.Event()
-    sources = [
-        compose.url_source(url, band, "scene") for url, band in ((infrared, Band.INFRARED), (visible, Band.VISIBLE))
-    ]
-    kept: list[ScenePair] = []
-    try:
-        infos = [source.open() for source in sources]
-        if any(source.clock == "wall" for source in sources):
-            raise UsageError("live cameras: record a clip of both first ('fusepipe run'), and calibrate from that")
-        frames = [(f for f in source.frames(stop) if isinstance(f, Frame)) for source in sources]
-        count = min((i.frames or 250) for i in infos)
-        step = max(1, count // most)
-        for index, (one, other) in enumerate(zip_longest(*frames)):
-            if one is None or other is None or len(kept) >= most:
-                break
-            if index % step == 0:
-                kept.append(ScenePair(eight_bit(one.luma), eight_bit(other.luma), f"{other.capture_ns / 1e9:.2f}s"))
-    finally:
-        stop.set()
-        for source in sources:
-            source.close()
-    if not kept:
-        raise SourceError(f"{infrared} and {visible}: not one pair of frames")
-    return kept
 
 
 def calibrate_scene(

@@ -117,13 +117,13 @@ def test_pairs_that_do_not_belong_together_are_refused_however_many(street: Scen
     assert found.refusal and found.agreement.confidence < 0.2
 
 
-def test_one_picture_is_no_pair(street: ScenePair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_image_is_no_pair(street: ScenePair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "a.png"
     assert cv2.imwrite(str(picture), street.visible)
     with pytest.raises(SystemExit) as stopped:
         main(["calibrate", "scene", str(picture), str(picture), "-o", str(tmp_path / "x.yaml")])
     assert stopped.value.code == 2
-    assert "are the same picture" in capsys.readouterr().err
+    assert "are the same image" in capsys.readouterr().err
 
 
 def test_swapped_cameras_are_told(street: ScenePair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

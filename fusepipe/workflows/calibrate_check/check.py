@@ -14,7 +14,7 @@ from fusepipe.calibration.matrix import rescale_matrix
 from fusepipe.calibration.scene.residuals import Check, check_pairs
 from fusepipe.calibration.scene.search import ScenePair
 from fusepipe.workflows.calibrate_check.page import Checked, page
-from fusepipe.workflows.calibrate_scene import read_pairs
+from fusepipe.workflows.scene_pairs import read_pairs
 
 
 @dataclass(frozen=True)

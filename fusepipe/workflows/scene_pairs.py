@@ -1,0 +1,130 @@
+"""Image pairs of a scene, for ``calibrate scene`` and ``calibrate check``: from images, folders or recordings.
+
+Recordings are paired by capture time, as a run pairs them, and sampled evenly over their whole length.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from fusepipe.calibration.gradient_field import to_luma8
+from fusepipe.calibration.scene.search import ScenePair
+from fusepipe.core import image_files
+from fusepipe.core.errors import SourceError, UsageError
+from fusepipe.core.frames import Band, FramePair
+from fusepipe.evaluation.image_sets import match
+from fusepipe.pipeline.pairing.pairing import TimePairer
+from fusepipe.pipeline.sources.base import Source, SourceInfo
+from fusepipe.rig import compose
+
+MAX_PAIRS = 24
+MIN_TOLERANCE_NS = 20_000_000  # as `sync.tolerance` of a rig
+
+T = TypeVar("T")
+
+
+def read_pairs(infrared: str, visible: str, most: int = MAX_PAIRS) -> list[ScenePair]:
+    """Up to ``most`` pairs, evenly spread, of two images, two folders (by stem), or two recordings (by time).
+
+    Raises :class:`SourceError`, and :class:`UsageError` where the cameras are swapped.
+    """
+    paths = Path(infrared), Path(visible)
+    if all(path.suffix.lower() in image_files.SUFFIXES and path.is_file() for path in paths):
+        return [_read_images(paths[0], paths[1], paths[0].stem)]
+    if all(path.is_dir() for path in paths):
+        files = match(infrared=paths[0], visible=paths[1]).files
+        return [_read_images(files[name][0], files[name][1], name) for name in evenly(list(files), most)]
+    return _read_recordings(infrared, visible, most)
+
+
+def _read_images(infrared: Path, visible: Path, name: str) -> ScenePair:
+    read = []
+    for path in (infrared, visible):
+        try:
+            read.append(image_files.read_pixels(path))
+        except image_files.UnreadableImage as error:
+            raise SourceError(f"{path}: cannot be used: {error}") from error
+    if image_files.is_coloured(read[0]) and not image_files.is_coloured(read[1]):
+        raise UsageError(
+            f"{infrared}: has colours and {visible} has none: the cameras are swapped; give the infrared images first"
+        )
+    if np.array_equal(read[0], read[1]):
+        raise UsageError(f"{infrared} and {visible} are the same image: give one image of each camera")
+    planes = image_files.infrared_planes(read[0])[0], image_files.visible_planes(read[1])[0]
+    return ScenePair(to_luma8(planes[0]), to_luma8(planes[1]), name)
+
+
+def _read_recordings(infrared: str, visible: str, most: int) -> list[ScenePair]:
+    """Pairs of the nearest capture times of two recordings, evenly spread from their start to their end."""
+    stop = threading.Event()
+    sources = [
+        compose.url_source(url, band, "scene") for url, band in ((infrared, Band.INFRARED), (visible, Band.VISIBLE))
+    ]
+    try:
+        infos = [source.open() for source in sources]
+        if any(source.clock == "wall" for source in sources):
+            raise UsageError("live cameras: record a clip of both first ('fusepipe run'), and calibrate from that")
+        pairs = sample(pairs_by_time(sources[0], sources[1], nearest_pairer(infos[0], infos[1]), stop), most)
+    finally:
+        stop.set()
+        for source in sources:
+            source.close()
+    if not pairs:
+        raise SourceError(
+            f"{infrared} and {visible}: no infrared frame was captured at the time of a visible one; check that both "
+            "recordings cover the same time"
+        )
+    return [_scene_pair(pair) for pair in pairs]
+
+
+def nearest_pairer(infrared: SourceInfo, visible: SourceInfo) -> TimePairer:
+    """A pairer that gives each frame of the slower camera the nearest one of the faster, and drops what has none.
+
+    Nearest is at most half a frame interval of the faster camera away.
+    """
+    rates = [info.fps for info in (infrared, visible) if info.fps]
+    slower = Band.INFRARED if infrared.fps and visible.fps and infrared.fps < visible.fps else Band.VISIBLE
+    half_interval_ns = round(0.5e9 / max(rates)) if rates else 0
+    # a tenth more, for times that a container rounds
+    return TimePairer(slower, tolerance_ns=max(MIN_TOLERANCE_NS, half_interval_ns * 11 // 10), on_missing="drop")
+
+
+def pairs_by_time(infrared: Source, visible: Source, pairer: TimePairer, stop: threading.Event) -> Iterator[FramePair]:
+    """The pairs of two opened recordings in order; frames that cannot be decoded are left out."""
+    streams = {Band.INFRARED: infrared.frames(stop), Band.VISIBLE: visible.frames(stop)}
+    while (band := pairer.wants()) is not None:
+        item = next(streams[band], None)
+        yield from pairer.end(band) if item is None else pairer.push(item)
+
+
+def sample(items: Iterable[T], most: int) -> list[T]:
+    """Up to ``most`` items, evenly spread from the first to the last, of a series of unknown length.
+
+    Keeps every n-th item and doubles n whenever there are twice as many as wanted, so that memory is bounded.
+    """
+    kept: list[T] = []
+    step = 1
+    for index, item in enumerate(items):
+        if index % step:
+            continue
+        kept.append(item)
+        if len(kept) > 2 * most:
+            kept = kept[::2]
+            step *= 2
+    return evenly(kept, most)
+
+
+def evenly(items: list[T], most: int) -> list[T]:
+    """Up to ``most`` of them, evenly spread, the first and the last included."""
+    return [items[round(i)] for i in np.linspace(0, len(items) - 1, min(most, len(items)))]
+
+
+def _scene_pair(pair: FramePair) -> ScenePair:
+    assert pair.infrared is not None and pair.visible is not None  # `on_missing="drop"` gives whole pairs only
+    name = f"{pair.visible.capture_ns / 1e9:.2f}s"
+    return ScenePair(to_luma8(pair.infrared.luma), to_luma8(pair.visible.luma), name)

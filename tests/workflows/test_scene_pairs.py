@@ -1,0 +1,75 @@
+"""Pairs for the calibration from a scene: recordings are paired by capture time and sampled over their whole length."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from fusepipe.core.errors import SourceError
+from fusepipe.workflows.scene_pairs import read_pairs
+
+LEVELS_PER_S = 6  # grey levels by which the recorded pictures brighten each second
+
+
+def record(path: Path, fps: int, duration_s: float, size: tuple[int, int], start_s: float = 0.0) -> Path:
+    """A lossless clip whose grey level is its capture time; the container does not say how many frames it has."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = *size, "gray"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for index in range(round(duration_s * fps)):
+            time_s = start_s + index / fps
+            level = round(20 + LEVELS_PER_S * time_s)
+            frame = av.VideoFrame.from_ndarray(np.full(size[::-1], level, np.uint8), "gray")
+            frame.pts, frame.time_base = round(1000 * time_s), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def seconds(image: np.ndarray) -> float:
+    """The capture time that a recorded picture shows."""
+    return (float(np.median(image)) - 20) / LEVELS_PER_S
+
+
+@pytest.mark.parametrize(("infrared_fps", "visible_fps"), [(5, 20), (20, 5), (9, 25)])
+def test_recordings_of_different_rates_are_paired_by_time(tmp_path: Path, infrared_fps: int, visible_fps: int) -> None:
+    infrared = record(tmp_path / "ir.mkv", infrared_fps, 30, (32, 24))
+    visible = record(tmp_path / "vis.mkv", visible_fps, 30, (64, 48))
+    pairs = read_pairs(str(infrared), str(visible), 12)
+    assert len(pairs) == 12
+    for pair in pairs:
+        # half a grey level of rounding in each picture, and half a frame of the faster camera
+        assert seconds(pair.infrared) == pytest.approx(seconds(pair.visible), abs=0.21)
+        assert float(pair.name.removesuffix("s")) == pytest.approx(seconds(pair.visible), abs=0.1)
+
+
+def test_a_recording_of_unknown_length_is_sampled_to_its_end(tmp_path: Path) -> None:
+    infrared = record(tmp_path / "ir.mkv", 25, 36, (32, 24))
+    visible = record(tmp_path / "vis.mkv", 25, 36, (64, 48))
+    times_s = [seconds(pair.visible) for pair in read_pairs(str(infrared), str(visible), 8)]
+    assert len(times_s) == 8 and times_s[0] < 1 and times_s[-1] > 33
+    assert np.diff(times_s) == pytest.approx(np.full(7, 36 / 8), abs=1.5), "evenly spread"
+
+
+def test_fewer_frames_than_wanted_are_all_taken(tmp_path: Path) -> None:
+    infrared = record(tmp_path / "ir.mkv", 10, 0.5, (32, 24))
+    visible = record(tmp_path / "vis.mkv", 10, 0.5, (64, 48))
+    assert [pair.name for pair in read_pairs(str(infrared), str(visible), 24)] == [
+        "0.00s",
+        "0.10s",
+        "0.20s",
+        "0.30s",
+        "0.40s",
+    ]
+
+
+def test_recordings_that_do_not_overlap_have_no_pairs(tmp_path: Path) -> None:
+    infrared = record(tmp_path / "ir.mkv", 10, 1, (32, 24))
+    visible = record(tmp_path / "vis.mkv", 10, 1, (64, 48), start_s=20)
+    with pytest.raises(SourceError, match="no infrared frame was captured at the time of a visible one"):
+        read_pairs(str(infrared), str(visible))

@@ -78,14 +78,14 @@ class RemapWarp:
         # A box of an even number of pixels lies half a pixel before the pixel it is written to.
         self._x = x + np.float32(0.5 * (box[0] % 2 == 0))
         self._y = y + np.float32(0.5 * (box[1] % 2 == 0))
-        self._places: NDArray[np.float32] | None = None
+        self._sampling_grid: NDArray[np.float32] | None = None
         self._valid: Luma8 | None = None
         if not seen.all():
             self._valid = seen.astype(np.uint8) * np.uint8(255)
             self._valid.flags.writeable = False
         digest = hashlib.sha256(repr((self._infrared_size, self._visible_size, box)).encode())
-        for places in (self._x, self._y):  # to 1/32 pixel: the same map by another way of computing is the same
-            digest.update(np.rint(places * 32).astype(np.int32).data)
+        for coordinates in (self._x, self._y):  # to 1/32 pixel, so that equal maps computed differently hash equally
+            digest.update(np.rint(coordinates * 32).astype(np.int32).data)
         digest.update(np.ascontiguousarray(seen).data)
         self._version = digest.hexdigest()[:12]
 
@@ -104,19 +104,19 @@ class RemapWarp:
         return self._valid
 
     @property
-    def places(self) -> NDArray[np.float32]:
-        """HxWx2 float32 at the visible size: the place (x, y) in the infrared pixels of :meth:`source`; read-only.
+    def sampling_grid(self) -> NDArray[np.float32]:
+        """HxWx2 float32 at the visible size, read-only: (x, y) in pixels of the image from :meth:`prefilter`.
 
-        Those that :meth:`apply` samples at.
+        :meth:`apply` samples at these coordinates.
         """
-        if self._places is None:
-            places = np.stack([self._x, self._y], axis=-1)
-            places.flags.writeable = False
-            self._places = places
-        return self._places
+        if self._sampling_grid is None:
+            grid = np.stack([self._x, self._y], axis=-1)
+            grid.flags.writeable = False
+            self._sampling_grid = grid
+        return self._sampling_grid
 
-    def source(self, pixels: Pixels) -> Pixels:
-        """Infrared pixels averaged over the box that one visible pixel covers, where that is more than 1.5 of them."""
+    def prefilter(self, pixels: Pixels) -> Pixels:
+        """Infrared HxW pixels, same dtype, box-averaged where a visible pixel covers more than 1.5 infrared ones."""
         if self._box == (1, 1):
             return pixels
         blurred: Pixels = cv2.blur(pixels, self._box, borderType=cv2.BORDER_REPLICATE)
@@ -150,7 +150,7 @@ class RemapWarp:
                 f"this warp is for {_text(self._infrared_size)} infrared pixels, the image has {_text(size)}"
             )
         warped: Pixels = cv2.remap(
-            self.source(pixels), self._x, self._y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            self.prefilter(pixels), self._x, self._y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         return warped
 

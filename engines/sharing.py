@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 from fusepipe.core.errors import EngineError, FusepipeError, UsageError
-from fusepipe.core.fuser import EngineTicket, Fuser, FuserBase, FusionBatch, Ticket, told
+from fusepipe.core.fuser import EngineTicket, Fuser, FuserBase, FusionBatch, Ticket, as_engine_error
 
 _WAIT_S = 60.0
 _STOP_S = 400.0  # longer than any request may take
@@ -177,7 +177,7 @@ class _Share:
 
 def _fail(jobs: list[_Job], error: Exception) -> None:
     for job in jobs:
-        job.ticket.deliver([], told(error))
+        job.ticket.deliver([], as_engine_error(error))
         job.delivered()
 
 

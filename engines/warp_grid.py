@@ -33,7 +33,7 @@ def sampling_grid(warp: Warp | None, infrared: Size, padded: Size) -> Grid:
         places: Grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
         valid: Luma8 | None = None
     else:
-        places, valid = warp.places, warp.valid
+        places, valid = warp.sampling_grid, warp.valid
     scale = np.array([2.0 / width, 2.0 / height])
     grid = np.asarray((places + 0.5) * scale - 1.0, np.float32)
     if valid is not None:
@@ -65,7 +65,7 @@ def raw_infrared(batch: FusionBatch) -> list[Luma8]:
     """The infrared images of a batch as the graph samples them, all of one size: averaged where they are shrunk."""
     warps: Sequence[Warp | None] = batch.warps or [None] * len(batch.infrared)
     images = [
-        image if warp is None else np.asarray(warp.source(image), np.uint8)
+        image if warp is None else np.asarray(warp.prefilter(image), np.uint8)
         for image, warp in zip(batch.infrared, warps, strict=True)
     ]
     if len({image.shape for image in images}) > 1:
@@ -73,6 +73,6 @@ def raw_infrared(batch: FusionBatch) -> list[Luma8]:
     for image, warp in zip(images, warps, strict=True):
         if warp is None and image.shape != batch.shape:
             raise UsageError(f"infrared {image.shape} and visible {batch.shape} differ in size and have no warp")
-        if warp is not None and warp.places.shape[:2] != batch.shape:
-            raise UsageError(f"a warp for visible images of {warp.places.shape[:2]}, this one has {batch.shape}")
+        if warp is not None and warp.sampling_grid.shape[:2] != batch.shape:
+            raise UsageError(f"a warp for visible images of {warp.sampling_grid.shape[:2]}, this one has {batch.shape}")
     return images

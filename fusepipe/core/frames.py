@@ -178,11 +178,11 @@ class Warp(Protocol):
     @property
     def valid(self) -> Luma8 | None: ...
     @property
-    def places(self) -> NDArray[np.float32]:
-        """HxWx2 float32 at the visible size: the place (x, y) of each pixel in what :meth:`source` gives, in pixels."""
+    def sampling_grid(self) -> NDArray[np.float32]:
+        """HxWx2 float32 at the visible size: (x, y) of each pixel in the image from :meth:`prefilter`, in pixels."""
 
-    def source(self, pixels: Pixels) -> Pixels:
-        """Infrared pixels as they are sampled at ``places``: averaged first where the warp shrinks them."""
+    def prefilter(self, pixels: Pixels) -> Pixels:
+        """Infrared HxW pixels to sample at :attr:`sampling_grid`: box-averaged where the warp shrinks the image."""
 
     def apply(self, pixels: Pixels) -> Pixels:
         """Infrared HxW pixels to the visible camera's geometry, same dtype."""

@@ -157,8 +157,8 @@ class ReadyTicket:
         return self.images
 
 
-def told(error: Exception) -> FusepipeError:
-    """Whatever went wrong on an engine's thread, for the one who waits: it must never wait in vain."""
+def as_engine_error(error: Exception) -> FusepipeError:
+    """An exception of an engine's thread as the error to raise to the caller: an :class:`EngineError` if not ours."""
     if isinstance(error, FusepipeError):
         return error
     named = EngineError(f"the engine failed: {type(error).__name__}: {error}")

@@ -27,12 +27,12 @@ class CroppedWarp:
         return f"{self.whole.version}-{self.rectangle.left}-{self.rectangle.top}"
 
     @property
-    def places(self) -> NDArray[np.float32]:
+    def sampling_grid(self) -> NDArray[np.float32]:
         part = self.rectangle
-        return self.whole.places[part.top : part.top + part.height, part.left : part.left + part.width]
+        return self.whole.sampling_grid[part.top : part.top + part.height, part.left : part.left + part.width]
 
-    def source(self, pixels: Pixels) -> Pixels:
-        return self.whole.source(pixels)
+    def prefilter(self, pixels: Pixels) -> Pixels:
+        return self.whole.prefilter(pixels)
 
     def apply(self, pixels: Pixels) -> Pixels:
         return self.rectangle.cut(self.whole.apply(pixels))
@@ -84,7 +84,7 @@ def _size(pair: FramePair) -> Size | None:
     if pair.visible is not None:
         return pair.visible.width, pair.visible.height
     if pair.engine_warps and pair.warp is not None:
-        return pair.warp.places.shape[1], pair.warp.places.shape[0]
+        return pair.warp.sampling_grid.shape[1], pair.warp.sampling_grid.shape[0]
     return None if pair.registered is None else (pair.registered.width, pair.registered.height)
 
 

@@ -130,13 +130,13 @@ def test_the_warp_takes_each_pixel_from_where_the_lens_put_it() -> None:
         exact = (at + 0.5) * (VIS[0] / vis[0]) - 0.5
         rays = (cv2.perspectiveTransform(exact[None], np.linalg.inv(MATRIX))[0] - (159.5, 119.5)) / 320.0
         wanted = (lens.project(rays) + 0.5) * (ir[0] / IR[0]) - 0.5
-        assert warp.places[at[:, 1], at[:, 0]] == pytest.approx(wanted, abs=0.01)
+        assert warp.sampling_grid[at[:, 1], at[:, 0]] == pytest.approx(wanted, abs=0.01)
         assert (warp.valid[at[:, 1], at[:, 0]] == 255).all()
         assert warp.valid[0, 0] == 0
     moved = build_warp(calibration, IR, VIS, adjust=np.array([[1.0, 0, 3.0], [0, 1, 0], [0, 0, 1]]))
     still = build_warp(calibration, IR, VIS)
     assert moved is not None and still is not None
-    assert moved.places[240, 323] == pytest.approx(still.places[240, 320], abs=1e-3)
+    assert moved.sampling_grid[240, 323] == pytest.approx(still.sampling_grid[240, 320], abs=1e-3)
 
 
 def test_how_places_move_as_the_lens_bends() -> None:

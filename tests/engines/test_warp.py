@@ -102,9 +102,9 @@ def test_the_onnx_reference_samples_as_remap_does() -> None:
 def test_places_are_those_that_remap_samples_at() -> None:
     """A ramp sampled at them is the ramp's values, by hand: x_ir = (x_vis - 0.25) / 1.5."""
     warp = WARPS["whole"]
-    across = warp.places[10, :, 0]
+    across = warp.sampling_grid[10, :, 0]
     assert np.abs(across[2:90] - (np.arange(96) - 0.25)[2:90] / 1.5).max() <= 1 / 64
-    assert warp.places.shape == (80, 96, 2) and not warp.places.flags.writeable
+    assert warp.sampling_grid.shape == (80, 96, 2) and not warp.sampling_grid.flags.writeable
     grid = sampling_grid(warp, (50, 64), (82, 96))
     assert np.allclose(grid[10, :, 0], (across + 0.5) / 32 - 1) and np.array_equal(grid[81], grid[79])
     hidden = sampling_grid(WARPS["turned"], (47, 61), (80, 96)) == HIDDEN

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from queue import Empty, Queue
 
 from fusepipe.core.errors import EngineError, FusepipeError, UsageError
-from fusepipe.core.fuser import EngineTicket, FuserBase, FuserInfo, FusionBatch, Ticket, told
+from fusepipe.core.fuser import EngineTicket, FuserBase, FuserInfo, FusionBatch, Ticket, as_engine_error
 from fusepipe.engines import store
 from fusepipe.engines.backends.cuda.api import Cuda, open_cuda
 from fusepipe.engines.backends.tensorrt.plan import Plan, TensorRtPlan
@@ -193,7 +193,7 @@ class TensorRtFuser(FuserBase):
             started.set()
             self._serve(cuda, plan, slots)
         except Exception as error:  # noqa: BLE001 - of whatever class bindings raise; who opens or closes is told
-            self._failure = told(error)
+            self._failure = as_engine_error(error)
         finally:
             self._free(cuda, plan, slots)
             started.set()
@@ -206,7 +206,7 @@ class TensorRtFuser(FuserBase):
                 if owner is not None:
                     owner.close()
             except Exception as error:  # noqa: BLE001 - as above
-                self._failure = self._failure or told(error)
+                self._failure = self._failure or as_engine_error(error)
 
     def _serve(self, cuda: Cuda, plan: Plan, slots: OrderedDict[SlotSize, list[Slot]]) -> None:
         running: deque[_Running] = deque()
@@ -295,7 +295,7 @@ class TensorRtFuser(FuserBase):
                 raise EngineError(f"the GPU did not finish within {_WAIT_S:g} s")
             entry.ticket.deliver(entry.slot.images(*entry.size))
         except Exception as error:  # noqa: BLE001 - as in _begin
-            entry.ticket.deliver([], told(error))
+            entry.ticket.deliver([], as_engine_error(error))
         self._room.release()
         return True
 
@@ -314,6 +314,6 @@ class TensorRtFuser(FuserBase):
             time.sleep(_POLL_S)
 
     def _fail(self, request: _Request, error: Exception) -> None:
-        request.ticket.deliver([], told(error))
+        request.ticket.deliver([], as_engine_error(error))
         if request.batch is not None:
             self._room.release()

@@ -23,11 +23,11 @@ from fusepipe.core.errors import SinkError, SourceError
 from fusepipe.core.frames import Band, Frame, FramePair, FusedFrame
 from fusepipe.core.fuser import Fuser
 from fusepipe.pipeline.mailbox import Cancelled, Closed, Mailbox, get_any
-from fusepipe.pipeline.pairing.pairing import Item, Pairer
+from fusepipe.pipeline.pairing.pairer import Pairer
 from fusepipe.pipeline.sinks.base import Sink, SinkReport
-from fusepipe.pipeline.sinks.runner import Renew, SinkRunner
-from fusepipe.pipeline.sources.base import Overflow, Source
-from fusepipe.pipeline.stages.drift import DriftWatch
+from fusepipe.pipeline.sinks.runner import SinkFactory, SinkRunner
+from fusepipe.pipeline.sources.base import Overflow, Source, SourceItem
+from fusepipe.pipeline.stages.drift_watch import DriftWatch
 from fusepipe.pipeline.stages.fusion import FusionStep
 from fusepipe.pipeline.statistics import RunStatistics
 from fusepipe.pipeline.supervisor import Supervisor
@@ -41,7 +41,7 @@ CAPACITY = 4  # frames a mailbox holds: enough to even out jitter, little enough
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RunLimits:
     """When to stop before the sources do: after so many pairs, or so much capture time."""
 
     max_pairs: int | None = None
@@ -70,11 +70,11 @@ class Graph:
         size: tuple[int, int] | None,
         sinks: Sequence[Sink],
         statistics: RunStatistics,
-        limits: Limits | None = None,
+        limits: RunLimits | None = None,
         drift: DriftWatch | None = None,
         framing: Callable[[FramePair], FramePair] | None = None,
         finishing: Callable[[FusedFrame], FusedFrame] | None = None,
-        renew: Sequence[Renew | None] = (),
+        renew: Sequence[SinkFactory | None] = (),
     ) -> None:
         self.name = name
         self.statistics = statistics
@@ -88,10 +88,10 @@ class Graph:
         self._framing = framing
         self._finishing = finishing
         self._transforms = transforms
-        self._limits = limits or Limits()
+        self._limits = limits or RunLimits()
         self._live = any(source.clock == "wall" for source in sources)
         arrivals = threading.Condition()  # one for both streams: pairing waits for either
-        self._inbox: dict[Band, Mailbox[Item]] = {
+        self._inbox: dict[Band, Mailbox[SourceItem]] = {
             s.band: Mailbox(str(s.band), CAPACITY, s.overflow, arrivals, burst=BURST) for s in sources
         }
         overflow = Overflow.DROP_OLDEST if self._live else Overflow.BLOCK
@@ -237,7 +237,7 @@ class Graph:
         left_s = LOOK_S if deadline_ns is None else (deadline_ns - time.monotonic_ns()) / 1e9
         return min(LOOK_S, max(0.0, left_s))
 
-    def _note_tail(self, open_boxes: dict[Band, Mailbox[Item]]) -> None:
+    def _note_tail(self, open_boxes: dict[Band, Mailbox[SourceItem]]) -> None:
         """Says so when one recording goes on after the other, which gives pairs their time, has ended."""
         if self._live or self.supervisor.stop.is_set():
             return
@@ -346,4 +346,4 @@ def require_pairs(graph: Graph) -> None:
     raise SourceError(f"{graph.name}: not one pair could be made: {skipped}{first}")
 
 
-__all__ = ["CAPACITY", "Cancelled", "Graph", "Limits", "require_pairs"]
+__all__ = ["CAPACITY", "Cancelled", "Graph", "RunLimits", "require_pairs"]

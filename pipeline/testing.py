@@ -12,7 +12,7 @@ import numpy as np
 
 from fusepipe.core.frames import Band, Frame, FusedFrame, Pixels, Plane, UnreadableFrame
 from fusepipe.pipeline.sinks.base import SinkReport
-from fusepipe.pipeline.sources.base import Clock, Overflow, SourceInfo
+from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 
 MS = 1_000_000
 
@@ -50,11 +50,11 @@ class ListSource:
         band: Band,
         frames: Sequence[Frame | UnreadableFrame],
         *,
-        clock: Clock = "media",
+        clock: ClockKind = "media",
         endless: bool = False,
     ) -> None:
         self.band = band
-        self.clock: Clock = clock
+        self.clock: ClockKind = clock
         self.overflow = Overflow.BLOCK if clock == "media" else Overflow.DROP_OLDEST
         self.closed = False
         self._frames = frames

@@ -49,7 +49,7 @@ def command(
     from fusepipe.core.errors import SourceError, UsageError
     from fusepipe.core.image_files import SUFFIXES
     from fusepipe.pipeline.sinks.base import Sink
-    from fusepipe.pipeline.sinks.files.images import ImageSink
+    from fusepipe.pipeline.sinks.files.images import ImageFileSink
     from fusepipe.rig.run import Pipeline
     from fusepipe.rig.run_rigs import run_rigs
 
@@ -69,7 +69,7 @@ def command(
     if output.suffix.lower() in VIDEO_SUFFIXES:
         config = [{"file": str(output).replace("%", "%%")}]  # a name, not a pattern of the time
     elif stills and not output.is_dir() and output.suffix:
-        sinks = [ImageSink(output, overwrite=overwrite)]
+        sinks = [ImageFileSink(output, overwrite=overwrite)]
     else:
         if output.suffix.lower() in SUFFIXES and not output.is_dir():
             raise UsageError(f"{output}: is one image, but the inputs are many; name a folder")

@@ -69,10 +69,10 @@ SOURCES: Mapping[str, str] = {
 SINKS: Mapping[str, str] = {
     "file": "fusepipe.pipeline.sinks.files.video:VideoSink",
     "segments": "fusepipe.pipeline.sinks.files.recording:RecordingSink",
-    "images": "fusepipe.pipeline.sinks.files.images:ImagesSink",
+    "images": "fusepipe.pipeline.sinks.files.images:ImageFolderSink",
     "rtsp": "fusepipe.pipeline.sinks.live.rtsp:RtspServerSink",
     "rtsp+push": "fusepipe.pipeline.sinks.live.rtsp_push:RtspPushSink",
-    "preview": "fusepipe.pipeline.sinks.live.preview:PreviewSink",
+    "preview": "fusepipe.pipeline.sinks.live.preview:WebPreviewSink",
 }
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")

@@ -21,13 +21,15 @@ from fusepipe.core.frames import Band
 from fusepipe.core.fuser import Fuser
 from fusepipe.core.image_files import SUFFIXES
 from fusepipe.core.models import SINKS, SOURCES, model_factory, resolve
+from fusepipe.pipeline.pairing.capture_clock import CaptureClock
 from fusepipe.pipeline.pairing.degradation import Change
-from fusepipe.pipeline.pairing.live_clock import LiveClock
-from fusepipe.pipeline.pairing.live_pairing import LivePairer
-from fusepipe.pipeline.pairing.pairing import NamePairer, Pairer, TimePairer
+from fusepipe.pipeline.pairing.live_pairer import LivePairer
+from fusepipe.pipeline.pairing.name_pairer import NamePairer
+from fusepipe.pipeline.pairing.pairer import Pairer
+from fusepipe.pipeline.pairing.time_pairer import TimePairer
 from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sources.base import Source
-from fusepipe.pipeline.sources.live.options import LiveOptions
+from fusepipe.pipeline.sources.live.connection_options import LiveOptions
 from fusepipe.pipeline.stages.registration import Size
 from fusepipe.rig import file_sinks as file_outputs
 from fusepipe.rig import live_sinks as live_outputs
@@ -35,7 +37,7 @@ from fusepipe.rig import live_sinks as live_outputs
 if TYPE_CHECKING:
     from fusepipe.calibration.aligner import Aligner, Alignment
     from fusepipe.calibration.warp import RemapWarp
-    from fusepipe.pipeline.stages.cropping import CommonView
+    from fusepipe.pipeline.stages.cropping import CommonViewCrop
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +111,7 @@ def live_pairer(
     rig: Rig, pairer: TimePairer, size: tuple[int, int], start_ns: int, changed: Callable[[Change], None]
 ) -> LivePairer:
     """``pairer`` with the cameras' clocks, and with what keeps the output going."""
-    clocks = {Band.INFRARED: LiveClock(rig.infrared.latency_ns), Band.VISIBLE: LiveClock(rig.visible.latency_ns)}
+    clocks = {Band.INFRARED: CaptureClock(rig.infrared.latency_ns), Band.VISIBLE: CaptureClock(rig.visible.latency_ns)}
     return LivePairer(
         pairer,
         clocks,
@@ -174,16 +176,16 @@ def aligner(calibration: str | None, distance_m: float | None = None) -> Aligner
     return Aligner(partial(warp.build_warp, loaded), distance_m)
 
 
-def common_view(alignment: Alignment, infrared: Size) -> CommonView:
+def common_view(alignment: Alignment, infrared: Size) -> CommonViewCrop:
     """Crops to what both cameras see with this alignment; ``infrared`` is (width, height)."""
     from fusepipe.calibration.common_view import Rectangle, common_view
-    from fusepipe.pipeline.stages.cropping import CommonView
+    from fusepipe.pipeline.stages.cropping import CommonViewCrop
 
     def rectangle(visible: Size) -> Rectangle:
         warp = alignment(infrared, visible)
         return common_view(None if warp is None else warp.valid, visible)
 
-    return CommonView(rectangle)
+    return CommonViewCrop(rectangle)
 
 
 def _nothing() -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fusepipe.pipeline.pairing.live_pairing import LivePairer
+from fusepipe.pipeline.pairing.live_pairer import LivePairer
 from fusepipe.pipeline.sources.base import Source
 from fusepipe.pipeline.sources.live.camera import LiveSource
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from fusepipe.config.schema import FileSink, Rig
 from fusepipe.core.frames import Band
 from fusepipe.core.yaml_models import field_keys
-from fusepipe.pipeline.pairing.live_pairing import LivePairer
-from fusepipe.pipeline.pairing.pairing import Pairer, PairingRules, TimePairer
+from fusepipe.pipeline.pairing.live_pairer import LivePairer
+from fusepipe.pipeline.pairing.pairer import Pairer
+from fusepipe.pipeline.pairing.time_pairer import PairingRules, TimePairer
 from fusepipe.pipeline.sinks.files.recording import RecordingSink
 from fusepipe.pipeline.sinks.runner import SinkRunner
-from fusepipe.pipeline.stages.label import Labeller
+from fusepipe.pipeline.stages.state_label import StateLabel
 from fusepipe.rig import file_sinks as file_outputs
 from fusepipe.rig.reload import Apply, take_over
 
@@ -27,7 +28,7 @@ class Parts:
     set_plane_distance: Callable[[float | None], None]
     pairer: Pairer
     live_pairer: LivePairer | None
-    labeller: Labeller
+    labeller: StateLabel
     runners: Sequence[SinkRunner]
 
 
@@ -71,7 +72,7 @@ def pairing_rules(rig: Rig) -> PairingRules:
     return PairingRules(sync.tolerance_ns, sync.offset_ns, sync.on_missing, sync.max_hold_ns, sync.max_wait_ns)
 
 
-def _label(labeller: Labeller, *, live: bool) -> Apply:
+def _label(labeller: StateLabel, *, live: bool) -> Apply:
     def apply(new: Rig) -> None:
         labeller.on = label_on(new, live=live)
 

@@ -23,19 +23,20 @@ from fusepipe.config.unsupported import unavailable
 from fusepipe.core.errors import ConfigError, FusepipeError, SourceError, UsageError
 from fusepipe.core.frames import Band, FramePair
 from fusepipe.core.fuser import Fuser
-from fusepipe.pipeline.graph import Graph, Limits, require_pairs
+from fusepipe.pipeline.graph import Graph, RunLimits, require_pairs
 from fusepipe.pipeline.pairing.degradation import Change
-from fusepipe.pipeline.pairing.live_pairing import LivePairer
-from fusepipe.pipeline.pairing.pairing import Pairer, TimePairer
-from fusepipe.pipeline.sinks.base import Sink, Starts
-from fusepipe.pipeline.sinks.runner import Renew
+from fusepipe.pipeline.pairing.live_pairer import LivePairer
+from fusepipe.pipeline.pairing.pairer import Pairer
+from fusepipe.pipeline.pairing.time_pairer import TimePairer
+from fusepipe.pipeline.sinks.base import Sink, StartableSink
+from fusepipe.pipeline.sinks.runner import SinkFactory
 from fusepipe.pipeline.sources.base import Source, SourceInfo
-from fusepipe.pipeline.stages.canvas import Canvas
-from fusepipe.pipeline.stages.cropping import CommonView
-from fusepipe.pipeline.stages.drift import DriftWatch
+from fusepipe.pipeline.stages.cropping import CommonViewCrop
+from fusepipe.pipeline.stages.drift_watch import DriftWatch
 from fusepipe.pipeline.stages.fusion import FusionStep
-from fusepipe.pipeline.stages.label import Labeller
+from fusepipe.pipeline.stages.output_scaling import OutputScaler
 from fusepipe.pipeline.stages.registration import Registration
+from fusepipe.pipeline.stages.state_label import StateLabel
 from fusepipe.pipeline.stages.tonemap import ToneMap
 from fusepipe.pipeline.statistics import RunStatistics
 from fusepipe.rig import compose
@@ -86,9 +87,9 @@ class Pipeline:
         self.interrupted = False
         self._opened = False
         self._overwrite = overwrite
-        self._limits = Limits(max_pairs, None if duration_s is None else round(duration_s * 1e9))
+        self._limits = RunLimits(max_pairs, None if duration_s is None else round(duration_s * 1e9))
         self._sinks: Sequence[Sink] | None = sinks
-        self._renew: Sequence[Renew | None] = ()
+        self._renew: Sequence[SinkFactory | None] = ()
         self._fuser = fuser
         self._sources: list[Source] = []
         self._info: dict[Band, SourceInfo] = {}
@@ -97,10 +98,10 @@ class Pipeline:
         self._started_s = self._ended_s = 0.0
         self._registration_text = ""
         self._aligner: Aligner | None = None
-        self._common_view: CommonView | None = None
+        self._common_view: CommonViewCrop | None = None
         self._drift: DriftWatch | None = None
         self._live_pairer: LivePairer | None = None
-        self._labeller = Labeller(on=False)
+        self._labeller = StateLabel(on=False)
 
     # -- life
 
@@ -156,7 +157,7 @@ class Pipeline:
             self._live_pairer = compose.live_pairer(self.rig, pairer, size, time.monotonic_ns(), self._state_changed)
             known = visible.known or self.rig.output.size is not None
             colour = not visible.grey if visible.known else None
-            transforms.append(Canvas(size if known else None, colour, self._warn_and_log))
+            transforms.append(OutputScaler(size if known else None, colour, self._warn_and_log))
         transforms += [registration, ToneMap(self.rig.infrared.count_range, self._warn)]
         self._labeller.on = label_on(self.rig, live=self.live)
         self._graph = Graph(
@@ -235,7 +236,7 @@ class Pipeline:
 
     def announcements(self) -> list[str]:
         """One line for each output that people can open while it runs."""
-        return [f"{self.rig.name}: {s.announcement}" for s in self._sinks or () if isinstance(s, Starts)]
+        return [f"{self.rig.name}: {s.announcement}" for s in self._sinks or () if isinstance(s, StartableSink)]
 
     def raise_error(self) -> None:
         """Raises what ended the run early; unexpected exceptions are wrapped so that the stage is named."""
@@ -336,7 +337,7 @@ class Pipeline:
         stack.callback(self._fuser.close)
         return self._fuser
 
-    def _renewal(self, index: int, context: compose.SinkContext) -> Renew | None:
+    def _renewal(self, index: int, context: compose.SinkContext) -> SinkFactory | None:
         """Makes the rig's sink of this number again, as the rig says by then."""
         if not compose.renewable(self.rig, index):
             return None

@@ -11,8 +11,8 @@ import numpy as np
 from fusepipe.config.schema import SourceConfig
 from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.core.frames import Band, Frame
+from fusepipe.pipeline.pairing.capture_clock import CaptureClock
 from fusepipe.pipeline.pairing.freeze import FreezeDetector
-from fusepipe.pipeline.pairing.live_clock import LiveClock
 from fusepipe.pipeline.pairing.motion_offset import MotionEnergy, MotionOffset, estimate_offset
 from fusepipe.pipeline.sources.base import Source
 from fusepipe.rig import compose
@@ -85,7 +85,7 @@ class _Seen:
 
     band: Band
     source: Source
-    clock: LiveClock = field(default_factory=LiveClock)
+    clock: CaptureClock = field(default_factory=CaptureClock)
     freeze: FreezeDetector = field(default_factory=FreezeDetector)
     motion: MotionEnergy = field(default_factory=MotionEnergy)
     frames: list[Frame] = field(default_factory=list)  # without pictures

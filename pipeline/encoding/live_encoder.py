@@ -18,8 +18,8 @@ from av.video.frame import PictureType, VideoFrame
 
 from fusepipe.core.errors import SinkError, SinkSetupError
 from fusepipe.core.frames import FusedFrame, ValueRange
+from fusepipe.pipeline.encoding.av_frames import COLOR_RANGE, COLOR_SPACE, video_picture
 from fusepipe.pipeline.encoding.h264 import AccessUnit, parameter_sets, split_annex_b
-from fusepipe.pipeline.encoding.pictures import COLOR_RANGE, COLOR_SPACE, video_picture
 
 log = logging.getLogger(__name__)
 

@@ -14,21 +14,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from fusepipe.core.frames import Frame, UnreadableFrame
-
-Item = Frame | UnreadableFrame
+from fusepipe.pipeline.sources.base import SourceItem
 
 JUMP_NS = 10_000_000_000  # a step over this, and over 50 usual steps, is a jump
 USUAL_STEPS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ContinuityResult:
     """What became of an item: those that go on (times corrected), and what was noticed, if anything.
 
     ``dropped`` are frames whose time was wrong; ``reset_ns`` is how far a clock was found to have jumped back.
     """
 
-    passed: tuple[Item, ...] = ()
+    passed: tuple[SourceItem, ...] = ()
     dropped: tuple[Frame, ...] = ()
     reset_ns: int | None = None
 
@@ -47,44 +46,44 @@ class Continuity:
         self._step_ns: int | None = None
         self._suspect: Frame | None = None
 
-    def push(self, item: Item) -> Verdict:
+    def push(self, item: SourceItem) -> ContinuityResult:
         if isinstance(item, UnreadableFrame):
             if item.capture_ns is not None:
                 item = replace(item, capture_ns=item.capture_ns + self._shift_ns)
-            return Verdict((item,))
+            return ContinuityResult((item,))
         frame = self._shifted(item)
         if self._suspect is None:
             if self._continues(frame):
-                return Verdict((self._accept(frame),))
+                return ContinuityResult((self._accept(frame),))
             self._suspect = frame
-            return Verdict()
+            return ContinuityResult()
         suspect, self._suspect = self._suspect, None
         last_ns = self._last_ns or 0
         if suspect.capture_ns > last_ns and frame.capture_ns > suspect.capture_ns:
-            return Verdict((self._accept(suspect), self._accept(frame)))  # a pause
+            return ContinuityResult((self._accept(suspect), self._accept(frame)))  # a pause
         if self._continues(frame):
-            return Verdict((self._accept(frame),), (suspect,))
+            return ContinuityResult((self._accept(frame),), (suspect,))
         if suspect.capture_ns < frame.capture_ns <= last_ns:
             return self._reset(suspect, frame)
         self._suspect = frame  # neither agrees with anything: wait for the next
-        return Verdict(dropped=(suspect,))
+        return ContinuityResult(dropped=(suspect,))
 
-    def _reset(self, suspect: Frame, frame: Frame) -> Verdict:
+    def _reset(self, suspect: Frame, frame: Frame) -> ContinuityResult:
         """Two frames in a row agree on a time before the last: the clock was set back there."""
         last_ns = self._last_ns or 0
         moved_ns = last_ns - suspect.capture_ns + (self._step_ns or frame.capture_ns - suspect.capture_ns)
         self._shift_ns += moved_ns
         both = [replace(f, capture_ns=f.capture_ns + moved_ns) for f in (suspect, frame)]
-        return Verdict(tuple(self._accept(f) for f in both), reset_ns=last_ns - suspect.capture_ns)
+        return ContinuityResult(tuple(self._accept(f) for f in both), reset_ns=last_ns - suspect.capture_ns)
 
-    def end(self) -> Verdict:
+    def end(self) -> ContinuityResult:
         """What is left of a stream that has ended: a last frame after a pause stands, one before it does not."""
         suspect, self._suspect = self._suspect, None
         if suspect is None:
-            return Verdict()
+            return ContinuityResult()
         if self._step_ns is None or suspect.capture_ns <= (self._last_ns or 0):
-            return Verdict(dropped=(suspect,))
-        return Verdict((self._accept(suspect),))
+            return ContinuityResult(dropped=(suspect,))
+        return ContinuityResult((self._accept(suspect),))
 
     def _shifted(self, frame: Frame) -> Frame:
         return frame if not self._shift_ns else replace(frame, capture_ns=frame.capture_ns + self._shift_ns)

@@ -14,10 +14,10 @@ PATIENCE_NS = 10_000_000_000
 LIMIT_BYTES = 1_000_000
 
 
-class Verdict(Enum):
+class DeliveryDecision(Enum):
     SEND = auto()
     DROP = auto()
-    GIVE_UP = auto()
+    DISCONNECT = auto()
 
 
 class Delivery:
@@ -33,7 +33,7 @@ class Delivery:
         self.waiting = True
         self.dropped = 0
 
-    def offer(self, *, key: bool, queued_bytes: int, now_ns: int) -> Verdict:
+    def offer(self, *, key: bool, queued_bytes: int, now_ns: int) -> DeliveryDecision:
         """What to do with the next unit while ``queued_bytes`` of earlier ones have not left yet."""
         if self._stalled_ns is not None and queued_bytes <= self.limit_bytes // 4:
             self._stalled_ns = None
@@ -42,12 +42,12 @@ class Delivery:
         self._watch(queued_bytes, now_ns)
         for since_ns in (self._stalled_ns, self._still_ns):
             if since_ns is not None and now_ns - since_ns >= self._patience_ns:
-                return Verdict.GIVE_UP
+                return DeliveryDecision.DISCONNECT
         if self._stalled_ns is not None or (self.waiting and not key):
             self.dropped += self._started
-            return Verdict.DROP
+            return DeliveryDecision.DROP
         self.waiting, self._started = False, True
-        return Verdict.SEND
+        return DeliveryDecision.SEND
 
     def wrote(self, size_bytes: int) -> None:
         """So much was added to the queue."""

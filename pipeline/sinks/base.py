@@ -47,7 +47,7 @@ class Sink(Protocol):
 
 
 @runtime_checkable
-class Starts(Protocol):
+class StartableSink(Protocol):
     """A sink that is there before the first frame is: a server."""
 
     @property

@@ -20,14 +20,14 @@ from fusepipe.core.errors import DiskFullError, FusepipeError, OutputExistsError
 from fusepipe.core.frames import FusedFrame
 from fusepipe.pipeline.backoff import FULL_DISK, SINK, Backoff
 from fusepipe.pipeline.mailbox import Cancelled, Closed, Mailbox
-from fusepipe.pipeline.sinks.base import Sink, SinkReport, Starts
+from fusepipe.pipeline.sinks.base import Sink, SinkReport, StartableSink
 
 log = logging.getLogger(__name__)
 
 S = 1_000_000_000
 REMIND_NS = 600 * S  # how often a sink that fails in the same way again and again is spoken of
 
-Renew = Callable[[], Sink]
+SinkFactory = Callable[[], Sink]
 """Makes a sink in place of one that failed. Raises what a new sink may raise."""
 
 
@@ -44,7 +44,7 @@ class SinkRunner:
         inbox: Mailbox[FusedFrame],
         *,
         live: bool,
-        renew: Renew | None,
+        renew: SinkFactory | None,
         written: Callable[[FusedFrame], None],
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -116,7 +116,7 @@ class SinkRunner:
         """Feeds a sink until the mailbox is closed, or until it fails: then why."""
         try:
             try:
-                if isinstance(sink, Starts):
+                if isinstance(sink, StartableSink):
                     sink.start()
                 self.begun = True
                 self._feed(sink)

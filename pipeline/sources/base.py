@@ -10,7 +10,9 @@ from typing import Literal, Protocol
 
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
 
-Clock = Literal["media", "wall"]
+ClockKind = Literal["media", "wall"]
+SourceItem = Frame | UnreadableFrame
+"""What a source yields."""
 
 
 class Overflow(StrEnum):
@@ -59,7 +61,7 @@ class Source(Protocol):
     @property
     def band(self) -> Band: ...
     @property
-    def clock(self) -> Clock: ...
+    def clock(self) -> ClockKind: ...
     @property
     def overflow(self) -> Overflow: ...
     @property

@@ -38,7 +38,7 @@ class CroppedWarp:
         return self.rectangle.cut(self.whole.apply(pixels))
 
 
-class CommonView:
+class CommonViewCrop:
     """A transform of pairs: all of one picture size are cut at the same place, whatever the warp does later.
 
     A video has one size: where a correction of drift or another plane distance moves the infrared view out of the

@@ -14,7 +14,7 @@ import aiortc
 import numpy as np
 
 from fusepipe.core.frames import Band, FramePair, FusedFrame, PairState, Plane
-from fusepipe.pipeline.sinks.live.preview import PreviewSink
+from fusepipe.pipeline.sinks.live.preview import WebPreviewSink
 from fusepipe.pipeline.testing import frame
 
 HOST = "127.0.0.1"
@@ -28,7 +28,7 @@ class Page:
         with socket.socket() as probe:
             probe.bind((HOST, 0))
             self.port = int(probe.getsockname()[1])
-        self.sink = PreviewSink(host, self.port, "roof", dict, live=True, **options)
+        self.sink = WebPreviewSink(host, self.port, "roof", dict, live=True, **options)
         self.write_s: list[float] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="camera")

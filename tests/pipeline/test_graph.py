@@ -9,9 +9,9 @@ import pytest
 from fusepipe.core.errors import FusepipeError, SinkError
 from fusepipe.core.frames import Band, PairState
 from fusepipe.core.fuser import FunctionFuser, FuserInfo
-from fusepipe.pipeline.graph import Graph, Limits
+from fusepipe.pipeline.graph import Graph, RunLimits
 from fusepipe.pipeline.mailbox import Mailbox
-from fusepipe.pipeline.pairing.pairing import TimePairer
+from fusepipe.pipeline.pairing.time_pairer import TimePairer
 from fusepipe.pipeline.stages.fusion import FusionStep
 from fusepipe.pipeline.stages.registration import Registration
 from fusepipe.pipeline.stages.tonemap import ToneMap
@@ -82,7 +82,7 @@ class FailingSink(CollectSink):
 
 def test_a_live_rig_goes_on_without_a_sink_that_fails():
     bad, good = FailingSink(), CollectSink()
-    graph = make_graph(endless=True, clock="wall", sinks=[bad, good], limits=Limits(max_pairs=200))
+    graph = make_graph(endless=True, clock="wall", sinks=[bad, good], limits=RunLimits(max_pairs=200))
     run(graph)
     assert len(bad.frames) == 5 and bad.closed == 1
     assert len(good.frames) > 5 and good.closed == 1
@@ -94,7 +94,7 @@ def test_a_live_rig_ends_with_its_last_sink():
     assert isinstance(graph.error, SinkError)
 
 
-@pytest.mark.parametrize("limits", [Limits(max_pairs=7), Limits(duration_ns=7 * 40 * MS)])
+@pytest.mark.parametrize("limits", [RunLimits(max_pairs=7), RunLimits(duration_ns=7 * 40 * MS)])
 def test_limits_end_an_endless_run(limits):
     sinks = [CollectSink()]
     graph = run(make_graph(endless=True, sinks=sinks, limits=limits))

@@ -15,7 +15,7 @@ import pytest
 from helpers.waiting import wait_for
 
 from fusepipe.core.errors import SinkError
-from fusepipe.pipeline.sinks.files.output_path import PartialFile
+from fusepipe.pipeline.sinks.files.partial_file import PartialFile
 
 RIG = """
 schema: 1

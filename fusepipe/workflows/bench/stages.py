@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fusepipe.core.frames import Band, Frame, FramePair, FusedFrame
 from fusepipe.core.fuser import Fuser
-from fusepipe.pipeline.pairing.pairing import TimePairer
+from fusepipe.pipeline.pairing.time_pairer import TimePairer
 from fusepipe.pipeline.sinks.files.video import VideoOptions, VideoSink
 from fusepipe.pipeline.sources.base import Source
 from fusepipe.pipeline.sources.files.video_file import VideoFileSource

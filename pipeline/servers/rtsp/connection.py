@@ -10,12 +10,12 @@ import time
 from collections.abc import Mapping, Sequence
 
 from fusepipe.pipeline.encoding.h264 import AccessUnit
-from fusepipe.pipeline.servers.delivery import LIMIT_BYTES, Delivery, Verdict
+from fusepipe.pipeline.servers.delivery import LIMIT_BYTES, Delivery, DeliveryDecision
 from fusepipe.pipeline.servers.rtsp.digest import Guard
 from fusepipe.pipeline.servers.rtsp.message import Parser, ProtocolError, Request, Response, interleaved_head
 from fusepipe.pipeline.servers.rtsp.rtp import Sender
 from fusepipe.pipeline.servers.rtsp.sdp import TRACK
-from fusepipe.pipeline.servers.rtsp.session import TIMEOUT_S, Offered, Server, Session, State, path_of
+from fusepipe.pipeline.servers.rtsp.session import TIMEOUT_S, Offered, RtspSession, SessionContext, State, path_of
 from fusepipe.pipeline.servers.rtsp.stream import Stream
 from fusepipe.pipeline.servers.rtsp.udp import Address, UdpPair
 
@@ -29,7 +29,7 @@ REQUESTS, REQUESTS_S = 60, 10.0  # so many requests in so many seconds
 SEND_BUFFER_BYTES = 1 << 18  # of the system; a larger one would only hide that a client lags
 
 
-class Connection:
+class ClientConnection:
     """``serve`` it as a task; :meth:`deliver` and the rest are called from the same loop.
 
     ``streams`` are the server's by path, now and later; without ``udp`` there is only interleaved TCP.
@@ -56,13 +56,13 @@ class Connection:
         self._heard_s = time.monotonic()
         self._began_s: float | None = None  # when the message began that has not ended yet
         self._window_s, self._in_window = self._heard_s, 0
-        facts = Server(
+        facts = SessionContext(
             find=self._offered,
             server_ports=None if self._udp is None else self._udp.ports,
             ssrc=self._sender.ssrc,
             session_id=secrets.token_hex(8),
         )
-        self._session = Session(facts)
+        self._session = RtspSession(facts)
         _tune(writer.get_extra_info("socket"))
 
     # -- requests
@@ -201,12 +201,12 @@ class Connection:
             return
         dropped = self._delivery.dropped
         verdict = self._delivery.offer(key=unit.key, queued_bytes=self._queued_bytes, now_ns=now_ns)
-        if verdict is Verdict.GIVE_UP:
+        if verdict is DeliveryDecision.DISCONNECT:
             log.warning("rtsp client %s takes nothing; given up", self._peer_ip)
             stream.given_up += 1
             stream.leave(self)
             self._writer.transport.abort()
-        elif verdict is Verdict.SEND:
+        elif verdict is DeliveryDecision.SEND:
             if self._sender.report_due(now_ns):
                 self._send_rtcp(self._sender.report(unit.capture_ns, unix_ns, now_ns))
             if transport.tcp:

@@ -1,7 +1,7 @@
 """RTSP 1.0 messages (RFC 2326): an incremental parser with limits, and the text of requests and responses.
 
 One TCP connection carries messages and, framed by ``$``, interleaved RTP and RTCP packets (section 10.12).
-Pure: bytes in, objects out. Whatever comes, the parser holds at most ``Limits.held_bytes`` of it.
+Pure: bytes in, objects out. Whatever comes, the parser holds at most ``MessageLimits.held_bytes`` of it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ProtocolError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class MessageLimits:
     """What a peer may send."""
 
     line_bytes: int = 4096
@@ -104,8 +104,8 @@ def interleaved_head(channel: int, length: int) -> bytes:
 class Parser:
     """Takes bytes as they arrive, gives whole messages. Use a new one after :class:`ProtocolError`."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
-        self._limits = limits or Limits()
+    def __init__(self, limits: MessageLimits | None = None) -> None:
+        self._limits = limits or MessageLimits()
         self._data = bytearray()
         self._scanned = 0  # how far the end of the head has been looked for
 
@@ -168,7 +168,7 @@ class Parser:
         return None
 
 
-def _parse_head(head: bytes, limits: Limits) -> tuple[str, dict[str, str]]:
+def _parse_head(head: bytes, limits: MessageLimits) -> tuple[str, dict[str, str]]:
     try:
         text = head.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -193,7 +193,7 @@ def _parse_head(head: bytes, limits: Limits) -> tuple[str, dict[str, str]]:
     return lines[0], headers
 
 
-def _content_length(headers: Mapping[str, str], limits: Limits) -> int:
+def _content_length(headers: Mapping[str, str], limits: MessageLimits) -> int:
     text = headers.get("content-length", "0")
     if not (text.isascii() and text.isdigit() and len(text) <= 10):
         raise ProtocolError(400, "Content-Length is no number")

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from fusepipe.pipeline.encoding.h264 import AccessUnit, payloads
 from fusepipe.pipeline.servers.addresses import url_host
-from fusepipe.pipeline.servers.delivery import Delivery, Verdict
+from fusepipe.pipeline.servers.delivery import Delivery, DeliveryDecision
 from fusepipe.pipeline.servers.loop_thread import LoopThread
 from fusepipe.pipeline.servers.rtsp.digest import Credentials, answer
 from fusepipe.pipeline.servers.rtsp.message import Parser, ProtocolError, Request, Response, interleaved_head
@@ -49,7 +49,7 @@ class PushError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class PushTarget:
     """``path`` has no leading slash."""
 
     host: str
@@ -73,14 +73,14 @@ def pause_s(failures: int, refused: bool, jitter: float) -> float:
 class Pusher:
     """An outlet (``described``, ``watched``, ``wants_key``, ``publish``) whose other end is far away."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: PushTarget) -> None:
         self._target = target
         self._thread = LoopThread(f"push-{target.host}")
         self._lock = threading.Lock()
         self._pending = 0
         self._description: Description | None = None
         self._described = asyncio.Event()
-        self._connection: _Connection | None = None
+        self._connection: _PushConnection | None = None
         self._last_key_ns = 0
         self._started = False
         self.connections = 0
@@ -143,9 +143,9 @@ class Pusher:
         if connection is None:
             return
         verdict = connection.send(unit, unix_ns, now_ns)
-        if verdict is Verdict.GIVE_UP:
+        if verdict is DeliveryDecision.DISCONNECT:
             connection.abort()
-        if verdict is not Verdict.SEND:
+        if verdict is not DeliveryDecision.SEND:
             self.dropped_units += 1
 
     async def _run(self) -> None:
@@ -176,7 +176,7 @@ class Pusher:
         assert description is not None
         async with asyncio.timeout(CONNECT_S):
             reader, writer = await asyncio.open_connection(self._target.host, self._target.port)
-        connection = _Connection(self._target, reader, writer)
+        connection = _PushConnection(self._target, reader, writer)
         try:
             await connection.announce(description)
             self.connections += 1
@@ -194,8 +194,8 @@ class Pusher:
             await connection.goodbye()
 
 
-class _Connection:
-    def __init__(self, target: Target, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+class _PushConnection:
+    def __init__(self, target: PushTarget, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.delivery = Delivery(patience_ns=FROZEN_NS)
         self._target = target
         self._reader, self._writer = reader, writer
@@ -235,10 +235,10 @@ class _Connection:
                 return
             self._parser.feed(data)  # receiver reports and answers to OPTIONS: nothing to do
 
-    def send(self, unit: AccessUnit, unix_ns: int, now_ns: int) -> Verdict:
+    def send(self, unit: AccessUnit, unix_ns: int, now_ns: int) -> DeliveryDecision:
         queued = self._writer.transport.get_write_buffer_size()
         verdict = self.delivery.offer(key=unit.key, queued_bytes=queued, now_ns=now_ns)
-        if verdict is Verdict.SEND:
+        if verdict is DeliveryDecision.SEND:
             pieces: list[bytes] = []
             if self._sender.report_due(now_ns):
                 report = self._sender.report(unit.capture_ns, unix_ns, now_ns)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from fusepipe.pipeline.servers.loop_thread import LoopThread
-from fusepipe.pipeline.servers.rtsp.connection import Connection
+from fusepipe.pipeline.servers.rtsp.connection import ClientConnection
 from fusepipe.pipeline.servers.rtsp.digest import Credentials
 from fusepipe.pipeline.servers.rtsp.stream import Stream
 from fusepipe.pipeline.servers.rtsp.udp import Address, UdpPair
@@ -26,7 +26,7 @@ class RtspServer:
         self._thread = LoopThread(f"rtsp-{port}")
         self._listener: asyncio.Server | None = None
         self._udp: dict[str, UdpPair | None] = {}
-        self._connections: dict[Connection, asyncio.Task[None]] = {}
+        self._connections: dict[ClientConnection, asyncio.Task[None]] = {}
 
     # -- any thread
 
@@ -76,7 +76,7 @@ class RtspServer:
         task = asyncio.current_task()
         assert task is not None
         udp = self._udp_pair(writer.get_extra_info("sockname")[0])
-        connection = Connection(self.streams, udp, reader, writer)
+        connection = ClientConnection(self.streams, udp, reader, writer)
         self._connections[connection] = task
         try:
             await connection.serve()
@@ -117,7 +117,7 @@ class RtspServer:
                 pair.close()
         self._udp.clear()
 
-    async def _end(self, connections: list[Connection]) -> None:
+    async def _end(self, connections: list[ClientConnection]) -> None:
         tasks = [self._connections[c] for c in connections if c in self._connections]
         if tasks:
             await asyncio.sleep(0.05)  # what was written last may still leave

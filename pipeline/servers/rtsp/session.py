@@ -51,7 +51,7 @@ class Offered:
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class SessionContext:
     """The facts about the server and this connection that answers hold."""
 
     find: Callable[[str], Offered | None]  # by path without the leading slash
@@ -101,10 +101,10 @@ def _pair(text: str, low: int, high: int) -> tuple[int, int] | None:
     return numbers[0], numbers[1]
 
 
-class Session:
+class RtspSession:
     """One client's; the server looks at ``state``, ``transport`` and ``path`` after each answer."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: SessionContext) -> None:
         self._server = server
         self.state = State.INIT
         self.transport: Transport | None = None

@@ -14,7 +14,7 @@ from typing import Any
 
 from fusepipe.core.frames import FusedFrame
 from fusepipe.pipeline.servers.loop_thread import LoopThread
-from fusepipe.pipeline.servers.web import views
+from fusepipe.pipeline.servers.web import rendering
 
 Record = Mapping[str, Any]
 HISTORY = 600  # frames: the page draws their skew
@@ -106,7 +106,7 @@ class RigView:
         number, future = self._rendered.get(key, (-1, None))
         if future is None or number != self._number:
             loop = asyncio.get_running_loop()
-            future = loop.run_in_executor(executor, views.jpeg, self._frame, name, wipe_percent / 100)
+            future = loop.run_in_executor(executor, rendering.jpeg, self._frame, name, wipe_percent / 100)
             if len(self._rendered) > 32:
                 self._rendered.clear()
             self._rendered[key] = self._number, future
@@ -116,7 +116,7 @@ class RigView:
         if self._frame is None:
             return None
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(executor, views.png, self._frame, name, wipe_percent / 100)
+        return await loop.run_in_executor(executor, rendering.png, self._frame, name, wipe_percent / 100)
 
     def record(self) -> dict[str, Any]:
         """The run's record and this view's numbers."""

@@ -21,7 +21,7 @@ from fusepipe.core.errors import SinkError
 from fusepipe.core.frames import FusedFrame, Plane
 from fusepipe.pipeline.encoding.h264 import AccessUnit
 from fusepipe.pipeline.encoding.live_encoder import LiveEncoder, LiveVideoOptions
-from fusepipe.pipeline.servers.delivery import LIMIT_BYTES, Delivery, Verdict
+from fusepipe.pipeline.servers.delivery import LIMIT_BYTES, Delivery, DeliveryDecision
 from fusepipe.pipeline.servers.web.link_rate import LinkRate
 from fusepipe.pipeline.servers.web.rig_view import RigView
 
@@ -79,9 +79,9 @@ class Viewer:
             self._delivery.lost()
         queued_bytes = self._queued_bytes + self._backlog()
         verdict = self._delivery.offer(key=unit.key, queued_bytes=queued_bytes, now_ns=now_ns)
-        if verdict is Verdict.GIVE_UP:
+        if verdict is DeliveryDecision.DISCONNECT:
             self.ended.set()
-        elif verdict is Verdict.SEND:
+        elif verdict is DeliveryDecision.SEND:
             self._delivery.wrote(unit.size_bytes)
             self._asked = self._asked and not unit.key
             self._queue.append((unit, pts))

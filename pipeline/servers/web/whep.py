@@ -35,7 +35,7 @@ CLOSE_S = 5.0
 
 
 @dataclass
-class _Session:
+class _WhepSession:
     rig: RigView
     feed: VideoFeed
     peer: Peer
@@ -59,7 +59,7 @@ class Whep:
         self._executor = executor
         self._loading: asyncio.Future[ModuleType | None] | None = None
         self._feeds: dict[str, VideoFeed] = {}
-        self._sessions: dict[str, _Session] = {}
+        self._sessions: dict[str, _WhepSession] = {}
 
     @property
     def needs(self) -> str | None:
@@ -107,7 +107,7 @@ class Whep:
             if isinstance(error, ValueError):
                 raise web.HTTPBadRequest(text=f"{error}\n") from error
             raise
-        name = self._keep(_Session(rig, feed, peer))
+        name = self._keep(_WhepSession(rig, feed, peer))
         headers = {"Location": f"{request.rel_url.raw_path}/{name}"}
         return web.Response(status=201, body=answer.encode(), content_type="application/sdp", headers=headers)
 
@@ -155,13 +155,13 @@ class Whep:
         made: Peer = module.Peer(feed, request.transport.get_extra_info("sockname")[0])
         return made
 
-    def _keep(self, session: _Session) -> str:
+    def _keep(self, session: _WhepSession) -> str:
         name = secrets.token_urlsafe(16)
         self._sessions[name] = session
         session.task = asyncio.create_task(self._live(name, session))
         return name
 
-    async def _live(self, name: str, session: _Session) -> None:
+    async def _live(self, name: str, session: _WhepSession) -> None:
         """Waits for the end of a session and clears up after it."""
         viewer = session.peer.viewer
         session.feed.join(viewer)
@@ -181,7 +181,7 @@ class Whep:
             session.rig.leave(video=True)
             await self._close(session.peer)
 
-    async def _end(self, sessions: list[_Session]) -> None:
+    async def _end(self, sessions: list[_WhepSession]) -> None:
         tasks = [session.task for session in sessions if session.task is not None]
         for session in sessions:
             session.peer.viewer.ended.set()

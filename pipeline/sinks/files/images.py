@@ -8,10 +8,10 @@ from fusepipe.core import image_files
 from fusepipe.core.errors import OutputExistsError, SinkError
 from fusepipe.core.frames import FusedFrame
 from fusepipe.pipeline.sinks.base import SinkReport
-from fusepipe.pipeline.sinks.files.output_path import write_error
+from fusepipe.pipeline.sinks.files.partial_file import write_error
 
 
-class ImagesSink:
+class ImageFolderSink:
     """Writes ``FOLDER/NAME.FORMAT``; ``NAME`` is the stem of the inputs, or the pair's number for video."""
 
     def __init__(self, folder: Path, image_format: str = "png", *, overwrite: bool = False) -> None:
@@ -66,7 +66,7 @@ class ImagesSink:
         return f"{others} other images were there before and stay" if others else ""
 
 
-class ImageSink:
+class ImageFileSink:
     """Writes the one frame of a run to the file that the user named."""
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:

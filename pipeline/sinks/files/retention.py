@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusepipe.core.segment_names import Segment, SegmentNames
-from fusepipe.pipeline.sinks.files.output_path import in_use
+from fusepipe.pipeline.sinks.files.partial_file import in_use
 
 log = logging.getLogger(__name__)
 

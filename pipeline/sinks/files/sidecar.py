@@ -14,7 +14,7 @@ from typing import Any
 
 from fusepipe.core.frames import Frame, FusedFrame, PairState
 from fusepipe.core.segment_names import SIDECAR
-from fusepipe.pipeline.sinks.files.output_path import PartialFile
+from fusepipe.pipeline.sinks.files.partial_file import PartialFile
 
 Wall = Callable[[], int]
 """What the capture times of a live run (the host's monotonic clock) lack now of UNIX time, in nanoseconds."""

@@ -18,9 +18,9 @@ from av.video.stream import VideoStream
 
 from fusepipe.core.errors import OutputExistsError, SinkError, SinkSetupError
 from fusepipe.core.frames import FusedFrame, ValueRange
-from fusepipe.pipeline.encoding.pictures import COLOR_RANGE, COLOR_SPACE, video_picture
+from fusepipe.pipeline.encoding.av_frames import COLOR_RANGE, COLOR_SPACE, video_picture
 from fusepipe.pipeline.sinks.base import SinkReport
-from fusepipe.pipeline.sinks.files.output_path import PartialFile, write_error
+from fusepipe.pipeline.sinks.files.partial_file import PartialFile, write_error
 
 log = logging.getLogger(__name__)
 

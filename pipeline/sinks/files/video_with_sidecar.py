@@ -9,7 +9,7 @@ from typing import Any
 from fusepipe.core.errors import SinkError
 from fusepipe.core.frames import FusedFrame
 from fusepipe.pipeline.sinks.base import SinkReport
-from fusepipe.pipeline.sinks.files.output_path import write_error
+from fusepipe.pipeline.sinks.files.partial_file import write_error
 from fusepipe.pipeline.sinks.files.sidecar import Sidecar, Wall, sidecar_line
 from fusepipe.pipeline.sinks.files.video import VideoSink
 

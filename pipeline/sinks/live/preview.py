@@ -9,7 +9,7 @@ from pathlib import Path
 from fusepipe.core.errors import SinkError
 from fusepipe.core.frames import FusedFrame
 from fusepipe.pipeline.servers.addresses import is_loopback, url_host
-from fusepipe.pipeline.servers.shared import SharedServers
+from fusepipe.pipeline.servers.shared_servers import SharedServers
 from fusepipe.pipeline.servers.web.rig_view import Record, RigView
 from fusepipe.pipeline.servers.web.server import WebServer
 from fusepipe.pipeline.sinks.base import SinkReport
@@ -18,7 +18,7 @@ SERVERS = SharedServers(WebServer)
 MADE_UP_TOKEN = secrets.token_urlsafe(18)  # of this process, for pages that others reach and that have none
 
 
-class PreviewSink:
+class WebPreviewSink:
     """Shows the newest frame to whoever looks; pictures are made only then. Rigs on one address share the page.
 
     ``record`` gives the run's record so far; ``live`` is false for recordings, whose frames may come at any speed.

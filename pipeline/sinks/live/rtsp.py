@@ -11,9 +11,9 @@ from fusepipe.pipeline.servers.addresses import url_host
 from fusepipe.pipeline.servers.rtsp.digest import Credentials
 from fusepipe.pipeline.servers.rtsp.server import RtspServer
 from fusepipe.pipeline.servers.rtsp.stream import Stream
-from fusepipe.pipeline.servers.shared import SharedServers
+from fusepipe.pipeline.servers.shared_servers import SharedServers
 from fusepipe.pipeline.sinks.base import SinkReport
-from fusepipe.pipeline.sinks.live.stream import LiveStream
+from fusepipe.pipeline.sinks.live.encoded_stream import EncodedStream
 
 SERVERS = SharedServers(RtspServer)
 
@@ -39,7 +39,7 @@ class RtspServerSink:
         self._host, self._port, self._path = host, port, path
         self._credentials = credentials
         self._max_clients = max_clients
-        self._video = LiveStream(path, options, fps=fps, live=live)
+        self._video = EncodedStream(path, options, fps=fps, live=live)
         self._stream: Stream | None = None
         self._server: RtspServer | None = None
         self._report: SinkReport | None = None

@@ -8,9 +8,9 @@ from fusepipe.core.errors import SinkError
 from fusepipe.core.frames import FusedFrame
 from fusepipe.pipeline.encoding.live_encoder import LiveVideoOptions
 from fusepipe.pipeline.servers.rtsp.digest import Credentials
-from fusepipe.pipeline.servers.rtsp.push import Pusher, Target
+from fusepipe.pipeline.servers.rtsp.push import Pusher, PushTarget
 from fusepipe.pipeline.sinks.base import SinkReport
-from fusepipe.pipeline.sinks.live.stream import LiveStream
+from fusepipe.pipeline.sinks.live.encoded_stream import EncodedStream
 
 
 class RtspPushSink:
@@ -27,9 +27,9 @@ class RtspPushSink:
         fps: float | None = None,
         live: bool = True,
     ) -> None:
-        self._target = Target(host, port, path, credentials)
+        self._target = PushTarget(host, port, path, credentials)
         self._pusher = Pusher(self._target)
-        self._video = LiveStream(path, options, fps=fps, live=live)
+        self._video = EncodedStream(path, options, fps=fps, live=live)
         self._report: SinkReport | None = None
 
     @property

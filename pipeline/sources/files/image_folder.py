@@ -10,8 +10,8 @@ from pathlib import Path
 from fusepipe.core import image_files
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
-from fusepipe.pipeline.sources.base import Clock, Overflow, SourceInfo
-from fusepipe.pipeline.sources.files.rates import exact_rate
+from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
+from fusepipe.pipeline.sources.files.frame_rate import exact_rate
 
 DEFAULT_FPS = 25.0
 NANOSECONDS = 1_000_000_000
@@ -20,7 +20,7 @@ NANOSECONDS = 1_000_000_000
 class ImageFolderSource:
     """Frames from image files. ``capture_ns`` is index / fps: a folder has no clock of its own."""
 
-    clock: Clock = "media"
+    clock: ClockKind = "media"
     overflow = Overflow.BLOCK
 
     def __init__(

@@ -14,8 +14,8 @@ from av.video.frame import VideoFrame
 
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
-from fusepipe.pipeline.sources.base import Clock, Overflow, SourceInfo
-from fusepipe.pipeline.sources.files.rates import exact_rate
+from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
+from fusepipe.pipeline.sources.files.frame_rate import exact_rate
 from fusepipe.pipeline.sources.video_planes import is_grey, upright_planes
 
 NANOSECONDS = 1_000_000_000
@@ -33,7 +33,7 @@ class VideoFileSource:
     ``fps`` replaces those times by index / fps. ``count_range`` maps a deep visible picture to 8 bit.
     """
 
-    clock: Clock = "media"
+    clock: ClockKind = "media"
     overflow = Overflow.BLOCK
 
     def __init__(

@@ -17,10 +17,10 @@ from dataclasses import replace
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
 from fusepipe.core.redact import redact
 from fusepipe.pipeline.backoff import REFUSED_PASSWORD, Backoff
-from fusepipe.pipeline.sources.base import Clock, Overflow, SourceInfo
+from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.live.connection import LiveConnection
+from fusepipe.pipeline.sources.live.connection_options import LiveOptions
 from fusepipe.pipeline.sources.live.errors import HOPELESS, Cause, LiveError
-from fusepipe.pipeline.sources.live.options import LiveOptions
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class LiveSource:
     (``stamp.epoch``). ``chance`` gives numbers from 0 to 1 for the back-off's jitter.
     """
 
-    clock: Clock = "wall"
+    clock: ClockKind = "wall"
     overflow = Overflow.DROP_OLDEST
 
     def __init__(

@@ -21,8 +21,8 @@ from av.video.stream import VideoStream
 
 from fusepipe.core.frames import Band, Frame, Stamp, UnreadableFrame
 from fusepipe.pipeline.sources.base import SourceInfo
+from fusepipe.pipeline.sources.live.connection_options import LiveOptions, open_arguments
 from fusepipe.pipeline.sources.live.errors import Cause, LiveError, classify, is_timeout
-from fusepipe.pipeline.sources.live.options import LiveOptions, open_arguments
 from fusepipe.pipeline.sources.video_planes import upright_planes
 
 NANOSECONDS = 1_000_000_000

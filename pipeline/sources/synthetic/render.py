@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from fusepipe.core.frames import Band, Pixels
 from fusepipe.pipeline.sources.synthetic.backdrop import COLDEST_C, HOTTEST_C, backdrop, thermal_gain
-from fusepipe.pipeline.sources.synthetic.camera_clock import generator
 from fusepipe.pipeline.sources.synthetic.drawing import Canvas
 from fusepipe.pipeline.sources.synthetic.layers import Layer, heat_layer, light_layers
 from fusepipe.pipeline.sources.synthetic.options import SyntheticOptions
 from fusepipe.pipeline.sources.synthetic.scene import Placement, Scene
 from fusepipe.pipeline.sources.synthetic.sprites import Sprite
 from fusepipe.pipeline.sources.synthetic.street import night_light
+from fusepipe.pipeline.sources.synthetic.timeline import generator
 from fusepipe.pipeline.sources.synthetic.truth import camera_matrix, view_corners
 
 _NOISE_MARGIN = 61

@@ -56,7 +56,7 @@ class Mover:
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class BoundingBox:
     """Where a camera sees something, in its pixels: the box around the four corners of its extent."""
 
     left: float
@@ -146,7 +146,7 @@ class Scene:
         """By how many world units something standing at ``ground_y`` is moved sideways for ``band``."""
         return self.parallax * nearness(ground_y) if band is Band.INFRARED else 0.0
 
-    def object_positions(self, true_ns: int, band: Band, size: tuple[int, int]) -> dict[str, Box]:
+    def object_positions(self, true_ns: int, band: Band, size: tuple[int, int]) -> dict[str, BoundingBox]:
         """Each thing's box in a camera of ``size`` (width, height), also where it is outside the picture."""
         camera = camera_matrix(band, size)
         boxes = {}
@@ -154,7 +154,7 @@ class Scene:
             left, top, right, bottom = placed.sprite.body
             corners = np.array([[left, top, 1], [right, top, 1], [right, bottom, 1], [left, bottom, 1]]).T
             x, y, _ = camera @ placement_matrix(placed, self.shift(placed.ground_y, band)) @ corners
-            boxes[placed.name] = Box(float(x.min()), float(y.min()), float(x.max()), float(y.max()))
+            boxes[placed.name] = BoundingBox(float(x.min()), float(y.min()), float(x.max()), float(y.max()))
         return boxes
 
 

@@ -16,11 +16,11 @@ from fractions import Fraction
 
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, Plane
-from fusepipe.pipeline.sources.base import Clock, Overflow, SourceInfo
-from fusepipe.pipeline.sources.synthetic.camera_clock import Moment, Timeline
+from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.synthetic.options import SyntheticOptions, parse_options
 from fusepipe.pipeline.sources.synthetic.render import Renderer
 from fusepipe.pipeline.sources.synthetic.scene import Scene, make_scene
+from fusepipe.pipeline.sources.synthetic.timeline import Moment, Timeline
 
 TIME_BASE = Fraction(1, 90_000)
 _LONGEST_WAIT_S = 0.1
@@ -63,7 +63,7 @@ class SyntheticSource:
         return self.options.band
 
     @property
-    def clock(self) -> Clock:
+    def clock(self) -> ClockKind:
         return "wall" if self.options.pace == "real" else "media"
 
     @property

@@ -5,8 +5,8 @@ import numpy as np
 from fusepipe.core.frames import Band, FramePair, FusedFrame, PairState, Plane
 from fusepipe.pipeline.pairing.degradation import Degradation
 from fusepipe.pipeline.pairing.freeze import FreezeDetector
-from fusepipe.pipeline.stages.canvas import Canvas
-from fusepipe.pipeline.stages.label import labelled
+from fusepipe.pipeline.stages.output_scaling import OutputScaler
+from fusepipe.pipeline.stages.state_label import labelled
 from fusepipe.pipeline.testing import MS, frame
 
 FUSED, HELD, SINGLE, NONE = PairState.FUSED, PairState.HELD, PairState.SINGLE, PairState.NO_SIGNAL
@@ -75,7 +75,7 @@ def pair_of(height, width, chroma=True):
 
 def test_the_canvas_keeps_the_first_size_and_colour():
     told = []
-    canvas = Canvas(None, None, told.append)
+    canvas = OutputScaler(None, None, told.append)
     first = pair_of(48, 64)
     assert canvas(first) is first and canvas.size == (64, 48)
     fitted = canvas(pair_of(96, 128)).visible

@@ -7,7 +7,8 @@ import pytest
 
 from fusepipe.core.frames import Band, PairState, UnreadableFrame
 from fusepipe.core.natural_order import natural_key
-from fusepipe.pipeline.pairing.pairing import NamePairer, TimePairer
+from fusepipe.pipeline.pairing.name_pairer import NamePairer
+from fusepipe.pipeline.pairing.time_pairer import TimePairer
 from fusepipe.pipeline.testing import MS, frame
 
 IR, VIS = Band.INFRARED, Band.VISIBLE

@@ -17,10 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fusepipe.core.errors import SinkError
 from fusepipe.core.frames import Band, FramePair, FusedFrame, PairState, Plane
-from fusepipe.pipeline.servers.web import views
+from fusepipe.pipeline.servers.web import rendering
 from fusepipe.pipeline.servers.web.access import Access
 from fusepipe.pipeline.servers.web.metrics import prometheus_text
-from fusepipe.pipeline.sinks.live.preview import MADE_UP_TOKEN, SERVERS, PreviewSink
+from fusepipe.pipeline.sinks.live.preview import MADE_UP_TOKEN, SERVERS, WebPreviewSink
 from fusepipe.pipeline.testing import MS, frame
 
 HOST = "127.0.0.1"
@@ -116,24 +116,24 @@ def test_any_headers_are_judged(host, origin, cookie):
 
 def test_views_show_what_their_names_say():
     shot = picture()
-    level = {name: views.view(shot, name).mean(axis=2) for name in views.VIEWS}
+    level = {name: rendering.view(shot, name).mean(axis=2) for name in rendering.VIEWS}
     assert (level["fused"] == 120).all() and (level["visible"] == 50).all() and (level["infrared"] == 200).all()
     assert level["side"].shape == (48, 128)
     assert (level["side"][:, :64] == 50).all() and (level["side"][:, 64:] == 200).all()
-    wipe = views.view(shot, "wipe", 0.25).mean(axis=2)
+    wipe = rendering.view(shot, "wipe", 0.25).mean(axis=2)
     assert (wipe[:, :14] == 50).all() and (wipe[:, 18:] == 200).all()
-    colours = views.view(shot, "overlay")[0, 0]
+    colours = rendering.view(shot, "overlay")[0, 0]
     assert len(set(colours.tolist())) == 3, "the infrared picture is in colour"
-    assert (views.view(picture(infrared=False), "infrared") == 96).all(), "grey where there is none"
+    assert (rendering.view(picture(infrared=False), "infrared") == 96).all(), "grey where there is none"
     with pytest.raises(ValueError, match="is none of fused"):
-        views.view(shot, "nope")
+        rendering.view(shot, "nope")
 
 
 def test_wide_pictures_are_made_smaller_for_the_page_and_not_for_snapshots():
     wide = picture(shape=(40, 2000))
-    small = cv2.imdecode(np.frombuffer(views.jpeg(wide, "fused"), np.uint8), cv2.IMREAD_COLOR)
+    small = cv2.imdecode(np.frombuffer(rendering.jpeg(wide, "fused"), np.uint8), cv2.IMREAD_COLOR)
     assert small.shape[:2] == (26, 1280)
-    assert cv2.imdecode(np.frombuffer(views.png(wide, "side"), np.uint8), cv2.IMREAD_COLOR).shape == (40, 4000, 3)
+    assert cv2.imdecode(np.frombuffer(rendering.png(wide, "side"), np.uint8), cv2.IMREAD_COLOR).shape == (40, 4000, 3)
 
 
 def test_metrics_are_what_prometheus_reads():
@@ -165,7 +165,7 @@ class Page:
 
     def __init__(self, host: str = HOST, rig: str = "roof", **options) -> None:
         self.port = options.pop("port", None) or free_port()
-        self.sink = PreviewSink(host, self.port, rig, lambda: RECORD, **options)
+        self.sink = WebPreviewSink(host, self.port, rig, lambda: RECORD, **options)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="shows")
 
@@ -216,7 +216,7 @@ def test_what_the_page_serves():
         assert page.get("/", Host="evil.example")[0] == 403
         assert page.get("/", Origin="http://evil.example")[0] == 403
         with pytest.raises(SinkError, match="a rig 'roof' is on this page already"):
-            PreviewSink(HOST, page.port, "roof", dict).start()
+            WebPreviewSink(HOST, page.port, "roof", dict).start()
         with Page(rig="mast", port=page.port):
             assert list(json.loads(page.get("/api/rigs")[1])["rigs"]) == ["roof", "mast"]
         assert list(json.loads(page.get("/api/rigs")[1])["rigs"]) == ["roof"]
@@ -259,7 +259,7 @@ def test_a_page_that_others_reach_needs_its_token():
             assert answer.code == 303 and "HttpOnly" in cookie and "SameSite=Strict" in cookie
         assert page.get("/", Cookie=cookie.partition(";")[0])[0] == 200
         with pytest.raises(SinkError, match="different tokens"):
-            PreviewSink("0.0.0.0", page.port, "mast", dict, token="another-token").start()
+            WebPreviewSink("0.0.0.0", page.port, "mast", dict, token="another-token").start()
 
 
 def test_large_requests_and_stuck_clients_are_cut_off(monkeypatch):

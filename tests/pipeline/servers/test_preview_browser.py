@@ -17,7 +17,7 @@ import pytest
 from helpers.chromium import Tab, browse
 
 from fusepipe.core.frames import Band, FramePair, FusedFrame, PairState, Plane
-from fusepipe.pipeline.sinks.live.preview import PreviewSink
+from fusepipe.pipeline.sinks.live.preview import WebPreviewSink
 from fusepipe.pipeline.testing import MS, frame
 
 RECORD = {
@@ -65,7 +65,7 @@ def page(camera: threading.Event, monkeypatch: pytest.MonkeyPatch) -> Iterator[s
         run_s = time.monotonic() - begun_s
         return {**RECORD, "stage_cpu_s": {"pair": run_s / 4, "write-1": 0.0}, "process_cpu_s": run_s / 2}
 
-    sink = PreviewSink("127.0.0.1", port, "roof", record)
+    sink = WebPreviewSink("127.0.0.1", port, "roof", record)
     sink.start()
 
     def show() -> None:

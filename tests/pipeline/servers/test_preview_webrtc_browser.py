@@ -18,7 +18,7 @@ from helpers.chromium import Tab, browse
 from peers.thin_link import ThinLink
 
 from fusepipe.core.frames import Band, FramePair, FusedFrame, PairState, Plane
-from fusepipe.pipeline.sinks.live.preview import PreviewSink
+from fusepipe.pipeline.sinks.live.preview import WebPreviewSink
 from fusepipe.pipeline.testing import MS, frame
 
 pytest.importorskip("aiortc", reason="needs aiortc: pip install 'fusepipe[webrtc]'")
@@ -49,7 +49,7 @@ class Rig:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
         self.url = f"http://127.0.0.1:{port}/"
-        self.sink = PreviewSink("127.0.0.1", port, "roof", lambda: RECORD, live=True)
+        self.sink = WebPreviewSink("127.0.0.1", port, "roof", lambda: RECORD, live=True)
         self.shape = (HEIGHT, WIDTH)
         self.grain: np.ndarray | None = None  # moves, and so makes pictures large
         self.stop = threading.Event()

@@ -19,14 +19,14 @@ from fusepipe.core.frames import Band, FramePair, FusedFrame, PairState, Plane
 from fusepipe.core.redact import redact
 from fusepipe.pipeline.encoding.live_encoder import LiveVideoOptions
 from fusepipe.pipeline.servers.rtsp.digest import Credentials, Guard, answer, fields_of
-from fusepipe.pipeline.servers.rtsp.message import Limits, Parser, ProtocolError, Request
+from fusepipe.pipeline.servers.rtsp.message import MessageLimits, Parser, ProtocolError, Request
 from fusepipe.pipeline.servers.rtsp.sdp import Description, write_sdp
 from fusepipe.pipeline.servers.rtsp.session import Transport, choose_transport, path_of
 from fusepipe.pipeline.sinks.live.rtsp import RtspServerSink
 from fusepipe.pipeline.sinks.live.rtsp_push import RtspPushSink
 from fusepipe.pipeline.sources.live.camera import LiveSource
+from fusepipe.pipeline.sources.live.connection_options import LiveOptions
 from fusepipe.pipeline.sources.live.errors import LiveError
-from fusepipe.pipeline.sources.live.options import LiveOptions
 from fusepipe.pipeline.testing import frame
 from fusepipe.workflows.bench.soak import held, held_at_rest
 
@@ -56,7 +56,7 @@ STREAMS = st.lists(st.sampled_from(HEADS) | st.binary(max_size=30), max_size=8).
 
 def parsed(data, cuts):
     """Everything that comes of ``data`` when it arrives cut at these places, and the status of the refusal, if any."""
-    parser, found = Parser(Limits(line_bytes=100, headers=6, head_bytes=300, body_bytes=60)), []
+    parser, found = Parser(MessageLimits(line_bytes=100, headers=6, head_bytes=300, body_bytes=60)), []
     places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     for begin, end in pairwise(places):
         try:

@@ -8,14 +8,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusepipe.pipeline.encoding.h264 import AccessUnit, payloads, split_annex_b
-from fusepipe.pipeline.servers.delivery import Delivery, Verdict
+from fusepipe.pipeline.servers.delivery import Delivery, DeliveryDecision
 from fusepipe.pipeline.servers.rtsp import digest
 from fusepipe.pipeline.servers.rtsp.digest import Credentials, Guard
-from fusepipe.pipeline.servers.rtsp.message import Interleaved, Limits, Parser, ProtocolError, Request, Response
+from fusepipe.pipeline.servers.rtsp.message import Interleaved, MessageLimits, Parser, ProtocolError, Request, Response
 from fusepipe.pipeline.servers.rtsp.push import pause_s
 from fusepipe.pipeline.servers.rtsp.rtp import Sender, ntp, ticks
 from fusepipe.pipeline.servers.rtsp.sdp import Description, write_sdp
-from fusepipe.pipeline.servers.rtsp.session import Offered, Server, Session, State, Transport, choose_transport, path_of
+from fusepipe.pipeline.servers.rtsp.session import (
+    Offered,
+    RtspSession,
+    SessionContext,
+    State,
+    Transport,
+    choose_transport,
+    path_of,
+)
 
 S = 1_000_000_000
 SPS, PPS = bytes.fromhex("6764001eacd940a02ff970110000"), bytes.fromhex("68ebe3cb22c0")
@@ -71,7 +79,7 @@ def test_what_is_refused_and_how(data, status):
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.binary(max_size=800), max_size=8))
 def test_any_bytes_are_parsed_or_refused_within_bounded_memory(pieces):
-    limits = Limits(line_bytes=200, headers=8, head_bytes=600, body_bytes=400)
+    limits = MessageLimits(line_bytes=200, headers=8, head_bytes=600, body_bytes=400)
     parser = Parser(limits)
     for piece in pieces:
         try:
@@ -240,7 +248,9 @@ def test_times_stay_within_their_fields(time_ns):
 
 def session_of(credentials=None, sdp=b"v=0", full=False, ports=(6000, 6001)):
     guard = Guard(credentials)
-    return Session(Server(lambda p: Offered(guard, sdp, full) if p == "roof" else None, ports, 0xABCD, "5e55"))
+    return RtspSession(
+        SessionContext(lambda p: Offered(guard, sdp, full) if p == "roof" else None, ports, 0xABCD, "5e55")
+    )
 
 
 def ask(machine, method, uri="rtsp://h/roof", /, **headers):
@@ -330,7 +340,7 @@ def offers(delivery, script):
 
 def test_a_client_starts_on_a_key_unit_and_returns_on_one():
     delivery = Delivery(limit_bytes=1000, patience_ns=10 * S)
-    send, drop = Verdict.SEND, Verdict.DROP
+    send, drop = DeliveryDecision.SEND, DeliveryDecision.DROP
     assert offers(delivery, [(False, 0, 0), (True, 0, 0), (False, 900, 1)]) == [drop, send, send]
     assert offers(delivery, [(False, 1100, 2), (True, 900, 3), (False, 200, 4)]) == [drop, drop, drop]
     assert delivery.wants_key and delivery.dropped == 3
@@ -340,12 +350,12 @@ def test_a_client_starts_on_a_key_unit_and_returns_on_one():
 
 def test_a_client_that_takes_nothing_is_given_up_and_a_slow_one_is_not():
     stuck = Delivery(limit_bytes=1000, patience_ns=10 * S)
-    assert offers(stuck, [(True, 0, 0), (False, 1100, 1), (False, 1100, 10)])[-1] is Verdict.DROP
-    assert offers(stuck, [(False, 1100, 11)]) == [Verdict.GIVE_UP]
+    assert offers(stuck, [(True, 0, 0), (False, 1100, 1), (False, 1100, 10)])[-1] is DeliveryDecision.DROP
+    assert offers(stuck, [(False, 1100, 11)]) == [DeliveryDecision.DISCONNECT]
     slow = Delivery(limit_bytes=1000, patience_ns=10 * S)
     for start in range(0, 100, 5):
         script = [(True, 0, start), (False, 1100, start + 1), (False, 1050, start + 4)]
-        assert Verdict.GIVE_UP not in offers(slow, script)
+        assert DeliveryDecision.DISCONNECT not in offers(slow, script)
 
 
 def test_a_quiet_stream_notices_too_that_nothing_leaves():
@@ -354,10 +364,10 @@ def test_a_quiet_stream_notices_too_that_nothing_leaves():
     for second in range(12):
         verdicts.append(delivery.offer(key=second == 0, queued_bytes=100 * second, now_ns=second * S))
         delivery.wrote(100)
-    assert verdicts == [Verdict.SEND] * 11 + [Verdict.GIVE_UP]
+    assert verdicts == [DeliveryDecision.SEND] * 11 + [DeliveryDecision.DISCONNECT]
     moving = Delivery(limit_bytes=10**6, patience_ns=10 * S)
     for second in range(40):  # a little leaves each second
-        assert moving.offer(key=second == 0, queued_bytes=99 * second, now_ns=second * S) is Verdict.SEND
+        assert moving.offer(key=second == 0, queued_bytes=99 * second, now_ns=second * S) is DeliveryDecision.SEND
         moving.wrote(100)
 
 
@@ -367,10 +377,10 @@ def test_no_picture_is_sent_whose_reference_was_not(script):
     for key, queued, seconds in script:
         now_ns += seconds * S
         verdict = delivery.offer(key=key, queued_bytes=queued, now_ns=now_ns)
-        if verdict is Verdict.SEND:
+        if verdict is DeliveryDecision.SEND:
             assert key or complete
             assert queued <= 1000
-        complete = verdict is Verdict.SEND
+        complete = verdict is DeliveryDecision.SEND
 
 
 def test_pauses_grow_to_a_bound_and_wrong_passwords_wait_longest():

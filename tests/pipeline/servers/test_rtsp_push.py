@@ -16,7 +16,7 @@ from fusepipe.core.errors import SinkError
 from fusepipe.pipeline.encoding.h264 import nal_type
 from fusepipe.pipeline.encoding.live_encoder import LiveEncoder, LiveVideoOptions
 from fusepipe.pipeline.servers.rtsp.digest import Credentials
-from fusepipe.pipeline.sinks.live.pace import Pace
+from fusepipe.pipeline.sinks.live.playout import PlayoutClock
 from fusepipe.pipeline.sinks.live.rtsp_push import RtspPushSink
 from fusepipe.pipeline.testing import MS
 
@@ -135,12 +135,12 @@ def test_the_bit_rate_is_kept():
 
 
 def test_a_recording_is_played_at_its_own_speed():
-    pace = Pace(live=False)
+    pace = PlayoutClock(live=False)
     assert pace.wait_ns(5000 * MS, 100 * MS) == 0
     assert pace.wait_ns(5040 * MS, 110 * MS) == 30 * MS
     assert pace.unix_ns(5040 * MS, 140 * MS, 1_000_000 * MS) == 1_000_000 * MS
     assert pace.wait_ns(5080 * MS, 300 * MS) == 0, "late"
     assert pace.wait_ns(9000 * MS, 320 * MS) == 0, "a pause is not waited for"
     assert pace.wait_ns(9040 * MS, 330 * MS) == 30 * MS
-    live = Pace(live=True)
+    live = PlayoutClock(live=True)
     assert live.wait_ns(0, 10**9) == 0 and live.unix_ns(4 * MS, 10 * MS, 100 * MS) == 94 * MS

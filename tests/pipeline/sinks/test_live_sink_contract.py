@@ -8,8 +8,8 @@ import pytest
 
 from fusepipe.core.frames import Band, FramePair, FusedFrame, PairState, Plane
 from fusepipe.pipeline.encoding.live_encoder import LiveVideoOptions
-from fusepipe.pipeline.sinks.base import Starts
-from fusepipe.pipeline.sinks.live.preview import PreviewSink
+from fusepipe.pipeline.sinks.base import StartableSink
+from fusepipe.pipeline.sinks.live.preview import WebPreviewSink
 from fusepipe.pipeline.sinks.live.rtsp import RtspServerSink
 from fusepipe.pipeline.sinks.live.rtsp_push import RtspPushSink
 from fusepipe.pipeline.testing import MS, frame
@@ -18,7 +18,7 @@ HOST = "127.0.0.1"
 MAKERS = {
     "rtsp": lambda port: RtspServerSink(HOST, port, "roof", LiveVideoOptions()),
     "rtsp+push": lambda port: RtspPushSink(HOST, port, "roof", LiveVideoOptions()),
-    "preview": lambda port: PreviewSink(HOST, port, "roof", dict),
+    "preview": lambda port: WebPreviewSink(HOST, port, "roof", dict),
 }
 
 
@@ -43,7 +43,7 @@ def make(request):
 def test_it_starts_writes_and_reports_once(make):
     sink = make()
     sink.check()
-    assert isinstance(sink, Starts) and sink.label in sink.announcement
+    assert isinstance(sink, StartableSink) and sink.label in sink.announcement
     assert list(sink.outputs) == []
     sink.start()
     for index in range(3):

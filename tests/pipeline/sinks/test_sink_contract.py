@@ -11,7 +11,7 @@ import pytest
 from fusepipe.core.errors import OutputExistsError, SinkError
 from fusepipe.core.frames import Band, FramePair, FusedFrame, PairState, Plane
 from fusepipe.core.segment_names import SegmentNames
-from fusepipe.pipeline.sinks.files.images import ImageSink, ImagesSink
+from fusepipe.pipeline.sinks.files.images import ImageFileSink, ImageFolderSink
 from fusepipe.pipeline.sinks.files.recording import RecordingRules, RecordingSink
 from fusepipe.pipeline.sinks.files.video import VideoOptions, VideoSink
 from fusepipe.pipeline.testing import MS, frame
@@ -44,8 +44,8 @@ MAKERS = {
     "mkv": lambda path, **o: VideoSink(path / "a.mkv", VideoOptions(), **o),
     "mp4": lambda path, **o: VideoSink(path / "a.mp4", VideoOptions(), **o),
     "ffv1": lambda path, **o: VideoSink(path / "a.mkv", VideoOptions(codec="ffv1"), **o),
-    "images": lambda path, **o: ImagesSink(path / "images", **o),
-    "image": lambda path, **o: ImageSink(path / "a.png", **o),
+    "images": lambda path, **o: ImageFolderSink(path / "images", **o),
+    "image": lambda path, **o: ImageFileSink(path / "a.png", **o),
 }
 VIDEOS = ["mkv", "mp4", "ffv1"]
 
@@ -102,7 +102,7 @@ def test_refuses_to_overwrite_and_keeps_the_old_until_the_new_is_complete(make, 
     second = make(overwrite=True)
     second.check()
     second.write(fused(pixels=255 - RAMP))
-    if not isinstance(second, (ImagesSink, ImageSink)):
+    if not isinstance(second, (ImageFolderSink, ImageFileSink)):
         assert file.read_bytes() == old, "the old video stays until the new one is closed"
     second.close()
     assert file.read_bytes() != old
@@ -251,7 +251,7 @@ def test_chroma_of_any_subsampling_becomes_4_2_0(tmp_path):
 def test_other_images_of_a_folder_are_mentioned(tmp_path):
     for index in range(3):
         cv2.imwrite(str(tmp_path / f"old{index}.png"), RAMP)
-    sink = ImagesSink(tmp_path, overwrite=True)
+    sink = ImageFolderSink(tmp_path, overwrite=True)
     sink.write(fused())
     assert sink.close().note == "3 other images were there before and stay"
 
@@ -259,7 +259,7 @@ def test_other_images_of_a_folder_are_mentioned(tmp_path):
 def test_a_long_name_is_refused_with_the_reason_before_anything_is_written(tmp_path):
     with pytest.raises(SinkError, match="the name is too long"):
         VideoSink(tmp_path / ("x" * 250 + ".mkv"), VideoOptions()).check()
-    sink = ImagesSink(tmp_path)
+    sink = ImageFolderSink(tmp_path)
     sink.write(fused(name="x" * 240))
     assert sink.close().frames == 1
 
@@ -285,7 +285,7 @@ def test_a_path_that_is_a_folder(kind, tmp_path):
 def test_an_images_path_that_is_a_file(tmp_path):
     (tmp_path / "images").write_text("")
     with pytest.raises(SinkError, match="is a file; give a folder"):
-        ImagesSink(tmp_path / "images").check()
+        ImageFolderSink(tmp_path / "images").check()
 
 
 def test_a_parent_that_is_a_file(tmp_path):
@@ -296,7 +296,7 @@ def test_a_parent_that_is_a_file(tmp_path):
 
 @pytest.mark.parametrize("image_format", ["png", "tif"])
 def test_images_are_named_by_stem_and_lossless(image_format, tmp_path):
-    sink = ImagesSink(tmp_path, image_format)
+    sink = ImageFolderSink(tmp_path, image_format)
     sink.write(fused(0, name="scene_7"))
     sink.write(fused(1))
     sink.close()
@@ -311,7 +311,7 @@ def test_images_of_video_colours_agree_with_ffmpeg(matrix, value_range, tmp_path
     codes = (120, 90, 170)
     chroma = [np.full((24, 32), c, np.uint8) for c in codes[1:]]
     made = fused(pixels=np.full((48, 64), codes[0], np.uint8), chroma=chroma, value_range=value_range, matrix=matrix)
-    sink = ImagesSink(tmp_path)
+    sink = ImageFolderSink(tmp_path)
     sink.write(made)
     sink.close()
     ours = cv2.imread(str(tmp_path / "000000.png"))[24, 32].astype(int)

@@ -20,10 +20,10 @@ from helpers.waiting import wait_for
 
 from fusepipe.core.frames import Band, Frame
 from fusepipe.pipeline.backoff import REFUSED_PASSWORD, USUAL, Backoff, BackoffPolicy
-from fusepipe.pipeline.pairing.live_clock import LiveClock
+from fusepipe.pipeline.pairing.capture_clock import CaptureClock
 from fusepipe.pipeline.sources.live.camera import LiveSource
+from fusepipe.pipeline.sources.live.connection_options import LiveOptions, open_arguments
 from fusepipe.pipeline.sources.live.errors import Cause, LiveError, classify
-from fusepipe.pipeline.sources.live.options import LiveOptions, open_arguments
 
 S = 1_000_000_000
 SLOW = LiveOptions(open_timeout_ns=5 * S, stall_timeout_ns=4 * S)
@@ -282,7 +282,7 @@ def test_no_hammering_when_the_password_is_changed_while_running(rtsp_camera):
 
 @pytest.mark.slow
 def test_the_senders_clock_is_taken_once_it_is_there(rtsp_camera):
-    clock = LiveClock()
+    clock = CaptureClock()
     frames = collect(LiveSource(rtsp_camera().url, Band.VISIBLE), 150)
     ages = [(f.arrival_ns - clock.stamp(f).capture_ns) / 1e6 for f in frames]
     assert clock.report().grade == "sender"
@@ -415,7 +415,7 @@ def test_presentation_times_that_jump_back_are_followed():
     sender.start()
     frames = collect(LiveSource(f"udp://127.0.0.1:{port}", Band.INFRARED, SLOW), 100, timeout_s=60)
     sender.join()
-    clock = LiveClock()
+    clock = CaptureClock()
     outs = [clock.stamp(f).capture_ns for f in frames]
     assert min(b.capture_ns - a.capture_ns for a, b in pairwise(frames)) < -50 * S
     assert outs == sorted(set(outs)) and clock.report().resets == 1

@@ -15,7 +15,7 @@ from fusepipe.calibration.warp import RemapWarp
 from fusepipe.config.schema import Rig
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Band, Frame, FramePair, PairState, Plane
-from fusepipe.pipeline.stages.cropping import CommonView
+from fusepipe.pipeline.stages.cropping import CommonViewCrop
 from fusepipe.pipeline.testing import CollectSink
 from fusepipe.rig.run import Pipeline, load_fuser
 
@@ -68,7 +68,7 @@ def test_every_plane_is_cut_at_the_same_place() -> None:
     luma = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64)
     chroma = np.arange(24 * 32, dtype=np.uint8).reshape(24, 32)
     warp = RemapWarp(np.array([[1.0, 0, 8], [0, 1, 4], [0, 0, 1]]), (49, 41), (64, 48))
-    crop = CommonView(lambda size: Rectangle(8, 4, 40, 32))
+    crop = CommonViewCrop(lambda size: Rectangle(8, 4, 40, 32))
     visible = Frame(Band.VISIBLE, (Plane(luma, 12), Plane(chroma), Plane(chroma)), 0, 0, 0, Fraction(1))
     pair = FramePair(
         0,

@@ -16,7 +16,8 @@ import numpy as np
 
 from fusepipe.core.frames import Band, Frame, FramePair, Plane, Stamp, UnreadableFrame
 from fusepipe.pipeline.pairing.freeze import fingerprint
-from fusepipe.pipeline.pairing.pairing import Item, Pairer
+from fusepipe.pipeline.pairing.pairer import Pairer
+from fusepipe.pipeline.sources.base import SourceItem
 
 
 class ArrivalLog:
@@ -30,7 +31,7 @@ class ArrivalLog:
     def wants(self) -> Band | None:
         return self._pairer.wants()
 
-    def push(self, item: Item) -> list[FramePair]:
+    def push(self, item: SourceItem) -> list[FramePair]:
         self._note(push=_item(item))
         return self._pairer.push(item)
 
@@ -61,7 +62,7 @@ def replay(lines: Iterable[str], pairer: Pairer) -> Iterator[FramePair]:
             yield from pairer.end(Band(event["end"]))
 
 
-def _item(item: Item) -> dict[str, Any]:
+def _item(item: SourceItem) -> dict[str, Any]:
     common = {"band": str(item.band), "index": item.index, "capture_ns": item.capture_ns, "arrival_ns": item.arrival_ns}
     if isinstance(item, UnreadableFrame):
         return {**common, "unreadable": item.reason}
@@ -69,7 +70,7 @@ def _item(item: Item) -> dict[str, Any]:
     return {**common, "stamp": stamp, "picture": fingerprint(item)}
 
 
-def _restored(data: dict[str, Any]) -> Item:
+def _restored(data: dict[str, Any]) -> SourceItem:
     band, index, capture_ns, arrival_ns = Band(data["band"]), data["index"], data["capture_ns"], data["arrival_ns"]
     if "unreadable" in data:
         return UnreadableFrame(band, index, data["unreadable"], capture_ns, arrival_ns=arrival_ns)

@@ -18,7 +18,7 @@ from fusepipe.core.frames import Frame, FramePair, Pixels, Plane
 SHAPE_TOLERANCE = 0.02
 
 
-class Canvas:
+class OutputScaler:
     """Scales visible frames to one size; a transform of the graph, before registration.
 
     ``size`` is (width, height), ``None`` until the first visible picture tells; ``colour`` whether there are chroma

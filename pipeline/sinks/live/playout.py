@@ -10,7 +10,7 @@ from __future__ import annotations
 LONGEST_WAIT_NS = 2_000_000_000  # a slide show need not hold up the end of a run
 
 
-class Pace:
+class PlayoutClock:
     """``live`` says which of the two it is."""
 
     def __init__(self, *, live: bool) -> None:

@@ -1,135 +1,21 @@
-"""Which infrared frame belongs to which visible frame. Pure logic: no threads, no clocks, no sleeping.
-
-The caller feeds frames as they come and passes time in; a pairer answers with pairs. Files and live
-cameras use the same code: for files the caller asks :meth:`~Pairer.wants` which stream to read next,
-so that the outcome does not depend on the speed of either; for live cameras it feeds whatever
-arrives and calls :meth:`~Pairer.expire`.
-"""
+"""Pairs frames by capture time, for recordings and, within :class:`LivePairer`, for live cameras. Pure."""
 
 from __future__ import annotations
 
 from bisect import insort
-from collections import Counter, deque
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal
 
 from fusepipe.core.frames import Band, Frame, FramePair, PairState, UnreadableFrame
-from fusepipe.core.natural_order import natural_key
-from fusepipe.pipeline.pairing.continuity import Continuity, Verdict
+from fusepipe.pipeline.pairing.continuity import Continuity, ContinuityResult
+from fusepipe.pipeline.pairing.pairer import PairingLog
+from fusepipe.pipeline.sources.base import SourceItem
 
-Item = Frame | UnreadableFrame
 OnMissing = Literal["hold", "drop", "single"]
 
 SLACK_NS = 1_000_000_000  # how far back a frame of the other stream may step
 MAX_CANDIDATES = 256  # live: frames kept while the reference stream is silent
-MAX_NOTES = 50  # how many skipped frames are described one by one; all are counted
-
-
-@dataclass
-class PairingLog:
-    """What did not become part of a pair, counted by reason, the first ones described."""
-
-    skipped: Counter[str] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)
-
-    def skip(self, reason: str, detail: str = "", count: int = 1) -> None:
-        self.skipped[reason] += count
-        if detail and len(self.notes) < MAX_NOTES:
-            self.notes.append(f"{reason}: {detail}")
-
-    def unreadable(self, item: UnreadableFrame) -> None:
-        self.skip(f"unreadable {item.band}", f"{item.name or f'frame {item.index}'}: {item.reason}")
-
-
-class Pairer(Protocol):
-    """Makes pairs of two streams."""
-
-    log: PairingLog
-
-    def wants(self) -> Band | None:
-        """The stream whose next item decides the next pair; ``None`` when no pair can come any more."""
-
-    def push(self, item: Item) -> list[FramePair]:
-        """Takes the next item of its stream; the pairs that are decided by it, in order."""
-
-    def end(self, band: Band) -> list[FramePair]:
-        """The stream has ended; the pairs that are decided by that."""
-
-    def expire(self, now_ns: int) -> list[FramePair]:
-        """Live only: decides the pairs that have waited for too long at ``now_ns`` (monotonic)."""
-
-    def deadline_ns(self) -> int | None:
-        """Live only: when :meth:`expire` has something to do next (monotonic), or ``None``."""
-
-
-class NamePairer:
-    """Pairs frames of equal ``name``; both streams come in the order of ``natural_key``.
-
-    A merge of two sorted lists: memory is one frame a stream however long the folders are.
-    Partners that lack are counted and named.
-    """
-
-    def __init__(self, reference: Band = Band.VISIBLE) -> None:
-        self.log = PairingLog()
-        self._reference = reference
-        self._heads: dict[Band, Item | None] = {Band.INFRARED: None, Band.VISIBLE: None}
-        self._ended: set[Band] = set()
-        self._index = 0
-
-    def wants(self) -> Band | None:
-        for band in (self._reference, self._reference.other):
-            if self._heads[band] is None and band not in self._ended:
-                return band
-        return None
-
-    def push(self, item: Item) -> list[FramePair]:
-        self._heads[item.band] = item
-        return self._merge()
-
-    def end(self, band: Band) -> list[FramePair]:
-        self._ended.add(band)
-        return self._merge()
-
-    def expire(self, now_ns: int) -> list[FramePair]:
-        return []
-
-    def deadline_ns(self) -> int | None:
-        return None
-
-    def _merge(self) -> list[FramePair]:
-        pairs: list[FramePair] = []
-        infrared, visible = self._heads[Band.INFRARED], self._heads[Band.VISIBLE]
-        if infrared is not None and visible is not None:
-            keys = natural_key(infrared.name), natural_key(visible.name)
-            if keys[0] == keys[1]:
-                pairs = self._match(infrared, visible)
-                self._heads = {Band.INFRARED: None, Band.VISIBLE: None}
-            else:
-                self._discard(Band.INFRARED if keys[0] < keys[1] else Band.VISIBLE)
-        for band in Band:
-            if band.other in self._ended and self._heads[band] is not None and self._heads[band.other] is None:
-                self._discard(band)
-        return pairs
-
-    def _match(self, infrared: Item, visible: Item) -> list[FramePair]:
-        bad = [item for item in (infrared, visible) if isinstance(item, UnreadableFrame)]
-        for item in bad:
-            self.log.unreadable(item)
-        if isinstance(infrared, UnreadableFrame) or isinstance(visible, UnreadableFrame):
-            return []
-        pair = FramePair(
-            self._index, PairState.FUSED, self._reference, infrared, visible, skew_ns=None, name=visible.name
-        )
-        self._index += 1
-        return [pair]
-
-    def _discard(self, band: Band) -> None:
-        item = self._heads[band]
-        self._heads[band] = None
-        if isinstance(item, UnreadableFrame):
-            self.log.unreadable(item)
-        elif item is not None:
-            self.log.skip(f"no {band.other} partner", item.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +34,7 @@ class _Candidate:
     """A frame of the stream that is not the reference, waiting to be somebody's nearest."""
 
     time_ns: int
-    item: Item
+    item: SourceItem
     used: bool = False
 
 
@@ -195,7 +81,7 @@ class TimePairer:
             return None if self._reference in self._ended else self._reference
         return self._reference.other  # a waiting frame is decided once the other stream has ended
 
-    def push(self, item: Item) -> list[FramePair]:
+    def push(self, item: SourceItem) -> list[FramePair]:
         self._take(item.band, self._guards[item.band].push(item))
         return self._decide()
 
@@ -222,7 +108,7 @@ class TimePairer:
     def _time_ns(self, band: Band, capture_ns: int) -> int:
         return capture_ns + (self.rules.offset_ns if band is Band.INFRARED else 0)
 
-    def _take(self, band: Band, verdict: Verdict) -> None:
+    def _take(self, band: Band, verdict: ContinuityResult) -> None:
         for frame in verdict.dropped:
             self.log.skip(f"{band} with a wrong time", f"frame {frame.index} at {frame.capture_ns / 1e9:.3f} s")
         if verdict.reset_ns is not None:
@@ -233,13 +119,13 @@ class TimePairer:
             else:
                 self._push_other(item)
 
-    def _push_reference(self, item: Item) -> None:
+    def _push_reference(self, item: SourceItem) -> None:
         if isinstance(item, UnreadableFrame):
             self.log.unreadable(item)
         else:
             self._waiting.append(item)
 
-    def _push_other(self, item: Item) -> None:
+    def _push_other(self, item: SourceItem) -> None:
         if isinstance(item, UnreadableFrame):
             self.log.unreadable(item)
             if item.capture_ns is None:

@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from fusepipe.pipeline.sources.synthetic.camera_clock import BLOCK, Moment, Timeline
 from fusepipe.pipeline.sources.synthetic.options import parse_options
+from fusepipe.pipeline.sources.synthetic.timeline import BLOCK, Moment, Timeline
 
 
 def timeline(query: str, band: str = "infrared") -> Timeline:

@@ -8,10 +8,10 @@ from itertools import pairwise
 import pytest
 
 from fusepipe.core.frames import Band, PairState, Stamp
-from fusepipe.pipeline.pairing.arrivals import ArrivalLog, replay
-from fusepipe.pipeline.pairing.live_clock import LiveClock
-from fusepipe.pipeline.pairing.live_pairing import LivePairer
-from fusepipe.pipeline.pairing.pairing import TimePairer
+from fusepipe.pipeline.pairing.arrival_log import ArrivalLog, replay
+from fusepipe.pipeline.pairing.capture_clock import CaptureClock
+from fusepipe.pipeline.pairing.live_pairer import LivePairer
+from fusepipe.pipeline.pairing.time_pairer import TimePairer
 from fusepipe.pipeline.testing import MS, frame
 
 IR, VIS = Band.INFRARED, Band.VISIBLE
@@ -22,7 +22,7 @@ START = 50 * S
 def make(**options):
     return LivePairer(
         TimePairer(VIS, tolerance_ns=20 * MS, max_wait_ns=60 * MS, **options),
-        {IR: LiveClock(), VIS: LiveClock()},
+        {IR: CaptureClock(), VIS: CaptureClock()},
         reference=VIS,
         size=(64, 48),
         start_ns=START,

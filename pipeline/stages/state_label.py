@@ -10,7 +10,7 @@ import numpy as np
 from fusepipe.core.frames import FusedFrame, PairState, Plane
 
 
-class Labeller:
+class StateLabel:
     """Labels frames while ``on``, which any thread may change."""
 
     def __init__(self, *, on: bool) -> None:

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from fusepipe.core.frames import Band, Stamp
-from fusepipe.pipeline.pairing.clock import ClockModel
-from fusepipe.pipeline.pairing.live_clock import LiveClock
+from fusepipe.pipeline.pairing.capture_clock import CaptureClock
+from fusepipe.pipeline.pairing.clock_model import ClockModel
 from fusepipe.pipeline.testing import MS, frame
 
 S = 1000 * MS
@@ -60,7 +60,7 @@ def test_the_error_given_with_the_skew_holds_the_truth():
 
 @pytest.mark.parametrize("ppm", [-400, 400])
 def test_capture_times_are_right_within_milliseconds_and_rise(ppm):
-    clock = LiveClock()
+    clock = CaptureClock()
     errors, last = [], None
     for error_ns, out in stamped(clock, camera(7, ppm=ppm, stamp_jitter_ns=MS)):
         assert last is None or out.capture_ns > last
@@ -81,14 +81,14 @@ def test_a_slow_start_is_corrected_without_stepping_back():
         (true, media, max(arrival, shots[24][2]) if i > 24 else arrival)
         for i, (true, media, arrival) in enumerate(shots)
     ]
-    outs = list(stamped(LiveClock(), shots))
+    outs = list(stamped(CaptureClock(), shots))
     times = [out.capture_ns for _, out in outs]
     assert times == sorted(set(times))
     assert abs(outs[-1][0] - 5 * MS) < 3 * MS
 
 
 def test_one_wrong_timestamp_harms_nobody_else():
-    clock = LiveClock()
+    clock = CaptureClock()
     shots = list(camera(2, seconds=20))
     shots[310] = (shots[310][0], shots[310][1] + 3600 * S, shots[310][2])
     outs = list(stamped(clock, shots))
@@ -99,7 +99,7 @@ def test_one_wrong_timestamp_harms_nobody_else():
 
 @pytest.mark.parametrize("jump_ns", [-90 * S, -2 * S, 700 * S])
 def test_a_clock_that_jumps_is_followed(jump_ns):
-    clock = LiveClock()
+    clock = CaptureClock()
     shots = [(t, m + (jump_ns if i >= 300 else 0), a) for i, (t, m, a) in enumerate(camera(3, seconds=30))]
     outs = list(stamped(clock, shots))
     assert clock.report().resets == 1
@@ -120,7 +120,7 @@ def sender_shots(clock, *, wall_error_ns=0, wall_ppm=0.0, count=500, epoch=0, st
 
 
 def test_a_senders_clock_that_agrees_is_believed_and_its_delay_remembered():
-    clock = LiveClock()
+    clock = CaptureClock()
     errors = list(sender_shots(clock))
     assert errors[40] > 70 * MS, "before the first report the delay is not known"
     assert max(map(abs, errors[100:])) < 2 * MS and clock.report().grade == "sender"
@@ -133,16 +133,16 @@ def test_a_senders_clock_that_agrees_is_believed_and_its_delay_remembered():
     "wrong", [{"wall_error_ns": 3 * S}, {"wall_error_ns": -3 * S}, {"wall_ppm": 400.0, "count": 3000}]
 )
 def test_a_senders_clock_that_lies_is_not_believed(wrong):
-    clock = LiveClock()
+    clock = CaptureClock()
     errors = list(sender_shots(clock, **wrong))
     assert clock.report().grade == "media"
     assert max(abs(e) for e in errors[-100:]) < 120 * MS
 
 
 def test_arrival_and_kernel_times():
-    late = LiveClock(latency_ns=30 * MS)
+    late = CaptureClock(latency_ns=30 * MS)
     shot = replace(frame(Band.VISIBLE, 0, 0, arrival_ns=9 * S), stamp=Stamp("arrival"))
     assert late.stamp(shot).capture_ns == 9 * S - 30 * MS and late.report().grade == "arrival"
-    kernel = LiveClock(latency_ns=30 * MS)
+    kernel = CaptureClock(latency_ns=30 * MS)
     shot = replace(frame(Band.VISIBLE, 0, 9 * S - 7 * MS, arrival_ns=9 * S), stamp=Stamp("kernel"))
     assert kernel.stamp(shot).capture_ns == 9 * S - 7 * MS and kernel.report().grade == "kernel"

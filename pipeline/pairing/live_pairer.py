@@ -1,7 +1,7 @@
 """Pairing of live cameras: clocks, then the same :class:`TimePairer` as for recordings, then what covers outages.
 
 Pure logic: time comes with the frames and with :meth:`LivePairer.expire`. Each frame is laid onto the host's
-clock by its camera's :class:`LiveClock`; the pairer takes the nearest; and where it has nothing to give
+clock by its camera's :class:`CaptureClock`; the pairer takes the nearest; and where it has nothing to give
 
 - because the reference camera is silent, the other camera's frames go on alone (``single``),
 - because both are, a darkened card goes on at ``CARD_NS`` intervals (``no signal``).
@@ -19,10 +19,11 @@ from fractions import Fraction
 import numpy as np
 
 from fusepipe.core.frames import Band, Frame, FramePair, PairState, Plane
+from fusepipe.pipeline.pairing.capture_clock import CaptureClock
 from fusepipe.pipeline.pairing.degradation import Change, Degradation
 from fusepipe.pipeline.pairing.freeze import FreezeDetector
-from fusepipe.pipeline.pairing.live_clock import LiveClock
-from fusepipe.pipeline.pairing.pairing import Item, TimePairer
+from fusepipe.pipeline.pairing.time_pairer import TimePairer
+from fusepipe.pipeline.sources.base import SourceItem
 
 MS = 1_000_000
 SILENT_NS = 250 * MS  # the reference is silent: the other camera leads
@@ -43,7 +44,7 @@ class LivePairer:
     def __init__(
         self,
         pairer: TimePairer,
-        clocks: dict[Band, LiveClock],
+        clocks: dict[Band, CaptureClock],
         *,
         reference: Band,
         size: tuple[int, int],
@@ -79,7 +80,7 @@ class LivePairer:
     def wants(self) -> Band | None:
         return None if len(self._ended) == 2 else self._reference
 
-    def push(self, item: Item) -> list[FramePair]:
+    def push(self, item: SourceItem) -> list[FramePair]:
         """Takes what a camera delivered; its ``arrival_ns`` is the time now."""
         now_ns = self._advance(item.arrival_ns)
         if not isinstance(item, Frame):

@@ -5,8 +5,8 @@ The best clock that a camera gives is taken, and its grade is said:
 ``kernel``   the driver's monotonic timestamps (V4L2): exact.
 ``sender``   the camera's own wall clock (RTCP sender reports), believed only while it agrees with the host's:
              both are kept by NTP, so transport delay does not matter.
-``media``    presentation times, laid onto the host's clock by :class:`~fusepipe.pipeline.pairing.clock.ClockModel`;
-             what is left is the camera's shortest delay, which ``latency`` in the rig says.
+``media``    presentation times, mapped to the host's clock by :class:`ClockModel`; what remains is the camera's
+             minimum delay, which ``latency`` in the rig file sets.
 ``arrival``  nothing but arrival times.
 
 Times given out rise strictly and never lie after the arrival, whatever the camera says: a better estimate
@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from fusepipe.core.frames import Frame
-from fusepipe.pipeline.pairing.clock import ClockEstimate, ClockModel
+from fusepipe.pipeline.pairing.clock_model import ClockEstimate, ClockModel
 
 Grade = Literal["kernel", "sender", "media", "arrival"]
 
@@ -56,7 +56,7 @@ class ClockReport:
         }
 
 
-class LiveClock:
+class CaptureClock:
     """Stamps one camera's frames; ``latency_ns`` is its shortest delay from capture to arrival, and may be changed.
 
     ``absolute_wanted`` says whether a sender's wall clock may be used: only where the other camera's time is

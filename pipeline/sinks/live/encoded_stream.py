@@ -10,7 +10,7 @@ from fusepipe.core.frames import FusedFrame
 from fusepipe.pipeline.encoding.h264 import AccessUnit
 from fusepipe.pipeline.encoding.live_encoder import LiveEncoder, LiveVideoOptions
 from fusepipe.pipeline.servers.rtsp.sdp import Description
-from fusepipe.pipeline.sinks.live.pace import Pace
+from fusepipe.pipeline.sinks.live.playout import PlayoutClock
 
 
 class Outlet(Protocol):
@@ -29,20 +29,20 @@ class Outlet(Protocol):
     def publish(self, unit: AccessUnit, description: Description, unix_ns: int) -> None: ...
 
 
-class LiveStream:
+class EncodedStream:
     """Encodes for one outlet, and only while somebody watches; one thread uses it."""
 
     def __init__(self, name: str, options: LiveVideoOptions, *, fps: float | None, live: bool) -> None:
         self._name = name
         self._fps = fps
         self._encoder = LiveEncoder(options, fps=fps)
-        self._pace = Pace(live=live)
+        self._playout = PlayoutClock(live=live)
         self._wake = threading.Event()
         self.frames = self.bytes = 0
 
     def write(self, frame: FusedFrame, outlet: Outlet) -> None:
         """Waits until the frame is due, where it is of a recording. Raises :class:`SinkError`."""
-        self._wake.wait(self._pace.wait_ns(frame.capture_ns, time.monotonic_ns()) / 1e9)
+        self._wake.wait(self._playout.wait_ns(frame.capture_ns, time.monotonic_ns()) / 1e9)
         self.frames += 1
         # The first frame is encoded for its parameter sets, without which nothing can be announced.
         if not outlet.watched and outlet.described:
@@ -51,7 +51,7 @@ class LiveStream:
         unit = self._encoder.encode(frame, key=outlet.wants_key(now_ns))
         self.bytes += unit.size_bytes
         description = Description(self._name, *self._encoder.parameters, *self._encoder.size, self._fps)
-        outlet.publish(unit, description, self._pace.unix_ns(frame.capture_ns, now_ns, time.time_ns()))
+        outlet.publish(unit, description, self._playout.unix_ns(frame.capture_ns, now_ns, time.time_ns()))
 
     def close(self) -> None:
         self._encoder.close()

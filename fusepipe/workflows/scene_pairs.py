@@ -18,7 +18,7 @@ from fusepipe.core import image_files
 from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.core.frames import Band, FramePair
 from fusepipe.evaluation.image_sets import match
-from fusepipe.pipeline.pairing.pairing import TimePairer
+from fusepipe.pipeline.pairing.time_pairer import TimePairer
 from fusepipe.pipeline.sources.base import Source, SourceInfo
 from fusepipe.rig import compose
 

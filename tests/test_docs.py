@@ -237,5 +237,7 @@ def test_continuous_integration_calls_the_readmes_pytest_and_then_the_trainings(
     assert "for file in tests/train/test_*.py; do" in lines[lines.index("pytest") :]
 
 
-def test_the_picture_of_the_readme_is_small() -> None:
-    assert (ROOT / "docs" / "images" / "street.png").stat().st_size < 400_000
+def test_the_images_of_the_documentation_are_small() -> None:
+    images = list((ROOT / "docs" / "images").iterdir())
+    assert len(images) >= 2
+    assert {image.name: size for image in images if (size := image.stat().st_size) >= 400_000} == {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import os
 import shutil
 import signal
@@ -57,3 +59,42 @@ def rtsp_camera() -> Iterator[Callable[..., RtspCamera]]:
     yield make
     for camera in cameras:
         camera.kill()
+
+
+# -- tiers: see CONTRIBUTING.md
+
+TESTS = Path(__file__).parent
+UNIT_FOLDERS = frozenset({"calibration", "config", "core", "engines", "evaluation", "pipeline"})
+STARTS = frozenset({"aiohttp", "asyncio", "faults", "peers", "socket", "subprocess"})
+"""A test module that imports one of these starts processes or servers: none of its tests is a unit test."""
+
+
+@functools.cache
+def top_level_imports(file: Path) -> frozenset[str]:
+    """The first part of each module that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return frozenset(found)
+
+
+def is_unit(item: pytest.Item) -> bool:
+    if any(item.get_closest_marker(mark) for mark in ("slow", "gpu", "long")):
+        return False
+    return item.path.relative_to(TESTS).parts[0] in UNIT_FOLDERS and not STARTS & top_level_imports(item.path)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by -m
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks unit tests, and leaves the long ones out of every run that does not ask for them."""
+    for item in items:
+        if is_unit(item):
+            item.add_marker(pytest.mark.unit)
+    if "long" not in config.option.markexpr:
+        long = [item for item in items if item.get_closest_marker("long")]
+        if long:
+            config.hook.pytest_deselected(items=long)
+            items[:] = [item for item in items if not item.get_closest_marker("long")]

@@ -1,22 +1,22 @@
-"""The soak of a live rig, for a minute; ``benchmarks/soak_live`` runs for half an hour."""
+"""The soak test of a live rig: for a minute, for half an hour with ``-m long``, and how it judges."""
 
 import subprocess
 import sys
 import threading
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
+from faults import flatness
 from peers.cameras import MISSING, gst_rtsp_server
 
 from fusepipe.workflows.bench.soak import held, held_at_rest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "soak_live"
+TESTS = Path(__file__).parents[1]
 
 
 def soak(*words, timeout=30):
-    return subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True, timeout=timeout)
+    command = [sys.executable, "-m", "faults.soak", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=TESTS)
 
 
 @pytest.mark.slow
@@ -31,25 +31,26 @@ def test_a_minute_with_faults_and_cut_connections_is_flat():
     assert "fused again after" in done.stdout, "there were faults"
 
 
-@pytest.fixture(scope="module")
-def module():
-    """The script's own functions."""
-    loader = SourceFileLoader("soak_live", str(SCRIPT))
-    made = module_from_spec(spec_from_loader("soak_live", loader))
-    loader.exec_module(made)
-    return made
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_half_an_hour_with_faults_and_500_cut_connections_is_flat():
+    if not gst_rtsp_server():
+        pytest.skip(MISSING)
+    done = soak("--duration", "30min", "--reconnects", "500", timeout=3500)
+    sys.stdout.write(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_what_is_not_flat_is_said_to_be_so(module):
+def test_what_is_not_flat_is_said_to_be_so():
     """The judgement itself: a line that rises by more than its bound."""
     still = [(float(x), 100.0 + x % 3) for x in range(60)]
     rising = [(float(x), 100.0 + x) for x in range(60)]
-    assert module.judge({"memory, MiB": still}, module.BOUNDS, "hour", 3600.0)
-    assert not module.judge({"memory, MiB": still, "threads": rising}, module.BOUNDS, "hour", 3600.0)
-    assert not module.judge({"memory, MiB": still[:5]}, module.BOUNDS, "hour", 3600.0), "too few to say"
-    assert module.rise(rising) == module.rise(rising, robust=True) == pytest.approx(39)
+    assert flatness.judge({"memory, MiB": still}, flatness.BOUNDS, "hour", 3600.0)
+    assert not flatness.judge({"memory, MiB": still, "threads": rising}, flatness.BOUNDS, "hour", 3600.0)
+    assert not flatness.judge({"memory, MiB": still[:5]}, flatness.BOUNDS, "hour", 3600.0), "too few to say"
+    assert flatness.rise(rising) == flatness.rise(rising, robust=True) == pytest.approx(39)
     busy = [(x, y + (6000 if 30 < x < 40 else 0)) for x, y in still]
-    assert abs(module.rise(busy, robust=True)) < 3 < abs(module.rise(busy)), "moments without a processor"
+    assert abs(flatness.rise(busy, robust=True)) < 3 < abs(flatness.rise(busy)), "moments without a processor"
 
 
 def test_a_duration_that_is_none_is_one_line():
@@ -57,19 +58,19 @@ def test_a_duration_that_is_none_is_one_line():
     assert done.returncode == 2 and "soon" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_one_thread_or_descriptor_that_stays_fails_the_run(module, capsys):
+def test_one_thread_or_descriptor_that_stays_fails_the_run(capsys):
     before, there = held(), threading.enumerate()
-    assert module.nothing_left(before, held_at_rest(before), there)
+    assert flatness.nothing_left(before, held_at_rest(before), there)
     end = threading.Event()
     left = threading.Thread(target=end.wait, name="roof/left-behind")
     left.start()
     try:
-        assert not module.nothing_left(before, held_at_rest(before), there)
+        assert not flatness.nothing_left(before, held_at_rest(before), there)
     finally:
         end.set()
         left.join()
     said = capsys.readouterr().out
     assert "roof/left-behind" in said and "more threads" in said
-    with SCRIPT.open():
-        assert not module.nothing_left(before, held_at_rest(before), there)
+    with Path(__file__).open():
+        assert not flatness.nothing_left(before, held_at_rest(before), there)
     assert "more descriptors" in capsys.readouterr().out

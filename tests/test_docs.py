@@ -6,6 +6,7 @@ pages speak of: ``rigs.yaml``, ``docs/rigs``, ``ir/`` and ``vis/``, two videos a
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -191,6 +192,28 @@ def test_the_paths_of_a_page_exist(page: str) -> None:
     named = paths_named((ROOT / page).read_text())
     assert len(named) > 20
     assert [path for path in sorted(named) if not list(ROOT.glob(path))] == []
+
+
+def import_directions() -> dict[str, set[str]]:
+    """``DIRECTIONS`` of tests/test_layout.py: package to the packages that it may import."""
+    module = ast.parse((ROOT / "tests" / "test_layout.py").read_text())
+    values = [n.value for n in module.body if isinstance(n, ast.AnnAssign) and ast.unparse(n.target) == "DIRECTIONS"]
+    assert values[0] is not None
+    return {package: set(imports) for package, imports in ast.literal_eval(values[0]).items()}
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_the_table_of_folders_has_the_import_directions(page: str) -> None:
+    directions = import_directions()
+    stated: dict[str, set[str]] = {}
+    for path, imports in re.findall(r"^\| `([\w/]+)/` \|[^|]*\| ([^|]*) \|$", (ROOT / page).read_text(), re.MULTILINE):
+        words = {
+            "nothing else of the project": set[str](),
+            "all of the above": set(stated),
+            "everything": set(directions) - {path.rpartition("/")[2]},
+        }
+        stated[path.rpartition("/")[2]] = words[imports] if imports in words else set(imports.split(", "))
+    assert {package: stated.get(package) for package in directions} == directions
 
 
 def test_contributing_says_where_to_edit_for_ten_changes() -> None:

@@ -187,10 +187,16 @@ def paths_named(text: str) -> set[str]:
     return set(re.findall(r"`([\w.-]+/[\w./*-]*)`", text))
 
 
-@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
-def test_the_paths_of_a_page_exist(page: str) -> None:
-    named = paths_named((ROOT / page).read_text())
-    assert len(named) > 20
+PAGES_ON_THE_CODE = [
+    page for page in PAGES if page.name in ("CONTRIBUTING.md", "architecture.md") or page.parent.name == "measurements"
+]
+
+
+@pytest.mark.parametrize("page", PAGES_ON_THE_CODE, ids=relative)
+def test_the_paths_of_a_page_exist(page: Path) -> None:
+    named = paths_named(page.read_text())
+    for line in commands(page):
+        named |= {word for word in shlex.split(line) if program(line) == "pytest" and "/" in word}
     assert [path for path in sorted(named) if not list(ROOT.glob(path))] == []
 
 

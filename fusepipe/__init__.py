@@ -4,7 +4,7 @@
     fused = fusepipe.load_fuser("stream").fuse(ir, vis)          # two HxW uint8 luma arrays
     report = fusepipe.Pipeline(fusepipe.load_rig("rigs.yaml", "demo")).run()
 
-The names below are imported at first use, so that ``import fusepipe`` stays light.
+The names below are imported on first use, so that ``import fusepipe`` stays light.
 """
 
 from __future__ import annotations
@@ -14,14 +14,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from fusepipe.rig.run import Pipeline, load_fuser, load_rig
+    from fusepipe.rig.fusers import load_fuser
+    from fusepipe.rig.pipeline import Pipeline, load_rig
+
+_LAZY = {
+    "Pipeline": "fusepipe.rig.pipeline",
+    "load_rig": "fusepipe.rig.pipeline",
+    "load_fuser": "fusepipe.rig.fusers",
+}
 
 __all__ = ["Pipeline", "__version__", "load_fuser", "load_rig"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Pipeline", "load_fuser", "load_rig"):
-        from fusepipe.rig import run as app
+    if name in _LAZY:
+        from importlib import import_module
 
-        return getattr(app, name)
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'fusepipe' has no attribute {name!r}")

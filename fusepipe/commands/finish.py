@@ -12,10 +12,10 @@ import click
 from fusepipe.core.errors import failure_document, message_lines, printable
 
 if TYPE_CHECKING:
-    from fusepipe.rig.run_rigs import Outcome
+    from fusepipe.rig.run_rigs import RunOutcome
 
 
-def finish(outcome: Outcome, *, as_json: bool) -> NoReturn:
+def finish(outcome: RunOutcome, *, as_json: bool) -> NoReturn:
     """Prints the reports and ends the command with the outcome's exit code.
 
     With ``as_json`` standard output is one JSON document, errors included.

@@ -50,7 +50,7 @@ def command(
     from fusepipe.core.image_files import SUFFIXES
     from fusepipe.pipeline.sinks.base import Sink
     from fusepipe.pipeline.sinks.files.images import ImageFileSink
-    from fusepipe.rig.run import Pipeline
+    from fusepipe.rig.pipeline import Pipeline
     from fusepipe.rig.run_rigs import run_rigs
 
     for path in (infrared, visible):

@@ -42,7 +42,7 @@ def command(
     again and takes over what can be while they run.
     """
     from fusepipe.config.load import load_rig_file
-    from fusepipe.rig.run import Pipeline
+    from fusepipe.rig.pipeline import Pipeline
     from fusepipe.rig.run_rigs import run_rigs
 
     def read() -> list[Rig]:
@@ -51,7 +51,7 @@ def command(
     rigs = read()
     pipelines = [Pipeline(rig, overwrite=overwrite, max_pairs=max_pairs, duration_s=duration) for rig in rigs]
     if dry_run:
-        plans = [pipeline.plan() for pipeline in pipelines]
+        plans = [pipeline.dry_run() for pipeline in pipelines]
         if as_json:
             from dataclasses import asdict
 

@@ -1,4 +1,4 @@
-"""Names to lazy import strings: what models, backends, sources and sinks there are.
+"""Names to lazy import strings: the models and backends.
 
 A newcomer adds a line here; nothing is imported until the name is used.
 """
@@ -56,24 +56,6 @@ BACKENDS: Mapping[str, str] = {
 
 # Those whose engines are built by `fusepipe build-engine`; the first also runs the shipped networks as they are.
 BUILDERS = ("openvino", "tensorrt", "tensorrt-rtx")
-
-# kind of source -> a class that meets fusepipe.pipeline.sources.base.Source
-SOURCES: Mapping[str, str] = {
-    "images": "fusepipe.pipeline.sources.files.image_folder:ImageFolderSource",
-    "video": "fusepipe.pipeline.sources.files.video_file:VideoFileSource",
-    "synthetic": "fusepipe.pipeline.sources.synthetic.source:SyntheticSource",
-    "live": "fusepipe.pipeline.sources.live.camera:LiveSource",
-}
-
-# kind of sink -> a class that meets fusepipe.pipeline.sinks.base.Sink
-SINKS: Mapping[str, str] = {
-    "file": "fusepipe.pipeline.sinks.files.video:VideoSink",
-    "segments": "fusepipe.pipeline.sinks.files.recording:RecordingSink",
-    "images": "fusepipe.pipeline.sinks.files.images:ImageFolderSink",
-    "rtsp": "fusepipe.pipeline.sinks.live.rtsp:RtspServerSink",
-    "rtsp+push": "fusepipe.pipeline.sinks.live.rtsp_push:RtspPushSink",
-    "preview": "fusepipe.pipeline.sinks.live.preview:WebPreviewSink",
-}
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 

@@ -1,41 +1,43 @@
-"""Sinks for a rig's video files: one file, one with a sidecar, or segments."""
+"""Makes sinks that write files: a video, a video with a sidecar, segments, a folder of images."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from pathlib import Path
 
-from fusepipe.config.sinks import FileSink
-from fusepipe.core.models import SINKS, resolve
+from fusepipe.config.sinks import FileSink, ImagesSink
 from fusepipe.core.segment_names import SegmentNames
 from fusepipe.pipeline.sinks.base import Sink
-from fusepipe.pipeline.sinks.files.recording import RecordingRules, wall_ns
+from fusepipe.pipeline.sinks.files.recording import RecordingRules, RecordingSink, wall_ns
 from fusepipe.pipeline.sinks.files.retention import Bounds
-from fusepipe.pipeline.sinks.files.video import VideoOptions
+from fusepipe.pipeline.sinks.files.video import VideoOptions, VideoSink
 from fusepipe.pipeline.sinks.files.video_with_sidecar import Engine, VideoWithSidecar
 
 
-def rules(config: FileSink) -> RecordingRules:
-    """What of a recording may change while it runs."""
+def recording_rules(config: FileSink) -> RecordingRules:
+    """Segment length and retention, which may change while the recording runs."""
     return RecordingRules(config.segment_ns, config.segment_bytes, Bounds(config.max_age_ns, config.max_total_bytes))
 
 
-def file_sink(
-    config: FileSink, *, fps: float | None, overwrite: bool, live: bool, engine: Engine, again: bool = False
+def video_sink(
+    config: FileSink, *, fps: float | None, overwrite: bool, live: bool, engine: Engine, restart: bool = False
 ) -> Sink:
-    """``again``: in place of one that failed, so that it writes over nothing and takes another name."""
+    """``restart``: in place of one that failed, so it takes a name of its own and overwrites nothing."""
     names = SegmentNames(config.file, utc=config.zone == "utc")
     options = VideoOptions(config.codec, config.crf, config.preset, config.flush_ns)
-    if config.segmented or again:
-        segments: Sink = resolve(SINKS["segments"])(
-            names, options, rules(config), live=live, engine=engine, sidecar=config.with_sidecar, fps=fps
-        )
-        return segments
+    if config.segmented or restart:
+        rules = recording_rules(config)
+        return RecordingSink(names, options, rules, live=live, engine=engine, sidecar=config.with_sidecar, fps=fps)
     path = next(names.paths(time.time_ns()))
-    common: dict[str, Any] = {"overwrite": overwrite}
-    video = resolve(SINKS["file"])(path, options, fps=fps, **common)
+    video = VideoSink(path, options, fps=fps, overwrite=overwrite)
     if not config.with_sidecar:
-        made: Sink = video
-        return made
+        return video
     wall = wall_ns if live else None
-    return VideoWithSidecar(path, video, engine=engine, wall=wall, flush_ns=config.flush_ns, **common)
+    return VideoWithSidecar(path, video, engine=engine, wall=wall, flush_ns=config.flush_ns, overwrite=overwrite)
+
+
+def images_sink(config: ImagesSink, *, overwrite: bool) -> Sink:
+    """One image file per fused frame."""
+    from fusepipe.pipeline.sinks.files.images import ImageFolderSink
+
+    return ImageFolderSink(Path(config.images), config.format, overwrite=overwrite)

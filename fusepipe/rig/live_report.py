@@ -1,4 +1,4 @@
-"""What the record of a run says about live cameras: the rig's states, each camera's clock and connections."""
+"""The live part of a run's report: the rig's states, each camera's clock and connections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fusepipe.pipeline.sources.live.camera import LiveSource
 
 
 def live_record(pairer: LivePairer, sources: Sequence[Source]) -> dict[str, Any]:
-    """A document of plain values; ``seconds`` is the time in each state, ``freezes`` of the infrared picture."""
+    """Plain values; ``seconds`` is the time in each state, ``freezes`` counts frozen infrared images."""
     now = pairer.degradation
     cameras: dict[str, Any] = {}
     for source in sources:

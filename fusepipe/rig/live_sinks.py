@@ -1,4 +1,4 @@
-"""From a rig's live outputs to sinks: what is served, pushed and shown. Part of :mod:`fusepipe.rig.compose`."""
+"""Makes sinks that are watched while the rig runs: RTSP served, RTSP pushed, the preview page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from fusepipe.config.sinks import PreviewSink, RtspSink
-from fusepipe.core.models import SINKS, resolve
 from fusepipe.pipeline.encoding.live_encoder import LiveVideoOptions
 from fusepipe.pipeline.servers.addresses import is_loopback
 from fusepipe.pipeline.servers.rtsp.digest import Credentials
@@ -16,36 +15,45 @@ Warn = Callable[[str], None]
 
 
 def rtsp_sink(config: RtspSink, *, fps: float | None, live: bool, warn: Warn) -> Sink:
-    """A stream that is served, or pushed; warns where anyone on the network may watch."""
-    place = config.endpoint
+    """A stream that is served or pushed; warns where a served stream is open to the network without a password."""
+    at = config.endpoint
     options = LiveVideoOptions(config.encoder, config.crf, config.bitrate_bps, config.preset, config.key_frames_ns)
-    credentials = Credentials(place.user, place.password) if place.user else None
-    common: dict[str, Any] = {"credentials": credentials, "fps": fps, "live": live}
-    if place.push:
-        pushed: Sink = resolve(SINKS["rtsp+push"])(place.host, place.port, place.path, options, **common)
-        return pushed
-    made: Sink = resolve(SINKS["rtsp"])(
-        place.host, place.port, place.path, options, max_clients=config.max_clients, **common
+    credentials = Credentials(at.user, at.password) if at.user else None
+    if at.push:
+        from fusepipe.pipeline.sinks.live.rtsp_push import RtspPushSink
+
+        return RtspPushSink(at.host, at.port, at.path, options, credentials=credentials, fps=fps, live=live)
+    from fusepipe.pipeline.sinks.live.rtsp import RtspServerSink
+
+    server = RtspServerSink(
+        at.host,
+        at.port,
+        at.path,
+        options,
+        credentials=credentials,
+        max_clients=config.max_clients,
+        fps=fps,
+        live=live,
     )
-    if credentials is None and not is_loopback(place.host):
+    if credentials is None and not is_loopback(at.host):
         warn(
-            f"{made.label} can be watched by anyone who reaches this machine; "
-            f"write rtsp://USER:PASSWORD@{place.host}:{place.port}/{place.path}, or serve on 127.0.0.1"
+            f"{server.label} can be watched by anyone who can reach this machine; "
+            f"write rtsp://USER:PASSWORD@{at.host}:{at.port}/{at.path}, or serve on 127.0.0.1"
         )
-    return made
+    return server
 
 
-def preview_sink(config: PreviewSink, rig_name: str, record: Callable[[], dict[str, Any]], *, live: bool) -> Sink:
-    """The page; ``record`` gives the run's record so far."""
-    place = config.endpoint
-    made: Sink = resolve(SINKS["preview"])(
-        place.host,
-        place.port,
+def preview_sink(config: PreviewSink, rig_name: str, report: Callable[[], dict[str, Any]], *, live: bool) -> Sink:
+    """The preview page; ``report`` returns the run's report so far."""
+    from fusepipe.pipeline.sinks.live.preview import WebPreviewSink
+
+    return WebPreviewSink(
+        config.endpoint.host,
+        config.endpoint.port,
         rig_name,
-        record,
+        report,
         token=config.token,
         names=config.hosts,
         max_clients=config.max_clients,
         live=live,
     )
-    return made

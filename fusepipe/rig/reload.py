@@ -1,95 +1,38 @@
-"""A rig file that changed under a running rig: what is taken over at once, and what needs a restart.
-
-Keys are compared with those of the running rig. A key that has a setter is set, and the running rig then has the new
-value; every other change is refused with its name. Values are shown only where a setter
-says nothing else: others may be secret.
-"""
+"""Reload on SIGHUP: reads the rig file again and applies it to the running pipelines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel
+from fusepipe.core.errors import FusepipeError, message_lines, printable
 
-from fusepipe.config.schema import Rig, RigBody
-from fusepipe.core.errors import FusepipeError
-from fusepipe.core.units import format_duration
-from fusepipe.core.yaml_models import KeyPath, field_keys, key_text
+if TYPE_CHECKING:
+    from fusepipe.config.schema import Rig
+    from fusepipe.rig.pipeline import Pipeline
 
-Apply = Callable[[Rig], str | None]
-"""Takes a key's new value from a rig; may say how. Raises :class:`FusepipeError` where it cannot be had."""
+log = logging.getLogger(__name__)
 
-
-def changed_keys(old: BaseModel, new: BaseModel, path: KeyPath = ()) -> Iterator[KeyPath]:
-    """The key paths of what differs, sinks one by one unless there are more or fewer of them."""
-    keys = field_keys(RigBody) if isinstance(old, Rig) else field_keys(type(old))
-    for key, name in keys.items():
-        before, after, here = getattr(old, name), getattr(new, name), (*path, key)
-        if before == after:
-            continue
-        if isinstance(before, BaseModel):
-            yield from changed_keys(before, after, here)
-        elif _models(before) and _models(after) and len(before) == len(after):
-            for index, (one, other) in enumerate(zip(before, after, strict=True)):
-                if type(one) is not type(other):
-                    yield (*here, index)
-                elif one != other:
-                    yield from changed_keys(one, other, (*here, index))
-        else:
-            yield here
+ReadRigs = Callable[[], "Sequence[Rig]"]
 
 
-def take_over(old: Rig, new: Rig, setters: Mapping[str, Apply]) -> tuple[Rig, list[str]]:
-    """Sets what ``setters`` (by key path) can; the rig as it runs now, and a line for each key that differs."""
+def reload(running: Sequence[Pipeline], read: ReadRigs) -> None:
+    """Reads the rigs again and applies them to the running pipelines; an invalid file changes nothing."""
+    try:
+        rigs = {rig.name: rig for rig in read()}
+    except FusepipeError as error:
+        for text in message_lines(error):
+            log.error("reload: %s", text)
+        log.error("reload: the file is invalid; no rig was changed")
+        return
     lines = []
-    for path in changed_keys(old, new):
-        key = key_text(path)
-        if key not in setters:
-            lines.append(f"{old.name}: {key}: needs a restart; it stays as it was")
-            continue
-        candidate = with_value_of(old, new, path)
-        try:
-            how = setters[key](candidate)
-        except FusepipeError as error:
-            lines.append(f"{old.name}: {key}: stays as it was: {error}")
-            continue
-        old = candidate
-        lines.append(f"{old.name}: {key}: {how or f'is now {_shown(new, path)}'}")
-    return old, lines
-
-
-def with_value_of(old: Rig, new: Rig, path: KeyPath) -> Rig:
-    """``old`` with one key as ``new`` has it."""
-    copied: Rig = _copied(old, new, path)
-    return copied
-
-
-def _copied(old: Any, new: Any, path: KeyPath) -> Any:
-    if not path:
-        return new
-    head, rest = path[0], path[1:]
-    if isinstance(head, int):
-        return tuple(_copied(one, new[i], rest) if i == head else one for i, one in enumerate(old))
-    name = field_keys(type(old))[head]
-    return old.model_copy(update={name: _copied(getattr(old, name), getattr(new, name), rest)})
-
-
-def _models(value: Any) -> bool:
-    return isinstance(value, tuple) and all(isinstance(item, BaseModel) for item in value)
-
-
-def _shown(rig: Rig, path: KeyPath) -> str:
-    """A value as it is written in the file."""
-    value: Any = rig
-    name = ""
-    for part in path:
-        name = "" if isinstance(part, int) else field_keys(type(value))[part]
-        value = value[part] if isinstance(part, int) else getattr(value, name)
-    if value is None:
-        return "not set"
-    if name.endswith("_ns"):
-        return format_duration(value)
-    if name.endswith("_bytes"):
-        return f"{value / 1e6:g}MB"
-    return f"{value:g}m" if name.endswith("_m") else str(value)
+    for pipeline in running:
+        rig = rigs.pop(pipeline.rig.name, None)
+        if rig is None:
+            lines.append(f"{pipeline.rig.name}: no longer in the file; keeps its old settings until a restart")
+        else:
+            lines += pipeline.reconfigure(rig)
+    lines += [f"{name}: not running: needs a restart" for name in rigs]
+    for text in lines or ["no changes"]:
+        log.info("reload: %s", printable(text))

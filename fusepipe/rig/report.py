@@ -1,11 +1,11 @@
-"""The record of one run: what ``--json`` prints and the summary is made of."""
+"""The report of one run: printed by ``--json``, and the source of the summary."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-MAX_LINES = 10  # of skipped names in the summary; the record has more
+MAX_LINES = 10  # of skipped names in the summary; --json has more
 
 
 def counted(number: int, noun: str) -> str:
@@ -15,15 +15,14 @@ def counted(number: int, noun: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """Every figure is measured in this run.
+    """The figures of one run, all measured in it.
 
-    ``pairs`` counts by state, ``skipped`` what became no pair by reason, ``dropped`` what live
-    mailboxes dropped by stage. ``skew_ms`` is the absolute capture time difference within a pair,
-    ``drift`` is how the images lie against the calibration, where that was watched.
-    ``latency_ms`` from the arrival of the later frame to the written one; ``seconds`` is wall time. ``live`` has the
-    seconds in each state of a live rig, and each camera's clock, connections and failures by cause. ``sinks`` says of
-    each whether it is up, how often it failed and was started anew, and how many frames it missed meanwhile.
-    ``stage_cpu_s`` is the processor time of each stage's own thread so far, without those that an engine keeps.
+    ``pairs``: count by state. ``skipped``: unpaired frames by reason. ``dropped``: frames that live mailboxes dropped,
+    by stage. ``skew_ms``: absolute capture time difference within a pair. ``latency_ms``: from the arrival of the
+    later frame to the written fused one. ``seconds``: wall time. ``stage_cpu_s``: CPU time of each stage's own thread,
+    without the engine's threads. ``drift``: offset of the images from the calibration, where it is watched. ``live``:
+    seconds in each state of a live rig, and each camera's clock, connections and failures by cause. ``sinks``: for each
+    whether it is up, its failures and restarts, and the frames it missed.
     """
 
     rig: str
@@ -54,7 +53,7 @@ class RunReport:
         return asdict(self)
 
     def summary(self) -> list[str]:
-        """The lines that a person reads at the end of a run."""
+        """The lines printed at the end of a run."""
         total = sum(self.pairs.values())
         states = ", ".join(f"{count} {state}" for state, count in self.pairs.items()) or "none"
         lines = [
@@ -105,13 +104,13 @@ def _drift_line(drift: dict[str, Any]) -> str:
     if drift["corrected_px"]:
         text += f"; {drift['corrected_px']:.1f} px corrected"
     if drift["bounded"]:
-        text += "; more than is corrected: calibrate again"
+        text += "; more than can be corrected: calibrate again"
     return text
 
 
 def sink_line(sink: dict[str, Any]) -> str:
-    """A sink that failed."""
-    again = f"started anew {counted(sink['restarts'], 'time')}" if sink["restarts"] else "not started anew"
+    """The line of a sink that failed."""
+    again = f"restarted {counted(sink['restarts'], 'time')}" if sink["restarts"] else "not restarted"
     missed = f", missed {counted(sink['missed'], 'frame')}" if sink["missed"] else ""
     state = "" if sink["up"] else "; down at the end"
     return f"  sink {sink['sink']}: failed {counted(sink['failures'], 'time')}, {again}{missed}{state}"

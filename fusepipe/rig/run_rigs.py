@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import click
 
-from fusepipe.core.errors import FusepipeError, Interrupted, message_lines, printable
+from fusepipe.core.errors import FusepipeError, Interrupted, printable
 from fusepipe.rig.event_log import log_to_stderr
 from fusepipe.rig.progress import ProgressLine
+from fusepipe.rig.reload import ReadRigs, reload
 from fusepipe.rig.signals import StopSignals
 from fusepipe.rig.systemd import ServiceManager, StallDetector
 
 if TYPE_CHECKING:
-    from fusepipe.config.schema import Rig
+    from fusepipe.rig.pipeline import Pipeline
     from fusepipe.rig.report import RunReport
-    from fusepipe.rig.run import Pipeline
-
-log = logging.getLogger(__name__)
 
 POLL_S = 0.25
 STALL_LIMIT_S = 20.0  # longer than detecting a lost camera takes; the first engine compiles within it
 OPEN_ERRORS = (FusepipeError, OSError, MemoryError, RuntimeError)
 
-ReadRigs = Callable[[], "Sequence[Rig]"]
-
 
 @dataclass
-class Outcome:
+class RunOutcome:
     """Result of the pipelines of one command: reports, errors, and whether a thread hangs in a system call."""
 
     reports: list[RunReport] = field(default_factory=list)
@@ -47,7 +42,7 @@ class Outcome:
         return self.errors[0].exit_code if self.errors else 0
 
 
-def run_rigs(pipelines: Sequence[Pipeline], *, quiet: bool, read: ReadRigs | None = None) -> Outcome:
+def run_rigs(pipelines: Sequence[Pipeline], *, quiet: bool, read: ReadRigs | None = None) -> RunOutcome:
     """Opens and starts all pipelines and waits for all of them; one rig's failure does not stop the others.
 
     The first stop signal drains every pipeline, a second one aborts them. On SIGHUP the rigs that ``read``
@@ -71,7 +66,7 @@ class _Group:
         self.running: list[Pipeline] = []
         self.waiting: list[Pipeline] = []
         self._signals, self._read = signals, read
-        self._outcome = Outcome()
+        self._outcome = RunOutcome()
         self._stops_seen = self._reloads_seen = 0
         self._manager = ServiceManager()
         self._stalls: list[StallDetector] = []
@@ -111,7 +106,7 @@ class _Group:
         if not self._stalled(now_s):
             self._manager.alive(now_s)
 
-    def finish(self) -> Outcome:
+    def finish(self) -> RunOutcome:
         """Collects the errors and reports of the pipelines that were started."""
         for pipeline in self.running:
             try:
@@ -144,27 +139,6 @@ class _Group:
         """Whether a live rig that runs delivers no frames: its output never pauses, so the watchdog must act."""
         stalled = [s.stalled(p.statistics.fused, now_s) for s, p in zip(self._stalls, self.running, strict=True)]
         return any(s and p in self.waiting and p.live for s, p in zip(stalled, self.running, strict=True))
-
-
-def reload(running: Sequence[Pipeline], read: ReadRigs) -> None:
-    """Reads the rigs again and applies them to the running pipelines; an invalid file changes nothing."""
-    try:
-        rigs = {rig.name: rig for rig in read()}
-    except FusepipeError as error:
-        for text in message_lines(error):
-            log.error("reload: %s", text)
-        log.error("reload: the file is invalid; no rig was changed")
-        return
-    lines = []
-    for pipeline in running:
-        rig = rigs.pop(pipeline.rig.name, None)
-        if rig is None:
-            lines.append(f"{pipeline.rig.name}: no longer in the file; keeps its old settings until a restart")
-        else:
-            lines += pipeline.reconfigure(rig)
-    lines += [f"{name}: not running: needs a restart" for name in rigs]
-    for text in lines or ["no changes"]:
-        log.info("reload: %s", printable(text))
 
 
 def _named(pipeline: Pipeline, error: BaseException) -> FusepipeError:

@@ -25,8 +25,9 @@ from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.core.frames import FusedFrame
 from fusepipe.evaluation.image_sets import listed
 from fusepipe.pipeline.sinks.base import SinkReport
-from fusepipe.rig import compose
-from fusepipe.rig.run import Pipeline, load_fuser
+from fusepipe.rig.fusers import load_fuser
+from fusepipe.rig.pipeline import Pipeline
+from fusepipe.rig.sources import minimal_rig
 
 SAMPLE_S = 0.25  # of capture time between two frames that are looked at
 GIVE_UP_AFTER = 8  # images of which none shows the board
@@ -176,7 +177,7 @@ def watch(
     """Lets two cameras or clips run until enough views are accepted, or they end, or Ctrl-C."""
     sink = BoardSink(board, views, say)
     pipeline = Pipeline(
-        compose.plain_rig("board", infrared_url, visible_url), sinks=[sink], fuser=load_fuser("mean")
+        minimal_rig("board", infrared_url, visible_url), sinks=[sink], fuser=load_fuser("mean")
     )  # which closes both
     pipeline.start()
     try:

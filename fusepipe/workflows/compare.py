@@ -19,7 +19,7 @@ from fusepipe.evaluation.parallel import Scorer, Triple
 from fusepipe.evaluation.references import REFERENCES, sum_rule
 from fusepipe.evaluation.report.results import BOUND, Comparison, Example, MethodResult, SetResult
 from fusepipe.evaluation.scores import metric_names
-from fusepipe.rig.compose import load_fuser
+from fusepipe.rig.fusers import load_fuser
 from fusepipe.workflows.evaluate import missing_values, spread
 
 QUICK = ("stream", "pyramid")  # compared when nothing is named: the default model and the usual rule

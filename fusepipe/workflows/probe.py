@@ -15,7 +15,7 @@ from fusepipe.pipeline.pairing.capture_clock import CaptureClock
 from fusepipe.pipeline.pairing.freeze import FreezeDetector
 from fusepipe.pipeline.pairing.motion_offset import MotionEnergy, MotionOffset, estimate_offset
 from fusepipe.pipeline.sources.base import Source
-from fusepipe.rig import compose
+from fusepipe.rig.sources import make_source
 
 MS = 1_000_000
 ENDING_S = 25.0  # how long a camera may take to end beyond the time: opening and stall timeouts
@@ -100,7 +100,7 @@ def probe(configs: list[SourceConfig], seconds: float) -> ProbeReport:
     Raises :class:`UsageError` for what is no live camera, :class:`SourceError` for one that gives no frames.
     """
     bands = (Band.VISIBLE,) if len(configs) == 1 else (Band.INFRARED, Band.VISIBLE)
-    seen = [_Seen(band, compose.source(config, band, "probe")) for band, config in zip(bands, configs, strict=True)]
+    seen = [_Seen(band, make_source(config, band, "probe")) for band, config in zip(bands, configs, strict=True)]
     for one in seen:
         if one.source.clock != "wall":
             raise UsageError(f"{one.source.label}: probe is for live cameras; a recording has no arrival times")

@@ -20,7 +20,7 @@ from fusepipe.core.frames import Band, FramePair
 from fusepipe.evaluation.image_sets import match
 from fusepipe.pipeline.pairing.time_pairer import TimePairer
 from fusepipe.pipeline.sources.base import Source, SourceInfo
-from fusepipe.rig import compose
+from fusepipe.rig.sources import source_from_url
 
 MAX_PAIRS = 24
 MIN_TOLERANCE_NS = 20_000_000  # as `sync.tolerance` of a rig
@@ -63,7 +63,7 @@ def _read_recordings(infrared: str, visible: str, most: int) -> list[ScenePair]:
     """Pairs of the nearest capture times of two recordings, evenly spread from their start to their end."""
     stop = threading.Event()
     sources = [
-        compose.url_source(url, band, "scene") for url, band in ((infrared, Band.INFRARED), (visible, Band.VISIBLE))
+        source_from_url(url, band, "scene") for url, band in ((infrared, Band.INFRARED), (visible, Band.VISIBLE))
     ]
     try:
         infos = [source.open() for source in sources]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
 
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
 
@@ -82,3 +83,11 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Frees everything; called by the thread that read, also after an error; may be called twice."""
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A source that reads files, which no sink may overwrite."""
+
+    @property
+    def files(self) -> Sequence[Path]: ...

@@ -19,7 +19,7 @@ from fusepipe.engines.backends.tensorrt.runtime import TensorRtFuser
 from fusepipe.engines.load import load_model, read_onnx
 from fusepipe.engines.manifest import Shapes
 from fusepipe.engines.sharing import SharedEngines
-from fusepipe.rig import compose
+from fusepipe.rig.fusers import lease_fuser
 
 INFO = FuserInfo("stream", "tensorrt", "fp32", device="GPU", max_in_flight=2, max_batch=4)
 
@@ -221,6 +221,6 @@ def test_three_rigs_on_the_double_of_a_gpu(expected: Callable[[Luma8, Luma8], Lu
 
 
 def test_rigs_on_a_cpu_have_engines_of_their_own() -> None:
-    first, second = (compose.rig_fuser(FusionConfig(model="mean")) for _ in range(2))
+    first, second = (lease_fuser(FusionConfig(model="mean")) for _ in range(2))
     with first, second:
         assert first is not second

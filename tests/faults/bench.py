@@ -24,7 +24,8 @@ from fusepipe.pipeline.sinks.base import Sink, SinkReport
 from fusepipe.pipeline.sinks.files.video import VideoOptions, VideoSink
 from fusepipe.pipeline.sinks.live.rtsp import RtspServerSink
 from fusepipe.pipeline.sinks.live.rtsp_push import RtspPushSink
-from fusepipe.rig.run import Pipeline, load_fuser
+from fusepipe.rig.fusers import load_fuser
+from fusepipe.rig.pipeline import Pipeline
 
 HOST = "127.0.0.1"
 FPS = 15

@@ -138,7 +138,7 @@ def test_inputs_are_never_overwritten(fuse, tmp_path, case):
     output = {"folder": "vis", "folder link": "link", "image": "vis/a.png", "image hard link": "same.png"}[case]
     inputs = [tmp_path / band / ("" if "folder" in case else "a.png") for band in ("ir", "vis")]
     code, _, err = fuse(*inputs, "-o", tmp_path / output, "--overwrite", "--model", "mean")
-    assert code == 5 and "is an input as well" in err
+    assert code == 5 and "is also an input" in err
     assert (tmp_path / "vis" / "a.png").read_bytes() == before
 
 

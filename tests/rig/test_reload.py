@@ -1,4 +1,4 @@
-"""SIGHUP: the rig file is read again by a running process; what can be is taken over, the rest is named."""
+"""SIGHUP: a running process reloads its rig file, applies what can change and names the rest."""
 
 import os
 import pty
@@ -13,7 +13,7 @@ from helpers.rig_process import RigProcesses, wait_for
 
 from fusepipe.config.load import load_rig_file
 from fusepipe.core.errors import UsageError
-from fusepipe.rig.reload import changed_keys, take_over
+from fusepipe.rig.changes import apply_changes, changed_keys
 
 RIG = """
 schema: 1
@@ -56,7 +56,7 @@ def test_what_differs_is_named_by_its_key(tmp_path):
     assert list(changed_keys(old, old)) == []
 
 
-def test_each_key_is_taken_over_or_refused_by_itself(tmp_path):
+def test_each_key_is_applied_or_refused_on_its_own(tmp_path):
     old = rig_of(tmp_path, RIG)
     new = rig_of(tmp_path, edited(("20ms", "25ms, offset: -15ms"), ("model: mean", "model: max"), ("1h", "10min")))
     given = []
@@ -65,16 +65,16 @@ def test_each_key_is_taken_over_or_refused_by_itself(tmp_path):
         raise UsageError("not here")
 
     setters = {"sync.tolerance": given.append, "sync.offset": refuse, "sinks[0].segment": given.append}
-    running, lines = take_over(old, new, setters)
+    running, lines = apply_changes(old, new, setters)
     assert lines == [
         "r: sync.tolerance: is now 25ms",
-        "r: sync.offset: stays as it was: not here",
-        "r: fusion.model: needs a restart; it stays as it was",
+        "r: sync.offset: keeps its old value: not here",
+        "r: fusion.model: keeps its old value until a restart",
         "r: sinks[0].segment: is now 10min",
     ]
     assert [rig.sync.tolerance_ns for rig in given] == [25_000_000] * 2
     assert (running.sync.tolerance_ns, running.sync.offset_ns, running.fusion.model) == (25_000_000, 0, "mean")
-    again, lines = take_over(running, new, setters)
+    again, lines = apply_changes(running, new, setters)
     assert again == running and len(lines) == 2, "what was refused is said each time"
 
 
@@ -106,7 +106,7 @@ def reloaded(running, tmp_path, text, last):
 
 
 @pytest.mark.timeout(240)
-def test_a_running_rig_takes_over_what_it_can_and_names_the_rest(process, tmp_path):
+def test_a_running_rig_applies_what_it_can_and_names_the_rest(process, tmp_path):
     running = process()
     text = edited(
         ("latency: 10ms", "latency: 12ms"),
@@ -119,18 +119,18 @@ def test_a_running_rig_takes_over_what_it_can_and_names_the_rest(process, tmp_pa
         "r: infrared.latency: is now 12ms",
         "r: sync.tolerance: is now 30ms",
         "r: sync.on_missing: is now single",
-        "r: registration.plane_distance: stays as it was: plane_distance: synthetic://street has one plane only; "
+        "r: registration.plane_distance: keeps its old value: plane_distance: synthetic://street has one plane only; "
         "leave it out",
-        "r: fusion.model: needs a restart; it stays as it was",
-        "r: sinks[0].quality: taken over; this output is started anew",
+        "r: fusion.model: keeps its old value until a restart",
+        "r: sinks[0].quality: applied; this output restarts",
         "r: sinks[0].segment: is now 500ms",
         "r: sinks[0].max_total: is now 1MB",
     ]
     wait_for(lambda: len(list(tmp_path.glob("*.jsonl"))) >= 3, tmp_path)  # segments of half a second now
     said = reloaded(running, tmp_path, text.replace("1000s&pace=real", "9s&pace=real"), "visible.url")
     assert [line for line in said if "url" in line] == [
-        "r: infrared.url: needs a restart; it stays as it was",
-        "r: visible.url: needs a restart; it stays as it was",
+        "r: infrared.url: keeps its old value until a restart",
+        "r: visible.url: keeps its old value until a restart",
     ], "and nothing of what a URL holds"
     wrong = text.replace("tolerance: 30ms", "tolerence: 30ms")
     said = reloaded(running, tmp_path, wrong, "no rig was changed")

@@ -8,7 +8,7 @@ from faults.bench import Viewer, until
 from peers.cameras import free_port
 
 from fusepipe.config.schema import Rig
-from fusepipe.rig.run import Pipeline
+from fusepipe.rig.pipeline import Pipeline
 
 HOST = "127.0.0.1"
 

@@ -21,7 +21,7 @@ from fusepipe.pipeline.sources.files.video_file import VideoFileSource
 from fusepipe.pipeline.stages.fusion import FusionStep
 from fusepipe.pipeline.stages.registration import Registration
 from fusepipe.pipeline.stages.tonemap import ToneMap
-from fusepipe.rig import compose
+from fusepipe.rig.registration import make_aligner
 from fusepipe.workflows.bench.clips import FPS, Clips
 
 KEPT_BYTES = 256 << 20  # of frames that are kept in memory at once
@@ -62,7 +62,7 @@ def measure_stages(clips: Clips, fuser: Fuser, encoding: VideoOptions, output: P
     pairs = _paired(infrared, visible)
     costs.append(clock.cost("pair", len(pairs)))
 
-    registration = Registration(compose.aligner("synthetic://street").alignment, clips.visible_size)
+    registration = Registration(make_aligner("synthetic://street").alignment, clips.visible_size)
     pairs = _mapped("register", registration, pairs, costs)
     pairs = _mapped("tone map", ToneMap(None, lambda message: None), pairs, costs)
 

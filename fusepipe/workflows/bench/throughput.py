@@ -22,7 +22,8 @@ from fusepipe.core import machine
 from fusepipe.core.errors import UsageError
 from fusepipe.core.fuser import Fuser
 from fusepipe.pipeline.sinks.files.video import VideoOptions
-from fusepipe.rig.run import Pipeline, load_fuser
+from fusepipe.rig.fusers import load_fuser
+from fusepipe.rig.pipeline import Pipeline
 from fusepipe.workflows.bench.clips import Clips, render_clips
 from fusepipe.workflows.bench.stages import StageCost, measure_stages
 

@@ -23,7 +23,7 @@ from fusepipe.pipeline.sinks.files.retention import Bounds, surplus
 from fusepipe.pipeline.sinks.files.video import VideoOptions, VideoSink
 from fusepipe.pipeline.sinks.files.video_with_sidecar import VideoWithSidecar
 from fusepipe.pipeline.testing import MS, frame
-from fusepipe.rig import compose
+from fusepipe.rig.sinks import SinkContext, make_sink, restartable
 
 S = 1_000_000_000
 NOISE = np.random.default_rng(7)
@@ -268,11 +268,11 @@ def test_a_video_that_failed_is_begun_anew_under_another_name(tmp_path):
             "base_dir": tmp_path,
         }
     )
-    assert [compose.renewable(rig, index) for index in range(2)] == [True, False]
-    context = compose.SinkContext(live=True, overwrite=True)
-    first = compose.sink(rig, 0, context)
+    assert [restartable(rig, index) for index in range(2)] == [True, False]
+    context = SinkContext(live=True, overwrite=True)
+    first = make_sink(rig, 0, context)
     first.write(fused(0, start_ns=time.monotonic_ns()))
-    again = compose.sink(rig, 0, context, again=True)
+    again = make_sink(rig, 0, context, restart=True)
     again.write(fused(1, start_ns=time.monotonic_ns()))
     again.close()
     first.close()

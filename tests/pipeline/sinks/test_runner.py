@@ -263,6 +263,6 @@ def test_the_metrics_and_the_summary_say_how_outputs_do(quick):
         'fusepipe_sink_up{rig="roof",sink="memory"} 1.0',
     ):
         assert line in text.splitlines()
-    assert sink_line({**status, "missed": 7}) == ("  sink memory: failed 1 time, started anew 1 time, missed 7 frames")
+    assert sink_line({**status, "missed": 7}) == ("  sink memory: failed 1 time, restarted 1 time, missed 7 frames")
     given_up = {"sink": "a.mkv", "up": False, "failures": 1, "restarts": 0, "missed": 0, "error": "x"}
-    assert sink_line(given_up) == "  sink a.mkv: failed 1 time, not started anew; down at the end"
+    assert sink_line(given_up) == "  sink a.mkv: failed 1 time, not restarted; down at the end"

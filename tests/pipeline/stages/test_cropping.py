@@ -17,7 +17,8 @@ from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Band, Frame, FramePair, PairState, Plane
 from fusepipe.pipeline.stages.cropping import CommonViewCrop
 from fusepipe.pipeline.testing import CollectSink
-from fusepipe.rig.run import Pipeline, load_fuser
+from fusepipe.rig.fusers import load_fuser
+from fusepipe.rig.pipeline import Pipeline
 
 
 def mask(width: int, height: int, left: int, top: int, right: int, bottom: int) -> np.ndarray:

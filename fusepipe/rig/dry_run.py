@@ -1,4 +1,4 @@
-"""What a run will do, before it does it: ``fusepipe run --dry-run``."""
+"""The result of ``fusepipe run --dry-run``: what a run would do."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run will do, found out by opening the inputs and checking the outputs."""
+class DryRun:
+    """What a run would do, from opening its inputs and checking its outputs."""
 
     rig: str
     sources: dict[str, dict[str, Any]]

@@ -1,4 +1,4 @@
-"""Which keys of a running rig can be set, and how; all else needs a restart (:mod:`fusepipe.rig.reload`)."""
+"""The settings of a rig that can change while it runs, and how each is applied; other keys need a restart."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from fusepipe.core.frames import Band
 from fusepipe.core.yaml_models import field_keys
 from fusepipe.pipeline.pairing.live_pairer import LivePairer
 from fusepipe.pipeline.pairing.pairer import Pairer
-from fusepipe.pipeline.pairing.time_pairer import PairingRules, TimePairer
+from fusepipe.pipeline.pairing.time_pairer import TimePairer
 from fusepipe.pipeline.sinks.files.recording import RecordingSink
 from fusepipe.pipeline.sinks.runner import SinkRunner
 from fusepipe.pipeline.stages.state_label import StateLabel
-from fusepipe.rig import file_sinks as file_outputs
-from fusepipe.rig.reload import Apply, take_over
+from fusepipe.rig.changes import Apply, apply_changes
+from fusepipe.rig.file_sinks import recording_rules
+from fusepipe.rig.pairing import pairing_rules
 
 PAIRING = ("tolerance", "max_wait", "offset", "on_missing", "max_hold")
 RECORDING = ("segment", "segment_size", "max_age", "max_total")
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What of a running rig has something to set."""
+class SettableParts:
+    """The parts of a running rig that have settings."""
 
     set_plane_distance: Callable[[float | None], None]
     pairer: Pairer
@@ -32,17 +33,17 @@ class Parts:
     runners: Sequence[SinkRunner]
 
 
-def reconfigure(old: Rig, new: Rig, parts: Parts) -> tuple[Rig, list[str], set[SinkRunner]]:
-    """Sets what can be: the rig as it runs now, a line for each key that differs, and the sinks to start anew."""
-    anew: set[SinkRunner] = set()
-    running, lines = take_over(old, new, setters(old, parts, anew))
-    return running, lines, anew
+def apply_settings(old: Rig, new: Rig, parts: SettableParts) -> tuple[Rig, list[str], set[SinkRunner]]:
+    """Applies what can change: the rig now in force, a line for each key that differs, and the sinks to restart."""
+    restarts: set[SinkRunner] = set()
+    running, lines = apply_changes(old, new, setters(old, parts, restarts))
+    return running, lines, restarts
 
 
-def setters(rig: Rig, parts: Parts, anew: set[SinkRunner]) -> dict[str, Apply]:
+def setters(rig: Rig, parts: SettableParts, restarts: set[SinkRunner]) -> dict[str, Apply]:
     """A setter for each key path that can change while the rig runs.
 
-    Sinks that take their keys over only by being started anew are added to ``anew``.
+    Sinks that apply their keys only by a restart are added to ``restarts``.
     """
     pairer, live_pairer = parts.pairer, parts.live_pairer
     made: dict[str, Apply] = {
@@ -56,25 +57,20 @@ def setters(rig: Rig, parts: Parts, anew: set[SinkRunner]) -> dict[str, Apply]:
         made["visible.latency"] = lambda new: _latency(live_pairer, Band.VISIBLE, new.visible.latency_ns)
     for index, (config, runner) in enumerate(zip(rig.sinks, parts.runners, strict=False)):
         if runner.renewable:
-            made |= {f"sinks[{index}].{key}": _started_anew(runner, anew) for key in field_keys(type(config))}
+            made |= {f"sinks[{index}].{key}": _restart(runner, restarts) for key in field_keys(type(config))}
         if isinstance(config, FileSink) and config.segmented:
             made |= dict.fromkeys((f"sinks[{index}].{key}" for key in RECORDING), _recording(index, runner))
     return made
 
 
-def label_on(rig: Rig, *, live: bool) -> bool:
-    """Whether degraded pictures are labelled."""
+def label_enabled(rig: Rig, *, live: bool) -> bool:
+    """Whether frames of a degraded pair carry a label."""
     return rig.output.label == "on" or (rig.output.label == "auto" and live)
-
-
-def pairing_rules(rig: Rig) -> PairingRules:
-    sync = rig.sync
-    return PairingRules(sync.tolerance_ns, sync.offset_ns, sync.on_missing, sync.max_hold_ns, sync.max_wait_ns)
 
 
 def _label(labeller: StateLabel, *, live: bool) -> Apply:
     def apply(new: Rig) -> None:
-        labeller.on = label_on(new, live=live)
+        labeller.on = label_enabled(new, live=live)
 
     return apply
 
@@ -92,10 +88,10 @@ def _latency(live_pairer: LivePairer, band: Band, latency_ns: int) -> None:
     live_pairer.clocks[band].latency_ns = latency_ns
 
 
-def _started_anew(runner: SinkRunner, anew: set[SinkRunner]) -> Apply:
+def _restart(runner: SinkRunner, restarts: set[SinkRunner]) -> Apply:
     def apply(new: Rig) -> str:
-        anew.add(runner)
-        return "taken over; this output is started anew"
+        restarts.add(runner)
+        return "applied; this output restarts"
 
     return apply
 
@@ -103,8 +99,8 @@ def _started_anew(runner: SinkRunner, anew: set[SinkRunner]) -> Apply:
 def _recording(index: int, runner: SinkRunner) -> Apply:
     def apply(new: Rig) -> None:
         config = new.sinks[index]
-        # one that is being started anew is made from the rig, which has the new values by then
+        # a sink that is restarting is made from the rig, which has the new values by then
         if isinstance(config, FileSink) and isinstance(runner.sink, RecordingSink):
-            runner.sink.rules = file_outputs.rules(config)
+            runner.sink.rules = recording_rules(config)
 
     return apply

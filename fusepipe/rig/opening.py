@@ -1,0 +1,146 @@
+"""Opens a rig: its sources, registration, outputs and fuser, before the first frame is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from fusepipe.config.schema import Rig
+from fusepipe.config.unsupported import unavailable
+from fusepipe.core.errors import ConfigError
+from fusepipe.core.frames import Band
+from fusepipe.core.fuser import Fuser
+from fusepipe.pipeline.pairing.name_pairer import NamePairer
+from fusepipe.pipeline.pairing.time_pairer import TimePairer
+from fusepipe.pipeline.sinks.base import Sink
+from fusepipe.pipeline.sources.base import Source, SourceInfo
+from fusepipe.rig import pairing, sizes
+from fusepipe.rig.fusers import lease_fuser
+from fusepipe.rig.registration import OpenedRegistration, open_registration
+from fusepipe.rig.sinks import SinkContext, check_inputs_kept, make_sink
+from fusepipe.rig.sources import make_source
+
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedSource:
+    """A source that is open, and what it delivers."""
+
+    source: Source
+    info: SourceInfo
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedRig:
+    """Everything of a rig that a run needs: opened, checked, and not started.
+
+    ``live``: the sources are live cameras. ``output_size`` is (width, height). ``sink_context`` is what the rig's
+    own sinks were made with; ``None`` where the caller supplied the sinks, which cannot be restarted then.
+    """
+
+    rig: Rig
+    infrared: OpenedSource
+    visible: OpenedSource
+    live: bool
+    pairer: NamePairer | TimePairer
+    registration: OpenedRegistration
+    output_size: sizes.Size
+    sinks: Sequence[Sink]
+    sink_context: SinkContext | None
+    fuser: Fuser
+
+    @property
+    def sources(self) -> tuple[Source, Source]:
+        """Infrared and visible."""
+        return self.infrared.source, self.visible.source
+
+    @property
+    def engine_size(self) -> tuple[int, int] | None:
+        """(height, width) to compile the engine for; ``None`` where it is not known before the first pair."""
+        return sizes.engine_size(self.rig, self.visible.info, self.output_size, self.registration.common_view)
+
+    def source_records(self) -> dict[str, dict[str, Any]]:
+        """Label and properties of both sources by band, as plain values."""
+        return {
+            str(opened.source.band): {"url": opened.source.label, **asdict(opened.info)}
+            for opened in (self.infrared, self.visible)
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Supplied:
+    """Sinks and a fuser that replace the rig's own; the run closes them."""
+
+    sinks: Sequence[Sink] | None = None
+    fuser: Fuser | None = None
+
+
+def check_available(rig: Rig) -> None:
+    """Raises :class:`ConfigError` for keys that are reserved; a rig made in Python skips the file's checks."""
+    if problems := unavailable(rig):
+        raise ConfigError(problems=problems)
+
+
+def open_rig(rig: Rig, context: SinkContext, supplied: Supplied, warn: Warn, stack: ExitStack) -> OpenedRig:
+    """Opens sources, registration and fuser, and checks the outputs; ``stack`` closes what was opened.
+
+    ``context`` is completed with what the sources say. ``warn`` gets what belongs into the run's report but is no
+    error. Raises :class:`SourceError`, :class:`ConfigError`, :class:`SinkError` or :class:`EngineError`, in this
+    order: compiling an engine takes longest, so it comes last.
+    """
+    infrared = _open_source(rig, Band.INFRARED, warn, stack)
+    visible = _open_source(rig, Band.VISIBLE, warn, stack)
+    sources, live = (infrared.source, visible.source), infrared.source.clock == "wall"
+    if rig.visible.count_range is not None and visible.info.bit_depth == 8:
+        warn("visible: range is for 16-bit images; the 8-bit images are used unchanged")
+    pairing.check_clocks(rig, sources)
+    by_name = pairing.pairs_by_name(rig)
+    if by_name:
+        pairing.check_common_names(rig, sources)
+    elif not live and (text := pairing.start_times_warning(rig, infrared.info, visible.info)):
+        warn(text)
+    registration = open_registration(rig, infrared.info, visible.info, live=live, warn=warn)
+    reference = infrared if rig.sync.reference is Band.INFRARED else visible
+    own = replace(context, fps=reference.info.fps, live=live) if supplied.sinks is None else None
+    sinks = supplied.sinks if own is None else [make_sink(rig, i, own) for i in range(len(rig.sinks))]
+    return OpenedRig(
+        rig=rig,
+        infrared=infrared,
+        visible=visible,
+        live=live,
+        pairer=pairing.make_pairer(rig, by_name=by_name),
+        registration=registration,
+        output_size=sizes.output_size(rig, infrared.info, visible.info, live=live),
+        sinks=_checked(rig, sources, sinks or ()),
+        sink_context=own,
+        fuser=_open_fuser(rig, supplied.fuser, stack),
+    )
+
+
+def _open_source(rig: Rig, band: Band, warn: Warn, stack: ExitStack) -> OpenedSource:
+    source = make_source(rig.infrared if band is Band.INFRARED else rig.visible, band, rig.name)
+    stack.callback(source.close)
+    info = source.open()
+    for note in info.notes:
+        warn(f"{band}: {source.label} {note}")
+    if info.away:
+        warn(f"{band}: {source.label} is not available yet: {info.away}; the run waits for it")
+    return OpenedSource(source, info)
+
+
+def _checked(rig: Rig, sources: Sequence[Source], sinks: Sequence[Sink]) -> Sequence[Sink]:
+    if not sinks:
+        raise ConfigError(f"{rig.name}: has no sinks, so the result would go nowhere; add e.g. {{file: out/fused.mkv}}")
+    check_inputs_kept(sources, sinks)
+    for sink in sinks:
+        sink.check()
+    return sinks
+
+
+def _open_fuser(rig: Rig, supplied: Fuser | None, stack: ExitStack) -> Fuser:
+    fuser = lease_fuser(rig.fusion) if supplied is None else supplied
+    stack.callback(fuser.close)
+    return fuser

@@ -1,0 +1,113 @@
+"""Makes the pairer of a rig, and checks before the run that its two sources can be paired."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fusepipe.config.schema import Rig
+from fusepipe.core.errors import ConfigError, SourceError
+from fusepipe.core.frames import Band
+from fusepipe.pipeline.pairing.capture_clock import CaptureClock
+from fusepipe.pipeline.pairing.degradation import Change
+from fusepipe.pipeline.pairing.live_pairer import LivePairer
+from fusepipe.pipeline.pairing.name_pairer import NamePairer
+from fusepipe.pipeline.pairing.pairer import Pairer
+from fusepipe.pipeline.pairing.time_pairer import PairingRules, TimePairer
+from fusepipe.pipeline.sources.base import Source, SourceInfo
+
+log = logging.getLogger(__name__)
+
+
+def pairs_by_name(rig: Rig) -> bool:
+    """Whether frames are paired by file stem: what ``pair_by: auto`` means for two folders.
+
+    Raises :class:`ConfigError` where ``pair_by: name`` is set for anything else.
+    """
+    urls = (rig.infrared, rig.visible)
+    folders = all(c.kind == "path" and Path(c.url).is_dir() for c in urls)
+    if rig.sync.pair_by == "name" and not folders:
+        raise ConfigError(f"{rig.name}: sync.pair_by: name needs two folders of images; use time for videos")
+    return rig.sync.pair_by != "time" and folders
+
+
+def make_pairer(rig: Rig, *, by_name: bool) -> NamePairer | TimePairer:
+    """The pairer of recordings and, within a :class:`LivePairer`, of live cameras."""
+    sync = rig.sync
+    if by_name:
+        return NamePairer(sync.reference)
+    return TimePairer(
+        sync.reference,
+        tolerance_ns=sync.tolerance_ns,
+        offset_ns=sync.offset_ns,
+        on_missing=sync.on_missing,
+        max_hold_ns=sync.max_hold_ns,
+        max_wait_ns=sync.max_wait_ns,
+    )
+
+
+def pairing_rules(rig: Rig) -> PairingRules:
+    """The keys of ``sync`` that may change while the rig runs."""
+    sync = rig.sync
+    return PairingRules(sync.tolerance_ns, sync.offset_ns, sync.on_missing, sync.max_hold_ns, sync.max_wait_ns)
+
+
+def make_live_pairer(rig: Rig, pairer: Pairer, size: tuple[int, int]) -> LivePairer:
+    """``pairer`` with the cameras' clocks and the degradation states; ``size`` (width, height) is the output's."""
+    if not isinstance(pairer, TimePairer):
+        raise ConfigError(f"{rig.name}: sync.pair_by: live cameras are paired by time")
+    clocks = {Band.INFRARED: CaptureClock(rig.infrared.latency_ns), Band.VISIBLE: CaptureClock(rig.visible.latency_ns)}
+    return LivePairer(
+        pairer,
+        clocks,
+        reference=rig.sync.reference,
+        size=size,
+        start_ns=time.monotonic_ns(),
+        max_wait_ns=rig.sync.max_wait_ns,
+        changed=_state_logger(rig.name),
+    )
+
+
+def _state_logger(rig_name: str) -> Callable[[Change], None]:
+    def changed(change: Change) -> None:
+        if change.before is None:
+            log.info("%s: %s", rig_name, change.after)
+        else:
+            log.info("%s: %s (was %s for %.1f s)", rig_name, change.after, change.before, change.lasted_ns / 1e9)
+
+    return changed
+
+
+def check_clocks(rig: Rig, sources: Sequence[Source]) -> None:
+    """Raises :class:`ConfigError` for a live and a recorded source together."""
+    if len({source.clock for source in sources}) > 1:
+        kinds = ", ".join(f"{s.band} is {'live' if s.clock == 'wall' else 'recorded'}" for s in sources)
+        raise ConfigError(f"{rig.name}: a live and a recorded source have no common clock to pair by ({kinds})")
+
+
+def check_common_names(rig: Rig, sources: Sequence[Source]) -> None:
+    """Raises :class:`SourceError` where no file stem is in both folders."""
+    from fusepipe.pipeline.sources.files.image_folder import ImageFolderSource
+
+    infrared, visible = (set(s.names) if isinstance(s, ImageFolderSource) else set() for s in sources)
+    if not infrared & visible:
+        example = f"{min(infrared)!r} and {min(visible)!r}"
+        raise SourceError(
+            f"{rig.name}: the two folders have no file stem in common (they have {example}, for example); "
+            "rename the images, or pair them in order with sync.pair_by: time"
+        )
+
+
+def start_times_warning(rig: Rig, infrared: SourceInfo, visible: SourceInfo) -> str:
+    """A warning where two recordings start further apart than the tolerance, else an empty text.
+
+    Containers start at arbitrary times, so streams that seem paired may be a constant time apart.
+    """
+    if abs(infrared.start_ns + rig.sync.offset_ns - visible.start_ns) <= rig.sync.tolerance_ns:
+        return ""
+    return (
+        f"infrared starts at {infrared.start_ns / 1e9:.3f} s and visible at {visible.start_ns / 1e9:.3f} s of their "
+        "own times; if the cameras started together, set sync.offset to the difference"
+    )

@@ -1,0 +1,209 @@
+"""The public face of a rig's run.
+
+    report = Pipeline(load_rig("rigs.yaml", "demo")).run()
+
+:meth:`Pipeline.start`, :meth:`~Pipeline.wait` and :meth:`~Pipeline.drain` are the same in steps, for
+programs that run several rigs or do other work meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fusepipe.config.load import load_rig_file
+from fusepipe.config.schema import Rig
+from fusepipe.core.errors import FusepipeError, UsageError
+from fusepipe.core.fuser import Fuser
+from fusepipe.pipeline.graph import Graph, RunLimits
+from fusepipe.pipeline.pairing.name_pairer import NamePairer
+from fusepipe.pipeline.sinks.base import Sink, StartableSink
+from fusepipe.pipeline.statistics import RunStatistics
+from fusepipe.rig.dry_run import DryRun
+from fusepipe.rig.opening import OpenedRig, Supplied, check_available, open_rig
+from fusepipe.rig.report import RunReport
+from fusepipe.rig.run import Run
+from fusepipe.rig.sinks import SinkContext
+
+log = logging.getLogger(__name__)
+
+
+def load_rig(path: str | Path, name: str | None = None) -> Rig:
+    """The rig ``name`` of a rigs.yaml; ``name`` may be left out where the file has only one.
+
+    Raises :class:`ConfigError` for an invalid file, :class:`UsageError` where the name is needed.
+    """
+    document = load_rig_file(Path(path))
+    rigs = document.select(None if name is None else [name])
+    if len(rigs) != 1:
+        raise UsageError(f"{path}: has {len(rigs)} rigs ({', '.join(r.name for r in rigs)}); name one")
+    return rigs[0]
+
+
+class Pipeline:
+    """One run of one rig; not reusable.
+
+    ``sinks`` and ``fuser`` replace the rig's own where given; the pipeline closes them, and does not restart such
+    sinks when they fail. ``max_pairs`` and ``duration_s`` (of capture time) end the run early.
+    Raises :class:`ConfigError` for a rig with keys that are not available.
+    """
+
+    def __init__(
+        self,
+        rig: Rig,
+        *,
+        overwrite: bool = False,
+        max_pairs: int | None = None,
+        duration_s: float | None = None,
+        sinks: Sequence[Sink] | None = None,
+        fuser: Fuser | None = None,
+    ) -> None:
+        check_available(rig)
+        self.statistics = RunStatistics()
+        self._rig = rig
+        self._limits = RunLimits(max_pairs, None if duration_s is None else round(duration_s * 1e9))
+        self._supplied = Supplied(sinks, fuser)
+        self._sink_context = SinkContext(
+            overwrite=overwrite, warn=self._warn_and_log, report=self._preview_record, engine=self._engine_record
+        )
+        self._opened: OpenedRig | None = None
+        self._run: Run | None = None
+
+    # -- life
+
+    def dry_run(self) -> DryRun:
+        """Opens the inputs, compiles the engine, checks the outputs, writes nothing, and closes everything."""
+        with ExitStack() as stack:
+            opened = self._open(stack)
+            if opened.engine_size is not None:
+                opened.fuser.prepare(*opened.engine_size)
+            return DryRun(
+                opened.rig.name,
+                opened.source_records(),
+                "name" if isinstance(opened.pairer, NamePairer) else "capture time",
+                opened.registration.description,
+                asdict(opened.fuser.info),
+                [sink.label for sink in opened.sinks],
+            )
+
+    def run(self) -> RunReport:
+        """Runs to the end and returns the report; raises what went wrong. Ctrl-C finalises the files first."""
+        self.start()
+        try:
+            self.wait()
+        except KeyboardInterrupt:
+            self.interrupt()
+            self.wait()
+            raise
+        self.raise_error()
+        return self.report()
+
+    def open(self) -> None:
+        """Opens inputs and engine and checks the outputs; raises :class:`FusepipeError` for what cannot work."""
+        if self._opened is None:
+            with ExitStack() as stack:
+                self._opened = self._open(stack)
+                stack.pop_all()  # from here on the graph's threads close what was opened
+
+    def _open(self, stack: ExitStack) -> OpenedRig:
+        return open_rig(self._rig, self._sink_context, self._supplied, self.statistics.warn, stack)
+
+    def start(self) -> None:
+        """Starts the threads; calls :meth:`open` first where that was not done."""
+        self.open()
+        self._run = Run(self.opened, self._limits, self.statistics, self._warn_and_log)
+        self._run.start()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """``False`` when it still runs after ``timeout_s``. Does not raise the run's own error."""
+        return self._running.wait(timeout_s)
+
+    def drain(self) -> None:
+        """Ends the inputs; frames in the pipeline are still written."""
+        self.graph.drain()
+
+    def interrupt(self) -> None:
+        """As :meth:`drain`, and the report says that the run was interrupted; a second call aborts."""
+        self._running.interrupt()
+
+    def raise_error(self) -> None:
+        """Raises what ended the run early; unexpected exceptions are wrapped to name the stage."""
+        self._running.raise_error()
+
+    # -- settings
+
+    def set_plane_distance(self, distance_m: float | None) -> None:
+        """Aligns the images at another distance from the next frame on (``None``: the calibration's own).
+
+        Raises :class:`UsageError` where the calibration cannot be used at that distance; nothing changes then.
+        """
+        self._running.set_plane_distance(distance_m)
+
+    def reconfigure(self, rig: Rig) -> list[str]:
+        """Applies the settings of another version of the rig that can change while it runs.
+
+        Returns a line for each key that differs: its new value, or that it needs a restart.
+        """
+        return self._running.reconfigure(rig)
+
+    # -- state
+
+    @property
+    def rig(self) -> Rig:
+        """The configuration in force; :meth:`reconfigure` changes it."""
+        return self._rig if self._run is None else self._run.rig
+
+    @property
+    def opened(self) -> OpenedRig:
+        """Raises :class:`FusepipeError` before :meth:`open`."""
+        if self._opened is None:
+            raise FusepipeError(f"{self._rig.name}: open the pipeline first")
+        return self._opened
+
+    @property
+    def _running(self) -> Run:
+        if self._run is None:
+            raise FusepipeError(f"{self._rig.name}: start the pipeline first")
+        return self._run
+
+    @property
+    def graph(self) -> Graph:
+        """The running graph; raises :class:`FusepipeError` before :meth:`start`."""
+        return self._running.graph
+
+    @property
+    def live(self) -> bool:
+        """Whether the sources are live cameras; known once the pipeline is open."""
+        return self.opened.live
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether :meth:`interrupt` was called."""
+        return self._run is not None and self._run.interrupted
+
+    @property
+    def finished(self) -> bool:
+        """Whether every thread has ended."""
+        return self.graph.supervisor.finished
+
+    def announcements(self) -> list[str]:
+        """One line for each output that can be opened while it runs, with its address."""
+        return [f"{self._rig.name}: {s.announcement}" for s in self.opened.sinks if isinstance(s, StartableSink)]
+
+    def report(self) -> RunReport:
+        """The figures of the run so far."""
+        return self._running.report()
+
+    def _preview_record(self) -> dict[str, Any]:
+        return {} if self._run is None else self._run.preview_record()
+
+    def _engine_record(self) -> dict[str, Any]:
+        return {} if self._opened is None else asdict(self._opened.fuser.info)
+
+    def _warn_and_log(self, message: str) -> None:
+        log.warning("%s: %s", self._rig.name, message)
+        self.statistics.warn(message)

@@ -1,0 +1,122 @@
+"""Makes the registration of a rig: the aligner from its calibration, the crop to the common view, a description."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fusepipe.config.schema import RegistrationConfig, Rig
+from fusepipe.core.errors import UsageError
+from fusepipe.pipeline.sources.base import SourceInfo
+from fusepipe.rig.sizes import Size, output_size
+
+if TYPE_CHECKING:
+    from fusepipe.calibration.aligner import Aligner, Alignment
+    from fusepipe.calibration.matrix import Matrix3
+    from fusepipe.calibration.warp import RemapWarp
+    from fusepipe.pipeline.stages.cropping import CommonViewCrop
+
+MAX_STRETCH = 0.02  # aspect ratios that differ by more are worth a warning
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedRegistration:
+    """``common_view`` is set with ``registration.outside: crop``; ``description`` is for people."""
+
+    aligner: Aligner
+    common_view: CommonViewCrop | None
+    description: str
+
+
+def make_aligner(calibration: str | None, distance_m: float | None = None) -> Aligner:
+    """The aligner of a calibration file or ``synthetic://`` scene at a plane distance.
+
+    Raises :class:`UsageError` or :class:`ConfigError` for a calibration that cannot be read.
+    """
+    from fusepipe.calibration import warp
+    from fusepipe.calibration.aligner import Aligner
+
+    if calibration is not None and calibration.startswith("synthetic://"):
+        return Aligner(partial(_synthetic_warp, calibration), distance_m)
+    loaded = None
+    if calibration is not None:
+        from fusepipe.calibration.file.calibration import load_calibration
+
+        loaded = load_calibration(Path(calibration))
+    return Aligner(partial(warp.build_warp, loaded), distance_m)
+
+
+def _synthetic_warp(
+    scene: str, infrared: Size, visible: Size, distance_m: float | None, adjust: Matrix3 | None
+) -> RemapWarp | None:
+    from fusepipe.calibration.warp import RemapWarp
+    from fusepipe.pipeline.sources.synthetic.truth import synthetic_calibration
+
+    if distance_m is not None:
+        raise UsageError("plane_distance: synthetic://street has one plane only; leave it out")
+    matrix = synthetic_calibration(scene, infrared, visible)
+    return RemapWarp(matrix if adjust is None else adjust @ matrix, infrared, visible)
+
+
+def make_common_view(alignment: Alignment, infrared: Size) -> CommonViewCrop:
+    """Crops to what both cameras see with this alignment; ``infrared`` is (width, height)."""
+    from fusepipe.calibration.common_view import Rectangle, common_view
+    from fusepipe.pipeline.stages.cropping import CommonViewCrop
+
+    def rectangle(visible: Size) -> Rectangle:
+        warp = alignment(infrared, visible)
+        return common_view(None if warp is None else warp.valid, visible)
+
+    return CommonViewCrop(rectangle)
+
+
+def open_registration(
+    rig: Rig, infrared: SourceInfo, visible: SourceInfo, *, live: bool, warn: Callable[[str], None]
+) -> OpenedRegistration:
+    """Loads the calibration and builds the warp once, so that a bad one is reported before the run."""
+    registration = rig.registration
+    crop = registration.outside == "crop"
+    aligner = make_aligner(registration.calibration, registration.plane_distance_m)
+    if not (infrared.known and visible.known):
+        if crop:
+            raise UsageError(
+                f"{rig.name}: registration.outside is crop, and the common view is not known while a camera is "
+                "away: start again when both deliver, or leave outside at visible"
+            )
+        return OpenedRegistration(aligner, None, registration.calibration or "known when both cameras deliver")
+    sizes = (infrared.width, infrared.height), (visible.width, visible.height)
+    aligner.alignment(*sizes)
+    if registration.calibration is None and _stretch(*sizes) > MAX_STRETCH:
+        warn(
+            f"infrared {_text(sizes[0])} and visible {_text(sizes[1])} differ in shape and there is no calibration: "
+            "the infrared image is stretched; set registration.calibration"
+        )
+    common_view = make_common_view(aligner.alignment, sizes[0]) if crop else None
+    described = describe_map(registration, *sizes)
+    if common_view is not None:
+        whole = output_size(rig, infrared, visible, live=live)
+        kept = common_view.at(whole).size
+        described += "" if kept == whole else f", cropped to {_text(kept)} of {_text(whole)}"
+    return OpenedRegistration(aligner, common_view, described)
+
+
+def describe_map(registration: RegistrationConfig, infrared: Size, visible: Size) -> str:
+    """What maps infrared images of this (width, height) onto visible ones."""
+    if registration.calibration is not None:
+        distance_m = registration.plane_distance_m
+        return registration.calibration + ("" if distance_m is None else f" at {distance_m:g} m")
+    if infrared == visible:
+        return "none (the images are taken as registered)"
+    return f"stretched from {_text(infrared)} to {_text(visible)}"
+
+
+def _stretch(infrared: Size, visible: Size) -> float:
+    """Relative difference of the aspect ratios."""
+    return abs(infrared[0] * visible[1] / (infrared[1] * visible[0]) - 1)
+
+
+def _text(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"

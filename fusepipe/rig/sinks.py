@@ -1,0 +1,85 @@
+"""Makes sinks from their configuration: the typed factory over :mod:`file_sinks` and :mod:`live_sinks`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fusepipe.config.schema import FileSink, ImagesSink, Rig, RtspSink
+from fusepipe.core.errors import SinkError
+from fusepipe.pipeline.sinks.base import Sink
+from fusepipe.pipeline.sources.base import ReadsFiles, Source
+from fusepipe.rig import file_sinks, live_sinks
+
+log = logging.getLogger(__name__)
+
+
+def _empty() -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class SinkContext:
+    """What sinks need from their run.
+
+    ``live``: frames come as they are captured. ``report`` returns the run's report so far, for the preview;
+    ``engine`` describes the fuser, for sidecars.
+    """
+
+    fps: float | None = None
+    overwrite: bool = False
+    live: bool = False
+    warn: Callable[[str], None] = log.warning
+    report: Callable[[], dict[str, Any]] = _empty
+    engine: Callable[[], dict[str, Any]] = _empty
+
+
+def make_sink(rig: Rig, index: int, context: SinkContext, *, restart: bool = False) -> Sink:
+    """Sink ``index`` of a rig; nothing is written yet. ``%Y`` and other time fields of a file name take the time now.
+
+    ``restart``: in place of one that failed; it must not overwrite what that one has written.
+    """
+    config = rig.sinks[index]
+    if isinstance(config, FileSink):
+        return file_sinks.video_sink(
+            config,
+            fps=context.fps,
+            live=context.live,
+            overwrite=context.overwrite,
+            engine=context.engine,
+            restart=restart,
+        )
+    if isinstance(config, ImagesSink):
+        return file_sinks.images_sink(config, overwrite=context.overwrite and not restart)
+    if isinstance(config, RtspSink):
+        return live_sinks.rtsp_sink(config, fps=context.fps, live=context.live, warn=context.warn)
+    return live_sinks.preview_sink(config, rig.name, context.report, live=context.live)
+
+
+def restartable(rig: Rig, index: int) -> bool:
+    """Whether a sink that failed can be replaced: not a video file whose fixed name the failed one has taken."""
+    config = rig.sinks[index]
+    return not isinstance(config, FileSink) or config.named_by_time
+
+
+def check_inputs_kept(sources: Sequence[Source], sinks: Sequence[Sink]) -> None:
+    """Raises :class:`SinkError` where a sink would overwrite an input, by whatever name or link.
+
+    Also with ``--overwrite``: a recording cannot be made again.
+    """
+    inputs: dict[tuple[int, int], Path] = {}
+    for file in (file for source in sources if isinstance(source, ReadsFiles) for file in source.files):
+        for path in (file, file.absolute().parent):
+            inputs.setdefault(_identity(path), path)
+    for sink in sinks:
+        for path in sink.outputs:
+            if path.exists() and (taken := inputs.get(_identity(path))) is not None:
+                raise SinkError(f"{path}: is also an input ({taken}); choose another output path")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino

@@ -1,0 +1,72 @@
+"""Makes sources from their configuration; each class is imported when a rig uses it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from fusepipe.config.schema import Rig, SourceConfig
+from fusepipe.core.errors import SourceError, UsageError
+from fusepipe.core.frames import Band
+from fusepipe.core.image_files import SUFFIXES
+from fusepipe.pipeline.sources.base import Source
+from fusepipe.pipeline.sources.live.connection_options import LiveOptions
+
+
+def make_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
+    """The source of a rig's ``infrared`` or ``visible``, not opened yet.
+
+    Raises :class:`SourceError` where a path does not exist.
+    """
+    if config.kind == "synthetic":
+        from fusepipe.pipeline.sources.synthetic.source import SyntheticSource
+
+        return SyntheticSource(config.url, band, camera=str(band), stream_id=rig_name)
+    if config.kind == "live":
+        from fusepipe.pipeline.sources.live.camera import LiveSource
+
+        options, counts = live_options(config), config.count_range
+        return LiveSource(config.url, band, options, count_range=counts, camera=str(band), stream_id=rig_name)
+    return _file_source(config, band, rig_name)
+
+
+def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
+    path, counts = Path(config.url), config.count_range
+    if not path.exists():
+        raise SourceError(f"{path}: no such file or folder (the rig's {band} source)")
+    if not path.is_dir() and not path.is_file():
+        raise SourceError(f"{path}: neither a file nor a folder (the rig's {band} source)")
+    if path.is_dir() or path.suffix.lower() in SUFFIXES:
+        from fusepipe.pipeline.sources.files.image_folder import ImageFolderSource
+
+        return ImageFolderSource(path, band, fps=config.fps, count_range=counts, camera=str(band), stream_id=rig_name)
+    from fusepipe.pipeline.sources.files.video_file import VideoFileSource
+
+    return VideoFileSource(path, band, fps=config.fps, count_range=counts, camera=str(band), stream_id=rig_name)
+
+
+def live_options(config: SourceConfig) -> LiveOptions:
+    """Connection options of a live camera; keys that the rig does not set keep their defaults."""
+    defaults = LiveOptions()
+    return LiveOptions(
+        transport=config.transport or defaults.transport,
+        fps=config.fps,
+        open_timeout_ns=config.open_timeout_ns or defaults.open_timeout_ns,
+        stall_timeout_ns=config.stall_timeout_ns or defaults.stall_timeout_ns,
+        options=dict(config.options),
+    )
+
+
+def source_from_url(url: str, band: Band, name: str) -> Source:
+    """The source of a bare URL or path, not opened yet. Raises :class:`UsageError` where it cannot be a source."""
+    return make_source(minimal_rig(name, url, url).infrared, band, name)
+
+
+def minimal_rig(name: str, infrared: str, visible: str) -> Rig:
+    """A rig of two sources without outputs, for programs that consume its pairs themselves."""
+    try:
+        return Rig.model_validate({"name": name, "infrared": {"url": infrared}, "visible": {"url": visible}})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{first['input']!r}: {first['msg'].removeprefix('Value error, ')}") from error

@@ -26,6 +26,7 @@ import numpy as np
 from faults.bench import INFRARED, VISIBLE, Bench, NotRecoveredError
 from faults.flatness import BOUNDS, LATENCY, SHORT_BOUNDS, SHORT_S, Series, judge, note, nothing_left, say
 from faults.injections import die, freeze, freeze_target, hang, lose, never_read, other_size, set_back, slow_engine, to
+from fusepipe.pipeline.sources.live.options import LiveOptions
 from peers.cameras import MISSING, RtspCamera, gst_rtsp_server
 from peers.relay import Relay
 
@@ -33,7 +34,6 @@ from fusepipe.core.frames import Band
 from fusepipe.core.units import parse_duration_ns
 from fusepipe.pipeline.backoff import Backoff, BackoffPolicy
 from fusepipe.pipeline.sources.live.camera import LiveSource
-from fusepipe.pipeline.sources.live.options import LiveOptions
 from fusepipe.workflows.bench.soak import held, held_at_rest
 
 CALM_S = (2.0, 8.0)  # between two faults

@@ -8,7 +8,7 @@ constructed as an object: tags are refused, and anchors, aliases and merge keys 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -39,10 +39,19 @@ MAX_VALUES = 300_000
 KeyPath = tuple[str | int, ...]
 Scalar = str | int | float | bool | None
 
-_INT = re.compile(r"[-+]?[0-9]{1,40}")
-_OCTAL_OR_HEX = re.compile(r"0o[0-7]{1,40}|0x[0-9a-fA-F]{1,40}")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_INFINITE = re.compile(r"[-+]?\.(inf|Inf|INF)")
+# Plain scalars by the core schema of YAML 1.2, section 10.3.2: words, then numbers by the first pattern that matches.
+_WORDS: Mapping[str, Scalar] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
+}
+_NUMBERS: tuple[tuple[re.Pattern[str], Callable[[str], Scalar]], ...] = (
+    (re.compile(r"[-+]?[0-9]{1,40}"), int),
+    (re.compile(r"0o[0-7]{1,40}|0x[0-9a-fA-F]{1,40}"), lambda text: int(text, 0)),
+    (re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"), float),
+    (re.compile(r"[-+]?\.(inf|Inf|INF)"), lambda text: float(text.replace(".", ""))),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,21 +158,9 @@ def parse_yaml(text: str, file: str) -> Node:
 
 def core_scalar(text: str) -> Scalar:
     """A plain (unquoted) scalar by the core schema of YAML 1.2."""
-    if text in ("", "~", "null", "Null", "NULL"):
-        return None
-    if text in ("true", "True", "TRUE", "false", "False", "FALSE"):
-        return text[0] in "tT"
-    if _INT.fullmatch(text):
-        return int(text)
-    if _OCTAL_OR_HEX.fullmatch(text):
-        return int(text, 0)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    if _INFINITE.fullmatch(text):
-        return float(text.replace(".", ""))
-    if text in (".nan", ".NaN", ".NAN"):
-        return float("nan")
-    return text
+    if text in _WORDS:
+        return _WORDS[text]
+    return next((convert(text) for pattern, convert in _NUMBERS if pattern.fullmatch(text)), text)
 
 
 class _Composer:
@@ -284,24 +281,24 @@ class _Composer:
 
     def _explain(self, error: MarkedYAMLError, line: int) -> str:
         """The parser's problem in words of the user; never with text of the file in it."""
-        problem, text = str(error.problem or error.context or ""), self._line(line)
-        if "'\\t'" in problem or text[: len(text) - len(text.lstrip())].count("\t"):
-            return "a tab; indent with spaces"
-        if "tag" in problem:
-            return "tags (!...) are not used here; quote the text if it starts with '!'"
-        if "cannot start any token" in problem:
-            return "a value starts with a character that YAML reserves; quote the text"
-        if "${" in text:
-            return "is not YAML here; quote values that hold ${NAME}"
-        if "mapping values are not allowed" in problem:
-            return "a second ': ' in one value, or wrong indentation; quote text that holds ': '"
-        if error.context and "flow" in str(error.context):
-            return "a bracket or brace that is not closed, or a comma that is missing"
-        if "quoted scalar" in str(error.context):
-            return "a quotation mark that is not closed"
-        if "block" in str(error.context):
-            return "is indented differently from the lines above it"
-        return "is not YAML here" + (f" ({problem})" if "'" not in problem and problem else "")
+        problem, context = str(error.problem or error.context or ""), str(error.context or "")
+        text = self._line(line)
+        indentation = text[: len(text) - len(text.lstrip())]
+        causes = (  # the first that holds
+            ("'\\t'" in problem or "\t" in indentation, "a tab; indent with spaces"),
+            ("tag" in problem, "tags (!...) are not used here; quote the text if it starts with '!'"),
+            ("cannot start any token" in problem, "a value starts with a character that YAML reserves; quote the text"),
+            ("${" in text, "is not YAML here; quote values that hold ${NAME}"),
+            (
+                "mapping values are not allowed" in problem,
+                "a second ': ' in one value, or wrong indentation; quote text that holds ': '",
+            ),
+            ("flow" in context, "a bracket or brace that is not closed, or a comma that is missing"),
+            ("quoted scalar" in context, "a quotation mark that is not closed"),
+            ("block" in context, "is indented differently from the lines above it"),
+        )
+        detail = f" ({problem})" if "'" not in problem and problem else ""
+        return next((message for holds, message in causes if holds), f"is not YAML here{detail}")
 
     def _fail(
         self, line: int, column: int, message: str, cause: Exception | None = None, *, path: KeyPath = ()

@@ -1,0 +1,68 @@
+"""The modules of the packages, as the tests of the layout see them."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+HOUSES = ("calibration", "engines", "evaluation", "pipeline", "train")  # folders at the top, imported as fusepipe.*
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def tracked() -> list[str]:
+    """The files of the project, relative to its root: as git says, or all that is no build output."""
+    if (ROOT / ".git").exists() and shutil.which("git"):
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        return sorted(name for name in listed.split("\0") if name and (ROOT / name).exists())
+    names = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file() and not path.is_symlink())
+    hidden = ("__pycache__", "build", "dist")
+    return sorted(
+        name.as_posix() for name in names if not any(p in hidden or p.startswith(".") for p in name.parts[:-1])
+    )
+
+
+def sources() -> Iterator[tuple[str, Path]]:
+    """(module name, file) of every module of the packages; the links are not followed."""
+    for house in ("fusepipe", *HOUSES):
+        for path in sorted((ROOT / house).rglob("*.py")):
+            if any(part.is_symlink() for part in path.parents if part != ROOT and ROOT in part.parents):
+                continue
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            parts = parts if house == "fusepipe" else ("fusepipe", *parts)
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+MODULES = dict(sources())
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@functools.cache
+def imported(module: str, *, with_types: bool = False) -> frozenset[str]:
+    """All modules that a module imports, at its top or in a function; with those only for type checking if asked."""
+    found: set[str] = set()
+    stack: list[ast.AST] = [parsed(MODULES[module])]
+    while stack:
+        node = stack.pop()
+        if not with_types and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            stack.extend(node.orelse)
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: write imports in full"
+            # a name may be a module (from fusepipe.pipeline import levels)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        stack.extend(ast.iter_child_nodes(node))
+    return frozenset(found)

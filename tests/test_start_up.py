@@ -10,7 +10,20 @@ from helpers.source_tree import ROOT
 
 from fusepipe.cli import COMMANDS
 
-HEAVY = ("numpy", "torch", "tensorrt", "tensorrt_rtx", "pycuda", "cuda", "openvino", "cv2", "av", "pydantic", "rich")
+HEAVY = (
+    "numpy",
+    "torch",
+    "tensorrt",
+    "tensorrt_rtx",
+    "pycuda",
+    "cuda",
+    "openvino",
+    "cv2",
+    "av",
+    "pydantic",
+    "rich",
+    "jinja2",
+)
 
 # one process for all commands: what one of them loads is printed behind its name
 _LOADED = """

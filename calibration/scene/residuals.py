@@ -41,11 +41,11 @@ class Residual:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class Residuals:
     """``regions_px`` is the median residual of each of 3x3 parts of the picture, row by row; NaN: no evidence."""
 
     agreement: Agreement
-    residuals: tuple[Residual, ...]
+    blocks: tuple[Residual, ...]
     median_px: float
     shift_px: tuple[float, float]
     regions_px: NDArray[np.float64]
@@ -79,7 +79,7 @@ class Check:
         )
 
     def _too_little(self) -> bool:
-        return len(self.residuals) < 8
+        return len(self.blocks) < 8
 
     def _worst_region(self) -> str:
         known = self.regions_px[np.isfinite(self.regions_px)]
@@ -93,7 +93,7 @@ class Check:
         return f" Worst is the {names[0]} {names[1]} part with {worst:.1f} px."
 
 
-def check_pairs(pairs: Sequence[ScenePair], matrix: Matrix3, lens: Lens | None = None) -> Check:
+def measure_residuals(pairs: Sequence[ScenePair], matrix: Matrix3, lens: Lens | None = None) -> Residuals:
     """Measures a map on pairs of one size: 3x3, infrared to visible pixel, without the distortion of a ``lens``."""
     height, width = pairs[0].visible.shape
     each = each_matches(pairs, matrix, LEVEL, lens=lens)
@@ -121,7 +121,7 @@ def check_pairs(pairs: Sequence[ScenePair], matrix: Matrix3, lens: Lens | None =
         found = fit(matches, "shift").displacement[0] * scale
         shift = (round(float(found[0]), 2), round(float(found[1]), 2))
     median = float(np.median(lengths)) if len(lengths) else float("nan")
-    return Check(agreement(pairs, matrix, lens=lens), residuals, median, shift, regions, (width, height))
+    return Residuals(agreement(pairs, matrix, lens=lens), residuals, median, shift, regions, (width, height))
 
 
 def _clear(matches: Matches) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from fusepipe.evaluation.metrics.table import names_of
+from fusepipe.evaluation.report.images import salient_boxes
 from fusepipe.evaluation.report.page import page
-from fusepipe.evaluation.report.pictures import salient_boxes
 from fusepipe.evaluation.report.results import Comparison, Example, MethodResult, SetResult
 from fusepipe.evaluation.scores import score
 
@@ -107,7 +107,7 @@ def test_it_needs_nothing_else_and_nests(text: str) -> None:
 
 def test_everything_from_the_user_is_escaped(text: str) -> None:
     assert "<script>alert" not in text and text.count("<script>") == 1
-    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;&amp;&quot;&#x27;é" in text
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;&#34;&#39;é" in text
 
 
 def test_it_shows_every_pair_and_method_and_the_definitions(text: str) -> None:
@@ -116,7 +116,7 @@ def test_it_shows_every_pair_and_method_and_the_definitions(text: str) -> None:
     assert text.count('class="patch a"') == text.count('class="patch b"') == 6 * 6
     assert text.count(" minus infrared") >= 6 * 4
     for name in names_of("paper"):
-        assert f"<th scope='row'>{name}</th>" in text
+        assert f'<th scope="row">{name}</th>' in text
     assert "Brightness over time" in text and text.count('class="fused"') == 4
 
 
@@ -127,7 +127,7 @@ def test_pictures_are_left_out_beyond_the_size_and_counted(compared: Comparison,
     left = 6 - few.count('<section class="pair"')
     assert left > 0 and f"{left} further example pairs are not shown" in few
     none = page(compared, max_bytes=0)
-    assert 'id="look"' not in none and "6 further example pairs" in none
+    assert 'id="viewer"' not in none and "6 further example pairs" in none
 
 
 def test_a_comparison_without_pictures_or_values() -> None:
@@ -138,7 +138,7 @@ def test_a_comparison_without_pictures_or_values() -> None:
             method.rows = [dict.fromkeys(empty.metrics)]
     text = page(empty)
     Reader().feed(text)
-    assert 'id="look"' not in text and "nan" not in text.lower().split() and 'class="pair"' not in text
+    assert 'id="viewer"' not in text and "nan" not in text.lower().split() and 'class="pair"' not in text
 
 
 def test_patches_lie_where_a_source_stands_out() -> None:

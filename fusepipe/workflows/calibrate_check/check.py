@@ -11,9 +11,9 @@ import numpy as np
 
 from fusepipe.calibration.file.calibration import Calibration, load_calibration, save_text
 from fusepipe.calibration.matrix import rescale_matrix
-from fusepipe.calibration.scene.residuals import Check, check_pairs
+from fusepipe.calibration.scene.residuals import Residuals, measure_residuals
 from fusepipe.calibration.scene.search import ScenePair
-from fusepipe.workflows.calibrate_check.page import Checked, page
+from fusepipe.workflows.calibrate_check.page import MeasuredPair, page
 from fusepipe.workflows.scene_pairs import read_pairs
 
 
@@ -23,14 +23,14 @@ class CheckResult:
 
     path: Path
     calibration: Calibration
-    overall: Check
-    pairs: list[Checked]
+    overall: Residuals
+    pairs: list[MeasuredPair]
 
     def as_json(self) -> dict[str, Any]:
         return {
             "calibration": str(self.path),
             **_figures(self.overall),
-            "pairs": {one.pair.name: _figures(one.check) for one in self.pairs},
+            "pairs": {one.pair.name: _figures(one.residuals) for one in self.pairs},
         }
 
 
@@ -50,8 +50,10 @@ def check(
     matrix = rescale_matrix(matrix, calibration.infrared.size, calibration.visible.size, (ir_w, ir_h), (vis_w, vis_h))
     lens = calibration.infrared_lens()
     lens = None if lens is None else lens.at((ir_w, ir_h))
-    listed = [Checked(pair, check_pairs([ideal], matrix, lens)) for pair, ideal in zip(pairs, read, strict=True)]
-    return CheckResult(path, calibration, check_pairs(read, matrix, lens), listed)
+    listed = [
+        MeasuredPair(pair, measure_residuals([ideal], matrix, lens)) for pair, ideal in zip(pairs, read, strict=True)
+    ]
+    return CheckResult(path, calibration, measure_residuals(read, matrix, lens), listed)
 
 
 def _ideal(calibration: Calibration, pair: ScenePair) -> ScenePair:
@@ -90,7 +92,7 @@ def write_report(result: CheckResult, path: Path) -> None:
     save_text(page(result.path.name, calibration, result.overall, result.pairs, facts), path, overwrite=True)
 
 
-def _figures(one: Check) -> dict[str, Any]:
+def _figures(one: Residuals) -> dict[str, Any]:
     word, text = one.verdict
     return {
         "verdict": word,

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fusepipe.commands.options import json_option, overwrite_option
-from fusepipe.commands.reporting import Names, jobs_option, metrics_option, report_option, variant_option
+from fusepipe.commands.options import (
+    Names,
+    jobs_option,
+    json_option,
+    metrics_option,
+    overwrite_option,
+    report_option,
+    variant_option,
+)
 from fusepipe.core.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
@@ -55,7 +62,8 @@ def command(
     ranks methods. A model that cannot run is reported with its reason while the others go on; the exit code
     is then 4. Times are measured one pair after the other, reading and scoring not included.
     """
-    from fusepipe.commands.reporting import Progress, usable_jobs
+    from fusepipe.commands.options import usable_jobs
+    from fusepipe.commands.terminal import ProgressBar
     from fusepipe.core.provenance import command_line
     from fusepipe.evaluation.report.files import check_reports, wants_pictures, write_reports
     from fusepipe.evaluation.report.printed import SOURCE
@@ -82,7 +90,7 @@ def command(
             jobs=jobs,
             pictures=pictures,
         )
-    with Progress("methods", enabled=not as_json) as progress:
+    with ProgressBar("methods", enabled=not as_json) as progress:
         comparison = compare(options, progress.step)
     if chosen is not None:
         comparison.printed, comparison.printed_source = chosen.printed, SOURCE
@@ -139,7 +147,7 @@ def preset_options(
 
 def show(comparison: Comparison, reports: tuple[Path, ...], *, as_json: bool) -> None:
     """The tables and what is to be said about them; or the one JSON document."""
-    from fusepipe.commands.reporting import table_width
+    from fusepipe.commands.terminal import table_width
     from fusepipe.evaluation.report.tables import LEGEND, comparison_tables, text
 
     if as_json:

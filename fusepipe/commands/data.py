@@ -47,14 +47,14 @@ def tno(ctx: click.Context, source: str | None, to: Path | None, overwrite: bool
     grey PNG: sequences/NAME/{ir,vis}/0000.png and pairs/{ir,vis}/NAME.png. Exit code 3 where an image has
     other pixels than the published one; it is left out.
     """
-    from fusepipe.commands.reporting import Progress
+    from fusepipe.commands.terminal import ProgressBar
     from fusepipe.evaluation.tno import ABOUT, DOI, PAGE, default_folder
     from fusepipe.workflows.tno.arrange import get, verify
 
     folder = to or default_folder()
     credit = {"doi": DOI, "page": PAGE, "about": ABOUT}
     report = None
-    with Progress("TNO", enabled=not as_json) as progress:
+    with ProgressBar("TNO", enabled=not as_json) as progress:
         if source is not None:
             report = get(source, folder, overwrite=overwrite, step=progress.step)
         elif folder.is_dir():

@@ -7,8 +7,14 @@ from pathlib import Path
 
 import click
 
-from fusepipe.commands.options import json_option, overwrite_option
-from fusepipe.commands.reporting import jobs_option, metrics_option, report_option, variant_option
+from fusepipe.commands.options import (
+    jobs_option,
+    json_option,
+    metrics_option,
+    overwrite_option,
+    report_option,
+    variant_option,
+)
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -40,14 +46,15 @@ def command(
     Colour images count by their luma (BT.601), alpha is ignored, 16-bit images are refused. No single
     metric ranks methods: see `fusepipe compare`.
     """
-    from fusepipe.commands.reporting import Progress, table_width, usable_jobs
+    from fusepipe.commands.options import usable_jobs
+    from fusepipe.commands.terminal import ProgressBar, table_width
     from fusepipe.core.provenance import command_line
     from fusepipe.evaluation.report.files import check_reports, wants_pictures, write_reports
     from fusepipe.evaluation.report.tables import evaluation_table, text
     from fusepipe.workflows.evaluate import EXAMPLES, evaluate
 
     check_reports(report, overwrite=overwrite)
-    with Progress("images", enabled=not as_json) as progress:
+    with ProgressBar("images", enabled=not as_json) as progress:
         comparison = evaluate(
             ir,
             vis,

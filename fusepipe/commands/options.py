@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import click
@@ -42,3 +43,72 @@ class Size(click.ParamType[tuple[int, int]]):
         if match is None:
             self.fail(f"{value!r}: write WIDTHxHEIGHT in pixels, such as 640x480", param, ctx)
         return int(match[1]), int(match[2])
+
+
+class Length(click.ParamType[float]):
+    """``30m``, ``40mm``: metres as a float."""
+
+    name = "length"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        from fusepipe.core.units import parse_length_m
+
+        try:
+            return parse_length_m(str(value))
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """``a,b,c``: names in the order given, spaces around them ignored."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(dict.fromkeys(part.strip() for part in str(value).split(",") if part.strip()))
+        if not names:
+            self.fail("name at least one", param, ctx)
+        return names
+
+
+variant_option = click.option(
+    "--variant",
+    default="paper",
+    show_default=True,
+    help="Which definition where the community's codes disagree: paper, common or all.",
+)
+metrics_option = click.option("--metrics", type=Names(), metavar="A,B", help="These metrics instead of a variant's.")
+jobs_option = click.option("--jobs", type=click.IntRange(1, 256), help="Processes that measure [one per core].")
+report_option = click.option(
+    "--report",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write .json, .csv (a line an image) or .html; may be repeated.",
+)
+
+
+def usable_jobs(jobs: int | None) -> int:
+    """``jobs``, else one process per core available to this process."""
+    from fusepipe.core.machine import usable_cores
+
+    return jobs or max(1, round(usable_cores()))
+
+
+def check_output_file(path: Path, overwrite: bool) -> None:
+    """Checks that a file can be written, before minutes of work.
+
+    Raises :class:`OutputExistsError` without ``overwrite``, :class:`SinkError` for a folder or a missing parent.
+    """
+    from fusepipe.core.errors import OutputExistsError, SinkError
+
+    if path.is_dir():
+        raise SinkError(f"{path}: is a folder; name a file, such as roof.calibration.yaml")
+    if path.exists() and not overwrite:
+        raise OutputExistsError(f"{path}: exists already; use --overwrite to replace it")
+    if not path.absolute().parent.is_dir():
+        raise SinkError(f"{path}: its folder does not exist")

@@ -1,0 +1,51 @@
+"""``fusepipe calibrate check``: how well a calibration fits pairs of the two cameras."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from fusepipe.commands.options import Length, check_output_file, json_option, overwrite_option
+
+
+@click.command("check")
+@click.argument("calibration", type=click.Path(path_type=Path))
+@click.argument("infrared", type=str)
+@click.argument("visible", type=str)
+@click.option("-o", "--report", type=click.Path(path_type=Path), help="A self-contained HTML page.")
+@click.option("--plane-distance", type=Length(), help="Check at this distance instead of the calibration's own.")
+@click.option("--pairs", "most", type=click.IntRange(1, 200), default=12, show_default=True, help="At most so many.")
+@overwrite_option
+@json_option
+def command(
+    calibration: Path,
+    infrared: str,
+    visible: str,
+    report: Path | None,
+    plane_distance: float | None,
+    most: int,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Say how well CALIBRATION fits pairs of INFRARED and VISIBLE; --report shows it in pictures.
+
+    The verdict is good, fair, bad or unknown.
+    """
+    from fusepipe.workflows.calibrate_check import check as checking
+
+    if report is not None:
+        check_output_file(report, overwrite)
+    result = checking.check(calibration, infrared, visible, most, plane_distance)
+    if report is not None:
+        checking.write_report(result, report)
+    if as_json:
+        click.echo(
+            json.dumps({"ok": True, "report": None if report is None else str(report), **result.as_json()}, indent=2)
+        )
+        return
+    word, text = result.overall.verdict
+    click.echo(f"{word}: {text}")
+    if report is not None:
+        click.echo(f"wrote {report}")

@@ -1,0 +1,35 @@
+"""``fusepipe calibrate convert``: calibration files from and to OpenCV and kalibr."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fusepipe.commands.options import Length, check_output_file, overwrite_option
+
+
+@click.command("convert")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The file to write.")
+@click.option("--to", "form", type=click.Choice(["fusepipe", "opencv", "kalibr"]), help="[fusepipe, from it: opencv]")
+@click.option("--plane-distance", type=Length(), help="The distance to align at, which other formats do not know.")
+@click.option("--infrared-camera", type=click.IntRange(0, 1), default=0, show_default=True, help="First or second.")
+@overwrite_option
+def command(
+    source: Path, output: Path, form: str | None, plane_distance: float | None, infrared_camera: int, overwrite: bool
+) -> None:
+    """Convert SOURCE from or to OpenCV's stereo files (stereoCalibrate) and kalibr's camera chains."""
+    from fusepipe.calibration.file import exchange
+    from fusepipe.calibration.file.calibration import save_calibration, save_text
+
+    check_output_file(output, overwrite)
+    kind = exchange.kind_of(source)
+    wanted = form or ("opencv" if kind == "fusepipe" else "fusepipe")
+    read = exchange.read(source, kind, plane_distance, infrared_camera)
+    if wanted == "fusepipe":
+        save_calibration(read, output, overwrite)
+    else:
+        text = exchange.opencv_text(read) if wanted == "opencv" else exchange.kalibr_text(read)
+        save_text(text, output, overwrite)
+    click.echo(f"wrote {output} ({kind} to {wanted})")

@@ -1,0 +1,75 @@
+"""``fusepipe calibrate scene``: registration from image pairs of the scene, without a board."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import click
+
+from fusepipe.commands.options import Length, check_output_file, json_option, overwrite_option
+
+
+@click.command("scene")
+@click.argument("infrared", type=str)
+@click.argument("visible", type=str)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The calibration file.")
+@click.option("--model", type=click.Choice(["auto", "similarity", "affine", "homography"]), default="auto")
+@click.option("--fov-infrared", type=click.FloatRange(1, 170), help="Hint: degrees across.")
+@click.option("--fov-visible", type=click.FloatRange(1, 170), help="Hint: degrees across.")
+@click.option("--mount", nargs=2, type=Length(), metavar="RIGHT DOWN", help="Hint: where the infrared camera sits.")
+@click.option("--plane-distance", type=Length(), help="How far away the scene is.")
+@click.option("--pairs", "most", type=click.IntRange(1, 200), default=24, show_default=True, help="At most so many.")
+@click.option("--note", help="Kept in the file.")
+@overwrite_option
+@json_option
+def command(
+    infrared: str,
+    visible: str,
+    output: Path,
+    model: str,
+    fov_infrared: float | None,
+    fov_visible: float | None,
+    mount: tuple[float, float] | None,
+    plane_distance: float | None,
+    most: int,
+    note: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Calibrate without a board, from pairs of the scene: two images, two folders (by stem) or two recordings.
+
+    Exits with 1, and writes nothing, where the result could not be trusted.
+    """
+    from fusepipe.calibration.file.calibration import save_calibration
+    from fusepipe.calibration.scene.local_matches import MODELS
+    from fusepipe.core.errors import FusepipeError
+    from fusepipe.workflows import calibrate_scene as scene
+    from fusepipe.workflows.scene_pairs import read_pairs
+
+    check_output_file(output, overwrite)
+    hints = scene.Hints(fov_infrared, fov_visible, mount, plane_distance)
+    pairs = read_pairs(infrared, visible, most)
+    models = MODELS if model == "auto" else tuple(m for m in MODELS if MODELS.index(m) <= MODELS.index(model))
+    result, calibration = scene.calibrate_scene(pairs, hints, models, note)
+    if calibration is not None:
+        save_calibration(calibration, output, overwrite)
+    if as_json:
+        document = scene.as_json(result, [pair.name for pair in pairs])
+        click.echo(json.dumps({"ok": calibration is not None, "output": str(output), **document}, indent=2))
+        if calibration is None:
+            raise click.exceptions.Exit(1)
+        return
+    if calibration is None:
+        raise FusepipeError(f"nothing was written: {result.refusal}")
+    seen = result.agreement
+    click.echo(
+        f"{len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'} ({scene.pair_names(pairs)}): {result.model}, "
+        f"confidence {seen.confidence:.2f}; {seen.near:.0%} of {seen.blocks} parts of the picture agree; the infrared "
+        f"camera sees {seen.overlap:.0%} of the visible picture"
+    )
+    if doubt := scene.doubt(result):
+        click.echo(f"  doubt: {doubt}")
+    inputs = shlex.join([str(output), infrared, visible])
+    click.echo(f"wrote {output}; look at it with: fusepipe calibrate check {inputs}")

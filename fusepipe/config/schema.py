@@ -103,46 +103,46 @@ RigName = Annotated[str, AfterValidator(check_rig_name), WithJsonSchema({"type":
 
 
 class SourceConfig(ConfigModel):
-    """One camera, video file or folder of images."""
+    """One camera, video file or image folder."""
 
     url: Annotated[str, AfterValidator(_source_url)] = Field(
-        description="A video file or a folder of images, relative to this file; a live camera (rtsp://, http:// for "
-        "MJPEG, /dev/video0, or another URL that FFmpeg reads); synthetic://street makes a scene."
+        description="A video file or an image folder, relative to this file; a live camera (rtsp://, http:// for "
+        "MJPEG, /dev/video0, or any other URL that FFmpeg reads); or synthetic://street."
     )
     fps: Annotated[float, Field(gt=0, le=10_000), NotBool] | None = Field(
         default=None,
-        description="Frames per second, where the source does not say (image folders) or says it wrongly.",
+        description="Frame rate of files, image folders and V4L2 devices, if the source does not report it or reports "
+        "a wrong one.",
     )
     count_range: Annotated[tuple[Count, Count], AfterValidator(_rising)] | None = Field(
         default=None,
         validation_alias="range",
-        description="The counts [low, high] of a 16-bit camera that become black and white; "
-        "without it the full range of the bit depth is used.",
+        description="The counts [low, high] of a 16-bit camera that map to black and white; default: the full range "
+        "of the bit depth.",
     )
     latency_ns: DurationNs = Field(
         default=0,
         validation_alias="latency",
-        description="How long after its capture a frame of a live camera arrives at the earliest. What counts is the "
-        "difference between the two cameras; cameras whose clocks NTP keeps need none.",
+        description="Minimum delay from capture to arrival of a live camera. Only the difference between the two "
+        "cameras matters; cameras synchronised by NTP need none.",
     )
     transport: Literal["tcp", "udp"] | None = Field(
-        default=None, description="How RTP of an rtsp:// camera travels; tcp unless it says udp."
+        default=None, description="How RTP of an rtsp:// camera is transported; default: tcp."
     )
     open_timeout_ns: PositiveDurationNs | None = Field(
         default=None,
         validation_alias="open_timeout",
-        description="How long opening a live camera may take before it is tried again; 5s unless it says otherwise, "
-        "at most 10s.",
+        description="How long opening a live camera may take before it is retried; default: 5s, at most 10s.",
     )
     stall_timeout_ns: PositiveDurationNs | None = Field(
         default=None,
         validation_alias="stall_timeout",
-        description="A live camera without data for so long is opened again; 3s unless it says otherwise, at most 10s.",
+        description="A live camera without data for this long is reconnected; default: 3s, at most 10s.",
     )
     options: dict[str, str] = Field(
         default={},
-        description="Options for FFmpeg that opens a live camera, such as {video_size: 1280x720, input_format: mjpeg} "
-        "for a V4L2 device. They win over those that fusepipe chooses.",
+        description="Options for FFmpeg to open a live camera, such as {video_size: 1280x720, input_format: mjpeg} "
+        "for a V4L2 device. They override those of fusepipe.",
     )
 
     @field_validator("open_timeout_ns", "stall_timeout_ns")
@@ -188,25 +188,25 @@ class SourceConfig(ConfigModel):
 
 
 class SyncConfig(ConfigModel):
-    """How frames of the two sources become pairs."""
+    """How frames of the two sources are paired."""
 
     reference: Band = Field(
-        default=Band.VISIBLE, description="The camera that leads: there is one output frame for each of its frames."
+        default=Band.VISIBLE, description="The camera that sets the pace: one output frame for each of its frames."
     )
     pair_by: Literal["auto", "name", "time"] = Field(
         default="auto",
-        description="name pairs images of two folders by their stems, time pairs by capture time; auto takes "
-        "name where both sources are folders of images.",
+        description="name pairs the images of two folders by stem, time pairs by capture time; auto is name if both "
+        "sources are image folders.",
     )
     tolerance_ns: DurationNs = Field(
         default=20 * MS,
         validation_alias="tolerance",
-        description="Two frames belong together when they were captured at most this far apart.",
+        description="Largest difference between the capture times of a pair.",
     )
     max_wait_ns: DurationNs = Field(
         default=60 * MS,
         validation_alias="max_wait",
-        description="How long a frame waits for its partner before on_missing decides.",
+        description="How long a frame waits for its partner before on_missing applies.",
     )
     offset_ns: SignedDurationNs = Field(
         default=0,
@@ -215,13 +215,13 @@ class SyncConfig(ConfigModel):
     )
     on_missing: Literal["hold", "drop", "single"] = Field(
         default="hold",
-        description="Without a partner: hold takes the last frame of that camera, drop leaves the pair out, "
-        "single goes on with one image.",
+        description="What to do with a frame without a partner: hold reuses the last frame of the other camera, drop "
+        "outputs nothing, single outputs the one image.",
     )
     max_hold_ns: DurationNs = Field(
         default=S,
         validation_alias="max_hold",
-        description="How old a held frame may be; after that the pair is single.",
+        description="Largest age of a held frame; after that the pair is single.",
     )
 
 
@@ -233,97 +233,98 @@ def _calibration(value: str) -> str:
 
 
 class RegistrationConfig(ConfigModel):
-    """How the infrared image is brought onto the visible one."""
+    """How the infrared image is registered to the visible one."""
 
     calibration: Annotated[str, AfterValidator(_calibration)] | None = Field(
         default=None,
-        description="The calibration file, relative to this file, or synthetic://street; without it the images "
-        "are taken as registered already.",
+        description="A calibration file, relative to this file, or synthetic://street; without it the images are "
+        "assumed to be registered.",
     )
     plane_distance_m: LengthM | None = Field(
         default=None,
         validation_alias="plane_distance",
-        description="The distance from the visible camera at which the images are aligned, for calibrations that "
-        "know where the cameras sit; without it the calibration's own.",
+        description="The distance from the visible camera at which the images are registered, for calibrations with a "
+        "known pose; default: the distance in the calibration file.",
     )
     outside: Literal["visible", "crop"] = Field(
         default="visible",
-        description="What the output shows where the infrared camera does not see: visible, the visible camera's "
-        "picture; crop, nothing: the output is the largest rectangle that both cameras see.",
+        description="What the output shows outside the infrared view: visible, the visible image; crop, nothing: the "
+        "output is cropped to the largest rectangle that both cameras see.",
     )
     drift: Literal["off", "watch", "correct"] = Field(
         default="off",
-        description="watch measures whether the cameras have moved against each other since the calibration, and says "
-        "so; correct also makes up for it, slowly and within bounds.",
+        description="watch measures and reports whether the cameras have moved relative to each other since the "
+        "calibration; correct also compensates it, slowly and within limits.",
     )
 
 
 class FusionConfig(ConfigModel):
-    """What fuses, and how it is computed."""
+    """The fusion method, and how it is computed."""
 
     model: Annotated[str, AfterValidator(_known_model)] = Field(
         default="stream",
         description="The fusion method. stream is the neural network for video, stream-hq a larger one for faster "
-        "machines; mfe, densefuse, fusiongan and ddcgan are networks for pictures, not for live video; the others are "
-        "classical.",
+        "machines; mfe, densefuse, fusiongan and ddcgan are networks for still images, too slow for live "
+        "video on a CPU; the others are classical.",
         json_schema_extra={"enum": list(MODELS)},
     )
     backend: Backend = Field(
         default="auto",
-        description="What runs the network; auto takes the best that works on this machine and says which.",
+        description="What runs the network; auto selects the best one available on this machine and reports it.",
         json_schema_extra=later_values(*_LATER_BACKENDS),
     )
     precision: Precision = Field(
         default="auto",
-        description="The numbers the network computes with; auto takes the fastest that is exact enough.",
+        description="Precision of the network; auto selects the fastest that is accurate enough.",
         json_schema_extra=later_values(*_LATER_PRECISIONS),
     )
     engine: Annotated[str, AfterValidator(check_text)] | None = Field(
         default=None,
-        description="An engine of fusepipe build-engine, relative to this file; without it the cache is searched.",
+        description="An engine made by fusepipe build-engine, relative to this file; default: the cache is searched.",
     )
 
 
 class OutputConfig(ConfigModel):
-    """What the output looks like."""
+    """The format of the output."""
 
     colour: Literal["visible", "grey"] = Field(
         default="visible", description="visible keeps the colours of the visible camera."
     )
     size: Annotated[str, Field(pattern=r"^[1-9][0-9]{1,4}x[1-9][0-9]{1,4}$")] | None = Field(
         default=None,
-        description="WIDTHxHEIGHT of the output of live cameras, such as 1280x720; without it, that of the first "
-        "visible picture. Say it where the visible camera may be away at the start, or may change its size.",
+        description="Frame size of the output of live cameras, WIDTHxHEIGHT, such as 1280x720; default: the size of "
+        "the first visible frame. Set it if the visible camera may be unavailable at the start or may "
+        "change its size.",
     )
     label: Literal["auto", "off", "on"] = Field(
         default="auto",
-        description="Writes HELD, SINGLE or NO SIGNAL into a picture that is not fused; auto does so for live cameras.",
+        description="Overlays HELD, SINGLE or NO SIGNAL on frames that are not fused; auto does so for live cameras.",
     )
     hot_overlay: Literal["off", "on"] = Field(
-        default="off", description="Marks hot spots in colour.", json_schema_extra=later_values("on")
+        default="off", description="Highlights hot areas in colour.", json_schema_extra=later_values("on")
     )
 
 
 class Defaults(ConfigModel):
-    """What all rigs of the file share; a rig's own keys win, key by key."""
+    """Settings of all rigs of the file; a rig's own keys override them one by one."""
 
-    sync: SyncConfig = Field(default=SyncConfig(), description="How frames become pairs.")
-    registration: RegistrationConfig = Field(default=RegistrationConfig(), description="How the images are aligned.")
-    fusion: FusionConfig = Field(default=FusionConfig(), description="What fuses.")
-    output: OutputConfig = Field(default=OutputConfig(), description="How the output looks.")
+    sync: SyncConfig = Field(default=SyncConfig(), description="How frames are paired.")
+    registration: RegistrationConfig = Field(default=RegistrationConfig(), description="How the images are registered.")
+    fusion: FusionConfig = Field(default=FusionConfig(), description="The fusion method.")
+    output: OutputConfig = Field(default=OutputConfig(), description="The format of the output.")
 
 
 class RigBody(ConfigModel):
-    """Two cameras and what is done with them."""
+    """Two cameras, and how their video is paired, registered, fused and written."""
 
     infrared: SourceConfig = Field(description="The infrared camera.")
     visible: SourceConfig = Field(description="The visible camera.")
-    sync: SyncConfig = Field(default=SyncConfig(), description="How frames become pairs.")
-    registration: RegistrationConfig = Field(default=RegistrationConfig(), description="How the images are aligned.")
-    fusion: FusionConfig = Field(default=FusionConfig(), description="What fuses.")
-    output: OutputConfig = Field(default=OutputConfig(), description="How the output looks.")
+    sync: SyncConfig = Field(default=SyncConfig(), description="How frames are paired.")
+    registration: RegistrationConfig = Field(default=RegistrationConfig(), description="How the images are registered.")
+    fusion: FusionConfig = Field(default=FusionConfig(), description="The fusion method.")
+    output: OutputConfig = Field(default=OutputConfig(), description="The format of the output.")
     sinks: tuple[Sink, ...] = Field(
-        default=(), description="Where the output goes: a list of files, image folders and live outputs."
+        default=(), description="The outputs: a list of files, image folders, streams and previews."
     )
 
 
@@ -367,10 +368,8 @@ def _resolve_sink(sink: SinkConfig, base_dir: Path) -> SinkConfig:
 class RigFile(ConfigModel):
     """A file of rigs, such as rigs.yaml."""
 
-    schema_version: Literal[1] = Field(
-        validation_alias="schema", description="The version of this format, by which later programs read it."
-    )
-    defaults: Defaults = Field(default=Defaults(), description="What all rigs share.")
+    schema_version: Literal[1] = Field(validation_alias="schema", description="Version of the file format.")
+    defaults: Defaults = Field(default=Defaults(), description="Settings of all rigs.")
     rigs: dict[RigName, RigBody] = Field(
-        min_length=1, description="The rigs, each under its name (letters, digits, '-', '_' and '.')."
+        min_length=1, description="The rigs by name (letters, digits, '-', '_' and '.')."
     )

@@ -39,53 +39,56 @@ class FileSink(ConfigModel):
 
     # A pattern for strftime: a percent sign of the name itself is %%, also where the rig resolved the path.
     file: Annotated[str, BeforeValidator(_video_path)] = Field(
-        description="The video file, .mkv or .mp4, relative to this file; may hold the start time as "
-        "%Y %m %d %H %M %S (a percent sign is %%)."
+        description="The video file, .mkv or .mp4, relative to this file; may contain the start time as %Y %m %d %H "
+        "%M %S (%% is a percent sign)."
     )
     codec: Literal["h264", "ffv1"] = Field(
-        default="h264", description="h264 plays everywhere; ffv1 (in .mkv) loses nothing and is large."
+        default="h264", description="h264 plays everywhere; ffv1 (.mkv only) is lossless and large."
     )
     crf: Annotated[int, NotBool] = Field(
         default=20,
         ge=0,
         le=51,
         validation_alias="quality",
-        description="Constant rate factor of h264: 0 is lossless, 20 looks like the original, 51 is worst.",
+        description="Constant rate factor of h264: 0 is lossless, 20 visually lossless, 51 worst.",
     )
     preset: Preset = Field(
-        default="superfast", description="How hard h264 tries: slower gives smaller files for more processor time."
+        default="superfast",
+        description="Encoder preset of h264: slower presets make smaller files and need more CPU time.",
     )
     flush_ns: PositiveDurationNs = Field(
         default=S,
         validation_alias="flush",
-        description="A file that was being written when the power failed plays up to this long before.",
+        description="Flush interval: after a power failure the file plays up to this long before it.",
     )
     segment_ns: PositiveDurationNs | None = Field(
         default=None,
         validation_alias="segment",
-        description="Starts a new file when this one is so long, such as 10min. Needs a name with the time.",
+        description="Length of a segment, such as 10min; then a new file is started. Needs a file name with the time.",
     )
     segment_bytes: SizeBytes | None = Field(
         default=None,
         validation_alias="segment_size",
-        description="Starts a new file when this one is so large, such as 500MB; with segment, whichever comes first.",
+        description="Size of a segment, such as 500MB; with segment, whichever comes first.",
     )
     max_age_ns: PositiveDurationNs | None = Field(
         default=None,
         validation_alias="max_age",
-        description="Deletes segments that were ended longer ago than this, such as 7d, and their sidecars.",
+        description="Deletes segments that ended longer ago than this, such as 7d, and their sidecars.",
     )
     max_total_bytes: SizeBytes | None = Field(
         default=None,
         validation_alias="max_total",
-        description="Deletes the oldest segments, and their sidecars, when all together are larger, such as 50GB.",
+        description="Deletes the oldest segments and their sidecars when all together are larger than this, such as "
+        "50GB.",
     )
     zone: Literal["local", "utc"] = Field(
-        default="local", description="Whose time the name has: that of this machine, or UTC, which no summer shifts."
+        default="local",
+        description="Time zone of the file name: that of this machine, or UTC, which has no daylight saving time.",
     )
     sidecar: Literal["auto", "on", "off"] = Field(
         default="auto",
-        description="Writes NAME.jsonl beside the video, a line a frame with the time of capture of both cameras; "
+        description="Writes NAME.jsonl next to the video, one line per frame with the capture times of both cameras; "
         "auto does so for segments.",
     )
 
@@ -128,12 +131,12 @@ class FileSink(ConfigModel):
 
 
 class ImagesSink(ConfigModel):
-    """A folder of images, one a pair."""
+    """A folder of images, one per pair."""
 
     images: Annotated[str, BeforeValidator(_path_text)] = Field(
-        description="The folder, relative to this file; it is made where it is not there."
+        description="The folder, relative to this file; it is created if missing."
     )
-    format: Literal["png", "jpg", "tif"] = Field(default="png", description="png and tif lose nothing; jpg is smaller.")
+    format: Literal["png", "jpg", "tif"] = Field(default="png", description="png and tif are lossless; jpg is smaller.")
 
 
 def _rtsp_url(value: str) -> str:
@@ -153,35 +156,36 @@ def _token(value: str) -> str:
 
 
 class RtspSink(ConfigModel):
-    """A live stream, H.264: served here to any player, or pushed to another server."""
+    """A live H.264 stream: served to RTSP clients, or pushed to another server."""
 
     rtsp: Annotated[str, AfterValidator(_rtsp_url)] = Field(
-        description="rtsp://127.0.0.1:8554/roof serves it here, to this machine; 0.0.0.0 serves it to the network. "
-        "rtsp://USER:PASSWORD@... asks players for them. rtsp+push://HOST/roof pushes it to a server that records."
+        description="rtsp://127.0.0.1:8554/roof serves the stream to this machine, 0.0.0.0 to the network; "
+        "rtsp://USER:PASSWORD@... requires authentication. rtsp+push://HOST/roof publishes it to another "
+        "server."
     )
     encoder: Literal["auto", "x264", "nvenc"] = Field(
-        default="auto", description="auto takes NVENC, the encoder of NVIDIA GPUs, where it opens, else x264."
+        default="auto", description="auto uses NVENC, the encoder of NVIDIA GPUs, if it opens, else x264."
     )
     crf: Annotated[int, NotBool] = Field(
         default=23,
         ge=0,
         le=51,
         validation_alias="quality",
-        description="Constant rate factor: 0 is lossless, 23 looks good, 51 is worst.",
+        description="Constant rate factor: 0 is lossless, 23 is good quality, 51 is worst.",
     )
     bitrate_bps: BitrateBps | None = Field(
-        default=None, validation_alias="bitrate", description="The most that is sent to one client on average."
+        default=None, validation_alias="bitrate", description="Maximum average bit rate per client."
     )
     preset: Preset = Field(
-        default="superfast", description="How hard x264 tries: slower needs less bandwidth and more processor time."
+        default="superfast", description="Encoder preset of x264: slower presets need less bandwidth and more CPU time."
     )
     key_frames_ns: PositiveDurationNs = Field(
         default=2 * S,
         validation_alias="key_frames",
-        description="The most time between two key frames. A player that connects gets one at once anyway.",
+        description="Maximum key frame interval. New clients get a key frame immediately anyway.",
     )
     max_clients: Annotated[int, NotBool] = Field(
-        default=32, ge=1, le=128, description="How many may watch at once; for a stream that is served."
+        default=32, ge=1, le=128, description="Maximum number of clients of a served stream."
     )
 
     @property
@@ -202,21 +206,22 @@ class RtspSink(ConfigModel):
 
 
 class PreviewSink(ConfigModel):
-    """A page for a browser: the live picture, what the rig does and how well. Rigs may share one."""
+    """A web page with the live image, states and metrics. Several rigs may share one."""
 
     preview: Annotated[str, AfterValidator(_preview_url)] = Field(
-        description="Where it is served, such as http://127.0.0.1:8080 (this machine only)."
+        description="The address to serve on, such as http://127.0.0.1:8080 (this machine only)."
     )
     token: Annotated[str, AfterValidator(_token)] | None = Field(
         default=None,
-        description="What a browser has to know. Needed where others reach the page (0.0.0.0); "
-        "there a new one is made up at each start unless this is set.",
+        description="Access token. Required if the page is served to other machines (0.0.0.0); default: a random one "
+        "at each start.",
     )
     hosts: tuple[Annotated[str, AfterValidator(check_text)], ...] = Field(
         default=(),
-        description="Names under which browsers may ask for the page besides its address, such as [rig.example.org].",
+        description="Host names, besides the address, under which browsers may open the page, such as "
+        "[rig.example.org].",
     )
-    max_clients: Annotated[int, NotBool] = Field(default=16, ge=1, le=64, description="How many may watch at once.")
+    max_clients: Annotated[int, NotBool] = Field(default=16, ge=1, le=64, description="Maximum number of viewers.")
 
     @property
     def endpoint(self) -> Endpoint:

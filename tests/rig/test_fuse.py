@@ -172,7 +172,7 @@ def test_names_cannot_forge_messages(fuse, tmp_path):
 
 
 WRONG = {
-    "no such file": (["nowhere.png", "v.png", "-o", "o.png"], 3, "nowhere.png: there is no such file"),
+    "no such file": (["nowhere.png", "v.png", "-o", "o.png"], 3, "nowhere.png: no such file"),
     "folder and image": (["ir", "v.png", "-o", "o"], 2, "is a folder and"),
     "many to one": (["ir", "vis", "-o", "o.png"], 2, "name a folder"),
     "unknown model": (["i.png", "v.png", "-o", "o.png", "--model", "strem"], 2, "did you mean 'stream'"),

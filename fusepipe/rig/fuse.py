@@ -1,0 +1,95 @@
+"""``fusepipe fuse``: the rig that two images, two folders or two videos make, and its output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from fusepipe.config.schema import Rig
+from fusepipe.core.errors import SourceError, UsageError
+from fusepipe.core.image_files import SUFFIXES
+from fusepipe.pipeline.sinks.base import Sink
+from fusepipe.pipeline.sinks.files.images import ImageFileSink
+from fusepipe.rig.pipeline import Pipeline
+
+VIDEO_SUFFIXES = {".mkv", ".mp4"}
+
+
+@dataclass(frozen=True, slots=True)
+class FuseOptions:
+    """The options of ``fusepipe fuse``. ``count_range``: infrared counts (black, white)."""
+
+    infrared: Path
+    visible: Path
+    output: Path
+    model: str = "stream"
+    backend: str = "auto"
+    precision: str = "auto"
+    engine: Path | None = None
+    calibration: Path | None = None
+    count_range: tuple[int, int] | None = None
+    image_format: str | None = None
+    grey: bool = False
+    overwrite: bool = False
+
+
+def fuse_pipeline(options: FuseOptions) -> Pipeline:
+    """The pipeline that fuses the two inputs into the output, not opened yet.
+
+    Raises :class:`SourceError` for missing inputs, :class:`UsageError` for options that do not go together.
+    """
+    stills = _are_images(options.infrared, options.visible)
+    sinks, config = _output(options, stills=stills)
+    body: dict[str, Any] = {
+        "name": "fuse",
+        "infrared": {"url": str(options.infrared)},
+        "visible": {"url": str(options.visible)},
+        "fusion": {"model": options.model, "backend": options.backend, "precision": options.precision},
+        "output": {"colour": "grey" if options.grey else "visible"},
+        "sinks": config,
+    }
+    if options.count_range:
+        body["infrared"]["range"] = list(options.count_range)
+    if options.engine:
+        body["fusion"]["engine"] = str(options.engine)
+    if options.calibration is not None:
+        body["registration"] = {"calibration": str(options.calibration)}
+    try:
+        rig = Rig.model_validate(body)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        option = str(detail["loc"][-1]) if detail["loc"] else "options"
+        raise UsageError(f"{option}: {detail['input']!r} {detail['msg'].removeprefix('Value error, ')}") from error
+    return Pipeline(rig, overwrite=options.overwrite, sinks=sinks)
+
+
+def _are_images(infrared: Path, visible: Path) -> bool:
+    """Whether both inputs are single images; raises where the two are of different kinds."""
+    for path in (infrared, visible):
+        if not path.exists():
+            raise SourceError(f"{path}: no such file or folder")
+    if infrared.is_dir() != visible.is_dir():
+        one, other = (infrared, visible) if infrared.is_dir() else (visible, infrared)
+        raise UsageError(f"{one} is a folder and {other} is not; give two images, two folders or two videos")
+    image = [not path.is_dir() and path.suffix.lower() in SUFFIXES for path in (infrared, visible)]
+    if image[0] != image[1]:
+        one, other = (infrared, visible) if image[0] else (visible, infrared)
+        raise UsageError(f"{one} is an image and {other} a video; give two images, two folders or two videos")
+    return image[0]
+
+
+def _output(options: FuseOptions, *, stills: bool) -> tuple[list[Sink] | None, list[dict[str, Any]]]:
+    """The one image of two images as a sink, else the rig's ``sinks``."""
+    output = options.output
+    if output.suffix.lower() in VIDEO_SUFFIXES:
+        return None, [{"file": str(output).replace("%", "%%")}]  # a plain name, not a time format
+    if stills and not output.is_dir() and output.suffix:
+        if options.image_format is not None:
+            raise UsageError("--format is for a folder; the suffix of the output image sets its format")
+        return [ImageFileSink(output, overwrite=options.overwrite)], []
+    if output.suffix.lower() in SUFFIXES and not output.is_dir():
+        raise UsageError(f"{output}: is one image, but the inputs are many; name a folder")
+    return None, [{"images": str(output), "format": options.image_format or "png"}]

@@ -1,0 +1,80 @@
+"""``fusepipe validate``: the problems of a rigs.yaml that can be found without opening anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fusepipe.config.load import CheckedRig, RigFileDocument, load_rig_file
+from fusepipe.core.errors import ConfigError, Problem, UsageError
+from fusepipe.core.frames import Band
+from fusepipe.core.yaml_models import in_file_order
+from fusepipe.pipeline.sources.synthetic.options import parse_options
+
+
+@dataclass(frozen=True, slots=True)
+class RigSummary:
+    """``ok``: the rig can run as it is."""
+
+    name: str
+    ok: bool
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationReport:
+    """``problems`` make the file invalid; ``notes`` are unset environment variables of rigs that were not selected."""
+
+    file: str
+    rigs: tuple[RigSummary, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[Problem, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether there are no problems."""
+        return not self.problems
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"file": self.file, "ok": self.ok} | {
+            name: [asdict(item) for item in getattr(self, name)] for name in ("rigs", "problems", "notes")
+        }
+
+    def text(self) -> str:
+        """The lines printed for a valid file."""
+        entries = [f"{rig.name} ({rig.description})" for rig in self.rigs]
+        if len(entries) == 1:
+            lines = [f"{self.file}: ok, 1 rig: {entries[0]}"]
+        else:
+            lines = [f"{self.file}: ok, {len(entries)} rigs:", *(f"  {entry}" for entry in entries)]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def validate(file: Path, names: Sequence[str] = ()) -> ValidationReport:
+    """Checks the rigs of these names, or all; an unset environment variable is a problem of named rigs only."""
+    try:
+        document = load_rig_file(file)
+        checked = document.check(names or None)
+    except ConfigError as error:
+        return ValidationReport(str(file), problems=error.problems)
+    rigs = tuple(RigSummary(rig.name, rig.rig is not None, document.describe(rig.name)) for rig in checked)
+    problems = [problem for rig in checked for problem in rig.problems]
+    problems += _scene_problems(document, checked)
+    unset = [problem for rig in checked for problem in rig.unset]
+    if names:
+        return ValidationReport(str(file), rigs, tuple(in_file_order([*problems, *unset])))
+    return ValidationReport(str(file), rigs, tuple(in_file_order(problems)), tuple(in_file_order(unset)))
+
+
+def _scene_problems(document: RigFileDocument, checked: Sequence[CheckedRig]) -> Iterator[Problem]:
+    """Problems with the options of ``synthetic://`` scenes, which only their source can check."""
+    for rig in (result.rig for result in checked if result.rig is not None):
+        for band, source in ((Band.INFRARED, rig.infrared), (Band.VISIBLE, rig.visible)):
+            if source.kind == "synthetic":
+                try:
+                    parse_options(source.url, band)
+                except UsageError as error:
+                    yield document.problem_at(rig.name, (str(band), "url"), str(error))

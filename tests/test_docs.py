@@ -1,7 +1,7 @@
-"""The documentation is true: its commands and snippets run, its links lead somewhere.
+"""The documentation is correct: its commands and snippets run, its links and paths resolve.
 
-Console lines that start with ``fusepipe`` are run page by page, in order, in a folder that has what the
-pages speak of: ``rigs.yaml``, ``docs/rigs``, ``ir/`` and ``vis/``, two videos and a calibration file.
+Console lines that start with ``fusepipe`` are run page by page, in order, in a folder that has the
+files they use: ``rigs.yaml``, ``docs/rigs``, ``ir/`` and ``vis/``, two videos and a calibration file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fusepipe.workflows.bench.clips import render_clips
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-# beside the code: their links are checked, their commands take data and hours
+# their links are checked; their commands need data and hours
 CARDS = sorted([ROOT / "train" / "README.md", *(ROOT / "engines" / "weights").glob("*.md")])
 
 CALIBRATION = """\
@@ -58,12 +58,12 @@ def commands(page: Path) -> list[str]:
 
 
 def program(command: str) -> str:
-    """The first word that sets no environment variable."""
+    """The first word that is not an assignment of an environment variable."""
     return next(word for word in shlex.split(command) if not re.match(r"\w+=", word))
 
 
 def needs_more(command: str) -> bool:
-    """Training takes a data set and hours: only its options are checked."""
+    """Training needs a data set and hours: only its options are checked."""
     return shlex.split(command)[:2] == ["fusepipe", "train"]
 
 
@@ -77,9 +77,9 @@ def relative(page: Path) -> str:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the pages speak of, made once."""
+    """A folder with the files that the pages use."""
     folder = tmp_path_factory.mktemp("docs")
-    # the demo as it is, but a tenth as long
+    # the demo, a tenth as long
     (folder / "rigs.yaml").write_text((ROOT / "rigs.yaml").read_text().replace("duration=10s", "duration=1s"))
     shutil.copytree(ROOT / "docs" / "rigs", folder / "docs" / "rigs")
     (folder / "roof.calibration.yaml").write_text(CALIBRATION)
@@ -130,7 +130,7 @@ def test_the_commands_of_a_page_run(page: Path, workspace: tuple[Path, dict[str,
 @pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page, "python"))], ids=relative)
 def test_the_python_of_a_page_runs(page: Path, workspace: tuple[Path, dict[str, str]]) -> None:
     folder, environment = workspace
-    (folder / "roof.calibration.yaml").unlink()  # which a snippet makes
+    (folder / "roof.calibration.yaml").unlink()  # which a snippet creates
     for snippet in blocks(page, "python"):
         ran = subprocess.run(
             [sys.executable, "-W", "error", "-c", snippet],
@@ -144,7 +144,7 @@ def test_the_python_of_a_page_runs(page: Path, workspace: tuple[Path, dict[str, 
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
-def test_lines_that_are_not_run_are_right_as_far_as_can_be_told(page: Path) -> None:
+def test_console_lines_that_are_not_run_are_valid(page: Path) -> None:
     extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
     for line in commands(page):
         words = shlex.split(line)
@@ -183,7 +183,7 @@ def test_the_links_of_a_page_resolve(page: Path) -> None:
 
 
 def paths_named(text: str) -> set[str]:
-    """What looks like a path of the project between backticks."""
+    """Paths of the project between backticks."""
     return set(re.findall(r"`([\w.-]+/[\w./*-]*)`", text))
 
 

@@ -1,4 +1,4 @@
-"""What all models of the configuration share: frozen, closed, filled by key or by Python name."""
+"""The base of all configuration models: frozen, no unknown keys, filled by key or by Python name."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from fusepipe.core.yaml_models import field_keys
 
 
 def later_values(*values: str) -> dict[str, Any]:
-    """The mark of a key some of whose values come with a later version."""
+    """``json_schema_extra`` of a key with values that are not available in this version."""
     return {"unavailable_values": list(values)}
 
 
 def _refuse_bool(value: Any) -> Any:
-    # pydantic takes True for 1
+    # pydantic accepts True as 1
     if isinstance(value, bool):
         raise ValueError("should be a number")
     return value
@@ -36,7 +36,7 @@ class ConfigModel(BaseModel):
         frozen=True,
         extra="forbid",
         allow_inf_nan=False,
-        # an input may be a URL with a password
+        # the input may be a URL with a password
         hide_input_in_errors=True,
         use_attribute_docstrings=False,
     )

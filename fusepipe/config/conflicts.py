@@ -1,4 +1,4 @@
-"""Outputs that would overwrite each other or an input, or need one port: found before anything runs."""
+"""Outputs that would overwrite each other or an input, or need the same port: found before the run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fusepipe.core.yaml_models import KeyPath, Mark, Node, YamlDocument, key_tex
 
 
 def conflicts(document: YamlDocument, rigs: Sequence[tuple[Rig, Node]]) -> dict[str, list[Problem]]:
-    """The problems of each rig, by its name, among rigs that are to run together."""
+    """The problems of each rig, by its name, where these rigs run together."""
     inputs: dict[str, Mark] = {}
     for rig, node in rigs:
         for band in ("infrared", "visible"):
@@ -28,7 +28,7 @@ def conflicts(document: YamlDocument, rigs: Sequence[tuple[Rig, Node]]) -> dict[
             other = next((m for k, e, m in listeners if _clash((k, e), (kind, endpoint))), None)
             listeners.append((kind, endpoint, mark))
             if other is not None:
-                message = f"cannot listen on port {endpoint.port} beside {_named(other)}: use another port"
+                message = f"cannot listen on port {endpoint.port} together with {_named(other)}: use another port"
                 found.setdefault(rig.name, []).append(document.problem(mark, message))
         for message, place in _deleting(rig, [other for other, _ in rigs]):
             found.setdefault(rig.name, []).append(document.problem(locate(node, place).mark, message))
@@ -36,7 +36,7 @@ def conflicts(document: YamlDocument, rigs: Sequence[tuple[Rig, Node]]) -> dict[
             mark = locate(node, place).mark
             message = ""
             if (plain := path.replace("%%", "%")) in inputs:
-                message = f"writes over the input {_named(inputs[plain])}"
+                message = f"overwrites the input {_named(inputs[plain])}"
             elif path in outputs:
                 message = f"writes to the same place as {_named(outputs[path])}"
             outputs.setdefault(path, mark)
@@ -60,12 +60,12 @@ def _outputs(rig: Rig) -> list[tuple[str, KeyPath]]:
 
 
 def _files(sink: FileSink) -> list[str]:
-    """The patterns of what a sink writes."""
+    """The file name patterns that a sink writes."""
     return [sink.file, *([str(PurePath(sink.file).with_suffix(SIDECAR))] if sink.with_sidecar else [])]
 
 
 def _deleting(rig: Rig, rigs: Sequence[Rig]) -> list[tuple[str, KeyPath]]:
-    """(message, key path) where a recording that deletes old segments would take another's files for them."""
+    """(message, key path) where a recording that deletes old segments would mistake another's files for them."""
     wrong: list[tuple[str, KeyPath]] = []
     for index, sink in enumerate(rig.sinks):
         if not isinstance(sink, FileSink) or (sink.max_age_ns is None and sink.max_total_bytes is None):
@@ -77,15 +77,15 @@ def _deleting(rig: Rig, rigs: Sequence[Rig]) -> list[tuple[str, KeyPath]]:
             if any(names.mine(next(SegmentNames(file).paths(0))) for file in _files(other)):
                 key = "max_age" if sink.max_age_ns is not None else "max_total"
                 message = (
-                    f"would delete what rigs.{other_rig.name}.sinks[{number}] records too, whose names look the same: "
-                    "use another folder"
+                    f"would delete what rigs.{other_rig.name}.sinks[{number}] records too, whose names have the "
+                    "same format: use another folder"
                 )
                 wrong.append((message, ("sinks", index, key)))
     return wrong
 
 
 def _listeners(rig: Rig) -> list[tuple[str, Endpoint, KeyPath]]:
-    """(kind, address, key path) of what is served."""
+    """(kind, address, key path) of each server."""
     return [
         (key, sink.endpoint, ("sinks", index, key))
         for index, sink in enumerate(rig.sinks)
@@ -95,7 +95,7 @@ def _listeners(rig: Rig) -> list[tuple[str, Endpoint, KeyPath]]:
 
 
 def _clash(one: tuple[str, Endpoint], other: tuple[str, Endpoint]) -> bool:
-    """Whether two servers need one port; streams, and pages, share a server where their addresses are equal."""
+    """Whether two servers need the same port; streams, and pages, share one server at equal addresses."""
     (kind, place), (other_kind, other_place) = one, other
     if place.port != other_place.port:
         return False

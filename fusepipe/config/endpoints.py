@@ -1,4 +1,4 @@
-"""The URLs of live outputs, taken apart: where to listen, or where to push to, and as whom. Pure text."""
+"""Parses the URLs of live outputs: the address to listen on or push to, and the credentials."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """``host`` has no brackets, ``path`` no slash at its ends; ``user`` is empty where there is none."""
+    """A parsed URL: ``host`` without brackets, ``path`` without outer slashes, ``user`` empty without credentials."""
 
     host: str
     port: int
@@ -29,7 +29,7 @@ class Endpoint:
 def parse_rtsp(url: str) -> Endpoint:
     """``rtsp://[USER:PASSWORD@]HOST:PORT/NAME`` to serve, or ``rtsp+push://…`` to push.
 
-    Raises ``ValueError`` that names the fix and never shows the URL, which may hold a password.
+    Raises ``ValueError`` with the fix in its message, never the URL: it may hold a password.
     """
     parts = _split(url, ("rtsp", PUSH), "rtsp://127.0.0.1:8554/roof, or rtsp+push://host/roof to push")
     push = parts.scheme == PUSH
@@ -38,7 +38,7 @@ def parse_rtsp(url: str) -> Endpoint:
         raise ValueError("needs the port to serve on, such as rtsp://127.0.0.1:8554/roof")
     path = parts.path.strip("/")
     if parts.fragment or (parts.query and not push):
-        raise ValueError("should end with its name: no ? or # (in a password write %3F and %23)")
+        raise ValueError("must end with the stream name, without ? or # (in a password write %3F and %23)")
     if not push and not _PATH.fullmatch(path):
         raise ValueError("needs a name of letters, digits, '-', '_', '.' and '~', such as rtsp://127.0.0.1:8554/roof")
     if push and (not path or not all(33 <= ord(c) < 127 for c in parts.path + parts.query)):
@@ -51,14 +51,14 @@ def parse_rtsp(url: str) -> Endpoint:
 
 
 def parse_preview(url: str) -> Endpoint:
-    """``http://HOST:PORT``. Raises ``ValueError`` that names the fix."""
+    """``http://HOST:PORT``. Raises ``ValueError`` with the fix in its message."""
     example = "http://127.0.0.1:8080"
     parts = _split(url, ("http",), example)
     port = _port(parts)
     if not port:
         raise ValueError(f"needs the port to serve on, such as {example}")
     if parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
-        raise ValueError(f"is only an address and a port, such as {example}; a token goes under the key token")
+        raise ValueError(f"should be only an address and a port, such as {example}; set the token with the key token")
     return Endpoint(_host(parts), port)
 
 
@@ -67,7 +67,9 @@ def _split(url: str, schemes: tuple[str, ...], example: str) -> SplitResult:
         parts = urlsplit(check_text(url))
     except ValueError as error:
         text = str(error)
-        raise ValueError(text if text.startswith(("is ", "has ")) else f"is no URL; such as {example}") from error
+        raise ValueError(
+            text if text.startswith(("is ", "contains ")) else f"is not a URL such as {example}"
+        ) from error
     if parts.scheme not in schemes or not parts.netloc:
         raise ValueError(f"should be a URL such as {example}")
     return parts
@@ -78,7 +80,7 @@ def _port(parts: SplitResult) -> int | None:
         return parts.port
     except ValueError as error:
         raise ValueError(
-            "has a port that is no number from 1 to 65535 (in a password write @ as %40, / as %2F)"
+            "has a port that is not a number from 1 to 65535 (in a password write @ as %40, / as %2F)"
         ) from error
 
 

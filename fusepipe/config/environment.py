@@ -1,4 +1,4 @@
-"""Puts environment variables into the strings of a rig: ``${NAME}``, ``${NAME:-default}``, ``$${``."""
+"""Substitutes environment variables in the strings of a rig: ``${NAME}``, ``${NAME:-default}``, ``$${``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _USE = re.compile(rf"\$\$\{{|\$\{{(?:(?P<name>{_NAME})(?::-(?P<default>(?:(?!\$\
 
 
 class Substitution:
-    """The data of nodes with variables in place, and what went wrong on the way.
+    """Data of YAML nodes with variables substituted, and the problems found.
 
-    ``unset`` are the variables that are not there, ``malformed`` what looks like a use and is none. A
-    problem names the variable and never its value.
+    ``unset`` lists variables that are not set, ``malformed`` invalid uses of ``${``. A problem names the variable and
+    never its value.
     """
 
     def __init__(self, document: YamlDocument, environ: Mapping[str, str]) -> None:
@@ -27,7 +27,7 @@ class Substitution:
         self.malformed: list[Problem] = []
 
     def data(self, node: Node, mark: Mark | None = None) -> Any:
-        """The plain data of a node; ``mark`` is the place of its key."""
+        """The plain data of a node; ``mark`` is the position of its key."""
         if isinstance(node.value, Mapping):
             return {key: self.data(child, node.keys[key]) for key, child in node.value.items()}
         if isinstance(node.value, tuple):
@@ -37,12 +37,12 @@ class Substitution:
         return node.value
 
     def _text(self, text: str, mark: Mark) -> str:
-        def put(match: re.Match[str]) -> str:
+        def replace(match: re.Match[str]) -> str:
             if match[0] == "$${":
                 return "${"
             name, default = match["name"], match["default"]
             if name is None:
-                message = "has a ${ that is no ${NAME} and no ${NAME:-default}; a plain ${ is written $${"
+                message = "has a ${ that is neither ${NAME} nor ${NAME:-default}; write a literal ${ as $${"
                 self.malformed.append(self._document.problem(mark, message))
                 return match[0]
             value = self._environ.get(name)
@@ -54,4 +54,4 @@ class Substitution:
                 return match[0]
             return value
 
-        return _USE.sub(put, text)
+        return _USE.sub(replace, text)

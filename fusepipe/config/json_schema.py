@@ -1,4 +1,4 @@
-"""The JSON schema of a file of rigs, for editors and other programs."""
+"""The JSON schema of rigs.yaml, for editors and other programs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from fusepipe.config.schema import RigFile
 from fusepipe.core.units import format_duration
 
-# What says which values are valid; all else of a property describes it.
+# Keywords that restrict values; all other keywords of a property are annotations.
 _LIMITS = {"minimum", "maximum", "exclusiveMinimum", "pattern", "minItems", "maxItems", "minProperties"}
 _SHAPE = _LIMITS | {"$ref", "anyOf", "const", "enum", "items", "oneOf", "prefixItems", "type"}
 _SHAPE |= {"additionalProperties", "patternProperties", "propertyNames"}
@@ -18,13 +18,13 @@ ENVIRONMENT = {"type": "string", "pattern": r"\$\{"}
 def json_schema() -> dict[str, Any]:
     """The schema (draft 2020-12) with each key's description, default, limits and pattern of its unit.
 
-    ``"available": false`` and ``"unavailable_values"`` mark what this version refuses.
+    ``"available": false`` and ``"unavailable_values"`` mark what this version rejects.
     """
     schema = RigFile.model_json_schema(mode="validation")
     for model in (schema, *schema["$defs"].values()):
         for key, spec in model.get("properties", {}).items():
             model["properties"][key] = _for_files(spec)
-    schema["properties"]["rigs"]["additionalProperties"] = False  # the pattern is that of the names
+    schema["properties"]["rigs"]["additionalProperties"] = False  # the pattern restricts the names
     schema["$defs"]["Environment"] = {
         **ENVIRONMENT,
         "description": "Text with an environment variable, ${NAME} or ${NAME:-default}, in place of the value.",
@@ -39,7 +39,7 @@ def _for_files(spec: dict[str, Any]) -> dict[str, Any]:
     if rest.pop("quantity", "") == "duration" and rest.get("default"):
         rest["default"] = format_duration(rest["default"])
     if isinstance(rest.get("default"), dict):
-        del rest["default"]  # a section that is left out has the defaults of its own keys
+        del rest["default"]  # an omitted section has the defaults of its own keys
     if spec.get("type") in ("array", "object") or "$ref" in spec or spec == {"type": "string"}:
         return {**shape, **rest}
     if shape == {"type": "string"} or shape.get("const") == 1:

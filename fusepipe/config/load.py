@@ -1,8 +1,7 @@
-"""Loads a file of rigs: ``load_rig_file("rigs.yaml").select(["demo"])``.
+"""Loads a rigs.yaml: ``load_rig_file("rigs.yaml").select(["demo"])``.
 
-Loading reads the file and checks its frame: the top-level keys and the names. A rig's own keys are
-checked, and its environment variables put in place, when it is selected: a rig of another machine in
-the same file is in nobody's way.
+Loading checks the top-level keys and the names. A rig's own keys are checked, and its environment variables
+substituted, when it is selected, so that one file can hold rigs of several machines.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ ADVICE = "'fusepipe validate --schema' describes the format, and docs/rigs of th
 
 
 class _Sections(ConfigModel):
-    """The frame of ``defaults``; what is in a section is checked with each rig."""
+    """The keys of ``defaults``; the contents of a section are checked with each rig."""
 
     sync: dict[str, Any] | None = None
     registration: dict[str, Any] | None = None
@@ -50,8 +49,8 @@ class _Sections(ConfigModel):
     output: dict[str, Any] | None = None
 
 
-class _Frame(ConfigModel):
-    """The frame of the file; see :class:`fusepipe.config.schema.RigFile` for all of it."""
+class _TopLevel(ConfigModel):
+    """The top-level keys of the file; :class:`fusepipe.config.schema.RigFile` is the whole format."""
 
     schema_version: Literal[1] = Field(validation_alias="schema")
     defaults: _Sections | None = None
@@ -60,9 +59,9 @@ class _Frame(ConfigModel):
 
 @dataclass(frozen=True, slots=True)
 class CheckedRig:
-    """What became of one rig: ``rig`` where it can run, else what is in the way.
+    """The result of checking one rig: ``rig`` where it can run, else ``None``.
 
-    ``unset`` are uses of environment variables that are not set; ``problems`` is all else.
+    ``unset`` lists uses of environment variables that are not set, ``problems`` everything else.
     """
 
     name: str
@@ -72,7 +71,7 @@ class CheckedRig:
 
 
 class RigFileDocument:
-    """A file of rigs that was read, with the places of its keys."""
+    """A rigs.yaml as read, with the positions of its keys."""
 
     def __init__(self, document: YamlDocument) -> None:
         self._document = document
@@ -82,9 +81,9 @@ class RigFileDocument:
         self.names: tuple[str, ...] = tuple(self._root["rigs"].mapping())
 
     def select(self, names: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> list[Rig]:
-        """The rigs of these names in this order, all of the file where it is ``None``.
+        """The rigs of these names in this order; all rigs of the file for ``None``.
 
-        Raises :class:`ConfigError` with all that is wrong with them, or for a name that is not there.
+        Raises :class:`ConfigError` with all their problems, or for an unknown name.
         """
         checked = self.check(names, environ)
         problems = in_file_order(p for rig in checked for p in (*rig.problems, *rig.unset))
@@ -93,11 +92,11 @@ class RigFileDocument:
         return [result.rig for result in checked if result.rig is not None]
 
     def check(self, names: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> list[CheckedRig]:
-        """Checks rigs and says what is wrong, without raising for it; see :meth:`select`."""
+        """Checks rigs without raising for their problems; see :meth:`select`."""
         wanted = list(dict.fromkeys(self.names if names is None else names))
         for name in wanted:
             if name not in self.names:
-                message = f"there is no rig {name!r} ({did_you_mean(name, self.names)})"
+                message = f"unknown rig {name!r} ({did_you_mean(name, self.names)})"
                 raise ConfigError(problems=[self._document.problem(self._document.root.keys["rigs"], message)])
         environ = os.environ if environ is None else environ
         nodes = {name: self._merged(name) for name in wanted}
@@ -110,7 +109,7 @@ class RigFileDocument:
         ]
 
     def describe(self, name: str) -> str:
-        """One rig as it is written, in a line: ``a.mkv + b.mkv -> out/fused.mkv``; secrets hidden."""
+        """One rig in a line: ``a.mkv + b.mkv -> out/fused.mkv``; secrets hidden."""
         node = self._merged(name)
         inputs = [_text(locate(node, (band, "url")).node) for band in ("infrared", "visible")]
         sinks = node.child("sinks")
@@ -119,7 +118,7 @@ class RigFileDocument:
         return redact(f"{' + '.join(map(_short, inputs))} -> {', '.join(outputs) or 'nothing'}")
 
     def problem_at(self, name: str, key_path: Sequence[str | int], message: str) -> Problem:
-        """A problem with a key of a rig, found by somebody who knows more than the models do."""
+        """A problem with a key of a rig that a check outside of the models has found."""
         return self._document.problem(locate(self._merged(name), key_path).mark, message)
 
     def _check_one(self, name: str, node: Node, environ: Mapping[str, str]) -> CheckedRig:
@@ -128,16 +127,16 @@ class RigFileDocument:
         problems = list(substitution.malformed)
         rig = None
         try:
-            RigBody.model_validate(data, context=dict(FROM_YAML))  # without name and base_dir: they are no keys
+            RigBody.model_validate(data, context=dict(FROM_YAML))  # without name and base_dir, which are not keys
             rig = Rig.model_validate({**data, "name": name, "base_dir": self.base_dir}, context=dict(FROM_YAML))
         except ValidationError as error:
-            # What cannot be known without a variable is not also reported as wrong.
+            # a value with an unset variable is not also reported as invalid
             unknown = {(p.line, p.column, p.key) for p in substitution.unset}
             found = model_problems(error, RigBody, self._document, node)
             problems += [p for p in found if (p.line, p.column, p.key) not in unknown]
         if rig is not None:
             if not rig.sinks and not _at(node, "sinks"):
-                message = "is missing: where the output goes, such as [{file: out/fused.mkv}]"
+                message = "is missing; list the outputs, such as [{file: out/fused.mkv}]"
                 problems.append(self._document.problem(locate(node, ("sinks",)).mark, message))
             for path, message in unavailable_keys(rig):
                 problems.append(self._document.problem(locate(node, path).mark, message))
@@ -148,7 +147,7 @@ class RigFileDocument:
         """The rig's node with the defaults of the file under its own keys."""
         rigs = self._root["rigs"]
         rig = rigs.mapping()[name]
-        # The place of the rig is its name, not the first key under it.
+        # the position of the rig is its name, not the first key under it
         values, keys, mark = dict(rig.mapping()), dict(rig.keys), rigs.keys[name]
         defaults = self._root.get("defaults")
         for section in SECTIONS:
@@ -175,7 +174,7 @@ def _text(node: Node) -> str:
 
 
 def _short(url: str) -> str:
-    """A synthetic URL without its options but the size; any other as it is."""
+    """A synthetic URL with its size as the only option; any other unchanged."""
     if kind_of(url) != "synthetic":
         return url
     head, _, query = url.partition("?")
@@ -189,10 +188,10 @@ def _at(node: Node, key: str) -> bool:
 
 
 def load_rig_file(path: Path | str) -> RigFileDocument:
-    """Reads a file of rigs and checks its frame; raises :class:`ConfigError` with all that is wrong with it."""
+    """Reads a rigs.yaml and checks its top level; raises :class:`ConfigError` with all problems."""
     document = read_yaml(path, advice=ADVICE)
     try:
-        validate_model(_Frame, document)
+        validate_model(_TopLevel, document)
     except ConfigError as error:
         if "schema" in document.root.mapping():
             raise

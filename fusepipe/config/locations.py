@@ -1,4 +1,4 @@
-"""Where inputs and outputs are: URLs and paths as they are written in a rig file."""
+"""URLs and paths of inputs and outputs in a rigs.yaml."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCHEMES = ("file", "synthetic", *LIVE_SCHEMES)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
-# Those whose text is digits, the same in every language, and safe in a file's name.
+# Those that give digits: independent of the locale and safe in a file name.
 STRFTIME_DIRECTIVES = "YymdHMSj%"
 
 
@@ -27,7 +27,7 @@ def scheme_of(url: str) -> str:
 
 
 def kind_of(url: str) -> LocationKind:
-    """Whether an input is a file or folder, made by the program, or a live camera."""
+    """Whether an input is a file or folder, a synthetic scene, or a live camera."""
     scheme = scheme_of(url)
     if scheme in LIVE_SCHEMES or url.startswith("/dev/"):
         return "live"
@@ -35,11 +35,11 @@ def kind_of(url: str) -> LocationKind:
 
 
 def check_text(value: str) -> str:
-    """Refuses what cannot be a URL or a path: nothing, and control characters (a newline in a variable)."""
+    """Rejects empty text and control characters (a newline in a variable): neither can be a URL or path."""
     if not value.strip():
         raise ValueError("is empty")
     if _CONTROL.search(value):
-        raise ValueError("has a control character, such as a line break, in it")
+        raise ValueError("contains a control character, such as a line break")
     return value
 
 
@@ -49,12 +49,12 @@ def resolve_path(written: str, base_dir: Path) -> str:
 
 
 def resolve_pattern(written: str, base_dir: Path) -> str:
-    """As :func:`resolve_path` for a ``strftime`` pattern: a ``%`` of ``base_dir`` is none of the pattern's."""
+    """As :func:`resolve_path` for a ``strftime`` pattern: a ``%`` in ``base_dir`` is taken literally."""
     return resolve_path(written, Path(str(base_dir.absolute()).replace("%", "%%")))
 
 
 def resolve_url(written: str, base_dir: Path) -> str:
-    """A local path or ``file://`` URL as an absolute path; any other URL as it is."""
+    """A local path or ``file://`` URL as an absolute path; any other URL unchanged."""
     scheme = scheme_of(written)
     if scheme == "file":
         return os.path.normpath(unquote(urlsplit(written).path))
@@ -62,7 +62,7 @@ def resolve_url(written: str, base_dir: Path) -> str:
 
 
 def check_strftime(pattern: str) -> str:
-    """Refuses ``%`` patterns of a file's name that are unknown or depend on the language."""
+    """Rejects ``%`` directives of a file name that are unknown or depend on the locale."""
     for match in _DIRECTIVE.finditer(pattern):
         if not match[1] or match[1] not in STRFTIME_DIRECTIVES:
             raise ValueError(

@@ -1,11 +1,11 @@
-"""The models of ``rigs.yaml``: frozen, typed, one description per key; the reference page is made of them.
+"""The models of ``rigs.yaml``: frozen, typed, one description per key; docs/rigs.md is generated from them.
 
 A key of the file is the alias; the attribute in Python has the unit in its name (``tolerance`` is
 ``tolerance_ns``). From Python both work: ``SyncConfig(tolerance_ns=20_000_000)`` and
 ``SyncConfig.model_validate({"tolerance": "20ms"})``.
 
-What a later version brings is in the models already, marked ``"available": False`` (a key) or
-``"unavailable_values"`` (some values); :mod:`fusepipe.config.unsupported` refuses it in one place.
+Reserved keys and values are in the models already, marked ``"available": False`` (a key) or
+``"unavailable_values"`` (some values); :mod:`fusepipe.config.unsupported` rejects them.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ RIG_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
 Backend = Literal["auto", "openvino", "tensorrt", "tensorrt-rtx", "torch"]
 Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
-# What the registry does not have yet comes with a later version: one line there makes it available.
+# names that core.models does not list yet are reserved
 _LATER_BACKENDS = [name for name in get_args(Backend) if name != "auto" and name not in BACKENDS]
 _LATER_PRECISIONS = [name for name in get_args(Precision) if name not in PRECISIONS]
 
@@ -64,7 +64,7 @@ _LATER_PRECISIONS = [name for name in get_args(Precision) if name not in PRECISI
 def _source_url(value: str) -> str:
     scheme = scheme_of(check_text(value))
     if scheme and scheme not in SCHEMES:
-        raise ValueError(f"is a URL of an unknown kind {scheme}:// ({did_you_mean(scheme, SCHEMES)})")
+        raise ValueError(f"has an unknown URL scheme {scheme}:// ({did_you_mean(scheme, SCHEMES)})")
     if scheme == "file" and not value[len("file://") :].startswith("/"):
         raise ValueError("should be file:///PATH with three slashes, or the path alone")
     return value
@@ -72,14 +72,16 @@ def _source_url(value: str) -> str:
 
 def _known_model(value: str) -> str:
     if value not in MODELS:
-        raise ValueError(f"there is no such model ({did_you_mean(value, list(MODELS))})")
+        raise ValueError(f"unknown model ({did_you_mean(value, list(MODELS))})")
     return value
 
 
 def check_rig_name(value: str) -> str:
-    """Refuses a name that could not be part of a file's name or of a URL."""
+    """Rejects a name that cannot be part of a file name and of a URL."""
     if not re.fullmatch(RIG_NAME, value):
-        raise ValueError("a rig's name is letters, digits, '-', '_' and '.', at most 64, the first a letter or digit")
+        raise ValueError(
+            "a rig name is at most 64 letters, digits, '-', '_' and '.', and starts with a letter or digit"
+        )
     return value
 
 
@@ -149,7 +151,7 @@ class SourceConfig(ConfigModel):
     @classmethod
     def _bounded(cls, value: int | None) -> int | None:
         if value is not None and value > MAX_TIMEOUT_NS:
-            raise ValueError("should be at most 10s: a run that ends waits for it")
+            raise ValueError("should be at most 10s: stopping a run waits for it")
         return value
 
     @model_validator(mode="after")
@@ -162,7 +164,7 @@ class SourceConfig(ConfigModel):
         if self.transport is not None and scheme not in ("rtsp", "rtsps"):
             raise ValueError("transport is for rtsp:// cameras; remove it")
         if self.fps is not None and self.kind == "live" and not self.url.startswith("/dev/"):
-            raise ValueError("fps is for files and devices: a network camera sends what it is set to; remove it")
+            raise ValueError("fps is for files and devices; a network camera sets its own rate: remove it")
         return self
 
     @field_validator("fps")
@@ -170,7 +172,7 @@ class SourceConfig(ConfigModel):
     def _fps_of_a_file(cls, value: float | None, info: ValidationInfo) -> float | None:
         url = info.data.get("url", "")
         if value is not None and kind_of(url) == "synthetic":
-            raise ValueError("is part of the URL of a synthetic source: synthetic://street?fps=25")
+            raise ValueError("set it in the URL of a synthetic source: synthetic://street?fps=25")
         return value
 
     @property
@@ -329,19 +331,19 @@ class RigBody(ConfigModel):
 
 
 class Rig(RigBody):
-    """A rig that is ready to run: paths are absolute, environment variables are in place.
+    """A rig that is ready to run: paths are absolute, environment variables are substituted.
 
-    ``name`` and ``base_dir`` are no keys of the file: the first is the key of the rig, the second the
-    folder of the file (of the process, for a rig that is made in Python).
+    ``name`` and ``base_dir`` are not keys of the file: the first is the key of the rig, the second the folder of the
+    file (the working folder, for a rig made in Python).
     """
 
     name: RigName = Field(default="rig", description="The rig's name.")
-    base_dir: Path = Field(default_factory=Path.cwd, description="What relative paths are relative to.")
+    base_dir: Path = Field(default_factory=Path.cwd, description="The folder that relative paths start from.")
 
     @model_validator(mode="after")
     def _resolve(self) -> Self:
         base_dir = self.base_dir.absolute()
-        # The model is frozen for its users; here it is still being made.
+        # frozen for its users, but still being built here
         self.__dict__["base_dir"] = base_dir
         for band in ("infrared", "visible"):
             source: SourceConfig = getattr(self, band)

@@ -1,4 +1,4 @@
-"""The models of sinks: where fused video goes. The key that names its place says which kind a sink is."""
+"""The models of sinks, the outputs of fused video. The first key (file, images, rtsp, preview) selects the kind."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def _video_path(value: Any) -> str:
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         raise ValueError(f"should end in {' or '.join(VIDEO_SUFFIXES)}")
     if path.stem.endswith(".partial"):
-        raise ValueError("ends in .partial, which names a file that is being written")
+        raise ValueError("ends in .partial, which is reserved for files being written")
     return text
 
 
 class FileSink(ConfigModel):
     """A video file. It is written as NAME.partial.mkv and renamed when it is complete."""
 
-    # A pattern for strftime: a percent sign of the name itself is %%, also where the rig resolved the path.
+    # a strftime pattern: a literal percent sign is %%, also after the path was resolved
     file: Annotated[str, BeforeValidator(_video_path)] = Field(
         description="The video file, .mkv or .mp4, relative to this file; may contain the start time as %Y %m %d %H "
         "%M %S (%% is a percent sign)."
@@ -94,7 +94,7 @@ class FileSink(ConfigModel):
 
     @property
     def segmented(self) -> bool:
-        """Whether it becomes several files."""
+        """Whether the recording is split into several files."""
         return self.segment_ns is not None or self.segment_bytes is not None
 
     @property
@@ -103,7 +103,7 @@ class FileSink(ConfigModel):
 
     @property
     def named_by_time(self) -> bool:
-        """Whether a file that is begun later has another name."""
+        """Whether the file name contains the time, so that a later file has another name."""
         return "%" in self.file.replace("%%", "")
 
     @model_validator(mode="after")
@@ -121,10 +121,10 @@ class FileSink(ConfigModel):
     @model_validator(mode="after")
     def _codec_and_options(self) -> Self:
         if self.codec == "ffv1":
-            # The field set is by Python name, the message by key.
+            # fields_set has Python names, the message uses keys
             for name, key in (("crf", "quality"), ("preset", "preset")):
                 if name in self.model_fields_set:
-                    raise ValueError(f"{key} is for codec h264; ffv1 loses nothing: remove {key}")
+                    raise ValueError(f"{key} is for codec h264; ffv1 is lossless: remove {key}")
             if PurePath(self.file).suffix.lower() != ".mkv":
                 raise ValueError("codec ffv1 needs a file that ends in .mkv")
         return self
@@ -190,7 +190,7 @@ class RtspSink(ConfigModel):
 
     @property
     def endpoint(self) -> Endpoint:
-        """The URL, taken apart."""
+        """The parsed URL."""
         return parse_rtsp(self.rtsp)
 
     @model_validator(mode="after")
@@ -225,7 +225,7 @@ class PreviewSink(ConfigModel):
 
     @property
     def endpoint(self) -> Endpoint:
-        """The URL, taken apart."""
+        """The parsed URL."""
         return parse_preview(self.preview)
 
     def __repr_args__(self) -> Any:
@@ -248,14 +248,14 @@ def _one_kind(value: Any) -> Any:
         return value
     kinds = [kind for kind in SINKS if kind in value]
     if len(kinds) > 1:
-        raise ValueError(f"is one sink with {' and '.join(kinds)}: write each as its own entry of the list")
+        raise ValueError(f"has {' and '.join(kinds)} in one sink: write each as a list entry of its own")
     if not kinds and _kind(value) is None:
         raise ValueError(f"should have one of the keys {', '.join(SINKS)}, such as {_EXAMPLE}")
     return value
 
 
 def _kind(value: Any) -> str | None:
-    """The tag of the sink's model. A misspelt key gets the model of the nearest, whose error names it."""
+    """The tag of the sink's model; a misspelt key selects the closest, whose error message names it."""
     if isinstance(value, ConfigModel):
         return next((f"{kind} sink" for kind, model in SINKS.items() if isinstance(value, model)), None)
     if not isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""What the configuration knows and this version cannot do yet: refused here, never ignored.
+"""Keys and values that are reserved but not available in this version: rejected, never ignored.
 
-The marks stand on the fields of the models (``"available": False`` for a key, ``"unavailable_values"``
-for some of its values); to make one available, its mark is removed.
+The fields of the models are marked with ``"available": False`` (a key) or ``"unavailable_values"`` (some of its
+values); removing the mark makes it available.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ NOT_YET = "not available yet in this version"
 
 
 def unavailable(rig: RigBody) -> list[Problem]:
-    """What this version cannot do of a rig, without places in a file; empty for a rig that can run."""
+    """The unavailable keys of a rig as problems without a position in a file; empty for a rig that can run."""
     return [Problem("", 0, 0, key_text(path), message) for path, message in unavailable_keys(rig)]
 
 
 def unavailable_keys(model: BaseModel, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
-    """The key paths, and the message for each, of what is set and not available."""
+    """(key path, message) of each key that is set and not available."""
     for key, name in field_keys(type(model)).items():
         value = getattr(model, name)
         here = (*path, key)

@@ -69,7 +69,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ("schema: 1\ndefaults: {fusion: stream}\nrigs: {a: {}}\n", "2: defaults.fusion: should hold keys and values"),
         ("schema: 1\nrigs:\n  - name: a\n", "2: rigs: should hold keys and values"),
         ("schema: 1\nrigs:\n  a:\n", "3: rigs.a: should hold keys and values"),
-        ("schema: 1\nrigs:\n  a/b: {}\n", "3: rigs.a/b: a rig's name is letters"),
+        ("schema: 1\nrigs:\n  a/b: {}\n", "3: rigs.a/b: a rig name is at most 64 letters"),
         ("schema: 1\nrigs:\n  a:\n    infrared: {url: x}\n", "3: rigs.a.visible: is missing"),
     ],
 )
@@ -104,7 +104,7 @@ def test_frame_of_the_file(tmp_path: Path, text: str, expected: str) -> None:
         ("output: {colour: gray}", "did you mean 'grey'?"),
         (
             "fusion: {model: steam}",
-            "fusion.model: there is no such model (did you mean 'stream'?) (got 'steam')",
+            "fusion.model: unknown model (did you mean 'stream'?) (got 'steam')",
         ),
         ("fusion: {backend: openvno}", "did you mean 'openvino'?"),
         ("fusion: {precision: 32}", "(got 32)"),
@@ -126,13 +126,13 @@ def test_mistakes_in_a_rig(tmp_path: Path, section: str, expected: str) -> None:
         ("ir.mkv", ["4: rigs.one.infrared: should hold keys and values (key: value) (got 'ir.mkv')"]),
         ("{url: 0}", ["4: rigs.one.infrared.url: should be text (got 0)"]),
         ("{url: ''}", ["4: rigs.one.infrared.url: is empty (got '')"]),
-        ("{url: 'rstp://x'}", ["is a URL of an unknown kind rstp:// (did you mean 'rtsp'?)"]),
+        ("{url: 'rstp://x'}", ["has an unknown URL scheme rstp:// (did you mean 'rtsp'?)"]),
         ("{url: 'file://x.mkv'}", ["three slashes"]),
         ("{url: x, fps: true}", ["rigs.one.infrared.fps: should be a number (got true)"]),
         ("{url: x, fps: 0}", ["should be greater than 0 (got 0)"]),
         ("{url: x, fps: .nan}", ["fps: should be"]),
         ("{url: x, fps: fast}", ["should be a number (got 'fast')"]),
-        ("{url: 'synthetic://street', fps: 25}", ["is part of the URL of a synthetic source"]),
+        ("{url: 'synthetic://street', fps: 25}", ["set it in the URL of a synthetic source"]),
         ("{url: x, range: [5, 2]}", ["range: should be [low, high] with low below high"]),
         ("{url: x, range: [5]}", ["range[1]: is missing"]),
         ("{url: x, range: 5}", ["range: should be a list: [a, b] (got 5)"]),
@@ -177,7 +177,7 @@ rigs:
     assert [rig.name for rig in load_rig_file(tmp_path / "rigs.yaml").select(["b", "a", "b"])] == ["b", "a"]
     # a mistake in the defaults is one mistake, at its own place
     assert problems(tmp_path, text.replace("mean", "men")) == [
-        "4: defaults.fusion.model: there is no such model (did you mean 'mean'?) (got 'men')"
+        "4: defaults.fusion.model: unknown model (did you mean 'mean'?) (got 'men')"
     ]
     assert problems(tmp_path, text.replace("infrared", "infrard")) == [
         "8: rigs.a.infrard: unknown key (did you mean 'infrared'?)"
@@ -187,7 +187,7 @@ rigs:
 def test_unknown_rig(tmp_path: Path) -> None:
     document = load_rig_file(write(tmp_path, RIG.replace("SECTION", "").replace("SINK", "{file: a.mkv}")))
     assert document.names == ("one",)
-    with pytest.raises(ConfigError, match=r"rigs\.yaml:2: rigs: there is no rig 'onne' \(did you mean 'one'\?\)"):
+    with pytest.raises(ConfigError, match=r"rigs\.yaml:2: rigs: unknown rig 'onne' \(did you mean 'one'\?\)"):
         document.select(["onne"])
 
 
@@ -206,7 +206,7 @@ def test_environment_variables(tmp_path: Path) -> None:
 @pytest.mark.parametrize("use", ["${}", "${A", "${1A}", "${A:-${B}}", "${A-b}", "${A B}"])
 def test_malformed_variables(tmp_path: Path, use: str) -> None:
     found = in_rig(tmp_path, f"registration: {{calibration: '{use}'}}", A="a", B="b")
-    assert found[0].startswith("6: rigs.one.registration.calibration: has a ${ that is no ${NAME}")
+    assert found[0].startswith("6: rigs.one.registration.calibration: has a ${ that is neither ${NAME}")
 
 
 def test_variables_of_rigs_that_are_not_selected_do_not_matter(tmp_path: Path) -> None:

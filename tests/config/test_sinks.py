@@ -14,13 +14,13 @@ from fusepipe.config.load import load_rig_file
 @pytest.mark.parametrize(
     ("sink", "expected"),
     [
-        ("", "7: rigs.one.sinks: is missing: where the output goes"),
+        ("", "7: rigs.one.sinks: is missing; list the outputs"),
         ("out.mkv", "7: rigs.one.sinks[0]: should be a sink, such as {file: out/fused.mkv} (got 'out.mkv')"),
         ("3", "rigs.one.sinks[0]: should hold keys and values (key: value) (got 3)"),
         ("{fil: out.mkv}", "rigs.one.sinks[0].fil: unknown key (did you mean 'file'?)"),
         ("{image: out}", "rigs.one.sinks[0].image: unknown key (did you mean 'images'?)"),
         ("{path: out.mkv}", "should have one of the keys file, images, rtsp, preview"),
-        ("{file: a.mkv, images: b}", "is one sink with file and images: write each as its own entry"),
+        ("{file: a.mkv, images: b}", "has file and images in one sink: write each as a list entry of its own"),
         ("{file: a.mkv}, {file: b.avi}", "rigs.one.sinks[1].file: should end in .mkv or .mp4 (got 'b.avi')"),
         ("{file: a.partial.mkv}", "ends in .partial"),
         ("{file: 'a%Q.mkv'}", "has the unknown time pattern '%Q'; known: %Y"),
@@ -46,7 +46,10 @@ from fusepipe.config.load import load_rig_file
             "{file: '%H.mkv', segment: 1h, max_age: 7d}, {file: '%M.mkv'}",
             "sinks[0].max_age: would delete what rigs.one.",
         ),
-        ("{file: '%H.mkv', segment: 1h, max_total: 7GB}, {file: '12.mkv'}", "records too, whose names look the same"),
+        (
+            "{file: '%H.mkv', segment: 1h, max_total: 7GB}, {file: '12.mkv'}",
+            "records too, whose names have the same format",
+        ),
         (
             "{file: '%H.mkv', segment: 1h, max_age: 1d}, {file: '%M.mp4', sidecar: on}",
             "sinks[0].max_age: would delete what rigs.one.sinks[1] records too",
@@ -61,8 +64,8 @@ from fusepipe.config.load import load_rig_file
         ("{rtsp: 'rtsp://127.0.0.1/a'}", "rtsp: needs the port to serve on, such as rtsp://127.0.0.1:8554/roof"),
         ("{rtsp: 'rtsp://127.0.0.1:8554'}", "rtsp: needs a name of letters"),
         ("{rtsp: 'rtsp://127.0.0.1:0/a'}", "rtsp: needs the port to serve on"),
-        ("{rtsp: 'rtsp://127.0.0.1:99999/a'}", "rtsp: has a port that is no number from 1 to 65535"),
-        ("{rtsp: 'rtsp://[::1:8554/a'}", "rtsp: is no URL; such as rtsp://"),
+        ("{rtsp: 'rtsp://127.0.0.1:99999/a'}", "rtsp: has a port that is not a number from 1 to 65535"),
+        ("{rtsp: 'rtsp://[::1:8554/a'}", "rtsp: is not a URL such as rtsp://"),
         ("{rtsp: 'rtsp://ann@127.0.0.1:8554/a'}", "rtsp: needs a user and a password"),
         ("{rtsp: 'rtsp+push://h/a', max_clients: 3}", "max_clients is for a stream that is served here"),
         ("{rtsp: 'rtsp+push://h'}", "rtsp: needs the path to push to"),
@@ -74,12 +77,15 @@ from fusepipe.config.load import load_rig_file
         ("{rtsp: 'rtsp://h:1/a'}, {rtsp: 'rtsp://h:1/a'}", "writes to the same place as rigs.one.sinks[0].rtsp"),
         (
             "{rtsp: 'rtsp://h:1/a'}, {preview: 'http://h:1'}",
-            "sinks[1].preview: cannot listen on port 1 beside rigs.one.s",
+            "sinks[1].preview: cannot listen on port 1 together with rigs.one.s",
         ),
-        ("{rtsp: 'rtsp://h:1/a'}, {rtsp: 'rtsp://0.0.0.0:1/b'}", "sinks[1].rtsp: cannot listen on port 1 beside"),
+        (
+            "{rtsp: 'rtsp://h:1/a'}, {rtsp: 'rtsp://0.0.0.0:1/b'}",
+            "sinks[1].rtsp: cannot listen on port 1 together",
+        ),
         ("{preview: 'http://127.0.0.1'}", "preview: needs the port to serve on, such as http://127.0.0.1:8080"),
         ("{preview: 'https://127.0.0.1:1'}", "preview: should be a URL such as http://127.0.0.1:8080"),
-        ("{preview: 'http://127.0.0.1:1/x'}", "preview: is only an address and a port"),
+        ("{preview: 'http://127.0.0.1:1/x'}", "preview: should be only an address and a port"),
         ("{preview: 'http://127.0.0.1:1', token: short}", "token: should be at least 8 letters"),
     ],
 )
@@ -110,8 +116,8 @@ def test_any_url_of_an_output_is_taken_apart_or_refused(rest: str, start: str) -
             "rigs.one.sinks[1].file: writes to the same place as rigs.one.sinks[0].file on line 7",
         ),
         ("{images: o}, {images: o/}", "writes to the same place"),
-        ("{file: vis.mkv}", "rigs.one.sinks[0].file: writes over the input rigs.one.visible.url on line 5"),
-        ("{images: ./ir.mkv}", "writes over the input rigs.one.infrared.url on line 4"),
+        ("{file: vis.mkv}", "rigs.one.sinks[0].file: overwrites the input rigs.one.visible.url on line 5"),
+        ("{images: ./ir.mkv}", "overwrites the input rigs.one.infrared.url on line 4"),
     ],
 )
 def test_outputs_that_overwrite(tmp_path: Path, sinks: str, expected: str) -> None:

@@ -140,7 +140,7 @@ def test_validate_the_projects_own_file(capsys: pytest.CaptureFixture[str], monk
     assert [rig["name"] for rig in document["rigs"]] == ["demo"]
     code, out, err = validate(capsys, "--name", "dmeo")
     assert (code, out) == (2, "")
-    assert err == "fusepipe: error: rigs.yaml:4: rigs: there is no rig 'dmeo' (did you mean 'demo'?)\n"
+    assert err == "fusepipe: error: rigs.yaml:4: rigs: unknown rig 'dmeo' (did you mean 'demo'?)\n"
 
 
 def test_validate_reports_typos_with_their_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

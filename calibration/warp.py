@@ -23,7 +23,7 @@ from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Luma8, Pixels
 
 if TYPE_CHECKING:
-    from fusepipe.calibration.file.calibration import Calibration
+    from fusepipe.calibration.file.model import Calibration
 
 # Positions this far outside the image count as inside: rounding of the inverse, far below 1/32 pixel.
 TOLERANCE_PX = 1e-4

@@ -1,6 +1,6 @@
 """Values of many images: which metrics are asked for, their mean and spread, and which method leads in each.
 
-Pure functions on the table of :mod:`fusepipe.evaluation.metrics.table`; nothing here reads a file.
+Pure functions on the table of :mod:`fusepipe.evaluation.metrics.registry`; nothing here reads a file.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Luma8
 from fusepipe.core.suggest import did_you_mean
-from fusepipe.evaluation.metrics.table import METRICS, Metric, Selection, measure, names_of
+from fusepipe.evaluation.metrics.registry import METRICS, Metric, Selection, measure, names_of
 
 VARIANTS: dict[str, Selection] = {"paper": "paper", "common": "common", "all": "all"}
 

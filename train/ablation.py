@@ -17,8 +17,8 @@ from typing import Any
 
 from fusepipe.core.errors import UsageError
 from fusepipe.evaluation.image_sets import find_sets, read_luma, require_one_size
-from fusepipe.evaluation.parallel import Scorer, Triple
-from fusepipe.evaluation.report.printed import METRICS_OF_PAPER
+from fusepipe.evaluation.report.published import METRICS_OF_PAPER
+from fusepipe.evaluation.scorer import Scorer, Triple
 from fusepipe.evaluation.scores import metric_names, summarise
 from fusepipe.train.data.pairs import Pair
 from fusepipe.train.mfe_session import WEIGHTS, FusionName, Session

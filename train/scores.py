@@ -9,17 +9,20 @@ import torch
 from torch import nn
 
 from fusepipe.core.frames import Luma8
-from fusepipe.evaluation.metrics import table as metrics
+from fusepipe.evaluation.metrics.fidelity import vif_sum
+from fusepipe.evaluation.metrics.gradients import qabf
+from fusepipe.evaluation.metrics.information import mutual_information
+from fusepipe.evaluation.metrics.similarity import correlation, scd, ssim
 from fusepipe.train.data.pairs import Pair
 from fusepipe.train.networks.student import ByteStudent
 
 METRICS: Mapping[str, Callable[[Luma8, Luma8, Luma8], float]] = {
-    "MI": metrics.mutual_information,
-    "CC": metrics.correlation,
-    "VIF": metrics.vif_sum,
-    "Qabf": lambda ir, vis, fused: metrics.qabf(ir, vis, fused, variant="common"),
-    "SCD": metrics.scd,
-    "SSIM": lambda ir, vis, fused: metrics.ssim(ir, vis, fused, variant="common"),
+    "MI": mutual_information,
+    "CC": correlation,
+    "VIF": vif_sum,
+    "Qabf": lambda ir, vis, fused: qabf(ir, vis, fused, variant="common"),
+    "SCD": scd,
+    "SSIM": lambda ir, vis, fused: ssim(ir, vis, fused, variant="common"),
 }
 """Name to metric of (infrared, visible, fused), HxW uint8; all are better when higher."""
 

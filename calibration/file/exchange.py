@@ -19,7 +19,8 @@ from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import YAMLError
 
 from fusepipe.calibration.board.stereo import Pose
-from fusepipe.calibration.file.calibration import Calibration, Made, load_calibration, make_stereo_calibration
+from fusepipe.calibration.file.model import Calibration, Made, make_stereo_calibration
+from fusepipe.calibration.file.storage import load_calibration
 from fusepipe.calibration.lens import Lens, LensModel
 from fusepipe.core.errors import SourceError, UsageError
 

@@ -21,52 +21,25 @@ import numpy as np
 from fusepipe.calibration.gradient_field import shrunk
 from fusepipe.calibration.lens import Lens
 from fusepipe.calibration.matrix import Matrix3, Size, scaling
-from fusepipe.calibration.scene.lens import with_lens
-from fusepipe.calibration.scene.local_matches import MODELS, PLANE_MODELS, Matches, Model, choose, fit, pooled
-from fusepipe.calibration.scene.search import DEFAULT_SCALES, Candidate, ScenePair, search
-from fusepipe.calibration.scene.view import (
+from fusepipe.calibration.scene.block_matching import (
     Level,
-    View,
     VisibleFields,
     block_matches,
-    level_matches,
-    size_of,
     small_size,
 )
+from fusepipe.calibration.scene.lens_estimation import with_lens
+from fusepipe.calibration.scene.local_matches import MODELS, PLANE_MODELS, Matches, Model, choose, fit
+from fusepipe.calibration.scene.match_quality import MIN_BLOCKS, MIN_CONFIDENCE, MatchQuality, match_quality
+from fusepipe.calibration.scene.search import DEFAULT_SCALES, Candidate, ScenePair, search
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Luma8
 
-MIN_CONFIDENCE = 0.3  # of pairs that do not belong together at most 0.27 was seen, of those that do at least 0.55
-MIN_BLOCKS = 12
 MIN_TEXTURE = 1.5  # grey levels of root mean square gradient below which there is nothing to match
-CHECK_WIDTH_PX = 384
 
 
 COARSE: tuple[Model, ...] = ("similarity", "affine")
 COARSE_LEVEL = Level(256, 40, 20, 10)
 FINE = (Level(384, 48, 24, 8), Level(512, 48, 24, 8))
-CHECK = Level(CHECK_WIDTH_PX, 48, 24, 8)
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """How well a map fits pairs. Everything in -1..1 or 0..1 but the counts.
-
-    ``correlation`` is that of the gradient fields over the overlap; ``near`` the part of the blocks that
-    fit best, each by itself, within 2.5 px (of a visible image 384 wide) of where the map puts them, a block being
-    the same part of all pairs: what one pair leaves open, another may tell; ``overlap`` the part of the visible
-    picture that the infrared camera sees; ``pairs_near`` how many pairs say so by themselves. ``pooled`` is
-    ``near`` above chance. ``confidence`` is the mean of it and of what the half of the pairs that agree least
-    have of it: a few good pairs among others that show something else do not make it high.
-    """
-
-    correlation: float
-    near: float
-    pooled: float
-    confidence: float
-    overlap: float
-    blocks: int
-    pairs_near: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +51,7 @@ class SceneResult:
 
     matrix: Matrix3
     model: Model
-    agreement: Agreement
+    quality: MatchQuality
     infrared_size: Size
     visible_size: Size
     pairs: int
@@ -122,52 +95,17 @@ def register(
         model = max(model, best.model, key=MODELS.index)
     if "affine" in models and model in ("shift", "similarity"):
         model = "affine"
-    seen, lens = agreement(pairs, matrix, fields), None
+    seen, lens = match_quality(pairs, matrix, fields), None
     if "homography+lens" in models and seen.confidence >= MIN_CONFIDENCE:
         bent = with_lens(pairs, matrix, fields, focal_px)
         if bent is not None:
-            better = agreement(pairs, bent.matrix, fields, bent.lens)
+            better = match_quality(pairs, bent.matrix, fields, bent.lens)
             if better.correlation > seen.correlation:
                 matrix, lens, model, seen = bent.matrix, bent.lens, "homography+lens", better
     result = SceneResult(
         matrix, model, seen, infrared_size, visible_size, len(pairs), lens=lens, candidates=candidates[:3]
     )
     return replace(result, refusal=_refusal(pairs, result, scales, explain))
-
-
-def agreement(
-    pairs: Sequence[ScenePair], matrix: Matrix3, fields: VisibleFields | None = None, lens: Lens | None = None
-) -> Agreement:
-    """How well a matrix (infrared to visible pixel, without the distortion of a ``lens``) fits pairs."""
-    fields = fields or VisibleFields(pairs)
-    view = View(matrix, lens, size_of(pairs[0].infrared), size_of(pairs[0].visible), CHECK.width_px)
-    mask = view.seen[..., None]
-    products, found = [], []
-    for index, pair in enumerate(pairs):
-        infrared, visible = view.field(pair.infrared), fields.at(index, CHECK.width_px)
-        energy = float((infrared * infrared * mask).sum()) * float((visible * visible * mask).sum())
-        products.append(float((infrared * visible * mask).sum()) / max(energy, 1e-12) ** 0.5)
-        found.append(level_matches(infrared, visible, view.seen, CHECK))
-    together = pooled(found)
-    telling = sorted((one for one in found if len(one.centres) >= MIN_BLOCKS), key=lambda one: float(one.near().mean()))
-    alone = [_confidence(one) for one in telling]
-    weaker = _confidence(pooled(telling[: len(telling) // 2])) if len(telling) > 1 else _confidence(together)
-    return Agreement(
-        correlation=round(float(np.mean(products)), 4),
-        near=round(float(together.near().mean()), 4) if len(together.centres) else 0.0,
-        pooled=round(_confidence(together), 4),
-        confidence=round((_confidence(together) + weaker) / 2, 4),
-        overlap=round(float(view.seen.mean()), 4),
-        blocks=len(together.centres),
-        pairs_near=sum(confidence >= MIN_CONFIDENCE for confidence in alone),
-    )
-
-
-def _confidence(matches: Matches) -> float:
-    """The part of the blocks that fit best where they are, above chance: 0..1."""
-    if not len(matches.centres):
-        return 0.0
-    return max(0.0, (float(matches.near().mean()) - matches.chance) / (1 - matches.chance))
 
 
 def _improved(matrix: Matrix3, matches: Matches, change: Matrix3, visible_size: Size) -> Matrix3:
@@ -202,7 +140,7 @@ def texture(luma: Luma8) -> float:
 
 def _refusal(pairs: Sequence[ScenePair], result: SceneResult, scales: tuple[float, float], explain: bool) -> str:
     """Why the result cannot be trusted and what to do; empty where it can."""
-    seen = result.agreement
+    seen = result.quality
     if seen.confidence >= MIN_CONFIDENCE and seen.blocks >= MIN_BLOCKS:
         return ""
     for band, images in (("infrared", [p.infrared for p in pairs]), ("visible", [p.visible for p in pairs])):
@@ -215,7 +153,7 @@ def _refusal(pairs: Sequence[ScenePair], result: SceneResult, scales: tuple[floa
     if explain:
         mirrored = [replace(p, infrared=np.ascontiguousarray(p.infrared[:, ::-1])) for p in pairs]
         other = register(mirrored, scales, explain=False)
-        if not other.refusal and other.agreement.confidence > 2 * seen.confidence:
+        if not other.refusal and other.quality.confidence > 2 * seen.confidence:
             return (
                 "the infrared images are mirrored: they fit the visible ones when left and right are exchanged; "
                 "switch mirroring (flip) off in the infrared camera's settings"

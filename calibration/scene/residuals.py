@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fusepipe.calibration.file.calibration import Calibration
+from fusepipe.calibration.file.model import Calibration
 from fusepipe.calibration.lens import Lens
 from fusepipe.calibration.matrix import Matrix3, Size
+from fusepipe.calibration.scene.block_matching import Level, each_matches
 from fusepipe.calibration.scene.local_matches import Matches, fit, pooled
-from fusepipe.calibration.scene.registration import MIN_CONFIDENCE, Agreement, agreement
+from fusepipe.calibration.scene.match_quality import MIN_CONFIDENCE, MatchQuality, match_quality
 from fusepipe.calibration.scene.search import ScenePair
-from fusepipe.calibration.scene.view import Level, each_matches
 
 GRID = 3
 LEVEL = Level(384, 48, 24, 8)
@@ -44,7 +44,7 @@ class Residual:
 class Residuals:
     """``regions_px`` is the median residual of each of 3x3 parts of the picture, row by row; NaN: no evidence."""
 
-    agreement: Agreement
+    quality: MatchQuality
     blocks: tuple[Residual, ...]
     median_px: float
     shift_px: tuple[float, float]
@@ -54,7 +54,7 @@ class Residuals:
     @property
     def verdict(self) -> tuple[str, str]:
         """(``good``, ``fair``, ``bad`` or ``unknown``, what that means and what to do)."""
-        seen, width = self.agreement, self.visible_size[0]
+        seen, width = self.quality, self.visible_size[0]
         if seen.pooled < MIN_CONFIDENCE and self._too_little():
             return "unknown", (
                 "These images say too little to judge: hardly any part of them looks alike in both bands. Check with "
@@ -121,7 +121,7 @@ def measure_residuals(pairs: Sequence[ScenePair], matrix: Matrix3, lens: Lens | 
         found = fit(matches, "shift").displacement[0] * scale
         shift = (round(float(found[0]), 2), round(float(found[1]), 2))
     median = float(np.median(lengths)) if len(lengths) else float("nan")
-    return Residuals(agreement(pairs, matrix, lens=lens), residuals, median, shift, regions, (width, height))
+    return Residuals(match_quality(pairs, matrix, lens=lens), residuals, median, shift, regions, (width, height))
 
 
 def _clear(matches: Matches) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:

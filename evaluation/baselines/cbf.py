@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from fusepipe.core.frames import Luma8
-from fusepipe.evaluation.images import Real
+from fusepipe.evaluation.luma import Real
 
 SIGMA_PX = 1.8
 SIGMA_LEVELS = 25.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from fusepipe.core.frames import Luma8
-from fusepipe.evaluation.images import Real
+from fusepipe.evaluation.luma import Real
 
 SMOOTHNESS = 4.0
 ROUNDS = 5

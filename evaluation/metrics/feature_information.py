@@ -9,7 +9,7 @@ import numpy as np
 
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Luma8
-from fusepipe.evaluation.images import Real, require_luma
+from fusepipe.evaluation.luma import Real, require_luma
 
 Feature = Literal["gradient", "pixel"]
 

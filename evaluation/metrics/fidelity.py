@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fusepipe.core.frames import Luma8
-from fusepipe.evaluation.images import Real, filter_valid, gaussian, require_luma
+from fusepipe.evaluation.luma import Real, filter_valid, gaussian, require_luma
 
 # Four scales need this much on each side: 17 taps, then three halvings.
 VIF_MINIMUM_PX = 41

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from fusepipe.core.frames import Luma8
-from fusepipe.evaluation.images import Real, Variant, require_luma, require_variant
+from fusepipe.evaluation.luma import Real, Variant, require_luma, require_variant
 
 
 def _edges(image: Luma8, variant: Variant) -> tuple[Real, Real]:

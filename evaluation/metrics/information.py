@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fusepipe.core.frames import Luma8
-from fusepipe.evaluation.images import Real, Variant, require_luma, require_variant
+from fusepipe.evaluation.luma import Real, Variant, require_luma, require_variant
 
 
 def _entropy(counts: Real) -> float:

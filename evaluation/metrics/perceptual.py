@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from fusepipe.core.frames import Luma8
-from fusepipe.evaluation.images import Real, require_luma
+from fusepipe.evaluation.luma import Real, require_luma
 
 # Q_CB: difference of Gaussians in frequency (cycles per degree), and exponents of the masked contrast.
 DOG_WIDE, DOG_NARROW, DOG_DEPTH = 15.3870, 1.3456, 0.7622

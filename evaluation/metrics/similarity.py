@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from fusepipe.core.frames import Luma8
-from fusepipe.evaluation.images import Real, Variant, filter_valid, gaussian, require_luma, require_variant
+from fusepipe.evaluation.luma import Real, Variant, filter_valid, gaussian, require_luma, require_variant
 
 
 def _pearson(a: Real, b: Real) -> float:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Luma8
-from fusepipe.evaluation.baselines.rules import mean
-from fusepipe.evaluation.images import Real, require_luma
+from fusepipe.evaluation.baselines.trivial import mean
+from fusepipe.evaluation.luma import Real, require_luma
 
 # Farneback's flow: scale, levels, window, iterations, neighbourhood and sigma of the polynomial, flags.
 FLOW = (0.5, 3, 21, 3, 7, 1.5, 0)

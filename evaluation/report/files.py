@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fusepipe.core.errors import OutputExistsError, SinkError, UsageError
 from fusepipe.core.files import write_text
-from fusepipe.evaluation.report import tables
+from fusepipe.evaluation.report import text_tables
 from fusepipe.evaluation.report.results import Comparison
 
 SUFFIXES = (".json", ".csv", ".html")
@@ -52,7 +52,7 @@ def write_reports(comparison: Comparison, paths: Sequence[Path]) -> None:
             text = json.dumps(comparison.as_json(), indent=2, allow_nan=False) + "\n"
         elif suffix == ".csv":
             buffer = io.StringIO()
-            csv.writer(buffer, lineterminator="\n").writerows(tables.csv_rows(comparison))
+            csv.writer(buffer, lineterminator="\n").writerows(text_tables.csv_rows(comparison))
             text = buffer.getvalue()
         else:
             from fusepipe.evaluation.report.page import page

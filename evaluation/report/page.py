@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from fusepipe.evaluation.metrics.table import METRICS, SEQUENCE_METRICS, Metric, SequenceMetric
+from fusepipe.evaluation.metrics.registry import METRICS, SEQUENCE_METRICS, Metric, SequenceMetric
 from fusepipe.evaluation.report import html
 from fusepipe.evaluation.report.images import gallery
 from fusepipe.evaluation.report.plots import MetricPlot, SequencePlot, metric_plots, sequence_plots

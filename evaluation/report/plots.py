@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fusepipe.evaluation.metrics.table import METRICS
+from fusepipe.evaluation.metrics.registry import METRICS
 from fusepipe.evaluation.report.results import Comparison, MethodResult, SetResult, mean_of
 from fusepipe.evaluation.scores import shown, summary
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fusepipe.core.frames import Luma8
-from fusepipe.evaluation.metrics.table import METRICS, SEQUENCE_METRICS
-from fusepipe.evaluation.references import REFERENCES
+from fusepipe.evaluation.baselines.trivial import TRIVIAL_RULES
+from fusepipe.evaluation.metrics.registry import METRICS, SEQUENCE_METRICS
 from fusepipe.evaluation.scores import Scores, Summary, leaders, summarise, summary
 
 BOUND = {"CC": "CC_bound"}  # metric -> the row that limits it
@@ -33,7 +33,7 @@ class MethodResult:
 
     @property
     def reference(self) -> bool:
-        return self.name in REFERENCES
+        return self.name in TRIVIAL_RULES
 
     def summaries(self, names: Iterable[str]) -> dict[str, Summary | None]:
         return summarise(self.rows, names)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fusepipe.evaluation.metrics.table import METRICS, SEQUENCE_METRICS
+from fusepipe.evaluation.metrics.registry import METRICS, SEQUENCE_METRICS
 from fusepipe.evaluation.report.results import Comparison, MethodResult, SetResult
-from fusepipe.evaluation.report.tables import ARROWS, BEST, RULE_WINS, SECOND, mark, printed_only
+from fusepipe.evaluation.report.text_tables import ARROWS, BEST, RULE_WINS, SECOND, mark, printed_only
 from fusepipe.evaluation.scores import shown
 
 _MARKS = {

@@ -51,7 +51,7 @@ def command(
     Ctrl-C goes on with those that there are.
     """
     from fusepipe.calibration.board.target import parse_board
-    from fusepipe.calibration.file.calibration import save_calibration
+    from fusepipe.calibration.file.storage import save_calibration
     from fusepipe.commands.terminal import ProgressBar
     from fusepipe.core.errors import FusepipeError, UsageError
     from fusepipe.workflows.calibrate_board import read_folder, solve

@@ -21,7 +21,7 @@ def command(
 ) -> None:
     """Convert SOURCE from or to OpenCV's stereo files (stereoCalibrate) and kalibr's camera chains."""
     from fusepipe.calibration.file import exchange
-    from fusepipe.calibration.file.calibration import save_calibration, save_text
+    from fusepipe.calibration.file.storage import save_calibration, save_text
 
     check_output_file(output, overwrite)
     kind = exchange.kind_of(source)

@@ -42,7 +42,7 @@ def command(
 
     Exits with 1, and writes nothing, where the result could not be trusted.
     """
-    from fusepipe.calibration.file.calibration import save_calibration
+    from fusepipe.calibration.file.storage import save_calibration
     from fusepipe.calibration.scene.local_matches import MODELS
     from fusepipe.core.errors import FusepipeError
     from fusepipe.workflows import calibrate_scene as scene
@@ -63,7 +63,7 @@ def command(
         return
     if calibration is None:
         raise FusepipeError(f"nothing was written: {result.refusal}")
-    seen = result.agreement
+    seen = result.quality
     click.echo(
         f"{len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'} ({scene.pair_names(pairs)}): {result.model}, "
         f"confidence {seen.confidence:.2f}; {seen.near:.0%} of {seen.blocks} parts of the picture agree; the infrared "

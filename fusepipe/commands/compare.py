@@ -20,7 +20,7 @@ from fusepipe.commands.options import (
 from fusepipe.core.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
-    from fusepipe.evaluation.report.printed import Preset
+    from fusepipe.evaluation.report.published import Preset
     from fusepipe.evaluation.report.results import Comparison
     from fusepipe.workflows.compare import CompareOptions
 
@@ -66,7 +66,7 @@ def command(
     from fusepipe.commands.terminal import ProgressBar
     from fusepipe.core.provenance import command_line
     from fusepipe.evaluation.report.files import check_reports, wants_pictures, write_reports
-    from fusepipe.evaluation.report.printed import SOURCE
+    from fusepipe.evaluation.report.published import SOURCE
     from fusepipe.workflows.compare import QUICK, CompareOptions, compare
 
     check_reports(report, overwrite=overwrite)
@@ -105,7 +105,7 @@ def command(
 
 def data_folder(data: str) -> Path:
     """``tno`` is where `fusepipe data tno` arranges it; anything else is a folder."""
-    from fusepipe.evaluation.tno import default_folder
+    from fusepipe.evaluation.tno_catalogue import default_folder
 
     if data != "tno":
         return Path(data)
@@ -124,8 +124,8 @@ def preset_options(
     """The published table, and what to run for it with the models that there are."""
     from fusepipe.core.models import MODELS
     from fusepipe.core.suggest import did_you_mean
-    from fusepipe.evaluation.report.printed import METRICS_OF_PAPER, PRESETS
-    from fusepipe.evaluation.tno import pair_names
+    from fusepipe.evaluation.report.published import METRICS_OF_PAPER, PRESETS
+    from fusepipe.evaluation.tno_catalogue import pair_names
     from fusepipe.workflows.compare import CompareOptions
 
     if name not in PRESETS:
@@ -148,7 +148,7 @@ def preset_options(
 def show(comparison: Comparison, reports: tuple[Path, ...], *, as_json: bool) -> None:
     """The tables and what is to be said about them; or the one JSON document."""
     from fusepipe.commands.terminal import table_width
-    from fusepipe.evaluation.report.tables import LEGEND, comparison_tables, text
+    from fusepipe.evaluation.report.text_tables import LEGEND, comparison_tables, text
 
     if as_json:
         failures = [

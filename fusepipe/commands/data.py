@@ -13,7 +13,7 @@ from fusepipe.commands.options import json_option, overwrite_option
 from fusepipe.core.errors import SourceError
 
 if TYPE_CHECKING:
-    from fusepipe.workflows.tno.arrange import Arranged
+    from fusepipe.workflows.data_tno.arrange import Arranged
 
 MOST_LISTED = 8
 
@@ -48,8 +48,8 @@ def tno(ctx: click.Context, source: str | None, to: Path | None, overwrite: bool
     other pixels than the published one; it is left out.
     """
     from fusepipe.commands.terminal import ProgressBar
-    from fusepipe.evaluation.tno import ABOUT, DOI, PAGE, default_folder
-    from fusepipe.workflows.tno.arrange import get, verify
+    from fusepipe.evaluation.tno_catalogue import ABOUT, DOI, PAGE, default_folder
+    from fusepipe.workflows.data_tno.arrange import get, verify
 
     folder = to or default_folder()
     credit = {"doi": DOI, "page": PAGE, "about": ABOUT}

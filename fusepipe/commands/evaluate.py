@@ -50,7 +50,7 @@ def command(
     from fusepipe.commands.terminal import ProgressBar, table_width
     from fusepipe.core.provenance import command_line
     from fusepipe.evaluation.report.files import check_reports, wants_pictures, write_reports
-    from fusepipe.evaluation.report.tables import evaluation_table, text
+    from fusepipe.evaluation.report.text_tables import evaluation_table, text
     from fusepipe.workflows.evaluate import EXAMPLES, evaluate
 
     check_reports(report, overwrite=overwrite)

@@ -24,8 +24,8 @@ def ablation(run: Run, photographs: Path, test: Path, selection: str | None, see
     The default configuration is a reduced budget, the same for every run. The test pairs are never trained on.
     """
     require_training()
-    from fusepipe.evaluation.report.printed import printed_values
-    from fusepipe.evaluation.tno import pair_names
+    from fusepipe.evaluation.report.published import printed_values
+    from fusepipe.evaluation.tno_catalogue import pair_names
     from fusepipe.train.ablation import run_ablation, scored_pairs, table, wins
     from fusepipe.train.mfe_session import session
     from fusepipe.train.run_config import load_mfe_config

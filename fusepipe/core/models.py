@@ -25,7 +25,7 @@ _PAPER = tuple(n for n in ("mfe", "mfe-without-d", "mfe-without-a", "mfe-without
 # model -> a network of the same inputs whose image shows where infrared counts (white) in the model's fusion
 ATTENTION: Mapping[str, str] = {name: f"{name}-attention" for name in _PAPER if installed(f"{name}-attention")}
 
-_NETWORK, _RULE = "fusepipe.engines.load:load_model", "fusepipe.evaluation.baselines.rules:load_baseline"
+_NETWORK, _RULE = "fusepipe.engines.load:load_model", "fusepipe.evaluation.baselines.load:load_baseline"
 
 # model name -> "module:factory"; a factory takes (backend, precision, engine) and returns a Fuser.
 MODELS: Mapping[str, str] = {

@@ -43,7 +43,7 @@ def make_aligner(calibration: str | None, distance_m: float | None = None) -> Al
         return Aligner(partial(_synthetic_warp, calibration), distance_m)
     loaded = None
     if calibration is not None:
-        from fusepipe.calibration.file.calibration import load_calibration
+        from fusepipe.calibration.file.storage import load_calibration
 
         loaded = load_calibration(Path(calibration))
     return Aligner(partial(warp.build_warp, loaded), distance_m)

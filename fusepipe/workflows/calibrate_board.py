@@ -16,7 +16,7 @@ from fusepipe.calibration.board.detection import Detection, detect
 from fusepipe.calibration.board.intrinsics import CameraResult, View, calibrate_camera
 from fusepipe.calibration.board.stereo import MIN_PAIRS, StereoResult, calibrate_stereo
 from fusepipe.calibration.board.target import Board
-from fusepipe.calibration.file.calibration import Calibration, Made, make_stereo_calibration
+from fusepipe.calibration.file.model import Calibration, Made, make_stereo_calibration
 from fusepipe.calibration.gradient_field import to_luma8
 from fusepipe.calibration.lens import LensModel
 from fusepipe.calibration.matrix import Size

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fusepipe.calibration.file.calibration import Calibration, Kind, Made, make_calibration
+from fusepipe.calibration.file.model import Calibration, Kind, Made, make_calibration
 from fusepipe.calibration.scene.local_matches import MODELS, Model
 from fusepipe.calibration.scene.registration import SceneResult, register
 from fusepipe.calibration.scene.search import DEFAULT_SCALES, ScenePair
@@ -68,7 +68,7 @@ def calibrate_scene(
     result = register(pairs, hints.scales, models, focal_px=focal_px)
     if result.refusal:
         return result, None
-    seen = result.agreement
+    seen = result.quality
     quality: dict[str, float | str] = {
         "confidence": seen.confidence,
         "correlation": seen.correlation,
@@ -99,7 +99,7 @@ def calibrate_scene(
 
 def doubt(result: SceneResult) -> str:
     """What speaks against it although it was found, in words; empty: nothing."""
-    alone, pairs = result.agreement.pairs_near, result.pairs
+    alone, pairs = result.quality.pairs_near, result.pairs
     if pairs < 2 or alone > pairs / 2:
         return ""
     return (
@@ -114,7 +114,7 @@ def as_json(result: SceneResult, names: Sequence[str]) -> dict[str, Any]:
         "model": result.model,
         "matrix": result.matrix.tolist(),
         "infrared_lens": None if result.lens is None else asdict(result.lens),
-        **asdict(result.agreement),
+        **asdict(result.quality),
         "pairs": list(names),
         "infrared_size": list(result.infrared_size),
         "visible_size": list(result.visible_size),

@@ -13,11 +13,11 @@ from fusepipe.core.fuser import FunctionFuser, Fuser, FuserInfo
 from fusepipe.core.models import ATTENTION, MODELS, model_factory
 from fusepipe.core.provenance import versions
 from fusepipe.core.suggest import did_you_mean
+from fusepipe.evaluation.baselines.trivial import TRIVIAL_RULES, sum_rule
 from fusepipe.evaluation.image_sets import ImageSet, find_sets, listed, read_luma, require_one_size
 from fusepipe.evaluation.metrics.temporal import TemporalReference
-from fusepipe.evaluation.parallel import Scorer, Triple
-from fusepipe.evaluation.references import REFERENCES, sum_rule
 from fusepipe.evaluation.report.results import BOUND, Comparison, Example, MethodResult, SetResult
+from fusepipe.evaluation.scorer import Scorer, Triple
 from fusepipe.evaluation.scores import metric_names
 from fusepipe.rig.fusers import load_fuser
 from fusepipe.workflows.evaluate import missing_values, spread
@@ -59,7 +59,7 @@ def require_models(names: Sequence[str]) -> tuple[str, ...]:
     if "all" in names:
         return tuple(MODELS)
     for name in names:
-        if name not in MODELS and name not in REFERENCES:
+        if name not in MODELS and name not in TRIVIAL_RULES:
             raise UsageError(f"there is no model {name!r}: {did_you_mean(name, [*MODELS, 'all'])}")
     return tuple(names)
 
@@ -74,15 +74,15 @@ def compare(options: CompareOptions, step: Step = lambda done, total, what: None
     names = metric_names(options.variant, options.metrics)
     # the bound stands beside what it bounds, asked for or not
     names += [BOUND[name] for name in names if name in BOUND and BOUND[name] not in names]
-    models = [model for model in require_models(options.models) if model not in REFERENCES]
+    models = [model for model in require_models(options.models) if model not in TRIVIAL_RULES]
     work = [_Work(image_set, options) for image_set in find_sets(options.data, options.sets, sequence=options.sequence)]
     for entry in work:
         entry.check()
     comparison = Comparison(_title(options, len(models)), names, options.variant, [entry.result for entry in work])
     pairs = sum(len(entry.names) for entry in work)
-    total, done = pairs * (len(models) + len(REFERENCES)), 0
+    total, done = pairs * (len(models) + len(TRIVIAL_RULES)), 0
     with Scorer(names, min(options.jobs, pairs)) as scorer:
-        for model in (*models, *REFERENCES):
+        for model in (*models, *TRIVIAL_RULES):
             shown = options.rename.get(model, model)
             base = done
 
@@ -97,7 +97,7 @@ def compare(options: CompareOptions, step: Step = lambda done, total, what: None
                         for entry in work:
                             entry.explain(shown, explained)
             except FusepipeError as error:
-                if model in REFERENCES:
+                if model in TRIVIAL_RULES:
                     raise
                 comparison.unavailable[shown] = str(error)
                 if model not in options.optional:

@@ -13,7 +13,7 @@ from fusepipe.calibration.warp import RemapWarp
 from fusepipe.core.frames import Band, Luma8
 from fusepipe.evaluation.image_sets import match, read_luma, require_one_size
 from fusepipe.evaluation.metrics.fidelity import VIF_MINIMUM_PX
-from fusepipe.evaluation.metrics.table import measure
+from fusepipe.evaluation.metrics.registry import measure
 from fusepipe.pipeline.sources.synthetic.source import SyntheticSource
 from fusepipe.pipeline.sources.synthetic.truth import true_matrix
 from fusepipe.workflows.evaluate import spread

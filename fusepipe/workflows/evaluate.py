@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fusepipe.core.provenance import versions
 from fusepipe.evaluation.image_sets import Matched, match, read_luma, require_one_size
-from fusepipe.evaluation.parallel import Scorer, Triple
 from fusepipe.evaluation.report.results import Comparison, Example, MethodResult, SetResult
+from fusepipe.evaluation.scorer import Scorer, Triple
 from fusepipe.evaluation.scores import metric_names
 
 EXAMPLES = 6  # pairs kept for a report with pictures

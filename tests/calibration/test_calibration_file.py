@@ -9,14 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fusepipe.calibration.file.calibration import (
-    Calibration,
-    Made,
-    calibration_text,
-    load_calibration,
-    make_calibration,
-    save_calibration,
-)
+from fusepipe.calibration.file.model import Calibration, Made, make_calibration
+from fusepipe.calibration.file.storage import calibration_text, load_calibration, save_calibration
 from fusepipe.calibration.warp import build_warp
 from fusepipe.core.errors import ConfigError, OutputExistsError, SinkError, UsageError
 

@@ -12,13 +12,8 @@ import pytest
 from fusepipe.calibration.aligner import Aligner, Alignment
 from fusepipe.calibration.board.stereo import Pose
 from fusepipe.calibration.drift import LOST, SUSPECT, Corrector, DriftMeter, DriftMonitor, DriftState, Measurement
-from fusepipe.calibration.file.calibration import (
-    calibration_text,
-    load_calibration,
-    make_calibration,
-    make_stereo_calibration,
-    save_calibration,
-)
+from fusepipe.calibration.file.model import make_calibration, make_stereo_calibration
+from fusepipe.calibration.file.storage import calibration_text, load_calibration, save_calibration
 from fusepipe.calibration.lens import Lens
 from fusepipe.calibration.scene.residuals import by_distance
 from fusepipe.calibration.warp import LensWarp, RemapWarp, build_warp

@@ -12,14 +12,15 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
-from fusepipe.calibration.file.calibration import Calibration, load_calibration, make_calibration, save_calibration
 from fusepipe.calibration.file.exchange import opencv_text
+from fusepipe.calibration.file.model import Calibration, make_calibration
+from fusepipe.calibration.file.storage import load_calibration, save_calibration
 from fusepipe.calibration.lens import Lens
 from fusepipe.calibration.matrix import Matrix3
-from fusepipe.calibration.scene.lens import Bent, bending, plain_lens, reaches_out, with_lens
+from fusepipe.calibration.scene.block_matching import VisibleFields
+from fusepipe.calibration.scene.lens_estimation import Bent, bending, plain_lens, reaches_out, with_lens
 from fusepipe.calibration.scene.local_matches import Matches
 from fusepipe.calibration.scene.search import ScenePair
-from fusepipe.calibration.scene.view import VisibleFields
 from fusepipe.calibration.warp import build_warp
 from fusepipe.cli import cli
 from fusepipe.core.errors import ConfigError, UsageError

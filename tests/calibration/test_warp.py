@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fusepipe.calibration.file.calibration import make_calibration
+from fusepipe.calibration.file.model import make_calibration
 from fusepipe.calibration.matrix import check_matrix, rescale_matrix, scaling
 from fusepipe.calibration.warp import RemapWarp, build_warp, size_warp
 from fusepipe.core.errors import UsageError

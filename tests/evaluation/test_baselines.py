@@ -8,7 +8,7 @@ import pytest
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.core.fuser import FusionBatch
 from fusepipe.core.models import MODELS, NETWORKS, model_factory
-from fusepipe.evaluation.baselines.rules import load_baseline
+from fusepipe.evaluation.baselines.load import load_baseline
 
 RULES = ["mean", "max", "pyramid"]
 SIZES = [(1, 1), (1, 9), (9, 1), (2, 2), (3, 5), (17, 31), (31, 64), (61, 53)]

@@ -13,7 +13,7 @@ from fusepipe.core.models import MODELS, NETWORKS
 from fusepipe.evaluation.baselines.cbf import cbf
 from fusepipe.evaluation.baselines.gtf import gtf
 from fusepipe.evaluation.baselines.jsrsd import jsrsd
-from fusepipe.evaluation.baselines.rules import load_baseline
+from fusepipe.evaluation.baselines.load import load_baseline
 from fusepipe.evaluation.baselines.sparse import k_svd, pursue
 
 TNO = ("Kaptein_1123", "Marne_04", "Movie_18", "bunker", "heather", "lake", "sandpath", "soldier_in_trench_1")

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fusepipe.evaluation.metrics.table import names_of
+from fusepipe.evaluation.metrics.registry import names_of
 from fusepipe.evaluation.report.images import salient_boxes
 from fusepipe.evaluation.report.page import page
 from fusepipe.evaluation.report.results import Comparison, Example, MethodResult, SetResult

@@ -14,13 +14,17 @@ from skimage.metrics import structural_similarity
 
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Luma8
-from fusepipe.evaluation.images import Variant
-from fusepipe.evaluation.metrics import table as metrics
+from fusepipe.evaluation.luma import Variant
+from fusepipe.evaluation.metrics.fidelity import vif, vif_sum
+from fusepipe.evaluation.metrics.gradients import average_gradient, qabf, spatial_frequency
+from fusepipe.evaluation.metrics.information import entropy, mutual_information, standard_deviation
+from fusepipe.evaluation.metrics.registry import METRICS, measure, names_of
+from fusepipe.evaluation.metrics.similarity import correlation, correlation_bound, scd, ssim, ssim_with
 
 Triple = tuple[Luma8, Luma8, Luma8]
 PAPER = ("MI", "CC", "VIF", "Qabf", "SCD", "SSIM")
 ALONE = ("EN", "SD", "SF", "AG", "AG_matlab")
-PAIRED = [name for name in metrics.METRICS if name not in ALONE]
+PAIRED = [name for name in METRICS if name not in ALONE]
 
 
 def image(rows: list[list[int]]) -> Luma8:
@@ -47,18 +51,18 @@ def triple() -> Triple:
 # --- against public implementations -----------------------------------------------------------
 
 ORACLE: dict[str, Callable[[Luma8, Luma8, Luma8], float]] = {
-    "EN_bits": metrics.METRICS["EN"].function,
-    "SD": metrics.METRICS["SD"].function,
-    "SF": metrics.METRICS["SF"].function,
-    "AG": metrics.METRICS["AG"].function,
-    "MSE": metrics.METRICS["MSE"].function,
-    "MI_nats_sum": metrics.METRICS["MI_nats"].function,
-    "CC_mean": metrics.correlation,
-    "SCD": metrics.scd,
-    "VIF_pixel_sum": metrics.vif_sum,
-    "Qabf_atan": metrics.METRICS["Qabf_atan"].function,
-    "SSIM_ir_L255_gauss11_valid": lambda ir, vis, fused: metrics.ssim_with(ir, fused),
-    "SSIM_vis_L255_gauss11_valid": lambda ir, vis, fused: metrics.ssim_with(vis, fused),
+    "EN_bits": METRICS["EN"].function,
+    "SD": METRICS["SD"].function,
+    "SF": METRICS["SF"].function,
+    "AG": METRICS["AG"].function,
+    "MSE": METRICS["MSE"].function,
+    "MI_nats_sum": METRICS["MI_nats"].function,
+    "CC_mean": correlation,
+    "SCD": scd,
+    "VIF_pixel_sum": vif_sum,
+    "Qabf_atan": METRICS["Qabf_atan"].function,
+    "SSIM_ir_L255_gauss11_valid": lambda ir, vis, fused: ssim_with(ir, fused),
+    "SSIM_vis_L255_gauss11_valid": lambda ir, vis, fused: ssim_with(vis, fused),
 }
 
 
@@ -92,7 +96,7 @@ def test_paper_variants_on_the_tree_sequence(rule: str, name: str, expected: flo
         ir = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         vis = cv2.imread(str(path.parents[1] / "vis" / path.name), cv2.IMREAD_GRAYSCALE)
         fused = mean_rule(ir, vis) if rule == "mean" else np.maximum(ir, vis)
-        values.append(metrics.METRICS[name].function(ir, vis, fused))
+        values.append(METRICS[name].function(ir, vis, fused))
     assert len(values) == 19
     assert np.mean(values) == pytest.approx(expected, abs=6e-4)
 
@@ -113,7 +117,7 @@ def test_ssim_is_that_of_scikit_image(triple: Triple, variant: Variant, dynamic_
             for source in (ir, vis)
         ]
     )
-    assert metrics.ssim(ir, vis, fused, variant) == pytest.approx(expected, rel=1e-10)
+    assert ssim(ir, vis, fused, variant) == pytest.approx(expected, rel=1e-10)
 
 
 # --- by hand -----------------------------------------------------------------------------------
@@ -123,48 +127,48 @@ STRIPES = image([[0, 0], [255, 255]])
 
 
 def test_entropy_by_hand() -> None:
-    assert metrics.entropy(HALF) == pytest.approx(1.0)
-    assert metrics.entropy(image([[1, 2, 3, 4]])) == pytest.approx(2.0)
-    assert math.copysign(1.0, metrics.entropy(image([[9, 9]]))) == 1.0
+    assert entropy(HALF) == pytest.approx(1.0)
+    assert entropy(image([[1, 2, 3, 4]])) == pytest.approx(2.0)
+    assert math.copysign(1.0, entropy(image([[9, 9]]))) == 1.0
 
 
 def test_standard_deviation_by_hand() -> None:
-    assert metrics.standard_deviation(HALF) == 127.5
+    assert standard_deviation(HALF) == 127.5
 
 
 def test_mutual_information_by_hand() -> None:
     # HALF against itself: one bit; against STRIPES: independent
-    assert metrics.mutual_information(HALF, STRIPES, HALF) == pytest.approx(1.0)
-    assert metrics.mutual_information(HALF, HALF, HALF) == pytest.approx(2.0)
-    assert metrics.mutual_information(HALF, HALF, HALF, "common") == pytest.approx(2.0 * math.log(2.0))
+    assert mutual_information(HALF, STRIPES, HALF) == pytest.approx(1.0)
+    assert mutual_information(HALF, HALF, HALF) == pytest.approx(2.0)
+    assert mutual_information(HALF, HALF, HALF, "common") == pytest.approx(2.0 * math.log(2.0))
 
 
 def test_correlation_by_hand() -> None:
-    assert metrics.correlation(HALF, 255 - HALF, HALF) == 0.0
-    assert metrics.correlation(HALF, STRIPES, HALF) == pytest.approx(0.5)
+    assert correlation(HALF, 255 - HALF, HALF) == 0.0
+    assert correlation(HALF, STRIPES, HALF) == pytest.approx(0.5)
     # r of (1, 2, 3) with (1, 3, 2) is 0.5
     a, b = image([[1, 2, 3]]), image([[1, 3, 2]])
-    assert metrics.correlation(a, b, a) == pytest.approx(0.75)
-    assert metrics.correlation_bound(a, b) == pytest.approx(math.sqrt(0.75))
+    assert correlation(a, b, a) == pytest.approx(0.75)
+    assert correlation_bound(a, b) == pytest.approx(math.sqrt(0.75))
 
 
 def test_scd_by_hand() -> None:
     # orthogonal sources, F their mean: F - VIS and IR correlate by sqrt(1/2), and so the other way round
     fused = image([[0, 128], [128, 255]])
-    assert metrics.scd(HALF, STRIPES, fused) == pytest.approx(math.sqrt(2.0), abs=1e-2)
+    assert scd(HALF, STRIPES, fused) == pytest.approx(math.sqrt(2.0), abs=1e-2)
     total = image([[0, 100], [100, 200]])
-    assert metrics.scd(image([[0, 100], [0, 100]]), image([[0, 0], [100, 100]]), total) == pytest.approx(2.0)
+    assert scd(image([[0, 100], [0, 100]]), image([[0, 0], [100, 100]]), total) == pytest.approx(2.0)
 
 
 def test_spatial_frequency_by_hand() -> None:
-    assert metrics.spatial_frequency(HALF) == 255.0
-    assert metrics.spatial_frequency(image([[0, 3], [4, 7]])) == pytest.approx(5.0)
+    assert spatial_frequency(HALF) == 255.0
+    assert spatial_frequency(image([[0, 3], [4, 7]])) == pytest.approx(5.0)
 
 
 def test_average_gradient_by_hand() -> None:
     # a plane of slope 3 across and 4 down: sqrt((9 + 16) / 2) everywhere
     y, x = np.mgrid[0:5, 0:6]
-    assert metrics.average_gradient((3 * x + 4 * y).astype(np.uint8)) == pytest.approx(math.sqrt(12.5))
+    assert average_gradient((3 * x + 4 * y).astype(np.uint8)) == pytest.approx(math.sqrt(12.5))
 
 
 def test_qabf_by_hand() -> None:
@@ -174,19 +178,19 @@ def test_qabf_by_hand() -> None:
     flat = np.full((6, 6), 90, np.uint8)
     strength = 0.9994 / (1 + math.exp(-15 * 0.5))
     angle = 0.9879 / (1 + math.exp(-22 * 0.2))
-    assert metrics.qabf(edge, flat, edge) == pytest.approx(strength * angle)
+    assert qabf(edge, flat, edge) == pytest.approx(strength * angle)
     # a reversed edge is lost for atan2, kept for atan (ir side only counts: vis has no edge inside)
-    assert metrics.qabf(edge, flat, 200 - edge) < 1e-12
-    inner = metrics.qabf(edge, flat * 0, 200 - edge, "common")
+    assert qabf(edge, flat, 200 - edge) < 1e-12
+    inner = qabf(edge, flat * 0, 200 - edge, "common")
     assert inner > 0.2
 
 
 def test_vif_grows_with_contrast_and_falls_with_blur(triple: Triple) -> None:
     ir = (triple[0] // 2 + 40).astype(np.uint8)
-    assert metrics.vif(ir, ir) == pytest.approx(1.0, abs=1e-6)
-    assert metrics.vif(ir, cv2.GaussianBlur(ir, (9, 9), 2.0)) < 0.7
-    assert metrics.vif(ir, (ir.astype(np.int16) * 3 // 2 - 40).clip(0, 255).astype(np.uint8)) > 1.0
-    assert metrics.vif(ir, 255 - ir) < 0.01
+    assert vif(ir, ir) == pytest.approx(1.0, abs=1e-6)
+    assert vif(ir, cv2.GaussianBlur(ir, (9, 9), 2.0)) < 0.7
+    assert vif(ir, (ir.astype(np.int16) * 3 // 2 - 40).clip(0, 255).astype(np.uint8)) > 1.0
+    assert vif(ir, 255 - ir) < 0.01
 
 
 # --- properties --------------------------------------------------------------------------------
@@ -196,11 +200,11 @@ def test_vif_grows_with_contrast_and_falls_with_blur(triple: Triple) -> None:
 def test_exchanging_the_sources_changes_nothing(name: str, triple: Triple) -> None:
     ir, vis, _ = triple
     fused = np.maximum(ir, vis)
-    function = metrics.METRICS[name].function
+    function = METRICS[name].function
     assert function(ir, vis, fused) == pytest.approx(function(vis, ir, fused), rel=1e-12)
 
 
-@pytest.mark.parametrize("name", metrics.METRICS)
+@pytest.mark.parametrize("name", METRICS)
 def test_strides_and_turning_by_half(name: str, triple: Triple) -> None:
     """Views of any stride give the same number; so does turning all images upside down.
 
@@ -208,7 +212,7 @@ def test_strides_and_turning_by_half(name: str, triple: Triple) -> None:
     branch cut; halving keeps even rows, which are others when turned; regions start at the upper left; and
     FMI takes the nine samples of a window in an order of its own.
     """
-    function = metrics.METRICS[name].function
+    function = METRICS[name].function
     value = function(*triple)
     wide = [np.repeat(t, 2, axis=1)[:, ::2] for t in triple]
     assert function(*wide) == value
@@ -221,23 +225,21 @@ def test_strides_and_turning_by_half(name: str, triple: Triple) -> None:
 def test_adding_a_constant_leaves_correlations(triple: Triple) -> None:
     ir, vis, fused = ((t // 2).astype(np.uint8) for t in triple)
     lifted = (fused + 60).astype(np.uint8)
-    for function in (metrics.correlation, metrics.scd):
+    for function in (correlation, scd):
         assert function(ir, vis, lifted) == pytest.approx(function(ir, vis, fused), rel=1e-9)
-    assert metrics.mutual_information(ir, vis, lifted) == pytest.approx(
-        metrics.mutual_information(ir, vis, fused), rel=1e-9
-    )
+    assert mutual_information(ir, vis, lifted) == pytest.approx(mutual_information(ir, vis, fused), rel=1e-9)
 
 
 def test_correlation_never_exceeds_its_bound(triple: Triple) -> None:
     ir, vis, fused = triple
-    bound = metrics.correlation_bound(ir, vis)
+    bound = correlation_bound(ir, vis)
     rng = np.random.default_rng(1)
     for candidate in (ir, vis, fused, np.maximum(ir, vis), rng.integers(0, 256, ir.shape, np.uint8)):
-        assert metrics.correlation(ir, vis, candidate) <= bound + 1e-12
-    assert metrics.correlation(ir, vis, fused) == pytest.approx(bound, abs=0.02)
+        assert correlation(ir, vis, candidate) <= bound + 1e-12
+    assert correlation(ir, vis, fused) == pytest.approx(bound, abs=0.02)
 
 
-@pytest.mark.parametrize("name", metrics.METRICS)
+@pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("constant", ["ir", "vis", "fused", "sources", "all"])
 def test_constant_images_give_numbers(name: str, constant: str, triple: Triple) -> None:
     flat = np.full_like(triple[0], 77)
@@ -245,7 +247,7 @@ def test_constant_images_give_numbers(name: str, constant: str, triple: Triple) 
     ir = flat if constant in ("ir", "sources", "all") else ir
     vis = flat if constant in ("vis", "sources", "all") else vis
     fused = flat if constant in ("fused", "all") else fused
-    value = metrics.METRICS[name].function(ir, vis, fused)
+    value = METRICS[name].function(ir, vis, fused)
     assert math.isfinite(value) or (name, constant) == ("PSNR", "all")
     if constant == "all":
         ones = ("SSIM", "SSIM_L255", "MS_SSIM", "VIF_mean", "VIFF", "FMI", "Qcb")
@@ -255,24 +257,24 @@ def test_constant_images_give_numbers(name: str, constant: str, triple: Triple) 
         assert value == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", metrics.METRICS)
+@pytest.mark.parametrize("name", METRICS)
 def test_identical_images(name: str, triple: Triple) -> None:
     ir = triple[0]
-    value = metrics.METRICS[name].function(ir, ir, ir)
+    value = METRICS[name].function(ir, ir, ir)
     ones = ("CC", "CC_bound", "SSIM", "SSIM_L255", "MS_SSIM", "VIF_mean", "VIFF", "FMI", "Qcb")
     zeros = ("SCD", "Nabf", "Qcv", "MSE")
     expected = {**dict.fromkeys(ones, 1.0), **dict.fromkeys(zeros, 0.0), "VIF": 2.0, "PSNR": math.inf}
     if name in expected:
         assert value == pytest.approx(expected[name], abs=1e-6)
     if name == "MI":
-        assert value == pytest.approx(2.0 * metrics.entropy(ir))
+        assert value == pytest.approx(2.0 * entropy(ir))
     if name.startswith("Qabf"):
         assert 0.96 < value < 0.988
 
 
-@pytest.mark.parametrize("name", metrics.METRICS)
+@pytest.mark.parametrize("name", METRICS)
 def test_smallest_size(name: str) -> None:
-    row = metrics.METRICS[name]
+    row = METRICS[name]
     rng = np.random.default_rng(3)
     size = row.minimum_px
     ir, vis, fused = (rng.integers(0, 256, (size, size), np.uint8) for _ in range(3))
@@ -286,24 +288,24 @@ def test_smallest_size(name: str) -> None:
 
 
 def test_table_rows_are_complete() -> None:
-    for name, row in metrics.METRICS.items():
+    for name, row in METRICS.items():
         assert row.name == name
         assert row.definition and row.span and row.source
         assert row.direction in ("higher", "lower", "bound")
-    assert {m.variant for m in metrics.METRICS.values()} == {"paper", "common", None}
+    assert {m.variant for m in METRICS.values()} == {"paper", "common", None}
 
 
 def test_measure_takes_names_and_refuses_unknown_ones(triple: Triple) -> None:
-    assert list(metrics.measure(*triple)) == list(metrics.METRICS)
-    assert metrics.measure(*triple, names=["CC"]) == {"CC": metrics.correlation(*triple)}
+    assert list(measure(*triple)) == list(METRICS)
+    assert measure(*triple, names=["CC"]) == {"CC": correlation(*triple)}
     with pytest.raises(UsageError, match=r"no metric 'SSIN'.*'SSIM'"):
-        metrics.measure(*triple, names=["SSIN"])
+        measure(*triple, names=["SSIN"])
 
 
-@pytest.mark.parametrize("name", metrics.METRICS)
+@pytest.mark.parametrize("name", METRICS)
 def test_wrong_images_are_refused(name: str, triple: Triple) -> None:
     ir, vis, fused = triple
-    function = metrics.METRICS[name].function
+    function = METRICS[name].function
     with pytest.raises(UsageError, match="one size; got ir 163x181, vis 163x181, fused 162x181"):
         function(ir, vis, fused[:, 1:])
     with pytest.raises(UsageError, match="vis is float32"):
@@ -320,18 +322,18 @@ def test_wrong_images_are_refused(name: str, triple: Triple) -> None:
 
 
 def test_each_variant_gives_each_measure_once() -> None:
-    assert metrics.names_of("all") == list(metrics.METRICS)
-    paper, common = metrics.names_of("paper"), metrics.names_of("common")
+    assert names_of("all") == list(METRICS)
+    paper, common = names_of("paper"), names_of("common")
     assert set(PAPER) <= set(paper)
     assert {"MI_nats", "SSIM_L255", "Qabf_atan", "VIFF", "VIF_mean", "AG_matlab"} <= set(common)
     assert not {"MI_nats", "SSIM_L255", "Qabf_atan", "VIFF", "VIF_mean", "AG_matlab"} & set(paper)
     assert not {"MI", "SSIM", "Qabf", "VIF", "AG"} & set(common)
-    assert set(paper) & set(common) == {n for n, row in metrics.METRICS.items() if row.variant is None}
+    assert set(paper) & set(common) == {n for n, row in METRICS.items() if row.variant is None}
     with pytest.raises(UsageError, match="no metric variant 'papers'; known: paper, common, all"):
-        metrics.names_of("papers")  # type: ignore[arg-type]
+        names_of("papers")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("function", [metrics.mutual_information, metrics.ssim, metrics.qabf])
+@pytest.mark.parametrize("function", [mutual_information, ssim, qabf])
 def test_unknown_variant_is_refused(function: Callable[..., float], triple: Triple) -> None:
     with pytest.raises(UsageError, match="no metric variant 'bits'"):
         function(*triple, variant="bits")

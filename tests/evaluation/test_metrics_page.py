@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fusepipe.evaluation.baselines.cbf import cbf
-from fusepipe.evaluation.metrics import table as metrics
+from fusepipe.evaluation.metrics.registry import measure
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ def cbf_values(data_dir: Path, sequence: str) -> Iterator[dict[str, str | float]
     folder = data_dir / "tno" / "sequences" / sequence
     for path in sorted((folder / "ir").iterdir()):
         ir, vis = (cv2.imread(str(folder / band / path.name), cv2.IMREAD_GRAYSCALE) for band in ("ir", "vis"))
-        values = metrics.measure(ir, vis, cbf(ir, vis), ["MI", "CC", "VIF", "Qabf", "SCD", "SSIM"])
+        values = measure(ir, vis, cbf(ir, vis), ["MI", "CC", "VIF", "Qabf", "SCD", "SSIM"])
         yield {"sequence": sequence, "frame": path.stem, **values}
 
 

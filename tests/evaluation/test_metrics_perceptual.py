@@ -10,8 +10,11 @@ import pytest
 
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Luma8
-from fusepipe.evaluation.metrics import table as metrics
 from fusepipe.evaluation.metrics.feature_information import fmi
+from fusepipe.evaluation.metrics.fidelity import viff
+from fusepipe.evaluation.metrics.gradients import average_gradient_matlab, nabf
+from fusepipe.evaluation.metrics.perceptual import qcb, qcv
+from fusepipe.evaluation.metrics.similarity import ms_ssim, mse, psnr, ssim_with
 
 
 def texture(height: int, width: int, seed: int, sigma: float = 1.5) -> Luma8:
@@ -25,19 +28,19 @@ def texture(height: int, width: int, seed: int, sigma: float = 1.5) -> Luma8:
 
 def test_mse_and_psnr_by_hand() -> None:
     ir, vis, fused = (np.full((1, 2), level, np.uint8) for level in (10, 30, 20))
-    assert metrics.mse(ir, vis, fused) == 100.0
-    assert metrics.psnr(ir, vis, fused) == pytest.approx(20.0 * math.log10(25.5))
+    assert mse(ir, vis, fused) == 100.0
+    assert psnr(ir, vis, fused) == pytest.approx(20.0 * math.log10(25.5))
     # peak error against both: 0 dB
-    assert metrics.psnr(ir * 0, vis * 0, np.full((1, 2), 255, np.uint8)) == 0.0
-    assert metrics.psnr(ir, ir, ir) == math.inf
+    assert psnr(ir * 0, vis * 0, np.full((1, 2), 255, np.uint8)) == 0.0
+    assert psnr(ir, ir, ir) == math.inf
 
 
 def test_the_mean_has_the_least_mse() -> None:
     ir, vis = texture(40, 50, 1), texture(40, 50, 2)
     mean = ((ir.astype(int) + vis + 1) // 2).astype(np.uint8)
-    least = metrics.mse(ir, vis, mean)
+    least = mse(ir, vis, mean)
     for other in (ir, vis, np.maximum(ir, vis), mean + 1):
-        assert metrics.mse(ir, vis, other) > least
+        assert mse(ir, vis, other) > least
 
 
 # --- AG ----------------------------------------------------------------------------------------
@@ -46,7 +49,7 @@ def test_the_mean_has_the_least_mse() -> None:
 def test_average_gradient_of_matlab_by_hand() -> None:
     y, x = np.mgrid[0:5, 0:6]
     plane = (3 * x + 4 * y).astype(np.uint8)
-    assert metrics.average_gradient_matlab(plane) == pytest.approx(math.sqrt(12.5) * 30 / 20)
+    assert average_gradient_matlab(plane) == pytest.approx(math.sqrt(12.5) * 30 / 20)
 
 
 # --- MS-SSIM -----------------------------------------------------------------------------------
@@ -57,16 +60,16 @@ def test_ms_ssim_of_shifted_levels_is_the_coarsest_luminance_term() -> None:
     a, b = np.full((161, 170), 100, np.uint8), np.full((161, 170), 120, np.uint8)
     c1 = (0.01 * 255) ** 2
     luminance = (2 * 100 * 120 + c1) / (100**2 + 120**2 + c1)
-    assert metrics.ms_ssim(a, a, b) == pytest.approx(luminance**0.1333, rel=1e-12)
+    assert ms_ssim(a, a, b) == pytest.approx(luminance**0.1333, rel=1e-12)
 
 
 def test_ms_ssim_forgives_fine_noise_more_than_ssim_and_blur_less_at_coarse_scales() -> None:
     image = texture(200, 220, 3, sigma=6.0)
     noise = np.random.default_rng(0).normal(0, 20, image.shape)
     noisy = (image + noise).clip(0, 255).astype(np.uint8)
-    assert metrics.ssim_with(image, noisy) + 0.2 < metrics.ms_ssim(image, image, noisy) < 1.0
+    assert ssim_with(image, noisy) + 0.2 < ms_ssim(image, image, noisy) < 1.0
     # an inverted image correlates negatively: counts as nothing, never as a complex number
-    assert metrics.ms_ssim(image, image, 255 - image) == 0.0
+    assert ms_ssim(image, image, 255 - image) == 0.0
 
 
 # --- VIFF --------------------------------------------------------------------------------------
@@ -77,17 +80,17 @@ def test_viff_by_hand_on_one_gain() -> None:
     rng = np.random.default_rng(5)
     image = (2 * rng.integers(0, 128, (64, 64))).astype(np.uint8)
     half = (image // 2 + 64).astype(np.uint8)
-    value = metrics.viff(image, image, half)
+    value = viff(image, image, half)
     # white noise of variance 5461 under windows that average: between the limits of small and large variance
     assert 0.25 < value < 1.0
-    assert metrics.viff(image, image, image) == pytest.approx(1.0, abs=1e-6)
+    assert viff(image, image, image) == pytest.approx(1.0, abs=1e-6)
     flat = np.full_like(image, 128)
-    assert metrics.viff(image, image, flat) < 1e-5
+    assert viff(image, image, flat) < 1e-5
 
 
 def test_viff_takes_the_source_kept_worse() -> None:
     a, b = texture(80, 80, 1), texture(80, 80, 2)
-    assert metrics.viff(a, b, a) < 0.5 < metrics.viff(a, a, a)
+    assert viff(a, b, a) < 0.5 < viff(a, a, a)
 
 
 # --- Nabf --------------------------------------------------------------------------------------
@@ -100,15 +103,15 @@ def test_nabf_by_hand_on_one_artifact() -> None:
     fused[:, 5:] = 150
     # columns 4 and 5 of ten have an edge; ratio 0, orientation equal: Q = sqrt(Qg Qa)
     q = math.sqrt(0.9999 / (1 + math.exp(9.5)) * 0.9995 / (1 + math.exp(-11)))
-    assert metrics.nabf(flat, flat, fused) == pytest.approx(0.2 * (1 - q), rel=1e-9)
-    assert metrics.nabf(fused, flat, fused) == 0.0, "no stronger than a source: no artifact"
+    assert nabf(flat, flat, fused) == pytest.approx(0.2 * (1 - q), rel=1e-9)
+    assert nabf(fused, flat, fused) == 0.0, "no stronger than a source: no artifact"
 
 
 def test_nabf_grows_with_noise() -> None:
     ir, vis = texture(60, 60, 1), texture(60, 60, 2)
     mean = ((ir.astype(int) + vis + 1) // 2).astype(np.uint8)
     noise = np.random.default_rng(1).normal(0, 1, ir.shape)
-    values = [metrics.nabf(ir, vis, (mean + s * noise).clip(0, 255).astype(np.uint8)) for s in (0, 10, 30, 60)]
+    values = [nabf(ir, vis, (mean + s * noise).clip(0, 255).astype(np.uint8)) for s in (0, 10, 30, 60)]
     assert values == sorted(values) and values[-1] > values[0] + 0.05
 
 
@@ -164,14 +167,14 @@ def test_fmi_is_its_definition(seed: int) -> None:
     ir, vis = texture(14, 19, seed), texture(14, 19, seed + 9)
     vis[:6, :8] = 90  # flat windows
     for fused in (np.maximum(ir, vis), ((ir.astype(int) + vis) // 2).astype(np.uint8), 255 - ir):
-        assert metrics.fmi(ir, vis, fused) == pytest.approx(slow_fmi(ir, vis, fused), rel=1e-9)
+        assert fmi(ir, vis, fused) == pytest.approx(slow_fmi(ir, vis, fused), rel=1e-9)
 
 
 def test_fmi_of_a_source_and_of_noise() -> None:
     ir, vis = texture(50, 60, 1), texture(50, 60, 2)
     noise = np.random.default_rng(0).integers(0, 256, ir.shape, np.uint8)
-    assert metrics.fmi(ir, ir, ir) == 1.0
-    assert metrics.fmi(ir, vis, ir) > 0.5 > metrics.fmi(ir, vis, noise)
+    assert fmi(ir, ir, ir) == 1.0
+    assert fmi(ir, vis, ir) > 0.5 > fmi(ir, vis, noise)
     assert fmi(ir, vis, ir, "pixel") > 0.5
     with pytest.raises(UsageError, match="no feature 'edge'; known: gradient, pixel"):
         fmi(ir, vis, ir, "edge")  # type: ignore[arg-type]
@@ -184,7 +187,7 @@ def test_stretching_makes_gain_and_offset_free() -> None:
     """Each image is stretched to 0..255 first: whole gains and offsets of any image change nothing."""
     base = [np.linspace(0, 100, 64 * 80).round().reshape(64, 80).astype(np.uint8)]
     base += [texture(64, 80, n) // 3 for n in (1, 2)]
-    for function in (metrics.qcb, metrics.qcv):
+    for function in (qcb, qcv):
         value = function(*base)
         moved = [image * 2 + 30 for image in base]
         assert function(*moved) == pytest.approx(value, rel=1e-9)
@@ -195,9 +198,9 @@ def test_qcb_and_qcv_by_behaviour() -> None:
     mean = ((ir.astype(int) + vis + 1) // 2).astype(np.uint8)
     blurred = cv2.GaussianBlur(mean, (0, 0), 3.0)
     noise = np.random.default_rng(0).integers(0, 256, ir.shape, np.uint8)
-    assert metrics.qcb(ir, ir, ir) == 1.0 and metrics.qcv(ir, ir, ir) == 0.0
-    assert metrics.qcb(ir, vis, mean) > metrics.qcb(ir, vis, noise)
-    assert metrics.qcv(ir, vis, mean) < metrics.qcv(ir, vis, blurred) < metrics.qcv(ir, vis, 255 - mean)
+    assert qcb(ir, ir, ir) == 1.0 and qcv(ir, ir, ir) == 0.0
+    assert qcb(ir, vis, mean) > qcb(ir, vis, noise)
+    assert qcv(ir, vis, mean) < qcv(ir, vis, blurred) < qcv(ir, vis, 255 - mean)
 
 
 def test_qcv_by_hand_on_flat_images() -> None:
@@ -209,4 +212,4 @@ def test_qcv_by_hand_on_flat_images() -> None:
     r = 2 * (1 / 16) * 64 / 8
     gain, gain_0 = (2.6 * (0.0192 + 0.144 * f) * math.exp(-((0.144 * f) ** 1.1)) for f in (r, 0.0))
     expected = (127.5 * gain) ** 2 / 2 + (127.5 * gain_0) ** 2
-    assert metrics.qcv(flat, flat, fused) == pytest.approx(expected, rel=2e-2)
+    assert qcv(flat, flat, fused) == pytest.approx(expected, rel=2e-2)

@@ -11,8 +11,7 @@ import pytest
 
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Luma8
-from fusepipe.evaluation.metrics import table as metrics
-from fusepipe.evaluation.metrics.temporal import TemporalReference
+from fusepipe.evaluation.metrics.temporal import TemporalReference, luminance_excess, temporal_ratio
 
 FRAMES = 8
 
@@ -63,7 +62,7 @@ def test_luminance_excess_by_hand() -> None:
     ir, vis = ([np.full((32, 32), level, np.uint8) for level in levels] for levels in ((10, 20, 20), (50, 50, 40)))
 
     def excess(*levels: int) -> float:
-        return metrics.luminance_excess(ir, vis, [np.full((32, 32), level, np.uint8) for level in levels])
+        return luminance_excess(ir, vis, [np.full((32, 32), level, np.uint8) for level in levels])
 
     assert excess(30, 40, 30) == 0.0
     assert excess(30, 37, 37) == 0.0
@@ -97,7 +96,7 @@ def test_what_cannot_be_compared_says_so(static: tuple[list[Luma8], list[Luma8]]
     ir, vis = static
     flat = [np.full_like(ir[0], 90)] * FRAMES
     assert math.isnan(TemporalReference(ir, vis).score(flat).ratio)
-    assert math.isnan(metrics.temporal_ratio([ir[0]] * 3, [vis[0]] * 3, [ir[0]] * 3))
+    assert math.isnan(temporal_ratio([ir[0]] * 3, [vis[0]] * 3, [ir[0]] * 3))
     with pytest.raises(UsageError, match="two frames or more of each band; got 1 and 1"):
         TemporalReference(ir[:1], vis[:1])
     with pytest.raises(UsageError, match="got 8 and 7"):

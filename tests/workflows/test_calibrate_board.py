@@ -17,7 +17,7 @@ from fusepipe.calibration.board.capture import Collector, coverage_lines
 from fusepipe.calibration.board.detection import Detection, charuco_board, detect
 from fusepipe.calibration.board.intrinsics import View, calibrate_camera
 from fusepipe.calibration.board.target import Board, parse_board
-from fusepipe.calibration.file.calibration import load_calibration
+from fusepipe.calibration.file.storage import load_calibration
 from fusepipe.calibration.lens import Lens
 from fusepipe.cli import cli, main
 from fusepipe.core.errors import UsageError

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from fusepipe.calibration.file.calibration import Made, make_calibration, save_calibration
+from fusepipe.calibration.file.model import Made, make_calibration
+from fusepipe.calibration.file.storage import save_calibration
 from fusepipe.cli import cli
 from fusepipe.config.schema import Rig
 from fusepipe.core.frames import Band

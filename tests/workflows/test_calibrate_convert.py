@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from fusepipe.calibration.board.stereo import Pose
 from fusepipe.calibration.file import exchange
-from fusepipe.calibration.file.calibration import load_calibration, make_stereo_calibration, save_calibration
+from fusepipe.calibration.file.model import make_stereo_calibration
+from fusepipe.calibration.file.storage import load_calibration, save_calibration
 from fusepipe.calibration.lens import Lens
 from fusepipe.cli import cli
 from fusepipe.core.errors import SourceError, UsageError

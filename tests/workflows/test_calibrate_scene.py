@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from fusepipe.calibration.file.calibration import load_calibration
+from fusepipe.calibration.file.storage import load_calibration
 from fusepipe.calibration.scene.local_matches import Matches, choose, fit
-from fusepipe.calibration.scene.registration import SceneResult, agreement, register
+from fusepipe.calibration.scene.match_quality import match_quality
+from fusepipe.calibration.scene.registration import SceneResult, register
 from fusepipe.calibration.scene.search import ScenePair
 from fusepipe.cli import cli, main
 from fusepipe.core.errors import UsageError
@@ -54,7 +55,7 @@ def test_the_street_is_registered(street: ScenePair, tmp_path: Path) -> None:
     calibration = load_calibration(out)
     assert corner_error_px(calibration.matrix3()) < 3.0
     assert calibration.quality is not None and float(calibration.quality["confidence"]) > 0.4
-    assert agreement([street], true_matrix(IR, VIS)).confidence > 0.4
+    assert match_quality([street], true_matrix(IR, VIS)).confidence > 0.4
 
 
 @pytest.mark.slow
@@ -76,7 +77,7 @@ def test_what_it_does_not_know_it_does_not_say(
 
 def test_what_one_pair_leaves_open_another_tells_and_pairs_that_differ_are_counted(street: ScenePair) -> None:
     other = ScenePair(street.infrared, np.ascontiguousarray(street.visible[::-1, ::-1]), "other")
-    alone, both = (agreement(pairs, true_matrix(IR, VIS)) for pairs in ([street], [street, other]))
+    alone, both = (match_quality(pairs, true_matrix(IR, VIS)) for pairs in ([street], [street, other]))
     assert (alone.pairs_near, both.pairs_near) == (1, 1)
     assert both.pooled > 0.3
     assert both.confidence < 0.6 * alone.confidence, "one of two shows something else"
@@ -98,8 +99,8 @@ def test_pairs_that_are_unsure_alone_are_sure_together(street: ScenePair) -> Non
         return ScenePair(picture, street.visible)
 
     pairs = [hidden() for _ in range(8)]
-    seen = agreement(pairs, true_matrix(IR, VIS))
-    alone = [agreement([pair], true_matrix(IR, VIS)).confidence for pair in pairs]
+    seen = match_quality(pairs, true_matrix(IR, VIS))
+    alone = [match_quality([pair], true_matrix(IR, VIS)).confidence for pair in pairs]
     assert max(alone[1:4]) < 0.45 and seen.pairs_near <= 6
     assert seen.confidence > max(0.3, float(np.median(alone)))
 
@@ -114,7 +115,7 @@ def test_pairs_that_do_not_belong_together_are_refused_however_many(street: Scen
     ]
     pairs = [ScenePair(street.infrared, np.ascontiguousarray(visible)) for visible in turned]
     found = register(pairs, explain=False)
-    assert found.refusal and found.agreement.confidence < 0.2
+    assert found.refusal and found.quality.confidence < 0.2
 
 
 def test_one_image_is_no_pair(street: ScenePair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fusepipe.cli import main
-from fusepipe.evaluation.metrics.table import METRICS, names_of
+from fusepipe.evaluation.metrics.registry import METRICS, names_of
 
 
 @pytest.fixture

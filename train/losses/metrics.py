@@ -1,7 +1,7 @@
 """Differentiable forms of fusion metrics, to be trained on: near the metric's value, cheap, smooth.
 
 All images are N x 1 x H x W float tensors in [0, 1]; each function gives one value an image (N), as the
-metric of that name in ``fusepipe.evaluation.metrics.table`` would, higher being better.
+metric of that name in ``fusepipe.evaluation.metrics.registry`` would, higher being better.
 """
 
 from __future__ import annotations

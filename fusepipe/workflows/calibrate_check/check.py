@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fusepipe.calibration.file.calibration import Calibration, load_calibration, save_text
+from fusepipe.calibration.file.model import Calibration
+from fusepipe.calibration.file.storage import load_calibration, save_text
 from fusepipe.calibration.matrix import rescale_matrix
 from fusepipe.calibration.scene.residuals import Residuals, measure_residuals
 from fusepipe.calibration.scene.search import ScenePair
@@ -100,5 +101,5 @@ def _figures(one: Residuals) -> dict[str, Any]:
         "median_px": None if math.isnan(one.median_px) else round(one.median_px, 3),
         "shift_px": list(one.shift_px),
         "regions_px": [[None if math.isnan(v) else round(float(v), 2) for v in row] for row in one.regions_px],
-        **asdict(one.agreement),
+        **asdict(one.quality),
     }

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusepipe.calibration.file.calibration import Calibration
+from fusepipe.calibration.file.model import Calibration
 from fusepipe.calibration.scene.residuals import Residuals, by_distance
 from fusepipe.calibration.scene.search import ScenePair
 from fusepipe.calibration.warp import build_warp
@@ -69,7 +69,7 @@ def page(
 
 
 def _figures(overall: Residuals, pairs: int) -> list[tuple[str, str]]:
-    seen = overall.agreement
+    seen = overall.quality
     individually = [("pairs that agree individually", f"{seen.pairs_near} of {pairs}")] if pairs > 1 else []
     across, down = (round(v, 1) + 0.0 for v in overall.shift_px)  # no "-0.0"
     return [

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from fusepipe.calibration.common_view import Rectangle, common_view
-from fusepipe.calibration.file.calibration import make_calibration, save_calibration
+from fusepipe.calibration.file.model import make_calibration
+from fusepipe.calibration.file.storage import save_calibration
 from fusepipe.calibration.warp import RemapWarp
 from fusepipe.config.schema import Rig
 from fusepipe.core.errors import UsageError

@@ -1,4 +1,4 @@
-"""Calibration files: human-readable YAML, versioned, checked with line numbers.
+"""What a calibration holds, as a typed model: its file is the same as human-readable YAML.
 
 ::
 
@@ -20,25 +20,19 @@ plane distance. Its ``infrared`` and ``visible`` have a ``lens``, and it has a `
 from __future__ import annotations
 
 import datetime
-import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from fusepipe.calibration.board.stereo import Pose, plane_homography
 from fusepipe.calibration.file.fields import CameraImage, FileModel, Number, PoseFields
 from fusepipe.calibration.lens import Lens
 from fusepipe.calibration.matrix import Matrix3, Size, check_matrix, scaling
-from fusepipe.core.errors import OutputExistsError, SinkError, UsageError
-from fusepipe.core.files import write_text
-from fusepipe.core.yaml_models import read_yaml, validate_model
+from fusepipe.core.errors import UsageError
 
 FORMAT_VERSION = 1
 
@@ -303,69 +297,3 @@ def _checked(content: Mapping[str, Any]) -> Calibration:
         raise UsageError(
             f"no calibration can be made: {place}: {first['msg'].removeprefix('Value error, ')}"
         ) from error
-
-
-def load_calibration(path: Path | str) -> Calibration:
-    """Reads a calibration file.
-
-    Raises :class:`ConfigError` whose lines start with ``file:line: key.path:`` and name the nearest
-    valid key; a file that is larger than 1 MiB, not YAML or of another version is refused.
-    """
-    document = read_yaml(path, advice="make one with: fusepipe calibrate")
-    return validate_model(Calibration, document)
-
-
-def save_calibration(calibration: Calibration, path: Path | str, overwrite: bool = False) -> None:
-    """Writes a calibration file that :func:`load_calibration` reads back equal.
-
-    The file appears whole or not at all: a temporary file beside it is renamed. Raises
-    :class:`OutputExistsError` where the file is there and ``overwrite`` is false, :class:`SinkError`
-    where it cannot be written.
-    """
-    save_text(calibration_text(calibration), Path(path), overwrite)
-
-
-def save_text(text: str, path: Path, overwrite: bool = False) -> None:
-    """Writes a text whole or not at all; raises as :func:`save_calibration`."""
-    try:
-        write_text(path, text, overwrite=overwrite)
-    except FileExistsError as error:
-        raise OutputExistsError(f"{path}: is there already; overwrite it explicitly or choose another name") from error
-    except OSError as error:
-        raise SinkError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
-def calibration_text(calibration: Calibration) -> str:
-    """The calibration as the YAML text of its file."""
-    dumped = calibration.model_dump(mode="json", exclude_none=True)
-    content = CommentedMap(dumped)
-    for key in ("infrared", "visible"):
-        camera = CommentedMap({"size": _row(dumped[key]["size"])})
-        if "lens" in dumped[key]:
-            lens = dumped[key]["lens"]
-            camera["lens"] = CommentedMap({k: _row(v) if isinstance(v, list) else v for k, v in lens.items()})
-        else:
-            camera.fa.set_flow_style()
-        content[key] = camera
-    if calibration.matrix is not None:
-        content["matrix"] = CommentedSeq(_row(row) for row in calibration.matrix)
-        content.yaml_set_comment_before_after_key("matrix", before="infrared pixel (x, y, 1) -> visible pixel")
-    if calibration.pose is not None:
-        rotation = CommentedSeq(_row(row) for row in calibration.pose.rotation)
-        pose = CommentedMap({"rotation": rotation, "translation_m": _row(calibration.pose.translation_m)})
-        content["pose"] = pose
-        content.yaml_set_comment_before_after_key("pose", before="X_visible = rotation X_infrared + translation")
-    if calibration.parallax_px_m is not None:
-        content["parallax_px_m"] = _row(calibration.parallax_px_m)
-    yaml = YAML(typ="rt", pure=True)
-    yaml.width = 4096  # a wrapped row of a matrix is hard to read
-    stream = io.StringIO()
-    yaml.dump(content, stream)
-    return stream.getvalue()
-
-
-def _row(values: Any) -> CommentedSeq:
-    # plain numbers: a NumPy float is a float to pydantic, but not to the writer
-    row = CommentedSeq(v if isinstance(v, int) else float(v) for v in values)
-    row.fa.set_flow_style()
-    return row

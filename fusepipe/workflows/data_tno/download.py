@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from fusepipe import __version__
 from fusepipe.core.errors import SinkError, SourceError
-from fusepipe.evaluation.tno import ARTICLE, PAGE
+from fusepipe.evaluation.tno_catalogue import ARTICLE, PAGE
 
 API = f"https://api.figshare.com/v2/articles/{ARTICLE}"
 TIMEOUT_S = 60.0  # without any byte

@@ -37,7 +37,7 @@ class Preset:
 
 def printed_values(table: str) -> dict[tuple[str, str, str], float]:
     """(set, row, metric) -> the value as printed."""
-    text = files("fusepipe.evaluation.report").joinpath("printed_tables.csv").read_text("utf-8")
+    text = files("fusepipe.evaluation.report").joinpath("published_tables.csv").read_text("utf-8")
     return {
         (row["set"], row["row"], row["metric"]): float(row["value"])
         for row in csv.DictReader(text.splitlines())

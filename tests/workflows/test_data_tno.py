@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from fusepipe.cli import main
-from fusepipe.evaluation.tno import catalogue, default_folder, digest, locate, pair_names
-from fusepipe.workflows.tno import arrange as tno_data
-from fusepipe.workflows.tno import download as tno_fetch
+from fusepipe.evaluation.tno_catalogue import catalogue, default_folder, digest, locate, pair_names
+from fusepipe.workflows.data_tno import arrange as tno_data
+from fusepipe.workflows.data_tno import download as tno_fetch
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from typing import Literal
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Luma8
 from fusepipe.core.suggest import did_you_mean
-from fusepipe.evaluation.images import Variant, require_luma
+from fusepipe.evaluation.luma import Variant, require_luma
 from fusepipe.evaluation.metrics.feature_information import FMI_MINIMUM_PX, fmi
 from fusepipe.evaluation.metrics.fidelity import VIF_MINIMUM_PX, vif, vif_mean, vif_sum, viff
 from fusepipe.evaluation.metrics.gradients import (

@@ -23,8 +23,8 @@ import numpy as np
 from fusepipe.core import image_files
 from fusepipe.core.errors import OutputExistsError, SinkError, SourceError
 from fusepipe.core.frames import Luma8
-from fusepipe.evaluation.tno import Item, catalogue, digest, locate, set_of
-from fusepipe.workflows.tno.download import download, figshare_file
+from fusepipe.evaluation.tno_catalogue import Item, catalogue, digest, locate, set_of
+from fusepipe.workflows.data_tno.download import download, figshare_file
 
 MAX_FILES = 20_000
 MAX_FILE_BYTES = 32_000_000  # the largest image of the release has 2 MB

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fusepipe.evaluation.metrics.table import METRICS, SEQUENCE_METRICS
+from fusepipe.evaluation.metrics.registry import METRICS, SEQUENCE_METRICS
 from fusepipe.evaluation.report.results import Comparison, MethodResult, SetResult, mean_of
 from fusepipe.evaluation.scores import beats, shown
 

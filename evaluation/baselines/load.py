@@ -1,4 +1,4 @@
-"""The classical methods every result is compared with, as fusers.
+"""Loads a classical method as a fuser, by name.
 
 ``mean``, ``max`` and ``pyramid`` are rules for video; ``cbf``, ``gtf`` and ``jsrsd`` are the classical
 methods of the paper's comparison, far from real time. None needs weights or an engine, so that they also
@@ -9,10 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Luma8
 from fusepipe.core.fuser import FunctionFuser, Fuser, FuserInfo
@@ -20,52 +16,8 @@ from fusepipe.core.suggest import did_you_mean
 from fusepipe.evaluation.baselines.cbf import cbf
 from fusepipe.evaluation.baselines.gtf import gtf
 from fusepipe.evaluation.baselines.jsrsd import jsrsd
-
-Signed = NDArray[np.int16]
-
-PYRAMID_LEVELS = 5
-
-
-def mean(infrared: Luma8, visible: Luma8) -> Luma8:
-    """(a + b + 1) // 2 of HxW uint8 images: the mean, halves rounded up."""
-    # the two's common bits plus half of the others, without leaving uint8
-    return (infrared | visible) - ((infrared ^ visible) >> 1)
-
-
-def maximum(infrared: Luma8, visible: Luma8) -> Luma8:
-    """The brighter of HxW uint8 images, pixel by pixel."""
-    return np.maximum(infrared, visible)
-
-
-def pyramid(infrared: Luma8, visible: Luma8) -> Luma8:
-    """Laplacian pyramid fusion of HxW uint8 images: the stronger detail, the mean of the base.
-
-    Five levels, or as often as the shorter side can be halved; images of any size down to 1x1.
-    Whole numbers throughout, so that decomposing loses nothing: identical images come back exactly.
-    Source: Burt, Adelson, "The Laplacian pyramid as a compact image code", IEEE Trans. Communications
-    31(4), 1983; fusion by the largest absolute coefficient: Burt, Kolczynski, ICCV 1993.
-    """
-    levels = min(PYRAMID_LEVELS, min(infrared.shape).bit_length() - 1)
-    details: list[Signed] = []
-    a: Signed = infrared.astype(np.int16)
-    b: Signed = visible.astype(np.int16)
-    for _ in range(levels):
-        size = (a.shape[1], a.shape[0])
-        # a decomposition is linear but for rounding, which each source gets on its own
-        below_a, below_b = cv2.pyrDown(a), cv2.pyrDown(b)
-        details.append(_stronger(a - cv2.pyrUp(below_a, dstsize=size), b - cv2.pyrUp(below_b, dstsize=size)))
-        a, b = below_a, below_b
-    fused: Signed = (a + b + 1) >> 1
-    for detail in reversed(details):
-        fused = cv2.pyrUp(fused, dstsize=(detail.shape[1], detail.shape[0])) + detail
-    return np.clip(fused, 0, 255).astype(np.uint8)
-
-
-def _stronger(a: Signed, b: Signed) -> Signed:
-    """The one of larger absolute value; of equal ones the positive, whichever source it is from."""
-    high, low = np.maximum(a, b), np.minimum(a, b)
-    return np.where(high + low >= 0, high, low)
-
+from fusepipe.evaluation.baselines.pyramid import pyramid
+from fusepipe.evaluation.baselines.trivial import maximum, mean
 
 # model -> (backend, function)
 _RULES: Mapping[str, tuple[str, Callable[[Luma8, Luma8], Luma8]]] = {

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from fusepipe.calibration.lens import Lens, radius_limit
 from fusepipe.calibration.matrix import Matrix3, Size, scaling
+from fusepipe.calibration.scene.block_matching import Level, VisibleFields, block_matches, size_of
 from fusepipe.calibration.scene.local_matches import Bending, Fit, Matches, fit
 from fusepipe.calibration.scene.search import ScenePair
-from fusepipe.calibration.scene.view import Level, VisibleFields, block_matches, size_of
 
 MIN_PAIRS = 3  # one pair's things at other distances look like a lens
 MIN_GAIN = 12.0  # of the log likelihood of all pairs: far more than another freedom has to bring

@@ -34,7 +34,7 @@ class Level:
 ALIASING_AT = 0.8  # an image that gets smaller than this is smoothed first
 
 
-class View:
+class WarpedInfrared:
     """One map at one width of the visible image; ``lens`` is the infrared camera's where the map has one."""
 
     def __init__(self, matrix: Matrix3, lens: Lens | None, infrared: Size, visible: Size, width_px: int) -> None:
@@ -102,7 +102,7 @@ def each_matches(
 ) -> list[Matches]:
     """The correlation surfaces of a level, pair by pair."""
     fields = fields or VisibleFields(pairs)
-    view = View(matrix, lens, size_of(pairs[0].infrared), size_of(pairs[0].visible), level.width_px)
+    view = WarpedInfrared(matrix, lens, size_of(pairs[0].infrared), size_of(pairs[0].visible), level.width_px)
     return [
         level_matches(view.field(pair.infrared), fields.at(index, level.width_px), view.seen, level)
         for index, pair in enumerate(pairs)

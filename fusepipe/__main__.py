@@ -1,4 +1,4 @@
-"""``python -m fusepipe``."""
+"""Entry point of ``python -m fusepipe``."""
 
 from fusepipe.cli import main
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import shutil
 import subprocess
 import tomllib
@@ -38,6 +39,18 @@ def sources() -> Iterator[tuple[str, Path]]:
             parts = path.relative_to(ROOT).with_suffix("").parts
             parts = parts if house == "fusepipe" else ("fusepipe", *parts)
             yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def python_files() -> list[Path]:
+    """Every Python file of the project: packages, tests, benchmarks and scripts, with and without a suffix."""
+    found = []
+    for name in tracked():
+        path = ROOT / name
+        if name.endswith(".py") or (
+            name.startswith(("benchmarks/", "scripts/")) and re.match(rb"#!.*python", path.read_bytes())
+        ):
+            found.append(path)
+    return found
 
 
 MODULES = dict(sources())

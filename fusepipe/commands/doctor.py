@@ -13,7 +13,7 @@ import click
 from fusepipe.commands.options import json_option
 
 if TYPE_CHECKING:
-    from fusepipe.workflows.doctor.check import Check
+    from fusepipe.workflows.doctor.check import DoctorCheck
 
 _COLOUR = {"ok": "green", "note": "yellow", "problem": "red"}
 _TITLES = {
@@ -50,7 +50,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     ctx.exit(0 if ok else 1)
 
 
-def report(checks: Sequence[Check], width: int) -> list[str]:
+def report(checks: Sequence[DoctorCheck], width: int) -> list[str]:
     """The lines of the report, ``width`` columns wide where texts have spaces to break at.
 
     Made without rich: doctor is what one runs where a dependency is broken.
@@ -62,7 +62,7 @@ def report(checks: Sequence[Check], width: int) -> list[str]:
             section = check.section
             lines += ["", click.style(_TITLES.get(section, section), bold=True)]
         status = click.style(f"{check.status:8}", fg=_COLOUR[check.status], bold=check.status == "problem")
-        head, *rest = _wrapped(check.text, width) or [""]
+        head, *rest = _wrapped(check.message, width) or [""]
         lines.append(f"  {status}{check.name:{_LABEL_WIDTH}}{head}")
         indent = " " * (10 + _LABEL_WIDTH)
         lines += [indent + text for text in rest]
@@ -77,7 +77,7 @@ def _wrapped(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
 
 
-def _verdict(checks: Sequence[Check]) -> str:
+def _verdict(checks: Sequence[DoctorCheck]) -> str:
     problems = sum(check.status == "problem" for check in checks)
     if problems:
         count = "1 problem" if problems == 1 else f"{problems} problems"

@@ -1,4 +1,4 @@
-"""What a camera, or a pair of them, really delivers: read for some seconds and measured."""
+"""``fusepipe probe``: measures what one or two live cameras deliver over some seconds."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from fusepipe.pipeline.sources.base import Source
 from fusepipe.rig.sources import make_source
 
 MS = 1_000_000
-ENDING_S = 25.0  # how long a camera may take to end beyond the time: opening and stall timeouts
+JOIN_S = 25.0  # for a camera's thread to end: its open and stall timeouts
 
 
 @dataclass(frozen=True, slots=True)
 class CameraReport:
-    """Of one camera. Times in milliseconds: ``interval_ms`` is the median between frames, ``jitter_ms`` the 95th
-    percentile of the arrival's delay above the shortest; ``age_ms`` how long before its arrival a frame was captured.
+    """One camera, times in milliseconds. ``interval_ms``: median frame interval. ``age_ms``: median time from capture
+    to arrival.
     """
 
     url: str
@@ -46,9 +46,8 @@ class CameraReport:
 
 @dataclass(frozen=True, slots=True)
 class PairReport:
-    """Of both. ``nearest_*_ms`` is how far apart nearest frames are; ``tolerance_ms`` is for ``sync.tolerance``.
-
-    ``slip_s`` is after how long the two are a frame further apart.
+    """Both cameras. ``tolerance_ms``: value for ``sync.tolerance``. ``nearest_*_ms``: percentiles of the difference
+    between nearest frames. ``slip_s``: seconds until the clocks have drifted apart by one frame.
     """
 
     tolerance_ms: float
@@ -62,7 +61,7 @@ class PairReport:
 
 @dataclass(frozen=True, slots=True)
 class ProbeReport:
-    """All that was measured in ``seconds``."""
+    """Everything measured in ``seconds``."""
 
     seconds: float
     cameras: list[CameraReport]
@@ -80,27 +79,27 @@ class ProbeReport:
 
 
 @dataclass
-class _Seen:
-    """What one camera's thread collects."""
+class _Recording:
+    """The measurements of one camera's thread."""
 
     band: Band
     source: Source
     clock: CaptureClock = field(default_factory=CaptureClock)
     freeze: FreezeDetector = field(default_factory=FreezeDetector)
     motion: MotionEnergy = field(default_factory=MotionEnergy)
-    frames: list[Frame] = field(default_factory=list)  # without pictures
+    frames: list[Frame] = field(default_factory=list)  # without pixels, but the first
     ages_ns: list[int] = field(default_factory=list)
     unreadable: int = 0
     error: BaseException | None = None
 
 
 def probe(configs: list[SourceConfig], seconds: float) -> ProbeReport:
-    """Reads one or two live cameras at the same time for so many seconds.
+    """Reads one or two live cameras simultaneously for ``seconds``.
 
-    Raises :class:`UsageError` for what is no live camera, :class:`SourceError` for one that gives no frames.
+    Raises :class:`UsageError` for a source that is not live, :class:`SourceError` for one that delivers no frames.
     """
     bands = (Band.VISIBLE,) if len(configs) == 1 else (Band.INFRARED, Band.VISIBLE)
-    seen = [_Seen(band, make_source(config, band, "probe")) for band, config in zip(bands, configs, strict=True)]
+    seen = [_Recording(band, make_source(config, band, "probe")) for band, config in zip(bands, configs, strict=True)]
     for one in seen:
         if one.source.clock != "wall":
             raise UsageError(f"{one.source.label}: probe is for live cameras; a recording has no arrival times")
@@ -108,7 +107,7 @@ def probe(configs: list[SourceConfig], seconds: float) -> ProbeReport:
     for one in seen:
         info = one.source.open()
         if not info.known:
-            raise SourceError(f"{one.source.label}: {info.away or 'gives no picture'}")
+            raise SourceError(f"{one.source.label}: {info.away or 'delivers no image'}")
         infos.append(info)
     stop = threading.Event()
     threads = [threading.Thread(target=_collect, args=(one, stop), name=f"probe-{one.band}") for one in seen]
@@ -119,17 +118,17 @@ def probe(configs: list[SourceConfig], seconds: float) -> ProbeReport:
     finally:
         stop.set()
         for thread in threads:
-            thread.join(ENDING_S)
+            thread.join(JOIN_S)
     for one in seen:
         if one.error is not None:
             raise one.error
         if len(one.frames) < 2:
-            raise SourceError(f"{one.source.label}: gave {len(one.frames)} frames in {seconds:g} s")
+            raise SourceError(f"{one.source.label}: delivered {len(one.frames)} frames in {seconds:g} s")
     cameras = [_camera(one, info.codec) for one, info in zip(seen, infos, strict=True)]
     return ProbeReport(seconds, cameras, _pair(*seen) if len(seen) == 2 else None)
 
 
-def _collect(seen: _Seen, stop: threading.Event) -> None:
+def _collect(seen: _Recording, stop: threading.Event) -> None:
     try:
         for item in seen.source.frames(stop):
             if not isinstance(item, Frame):
@@ -139,19 +138,19 @@ def _collect(seen: _Seen, stop: threading.Event) -> None:
             seen.freeze.push(frame)
             seen.motion.push(frame)
             seen.ages_ns.append(frame.arrival_ns - frame.capture_ns)
-            seen.frames.append(frame if len(seen.frames) < 1 else _without_picture(frame, seen.frames[0]))
+            seen.frames.append(frame if len(seen.frames) < 1 else _without_pixels(frame, seen.frames[0]))
     except SourceError as error:
         seen.error = error
     finally:
         seen.source.close()
 
 
-def _without_picture(frame: Frame, first: Frame) -> Frame:
-    """The frame's times with the first frame's planes: minutes of pictures would fill the memory."""
+def _without_pixels(frame: Frame, first: Frame) -> Frame:
+    """The frame's times with the first frame's planes: minutes of images would fill the memory."""
     return replace(frame, planes=first.planes) if frame.luma.pixels.shape == first.luma.pixels.shape else frame
 
 
-def _camera(seen: _Seen, codec: str) -> CameraReport:
+def _camera(seen: _Recording, codec: str) -> CameraReport:
     frames = seen.frames
     last = frames[-1]
     arrivals = np.diff([f.arrival_ns for f in frames]) / MS
@@ -176,7 +175,7 @@ def _camera(seen: _Seen, codec: str) -> CameraReport:
     )
 
 
-def _pair(infrared: _Seen, visible: _Seen) -> PairReport:
+def _pair(infrared: _Recording, visible: _Recording) -> PairReport:
     motion = estimate_offset(infrared.motion.samples, visible.motion.samples)
     own, other = (np.array([f.capture_ns for f in s.frames], np.int64) for s in (visible, infrared))
     nearest = np.array([np.abs(other - t).min() for t in own if other[0] <= t <= other[-1]]) / MS
@@ -187,7 +186,7 @@ def _pair(infrared: _Seen, visible: _Seen) -> PairReport:
     known = a.skew_error_ppm < 1e9 and b.skew_error_ppm < 1e9
     skew_ppm = a.skew_ppm - b.skew_ppm if known else None
     error_ppm = a.skew_error_ppm + b.skew_error_ppm
-    # frames that run free of each other are up to half the slower interval apart; the clocks' errors come on top
+    # free-running cameras are up to half the slower interval apart, plus clock errors
     jitter_ms = float(np.percentile(np.abs(np.diff(own) / MS - intervals[0]), 95))
     return PairReport(
         tolerance_ms=float(np.ceil(max(intervals) / 2 + min(jitter_ms, max(intervals) / 4))),
@@ -216,7 +215,7 @@ def _camera_lines(camera: CameraReport) -> list[str]:
     if clock["grade"] in ("sender", "kernel"):
         lines.append(f"  frames arrive {camera.age_ms:.0f} ms after their capture, by the camera's own clock")
     if camera.freezes:
-        lines.append(f"  the picture stood {camera.freezes} times, up to {camera.longest_freeze_ms:.0f} ms")
+        lines.append(f"  image froze {camera.freezes} times, up to {camera.longest_freeze_ms:.0f} ms")
     if camera.unreadable:
         lines.append(f"  {camera.unreadable} frames could not be decoded")
     if camera.failures:
@@ -226,21 +225,19 @@ def _camera_lines(camera: CameraReport) -> list[str]:
 
 def _pair_lines(pair: PairReport) -> list[str]:
     lines = [
-        f"together: nearest frames are {pair.nearest_p50_ms:.1f} ms apart in the median, {pair.nearest_p99_ms:.1f} ms "
-        f"at most (99 %)",
+        f"together: nearest frames are {pair.nearest_p50_ms:.1f} ms apart (median), {pair.nearest_p99_ms:.1f} ms (99th "
+        f"percentile)",
         f"  set sync: {{tolerance: {pair.tolerance_ms:.0f}ms}}",
     ]
     if pair.relative_skew_ppm is not None:
-        slip = (
-            f": they slip by a frame every {pair.slip_s:.0f} s" if pair.slip_s else ", as far as this tells: not at all"
-        )
+        slip = f": one frame of slip every {pair.slip_s:.0f} s" if pair.slip_s else ", within the error: no slip found"
         lines.append(f"  clocks differ by {pair.relative_skew_ppm:+.0f}±{pair.relative_skew_error_ppm:.0f} ppm{slip}")
     if pair.motion is not None and pair.motion.trusted:
         offset_ms = pair.motion.offset_ns / MS
         lines.append(
-            f"  motion in the pictures agrees best with sync: {{offset: {offset_ms:.0f}ms}} "
+            f"  motion in the images agrees best with sync: {{offset: {offset_ms:.0f}ms}} "
             f"(correlation {pair.motion.correlation:.2f})"
         )
     elif pair.motion is not None:
-        lines.append("  motion in the pictures does not tell an offset (too little of it, or too even)")
+        lines.append("  no offset from motion in the images (too little motion, or too uniform)")
     return lines

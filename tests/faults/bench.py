@@ -149,6 +149,11 @@ class Viewer:
         self._stop.set()
         self._thread.join(30)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the stream is over."""
+        return not self._thread.is_alive()
+
 
 class Messages(logging.Handler):
     """What fusepipe logs while it is installed."""

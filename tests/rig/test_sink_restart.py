@@ -54,7 +54,7 @@ def test_an_rtsp_server_that_failed_serves_again_although_a_client_was_connected
     try:
         until(lambda: len(first.times_s) > 5, 40, "the viewer gets no pictures")
         failed_and_back(pipeline, 0)
-        until(lambda: not first._thread.is_alive(), 10, "the client was not told that the stream is over")
+        until(lambda: first.ended, 10, "the client was not told that the stream is over")
     finally:
         first.close()
     again = Viewer(url)

@@ -176,7 +176,7 @@ def test_engines_are_measured_against_the_limit_and_each_other(monkeypatch: pyte
         (["--precision", "int8"], "--engines and --precision"),
         (["--soak", "50"], "--engines and --soak"),
         (["--model", "strem"], "'stream'"),
-        (["--model", "mean"], "no network 'mean'"),
+        (["--model", "mean"], "unknown network 'mean'"),
     ],
 )
 def test_what_the_table_of_engines_does_not_take_is_refused(words: list[str], message: str) -> None:

@@ -1,4 +1,4 @@
-"""``fusepipe doctor``: what it says about machines and installations that are not this one."""
+"""``fusepipe doctor`` on machines and installations other than this one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from fusepipe.cli import cli
 from fusepipe.commands.doctor import report
 from fusepipe.core import machine
 from fusepipe.core.errors import EngineError
-from fusepipe.workflows.doctor import diagnosis as diagnose
-from fusepipe.workflows.doctor import packages as installed
+from fusepipe.workflows.doctor import diagnosis, packages
 from fusepipe.workflows.doctor.backends import check_backends
-from fusepipe.workflows.doctor.check import Check, healthy
+from fusepipe.workflows.doctor.check import DoctorCheck, healthy
 
 INTEL = """\
 processor\t: 0
@@ -38,7 +37,7 @@ def distribution(folder: Path, name: str, version: str, requires: tuple[str, ...
     (info / "METADATA").write_text("\n".join([*lines, *(f"Requires-Dist: {r}" for r in requires), ""]))
 
 
-def one(checks: list[Check], name: str) -> Check:
+def one(checks: list[DoctorCheck], name: str) -> DoctorCheck:
     (check,) = [check for check in checks if check.name == name]
     return check
 
@@ -61,7 +60,7 @@ def test_an_arm_processor_has_its_own_features() -> None:
 def test_a_system_without_proc_is_a_note(tmp_path: Path) -> None:
     nowhere = tmp_path / "nothing"
     found = machine.processor(nowhere)
-    checks = diagnose.check_system(found, 4.0, machine.memory_bytes(nowhere, nowhere))
+    checks = diagnosis.check_system(found, 4.0, machine.memory_bytes(nowhere, nowhere))
     assert found.features == {}
     assert one(checks, "CPU features").status == one(checks, "memory").status == "note"
     assert healthy(checks)
@@ -92,9 +91,9 @@ def test_a_machine_without_nvidias_driver_has_no_gpu() -> None:
 def test_two_cv2_wheels_are_a_problem_with_the_commands_that_repair_it(tmp_path: Path) -> None:
     distribution(tmp_path, "opencv-python-headless", "4.12.0.88")
     distribution(tmp_path, "opencv_contrib_python", "4.11.0.86")  # as some wheels spell themselves
-    check = installed.check_cv2_wheels(installed.installed_versions([str(tmp_path)]))
+    check = packages.check_cv2_wheels(packages.installed_versions([str(tmp_path)]))
     assert check.status == "problem"
-    assert "opencv-python-headless 4.12.0.88 and opencv-contrib-python 4.11.0.86" in check.text
+    assert "opencv-python-headless 4.12.0.88 and opencv-contrib-python 4.11.0.86" in check.message
     assert check.fix == (
         "pip uninstall -y opencv-python-headless opencv-contrib-python && pip install opencv-python-headless"
     )
@@ -103,52 +102,52 @@ def test_two_cv2_wheels_are_a_problem_with_the_commands_that_repair_it(tmp_path:
 def test_one_cv2_wheel_is_right(tmp_path: Path) -> None:
     distribution(tmp_path, "opencv-python-headless", "4.12.0.88")
     distribution(tmp_path, "numpy", "2.2.0")
-    assert installed.check_cv2_wheels(installed.installed_versions([str(tmp_path)])).status == "ok"
+    assert packages.check_cv2_wheels(packages.installed_versions([str(tmp_path)])).status == "ok"
 
 
 def test_the_remains_of_a_removed_distribution_do_no_harm(tmp_path: Path) -> None:
     (tmp_path / "numpy-1.0.dist-info").mkdir()
-    assert installed.installed_versions([str(tmp_path)]) == {}
+    assert packages.installed_versions([str(tmp_path)]) == {}
 
 
 def test_the_requirements_are_those_without_extras() -> None:
-    found = installed.requirements("fusepipe")
+    found = packages.requirements("fusepipe")
     assert found["opencv-python-headless"] == "4.10"
     assert found["ruamel-yaml"] == "0.18"
     assert "torch" not in found and "pytest" not in found
 
 
 def test_a_package_that_is_missing_or_old_is_a_problem() -> None:
-    checks = installed.check_dependencies(
+    checks = packages.check_dependencies(
         {"numpy": "2.0", "av": "14.2", "rich": "13.7"}, {"numpy": "1.26.4", "av": "14.10"}
     )
     assert [check.status for check in checks] == ["problem", "ok", "problem"]
-    assert checks[0].text == "1.26.4 is older than 2.0" and checks[0].fix == "pip install 'numpy>=2.0'"
+    assert checks[0].message == "1.26.4 is older than 2.0" and checks[0].fix == "pip install 'numpy>=2.0'"
     assert checks[2].fix == "pip install 'rich>=13.7'"
 
 
 def test_another_cv2_wheel_in_place_of_ours_is_a_note() -> None:
-    (check,) = installed.check_dependencies({"opencv-python-headless": "4.10"}, {"opencv-python": "4.11.0.86"})
+    (check,) = packages.check_dependencies({"opencv-python-headless": "4.10"}, {"opencv-python": "4.11.0.86"})
     assert check.status == "note"
     assert "pip uninstall -y opencv-python &&" in check.fix
 
 
 def test_optional_packages_come_with_the_line_that_installs_them() -> None:
-    checks = installed.check_optional({"pycuda": "2026.1"}, lambda name: None, [], backends=["openvino"])
+    checks = packages.check_optional({"pycuda": "2026.1"}, lambda name: None, [], backends=["openvino"])
     assert healthy(checks)
     assert one(checks, "torch").fix == "pip install 'fusepipe[train]'"
-    assert "does not use yet" in one(checks, "tensorrt").text
+    assert "does not use yet" in one(checks, "tensorrt").message
     assert one(checks, "tensorrt").fix == "pip install 'fusepipe[tensorrt]'"
-    assert "has no module pycuda" in one(checks, "pycuda").text
-    with_backend = installed.check_optional({"tensorrt": "10.9"}, lambda name: "spec", ["a GPU"], backends=["tensorrt"])
+    assert "has no module pycuda" in one(checks, "pycuda").message
+    with_backend = packages.check_optional({"tensorrt": "10.9"}, lambda name: "spec", ["a GPU"], backends=["tensorrt"])
     assert one(with_backend, "tensorrt").status == one(with_backend, "NVIDIA GPU").status == "ok"
-    assert "yet" not in one(with_backend, "tensorrt").text
+    assert "yet" not in one(with_backend, "tensorrt").message
 
 
 # -- backends
 
 
-def backends(packages: set[str], gpus: list[str], gpu: str = "", why: str = "") -> dict[str, Check]:
+def backends(packages: set[str], gpus: list[str], gpu: str = "", why: str = "") -> dict[str, DoctorCheck]:
     found = check_backends(lambda name: name if name in packages else None, gpus, gpu, why)
     assert healthy(found)
     return {check.name: check for check in found}
@@ -158,7 +157,7 @@ def test_each_backend_says_what_it_lacks_and_how_to_install_it() -> None:
     bare = backends(set(), [])
     assert bare["openvino"].status == "ok"
     assert bare["tensorrt"].fix == "pip install 'fusepipe[tensorrt,cuda]'"
-    assert "tensorrt_rtx, cuda-bindings or pycuda, an NVIDIA GPU" in bare["tensorrt-rtx"].text
+    assert "tensorrt_rtx, cuda-bindings or pycuda, an NVIDIA GPU" in bare["tensorrt-rtx"].message
     assert bare["torch"].fix == "pip install 'fusepipe[train]'"
     assert bare["building"].fix == "pip install 'fusepipe[build]'"
 
@@ -166,13 +165,13 @@ def test_each_backend_says_what_it_lacks_and_how_to_install_it() -> None:
 def test_a_gpu_runs_what_is_installed_for_it() -> None:
     there = {"tensorrt_rtx", "cuda.bindings", "onnx", "ml_dtypes"}
     found = backends(there, ["RTX 4090"], "RTX 4090 (SM89, CUDA 13.0)")
-    assert found["tensorrt-rtx"].status == "ok" and "SM89" in found["tensorrt-rtx"].text
-    assert found["tensorrt"].status == "note" and "the package tensorrt" in found["tensorrt"].text
-    assert found["building"].text == "build-engine builds for openvino, tensorrt-rtx"
+    assert found["tensorrt-rtx"].status == "ok" and "SM89" in found["tensorrt-rtx"].message
+    assert found["tensorrt"].status == "note" and "the package tensorrt" in found["tensorrt"].message
+    assert found["building"].message == "build-engine builds for openvino, tensorrt-rtx"
     hopper = backends(there, ["H200"], "H200 (SM90, CUDA 13.0)")["tensorrt-rtx"]
-    assert hopper.status == "note" and "does not run on H200 (SM90" in hopper.text and "tensorrt,cuda" in hopper.fix
+    assert hopper.status == "note" and "does not run on H200 (SM90" in hopper.message and "tensorrt,cuda" in hopper.fix
     broken = backends(there, ["RTX 4090"], "", "CUDA: driver too old")
-    assert "driver too old" in broken["tensorrt-rtx"].text
+    assert "driver too old" in broken["tensorrt-rtx"].message
 
 
 # -- what has to work
@@ -187,15 +186,15 @@ def module_that(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, body: 
 def test_a_cv2_that_needs_libgl_is_a_problem_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     message = "libGL.so.1: cannot open shared object file: No such file or directory"
     name = module_that(tmp_path, monkeypatch, "cv2_without_libgl", f"raise ImportError({message!r})")
-    check = diagnose.check_cv2_import(name)
+    check = diagnosis.check_cv2_import(name)
     assert check.status == "problem"
-    assert check.text == f"ImportError: {message}"
+    assert check.message == f"ImportError: {message}"
     assert "libGL" in check.fix and check.fix.endswith("pip install opencv-python-headless")
 
 
 def test_a_cv2_of_which_half_was_removed_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check = diagnose.check_cv2_import(module_that(tmp_path, monkeypatch, "cv2_half_removed", ""))
-    assert check.status == "problem" and "empty" in check.text
+    check = diagnosis.check_cv2_import(module_that(tmp_path, monkeypatch, "cv2_half_removed", ""))
+    assert check.status == "problem" and "empty" in check.message
 
 
 @pytest.mark.parametrize("error", [OSError("bad ELF"), RuntimeError("no CPU plug-in")])
@@ -207,45 +206,45 @@ def test_an_openvino_that_breaks_becomes_a_line(error: Exception, monkeypatch: p
 
     monkeypatch.setattr(broken, "Core", core, raising=False)
     monkeypatch.setitem(sys.modules, "openvino", broken)
-    (check,) = diagnose.check_openvino()
+    (check,) = diagnosis.check_openvino()
     assert check.status == "problem"
-    assert check.text == f"{type(error).__name__}: {error}"
+    assert check.message == f"{type(error).__name__}: {error}"
 
 
 def test_a_missing_pyav_becomes_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    (check,) = diagnose.check_video()
+    (check,) = diagnosis.check_video()
     assert check.status == "problem" and check.fix.startswith("pip install")
 
 
 def test_an_ffmpeg_without_x264_is_a_problem() -> None:
-    check = diagnose.check_codecs({("h264", "r"): True, ("ffv1", "w"): True})
+    check = diagnosis.check_codecs({("h264", "r"): True, ("ffv1", "w"): True})
     assert check.status == "problem"
-    assert check.text == "this FFmpeg encodes no libx264"
+    assert check.message == "this FFmpeg encodes no libx264"
 
 
 def test_missing_weights_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object) -> None:
         raise EngineError("the weights of 'stream' are missing from this installation (x): reinstall fusepipe")
 
-    monkeypatch.setattr("fusepipe.rig.run.load_fuser", refuse)
-    (check,) = diagnose.check_model()
-    assert check.status == "problem" and "weights" in check.text and check.fix == "reinstall fusepipe"
+    monkeypatch.setattr("fusepipe.rig.fusers.load_fuser", refuse)
+    (check,) = diagnosis.check_model()
+    assert check.status == "problem" and "weights" in check.message and check.fix == "reinstall fusepipe"
 
 
 # -- folders
 
 
 def test_a_cache_that_cannot_be_written_is_a_note(tmp_path: Path) -> None:
-    assert diagnose.check_cache(tmp_path / "new" / "folder").status == "ok"
+    assert diagnosis.check_cache(tmp_path / "new" / "folder").status == "ok"
     (tmp_path / "file").write_text("")
-    check = diagnose.check_cache(tmp_path / "file" / "fusepipe")
+    check = diagnosis.check_cache(tmp_path / "file" / "fusepipe")
     assert check.status == "note" and "XDG_CACHE_HOME" in check.fix
 
 
 def test_a_folder_that_is_gone_is_a_note(tmp_path: Path) -> None:
-    assert diagnose.check_disk(tmp_path).name == "disk"
-    assert diagnose.check_disk(tmp_path / "gone").status == "note"
+    assert diagnosis.check_disk(tmp_path).name == "disk"
+    assert diagnosis.check_disk(tmp_path / "gone").status == "note"
 
 
 # -- command
@@ -260,10 +259,10 @@ def test_this_machine_can_run_fusepipe() -> None:
     assert {"cv2 wheels", "OpenVINO", "codecs", "model stream", "disk"} <= {c["name"] for c in document["checks"]}
 
 
-def test_a_problem_is_exit_code_1_and_its_fix_stands_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_problem_is_exit_code_1_and_its_fix_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     fix = "pip uninstall -y opencv-python opencv-python-headless && pip install opencv-python-headless"
-    checks = [Check("packages", "cv2 wheels", "problem", "two " * 40, fix)]
-    monkeypatch.setattr(diagnose, "diagnose", lambda: checks)
+    checks = [DoctorCheck("packages", "cv2 wheels", "problem", "two " * 40, fix)]
+    monkeypatch.setattr(diagnosis, "diagnose", lambda: checks)
     result = CliRunner().invoke(cli, ["doctor"])
     assert result.exit_code == 1
     assert f"-> {fix}\n" in result.output

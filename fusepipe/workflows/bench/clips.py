@@ -1,4 +1,4 @@
-"""The recordings that are measured with: the synthetic street as a pair of H.264 files."""
+"""The input of the benchmark: the synthetic street as a pair of H.264 files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fusepipe.pipeline.sinks.files.video import VideoOptions, VideoSink
 from fusepipe.pipeline.sources.synthetic.source import SyntheticSource
 
 FPS = 25
-# as an IP camera would send it: no B-frames, good quality
+# like an IP camera: no B-frames, good quality
 CAMERA = VideoOptions(crf=23, preset="veryfast")
 
 
@@ -49,7 +49,7 @@ def synthetic_url(band: Band, size: tuple[int, int], pairs: int) -> str:
 def render_clips(
     folder: Path, visible_size: tuple[int, int], infrared_size: tuple[int, int], pairs: int, time_limit_s: float
 ) -> Clips:
-    """Writes ``infrared.mkv`` and ``visible.mkv`` into ``folder``; fewer pairs when time is up."""
+    """Writes ``infrared.mkv`` and ``visible.mkv`` into ``folder``; fewer pairs where the time limit is reached."""
     started_s = time.monotonic()
     sizes = {Band.INFRARED: infrared_size, Band.VISIBLE: visible_size}
     sources = {band: SyntheticSource(synthetic_url(band, size, pairs), band) for band, size in sizes.items()}
@@ -63,7 +63,7 @@ def render_clips(
             sources[Band.INFRARED].frames(never), sources[Band.VISIBLE].frames(never), strict=True
         ):
             for frame in (infrared, visible):
-                sinks[frame.band].write(_alone(frame))
+                sinks[frame.band].write(_single(frame))
             written += 1
             if time.monotonic() - started_s > time_limit_s:
                 break
@@ -78,8 +78,8 @@ def render_clips(
     )
 
 
-def _alone(frame: Frame) -> FusedFrame:
-    """One camera's frame as what a sink takes."""
+def _single(frame: Frame) -> FusedFrame:
+    """One camera's frame as a fused frame, for a sink."""
     infrared, visible = (frame, None) if frame.band is Band.INFRARED else (None, frame)
     pair = FramePair(frame.index, PairState.SINGLE, frame.band, infrared, visible)
     return FusedFrame(

@@ -1,8 +1,8 @@
-"""``fusepipe bench --engines``: every backend and precision of one network on this machine, against the CPU's limit.
+"""``fusepipe bench --engines``: every backend and precision of a network, against the arithmetic limit of the CPU.
 
 The limit is the network's multiply-accumulates at the rate at which this CPU computes a bare chain of 3x3
-convolutions of the network's width, measured in the same run. Times are processor time over the cores as well as
-wall time: on a machine that does other things, the first is what it would take alone.
+convolutions of the network's width, measured in the same run. Times are CPU time divided by the cores as well
+as wall time: on a busy machine the former estimates the time on an idle one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LIMIT_WIDTHS = (16, 64)
 
 @dataclass(frozen=True, slots=True)
 class EngineRow:
-    """One backend and precision. ``cpu_ms`` is processor time over the cores; both are of the quickest repeat.
+    """One backend and precision. ``cpu_ms`` is CPU time divided by the cores; both are of the fastest repeat.
 
     ``of_limit`` is ``cpu_ms`` over the arithmetic limit, ``of_torch`` over PyTorch's; ``None`` where not known.
     """
@@ -50,7 +50,7 @@ class EngineRow:
 
 @dataclass(frozen=True, slots=True)
 class EngineBench:
-    """The table; ``gops`` is the measured rate by precision, ``missing`` the reason for each run that is not there."""
+    """The table; ``gops`` is the measured rate by precision, ``missing`` the reason for each run that failed."""
 
     model: str
     size: tuple[int, int]
@@ -68,9 +68,9 @@ class EngineBench:
 
 
 def bench_engines(model: str, size: tuple[int, int], time_limit_s: float) -> EngineBench:
-    """Measures; ``size`` is (width, height). Raises :class:`UsageError` for what is no network."""
+    """Measures all; ``size`` is (width, height). Raises :class:`UsageError` for a model that is not a network."""
     if model not in NETWORKS:
-        raise UsageError(f"there is no network {model!r}: {did_you_mean(model, sorted(NETWORKS))}")
+        raise UsageError(f"unknown network {model!r}: {did_you_mean(model, sorted(NETWORKS))}")
     (width, height), cores = size, machine.usable_cores()
     macs, widest = convolution_macs(read_onnx(model), height, width)
     channels = min(LIMIT_WIDTHS, key=lambda known: abs(known - widest))
@@ -120,16 +120,16 @@ def _pair(width: int, height: int) -> tuple[Luma8, Luma8]:
 
 
 def _rate(channels: int, precision: str, cores: float, seconds: float) -> float:
-    """GOP/s (two a multiply-accumulate) of the chain, by processor time over the cores."""
+    """GOP/s (two per multiply-accumulate) of the chain, by CPU time divided by the cores."""
     chain = ConvolutionChain(channels, 240, 320, precision)
-    _, cpu_s, _ = _quickest(chain.run, cores, seconds)
+    _, cpu_s, _ = _fastest(chain.run, cores, seconds)
     return 2 * chain.macs / cpu_s / 1e9
 
 
 def _row(fuser: Fuser, pair: tuple[Luma8, Luma8], expected: Luma8, cores: float, seconds: float) -> EngineRow:
     fuser.prepare(*pair[1].shape)
     agreement = compare("the fp32 ONNX", [pair], [expected], [fuser.fuse(*pair)])
-    wall_s, cpu_s, _ = _quickest(lambda: fuser.fuse(*pair), cores, seconds)
+    wall_s, cpu_s, _ = _fastest(lambda: fuser.fuse(*pair), cores, seconds)
     info = fuser.info
     return EngineRow(
         info.backend,
@@ -142,8 +142,8 @@ def _row(fuser: Fuser, pair: tuple[Luma8, Luma8], expected: Luma8, cores: float,
     )
 
 
-def _quickest(function: Callable[[], object], cores: float, seconds: float) -> tuple[float, float, int]:
-    """(wall seconds, processor seconds over the cores, repeats) of the quickest of repeats within ``seconds``."""
+def _fastest(function: Callable[[], object], cores: float, seconds: float) -> tuple[float, float, int]:
+    """(wall seconds, CPU seconds divided by the cores, repeats) of the fastest repeat within ``seconds``."""
     function()  # the first one warms caches
     wall, cpu, count, began = float("inf"), float("inf"), 0, time.perf_counter()
     while count < 3 or (time.perf_counter() - began < seconds and count < 200):

@@ -1,7 +1,7 @@
-"""Whether anything grows: many synthetic pairs through the pipeline into a sink that only counts.
+"""``fusepipe bench --soak``: the soak test. Many synthetic pairs through the pipeline into a sink that only counts.
 
-Memory is what the system says the process holds (resident set). Its slope is fitted over the last two
-thirds of the run: a leak of one small object a pair shows, what fills up once at the start does not.
+Memory is the resident set of the process. Its slope is fitted over the last two thirds of the run: a leak of one small
+object per pair shows, caches that fill at the start do not.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Sample = tuple[int, int]  # (pairs so far, resident KiB)
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the process holds of the system; ``None`` where the system does not say."""
+    """Resources of the process; ``None`` where the system does not report them."""
 
     rss_kib: int | None
     threads: int | None
@@ -57,7 +57,7 @@ class SoakReport:
 
 
 def soak(options: BenchOptions) -> SoakReport:
-    """Runs ``options.pairs`` pairs, or as many as the time limit allows, after a short run to warm up."""
+    """Runs ``options.pairs`` pairs, or as many as the time limit allows, after a short warm-up run."""
     warm_up = _pipeline(options, WARM_UP_PAIRS)
     warm_up.run()
     before = held()

@@ -1,7 +1,7 @@
-"""Each stage of the pipeline alone, in process CPU time a pair: what the arithmetic limit is made of.
+"""CPU time per pair of each pipeline stage alone, the basis of the arithmetic limit.
 
-CPU time, not wall time: it counts all threads that a library starts, and hardly depends on what else
-the machine does. The frames are in memory, so a stage is measured without the one before it.
+CPU time, not wall time: it includes all threads that a library starts and hardly depends on other load. The frames
+are in memory, so a stage is measured without the one before it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from fusepipe.pipeline.stages.tonemap import ToneMap
 from fusepipe.rig.registration import make_aligner
 from fusepipe.workflows.bench.clips import FPS, Clips
 
-KEPT_BYTES = 256 << 20  # of frames that are kept in memory at once
+KEPT_BYTES = 256 << 20  # of frames kept in memory
 MAX_KEPT, MIN_KEPT = 100, 8
 
 
 @dataclass(frozen=True, slots=True)
 class StageCost:
-    """One stage alone: CPU time (all threads) and wall time a pair, in ms."""
+    """One stage alone: CPU time (all threads) and wall time per pair, in ms."""
 
     name: str
     cpu_ms: float
@@ -38,7 +38,7 @@ class StageCost:
 
 
 class _Clock:
-    """Process CPU time and wall time since it was made."""
+    """Process CPU time and wall time since construction."""
 
     def __init__(self) -> None:
         self._cpu_ns, self._wall_ns = time.process_time_ns(), time.perf_counter_ns()
@@ -51,7 +51,7 @@ class _Clock:
 def measure_stages(clips: Clips, fuser: Fuser, encoding: VideoOptions, output: Path) -> list[StageCost]:
     """Decoding, pairing, registration, tone mapping, fusion and encoding, in this order.
 
-    What happens once a run (building the warp, compiling, opening the encoder) is left out.
+    Work done once per run (building the warp, compiling, opening the encoder) is excluded.
     """
     kept = pairs_in_memory(clips)
     infrared, decode_infrared = _decoded(VideoFileSource(clips.infrared, Band.INFRARED), kept)
@@ -72,7 +72,7 @@ def measure_stages(clips: Clips, fuser: Fuser, encoding: VideoOptions, output: P
 
 
 def pairs_in_memory(clips: Clips) -> int:
-    """How many pairs to measure a stage with, so that they fit into memory."""
+    """The number of pairs to measure a stage with, so that they fit into memory."""
     width, height = clips.visible_size
     each = 4 * width * height  # visible planes, registered and fused luma, infrared
     return min(clips.pairs, max(MIN_KEPT, min(MAX_KEPT, KEPT_BYTES // each)))
@@ -109,7 +109,7 @@ def _paired(infrared: Sequence[Frame], visible: Sequence[Frame]) -> list[FramePa
 def _mapped(
     name: str, stage: Callable[[FramePair], FramePair], pairs: Sequence[FramePair], costs: list[StageCost]
 ) -> list[FramePair]:
-    stage(pairs[0])  # builds its tables and maps
+    stage(pairs[0])  # warm-up: builds its tables and maps
     clock = _Clock()
     done = [stage(pair) for pair in pairs]
     costs.append(clock.cost(name, len(pairs)))
@@ -117,7 +117,7 @@ def _mapped(
 
 
 def _fused(fuser: Fuser, pairs: Sequence[FramePair], costs: list[StageCost]) -> list[FusedFrame]:
-    """As the fusion stage does it: as many requests under way as the engine takes."""
+    """Like the fusion stage: as many requests in flight as the engine accepts."""
     step = FusionStep(fuser)
     fuser.prepare(pairs[0].lead.height, pairs[0].lead.width)
     step.submit(pairs[0])

@@ -1,9 +1,9 @@
-"""``fusepipe bench``: how many pairs a second this machine makes, against what its cores could make.
+"""``fusepipe bench``: throughput in pairs per second, against the arithmetic limit of the cores.
 
 Two recorded H.264 streams of the synthetic street go through the whole pipeline, into an H.264 file.
-Then each stage runs alone (:mod:`fusepipe.workflows.bench.stages`); with the summed processor time of a pair,
-``limit = cores / summed seconds``: no schedule of these stages on these cores can be faster. The
-share of it that the pipeline reaches is what its threads, queues and waiting cost.
+Then each stage runs alone (:mod:`fusepipe.workflows.bench.stages`); with the summed CPU time of a pair,
+``limit = cores / summed seconds``: no schedule of these stages on these cores can be faster. The rest is the cost of
+threads, queues and waiting.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STAT = Path("/proc/stat")
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """What is measured. Sizes are (width, height) in pixels; each part ends after ``time_limit_s``."""
+    """Sizes are (width, height) in pixels; each part of the measurement ends after ``time_limit_s``."""
 
     visible_size: tuple[int, int] = (640, 480)
     infrared_size: tuple[int, int] = (320, 240)
@@ -46,7 +46,7 @@ class BenchOptions:
     def rig(self, infrared: str, visible: str, sinks: list[dict[str, Any]]) -> Rig:
         """The rig of these two inputs; the synthetic street's calibration is exact for both kinds.
 
-        Raises :class:`UsageError` for an option that no rig could have.
+        Raises :class:`UsageError` for an invalid option.
         """
         body = {
             "name": "bench",
@@ -66,12 +66,12 @@ class BenchOptions:
 
 @dataclass(frozen=True, slots=True)
 class EndToEnd:
-    """The whole pipeline. ``latency_ms`` includes the queues, which are full when files are read at full speed.
+    """The whole pipeline.
 
-    ``cpu_ms`` is process CPU time per pair, all threads; ``cores_used`` that over wall time.
-    ``cores_of_others`` is what other programs took meanwhile, ``None`` where the system does not say.
-    ``thread_cpu_ms`` is the CPU time of the pipeline's own threads per pair; what a library does in
-    threads of its own is not in it.
+    ``latency_ms`` includes the queues, which are full when files are read at full speed. ``cpu_ms``: process CPU time
+    per pair, all threads; ``cores_used``: CPU time over wall time. ``cores_of_others``: cores used by other programs,
+    ``None`` where the system does not report it. ``thread_cpu_ms``: CPU time per pair of the pipeline's own threads,
+    without threads of libraries.
     """
 
     pairs: int
@@ -86,7 +86,7 @@ class EndToEnd:
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """All figures of one measurement; ``notes`` says what a reader has to know about them."""
+    """All figures of one measurement; ``notes`` are remarks for the reader."""
 
     machine: dict[str, Any]
     engine: dict[str, Any]
@@ -97,7 +97,7 @@ class BenchReport:
 
     @property
     def stage_cpu_ms(self) -> float:
-        """The summed CPU time of a pair, each stage alone."""
+        """CPU time per pair, summed over the stages."""
         return sum(stage.cpu_ms for stage in self.stages)
 
     @property
@@ -107,12 +107,12 @@ class BenchReport:
 
     @property
     def share_percent(self) -> float:
-        """How much of the limit the whole pipeline reaches."""
+        """Throughput in percent of the limit."""
         return 100 * self.end_to_end.pairs_per_s / self.limit_pairs_per_s
 
     @property
     def share_of_free_percent(self) -> float | None:
-        """How much of the limit of the cores that other programs left; ``None`` where that is not known."""
+        """Throughput in percent of the limit of the cores left by other programs; ``None`` where not known."""
         others = self.end_to_end.cores_of_others
         free = None if others is None else self.machine["cores"] - others
         if free is None or free <= 0:
@@ -120,7 +120,7 @@ class BenchReport:
         return 100 * self.end_to_end.pairs_per_s / arithmetic_limit(free, self.stage_cpu_ms)
 
     def as_json(self) -> dict[str, Any]:
-        """A document of plain values."""
+        """Plain values."""
         free = self.share_of_free_percent
         return {
             **asdict(self),
@@ -132,7 +132,7 @@ class BenchReport:
 
 
 def arithmetic_limit(cores: float, cpu_ms: float) -> float:
-    """Pairs a second that ``cores`` can make of pairs that take ``cpu_ms`` of CPU time each."""
+    """Pairs per second of ``cores`` where a pair takes ``cpu_ms`` of CPU time."""
     return cores / (cpu_ms / 1e3) if cpu_ms > 0 else float("inf")
 
 
@@ -140,7 +140,7 @@ def measure(options: BenchOptions) -> BenchReport:
     """Renders the clips into a temporary folder, runs the pipeline, then each stage alone."""
     with tempfile.TemporaryDirectory(prefix="fusepipe-bench-") as name:
         folder = Path(name)
-        fuser = load_fuser(options.model, options.backend, options.precision)  # what cannot work is known first
+        fuser = load_fuser(options.model, options.backend, options.precision)  # errors come before the rendering
         encoding = VideoOptions(preset=options.preset)
         sinks = [{"file": str(folder / "fused.mkv"), "preset": options.preset}]
         rig = options.rig(str(folder / "infrared.mkv"), str(folder / "visible.mkv"), sinks)
@@ -159,16 +159,16 @@ def _machine() -> dict[str, Any]:
 def _notes(options: BenchOptions, clips: Clips, run: EndToEnd) -> list[str]:
     notes = []
     if clips.pairs < options.pairs:
-        notes.append(f"{clips.pairs} pairs instead of {options.pairs}: rendering them took the time limit")
+        notes.append(f"{clips.pairs} pairs instead of {options.pairs}: rendering reached the time limit")
     if run.pairs < clips.pairs:
         notes.append(f"stopped after {run.pairs} pairs: the time limit")
     if run.cores_of_others is not None and run.cores_of_others > 0.1:
-        notes.append(f"other programs used {run.cores_of_others:.1f} cores meanwhile: a quiet machine is faster")
+        notes.append(f"other programs used {run.cores_of_others:.1f} cores meanwhile: an idle machine is faster")
     return notes
 
 
 def _end_to_end(rig: Rig, fuser: Fuser, clips: Clips, time_limit_s: float) -> tuple[EndToEnd, dict[str, Any]]:
-    fuser.prepare(clips.visible_size[1], clips.visible_size[0])  # compiling is no part of the throughput
+    fuser.prepare(clips.visible_size[1], clips.visible_size[0])  # compiling does not count
     pipeline = Pipeline(rig, fuser=fuser)
     own_s, busy_s = time.process_time(), busy_seconds()
     pipeline.start()
@@ -196,7 +196,7 @@ def _end_to_end(rig: Rig, fuser: Fuser, clips: Clips, time_limit_s: float) -> tu
 
 
 def busy_seconds(stat: Path = STAT) -> float | None:
-    """CPU seconds that all programs of the machine have used; ``None`` where the system does not say."""
+    """CPU seconds used by all programs of the machine; ``None`` where the system does not report it."""
     try:
         fields = stat.read_text().split("\n", 1)[0].split()
         user, nice, system, _idle, _iowait, irq, softirq, steal = (int(value) for value in fields[1:9])

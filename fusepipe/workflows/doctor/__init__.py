@@ -1,1 +1,1 @@
-"""``fusepipe doctor``: checks of the installation, the backends and the machine."""
+"""``fusepipe doctor``: checks of the installation, the backends and the machine, one module per subject."""

@@ -1,4 +1,4 @@
-"""One line of a diagnosis: what was looked at, how it is, and what to do."""
+"""One doctor check: name, status, message, fix."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ Status = Literal["ok", "note", "problem"]
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One line of the report. ``fix`` is what to do, for notes and problems."""
+class DoctorCheck:
+    """A line of the report. ``fix``: a command or advice for notes and problems, else empty."""
 
     section: str
     name: str
     status: Status
-    text: str
+    message: str
     fix: str = ""
 
 
-def healthy(checks: Iterable[Check]) -> bool:
-    """Whether everything that is required works."""
+def healthy(checks: Iterable[DoctorCheck]) -> bool:
+    """Whether no check found a problem."""
     return all(check.status != "problem" for check in checks)

@@ -1,7 +1,7 @@
-"""What ``fusepipe doctor`` checks. Facts are probed here and judged by pure functions beside.
+"""All checks of ``fusepipe doctor``: what this machine and installation have, judged by pure functions.
 
-A probe never raises for what is broken on the machine: that is what it is there to report. Optional
-packages are only looked up, not imported: importing PyTorch takes seconds and proves little.
+A check reports what is broken and never raises for it. Optional packages are looked up without importing them:
+importing PyTorch takes seconds and proves little.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fusepipe.core import machine
 from fusepipe.core.errors import FusepipeError
 from fusepipe.core.folders import cache_folder
 from fusepipe.workflows.doctor.backends import check_backends
-from fusepipe.workflows.doctor.check import Check
+from fusepipe.workflows.doctor.check import DoctorCheck
 from fusepipe.workflows.doctor.packages import (
     CV2_WANTED,
     CV2_WHEELS,
@@ -33,13 +33,13 @@ from fusepipe.workflows.doctor.packages import (
     requirements,
 )
 
-# what a broken binary package raises when it is imported or first used
+# exceptions of a broken binary package at import or first use
 BROKEN = (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError, SystemError)
 
 LOW_MEMORY_BYTES = 1 << 30
 LOW_DISK_BYTES = 1 << 30
 
-# (name, mode, needed) of codecs; the ones that are not needed are named where they are there
+# (name, mode, needed) of codecs; optional ones are listed where present
 CODECS = (
     ("h264", "r", True),
     ("libx264", "w", True),
@@ -51,8 +51,8 @@ CODECS = (
 )
 
 
-def diagnose(folder: Path | None = None) -> list[Check]:
-    """Everything about this machine and installation; ``folder`` is where disk space is looked at."""
+def diagnose(folder: Path | None = None) -> list[DoctorCheck]:
+    """All checks of this machine and installation; ``folder``: where free disk space is checked."""
     installed, gpus = installed_versions(), machine.nvidia_gpus()
     return [
         *check_system(machine.processor(), machine.usable_cores(), machine.memory_bytes()),
@@ -74,36 +74,38 @@ def diagnose(folder: Path | None = None) -> list[Check]:
 
 def check_system(
     processor: machine.Processor, cores: float, memory: tuple[int, int] | None, python: str = platform.python_version()
-) -> list[Check]:
+) -> list[DoctorCheck]:
     """Versions, processor and memory."""
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
     checks = [
-        Check("system", "fusepipe", "ok", __version__),
-        Check("system", "Python", "ok", f"{python} ({sys.executable})"),
-        Check("system", "system", "ok", system)
+        DoctorCheck("system", "fusepipe", "ok", __version__),
+        DoctorCheck("system", "Python", "ok", f"{python} ({sys.executable})"),
+        DoctorCheck("system", "system", "ok", system)
         if platform.system() == "Linux"
-        else Check("system", "system", "note", system, "fusepipe is made and tested for Linux"),
-        Check("system", "CPU", "ok", f"{processor.name}, {cores:g} {'core' if cores == 1 else 'cores'}"),
+        else DoctorCheck("system", "system", "note", system, "fusepipe is developed and tested on Linux"),
+        DoctorCheck("system", "CPU", "ok", f"{processor.name}, {cores:g} {'core' if cores == 1 else 'cores'}"),
     ]
     if processor.features:
-        there = [name for name, has in processor.features.items() if has]
+        present = [name for name, has in processor.features.items() if has]
         absent = [name for name, has in processor.features.items() if not has]
-        text = ", ".join(there) or "none that matter"
-        checks.append(Check("system", "CPU features", "ok", text + (f"; not: {', '.join(absent)}" if absent else "")))
+        text = ", ".join(present) or "none that matter"
+        checks.append(
+            DoctorCheck("system", "CPU features", "ok", text + (f"; not: {', '.join(absent)}" if absent else ""))
+        )
     else:
-        checks.append(Check("system", "CPU features", "note", "not known", "this system does not tell"))
+        checks.append(DoctorCheck("system", "CPU features", "note", "not known", "this system does not report it"))
     if memory is None:
-        checks.append(Check("system", "memory", "note", "not known", "this system does not tell"))
+        checks.append(DoctorCheck("system", "memory", "note", "not known", "this system does not report it"))
     else:
         total, available = memory
         text = f"{_gib(total)} GiB, {_gib(available)} GiB of it free"
         low = available < LOW_MEMORY_BYTES
-        fix = "a run takes about half a GiB: end other programs" if low else ""
-        checks.append(Check("system", "memory", "note" if low else "ok", text, fix))
+        fix = "a run takes about half a GiB: close other programs" if low else ""
+        checks.append(DoctorCheck("system", "memory", "note" if low else "ok", text, fix))
     return checks
 
 
-# -- what has to work
+# -- required packages
 
 
 def _import(name: str) -> ModuleType | BaseException:
@@ -113,20 +115,20 @@ def _import(name: str) -> ModuleType | BaseException:
         return error
 
 
-def said(error: BaseException) -> str:
-    """An exception in one line."""
+def one_line(error: BaseException) -> str:
+    """An exception as one line of text."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def check_cv2_import(name: str = "cv2") -> Check:
-    """Whether cv2 imports and has its functions: a folder of which half was removed imports empty."""
+def check_cv2_import(name: str = "cv2") -> DoctorCheck:
+    """Whether cv2 imports and has its functions: a partly removed package imports as an empty module."""
     cv2 = _import(name)
     if isinstance(cv2, BaseException):
-        return Check("working", "cv2", "problem", said(cv2), _cv2_fix(cv2))
+        return DoctorCheck("working", "cv2", "problem", one_line(cv2), _cv2_fix(cv2))
     if not hasattr(cv2, "remap"):
-        text = "imports, but is empty: its files were removed with another cv2 wheel"
-        return Check("working", "cv2", "problem", text, _REINSTALL_CV2)
-    return Check("working", "cv2", "ok", f"imports, version {cv2.__version__}")
+        text = "imports, but is empty: uninstalling another cv2 wheel removed its files"
+        return DoctorCheck("working", "cv2", "problem", text, _REINSTALL_CV2)
+    return DoctorCheck("working", "cv2", "ok", f"imports, version {cv2.__version__}")
 
 
 _REINSTALL_CV2 = f"pip uninstall -y {' '.join(CV2_WHEELS)} && pip install {CV2_WANTED}"
@@ -134,22 +136,22 @@ _REINSTALL_CV2 = f"pip uninstall -y {' '.join(CV2_WHEELS)} && pip install {CV2_W
 
 def _cv2_fix(error: BaseException) -> str:
     if "libGL" in str(error) or "libgthread" in str(error):
-        return f"a cv2 with windows needs the system's libGL; {_REINSTALL_CV2}"
+        return f"the cv2 with GUI support needs the system's libGL; {_REINSTALL_CV2}"
     return _REINSTALL_CV2
 
 
-def check_video() -> list[Check]:
+def check_video() -> list[DoctorCheck]:
     """PyAV, the FFmpeg inside it, and the codecs that fusepipe uses."""
     fix = "pip install --force-reinstall --no-deps av"
     av = _import("av")
     if isinstance(av, BaseException):
-        return [Check("working", "PyAV", "problem", said(av), fix)]
+        return [DoctorCheck("working", "PyAV", "problem", one_line(av), fix)]
     try:
         version = getattr(av, "ffmpeg_version_info", "of unknown version")
         known = {(name, mode): _has_codec(av, name, mode) for name, mode, _ in CODECS}
     except BROKEN as error:
-        return [Check("working", "PyAV", "problem", said(error), fix)]
-    checks = [Check("working", "PyAV", "ok", f"{av.__version__} with FFmpeg {version}")]
+        return [DoctorCheck("working", "PyAV", "problem", one_line(error), fix)]
+    checks = [DoctorCheck("working", "PyAV", "ok", f"{av.__version__} with FFmpeg {version}")]
     return [*checks, check_codecs(known)]
 
 
@@ -161,42 +163,42 @@ def _has_codec(av: ModuleType, name: str, mode: str) -> bool:
     return True
 
 
-def check_codecs(known: Mapping[tuple[str, str], bool]) -> Check:
-    """``known`` says for each (codec, ``r`` or ``w``) whether FFmpeg was built with it."""
+def check_codecs(known: Mapping[tuple[str, str], bool]) -> DoctorCheck:
+    """``known``: for each (codec, ``r`` or ``w``) whether FFmpeg was built with it."""
 
     verbs = {"r": "decodes", "w": "encodes"}
     missing = [f"{verbs[mode]} no {name}" for name, mode, needed in CODECS if needed and not known.get((name, mode))]
     if missing:
         text = f"this FFmpeg {', '.join(missing)}"
-        return Check(
+        return DoctorCheck(
             "working", "codecs", "problem", text, "pip install --force-reinstall --no-deps --only-binary av av"
         )
     needed_ones = ", ".join(f"{verbs[mode]} {name}" for name, mode, needed in CODECS if needed)
     hardware = [name for name, mode, needed in CODECS if not needed and known.get((name, mode))]
-    text = needed_ones + (f"; built in for GPUs, if there is one: {', '.join(hardware)}" if hardware else "")
-    return Check("working", "codecs", "ok", text)
+    text = needed_ones + (f"; hardware codecs built in: {', '.join(hardware)}" if hardware else "")
+    return DoctorCheck("working", "codecs", "ok", text)
 
 
-def check_openvino() -> list[Check]:
-    """The devices that OpenVINO finds, with the precisions it says they are good at."""
+def check_openvino() -> list[DoctorCheck]:
+    """The devices that OpenVINO finds, with the precisions they support natively."""
     openvino = _import("openvino")
     fix = "pip install --force-reinstall --no-deps openvino"
     if isinstance(openvino, BaseException):
-        return [Check("working", "OpenVINO", "problem", said(openvino), fix)]
+        return [DoctorCheck("working", "OpenVINO", "problem", one_line(openvino), fix)]
     try:
         core = openvino.Core()
         devices = {name: list(core.get_property(name, "OPTIMIZATION_CAPABILITIES")) for name in core.available_devices}
     except BROKEN as error:
-        return [Check("working", "OpenVINO", "problem", said(error), fix)]
+        return [DoctorCheck("working", "OpenVINO", "problem", one_line(error), fix)]
     if "CPU" not in devices:
-        return [Check("working", "OpenVINO", "problem", "finds no CPU device", fix)]
+        return [DoctorCheck("working", "OpenVINO", "problem", "finds no CPU device", fix)]
     numbers = ("FP32", "FP16", "BF16", "INT8")
     parts = [f"{device} ({', '.join(n for n in numbers if n in able)})" for device, able in devices.items()]
-    return [Check("working", "OpenVINO", "ok", "; ".join(parts))]
+    return [DoctorCheck("working", "OpenVINO", "ok", "; ".join(parts))]
 
 
-def check_model(model: str = "stream") -> list[Check]:
-    """Loads the model with ``auto`` and fuses one small pair with it: what a rig would get here."""
+def check_model(model: str = "stream") -> list[DoctorCheck]:
+    """Loads the model with ``auto``, as a rig does, and fuses one small pair."""
     try:
         import numpy as np
 
@@ -207,20 +209,20 @@ def check_model(model: str = "stream") -> list[Check]:
             fused = fuser.fuse(grey, grey)
             info = fuser.info
     except FusepipeError as error:
-        return [Check("working", f"model {model}", "problem", str(error), _model_fix(error))]
+        return [DoctorCheck("working", f"model {model}", "problem", str(error), _model_fix(error))]
     except BROKEN as error:
         fix = "see the problems above; if there are none: pip install --force-reinstall fusepipe"
-        return [Check("working", f"model {model}", "problem", said(error), fix)]
+        return [DoctorCheck("working", f"model {model}", "problem", one_line(error), fix)]
     if fused.shape != grey.shape:
-        text = f"gives images of shape {fused.shape} for {grey.shape}"
-        return [Check("working", f"model {model}", "problem", text, "pip install --force-reinstall fusepipe")]
+        text = f"returns images of shape {fused.shape} for {grey.shape}"
+        return [DoctorCheck("working", f"model {model}", "problem", text, "pip install --force-reinstall fusepipe")]
     reason = f" ({info.reason})" if info.reason else ""
-    text = f"auto takes {info.backend} {info.precision} on {info.device}{reason}; it fused a pair"
-    return [Check("working", f"model {model}", "ok", text)]
+    text = f"auto selects {info.backend} {info.precision} on {info.device}{reason}; fused a test pair"
+    return [DoctorCheck("working", f"model {model}", "ok", text)]
 
 
-def check_engines(gpus: Sequence[str]) -> list[Check]:
-    """What each backend of engines can do here; CUDA is opened only where the driver names a GPU."""
+def check_engines(gpus: Sequence[str]) -> list[DoctorCheck]:
+    """The backends on this machine; CUDA is opened only where the driver reports a GPU."""
     name, why = "", ""
     if gpus:
         from fusepipe.engines.backends.cuda.api import find_gpu
@@ -231,7 +233,7 @@ def check_engines(gpus: Sequence[str]) -> list[Check]:
 
 
 def _model_fix(error: FusepipeError) -> str:
-    """What to do, where the message does not say it itself."""
+    """The fix named in the message, else to reinstall."""
     named = re.search(r"(pip install .*|reinstall fusepipe)$", str(error))
     return named[1] if named else "pip install --force-reinstall fusepipe"
 
@@ -239,27 +241,27 @@ def _model_fix(error: FusepipeError) -> str:
 # -- folders
 
 
-def check_cache(folder: Path | None = None) -> Check:
-    """Whether compiled networks can be kept; without, each start compiles anew."""
+def check_cache(folder: Path | None = None) -> DoctorCheck:
+    """Whether compiled networks can be cached; otherwise every start compiles them again."""
     if folder is None:
         folder = cache_folder("openvino")
     existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
-        return Check("folders", "cache", "ok", f"{folder} can be written")
-    text = f"{folder} cannot be written: every start compiles the network anew"
-    return Check("folders", "cache", "note", text, "set XDG_CACHE_HOME to a folder that can be written")
+        return DoctorCheck("folders", "cache", "ok", f"{folder} is writable")
+    text = f"{folder} is not writable: every start compiles the network again"
+    return DoctorCheck("folders", "cache", "note", text, "set XDG_CACHE_HOME to a writable folder")
 
 
-def check_disk(folder: Path) -> Check:
-    """Free space where a run that is started here would write."""
+def check_disk(folder: Path) -> DoctorCheck:
+    """Free disk space in the folder that a run started here writes to."""
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        return Check("folders", "disk", "note", f"{folder}: {error.strerror}", "go to another folder")
+        return DoctorCheck("folders", "disk", "note", f"{folder}: {error.strerror}", "change to another folder")
     text = f"{_gib(free)} GiB free in {folder}"
     if free < LOW_DISK_BYTES:
-        return Check("folders", "disk", "note", text, "an hour of video takes 1 to 3 GiB: make room")
-    return Check("folders", "disk", "ok", text)
+        return DoctorCheck("folders", "disk", "note", text, "an hour of video takes 1 to 3 GiB: free some space")
+    return DoctorCheck("folders", "disk", "ok", text)
 
 
 def _gib(count_bytes: int) -> str:

@@ -1,18 +1,21 @@
-"""What is installed, by the metadata of the distributions: nothing is imported to find out.
+"""Doctor checks of installed packages, by the metadata of their distributions; nothing is imported.
 
-Importing optional packages would take seconds and prove little; the required ones are imported and
-used by :mod:`fusepipe.workflows.doctor.diagnosis`.
+Importing optional packages takes seconds and proves little; :mod:`fusepipe.workflows.doctor.diagnosis` imports and
+uses the required ones.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
 from fusepipe.core.models import BACKENDS
-from fusepipe.workflows.doctor.check import Check
+from fusepipe.workflows.doctor.check import DoctorCheck
 
 CV2_WHEELS = (
     "opencv-python",
@@ -24,11 +27,11 @@ CV2_WANTED = "opencv-python-headless"
 
 
 @dataclass(frozen=True, slots=True)
-class Optional:
-    """A package that only some uses need.
+class OptionalPackage:
+    """A package that only some features need.
 
-    ``distributions`` are those that bring ``module``. ``backends`` are the names in the registry that
-    use it, empty where something else does: an older fusepipe may not have them yet, and then says so.
+    ``distributions``: those that provide ``module``. ``backends``: the backends that use it, empty where another
+    feature does; a backend that this version does not have is reported as such.
     """
 
     module: str
@@ -39,27 +42,27 @@ class Optional:
 
 
 OPTIONAL = (
-    Optional("torch", ("torch",), "training", "pip install 'fusepipe[train]'"),
-    Optional("onnx", ("onnx",), "building engines", "pip install 'fusepipe[build]'"),
-    Optional("aiortc", ("aiortc",), "video on the preview page", "pip install 'fusepipe[webrtc]'"),
-    Optional(
+    OptionalPackage("torch", ("torch",), "training", "pip install 'fusepipe[train]'"),
+    OptionalPackage("onnx", ("onnx",), "building engines", "pip install 'fusepipe[build]'"),
+    OptionalPackage("aiortc", ("aiortc",), "video on the preview page", "pip install 'fusepipe[webrtc]'"),
+    OptionalPackage(
         "tensorrt",
         ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
         "engines for NVIDIA GPUs",
         "pip install 'fusepipe[tensorrt]'",
         ("tensorrt",),
     ),
-    Optional(
+    OptionalPackage(
         "tensorrt_rtx",
         ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12", "tensorrt-rtx"),
         "portable engines for NVIDIA RTX GPUs",
         "pip install 'fusepipe[tensorrt-rtx]'",
         ("tensorrt-rtx",),
     ),
-    Optional(
+    OptionalPackage(
         "pycuda", ("pycuda",), "TensorRT's memory", "pip install 'fusepipe[pycuda]'", ("tensorrt", "tensorrt-rtx")
     ),
-    Optional(
+    OptionalPackage(
         "cuda",
         ("cuda-bindings", "cuda-python"),
         "TensorRT's memory",
@@ -70,75 +73,69 @@ OPTIONAL = (
 
 
 def installed_versions(path: Sequence[str] | None = None) -> dict[str, str]:
-    """Version by normalised name of all distributions on ``path`` (default: ``sys.path``)."""
+    """Version by canonical name (PEP 503) of all distributions on ``path`` (default: ``sys.path``)."""
     found = metadata.distributions() if path is None else metadata.distributions(path=list(path))
     versions: dict[str, str] = {}
     for distribution in found:
-        if "Name" in distribution.metadata:  # not where a folder is left of a broken removal
-            versions.setdefault(normalised(distribution.metadata["Name"]), distribution.version)
+        if "Name" in distribution.metadata:  # missing in the remains of a failed removal
+            versions.setdefault(canonicalize_name(distribution.metadata["Name"]), distribution.version)
     return versions
 
 
-def normalised(name: str) -> str:
-    """A distribution's name as PEP 503 compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def requirements(distribution: str) -> dict[str, str]:
-    """Name -> lowest version of what ``distribution`` always needs, extras left out."""
+    """Name -> lowest version of the requirements of ``distribution``, without extras."""
     try:
         lines = metadata.requires(distribution) or []
     except metadata.PackageNotFoundError:
         return {}
-    found = {}
-    for line in lines:
-        requirement, _, marker = line.partition(";")
-        if "extra" not in marker:
-            match = re.match(r"\s*([\w.-]+)[^>]*(?:>=\s*([\w.]+))?", requirement)
-            if match:
-                found[normalised(match[1])] = match[2] or "0"
-    return found
+    parsed = [Requirement(line) for line in lines]
+    return {
+        canonicalize_name(requirement.name): next((s.version for s in requirement.specifier if s.operator == ">="), "0")
+        for requirement in parsed
+        if requirement.marker is None or "extra" not in str(requirement.marker)
+    }
 
 
-def version_tuple(version: str) -> tuple[int, ...]:
-    """The release numbers of a version, for comparison: ``4.10.0.84`` -> (4, 10, 0, 84)."""
-    match = re.match(r"\d+(?:\.\d+)*", version)
-    return tuple(int(part) for part in match[0].split(".")) if match else ()
+def version_problem(have: str, lowest: str) -> str:
+    """``1.0 is older than 2.0`` where that is so, else an empty text."""
+    try:
+        return f"{have} is older than {lowest}" if Version(have) < Version(lowest) else ""
+    except InvalidVersion:
+        return f"{have} is not a valid version"
 
 
-def check_dependencies(needed: Mapping[str, str], installed: Mapping[str, str]) -> list[Check]:
-    """Each package that fusepipe always needs: there, and not older than it has to be."""
+def check_dependencies(needed: Mapping[str, str], installed: Mapping[str, str]) -> list[DoctorCheck]:
+    """Each required package: installed, and of a version that the specifier accepts."""
     if not needed:
         fix = "pip install fusepipe"
-        return [Check("packages", "fusepipe", "problem", "is not installed, only its files are there", fix)]
+        return [DoctorCheck("packages", "fusepipe", "problem", "not installed: only its source files were found", fix)]
     checks = []
     for name, lowest in needed.items():
         have = installed.get(name)
         other = next((wheel for wheel in CV2_WHEELS if wheel in installed), None) if name == CV2_WANTED else None
         fix = f"pip install '{name}>={lowest}'"
         if have is not None:
-            fine = version_tuple(have) >= version_tuple(lowest)
-            text = have if fine else f"{have} is older than {lowest}"
-            checks.append(Check("packages", name, "ok" if fine else "problem", text, "" if fine else fix))
+            old = version_problem(have, lowest)
+            checks.append(DoctorCheck("packages", name, "problem" if old else "ok", old or have, fix if old else ""))
         elif other is not None:
             text = f"not installed; cv2 comes from {other} {installed[other]}"
-            checks.append(Check("packages", name, "note", text, f"pip uninstall -y {other} && {fix}"))
+            checks.append(DoctorCheck("packages", name, "note", text, f"pip uninstall -y {other} && {fix}"))
         else:
-            checks.append(Check("packages", name, "problem", "not installed", fix))
+            checks.append(DoctorCheck("packages", name, "problem", "not installed", fix))
     return checks
 
 
-def check_cv2_wheels(installed: Mapping[str, str]) -> Check:
-    """Whether one wheel owns the folder ``cv2``: two overwrite each other's files, whoever came last."""
+def check_cv2_wheels(installed: Mapping[str, str]) -> DoctorCheck:
+    """Whether only one wheel provides ``cv2``: two overwrite each other's files."""
     found = [f"{wheel} {installed[wheel]}" for wheel in CV2_WHEELS if wheel in installed]
     if len(found) < 2:
-        return Check("packages", "cv2 wheels", "ok", f"one: {found[0]}" if found else "none")
+        return DoctorCheck("packages", "cv2 wheels", "ok", f"one: {found[0]}" if found else "none")
     names = " ".join(item.split()[0] for item in found)
-    return Check(
+    return DoctorCheck(
         "packages",
         "cv2 wheels",
         "problem",
-        f"{' and '.join(found)} both own the folder cv2 and overwrite each other's files",
+        f"{' and '.join(found)} both install cv2 and overwrite each other's files",
         f"pip uninstall -y {names} && pip install {CV2_WANTED}",
     )
 
@@ -148,9 +145,9 @@ def check_optional(
     find_spec: Callable[[str], object],
     gpus: Sequence[str],
     backends: Iterable[str] = tuple(BACKENDS),
-) -> list[Check]:
-    """Packages that only some uses need; absent ones are notes with the line that installs them."""
-    checks = [Check("optional", "NVIDIA GPU", "ok" if gpus else "note", "; ".join(gpus) or "none found")]
+) -> list[DoctorCheck]:
+    """Packages that only some features need; missing ones are notes with the command that installs them."""
+    checks = [DoctorCheck("optional", "NVIDIA GPU", "ok" if gpus else "note", "; ".join(gpus) or "none found")]
     for package in OPTIONAL:
         name = next((name for name in package.distributions if name in installed), None)
         label = package.distributions[0] if package.module == "cuda" else package.module
@@ -158,10 +155,10 @@ def check_optional(
         if package.backends and not set(package.backends) & set(backends):
             purpose += ", which this version does not use yet"
         if name is None:
-            checks.append(Check("optional", label, "note", f"not installed (for {purpose})", package.install))
+            checks.append(DoctorCheck("optional", label, "note", f"not installed (for {purpose})", package.install))
         elif find_spec(package.module) is None:
             text = f"{name} {installed[name]} is installed, but has no module {package.module}"
-            checks.append(Check("optional", label, "note", text, f"{package.install} --force-reinstall"))
+            checks.append(DoctorCheck("optional", label, "note", text, f"{package.install} --force-reinstall"))
         else:
-            checks.append(Check("optional", label, "ok", f"{name} {installed[name]} (for {purpose})"))
+            checks.append(DoctorCheck("optional", label, "ok", f"{name} {installed[name]} (for {purpose})"))
     return checks

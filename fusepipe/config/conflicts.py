@@ -74,7 +74,7 @@ def _deleting(rig: Rig, rigs: Sequence[Rig]) -> list[tuple[str, KeyPath]]:
         for other_rig, number, other in ((r, n, o) for r in rigs for n, o in enumerate(r.sinks)):
             if other is sink or not isinstance(other, FileSink) or other.file == sink.file:
                 continue
-            if any(names.mine(next(SegmentNames(file).paths(0))) for file in _files(other)):
+            if any(names.matches(next(SegmentNames(file).paths(0))) for file in _files(other)):
                 key = "max_age" if sink.max_age_ns is not None else "max_total"
                 message = (
                     f"would delete what rigs.{other_rig.name}.sinks[{number}] records too, whose names have the "

@@ -1,4 +1,4 @@
-"""What everything stands on: frames, the error tree, the ``Fuser`` protocol, the registry of models, files and units.
+"""The foundation: frames, the error tree, the ``Fuser`` protocol, the registry of models, YAML, units and files.
 
 Imports nothing else of fusepipe; everything may import it.
 """

@@ -1,4 +1,4 @@
-"""The error tree of fusepipe. Every error a user can cause or meet is one of these.
+"""The error tree of fusepipe. Every error that reaches a user is one of these.
 
 ::
 
@@ -8,9 +8,9 @@
     ├── SourceError              exit 3   an input cannot be opened, read or paired
     ├── EngineError              exit 4   a model or engine cannot be found, built or run
     ├── SinkError                exit 5   an output cannot be written
-    │   ├── OutputExistsError    exit 5   an output is there already and --overwrite was not given
-    │   ├── SinkSetupError       exit 5   an output that cannot work as it is set up: trying again is no use
-    │   └── DiskFullError        exit 5   no space is left where an output is written
+    │   ├── OutputExistsError    exit 5   an output already exists and --overwrite was not given
+    │   ├── SinkSetupError       exit 5   an output is set up wrongly; retrying does not help
+    │   └── DiskFullError        exit 5   the disk of an output is full
     └── Interrupted              exit 130 SIGINT or SIGTERM; files were finalised
 
 The message is one line that names the value and the fix. The command line prints that line and
@@ -25,22 +25,22 @@ from typing import Any
 
 
 class FusepipeError(Exception):
-    """Root of the tree; a failure while running."""
+    """Root of the tree; itself a run-time failure."""
 
     exit_code = 1
 
 
 class UsageError(FusepipeError):
-    """An argument or option that cannot be used as given."""
+    """An invalid argument or option."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong in a configuration: where, which key, what and how to fix it.
+    """One error in a configuration: its place, its key, and a message that names the fix.
 
-    ``line`` and ``column`` count from 1; 0 means unknown (a rig that was built in Python).
+    ``line`` and ``column`` count from 1; 0 means unknown (a rig built in Python).
     """
 
     file: str
@@ -55,10 +55,10 @@ class Problem:
 
 
 class ConfigError(UsageError):
-    """Keys or values of a configuration; each line of the message starts with ``file:line: key.path:``.
+    """Invalid keys or values in a configuration.
 
-    ``problems`` has all that is wrong, so that a user fixes a file in one go; the message lists them
-    one a line.
+    ``problems`` has all of them, so that a user can fix a file in one go; the message has one line for each, which
+    starts with ``file:line: key.path:``.
     """
 
     def __init__(self, message: str = "", problems: Sequence[Problem] = ()) -> None:
@@ -85,33 +85,33 @@ class SinkError(FusepipeError):
 
 
 class OutputExistsError(SinkError):
-    """The output exists and overwriting was not asked for."""
+    """The output already exists and overwriting was not requested."""
 
 
 class SinkSetupError(SinkError):
-    """An output that cannot work as it is set up; trying again does not help."""
+    """The output is set up wrongly; retrying does not help."""
 
 
 class DiskFullError(SinkError):
-    """No space is left where an output is written."""
+    """The disk of the output is full."""
 
 
 class Interrupted(FusepipeError):  # noqa: N818 - named for what happened
-    """SIGINT or SIGTERM ended the run; every file was finalised."""
+    """SIGINT or SIGTERM ended the run; all files were finalised."""
 
     exit_code = 130
 
 
 def printable(text: str) -> str:
-    """One line that a terminal can show as it is: line breaks and control characters become escapes.
+    """The text on one line, with line breaks and control characters escaped.
 
-    File names may hold anything; a message must not be able to pass for two, or to colour the terminal.
+    File names can contain anything; a message must not look like two, or change the colours of the terminal.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def message_lines(error: BaseException) -> list[str]:
-    """An error's message, one printable line a problem: only a :class:`ConfigError` has several."""
+    """The printable lines of an error's message: one for each problem of a :class:`ConfigError`, else one."""
     text = str(error) or type(error).__name__
     parts = text.split("\n") if isinstance(error, ConfigError) and error.problems else [text]
     return [printable(part) for part in parts]

@@ -1,11 +1,11 @@
-"""What flows through the pipeline: planes, frames, pairs of frames and fused frames.
+"""The data types of the pipeline: planes, frames, frame pairs and fused frames.
 
 All times are integers in nanoseconds (``*_ns``). ``capture_ns`` is when the camera exposed the
 frame, on the timeline of its source: media time for files, the host's monotonic clock for live
 cameras. ``arrival_ns`` is when this process received it (``time.monotonic_ns``), for latency only.
 
-Every object here is immutable; stages make changed copies with :func:`dataclasses.replace`, so
-that a frame may be held by several stages and sinks at once.
+All of them are immutable; stages make changed copies with :func:`dataclasses.replace`, so that
+several stages and sinks can hold the same frame.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Band(StrEnum):
 
 
 class PairState(StrEnum):
-    """How a pair came to be; printed, counted and written into the run's record.
+    """Which frames a pair consists of; printed, counted and written to the sidecar file.
 
     ``FUSED``: both frames were captured within the tolerance. ``HELD``: one of them is an earlier
-    frame, kept because its stream had none in time, or shows an earlier picture (a thermal camera's flat-field
-    correction). ``SINGLE``: one frame only. ``NO_SIGNAL``: live only, a card that stands in while no camera delivers.
+    frame, because its stream had none within the tolerance or repeats an image (a thermal camera during flat-field
+    correction). ``SINGLE``: one frame only. ``NO_SIGNAL``: live only, the no-signal slate while no camera delivers.
     """
 
     FUSED = "fused"
@@ -53,9 +53,9 @@ class PairState(StrEnum):
 class Plane:
     """One image plane: ``pixels`` is HxW, uint8 or uint16, any row stride, read-only.
 
-    ``bit_depth`` is how many of the bits are used (8 for uint8; 9 to 16 for uint16).
+    ``bit_depth`` is the number of bits in use (8 for uint8; 9 to 16 for uint16).
     ``value_range`` is ``full`` (0..2^b-1) or ``limited`` (luma 16..235, chroma 16..240, times 2^(b-8)).
-    ``device`` names where the memory is; all CPU planes are NumPy views.
+    ``device`` is where the memory is; CPU planes are NumPy views.
     """
 
     pixels: Pixels
@@ -93,11 +93,11 @@ class Plane:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What a live source knows of a frame's time besides ``capture_ns``, before pairing makes sense of it.
+    """The timestamps of a live frame besides ``capture_ns``, from which pairing estimates its capture time.
 
-    ``kind`` is what ``capture_ns`` is: ``media`` (the camera's own time), ``kernel`` (the driver's monotonic
-    time) or ``arrival``. ``sender_ns`` is the camera's wall clock at the capture, on the host's monotonic
-    timeline as if both wall clocks agreed; ``epoch`` counts the connections.
+    ``kind`` is the clock of ``capture_ns``: ``media`` (the camera's own time), ``kernel`` (the driver's monotonic
+    time) or ``arrival``. ``sender_ns`` is the camera's wall-clock time of capture, converted to the host's monotonic
+    timeline as if both wall clocks agreed; ``epoch`` is the number of the connection.
     """
 
     kind: Literal["media", "kernel", "arrival"] = "media"
@@ -113,7 +113,7 @@ class Frame:
     how Cb and Cr relate to RGB, ``pixel_aspect`` is a pixel's width over its height. ``pts * time_base`` is
     the presentation time in seconds as the container gave it; ``capture_ns`` is what pairing uses. ``index``
     counts frames of this source from 0; ``name`` is the stem of an image file or ``""``. A live source gives
-    ``capture_ns`` by the camera's own clock, with a ``stamp``; pairing lays it onto the host's clock.
+    ``capture_ns`` on the camera's clock, with a ``stamp``; pairing maps it to the host's clock.
     """
 
     band: Band
@@ -153,9 +153,9 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableFrame:
-    """A frame that its source could not decode: it takes the place of the frame, and is counted.
+    """A frame that its source could not decode; it takes the frame's place and is counted.
 
-    ``capture_ns`` is the best that is known of when it was captured (``None``: unknown).
+    ``capture_ns`` is the best estimate of its capture time (``None``: unknown).
     """
 
     band: Band
@@ -190,12 +190,12 @@ class Warp(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FramePair:
-    """A visible and an infrared frame that belong together, on their way to the fuser.
+    """A visible and an infrared frame that belong together, from pairing to fusion.
 
     ``skew_ns`` is infrared capture time minus visible capture time, after the configured offset
     (``None`` when one frame is missing or the pair was made by name). ``registered`` is the infrared
     plane in the visible geometry, raw counts; ``luma`` is the same as 8-bit full range. With ``engine_warps`` both
-    are still in the infrared camera's geometry, and whoever looks at them takes :meth:`registered_luma`.
+    are still in the infrared camera's geometry; :meth:`registered_luma` converts.
     """
 
     index: int
@@ -216,28 +216,28 @@ class FramePair:
 
     @property
     def lead(self) -> Frame:
-        """The frame that gives the pair its time: the reference's, or the only one there is."""
+        """The frame that gives the pair its time: that of the reference band, else the only one."""
         first = self.visible if self.reference is Band.VISIBLE else self.infrared
         frame = first or self.visible or self.infrared
         assert frame is not None
         return frame
 
     def registered_luma(self) -> Plane | None:
-        """``luma`` in the visible geometry; computed here where the engine does it by itself."""
+        """``luma`` in the visible geometry; warped here where the engine would do it."""
         if self.luma is None or self.warp is None or not self.engine_warps:
             return self.luma
         return replace(self.luma, pixels=self.warp.apply(self.luma.pixels))
 
     @property
     def arrival_ns(self) -> int:
-        """When the later of the two frames that are new with this pair arrived."""
+        """Arrival of the later frame that is new in this pair."""
         frames = [self.lead] if self.state is not PairState.FUSED else [self.infrared, self.visible]
         return max(f.arrival_ns for f in frames if f is not None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FusedFrame:
-    """The output: fused luma with the visible camera's own chroma planes.
+    """A frame of the output: fused luma with the visible camera's own chroma planes.
 
     ``planes[0]`` has the value range of the visible luma; ``planes[1:]`` *are* the visible planes.
     """

@@ -1,12 +1,12 @@
-"""The ``Fuser`` protocol: what every fusion method and engine offers, and the base that most share.
+"""The ``Fuser`` protocol of all fusion methods and engines, and the base class that most share.
 
 A fuser takes registered infrared luma and visible luma, both HxW uint8 full range of equal size, any
 size from 1x1 and any row stride, and gives fused luma of that size. Requests may be in flight
 together; results come by ticket, and each ticket holds its own result, so order is the caller's.
 
 Thread ownership: one thread calls ``prepare``, ``submit`` and ``close``. ``Ticket.result`` may be
-called from that thread or from one other. Input arrays must not change until the result is there.
-The arrays of a result belong to the caller.
+called from that thread or from one other. Input arrays must not change until the result has been
+returned. The arrays of a result belong to the caller.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from fusepipe.core.frames import Luma8, Warp
 
 @dataclass(frozen=True, slots=True)
 class FuserInfo:
-    """What a fuser is: the three names of the design and how it wants to be fed.
+    """Model, backend and precision of a fuser, and the requests it takes.
 
-    ``device`` is where it computes. ``reason`` says why this backend and precision were chosen.
-    ``max_in_flight`` is how many requests it can usefully hold; ``max_batch`` the largest batch.
+    ``device`` is where it computes; ``reason`` why this backend and precision were chosen. ``max_in_flight``
+    is the number of requests that it computes concurrently; ``max_batch`` the largest batch.
     """
 
     model: str
@@ -79,33 +79,33 @@ class FusionBatch:
 
 
 class Ticket(Protocol):
-    """A result that is on its way."""
+    """A pending result."""
 
     def result(self, timeout_s: float = ...) -> list[Luma8]:
         """The fused HxW uint8 images, one a pair, in the order of the batch.
 
         Raises :class:`EngineError` when the engine failed or did not answer within ``timeout_s``.
-        May be called again: it returns the same arrays.
+        Further calls return the same arrays.
         """
 
 
 class Fuser(Protocol):
-    """Anything that fuses; see the module's text for shapes and threads."""
+    """A fusion method or engine; see the module's docstring for shapes and threads."""
 
     @property
     def info(self) -> FuserInfo: ...
 
     def prepare(self, height: int, width: int, batch: int = 1) -> None:
-        """Does what takes long (compile, allocate) for this size, so that ``submit`` does not."""
+        """Compiles and allocates for this size, so that ``submit`` does not have to."""
 
     def submit(self, batch: FusionBatch) -> Ticket:
-        """Starts one request; blocks only while ``max_in_flight`` requests are unfinished."""
+        """Starts a request; blocks only while ``max_in_flight`` requests are unfinished."""
 
     def fuse(self, infrared: Luma8, visible: Luma8) -> Luma8:
-        """One pair, synchronously: HxW uint8 in and out; prepares itself."""
+        """Fuses one pair synchronously: HxW uint8 in and out; calls ``prepare`` where needed."""
 
     def close(self) -> None:
-        """Waits for what is in flight and frees everything; may be called twice."""
+        """Waits for requests in flight and frees all resources; may be called twice."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -114,7 +114,7 @@ class Fuser(Protocol):
 
 
 class FuserBase(ABC):
-    """The parts of a :class:`Fuser` that are the same for all: ``fuse``, context manager, closing."""
+    """The parts of a :class:`Fuser` that all share: ``fuse``, context manager, closing."""
 
     info: FuserInfo
 
@@ -136,7 +136,7 @@ class FuserBase(ABC):
 
     def _require_open(self) -> None:
         if self._closed:
-            raise EngineError(f"the fuser {self.info.model!r} is closed; make a new one with load_fuser")
+            raise EngineError(f"the fuser {self.info.model!r} is closed; create another with load_fuser")
 
     def __enter__(self) -> Self:
         return self
@@ -149,7 +149,7 @@ class FuserBase(ABC):
 
 @dataclass(slots=True, eq=False)
 class ReadyTicket:
-    """A result that is there already: what synchronous fusers return."""
+    """A result that is available immediately, from a synchronous fuser."""
 
     images: list[Luma8]
 
@@ -167,7 +167,7 @@ def as_engine_error(error: Exception) -> FusepipeError:
 
 
 class EngineTicket:
-    """A result that an engine's own thread delivers."""
+    """A result that the engine's thread delivers."""
 
     def __init__(self) -> None:
         self._ready = threading.Event()
@@ -190,7 +190,7 @@ class EngineTicket:
 
 @dataclass(eq=False)
 class FunctionFuser(FuserBase):
-    """A fuser made of one pure function (infrared, visible) -> fused, HxW uint8 each."""
+    """A fuser from one pure function (infrared, visible) -> fused, HxW uint8 each."""
 
     info: FuserInfo
     function: Callable[[Luma8, Luma8], Luma8]

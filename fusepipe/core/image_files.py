@@ -1,6 +1,6 @@
 """Image files: listing the images of a folder, reading and writing one.
 
-OpenCV returns half a picture for some truncated files without a word; the end marks are therefore
+OpenCV decodes the first part of some truncated files without an error; end markers are therefore
 checked first.
 """
 
@@ -18,7 +18,7 @@ from fusepipe.core.files import write_bytes
 from fusepipe.core.frames import Frame, FusedFrame, Pixels, Plane
 from fusepipe.core.natural_order import natural_key
 
-MAX_PIXELS = 1 << 28  # a small file can claim a picture that fills the memory
+MAX_PIXELS = 1 << 28  # a small file can declare an image that fills the memory
 _JPEG_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, baseline to arithmetic
 # luma weights of red and blue: ITU-R BT.709, BT.2020 (non-constant luminance)
 _WEIGHTS = {"bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
@@ -74,9 +74,9 @@ def read_pixels(path: Path) -> Pixels:
 
 
 def _check_complete(data: bytes) -> None:
-    """Raises :class:`UnreadableImage` for a file that ends too early, or whose picture is too large.
+    """Raises :class:`UnreadableImage` for a truncated file, or one with more than ``MAX_PIXELS``.
 
-    Data behind the end mark is fine: telephones append films to their JPEG pictures.
+    Data after the end marker is fine: phones append videos to their JPEG images.
     """
     if not data:
         raise UnreadableImage("the file is empty")
@@ -100,28 +100,28 @@ def _check_png(data: bytes) -> None:
             _check_size(width, height)
         at += 12 + length
         if at + 8 > len(data):
-            raise UnreadableImage("truncated PNG (no end mark)")
+            raise UnreadableImage("truncated PNG (no end marker)")
 
 
 def _check_jpeg(data: bytes) -> None:
-    """Walks the segments up to the picture's own data, and looks for the end mark behind it."""
+    """Walks the segments up to the start of scan, and looks for the end marker after it."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if marker in _JPEG_FRAME:
             height, width = (int.from_bytes(data[at + i : at + i + 2], "big") for i in (5, 7))
             _check_size(width, height)
-        if marker == 0xDA:  # start of scan: what follows is the picture
+        if marker == 0xDA:  # start of scan: compressed data follows
             if data.find(b"\xff\xd9", at) < 0:
-                raise UnreadableImage("truncated JPEG (no end mark)")
+                raise UnreadableImage("truncated JPEG (no end marker)")
             return
         at += 1 if marker == 0xFF else 2 + length
-    raise UnreadableImage("truncated JPEG (no picture)")
+    raise UnreadableImage("truncated JPEG (no image data)")
 
 
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise UnreadableImage(f"{width}x{height} is more than the {MAX_PIXELS} pixels that are read")
+        raise UnreadableImage(f"{width}x{height} exceeds the limit of {MAX_PIXELS} pixels")
 
 
 def infrared_planes(pixels: Pixels) -> tuple[Plane, ...]:
@@ -132,7 +132,7 @@ def infrared_planes(pixels: Pixels) -> tuple[Plane, ...]:
 
 
 def is_coloured(pixels: Pixels) -> bool:
-    """Whether a picture as :func:`read_pixels` gives it has colours, more than JPEG's errors make of grey."""
+    """Whether an image from :func:`read_pixels` has more colour than JPEG artefacts give a grey one."""
     if pixels.ndim == 2:
         return False
     small = pixels[::8, ::8].astype(np.int32)

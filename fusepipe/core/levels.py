@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fusepipe.core.frames import Luma8, Pixels, Plane
 
 Lut = NDArray[np.uint8]
-USED_SHARE_MIN = 0.05  # below this share of the range a 16-bit picture is nearly flat: worth a warning
+USED_SHARE_MIN = 0.05  # below this share of the range a 16-bit image is nearly flat: worth a warning
 
 
 @cache
@@ -52,10 +52,10 @@ def _table(values: NDArray[np.float64]) -> Lut:
 
 
 def full_range_luma(plane: Plane, count_range: tuple[int, int] | None = None) -> Luma8:
-    """HxW uint8 full-range luma of a plane; the plane's own pixels where nothing has to change.
+    """HxW uint8 full-range luma of a plane; the plane's own pixels where no conversion is needed.
 
     Counts are mapped linearly from ``count_range`` (default: the full range of the bit depth,
-    or its limited range where the plane says so), never by what one frame holds: per-frame
+    or its limited range where the plane says so), never by the content of one frame: per-frame
     stretching flickers.
     """
     pixels = plane.pixels
@@ -70,14 +70,14 @@ def full_range_luma(plane: Plane, count_range: tuple[int, int] | None = None) ->
 
 
 def default_range(plane: Plane) -> tuple[int, int]:
-    """The counts that are black and white where nothing was configured."""
+    """The counts of black and white where no range is configured."""
     if plane.value_range == "limited":
         return 16 << (plane.bit_depth - 8), 235 << (plane.bit_depth - 8)
     return 0, (1 << plane.bit_depth) - 1
 
 
 def unused_range_warning(what: str, pixels: Pixels, count_range: tuple[int, int]) -> str | None:
-    """One line when the counts use under 5 % of ``count_range``: the picture would be nearly flat."""
+    """One line when the counts use under 5 % of ``count_range``: the image would be nearly flat."""
     low, high = int(pixels.min()), int(pixels.max())
     used = (min(high, count_range[1]) - max(low, count_range[0])) / (count_range[1] - count_range[0])
     if used >= USED_SHARE_MIN:

@@ -1,7 +1,7 @@
 """Facts about this machine: processor, cores, memory, NVIDIA driver.
 
-Each reader takes text or a path, so that tests give it the files of other machines. Linux only in
-part: what cannot be found out is ``None`` or empty, never an error.
+Each reader takes text or a path, so that tests can pass files of other machines. Some work on Linux
+only: what is unknown is ``None`` or empty, never an error.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 
-# what matters to the networks -> the kernel's names, any of which means that it is there
+# feature that speeds up networks -> flags of /proc/cpuinfo, any of which means that the CPU has it
 _X86 = {
     "AVX2": {"avx2"},
     "AVX-512": {"avx512f"},
@@ -35,9 +35,9 @@ _ARM = {
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """The CPU: its name, and each feature that matters with whether it is there.
+    """The CPU: its name, and whether it has each feature that speeds up networks.
 
-    ``features`` is empty where the system does not say.
+    ``features`` is empty where the system does not list any.
     """
 
     name: str
@@ -93,7 +93,7 @@ def memory_bytes(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> tuple[int, i
 
 
 def rtx_runs_on(architecture: str) -> bool:
-    """Whether TensorRT-RTX runs on GPUs of an architecture (``SM89``): 7.5, 8.x, and 12.0 or later.
+    """Whether TensorRT-RTX supports an architecture (``SM89``): 7.5, 8.x, and 12.0 or later.
 
     Not on those of data centres, 9.0 and 10.x: "TensorRT-RTX does not support this compute capability" is what
     version 1.7.1 says on an H200, though it builds there.
@@ -103,7 +103,7 @@ def rtx_runs_on(architecture: str) -> bool:
 
 
 def nvidia_gpus(tool: str = "nvidia-smi") -> list[str]:
-    """``name, driver version, memory`` of each NVIDIA GPU; empty where there is no driver that answers."""
+    """``name, driver version, memory`` of each NVIDIA GPU; empty where no driver answers."""
     query = [tool, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)

@@ -1,6 +1,6 @@
-"""Names to lazy import strings: the models and backends.
+"""Registry of models and backends: names to lazy import strings.
 
-A newcomer adds a line here; nothing is imported until the name is used.
+To add one, add a line here; nothing is imported until the name is used.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from fusepipe.core.suggest import did_you_mean
 
 
 def installed(network: str) -> bool:
-    """Whether the graph of a network is part of this installation."""
+    """Whether the ONNX file of a network is part of this installation."""
     return (files("fusepipe.engines") / "weights" / f"{network}.onnx").is_file()
 
 
-# The paper's network, and what is left of it without dense connections, attention or skips: there once trained.
+# The paper's network, and its ablations without dense connections, attention or skips, where trained.
 _PAPER = tuple(n for n in ("mfe", "mfe-without-d", "mfe-without-a", "mfe-without-s") if installed(n))
 
-# model -> a network of the same inputs whose image shows where infrared counts (white) in the model's fusion
+# model -> network with the same inputs whose output is its attention map (white: infrared dominates)
 ATTENTION: Mapping[str, str] = {name: f"{name}-attention" for name in _PAPER if installed(f"{name}-attention")}
 
 _NETWORK, _RULE = "fusepipe.engines.load:load_model", "fusepipe.evaluation.baselines.load:load_baseline"
@@ -44,7 +44,7 @@ MODELS: Mapping[str, str] = {
     **dict.fromkeys(_PAPER, _NETWORK),
 }
 
-# Which of them are neural networks: they have a backend and a precision.
+# Neural networks among them: these have a backend and a precision.
 NETWORKS = frozenset((*(name for name, made in MODELS.items() if made == _NETWORK), *ATTENTION.values()))
 
 BACKENDS: Mapping[str, str] = {
@@ -54,14 +54,14 @@ BACKENDS: Mapping[str, str] = {
     "torch": "fusepipe.engines.backends.torch:TorchFuser",
 }
 
-# Those whose engines are built by `fusepipe build-engine`; the first also runs the shipped networks as they are.
+# Backends that `fusepipe build-engine` builds for; the first also runs shipped networks without a build.
 BUILDERS = ("openvino", "tensorrt", "tensorrt-rtx")
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 
 
 def resolve(path: str) -> Callable[..., Any]:
-    """``package.module:attribute`` to the object."""
+    """Imports ``package.module:attribute``."""
     module, _, attribute = path.partition(":")
     target: Callable[..., Any] = getattr(import_module(module), attribute)
     return target

@@ -1,4 +1,4 @@
-"""How file names are ordered: the one order that image folders and pairing by name share."""
+"""The natural order of file names, shared by image folders and pairing by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What made a result: the command line and the versions of what computed it."""
+"""The provenance of a result: command line and library versions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COMPUTES = ("numpy", "opencv-python-headless", "openvino", "scipy", "scikit-lea
 
 
 def versions() -> dict[str, str]:
-    """Name -> version of fusepipe, Python and the installed libraries that numbers depend on."""
+    """Name -> version of fusepipe, Python and the installed libraries that affect results."""
     found = {"fusepipe": __version__, "Python": platform.python_version()}
     for name in _COMPUTES:
         try:
@@ -26,6 +26,6 @@ def versions() -> dict[str, str]:
 
 
 def command_line() -> str:
-    """The running ``fusepipe`` command as it can be typed again, also where ``cli.main`` was called from Python."""
+    """The running ``fusepipe`` command, quoted for a shell; also where ``cli.main`` was called from Python."""
     words: Sequence[str] = click.get_current_context().find_root().obj
     return shlex.join(["fusepipe", *words])

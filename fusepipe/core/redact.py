@@ -19,8 +19,8 @@ _SECRET_OPTION = re.compile(
 def redact(text: str) -> str:
     """The text with the ``user:password`` of each URL and the values of secret options as ``***``.
 
-    A password may hold ``@``, ``/``, ``?`` or ``#`` unescaped, which no URL parser takes apart
-    rightly: where in doubt, more is hidden rather than less.
+    A password may contain ``@``, ``/``, ``?`` or ``#`` unescaped, which URL parsers split wrongly:
+    in doubt, more is hidden rather than less.
     """
     hidden = _URL.sub(_hide_user, text)
     return _SECRET_OPTION.sub(lambda match: f"{match['key']}={HIDDEN}", hidden)

@@ -1,8 +1,8 @@
-"""The names of a recording's segments: made from a pattern and the time, and known again by it.
+"""Names of a recording's segments: generated from a pattern and the time, and matched against it.
 
-A pattern is a path with ``strftime`` marks whose text is digits (``rec/%Y-%m-%d/%H-%M-%S.mkv``), so that no name
-leads out of the pattern's folder. A name that is taken gets a number: ``02-30-00.2.mkv``. A file that
-is being written has ``.partial`` before its suffix, and a sidecar ends in ``.jsonl``.
+A pattern is a path with ``strftime`` directives that give digits (``rec/%Y-%m-%d/%H-%M-%S.mkv``), so that no name
+is outside the pattern's folder. If a file exists, a number is added: ``02-30-00.2.mkv``. A file that
+is being written has ``.partial`` before its suffix; a sidecar ends in ``.jsonl``.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SIDECAR = ".jsonl"
-MOST_OF_A_NAME = 10_000
-# mark of strftime -> what its text looks like
+MAX_NUMBER = 10_000
+# strftime directive -> regular expression of its text
 _DIGITS = {"Y": r"\d{4}", "j": r"\d{3}", "%": "%"} | dict.fromkeys("ymdHMS", r"\d{2}")
 _MARK = re.compile(r"%(.)")
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What is on the disk of one segment: the video, its sidecar, or one of them.
+    """One segment on disk: the video, its sidecar, or both.
 
-    ``name`` is the video's final path, ``ended_ns`` when a file of it was last written (UNIX time).
+    ``name`` is the video's final path; ``ended_ns`` is the last modification of its files (UNIX time).
     """
 
     name: Path
@@ -34,7 +34,7 @@ class Segment:
 
 
 class SegmentNames:
-    """``pattern`` is an absolute path; a percent sign of it is ``%%``. ``utc`` says whose time the names have."""
+    """Generates and matches names. ``pattern`` is an absolute path (``%%``: a percent sign); ``utc``: in UTC."""
 
     def __init__(self, pattern: str, *, utc: bool = False) -> None:
         self.pattern = pattern
@@ -48,17 +48,17 @@ class SegmentNames:
         self._file = re.compile(rf"(?P<stem>{_expression(stem)}(?:\.[1-9]\d*)?)(?:\.partial)?(?:{kinds})")
 
     def paths(self, unix_ns: int) -> Iterator[Path]:
-        """The names to try for a segment that begins then: the pattern's, and those with a number."""
+        """Candidate names of a segment that starts at ``unix_ns``: without a number, then with 2, 3 and so on."""
         seconds = unix_ns // 1_000_000_000
         moment = time.gmtime(seconds) if self._utc else time.localtime(seconds)
         text = _MARK.sub(lambda mark: "%" if mark[1] == "%" else time.strftime(mark[0], moment), self.pattern)
         path = Path(text)
         yield path
-        for number in range(2, MOST_OF_A_NAME):
+        for number in range(2, MAX_NUMBER):
             yield path.with_name(f"{path.stem}.{number}{path.suffix}")
 
-    def mine(self, path: Path) -> bool:
-        """Whether the pattern could have made this file (a video or a sidecar, complete or partial)."""
+    def matches(self, path: Path) -> bool:
+        """Whether the pattern can generate this file (a video or a sidecar, complete or partial)."""
         try:
             *folders, name = path.relative_to(self.folder).parts
         except ValueError:
@@ -70,7 +70,7 @@ class SegmentNames:
         )
 
     def folders(self) -> list[Path]:
-        """The folders there are that hold segments, or may; links are not followed."""
+        """The existing folders that can hold segments; links are not followed."""
         level = [self.folder] if self.folder.is_dir() else []
         for rule in self._folders:
             inside = [child for folder in level for child in folder.iterdir()]
@@ -78,7 +78,7 @@ class SegmentNames:
         return level
 
     def segments(self) -> list[Segment]:
-        """All segments on the disk, the oldest first. Raises ``OSError`` where a folder cannot be read."""
+        """All segments on disk, oldest first. Raises ``OSError`` where a folder cannot be read."""
         found: dict[Path, list[tuple[Path, int, int]]] = {}
         for folder in self.folders():
             for path in folder.iterdir():
@@ -97,8 +97,8 @@ class SegmentNames:
         ]
         return sorted(segments, key=lambda segment: (segment.ended_ns, segment.name))
 
-    def forget_empty_folders(self, folder: Path) -> None:
-        """Removes a folder that the pattern made and that is empty now, and those above it likewise."""
+    def remove_empty_folders(self, folder: Path) -> None:
+        """Removes a folder of the pattern if it is empty, then those above it likewise."""
         while folder != self.folder and self.folder in folder.parents:
             try:
                 folder.rmdir()
@@ -108,7 +108,7 @@ class SegmentNames:
 
 
 def _expression(part: str) -> str:
-    """The regular expression of what a part of a pattern becomes."""
+    """The regular expression that matches a part of a pattern."""
     pieces, position = [], 0
     for mark in _MARK.finditer(part):
         pieces += [re.escape(part[position : mark.start()]), _DIGITS[mark[1]]]

@@ -1,4 +1,4 @@
-"""Quantities with units as they are written in YAML: ``20ms``, ``1.5s``, ``10min``, ``30m``."""
+"""Quantities with units as written in YAML: ``20ms``, ``1.5s``, ``10min``, ``30m``."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ _QUANTITY = re.compile(rf"\s*({_NUMBER})\s*([A-Za-zµμ]*)\s*")
 
 
 class Nanoseconds(int):
-    """A duration that has its unit already: a value given from Python under a name that ends in ``_ns``."""
+    """A duration in nanoseconds: set in Python through a name that ends in ``_ns``."""
 
 
 class BitsPerSecond(int):
-    """A rate that has its unit already: a value given from Python under a name that ends in ``_bps``."""
+    """A bit rate in bits per second: set in Python through a name that ends in ``_bps``."""
 
 
 class Bytes(int):
-    """An amount of data that has its unit already: a value given from Python under a name that ends in ``_bytes``."""
+    """An amount of data in bytes: set in Python through a name that ends in ``_bytes``."""
 
 
 class Metres(float):
-    """A length that has its unit already: a value given from Python under a name that ends in ``_m``."""
+    """A length in metres: set in Python through a name that ends in ``_m``."""
 
 
 def parse_duration_ns(value: Any) -> int:
-    """``20ms`` to nanoseconds, rounded to the nearest; negative ones too. Raises ValueError that names the fix."""
+    """``20ms`` to nanoseconds, rounded to the nearest; may be negative. Raises ValueError that names the fix."""
     if isinstance(value, Nanoseconds):
         return int(value)
     number, unit = _split(value, "a time with its unit", "20ms, 1.5s or 10min", "20ms or 20s")
@@ -115,7 +115,7 @@ def _in_units(number: Decimal, unit: str, units: Mapping[str, int | Decimal], wh
 
 
 def format_duration(ns: int) -> str:
-    """Nanoseconds as they are written in YAML, in the largest unit that needs no fraction."""
+    """Nanoseconds as written in YAML, in the largest unit that needs no fraction."""
     for unit, factor in reversed(DURATION_UNITS.items()):
         if ns and ns % factor == 0:
             return f"{ns // factor}{unit}"

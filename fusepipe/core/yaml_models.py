@@ -5,8 +5,8 @@
     document = read_yaml("roof.calibration.yaml")
     calibration = validate_model(CalibrationFile, document)
 
-``validate_model`` reports all problems at once. Messages show what stands in the file, with secrets
-hidden, and never a value that was put in its place (an environment variable's).
+``validate_model`` reports all problems at once. Messages show the text of the file, with secrets
+hidden, and never a substituted value (of an environment variable).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 
 M = TypeVar("M", bound=BaseModel)
 
-# Says to the models that data comes from a file: keys are the aliases, numbers need units.
+# Validation context for data from a file: keys are the aliases, numbers need units.
 FROM_YAML: Mapping[str, Any] = {"yaml": True}
 
 _EXPECTED = {
@@ -105,7 +105,7 @@ def in_file_order(problems: Iterable[Problem]) -> list[Problem]:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where a key path leads: the value, the mapping or list that holds it, and the place of its key."""
+    """The target of a key path: the value, the mapping or list that holds it, and the position of its key."""
 
     node: Node
     holder: Node
@@ -113,10 +113,10 @@ class Spot:
 
 
 def locate(root: Node, loc: Sequence[str | int]) -> Spot:
-    """Follows a path of keys and indices as far as the file has it.
+    """Follows a path of keys and indices as far as it exists in the file.
 
-    pydantic's ``loc`` has elements that are no keys (tags of unions, names of validators): those are
-    skipped. A last key that the file does not have is a missing one: its holder's place, its own path.
+    pydantic's ``loc`` also has elements that are not keys (tags of unions, names of validators): those are
+    skipped. If the last key is missing in the file, the position is its holder's and the path its own.
     """
     spot = Spot(root, root, root.mark)
     for position, part in enumerate(loc):
@@ -160,7 +160,7 @@ def _literal_hint(node: Node, expected: str) -> str:
 
 
 def _shown(node: Node) -> str:
-    """What stands in the file, short and without secrets."""
+    """The value as in the file, shortened and without secrets."""
     value = node.value
     if isinstance(value, Mapping):
         return "keys and values"
@@ -175,7 +175,7 @@ def _shown(node: Node) -> str:
 
 
 def _keys_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
-    """The valid keys of the model that ``loc`` leads to: the aliases of its fields."""
+    """The valid keys of the model at ``loc``: the aliases of its fields."""
     at: list[tuple[str | None, Any]] = [(None, model)]
     for part in loc:
         members = list(_members(at))
@@ -186,7 +186,7 @@ def _keys_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
 
 
 def field_keys(model: type[BaseModel]) -> dict[str, str]:
-    """The key in a file of each field of a model, and the field's name in Python."""
+    """Key in a file -> name in Python, of each field of a model."""
     keys = {}
     for name, info in model.model_fields.items():
         alias = info.validation_alias if isinstance(info.validation_alias, str) else info.alias
@@ -213,7 +213,7 @@ def _members(at: list[tuple[str | None, Any]]) -> Iterator[tuple[str | None, Any
 
 
 def _step(kind: Any, part: str | int) -> Any:
-    """The type one key or index further in; ``None`` where ``part`` is none of it."""
+    """The type of a key or index of ``kind``; ``None`` where it has no such part."""
     if _is_model(kind):
         name = field_keys(kind).get(str(part))
         return kind.model_fields[name].annotation if name else None

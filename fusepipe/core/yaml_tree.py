@@ -1,8 +1,8 @@
-"""Reads a YAML file into a tree of nodes that know their line, safely and with one-line errors.
+"""Reads a YAML file safely into a tree of nodes with line numbers; errors are one line.
 
 The YAML is version 1.2 with its core schema: ``off``, ``on`` and ``yes`` are words, only ``true`` and
-``false`` are booleans. The tree is made from the parser's events, so nothing of the file is ever
-constructed as an object: tags are refused, and anchors, aliases and merge keys (``<<``) are bounded.
+``false`` are booleans. The tree is built from the parser's events, so the file cannot construct
+objects: tags are rejected, and anchors, aliases and merge keys (``<<``) are bounded.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from fusepipe.core.errors import ConfigError, Problem
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 50
 # Values after aliases are expanded: a 1 MiB file without aliases cannot pass it by much, a "billion
-# laughs" file does at once.
+# laughs" file does immediately.
 MAX_VALUES = 300_000
 
 KeyPath = tuple[str | int, ...]
@@ -56,7 +56,7 @@ _NUMBERS: tuple[tuple[re.Pattern[str], Callable[[str], Scalar]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A place in the file, with the key path there; ``line`` and ``column`` count from 1."""
+    """A position in the file, with its key path; ``line`` and ``column`` count from 1."""
 
     line: int
     column: int
@@ -67,8 +67,8 @@ class Mark:
 class Node:
     """A value of the file. ``value`` is a scalar, a tuple of nodes or a mapping of key to node.
 
-    ``mark`` is where the value stands (its anchor, where it is an alias); ``keys`` has the place of each
-    key of a mapping. ``size`` counts the values in it, itself included.
+    ``mark`` is the position of the value (for an alias: of its anchor); ``keys`` has the position of each
+    key of a mapping. ``size`` is the number of values in it, including itself.
     """
 
     value: Scalar | tuple[Node, ...] | Mapping[str, Node]
@@ -93,24 +93,24 @@ class Node:
         return None
 
     def mapping(self) -> Mapping[str, Node]:
-        """The value, where it is a mapping; an empty mapping otherwise."""
+        """The value if it is a mapping, else an empty mapping."""
         return self.value if isinstance(self.value, Mapping) else {}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class YamlDocument:
-    """A file that was read: its name as the user gave it, and its root."""
+    """A parsed file: its name as given by the user, and its root."""
 
     file: str
     root: Node
 
     def problem(self, mark: Mark, message: str) -> Problem:
-        """A problem at a place of this file."""
+        """A problem at a position in this file."""
         return Problem(self.file, mark.line, mark.column, key_text(mark.path), message)
 
 
 def key_text(path: KeyPath) -> str:
-    """A key path as it is printed: ``rigs.demo.sinks[0].file``."""
+    """A key path as printed: ``rigs.demo.sinks[0].file``."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
@@ -120,7 +120,7 @@ def key_text(path: KeyPath) -> str:
 def read_yaml(path: Path | str, *, advice: str = "") -> YamlDocument:
     """Reads one YAML file of at most 1 MiB, UTF-8, with one document whose root is a mapping.
 
-    ``advice`` is added to the message where the file is missing: what to do about it. Raises
+    ``advice`` is appended to the message where the file is missing. Raises
     :class:`ConfigError` whose message starts with ``file:line:``.
     """
     file = str(path)
@@ -164,7 +164,7 @@ def core_scalar(text: str) -> Scalar:
 
 
 class _Composer:
-    """Makes the tree of one document from the parser's events."""
+    """Builds the tree of one document from the parser's events."""
 
     def __init__(self, text: str, file: str) -> None:
         self._text = text
@@ -197,8 +197,8 @@ class _Composer:
         if not isinstance(event, DocumentStartEvent):
             return False
         if self._anchors.get("---", event) is None:
-            self._fail(event.start_mark.line + 1, 1, "a second document (---) starts here; one file holds one")
-        self._anchors = {"---": None}  # cannot be an anchor's name: says that a document was seen
+            self._fail(event.start_mark.line + 1, 1, "a second document (---) starts here; only one is allowed")
+        self._anchors = {"---": None}  # not a valid anchor name: marks that a document was seen
         return True
 
     def _compose(self, event: Event, path: KeyPath, depth: int) -> Node:
@@ -232,11 +232,11 @@ class _Composer:
         # The name is not printed: an unquoted secret that starts with '*' would be one.
         if event.anchor not in self._anchors:
             self._fail(
-                mark.line, mark.column, "an alias (*name) to no anchor above it; quote text that starts with '*'"
+                mark.line, mark.column, "an alias (*name) without an anchor above it; quote text that starts with '*'"
             )
         node = self._anchors[event.anchor]
         if node is None:
-            self._fail(mark.line, mark.column, "an alias (*name) to a value that it is itself part of")
+            self._fail(mark.line, mark.column, "an alias (*name) inside its own value")
         return node
 
     def _sequence(self, mark: Mark, path: KeyPath, depth: int) -> Node:
@@ -253,7 +253,7 @@ class _Composer:
             line, column = event.start_mark.line + 1, event.start_mark.column + 1
             if not isinstance(event, ScalarEvent):
                 hint = " (quote values that hold ${NAME})" if "${" in self._line(line) else ""
-                self._fail(line, column, f"a key should be a word{hint}")
+                self._fail(line, column, f"a key should be a scalar{hint}")
             key: str = event.value
             node = self._compose(next(self._events), (*path, key), depth + 1)
             if key == "<<" and event.style is None:
@@ -261,7 +261,7 @@ class _Composer:
                 continue
             if key in values:
                 first = keys[key].line
-                self._fail(line, column, f"the key is there twice: first on line {first}", path=(*path, key))
+                self._fail(line, column, f"duplicate key: first on line {first}", path=(*path, key))
             values[key], keys[key] = node, Mark(line, column, (*path, key))
         for source in merged:  # explicit keys win, then the earlier source
             for key, node in source.mapping().items():
@@ -280,7 +280,7 @@ class _Composer:
         return lines[line - 1] if 0 < line <= len(lines) else ""
 
     def _explain(self, error: MarkedYAMLError, line: int) -> str:
-        """The parser's problem in words of the user; never with text of the file in it."""
+        """The parser's problem in plain words, never with text of the file."""
         problem, context = str(error.problem or error.context or ""), str(error.context or "")
         text = self._line(line)
         indentation = text[: len(text) - len(text.lstrip())]
@@ -293,8 +293,8 @@ class _Composer:
                 "mapping values are not allowed" in problem,
                 "a second ': ' in one value, or wrong indentation; quote text that holds ': '",
             ),
-            ("flow" in context, "a bracket or brace that is not closed, or a comma that is missing"),
-            ("quoted scalar" in context, "a quotation mark that is not closed"),
+            ("flow" in context, "an unclosed bracket or brace, or a missing comma"),
+            ("quoted scalar" in context, "an unclosed quotation mark"),
             ("block" in context, "is indented differently from the lines above it"),
         )
         detail = f" ({problem})" if "'" not in problem and problem else ""

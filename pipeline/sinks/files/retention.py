@@ -88,7 +88,7 @@ class Retention:
                 return
         self.deleted += 1
         self.deleted_bytes += segment.size_bytes
-        self._names.forget_empty_folders(segment.name.parent)
+        self._names.remove_empty_folders(segment.name.parent)
 
 
 def _written_now(file: Path) -> bool:

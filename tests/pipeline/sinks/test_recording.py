@@ -84,7 +84,7 @@ def test_names_have_the_time_and_then_a_number():
         "/rec/100%/2023-11-14/22-13-20.3.mkv",
     ]
     assert names.folder == Path("/rec/100%")
-    assert all(names.mine(path) for path in first)
+    assert all(names.matches(path) for path in first)
 
 
 def test_names_are_of_this_machine_unless_they_are_utc(monkeypatch):
@@ -101,7 +101,7 @@ def test_names_are_of_this_machine_unless_they_are_utc(monkeypatch):
 def test_only_what_the_pattern_can_have_made_is_its_own():
     names = SegmentNames("/rec/%Y/roof_%d-%H.mkv")
     for mine in ("2026/roof_01-02.mkv", "2026/roof_01-02.partial.mkv", "2026/roof_01-02.7.jsonl"):
-        assert names.mine(Path("/rec") / mine), mine
+        assert names.matches(Path("/rec") / mine), mine
     for other in (
         "2026/roof_01-02.mp4",
         "2026/roof_01-02.mkv.bak",
@@ -113,7 +113,7 @@ def test_only_what_the_pattern_can_have_made_is_its_own():
         "2026/x/roof_01-02.mkv",
         "../2026/roof_01-02.mkv",
     ):
-        assert not names.mine(Path("/rec") / other), other
+        assert not names.matches(Path("/rec") / other), other
 
 
 # -- segments
@@ -315,7 +315,7 @@ def test_the_oldest_segments_and_only_those_are_deleted(tmp_path):
     sink = recorder(tmp_path / "%H-%M-%S.mkv", segment_ns=400 * MS, max_total_bytes=120_000)
     for index in range(60):
         sink.write(fused(index, noise=True))
-        mine = [p for p in tmp_path.iterdir() if SegmentNames(str(tmp_path / "%H-%M-%S.mkv")).mine(p)]
+        mine = [p for p in tmp_path.iterdir() if SegmentNames(str(tmp_path / "%H-%M-%S.mkv")).matches(p)]
         total = sum(p.stat().st_size for p in mine if not p.is_symlink())
         assert total < 120_000 + 70_000, "the open segment may come on top, no more"
     report = sink.close()

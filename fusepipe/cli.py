@@ -1,4 +1,4 @@
-"""The command line: one group, each command in its own module, errors in one line.
+"""The command line: one group, one module per command, one line per error.
 
 Nothing heavy is imported here or at the top of a command's module, so that ``--help`` is instant.
 """
@@ -24,21 +24,21 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fuse": ("fuse", "Fuse two images, or two folders paired by stem."),
     "calibrate": ("calibrate", "Calibrate a rig from a board or from the scene; check it."),
     "validate": ("validate", "Check a rigs.yaml; print its JSON schema."),
-    "probe": ("probe", "Measure what a live camera, or two, really deliver."),
-    "build-engine": ("build_engine", "Build an engine for this hardware, and prove it."),
-    "verify-engine": ("verify_engine", "Repeat an engine's proof on this machine."),
-    "list-engines": ("list_engines", "List built engines and whether each still fits."),
-    "doctor": ("doctor", "Say what this machine can do and what is missing."),
-    "bench": ("bench", "Measure throughput and each stage's share on this machine."),
-    "evaluate": ("evaluate", "Measure fused images against their sources."),
-    "compare": ("compare", "Run fusion methods side by side and measure them."),
-    "data": ("data", "Get and arrange image data sets."),
-    "train": ("train", "Train the networks that fusepipe ships."),
+    "probe": ("probe", "Measure one or two live cameras: rate, jitter, clock."),
+    "build-engine": ("build_engine", "Build an engine for this hardware and verify it."),
+    "verify-engine": ("verify_engine", "Verify an engine on this machine."),
+    "list-engines": ("list_engines", "List built engines and whether each can be used here."),
+    "doctor": ("doctor", "Check this machine and this installation."),
+    "bench": ("bench", "Measure throughput and the cost of each stage."),
+    "evaluate": ("evaluate", "Compute metrics of fused images."),
+    "compare": ("compare", "Compare fusion methods on the same images."),
+    "data": ("data", "Download and arrange image data sets."),
+    "train": ("train", "Train the networks of fusepipe."),
 }
 
 
 class CommandGroup(click.Group):
-    """Lists the commands from a table and imports a command's module only when it is called."""
+    """A group that imports the module of a command only when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -56,7 +56,7 @@ class CommandGroup(click.Group):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             close = closest(args[0], COMMANDS)
             hint = f" Did you mean {close!r}?" if close else f" Commands: {', '.join(COMMANDS)}."
-            raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx)
+            raise click.UsageError(f"Unknown command {args[0]!r}.{hint}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -70,13 +70,13 @@ class CommandGroup(click.Group):
 def cli(traceback: bool) -> None:
     """Pair, register and fuse an infrared and a visible video stream.
 
-    Exit codes: 0 done, 1 run-time failure, 2 usage or config, 3 source, 4 engine, 5 sink,
+    Exit codes: 0 success, 1 run-time failure, 2 usage or config, 3 source, 4 engine, 5 sink,
     130 interrupted (files are finalised).
     """
 
 
 def fail(error: BaseException, code: int, *, as_json: bool, hint: str = "") -> int:
-    """Prints the one line of an error (and, with ``--json``, the document that says it); the exit code."""
+    """Prints the line of an error and, with ``--json``, its document; returns the exit code."""
     if as_json:
         click.echo(json.dumps(failure_document(code, [error]), indent=2))
     for text in message_lines(error):
@@ -89,13 +89,13 @@ def main(argv: list[str] | None = None) -> None:
     args = sys.argv[1:] if argv is None else argv
     options = args[: args.index("--")] if "--" in args else args
     as_json, traceback = "--json" in options, "--traceback" in options
-    # --traceback is understood at any place, like --json
+    # --traceback is accepted anywhere, like --json
     args = [a for i, a in enumerate(args) if a != "--traceback" or i >= len(options)]
     try:
         code = _main(args, as_json=as_json, traceback=traceback)
         if sys.stdout is not None:  # closed by the caller: ">&-"
             sys.stdout.flush()
-    except BrokenPipeError:  # "| head": the reader has seen enough
+    except BrokenPipeError:  # the reader closed the pipe, as "| head" does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except OSError as error:  # standard output is on a full disk
@@ -122,7 +122,7 @@ def _main(args: list[str], *, as_json: bool, traceback: bool) -> int:
         if error.errno in (errno.EPIPE, errno.ENOSPC) or traceback:  # of standard output: see main
             raise
         return fail(FusepipeError(f"{type(error).__name__}: {error}"), FusepipeError.exit_code, as_json=as_json)
-    except Exception as error:  # a fault of ours: one line as well, and how to see where
+    except Exception as error:  # a bug: also one line, with a hint
         if traceback:
             raise
         unexpected = FusepipeError(f"{type(error).__name__}: {error}")

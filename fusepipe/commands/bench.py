@@ -1,4 +1,4 @@
-"""``fusepipe bench``: throughput against the arithmetic limit, and whether anything grows."""
+"""``fusepipe bench``: throughput against the arithmetic limit, the soak test, the table of engines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNKNOWN = "not available on this system"
 
 
 class Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int]]]):
-    """``640x480`` or ``640x480,320x240``: visible and infrared; the latter is half the former if left out."""
+    """``640x480`` or ``640x480,320x240``: visible and infrared; infrared defaults to half of visible."""
 
     name = "size"
 
@@ -34,20 +34,25 @@ class Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int]]]):
         visible = (numbers[0], numbers[1])
         infrared = (numbers[2], numbers[3]) if len(numbers) == 4 else (visible[0] // 2, visible[1] // 2)
         if min(*visible, *infrared) < 16:
-            self.fail(f"{value!r}: both images are at least 16 pixels wide and high", param, ctx)
+            self.fail(f"{value!r}: both images must be at least 16 pixels wide and high", param, ctx)
         return visible, infrared
 
 
 @click.command("bench")
 @click.option("--size", type=Sizes(), help="Visible[,infrared] size [640x480,320x240; with --soak 160x120,80x60].")
-@click.option("--pairs", type=click.IntRange(min=10), default=300, show_default=True, help="How many to measure with.")
+@click.option("--pairs", type=click.IntRange(min=10), default=300, show_default=True, help="Number of pairs.")
 @click.option("--model", default="stream", show_default=True, help="stream, stream-hq, pyramid, mean, max ...")
-@click.option("--backend", default="auto", show_default=True, help="What computes it.")
+@click.option("--backend", default="auto", show_default=True, help="openvino, tensorrt, tensorrt-rtx, torch or auto.")
 @click.option("--precision", default="auto", show_default=True, help="fp32, fp16, bf16, int8 or auto.")
-@click.option("--preset", default="superfast", show_default=True, help="How hard x264 tries.")
-@click.option("--soak", type=click.IntRange(min=10), metavar="PAIRS", help="Instead: does memory grow over so many?")
-@click.option("--engines", is_flag=True, help="Instead: the network alone, on every backend and precision.")
-@click.option("--time-limit", type=Duration(), default=120.0, help="Each part ends after so long [2min].")
+@click.option("--preset", default="superfast", show_default=True, help="Encoder preset of x264.")
+@click.option(
+    "--soak",
+    type=click.IntRange(min=10),
+    metavar="PAIRS",
+    help="Instead: soak test over so many pairs (memory, threads).",
+)
+@click.option("--engines", is_flag=True, help="Instead: the network alone on every backend and precision.")
+@click.option("--time-limit", type=Duration(), default=120.0, help="Time limit of each part [2min].")
 @json_option
 @click.pass_context
 def command(
@@ -63,18 +68,17 @@ def command(
     time_limit: float,
     as_json: bool,
 ) -> None:
-    """Measure throughput and each stage's share on this machine.
+    """Measure throughput and the cost of each stage.
 
-    A pair of H.264 files is rendered and goes through the whole pipeline into another H.264 file; then each
-    stage runs alone. The limit is what the cores could do if they never waited:
-    cores / summed CPU seconds of a pair.
+    A pair of H.264 files is rendered and run through the whole pipeline into another H.264 file; then each
+    stage runs alone. The limit is the throughput without any waiting: cores / summed CPU seconds per pair.
     """
     if engines:
         from fusepipe.workflows.bench.engines import bench_engines
 
         for name in ("soak", "pairs", "backend", "precision", "preset"):
             if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-                raise UsageError(f"--engines and --{name} do not go together: it runs every backend and precision")
+                raise UsageError(f"--engines and --{name} cannot be combined: it runs every backend and precision")
         table = bench_engines(model, size[0] if size else (640, 480), time_limit)
         as_text = "\n".join(engine_lines(table))
         click.echo(json.dumps({"ok": True, **table.as_json()}, indent=2) if as_json else as_text)
@@ -100,7 +104,7 @@ def _engine_line(engine: dict[str, Any]) -> str:
 
 
 def bench_lines(report: BenchReport) -> list[str]:
-    """The measurement for people."""
+    """The measurement as text."""
     clips, run, cores = report.clips, report.end_to_end, report.machine["cores"]
     (width, height), (ir_width, ir_height) = clips["visible_size"], clips["infrared_size"]
     lines = [
@@ -123,25 +127,25 @@ def bench_lines(report: BenchReport) -> list[str]:
         f"{run.cpu_ms:.2f} CPU ms/pair, {run.cores_used:.2f} cores used",
         f"limit       {report.limit_pairs_per_s:.1f} pairs/s = {cores:g} cores / {total:.2f} ms",
         f"reached     {report.share_percent:.0f} %{_of_free(report)}",
-        f"threads     {threads} CPU ms/pair, without what libraries do in their own",
+        f"threads     {threads} CPU ms/pair, without threads of libraries",
     ]
     if run.latency_ms:
         latency = "latency     p50 {p50:.0f} ms, p95 {p95:.0f} ms, p99 {p99:.0f} ms".format(**run.latency_ms)
-        lines.append(f"{latency}, with full queues: files are read as fast as they can be")
+        lines.append(f"{latency}, with full queues: files are read at full speed")
     return lines + [f"note: {note}" for note in report.notes]
 
 
 def _of_free(report: BenchReport) -> str:
     share, others = report.share_of_free_percent, report.end_to_end.cores_of_others
-    return f", {share:.0f} % of what other programs left" if share is not None and (others or 0) > 0.1 else ""
+    return f", {share:.0f} % of the cores left by other programs" if share is not None and (others or 0) > 0.1 else ""
 
 
 def soak_lines(report: SoakReport) -> list[str]:
-    """The soak run for people."""
+    """The soak test as text."""
     early = "" if report.finished else ", stopped by the time limit"
     slope = UNKNOWN if report.slope_kib is None else f"{report.slope_kib:+.1f} KiB per 1000 pairs"
     if report.samples and report.slope_kib is None:
-        slope = f"too short to tell ({report.samples} samples)"
+        slope = f"unknown: too short ({report.samples} samples)"
     return [
         f"{report.pairs} pairs in {report.seconds:.1f} s, {report.pairs_per_s:.1f} pairs/s{early}",
         _engine_line(report.engine),
@@ -152,12 +156,12 @@ def soak_lines(report: SoakReport) -> list[str]:
 
 
 def engine_lines(bench: EngineBench) -> list[str]:
-    """The table of engines for people."""
+    """The table of engines as text."""
     width, height = bench.size
     rates = ", ".join(f"{rate:g} GOP/s in {name}" for name, rate in bench.gops.items())
     lines = [
         f"{bench.cpu}, {bench.cores:g} {'core' if bench.cores == 1 else 'cores'}",
-        f"{bench.model}, {width}x{height}: {bench.gmacs:g} GMAC a pair",
+        f"{bench.model}, {width}x{height}: {bench.gmacs:g} GMAC per pair",
         f"limit: a chain of 3x3 convolutions of {bench.channels} channels reaches {rates}",
         "",
         f"{'':20}{'ms':>9}{'CPU ms':>9}{'pairs/s':>9}{'x limit':>9}{'x torch':>9}{'dB':>8}{'max':>5}",
@@ -168,7 +172,7 @@ def engine_lines(bench: EngineBench) -> list[str]:
             f"{row.backend + ' ' + row.precision:20}{row.wall_ms:9.2f}{row.cpu_ms:9.2f}{row.pairs_per_s:9.1f}"
             f"{limit:>9}{torch:>9}{row.psnr_db:8.1f}{row.max_abs:5}"
         )
-    lines += ["", "CPU ms: processor time / cores, what it takes where nothing else runs; dB and max: against fp32"]
+    lines += ["", "CPU ms: CPU time / cores, the time on an idle machine; dB and max: difference from fp32"]
     return lines + [f"not run: {name}: {reason}" for name, reason in bench.missing.items()]
 
 

@@ -1,4 +1,4 @@
-"""``fusepipe doctor``: what this machine can do and what is missing."""
+"""``fusepipe doctor``: checks this machine and this installation."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _COLOUR = {"ok": "green", "note": "yellow", "problem": "red"}
 _TITLES = {
     "system": "This machine",
     "packages": "Packages",
-    "working": "What has to work",
-    "optional": "For some uses",
+    "working": "Required packages in use",
+    "optional": "Optional",
     "engines": "Backends",
     "folders": "Folders",
 }
@@ -31,9 +31,9 @@ _LABEL_WIDTH = 24
 @json_option
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
-    """Say what this machine can do, what is missing, and the line that repairs it.
+    """Check this machine and this installation, with the command that fixes each problem.
 
-    Each line is ok, a note (fusepipe works without it) or a problem. Exit code 1 when there is a problem.
+    Each line is ok, a note (fusepipe works without it) or a problem. Exit code 1 if there is a problem.
     """
     from fusepipe.workflows.doctor.check import healthy
     from fusepipe.workflows.doctor.diagnosis import diagnose
@@ -51,9 +51,9 @@ def command(ctx: click.Context, as_json: bool) -> None:
 
 
 def report(checks: Sequence[DoctorCheck], width: int) -> list[str]:
-    """The lines of the report, ``width`` columns wide where texts have spaces to break at.
+    """The lines of the report, ``width`` columns wide except for text that cannot be broken.
 
-    Made without rich: doctor is what one runs where a dependency is broken.
+    Does not use rich: doctor must run where a dependency is broken.
     """
     lines: list[str] = []
     section = ""
@@ -67,7 +67,7 @@ def report(checks: Sequence[DoctorCheck], width: int) -> list[str]:
         indent = " " * (10 + _LABEL_WIDTH)
         lines += [indent + text for text in rest]
         if check.fix:
-            # a command is one line, so that it can be copied
+            # never wrapped, so that it can be copied
             lines.append(indent + click.style(f"-> {check.fix}", fg=_COLOUR[check.status]))
     return [*lines[1:], "", _verdict(checks)]
 
@@ -81,5 +81,5 @@ def _verdict(checks: Sequence[DoctorCheck]) -> str:
     problems = sum(check.status == "problem" for check in checks)
     if problems:
         count = "1 problem" if problems == 1 else f"{problems} problems"
-        return click.style(f"{count}; the lines with -> say what to do", fg="red", bold=True)
-    return click.style("Everything that is required works.", fg="green", bold=True)
+        return click.style(f"{count}; lines with -> say how to fix them", fg="red", bold=True)
+    return click.style("Everything required works.", fg="green", bold=True)

@@ -1,4 +1,4 @@
-"""Options and parameter types that several commands share."""
+"""Options and parameter types shared by several commands."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Duration(click.ParamType[float]):
         except ValueError as error:
             self.fail(f"{value!r}: {error}", param, ctx)
         if duration_ns <= 0:
-            self.fail(f"{value!r}: a duration is positive", param, ctx)
+            self.fail(f"{value!r}: a duration must be positive", param, ctx)
         return duration_ns / 1e9
 
 
@@ -62,7 +62,7 @@ class Length(click.ParamType[float]):
 
 
 class Names(click.ParamType[tuple[str, ...]]):
-    """``a,b,c``: names in the order given, spaces around them ignored."""
+    """``a,b,c``: names in the given order, without surrounding spaces."""
 
     name = "names"
 
@@ -79,7 +79,7 @@ variant_option = click.option(
     "--variant",
     default="paper",
     show_default=True,
-    help="Which definition where the community's codes disagree: paper, common or all.",
+    help="Definition of metrics that differ between papers and published code: paper, common or all.",
 )
 metrics_option = click.option("--metrics", type=Names(), metavar="A,B", help="These metrics instead of a variant's.")
 jobs_option = click.option("--jobs", type=click.IntRange(1, 256), help="Processes that measure [one per core].")
@@ -88,7 +88,7 @@ report_option = click.option(
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write .json, .csv (a line an image) or .html; may be repeated.",
+    help="Write .json, .csv (one line per image) or .html; may be repeated.",
 )
 
 

@@ -1,4 +1,4 @@
-"""``fusepipe probe``: what one or two live cameras really deliver."""
+"""``fusepipe probe``: measures what one or two live cameras deliver."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fusepipe.commands.options import Duration, json_option
 
 @click.command("probe")
 @click.argument("urls", nargs=-1, required=True, metavar="URL [URL2]")
-@click.option("--duration", type=Duration(), default="10s", show_default=True, help="For how long it is measured.")
-@click.option("--transport", type=click.Choice(["tcp", "udp"]), help="How RTP of rtsp:// cameras travels [tcp].")
+@click.option("--duration", type=Duration(), default="10s", show_default=True, help="Time to measure.")
+@click.option("--transport", type=click.Choice(["tcp", "udp"]), help="RTP transport of rtsp:// cameras [tcp].")
 @json_option
 def command(urls: tuple[str, ...], duration: float, transport: str | None, as_json: bool) -> None:
     """Measure one live camera, or an infrared (URL) and a visible one (URL2) together.
 
-    Codec, size, frame rate, jitter, gaps, freezes and clock of each; for two, how far apart their frames are,
-    how fast their clocks drift apart, and the tolerance to use.
+    Codec, size, frame rate, jitter, gaps, freezes and clock of each; for two, also the
+    time between their frames, the drift between their clocks, and the sync.tolerance to set.
     """
     from pydantic import ValidationError
 

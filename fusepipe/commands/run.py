@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @click.command("run")
 @click.option(
-    "--rig", "file", type=click.Path(path_type=Path), default="rigs.yaml", show_default=True, help="The rigs."
+    "--rig", "file", type=click.Path(path_type=Path), default="rigs.yaml", show_default=True, help="The rig file."
 )
-@click.option("--name", "names", multiple=True, metavar="RIG", help="Run this rig (may be given again); default: all.")
-@click.option("--duration", type=Duration(), help="Stop after so much of the recording, or so long live: 10s, 5min.")
-@click.option("--max-pairs", type=click.IntRange(min=1), help="Stop after so many pairs.")
+@click.option("--name", "names", multiple=True, metavar="RIG", help="Run this rig; may be repeated [all].")
+@click.option("--duration", type=Duration(), help="Stop after this time (of the recording, or live): 10s, 5min.")
+@click.option("--max-pairs", type=click.IntRange(min=1), help="Stop after this many pairs.")
 @click.option("--dry-run", is_flag=True, help="Open the inputs, compile the engine, check the outputs; write nothing.")
 @click.option("--quiet", is_flag=True, help="No progress line.")
 @overwrite_option
@@ -38,8 +38,8 @@ def command(
 ) -> None:
     """Run one, several or all rigs of a rigs.yaml at the same time.
 
-    Ctrl-C finalises the files; a second Ctrl-C does not wait for what is under way. SIGHUP reads the rigs
-    again and takes over what can be while they run.
+    Ctrl-C finalises the files; a second Ctrl-C aborts without waiting for frames in the pipeline. SIGHUP reloads
+    the rig file and applies the settings that can change while running.
     """
     from fusepipe.config.load import load_rig_file
     from fusepipe.rig.pipeline import Pipeline

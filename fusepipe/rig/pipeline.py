@@ -26,7 +26,7 @@ from fusepipe.pipeline.statistics import RunStatistics
 from fusepipe.rig.dry_run import DryRun
 from fusepipe.rig.opening import OpenedRig, Supplied, check_available, open_rig
 from fusepipe.rig.report import RunReport
-from fusepipe.rig.run import Run
+from fusepipe.rig.run import RigRun
 from fusepipe.rig.sinks import SinkContext
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Pipeline:
             overwrite=overwrite, warn=self._warn_and_log, report=self._preview_record, engine=self._engine_record
         )
         self._opened: OpenedRig | None = None
-        self._run: Run | None = None
+        self._run: RigRun | None = None
 
     # -- life
 
@@ -115,7 +115,7 @@ class Pipeline:
     def start(self) -> None:
         """Starts the threads; calls :meth:`open` first where that was not done."""
         self.open()
-        self._run = Run(self.opened, self._limits, self.statistics, self._warn_and_log)
+        self._run = RigRun(self.opened, self._limits, self.statistics, self._warn_and_log)
         self._run.start()
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -165,7 +165,7 @@ class Pipeline:
         return self._opened
 
     @property
-    def _running(self) -> Run:
+    def _running(self) -> RigRun:
         if self._run is None:
             raise FusepipeError(f"{self._rig.name}: start the pipeline first")
         return self._run

@@ -30,7 +30,7 @@ from fusepipe.rig.sinks import make_sink, restartable
 log = logging.getLogger(__name__)
 
 
-class Run:
+class RigRun:
     """The running graph of an :class:`OpenedRig`. ``rig`` is the configuration in force: a reload may change it.
 
     ``warn`` gets warnings that are logged as well as reported. The graph's threads close what was opened.

@@ -172,7 +172,7 @@ def test_engines_are_measured_against_the_limit_and_each_other(monkeypatch: pyte
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--backend", "torch"], "--engines and --backend do not go together"),
+        (["--backend", "torch"], "--engines and --backend cannot be combined"),
         (["--precision", "int8"], "--engines and --precision"),
         (["--soak", "50"], "--engines and --soak"),
         (["--model", "strem"], "'stream'"),

@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt of something that failed. Pure; time and chance are passed in."""
+"""How long to wait before retrying what failed. Pure; time and randomness are passed in."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ S = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class BackoffPolicy:
-    """The first wait, doubled after each failure up to ``cap_ns``; each lengthened by up to ``jitter`` of itself.
+    """Exponential back-off: ``first_ns``, doubled after each failure up to ``cap_ns``.
 
-    ``healthy_ns``: a connection that delivered for so long starts the waits anew.
+    Each wait is lengthened by a random part of itself, at most ``jitter``. Something that worked for ``healthy_ns``
+    starts again with the first wait.
     """
 
     first_ns: int
@@ -21,36 +22,38 @@ class BackoffPolicy:
     healthy_ns: int = 10 * S
 
 
-USUAL = BackoffPolicy(first_ns=S // 4, cap_ns=10 * S)
-# Cameras lock an account after a few wrong passwords: a wrong one is not tried more than twice a minute, then rarer.
-REFUSED_PASSWORD = BackoffPolicy(first_ns=30 * S, cap_ns=600 * S)
-
-
-# What an output lacks is often back at once (a server), or away for long (a disk).
+CAMERA = BackoffPolicy(first_ns=S // 4, cap_ns=10 * S)
+# Cameras lock an account after a few failed logins: at most two attempts a minute, then fewer.
+CAMERA_LOGIN = BackoffPolicy(first_ns=30 * S, cap_ns=600 * S)
 SINK = BackoffPolicy(first_ns=S // 2, cap_ns=60 * S, healthy_ns=30 * S)
 FULL_DISK = BackoffPolicy(first_ns=10 * S, cap_ns=300 * S)
+PUSH = BackoffPolicy(first_ns=S // 2, cap_ns=30 * S, healthy_ns=30 * S)
+PUSH_LOGIN = BackoffPolicy(first_ns=60 * S, cap_ns=60 * S)
 
 
 class Backoff:
-    """The waits of one camera, or one sink.
+    """The waits of one camera, sink or push target.
 
-    ``chance`` gives numbers from 0 to 1: with jitter, cameras that one switch took away do not come back at once.
-    Failures are counted for each policy: that a camera was off for a while does not make the wait after a
-    wrong password longer.
+    Failures are counted for each policy: a connection that was down for a while does not lengthen the wait after a
+    failed login.
     """
 
-    def __init__(self, policy: BackoffPolicy = USUAL) -> None:
+    def __init__(self, policy: BackoffPolicy) -> None:
         self._policy = policy
         self._failures: Counter[BackoffPolicy] = Counter()
 
     def wait_ns(self, chance: float, policy: BackoffPolicy | None = None) -> int:
-        """The wait after one more failure; ``policy`` replaces the usual one for this kind of failure."""
+        """The wait after one more failure; ``policy`` replaces the default one for this kind of failure.
+
+        ``chance`` is a random number from 0 to 1: with jitter, cameras behind one failed switch do not all reconnect
+        in the same moment.
+        """
         policy = policy or self._policy
         wait_ns = min(policy.cap_ns, policy.first_ns << min(self._failures[policy], 40))
         self._failures[policy] += 1
         return round(wait_ns * (1 + policy.jitter * chance))
 
-    def delivered(self, for_ns: int) -> None:
-        """A connection has delivered frames for so long."""
-        if for_ns >= self._policy.healthy_ns:
+    def delivered(self, duration_ns: int) -> None:
+        """Resets the failures if it worked for the policy's ``healthy_ns``."""
+        if duration_ns >= self._policy.healthy_ns:
             self._failures.clear()

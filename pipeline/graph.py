@@ -6,8 +6,8 @@
                                     pair --> [paired] --> register --> [registered] --> fuse --> [sink-1] --> write-1
     read-visible  --> [visible]  --/                                                        \\-> [sink-2] --> write-2
 
-Each stage only sees its mailboxes; the names in brackets are theirs. A drift watch gets registered pairs
-at a low rate through a mailbox of its own, [drift].
+Each stage only sees its mailboxes, whose names are in brackets. A drift watch gets registered pairs at a low rate
+through a mailbox of its own, [drift].
 """
 
 from __future__ import annotations
@@ -34,28 +34,34 @@ from fusepipe.pipeline.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
-LIVE_CAPACITY = 1  # pairs of live cameras that wait for a late stage: the newest count
-LOOK_S = 0.2  # how often the pairing of live cameras looks whether the run shall end
-BURST = 8  # what comes at once may be so much more: see Mailbox
-CAPACITY = 4  # frames a mailbox holds: enough to even out jitter, little enough to keep latency low
+CAPACITY = 4  # frames a mailbox holds: enough to even out jitter, few enough to keep latency low
+LIVE_CAPACITY = 1  # pairs of live cameras waiting for a late stage: only the newest matters
+BURST = 8  # mailbox capacity for frames that arrive together, see Mailbox
+STOP_POLL_S = 0.2  # how often the pairing stage of live cameras checks for the end of the run
 
 
 @dataclass(frozen=True, slots=True)
 class RunLimits:
-    """When to stop before the sources do: after so many pairs, or so much capture time."""
+    """Ends a run before its sources end: after ``max_pairs`` pairs or ``duration_ns`` of capture time."""
 
     max_pairs: int | None = None
     duration_ns: int | None = None
 
+    def reached(self, pairs: int, media_ns: int) -> bool:
+        """Whether a run with ``pairs`` pairs over ``media_ns`` of capture time is complete."""
+        return (self.max_pairs is not None and pairs >= self.max_pairs) or (
+            self.duration_ns is not None and media_ns >= self.duration_ns
+        )
+
 
 class Graph:
-    """One rig's running pipeline. ``start`` it, ``wait`` for it; ``drain`` ends it early, ``abort`` now.
+    """One rig's running pipeline: ``start``, then ``wait``; ``drain`` ends it early, ``abort`` immediately.
 
-    ``transforms`` are applied to each pair in order (registration, tone mapping), ``framing`` to what is fused of it:
-    a drift watch sees the whole picture. The graph closes the sources, the fuser and the sinks. ``size`` is the
-    (height, width) the fuser is prepared for, where it is known; ``finishing`` is applied to each fused frame, once
-    for all sinks. ``renew`` makes a new sink in place of one that failed, for each of ``sinks``; ``None`` for those
-    that cannot be made anew.
+    ``transforms`` are applied to each pair in order (registration, tone mapping); ``crop`` is applied afterwards to
+    what is fused, so that a drift watch sees the full frame. ``size`` is the (height, width) that the fuser is prepared
+    for, where known. ``overlay`` is applied to each fused frame, once for all sinks. ``sink_factories`` has one entry
+    for each of ``sinks``: what makes its replacement after a failure, or ``None`` for a sink that is not restarted. The
+    graph closes the sources, the fuser and the sinks.
     """
 
     def __init__(
@@ -72,25 +78,30 @@ class Graph:
         statistics: RunStatistics,
         limits: RunLimits | None = None,
         drift: DriftWatch | None = None,
-        framing: Callable[[FramePair], FramePair] | None = None,
-        finishing: Callable[[FusedFrame], FusedFrame] | None = None,
-        renew: Sequence[SinkFactory | None] = (),
+        crop: Callable[[FramePair], FramePair] | None = None,
+        overlay: Callable[[FusedFrame], FusedFrame] | None = None,
+        sink_factories: Sequence[SinkFactory | None] = (),
     ) -> None:
         self.name = name
         self.statistics = statistics
         self.pairer = pairer
-        self.sink_errors: list[SinkError] = []  # of sinks that failed and were left out
-        self._sink_lock = threading.Lock()
         self.supervisor = Supervisor(name)
-        self._fuser = fuser
-        self._fusion = fusion
-        self._size = size
-        self._framing = framing
-        self._finishing = finishing
-        self._transforms = transforms
+        self.sink_errors: list[SinkError] = []  # of sinks that failed permanently
+        self._sink_lock = threading.Lock()
+        self._fuser, self._fusion, self._size = fuser, fusion, size
+        self._transforms, self._crop, self._overlay = transforms, crop, overlay
         self._limits = limits or RunLimits()
+        self._drift = drift
         self._live = any(source.clock == "wall" for source in sources)
-        arrivals = threading.Condition()  # one for both streams: pairing waits for either
+        self._make_mailboxes(sources, len(sinks))
+        self.runners = [
+            SinkRunner(name, sink, outbox, live=self._live, factory=factory, written=self._written)
+            for sink, outbox, factory in zip(sinks, self._outbox, sink_factories or [None] * len(sinks), strict=True)
+        ]
+        self._add_stages(sources)
+
+    def _make_mailboxes(self, sources: Sequence[Source], sinks: int) -> None:
+        arrivals = threading.Condition()  # shared by both streams: pairing waits for either
         self._inbox: dict[Band, Mailbox[SourceItem]] = {
             s.band: Mailbox(str(s.band), CAPACITY, s.overflow, arrivals, burst=BURST) for s in sources
         }
@@ -99,44 +110,35 @@ class Graph:
         self._paired: Mailbox[FramePair] = Mailbox("paired", between, overflow, burst=BURST)
         self._registered: Mailbox[FramePair] = Mailbox("registered", between, overflow, burst=BURST)
         self._outbox: list[Mailbox[FusedFrame]] = [
-            Mailbox(f"sink-{i + 1}", CAPACITY, overflow, burst=BURST) for i in range(len(sinks))
+            Mailbox(f"sink-{number}", CAPACITY, overflow, burst=BURST) for number in range(1, sinks + 1)
         ]
-        self._drift = drift
-        self._watched: Mailbox[FramePair] | None = None
-        # a correction has to come at the same frame in every run of a recording: no thread of its own then
-        if drift is not None and (self._live or drift.mode == "watch"):
-            self._watched = Mailbox("drift", 1 if self._live else CAPACITY, overflow)
-        watched = [] if self._watched is None else [self._watched]
-        everything: list[Mailbox[Any]] = [
-            *self._inbox.values(),
-            self._paired,
-            self._registered,
-            *self._outbox,
-            *watched,
-        ]
-        self.mailboxes: dict[str, Mailbox[Any]] = {m.name: m for m in everything}
-        self.supervisor.watch(everything)
+        # A correction of a recording has to apply from the same frame in every run: it is made in the register stage.
+        self._drift_inbox: Mailbox[FramePair] | None = None
+        if self._drift is not None and (self._live or self._drift.mode == "watch"):
+            self._drift_inbox = Mailbox("drift", between, overflow)
+        every: list[Mailbox[Any]] = [*self._inbox.values(), self._paired, self._registered, *self._outbox]
+        every += [] if self._drift_inbox is None else [self._drift_inbox]
+        self.mailboxes: dict[str, Mailbox[Any]] = {mailbox.name: mailbox for mailbox in every}
+        self.supervisor.watch(every)
+
+    def _add_stages(self, sources: Sequence[Source]) -> None:
         for source in sources:
             self._spawn(f"read-{source.band}", self._read, source)
         self._spawn("pair", self._pair)
         self._spawn("register", self._register)
-        if self._watched is not None:
-            self._spawn("drift", self._watch_drift, self._watched)
+        if self._drift_inbox is not None:
+            self._spawn("drift", self._check_drift, self._drift_inbox)
         self._spawn("fuse", self._fuse)
-        self.runners = [
-            SinkRunner(name, sink, outbox, live=self._live, renew=again, written=self._written)
-            for sink, outbox, again in zip(sinks, self._outbox, renew or [None] * len(sinks), strict=True)
-        ]
         for number, runner in enumerate(self.runners, 1):
             self._spawn(f"write-{number}", self._write, runner)
 
-    # -- life
+    # -- control
 
     def start(self) -> None:
         self.supervisor.start()
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """``False`` while it still runs after ``timeout_s``; does not raise the graph's own error."""
+        """Returns ``False`` if it is still running after ``timeout_s``; does not raise the graph's own error."""
         return self.supervisor.wait(timeout_s)
 
     def drain(self) -> None:
@@ -147,32 +149,33 @@ class Graph:
 
     @property
     def sink_reports(self) -> list[SinkReport]:
-        """Of the sinks that were closed."""
+        """Of the sinks that have been closed."""
         return [runner.report for runner in self.runners if runner.report is not None]
 
     def sink_states(self) -> list[dict[str, Any]]:
-        """Of each sink: whether it is up, how often it failed and was started anew, what it missed."""
+        """For each sink: whether it is up, failures, restarts, frames missed; see :meth:`SinkRunner.status`."""
         return [runner.status() for runner in self.runners]
 
     @property
     def error(self) -> BaseException | None:
-        """What ended the run early, or, when it is over, why a sink was left out of it."""
+        """What ended the run early, or, after the run, why a sink failed permanently."""
         if self.supervisor.error is None and self.sink_errors and self.supervisor.finished:
             return self.sink_errors[0]
         return self.supervisor.error
 
     def dropped(self) -> dict[str, int]:
-        """Frames that live mailboxes dropped because the next stage was late, by mailbox."""
+        """Frames dropped because the next stage was late, by mailbox."""
         return {name: box.dropped for name, box in self.mailboxes.items() if box.dropped}
 
     def depths(self) -> dict[str, int]:
+        """Frames waiting, by mailbox."""
         return {name: box.depth for name, box in self.mailboxes.items()}
 
     # -- stages, one thread each
 
     def _spawn(self, name: str, target: Callable[..., None], *args: Any) -> None:
         def run() -> None:
-            self.statistics.stage_began(name)
+            self.statistics.stage_started(name)
             try:
                 target(*args)
             finally:
@@ -191,82 +194,79 @@ class Graph:
             source.close()
 
     def _pair(self) -> None:
-        pairer, open_boxes = self.pairer, dict(self._inbox)
+        pairer, inboxes = self.pairer, dict(self._inbox)
         first_ns: int | None = None
         made = 0
         try:
-            while (wanted := pairer.wants()) is not None and open_boxes:
+            while (wanted := pairer.wants()) is not None and inboxes:
                 if self._live and self.supervisor.stop.is_set():
-                    return  # a silent camera's reader may take its stall timeout to end; the output need not wait
-                boxes = list(open_boxes.values()) if self._live else [open_boxes[wanted]]
-                try:
-                    _, item = get_any(boxes, self._patience_s())
-                    pairs = pairer.push(item)
-                except TimeoutError:
-                    pairs = pairer.expire(time.monotonic_ns())
-                except Closed as closed:
-                    band = Band(closed.args[0].name)
-                    del open_boxes[band]
-                    pairs = pairer.end(band)
-                for pair in pairs:
+                    return  # a silent camera's reader may take its stall timeout to end; do not wait for it
+                for pair in self._next_pairs(wanted, inboxes):
                     first_ns = pair.lead.capture_ns if first_ns is None else first_ns
-                    if self._past_limit(made, pair.lead.capture_ns - first_ns):
+                    if self._limits.reached(made, pair.lead.capture_ns - first_ns):
                         return
                     self.statistics.pair_made(pair.state, pair.skew_ns)
                     self._paired.put(pair)
                     made += 1
-                if self._past_limit(made, 0):
+                if self._limits.reached(made, 0):
                     return
-            self._note_tail(open_boxes)
+            self._note_unpaired_tail(inboxes)
         finally:
             self._paired.close()
-            for box in self._inbox.values():
-                box.cancel()  # the readers need not go on
+            for inbox in self._inbox.values():
+                inbox.cancel()  # the readers can stop
 
-    def _past_limit(self, pairs: int, media_ns: int) -> bool:
-        limits = self._limits
-        return (limits.max_pairs is not None and pairs >= limits.max_pairs) or (
-            limits.duration_ns is not None and media_ns >= limits.duration_ns
-        )
+    def _next_pairs(self, wanted: Band, inboxes: dict[Band, Mailbox[SourceItem]]) -> list[FramePair]:
+        """Waits for the next item or deadline; removes the inbox of a stream that has ended."""
+        waited_for = list(inboxes.values()) if self._live else [inboxes[wanted]]
+        try:
+            _, item = get_any(waited_for, self._wait_s())
+        except TimeoutError:
+            return self.pairer.expire(time.monotonic_ns())
+        except Closed as closed:
+            band = Band(closed.args[0].name)
+            del inboxes[band]
+            return self.pairer.end(band)
+        return self.pairer.push(item)
 
-    def _patience_s(self) -> float | None:
+    def _wait_s(self) -> float | None:
         """Live only: how long to wait for a frame before a waiting pair is decided without it."""
         if not self._live:
             return None
         deadline_ns = self.pairer.deadline_ns()
-        left_s = LOOK_S if deadline_ns is None else (deadline_ns - time.monotonic_ns()) / 1e9
-        return min(LOOK_S, max(0.0, left_s))
+        left_s = STOP_POLL_S if deadline_ns is None else (deadline_ns - time.monotonic_ns()) / 1e9
+        return min(STOP_POLL_S, max(0.0, left_s))
 
-    def _note_tail(self, open_boxes: dict[Band, Mailbox[SourceItem]]) -> None:
-        """Says so when one recording goes on after the other, which gives pairs their time, has ended."""
+    def _note_unpaired_tail(self, inboxes: dict[Band, Mailbox[SourceItem]]) -> None:
+        """Notes a recording that continues after the reference, which gives pairs their time, has ended."""
         if self._live or self.supervisor.stop.is_set():
             return
-        for band, box in open_boxes.items():
+        for band, inbox in inboxes.items():
             try:
-                item = box.get()
+                item = inbox.get()
             except Closed:
                 continue
-            at = "" if item.capture_ns is None else f" from {item.capture_ns / 1e9:.3f} s on"
+            at = "" if item.capture_ns is None else f" at {item.capture_ns / 1e9:.3f} s"
             kind = "frame" if isinstance(item, Frame) else "damaged frame"
-            self.pairer.log.skip(f"{band} goes on after {band.other} ended", f"next {kind}{at}")
+            self.pairer.log.skip(f"{band} continues after {band.other} ended", f"next {kind}{at}")
 
     def _register(self) -> None:
         try:
             for pair in self._drained(self._paired):
                 for transform in self._transforms:
                     pair = transform(pair)
-                self._registered.put(pair if self._framing is None else self._framing(pair))
+                self._registered.put(pair if self._crop is None else self._crop(pair))
                 if self._drift is not None and self._drift.wants(pair):
-                    if self._watched is None:
+                    if self._drift_inbox is None:
                         self._drift.check(pair)
                     else:
-                        self._watched.put(pair)
+                        self._drift_inbox.put(pair)
         finally:
             self._registered.close()
-            if self._watched is not None:
-                self._watched.close()
+            if self._drift_inbox is not None:
+                self._drift_inbox.close()
 
-    def _watch_drift(self, inbox: Mailbox[FramePair]) -> None:
+    def _check_drift(self, inbox: Mailbox[FramePair]) -> None:
         assert self._drift is not None
         for pair in self._drained(inbox):
             self._drift.check(pair)
@@ -279,12 +279,12 @@ class Graph:
             ended = False
             while not ended or fusion.pending:
                 try:
-                    # with work under way, do not wait for more: finish what is there
+                    # with requests in flight, do not wait for more pairs: finish the oldest
                     if not ended and not fusion.full:
                         fusion.submit(inbox.get(0.0 if fusion.pending else None))
                         continue
                 except TimeoutError:
-                    pass  # nothing to start: finish what is there
+                    pass  # nothing to submit: finish the oldest request
                 except Closed:
                     ended = True
                 if fusion.pending:
@@ -296,8 +296,8 @@ class Graph:
 
     def _emit(self, frame: FusedFrame) -> None:
         self.statistics.pair_fused()
-        if self._finishing is not None:
-            frame = self._finishing(frame)
+        if self._overlay is not None:
+            frame = self._overlay(frame)
         for outbox in self._outbox:
             outbox.put(frame)
 
@@ -308,27 +308,27 @@ class Graph:
         try:
             runner.run()
         except SinkError as error:
-            if not runner.begun or not self._goes_on_without(error):
+            if not runner.started or not self._continues_without(error):
                 raise
             runner.drain()
         else:
-            if runner.error is not None:  # the run ended while it was away
+            if runner.error is not None:  # the run ended while the sink was down
                 with self._sink_lock:
                     self.sink_errors.append(runner.error)
 
-    def _goes_on_without(self, error: SinkError) -> bool:
-        """Live: a sink that fails for good is left out while another is there; the end of the run says why."""
+    def _continues_without(self, error: SinkError) -> bool:
+        """Live: the run continues without a sink that failed permanently, as long as another one is left."""
         with self._sink_lock:
             self.sink_errors.append(error)
             left = len(self._outbox) - len(self.sink_errors)
         if not self._live or not left or self.supervisor.stop.is_set():
             return False
-        log.error("%s: %s; going on with the other sinks", self.name, error)
+        log.error("%s: %s; continuing with the other sinks", self.name, error)
         return True
 
     @staticmethod
     def _drained(inbox: Mailbox[Any]) -> Any:
-        """Everything that comes, until the producer closes it."""
+        """All items, until the producer closes the mailbox."""
         while True:
             try:
                 yield inbox.get()
@@ -337,13 +337,13 @@ class Graph:
 
 
 def require_pairs(graph: Graph) -> None:
-    """Raises :class:`SourceError` when a run that nobody stopped made not one pair, with the likely cause."""
+    """Raises :class:`SourceError`, with the likely cause, if a run that was not stopped made no pair at all."""
     if graph.statistics.states or graph.supervisor.stop.is_set():
         return
     log = graph.pairer.log
     skipped = ", ".join(f"{count} {reason}" for reason, count in log.skipped.items()) or "both streams were empty"
     first = f" ({log.notes[0]})" if log.notes else ""
-    raise SourceError(f"{graph.name}: not one pair could be made: {skipped}{first}")
+    raise SourceError(f"{graph.name}: no pairs could be made: {skipped}{first}")
 
 
 __all__ = ["CAPACITY", "Cancelled", "Graph", "RunLimits", "require_pairs"]

@@ -1,8 +1,8 @@
 """Bounded mailboxes between the stages.
 
-A mailbox has one producer side and one consumer side and ends in one of two ways: the producer
-``close``\\ s it (what is inside is still delivered, then :class:`Closed`), or somebody ``cancel``\\ s it
-(both sides wake at once with :class:`Cancelled`). Every wait can be woken by either.
+A mailbox has a producer and a consumer and ends in one of two ways: the producer closes it (what is inside is still
+delivered, then :class:`Closed` is raised), or it is cancelled (both sides wake with :class:`Cancelled`). Every wait is
+woken by either.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from fusepipe.pipeline.sources.base import Overflow
 
 T = TypeVar("T")
 
-BURST_NS = 100_000_000  # a consumer that takes an item within this time is not late
-RECOVERY_NS = 2_000_000_000  # so long a consumer that was late gets no bursts, and is watched
-MOST_LOAD = 0.95  # of its time that a consumer may need for everything, to get bursts again
+BURST_NS = 100_000_000  # a consumer that takes an item within this time keeps up
+RECOVERY_NS = 2_000_000_000  # how long a consumer that was late is measured before it gets bursts again
+MAX_LOAD = 0.95  # share of its time that a consumer may be busy to get bursts again
 
 
 class Closed(Exception):  # noqa: N818 - a signal between threads, not an error
-    """The producer has finished and everything was delivered."""
+    """The producer has finished and all items were delivered."""
 
 
 class Cancelled(Exception):  # noqa: N818
-    """The run is being stopped, or the other side has gone away."""
+    """The run is being aborted, or the other side has ended."""
 
 
 @dataclass(slots=True)
-class _Watch:
-    """What a consumer was seen to do since it was late. Drops say nothing of it: a burst loses all but its newest."""
+class _LoadMeter:
+    """Measures the load of a consumer that was late. Drops do not show it: a burst loses all but its newest items."""
 
     since_ns: int
     idle_ns: int = 0
@@ -41,19 +41,19 @@ class _Watch:
     taken: int = 0
 
     def keeps_up(self, now_ns: int) -> bool:
-        """Whether it would have had the time for everything that was put, at its pace with what it took."""
+        """Whether it would have had time for all items put, at the pace at which it handled those it took."""
         busy = 1 - self.idle_ns / (now_ns - self.since_ns)
-        return busy * self.put <= MOST_LOAD * self.taken
+        return busy * self.put <= MAX_LOAD * self.taken
 
 
 class Mailbox(Generic[T]):
-    """A bounded queue that names its overflow rule and counts what it dropped.
+    """A bounded queue with an overflow policy that counts dropped items.
 
-    With ``drop_oldest`` it may hold up to ``burst`` items while the oldest has waited less than ``BURST_NS``: several
-    that come at once (a camera's backlog, pairs that waited for one frame) are not lost to a consumer that would take
-    them in time. One that was late gets the newest ``capacity`` only, until it has been watched for ``RECOVERY_NS`` to
-    have the time for everything: else a stage that is always too slow would let each item wait for ``BURST_NS`` first.
-    Several mailboxes may share one ``condition``, so that a consumer can wait for any of them (:func:`get_any`).
+    With ``drop_oldest`` it holds up to ``burst`` items while the oldest has waited less than ``BURST_NS``, so that
+    items which arrive together (a camera's backlog, pairs that waited for one frame) are not lost if the consumer keeps
+    up. A consumer that was late gets only the newest ``capacity`` items until it has shown for ``RECOVERY_NS`` that it
+    has time for all of them; otherwise a stage that is always too slow would delay each item by ``BURST_NS``. Mailboxes
+    may share one ``condition``, so that a consumer can wait for any of them (:func:`get_any`).
     """
 
     def __init__(
@@ -72,8 +72,8 @@ class Mailbox(Generic[T]):
         self.overflow = overflow
         self.dropped = 0
         self._burst = max(burst, capacity)
-        self._watch: _Watch | None = None  # while the consumer was late a short while ago
-        self._idle_from_ns: int | None = None  # since when the consumer waits for an item
+        self._load: _LoadMeter | None = None  # while the consumer is, or was recently, late
+        self._idle_from_ns: int | None = None  # since when the consumer has waited for an item
         self._items: deque[tuple[int, T]] = deque()  # with the time at which each was put
         self._closed = False
         self._cancelled = False
@@ -81,6 +81,7 @@ class Mailbox(Generic[T]):
 
     @property
     def depth(self) -> int:
+        """Items waiting."""
         return len(self._items)
 
     def put(self, item: T) -> None:
@@ -97,26 +98,26 @@ class Mailbox(Generic[T]):
                 self._items.popleft()
                 self.dropped += 1
             self._items.append((now_ns, item))
-            if self._watch is not None:
-                self._watch.put += 1
+            if self._load is not None:
+                self._load.put += 1
             self._condition.notify_all()
 
     def _is_late(self, now_ns: int) -> bool:
-        """Under the lock, full: whether the consumer is, or was and has not shown yet that it keeps up."""
+        """Whether the consumer of a full mailbox is late, or was and has not shown yet that it keeps up; locked."""
         if now_ns - self._items[0][0] >= BURST_NS:
-            self._watch = _Watch(now_ns)
-        elif self._watch is not None and now_ns - self._watch.since_ns >= RECOVERY_NS:
-            self._watch = None if self._watch.keeps_up(now_ns) else _Watch(now_ns)
-        return self._watch is not None
+            self._load = _LoadMeter(now_ns)
+        elif self._load is not None and now_ns - self._load.since_ns >= RECOVERY_NS:
+            self._load = None if self._load.keeps_up(now_ns) else _LoadMeter(now_ns)
+        return self._load is not None
 
     def _begin_idling(self, now_ns: int) -> None:
-        """Under the lock: the consumer has to wait for an item."""
+        """The consumer starts to wait for an item; locked."""
         self._idle_from_ns = now_ns
 
     def _end_idling(self, now_ns: int) -> None:
-        """Under the lock: there is one for it, or it gave up waiting."""
-        if self._idle_from_ns is not None and self._watch is not None:
-            self._watch.idle_ns += now_ns - max(self._idle_from_ns, self._watch.since_ns)
+        """An item has arrived, or the wait has ended; locked."""
+        if self._idle_from_ns is not None and self._load is not None:
+            self._load.idle_ns += now_ns - max(self._idle_from_ns, self._load.since_ns)
         self._idle_from_ns = None
 
     def get(self, timeout_s: float | None = None) -> T:
@@ -124,38 +125,39 @@ class Mailbox(Generic[T]):
         return get_any([self], timeout_s)[1]
 
     def close(self) -> None:
-        """The producer has no more; what is inside will still be delivered."""
+        """Ends the producer side; items inside are still delivered."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()
 
     def cancel(self) -> None:
-        """Wakes both sides for good and forgets what is inside."""
+        """Wakes both sides with :class:`Cancelled` and discards the items."""
         with self._condition:
             self._cancelled = True
             self._items.clear()
             self._condition.notify_all()
 
-    def _take(self) -> T | None:
-        """Under the lock: an item, or ``None``; raises when cancelled."""
-        if self._cancelled:
-            raise Cancelled(self.name)
-        if not self._items:
-            return None
-        _, item = self._items.popleft()
-        if self._watch is not None:
-            self._watch.taken += 1
-        self._condition.notify_all()
-        return item
+    def poll(self) -> T | None:
+        """The oldest item, or ``None`` if there is none now. Raises :class:`Cancelled`."""
+        with self._condition:
+            if self._cancelled:
+                raise Cancelled(self.name)
+            if not self._items:
+                return None
+            _, item = self._items.popleft()
+            if self._load is not None:
+                self._load.taken += 1
+            self._condition.notify_all()
+            return item
 
     @property
     def finished(self) -> bool:
-        """Closed and empty: nothing will come any more."""
+        """Closed and empty."""
         return self._closed and not self._items
 
 
 def get_any(boxes: Sequence[Mailbox[T]], timeout_s: float | None = None) -> tuple[Mailbox[T], T]:
-    """The first item of any of ``boxes`` (which share one condition), earlier boxes first.
+    """Waits for the next item of any of ``boxes``, which share one condition; earlier boxes take precedence.
 
     Raises :class:`Closed`, whose argument is the mailbox, as soon as one of them is closed and empty.
     """
@@ -164,7 +166,7 @@ def get_any(boxes: Sequence[Mailbox[T]], timeout_s: float | None = None) -> tupl
     with condition:
         while True:
             for box in boxes:
-                item = box._take()
+                item = box.poll()
                 if item is not None:
                     return box, item
             for box in boxes:

@@ -1,4 +1,4 @@
-"""Counts and distributions of a run, in constant memory. The caller passes time in; only CPU time is asked for here."""
+"""Counts and distributions of a run, in constant memory. The caller passes time in; CPU time is measured here."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import time
 from collections import Counter
 from typing import Any
 
-# Buckets grow by 5 %, so that a percentile is right within 2.5 %, from 1 microsecond to 2 hours.
+# buckets grow by 5 %: percentiles are accurate to 2.5 %, from 1 microsecond to 2 hours
 _GROWTH = math.log(1.05)
 _BUCKETS = int(math.log(7.2e12 / 1e3) / _GROWTH) + 2
 
 
 class Distribution:
-    """Of durations in nanoseconds (their absolute values): count, mean, extremes, percentiles."""
+    """A histogram of durations in nanoseconds (absolute values): count, mean, min, max, percentiles."""
 
     def __init__(self) -> None:
         self._buckets = [0] * _BUCKETS
@@ -37,17 +37,17 @@ class Distribution:
         return self._sum_ns / self.count if self.count else 0.0
 
     def percentile_ns(self, percent: float) -> float:
-        """Within 2.5 %; the extremes are exact."""
-        wanted, seen = math.ceil(self.count * percent / 100), 0
+        """Accurate to 2.5 %; min and max are exact."""
+        rank, seen = math.ceil(self.count * percent / 100), 0
         for bucket, count in enumerate(self._buckets):
             seen += count
-            if count and seen >= wanted:
+            if count and seen >= rank:
                 middle = 0.0 if bucket == 0 else 1e3 * math.exp((bucket - 0.5) * _GROWTH)
                 return min(max(middle, self.min_ns), self.max_ns)
         return 0.0
 
     def as_ms(self) -> dict[str, float]:
-        """``mean``, ``p50``, ``p95``, ``p99`` and ``max`` in milliseconds; empty when nothing was added."""
+        """``mean``, ``p50``, ``p95``, ``p99`` and ``max`` in milliseconds; empty without values."""
         if not self.count:
             return {}
         values = {
@@ -59,7 +59,7 @@ class Distribution:
 
 
 class RunStatistics:
-    """What happened in one run; written by the stages' threads, read by the progress line."""
+    """Counters of one run; updated by the stages' threads, read by progress line, record and preview."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -68,8 +68,8 @@ class RunStatistics:
         self.fused = 0
         self.skew = Distribution()
         self.latency = Distribution()
-        self._stage_cpu_ns: Counter[str] = Counter()  # what threads had when they ended
-        self._cpu_clocks: dict[str, int] = {}  # of those that run
+        self._stage_cpu_ns: Counter[str] = Counter()  # of threads that have ended
+        self._cpu_clocks: dict[str, int] = {}  # of running threads
         self.warnings: list[str] = []
 
     def frame_read(self, band: str) -> None:
@@ -90,34 +90,35 @@ class RunStatistics:
         with self._lock:
             self.latency.add(latency_ns)
 
-    def stage_began(self, stage: str) -> None:
-        """To be called by the stage's own thread: its CPU time is known from now on, where the system tells it."""
-        clock_of = getattr(time, "pthread_getcpuclockid", None)  # macOS has none: known when the stage has ended
+    def stage_started(self, stage: str) -> None:
+        """Called by the stage's own thread: its CPU time is measured from now on."""
+        clock_of = getattr(time, "pthread_getcpuclockid", None)  # macOS: known when the stage ends
         with self._lock:
             self._stage_cpu_ns[stage] += 0
             if clock_of is not None:
                 self._cpu_clocks[stage] = clock_of(threading.get_ident())
 
     def stage_ended(self, stage: str) -> None:
-        """The same thread's last call: its clock ends with it."""
+        """The last call of the same thread: its CPU clock ends with it."""
         with self._lock:
             self._cpu_clocks.pop(stage, None)
             self._stage_cpu_ns[stage] += time.thread_time_ns()
 
     def _cpu_ns(self) -> dict[str, int]:
-        """Under the lock."""
+        """Requires the lock."""
         seen = dict(self._stage_cpu_ns)
         for stage, clock in self._cpu_clocks.items():
             seen[stage] += time.clock_gettime_ns(clock)
         return seen
 
     def warn(self, message: str) -> None:
-        """Keeps a warning once, however often it comes."""
+        """Adds a warning unless it has been added before."""
         with self._lock:
             if message not in self.warnings:
                 self.warnings.append(message)
 
     def snapshot(self) -> dict[str, Any]:
+        """All counters as plain values."""
         with self._lock:
             return {
                 "read": dict(self.read),

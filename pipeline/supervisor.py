@@ -1,11 +1,11 @@
-"""Owns the threads of one graph: names them, stops them all at the first failure, joins them.
+"""Owns the threads of one graph: names them, stops all of them at the first failure, joins them.
 
-There are two ways to end before the sources do:
+There are two ways to end before the sources end:
 
-``drain``  (SIGINT, ``--duration``, ``--max-pairs``) sources stop, what is under way is finished
-           and written, the sinks finalise their files.
-``abort``  (a failure, or a drain that takes too long) every mailbox is cancelled, so that every
-           thread wakes at once; the sinks still finalise what they have written.
+``drain``  (SIGINT, ``--duration``, ``--max-pairs``) sources stop; frames in flight are finished and written; the sinks
+           finalise their files.
+``abort``  (a failure, or a drain that times out) all mailboxes are cancelled, which wakes all threads; the sinks still
+           finalise what they have written.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from fusepipe.pipeline.mailbox import Cancelled, Mailbox
 
 log = logging.getLogger(__name__)
 
-DRAIN_S = 5.0  # how long a drain may take before it becomes an abort
-JOIN_S = 10.0  # how long threads may take to end after an abort: finalising a file on a slow disk
+DRAIN_S = 5.0  # max duration of a drain before it becomes an abort
+JOIN_S = 10.0  # max time for threads to end after an abort: finalising a file on a slow disk
 
 
 class Supervisor:
-    """Runs named threads as one group. ``stop`` is set when sources shall end."""
+    """Runs named threads as one group. ``stop`` is set when the sources have to end."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -41,11 +41,11 @@ class Supervisor:
         self._deadline_s: float | None = None
 
     def watch(self, mailboxes: Iterable[Mailbox[Any]]) -> None:
-        """These mailboxes are cancelled when the group is aborted."""
+        """Adds mailboxes to cancel on abort."""
         self._mailboxes.extend(mailboxes)
 
     def spawn(self, name: str, target: Callable[[], None]) -> None:
-        """Adds a thread; it starts with :meth:`start`."""
+        """Adds a thread, which :meth:`start` starts."""
         self._threads.append(threading.Thread(target=self._guard, args=(target,), name=f"{self.name}/{name}"))
 
     def start(self) -> None:
@@ -54,7 +54,7 @@ class Supervisor:
         for number, thread in enumerate(self._threads):
             try:
                 thread.start()
-            except RuntimeError as error:  # the system gives no more threads
+            except RuntimeError as error:  # no more threads available
                 with self._changed:
                     self._running -= len(self._threads) - number
                 del self._threads[number:]
@@ -62,7 +62,7 @@ class Supervisor:
                 return
 
     def drain(self) -> None:
-        """Asks the sources to end; becomes an abort after ``DRAIN_S``."""
+        """Requests the sources to end; becomes an abort after ``DRAIN_S``."""
         with self._changed:
             if self._deadline_s is None:
                 self._deadline_s = time.monotonic() + DRAIN_S
@@ -70,7 +70,7 @@ class Supervisor:
             self._changed.notify_all()
 
     def abort(self, error: BaseException | None = None) -> None:
-        """Stops everything now; the first error is the one that is kept."""
+        """Stops immediately; keeps the first error."""
         with self._changed:
             if error is not None and self.error is None:
                 self.error = error
@@ -87,10 +87,10 @@ class Supervisor:
         return self._running == 0
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Waits until all threads have ended; ``False`` when ``timeout_s`` passed before.
+        """Waits until all threads have ended; ``False`` after ``timeout_s``.
 
-        Turns a drain that takes too long into an abort. Raises :class:`FusepipeError` when threads
-        do not end even then (a blocked system call): it names them.
+        Turns a drain that takes too long into an abort. Raises :class:`FusepipeError`, with the names of the threads,
+        if some do not end even then (a blocked system call).
         """
         until_s = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
@@ -98,7 +98,7 @@ class Supervisor:
                 if self._running == 0:
                     break
                 ends = [t for t in (until_s, self._deadline_s) if t is not None]
-                # an upper bound, so that signals reach a main thread that waits here
+                # bounded, so that signals reach a main thread that waits here
                 self._changed.wait(max(0.0, min([*ends, time.monotonic() + 0.5]) - time.monotonic()))
                 if self._running == 0:
                     break
@@ -106,9 +106,9 @@ class Supervisor:
             if late and self.aborted:
                 alive = ", ".join(t.name for t in self._threads if t.is_alive())
                 because = f" (after: {self.error})" if self.error is not None else ""
-                raise FusepipeError(f"these threads did not end within {JOIN_S:g} s: {alive}{because}") from self.error
+                raise FusepipeError(f"threads did not end within {JOIN_S:g} s: {alive}{because}") from self.error
             if late:
-                log.warning("%s: what was under way did not finish within %g s; stopping", self.name, DRAIN_S)
+                log.warning("%s: frames in flight did not finish within %g s; aborting", self.name, DRAIN_S)
                 self.abort()
             elif until_s is not None and time.monotonic() >= until_s:
                 return False
@@ -120,8 +120,8 @@ class Supervisor:
         try:
             target()
         except Cancelled:
-            pass  # the run is being stopped: not a failure of this thread
-        except BaseException as error:  # noqa: BLE001 - kept, and raised in the thread that waits
+            pass  # the run is being aborted: not a failure of this thread
+        except BaseException as error:  # noqa: BLE001 - kept for the thread that waits
             self.abort(error)
         finally:
             with self._changed:

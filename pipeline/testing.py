@@ -1,4 +1,4 @@
-"""Test doubles of the pipeline's seams, for our tests and for those of programs that embed fusepipe."""
+"""Test doubles of sources and sinks, for the tests of fusepipe and of programs that embed it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def frame(
     arrival_ns: int | None = None,
     chroma: bool = False,
 ) -> Frame:
-    """A small frame; its pixels are ``index`` everywhere unless given."""
+    """A 12x8 frame; all luma pixels have the value ``index`` unless ``pixels`` (HxW) are given."""
     luma = Plane(np.full((8, 12), index % 256, np.uint8) if pixels is None else pixels)
     half = Plane(np.full(((luma.height + 1) // 2, (luma.width + 1) // 2), 90, np.uint8))
     return Frame(
@@ -43,7 +43,7 @@ def frame(
 
 
 class ListSource:
-    """Yields given frames; ``endless`` repeats the last one with rising times until it is stopped."""
+    """Yields the given frames; with ``endless``, further frames until it is stopped."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class ListSource:
 
 
 class CollectSink:
-    """Keeps what is written to it; ``delay_s`` makes it slow. ``closed`` says how often it was finalised."""
+    """Keeps the frames written to it; ``delay_s`` makes it slow; ``closed`` counts calls of ``close``."""
 
     def __init__(self, *, delay_s: float = 0.0) -> None:
         self.frames: list[FusedFrame] = []
@@ -102,7 +102,7 @@ class CollectSink:
         return []
 
     def check(self) -> None:
-        """Nothing to refuse."""
+        """Never fails."""
 
     def write(self, frame: FusedFrame) -> None:
         self._wake.wait(self._delay_s)

@@ -11,7 +11,7 @@ from fusepipe.config.schema import Rig
 from fusepipe.core.errors import ConfigError, SourceError
 from fusepipe.core.frames import Band
 from fusepipe.pipeline.pairing.capture_clock import CaptureClock
-from fusepipe.pipeline.pairing.degradation import Change
+from fusepipe.pipeline.pairing.degradation import StateChange
 from fusepipe.pipeline.pairing.live_pairer import LivePairer
 from fusepipe.pipeline.pairing.name_pairer import NamePairer
 from fusepipe.pipeline.pairing.pairer import Pairer
@@ -70,8 +70,8 @@ def make_live_pairer(rig: Rig, pairer: Pairer, size: tuple[int, int]) -> LivePai
     )
 
 
-def _state_logger(rig_name: str) -> Callable[[Change], None]:
-    def changed(change: Change) -> None:
+def _state_logger(rig_name: str) -> Callable[[StateChange], None]:
+    def changed(change: StateChange) -> None:
         if change.before is None:
             log.info("%s: %s", rig_name, change.after)
         else:

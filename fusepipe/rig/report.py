@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from fusepipe.core.text import counted
+
 MAX_LINES = 10  # of skipped names in the summary; --json has more
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 frame``, ``2 frames``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,9 +65,9 @@ class RigRun:
             statistics=statistics,
             limits=limits,
             drift=self._drift,
-            framing=opened.registration.common_view,
-            finishing=self._labeller,
-            renew=self._restarts(),
+            crop=opened.registration.common_view,
+            overlay=self._labeller,
+            sink_factories=self._restarts(),
         )
 
     def _restarts(self) -> list[SinkFactory | None]:
@@ -131,7 +131,7 @@ class RigRun:
         )
         self.rig, lines, restarts = apply_settings(self.rig, rig, parts)
         for runner in restarts:  # now that self.rig has the settings that they are made from
-            runner.start_anew()
+            runner.request_restart()
         return lines
 
     # -- report

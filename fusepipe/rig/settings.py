@@ -56,7 +56,7 @@ def setters(rig: Rig, parts: SettableParts, restarts: set[SinkRunner]) -> dict[s
         made["infrared.latency"] = lambda new: _latency(live_pairer, Band.INFRARED, new.infrared.latency_ns)
         made["visible.latency"] = lambda new: _latency(live_pairer, Band.VISIBLE, new.visible.latency_ns)
     for index, (config, runner) in enumerate(zip(rig.sinks, parts.runners, strict=False)):
-        if runner.renewable:
+        if runner.restartable:
             made |= {f"sinks[{index}].{key}": _restart(runner, restarts) for key in field_keys(type(config))}
         if isinstance(config, FileSink) and config.segmented:
             made |= dict.fromkeys((f"sinks[{index}].{key}" for key in RECORDING), _recording(index, runner))

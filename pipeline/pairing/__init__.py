@@ -1,4 +1,4 @@
-"""Which infrared frame belongs to which visible frame, recorded and live; camera clocks, freezes, degradation.
+"""Pairing infrared with visible frames, recorded and live: capture clocks, image freezes, degradation states.
 
-Pure logic: no threads, no sleeping; time is passed in.
+Pure: no threads, no sleeping; time is passed in. Imports ``core`` and the types of ``pipeline.sources.base``.
 """

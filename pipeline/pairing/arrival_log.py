@@ -1,8 +1,8 @@
-"""The arrival log: what came when, line by line, and its replay through a pairer.
+"""The arrival log: a record of what arrived when, and its replay through a pairer.
 
-Pairing of live cameras is a function of its inputs: what the cameras delivered, when it arrived, and when the
-waits ended. :class:`ArrivalLog` writes these down; :func:`replay` gives the same pairs from them, at any speed.
-Pictures are not kept, only the fingerprint by which a standing picture is known.
+Pairing of live cameras is a function of its inputs: frames, their arrival times, and the times at which waits expired.
+:class:`ArrivalLog` records them; :func:`replay` makes the same pairs from the log, at any speed. Images are not kept,
+only the fingerprints needed to detect freezes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fusepipe.pipeline.sources.base import SourceItem
 
 
 class ArrivalLog:
-    """A pairer that passes everything on to another and writes it down: ``write`` gets one line of JSON each."""
+    """Wraps a pairer and logs its inputs: ``write`` is called with one line of JSON for each."""
 
     def __init__(self, pairer: Pairer, write: Callable[[str], object]) -> None:
         self.log = pairer.log
@@ -51,7 +51,7 @@ class ArrivalLog:
 
 
 def replay(lines: Iterable[str], pairer: Pairer) -> Iterator[FramePair]:
-    """The pairs that ``pairer`` makes of a log; their pictures hold nothing but the fingerprint."""
+    """The pairs that ``pairer`` makes from a log; their images contain only the fingerprint."""
     for line in lines:
         event = json.loads(line)
         if "push" in event:

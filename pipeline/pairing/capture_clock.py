@@ -1,16 +1,17 @@
 """Capture times of one live camera on the host's monotonic clock. Pure; time comes with the frames.
 
-The best clock that a camera gives is taken, and its grade is said:
+The best available clock is used, and reported as its grade:
 
 ``kernel``   the driver's monotonic timestamps (V4L2): exact.
-``sender``   the camera's own wall clock (RTCP sender reports), believed only while it agrees with the host's:
-             both are kept by NTP, so transport delay does not matter.
+``sender``   the camera's wall clock (RTCP sender reports), used only while it agrees with the host's: with both
+             synchronised by NTP, the transport delay is eliminated.
 ``media``    presentation times, mapped to the host's clock by :class:`ClockModel`; what remains is the camera's
              minimum delay, which ``latency`` in the rig file sets.
 ``arrival``  nothing but arrival times.
 
-Times given out rise strictly and never lie after the arrival, whatever the camera says: a better estimate
-is approached by slewing, a lone wrong timestamp is bridged, a jump or reset of the camera's clock starts a new model.
+Capture times increase strictly and are never later than the arrival, whatever timestamps the camera sends: a better
+estimate is approached by slewing, a single wrong timestamp is bridged, a jump or reset of the camera's clock starts a
+new model.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from fusepipe.pipeline.pairing.clock_model import ClockEstimate, ClockModel
 Grade = Literal["kernel", "sender", "media", "arrival"]
 
 MS = 1_000_000
-LEAD_NS = 250 * MS  # a frame that seems captured so much after the model's time: the camera's clock jumped
-LEAD_YOUNG_NS = 3_000 * MS  # the same in the first seconds, when the model still settles
+LEAD_NS = 250 * MS  # a timestamp further ahead of the model than this: the camera's clock jumped
+LEAD_YOUNG_NS = 3_000 * MS  # the same in the first seconds, while the model settles
 SETTLED_NS = 5_000 * MS
-MAX_DELAY_NS = 10_000 * MS  # a delay beyond this is a clock that jumped back, not a network
-NTP_DELAYS_NS = (-20 * MS, 500 * MS)  # shortest delays with which a sender's wall clock is believed
-NTP_SKEW_PPM = 60.0  # a clock that NTP keeps does not drift faster
+MAX_DELAY_NS = 10_000 * MS  # a longer delay is not the network: the clock jumped back
+NTP_DELAYS_NS = (-20 * MS, 500 * MS)  # range of min delays with which a sender's wall clock is plausible
+NTP_SKEW_PPM = 60.0  # max skew of a clock synchronised by NTP
 MIN_SENDER_FRAMES = 25
-SLEW = 0.5  # at most this part of a step is given to corrections
+SLEW = 0.5  # max share of a frame interval used for a correction
 
 
 @dataclass(frozen=True, slots=True)
 class ClockReport:
-    """What a camera's clock turned out to be: its grade, estimate and how often it was reset."""
+    """The state of a camera's clock: grade, estimate, number of resets and of wrong timestamps."""
 
     grade: Grade
     estimate: ClockEstimate
@@ -57,26 +58,27 @@ class ClockReport:
 
 
 class CaptureClock:
-    """Stamps one camera's frames; ``latency_ns`` is its shortest delay from capture to arrival, and may be changed.
+    """Assigns capture times to one camera's frames.
 
-    ``absolute_wanted`` says whether a sender's wall clock may be used: only where the other camera's time is
-    absolute too, since elsewhere both are off by their transport delays, which are much alike and cancel.
+    ``latency_ns`` is the camera's minimum delay from capture to arrival; it may be changed while it runs. With
+    ``use_absolute``, a sender's wall clock is used: only if the other camera's time is absolute too, since otherwise
+    both include their transport delays, which are similar and cancel.
     """
 
     def __init__(self, latency_ns: int = 0) -> None:
-        self.absolute_wanted = True
+        self.use_absolute = True
         self.latency_ns = latency_ns
-        self._learned_ns: int | None = None  # the shortest delay, as the sender's clock showed it
+        self._learned_ns: int | None = None  # the min delay measured by the sender's clock
         self._media = ClockModel()
         self._sender = ClockModel()
         self._epoch = 0
         self._grade: Grade = "media"
         self._resets = self._outliers = 0
-        self._suspect: tuple[int, int] | None = None  # (media, arrival) of a frame whose time jumped
+        self._suspect: tuple[int, int] | None = None  # (media time, arrival) of a frame whose timestamp jumped
         self._last_media_ns: int | None = None
-        self._step_ns: int | None = None  # to this frame from the one before, by the camera's clock
+        self._step_ns: int | None = None  # from the previous frame, by the camera's clock
         self._last_arrival_ns = 0
-        self._last_ns: int | None = None  # as given out
+        self._last_ns: int | None = None  # last capture time assigned
 
     def stamp(self, frame: Frame) -> Frame:
         """The frame with ``capture_ns`` on the host's monotonic clock."""
@@ -85,22 +87,22 @@ class CaptureClock:
         if stamp is not None and stamp.epoch != self._epoch:
             self._epoch = stamp.epoch
             self._restart()
-        wanted_ns = self._wanted_ns(frame)
-        capture_ns = self._slewed(wanted_ns, frame)
+        target_ns = self._estimate_ns(frame)
+        capture_ns = self._slewed(target_ns, frame)
         self._last_arrival_ns, self._last_ns = frame.arrival_ns, capture_ns
         return replace(frame, capture_ns=capture_ns)
 
     @property
     def absolute(self) -> bool:
-        """Whether the true time of capture is known: from the driver, or from a sender whose clock is right."""
-        return self._grade == "kernel" or self._believes_sender() or self._learned_ns is not None
+        """Whether the true capture time is known, from the driver or from a sender with a plausible clock."""
+        return self._grade == "kernel" or self._sender_is_plausible() or self._learned_ns is not None
 
     def report(self) -> ClockReport:
         return ClockReport(self._grade, self._media.estimate(), self._resets, self._outliers)
 
-    # -- what the clock says
+    # -- estimate
 
-    def _wanted_ns(self, frame: Frame) -> int:
+    def _estimate_ns(self, frame: Frame) -> int:
         kind = "media" if frame.stamp is None else frame.stamp.kind
         if kind == "arrival":
             self._grade = "arrival"
@@ -118,17 +120,17 @@ class CaptureClock:
         sender_ns = None if frame.stamp is None else frame.stamp.sender_ns
         if sender_ns is not None:
             self._sender.observe(sender_ns, frame.arrival_ns)
-            if self._believes_sender():
+            if self._sender_is_plausible():
                 self._learned_ns = self._media.host_ns(media_ns) - sender_ns
-                if self.absolute_wanted:
+                if self.use_absolute:
                     self._grade = "sender"
                     return sender_ns
         self._grade = "media"
-        # until the first report of a new connection, the delay that the last one showed
-        learned_ns = self._learned_ns if self.absolute_wanted else None
+        # until the first sender report of a new connection, the delay measured on the previous one
+        learned_ns = self._learned_ns if self.use_absolute else None
         return self._media.host_ns(media_ns) - (self.latency_ns if learned_ns is None else learned_ns)
 
-    def _believes_sender(self) -> bool:
+    def _sender_is_plausible(self) -> bool:
         if self._sender.frames < MIN_SENDER_FRAMES:
             return False
         offset_ns, skew_ppm, error_ppm = self._sender.line()
@@ -136,7 +138,7 @@ class CaptureClock:
         return low_ns <= offset_ns <= high_ns and abs(skew_ppm) <= NTP_SKEW_PPM + error_ppm
 
     def _consistent(self, media_ns: int, arrival_ns: int) -> bool:
-        """Whether a media time goes on from before; a jump is believed when the next frame confirms it."""
+        """Whether a media time continues the sequence; a jump is accepted if the next frame confirms it."""
         if self._last_media_ns is None:
             return True
         if self._follows(self._last_media_ns, media_ns, arrival_ns):
@@ -163,13 +165,13 @@ class CaptureClock:
         self._media, self._sender = ClockModel(), ClockModel()
         self._suspect = self._last_media_ns = None
 
-    # -- what is given out
+    # -- output
 
-    def _slewed(self, wanted_ns: int, frame: Frame) -> int:
-        """Rises strictly, at most to the arrival; a correction back takes no more than half of each step."""
-        capture_ns = min(wanted_ns, frame.arrival_ns)
+    def _slewed(self, target_ns: int, frame: Frame) -> int:
+        """Strictly increasing and not after the arrival; corrections backwards use at most ``SLEW`` of each step."""
+        capture_ns = min(target_ns, frame.arrival_ns)
         if self._last_ns is None:
             return capture_ns
         step_ns = frame.arrival_ns - self._last_arrival_ns if self._step_ns is None else self._step_ns
-        least_ns = self._last_ns + max(1_000, round(SLEW * min(step_ns, 100 * MS)))
-        return max(min(least_ns, frame.arrival_ns), capture_ns, self._last_ns + 1_000)
+        min_ns = self._last_ns + max(1_000, round(SLEW * min(step_ns, 100 * MS)))
+        return max(min(min_ns, frame.arrival_ns), capture_ns, self._last_ns + 1_000)

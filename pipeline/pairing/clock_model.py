@@ -1,11 +1,10 @@
-"""How a camera's clock runs against the host's: offset and skew from arrival times. Pure; time is passed in.
+"""Offset and skew of a camera's clock relative to the host clock, from arrival times. Pure; time is passed in.
 
-A frame arrives its transport delay after its capture, and delays are never shorter than the shortest:
-bursts, I-frames and a busy host only make them longer. So the line that lies *under* all points
-(media time, arrival - media time) is the clock, the rest is delay. The line is the lower convex hull's edge
-above the mean media time, which minimises the summed distance to the points over a sliding window
-(Moon, Skelly and Towsley, "Estimation and removal of clock skew from network delay measurements",
-INFOCOM 1999, equation 5). Only the shortest delay of each half second is kept, so an update costs microseconds.
+A frame arrives its transport delay after its capture. Delays have a minimum; bursts, I-frames and a busy host only
+increase them. So the line below all points (media time, arrival - media time) is the clock, the rest is delay. The line
+is the edge of the lower convex hull at the mean media time, which minimises the sum of distances to the points of a
+sliding window (Moon, Skelly and Towsley, "Estimation and removal of clock skew from network delay measurements",
+INFOCOM 1999, equation 5). Only the minimum delay of each half second is kept, so an update takes microseconds.
 """
 
 from __future__ import annotations
@@ -17,19 +16,18 @@ from itertools import pairwise
 import numpy as np
 
 BIN_NS = 500_000_000
-WINDOW_BINS = 240  # two minutes: long enough for a few ppm, short enough to follow temperature
-MIN_SPAN_NS = 5_000_000_000  # no skew is believed from less
-MAX_ERROR_PPM = 400.0  # a less certain skew is not used
-MAX_SKEW = 1e-3  # crystals of cameras stay within 100 to 400 ppm
+WINDOW_BINS = 240  # two minutes: long enough for an accuracy of a few ppm, short enough to follow temperature
+MIN_SPAN_NS = 5_000_000_000  # no skew is estimated from less
+MAX_ERROR_PPM = 400.0  # a less certain estimate is not used
+MAX_SKEW = 1e-3  # camera crystals are within 100 to 400 ppm
 
 
 @dataclass(frozen=True, slots=True)
 class ClockEstimate:
-    """The clock as known now. ``skew_ppm`` above 0: the camera's clock runs fast.
+    """The current estimate. ``skew_ppm`` above 0: the camera's clock runs fast.
 
-    ``skew_error_ppm`` is a half-width that holds the truth nearly always; infinite before there is a skew.
-    ``jitter_ns`` is the 95th percentile of the delay above the shortest, within each half second;
-    ``span_ns`` the time it was learned from.
+    ``skew_error_ppm`` is the half-width of a confidence interval, infinite without a skew estimate. ``jitter_ns`` is
+    the 95th percentile of the delay above the minimum; ``span_ns`` is the duration of the data.
     """
 
     offset_ns: int
@@ -42,11 +40,11 @@ class ClockEstimate:
 class ClockModel:
     """Maps media time to the host's monotonic time of the earliest possible arrival.
 
-    ``media_ns`` is the camera's own time, ``arrival_ns`` the host's. Feed every frame to :meth:`observe`.
+    ``media_ns`` is the camera's own time, ``arrival_ns`` the host's. Call :meth:`observe` for every frame.
     """
 
     def __init__(self) -> None:
-        self._bins: deque[tuple[int, int]] = deque(maxlen=WINDOW_BINS)  # (media, shortest delay) of each half second
+        self._bins: deque[tuple[int, int]] = deque(maxlen=WINDOW_BINS)  # (media time, min delay) of each half second
         self._bin: tuple[int, int] | None = None
         self._bin_end_ns = 0
         self._origin_ns = 0  # media time at which the line is at _level_ns
@@ -57,7 +55,7 @@ class ClockModel:
         self.frames = 0
 
     def observe(self, media_ns: int, arrival_ns: int) -> None:
-        """Takes a frame into account; both times in nanoseconds."""
+        """Adds a frame."""
         delay_ns = arrival_ns - media_ns
         if not self.frames:
             self._origin_ns, self._level_ns = media_ns, float(delay_ns)
@@ -67,7 +65,7 @@ class ClockModel:
             self._bin = (media_ns, delay_ns)
         below_ns = delay_ns - self._line_ns(media_ns)
         if below_ns < 0:
-            self._level_ns += below_ns  # nothing arrives before it was captured
+            self._level_ns += below_ns  # no frame arrives before it was captured
         self._excess.append(round(max(0.0, below_ns)))
         if arrival_ns >= self._bin_end_ns:
             self._bins.append(self._bin)
@@ -76,7 +74,7 @@ class ClockModel:
             self._fit()
 
     def host_ns(self, media_ns: int) -> int:
-        """When a frame of this media time would have arrived with the shortest delay."""
+        """When a frame of this media time would have arrived with the minimum delay."""
         return media_ns + round(self._line_ns(media_ns))
 
     @property
@@ -85,7 +83,7 @@ class ClockModel:
 
     def line(self) -> tuple[int, float, float]:
         """Offset in nanoseconds, skew and its error in ppm; see :class:`ClockEstimate`."""
-        # the line is arrival - media: it falls when the camera's clock runs fast
+        # the line is arrival - media: it declines if the camera's clock runs fast
         return round(self._level_ns), -self._slope * 1e6, self._error_ppm
 
     def estimate(self) -> ClockEstimate:
@@ -104,17 +102,17 @@ class ClockModel:
             return
         (left_x, left_y), (right_x, right_y) = _edge_under_mean(points)
         slope = max(-MAX_SKEW, min(MAX_SKEW, (right_y - left_y) / (right_x - left_x)))
-        level = min(y - slope * x for x, y in points)  # under all points, also where the slope was limited
-        rest_ns = np.array([y - slope * x - level for x, y in points])
-        # The line is carried by the few shortest delays; how much they scatter is what the rest above it says.
-        scatter_ns = float(np.median(rest_ns)) + 20_000
+        level = min(y - slope * x for x, y in points)  # below all points, also if the slope was clamped
+        residual_ns = np.array([y - slope * x - level for x, y in points])
+        # the line rests on a few minimum delays; the residuals of the others measure their scatter
+        scatter_ns = float(np.median(residual_ns)) + 20_000
         error_ppm = 1e6 * 2 * scatter_ns / self.span_ns
-        if error_ppm <= MAX_ERROR_PPM:  # else no skew is the better guess
+        if error_ppm <= MAX_ERROR_PPM:  # otherwise zero skew is the better estimate
             self._slope, self._level_ns, self._error_ppm = slope, level, error_ppm
 
 
 def _edge_under_mean(points: list[tuple[int, int]]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The edge of the lower convex hull that spans the mean x; ``points`` rise in x, at least two."""
+    """The edge of the lower convex hull at the mean x of at least two ``points``, sorted by x."""
     hull: list[tuple[int, int]] = []
     for point in sorted(points):
         while len(hull) > 1 and _turns_right(hull[-2], hull[-1], point):

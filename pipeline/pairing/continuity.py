@@ -1,12 +1,11 @@
-"""Keeps one stream's capture times continuous: lone wrong timestamps are dropped, clock resets bridged.
+"""Keeps the capture times of one stream continuous: single wrong timestamps are dropped, clock resets bridged. Pure.
 
-Pure logic. A jump is believed only when the next frame confirms it, so one wrong timestamp cannot take
-the rest of a stream with it:
+A jump is accepted only if the next frame confirms it, so that one wrong timestamp cannot spoil the rest of a stream:
 
-- a frame that jumps and whose successor continues from before the jump is an outlier, and is dropped;
-- a jump forward that the successor confirms is a pause of the recording, and stands;
-- a jump back that the successor confirms is a clock that was reset: from there on times are shifted so
-  that the stream goes on one frame interval after its last frame. Output times never go back.
+- a frame that jumps, followed by one that continues from before the jump, is an outlier and is dropped;
+- a confirmed jump forward is a gap in the recording and is kept;
+- a confirmed jump back is a clock reset: from there on times are shifted so that the stream continues one frame
+  interval after its last frame. Output times never decrease.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ from dataclasses import dataclass, replace
 from fusepipe.core.frames import Frame, UnreadableFrame
 from fusepipe.pipeline.sources.base import SourceItem
 
-JUMP_NS = 10_000_000_000  # a step over this, and over 50 usual steps, is a jump
+JUMP_NS = 10_000_000_000  # a step longer than this, and than 50 usual steps, is a jump
 USUAL_STEPS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class ContinuityResult:
-    """What became of an item: those that go on (times corrected), and what was noticed, if anything.
+    """Items that passed, with corrected times; ``dropped`` frames with a wrong timestamp; a clock reset, if any.
 
-    ``dropped`` are frames whose time was wrong; ``reset_ns`` is how far a clock was found to have jumped back.
+    ``reset_ns`` is how far the clock jumped back.
     """
 
     passed: tuple[SourceItem, ...] = ()
@@ -33,10 +32,9 @@ class ContinuityResult:
 
 
 class Continuity:
-    """One stream's guard; feed it every item in order, and :meth:`end` it.
+    """The filter of one stream; takes every item in order, then :meth:`end`.
 
-    ``slack_ns`` is how far back a frame may step without being suspect: streams whose consumer sorts
-    (pairing's other stream) tolerate a little disorder, the reference none.
+    ``slack_ns`` is how far back a frame may step: a consumer that sorts tolerates some disorder.
     """
 
     def __init__(self, slack_ns: int = 0) -> None:
@@ -47,29 +45,34 @@ class Continuity:
         self._suspect: Frame | None = None
 
     def push(self, item: SourceItem) -> ContinuityResult:
+        """Takes the next item of the stream."""
         if isinstance(item, UnreadableFrame):
             if item.capture_ns is not None:
                 item = replace(item, capture_ns=item.capture_ns + self._shift_ns)
             return ContinuityResult((item,))
         frame = self._shifted(item)
-        if self._suspect is None:
-            if self._continues(frame):
-                return ContinuityResult((self._accept(frame),))
-            self._suspect = frame
-            return ContinuityResult()
-        suspect, self._suspect = self._suspect, None
+        if self._suspect is not None:
+            suspect, self._suspect = self._suspect, None
+            return self._judge(suspect, frame)
+        if self._continues(frame):
+            return ContinuityResult((self._accept(frame),))
+        self._suspect = frame
+        return ContinuityResult()
+
+    def _judge(self, suspect: Frame, frame: Frame) -> ContinuityResult:
+        """Decides about a frame that jumped, by its successor."""
         last_ns = self._last_ns or 0
         if suspect.capture_ns > last_ns and frame.capture_ns > suspect.capture_ns:
-            return ContinuityResult((self._accept(suspect), self._accept(frame)))  # a pause
+            return ContinuityResult((self._accept(suspect), self._accept(frame)))  # a gap
         if self._continues(frame):
             return ContinuityResult((self._accept(frame),), (suspect,))
         if suspect.capture_ns < frame.capture_ns <= last_ns:
             return self._reset(suspect, frame)
-        self._suspect = frame  # neither agrees with anything: wait for the next
+        self._suspect = frame  # neither fits: wait for the next frame
         return ContinuityResult(dropped=(suspect,))
 
     def _reset(self, suspect: Frame, frame: Frame) -> ContinuityResult:
-        """Two frames in a row agree on a time before the last: the clock was set back there."""
+        """Two consecutive frames agree on an earlier time: the clock was reset."""
         last_ns = self._last_ns or 0
         moved_ns = last_ns - suspect.capture_ns + (self._step_ns or frame.capture_ns - suspect.capture_ns)
         self._shift_ns += moved_ns
@@ -77,7 +80,7 @@ class Continuity:
         return ContinuityResult(tuple(self._accept(f) for f in both), reset_ns=last_ns - suspect.capture_ns)
 
     def end(self) -> ContinuityResult:
-        """What is left of a stream that has ended: a last frame after a pause stands, one before it does not."""
+        """Ends the stream: a last frame after a gap is kept, one that jumped back is dropped."""
         suspect, self._suspect = self._suspect, None
         if suspect is None:
             return ContinuityResult()
@@ -98,6 +101,6 @@ class Continuity:
         last_ns, self._last_ns = self._last_ns, max(frame.capture_ns, self._last_ns or frame.capture_ns)
         if last_ns is not None and frame.capture_ns > last_ns:
             step_ns = frame.capture_ns - last_ns
-            if self._step_ns is None or step_ns < 4 * self._step_ns:  # a pause is no usual step
+            if self._step_ns is None or step_ns < 4 * self._step_ns:  # a gap is not a usual step
                 self._step_ns = step_ns
         return frame

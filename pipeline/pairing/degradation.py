@@ -1,8 +1,8 @@
-"""How well a live rig does: fused, held, single or no signal. Pure; time is passed in.
+"""The degradation state of a live rig: fused, held, single or no signal. Pure; time is passed in.
 
-Each pair has a state of its own. The *rig's* state is the best that a pair had within the grace time: it gets
-better at once and worse only when the better one has not been seen for that long, so that a 9 Hz infrared camera
-beside a 30 Hz visible one (fused, held, held, fused, …) is a fused rig and no flicker of log lines.
+Each pair has its own state. The state of the *rig* is the best state of any pair within the grace time: it improves
+immediately and degrades only when the better state has not occurred for that long. So a 9 Hz infrared camera with a 30
+Hz visible one (fused, held, held, fused, …) is a fused rig and does not flood the log.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from fusepipe.core.frames import PairState
 
 GRACE_NS = 500_000_000
-MAX_CHANGES = 100  # kept for the record; all are counted
+MAX_CHANGES = 100  # kept in the record; all are counted
 
 _BEST_FIRST = (PairState.FUSED, PairState.HELD, PairState.SINGLE, PairState.NO_SIGNAL)
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StateChange:
     """The rig's state changed at ``at_ns`` (host's monotonic clock); ``before`` is ``None`` for the first."""
 
     at_ns: int
@@ -29,33 +29,33 @@ class Change:
 
 
 class Degradation:
-    """The rig's state machine: tell it each pair with :meth:`pair`, and the time with :meth:`tick`."""
+    """The state machine of a rig: :meth:`pair` for each pair, :meth:`tick` as time passes."""
 
     def __init__(self, grace_ns: int = GRACE_NS) -> None:
         self._grace_ns = grace_ns
         self._seen_ns: dict[PairState, int] = {}
         self._since_ns = self._now_ns = 0
         self.state: PairState | None = None
-        self.changes: list[Change] = []
+        self.changes: list[StateChange] = []
         self.change_count = 0
         self._time_ns: Counter[PairState] = Counter()
 
-    def pair(self, state: PairState, now_ns: int) -> Change | None:
-        """A pair of this state came out; the change of the rig's state that this is, if any."""
+    def pair(self, state: PairState, now_ns: int) -> StateChange | None:
+        """Takes the state of an output pair; returns a change of the rig's state, if any."""
         self._seen_ns[state] = now_ns
         return self.tick(now_ns)
 
-    def tick(self, now_ns: int) -> Change | None:
-        """Time has passed; a state that was not seen for the grace time ends."""
+    def tick(self, now_ns: int) -> StateChange | None:
+        """Takes the current time: a state that has not occurred for the grace time ends."""
         self._now_ns = max(self._now_ns, now_ns)
         if not self._seen_ns:
             return None
         fresh = [s for s in _BEST_FIRST if s in self._seen_ns and now_ns - self._seen_ns[s] <= self._grace_ns]
-        # with nothing fresh the output itself is late: stay with what came last
+        # without any recent pair the output itself is late: keep the latest state
         after = fresh[0] if fresh else max(self._seen_ns, key=lambda s: self._seen_ns[s])
         if after is self.state:
             return None
-        change = Change(now_ns, self.state, after, now_ns - self._since_ns if self.state else 0)
+        change = StateChange(now_ns, self.state, after, now_ns - self._since_ns if self.state else 0)
         if self.state is not None:
             self._time_ns[self.state] += change.lasted_ns
         self.state, self._since_ns = after, now_ns

@@ -1,8 +1,8 @@
-"""A constant offset between two cameras, from the pictures alone: when the scene moves, both see it. Pure.
+"""The constant time offset between two cameras, from motion that both of them see. Pure.
 
-For each camera the *motion energy*, the mean absolute difference of successive small pictures, is a function of
-time; the offset is where the two correlate best (normalised cross-correlation on a common grid). It needs motion
-that starts, stops or changes its pace; a scene in which nothing moves, or all of it evenly, gets no answer.
+For each camera the *motion energy*, the mean absolute difference of successive downscaled frames, is a function of
+time; the offset is the lag with the highest normalised cross-correlation on a common grid. This requires motion that
+starts, stops or changes speed; a static scene, or uniform motion, gives no estimate.
 """
 
 from __future__ import annotations
@@ -18,19 +18,18 @@ from fusepipe.core.frames import Frame
 
 GRID_NS = 5_000_000
 MAX_OFFSET_NS = 2_000_000_000
-LEAST_SPAN_NS = 5_000_000_000
+MIN_SPAN_NS = 5_000_000_000
 SMALL = (80, 60)
-TRUSTED = 0.5  # correlation from which an offset is given
-CLEAR = 1.15  # and how much higher it is than any other peak
-
-NEAR = 20  # grid steps within which another maximum is the same peak, with noise on it
+MIN_CORRELATION = 0.5  # of a trusted offset
+PEAK_RATIO = 1.15  # min ratio of the highest to any other peak of a trusted offset
+PEAK_RADIUS = 20  # grid steps within which another maximum belongs to the same, noisy peak
 
 Samples = Sequence[tuple[int, float]]  # (capture time in ns, motion energy)
 
 
 @dataclass(frozen=True, slots=True)
 class MotionOffset:
-    """``offset_ns`` is to be added to the infrared times; ``correlation`` from -1 to 1 at that offset."""
+    """``offset_ns`` is to be added to infrared times; ``correlation`` (-1..1) is the one at that offset."""
 
     offset_ns: int
     correlation: float
@@ -38,7 +37,7 @@ class MotionOffset:
 
 
 class MotionEnergy:
-    """Collects one camera's motion energy; ``push`` every frame with its capture time on the common clock."""
+    """Collects one camera's motion energy; capture times of both cameras have to be on one clock."""
 
     def __init__(self) -> None:
         self.samples: list[tuple[int, float]] = []
@@ -48,43 +47,43 @@ class MotionEnergy:
     def push(self, frame: Frame) -> None:
         small = np.asarray(cv2.resize(frame.luma.pixels, SMALL, interpolation=cv2.INTER_AREA), np.float32)
         if self._last is not None and self._last.shape == small.shape:
-            middle_ns = (self._last_ns + frame.capture_ns) // 2  # what moved, moved between the two
+            middle_ns = (self._last_ns + frame.capture_ns) // 2  # the motion happened between the two
             self.samples.append((middle_ns, float(np.abs(small - self._last).mean())))
         self._last, self._last_ns = small, frame.capture_ns
 
 
 def estimate_offset(infrared: Samples, visible: Samples) -> MotionOffset | None:
-    """The offset of best correlation within two seconds; ``None`` where both share less than five seconds."""
+    """The offset with the highest correlation, within ``MAX_OFFSET_NS``; ``None`` for less than ``MIN_SPAN_NS``."""
     if len(infrared) < 2 or len(visible) < 2:
         return None
     start_ns = max(infrared[0][0], visible[0][0])
     end_ns = min(infrared[-1][0], visible[-1][0])
-    if end_ns - start_ns < LEAST_SPAN_NS:
+    if end_ns - start_ns < MIN_SPAN_NS:
         return None
     grid = np.arange(start_ns, end_ns, GRID_NS, dtype=np.float64)
     a, b = (_on_grid(samples, grid) for samples in (infrared, visible))
     lags = MAX_OFFSET_NS // GRID_NS
     scores = np.array([_correlation(a, b, lag) for lag in range(-lags, lags + 1)])
     best = int(np.argmax(scores))
-    # slow motion has a broad peak: what counts against it are other peaks, not its flanks
+    # slow motion has a broad peak: compare it with other peaks, not with its own flanks
     inner = scores[1:-1]
     is_peak = np.concatenate([[False], (inner >= scores[:-2]) & (inner > scores[2:]), [False]])
-    is_peak[max(0, best - NEAR) : best + NEAR + 1] = False
+    is_peak[max(0, best - PEAK_RADIUS) : best + PEAK_RADIUS + 1] = False
     second = float(scores[is_peak].max()) if is_peak.any() else 0.0
     peak = float(scores[best])
-    trusted = peak >= TRUSTED and peak >= CLEAR * max(second, 0.0) and 0 < best < len(scores) - 1
-    return MotionOffset(round((best - lags + _between(scores, best)) * GRID_NS), round(peak, 3), trusted)
+    trusted = peak >= MIN_CORRELATION and peak >= PEAK_RATIO * max(second, 0.0) and 0 < best < len(scores) - 1
+    return MotionOffset(round((best - lags + _subsample(scores, best)) * GRID_NS), round(peak, 3), trusted)
 
 
 def _on_grid(samples: Samples, grid: NDArray[np.float64]) -> NDArray[np.float64]:
     times = np.array([t for t, _ in samples], np.float64)
-    # the logarithm, so that a hot or a large object does not outweigh the rest
+    # logarithm: a hot or large object must not outweigh the rest
     energy = np.log1p(np.array([e for _, e in samples], np.float64))
     return np.interp(grid, times, energy)
 
 
 def _correlation(a: NDArray[np.float64], b: NDArray[np.float64], lag: int) -> float:
-    """Pearson's coefficient of ``a`` (infrared), moved later by ``lag`` grid steps, and ``b``."""
+    """Pearson correlation of ``a`` (infrared), delayed by ``lag`` grid steps, and ``b``."""
     if lag >= 0:
         left, right = a[: len(a) - lag], b[lag:]
     else:
@@ -94,8 +93,8 @@ def _correlation(a: NDArray[np.float64], b: NDArray[np.float64], lag: int) -> fl
     return float(left @ right) / scale if scale > 0 else 0.0
 
 
-def _between(scores: NDArray[np.float64], best: int) -> float:
-    """The peak of the parabola through the best score and its neighbours, from -0.5 to 0.5."""
+def _subsample(scores: NDArray[np.float64], best: int) -> float:
+    """The vertex of the parabola through the best score and its neighbours, -0.5..0.5 grid steps."""
     if not 0 < best < len(scores) - 1:
         return 0.0
     low, mid, high = (float(s) for s in scores[best - 1 : best + 2])

@@ -9,10 +9,9 @@ from fusepipe.pipeline.sources.base import SourceItem
 
 
 class NamePairer:
-    """Pairs frames of equal ``name``; both streams come in the order of ``natural_key``.
+    """Pairs frames of equal ``name``; both streams have to be in the order of ``natural_key``.
 
-    A merge of two sorted lists: memory is one frame a stream however long the folders are.
-    Partners that lack are counted and named.
+    A merge of two sorted lists, which holds one frame of each stream. Frames without a partner are counted and named.
     """
 
     def __init__(self, reference: Band = Band.VISIBLE) -> None:

@@ -20,7 +20,7 @@ MAX_NOTES = 50  # how many skipped frames are described one by one; all are coun
 
 @dataclass
 class PairingLog:
-    """What did not become part of a pair, counted by reason, the first ones described."""
+    """Items that did not become part of a pair: counted by reason, the first ones described."""
 
     skipped: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
@@ -35,21 +35,21 @@ class PairingLog:
 
 
 class Pairer(Protocol):
-    """Makes pairs of two streams."""
+    """Makes pairs from two streams."""
 
     log: PairingLog
 
     def wants(self) -> Band | None:
-        """The stream whose next item decides the next pair; ``None`` when no pair can come any more."""
+        """The stream whose next item decides the next pair; ``None`` if no more pairs are possible."""
 
     def push(self, item: SourceItem) -> list[FramePair]:
-        """Takes the next item of its stream; the pairs that are decided by it, in order."""
+        """Takes the next item of its stream; returns the pairs decided by it, in order."""
 
     def end(self, band: Band) -> list[FramePair]:
-        """The stream has ended; the pairs that are decided by that."""
+        """Ends a stream; returns the pairs decided by it."""
 
     def expire(self, now_ns: int) -> list[FramePair]:
-        """Live only: decides the pairs that have waited for too long at ``now_ns`` (monotonic)."""
+        """Live only: decides the pairs whose wait has expired at ``now_ns`` (monotonic)."""
 
     def deadline_ns(self) -> int | None:
-        """Live only: when :meth:`expire` has something to do next (monotonic), or ``None``."""
+        """Live only: when :meth:`expire` has to be called next (monotonic), or ``None``."""

@@ -20,7 +20,7 @@ MAX_CANDIDATES = 256  # live: frames kept while the reference stream is silent
 
 @dataclass(frozen=True, slots=True)
 class PairingRules:
-    """What :class:`TimePairer` goes by; see there."""
+    """The parameters of :class:`TimePairer`; see there."""
 
     tolerance_ns: int
     offset_ns: int
@@ -30,8 +30,8 @@ class PairingRules:
 
 
 @dataclass(slots=True, eq=False)
-class _Candidate:
-    """A frame of the stream that is not the reference, waiting to be somebody's nearest."""
+class _OtherFrame:
+    """A frame of the stream that is not the reference: a candidate partner."""
 
     time_ns: int
     item: SourceItem
@@ -41,13 +41,12 @@ class _Candidate:
 class TimePairer:
     """Pairs each reference frame with the other stream's frame that was captured nearest to it.
 
-    ``offset_ns`` is added to infrared capture times. A nearest frame within ``tolerance_ns`` makes a
-    ``fused`` pair; else ``on_missing`` says what happens: ``hold`` repeats the last earlier frame of the
-    other stream for up to ``max_hold_ns`` (``held``, then ``single``), ``single`` passes the reference on
-    alone, ``drop`` drops it. A pair is decided as soon as no better match can come: when the other
-    stream has reached the reference's time or ended, or, live, after ``max_wait_ns`` from arrival.
-    A frame may serve two reference frames if it is the nearest to both and within the tolerance.
-    ``rules`` holds these values; another thread may put others in their place, for the next decision.
+    ``offset_ns`` is added to infrared capture times. A nearest frame within ``tolerance_ns`` makes a ``fused`` pair;
+    otherwise ``on_missing`` applies: ``hold`` repeats the previous frame of the other stream for up to ``max_hold_ns``
+    (``held``, then ``single``), ``single`` outputs the reference alone, ``drop`` drops it. A pair is decided as soon as
+    no better match can arrive: when the other stream has reached the reference's time or ended, or, live,
+    ``max_wait_ns`` after the arrival. A frame may be the partner of two reference frames if it is the nearest to both,
+    within the tolerance. ``rules`` holds these values; any thread may replace it, for the next decision.
     """
 
     def __init__(
@@ -62,15 +61,20 @@ class TimePairer:
         self.log = PairingLog()
         self._reference = reference
         self.rules = PairingRules(tolerance_ns, offset_ns, on_missing, max_hold_ns, max_wait_ns)
-        self._waiting: deque[Frame] = deque()  # reference frames, in order, not decided yet
-        self._others: list[_Candidate] = []  # by time
+        self._waiting: deque[Frame] = deque()  # undecided reference frames, in order
+        self._others: list[_OtherFrame] = []  # by time
         self._ended: set[Band] = set()
-        # the other stream is sorted here, so a little disorder in it does no harm
+        # the other stream is sorted here, so some disorder is harmless
         self._guards = {reference: Continuity(), reference.other: Continuity(SLACK_NS)}
         self._index = 0
 
-    def serves(self, frame: Frame) -> None:
-        """The caller gives this frame of the other stream out by itself: it is not one that nobody needed."""
+    @property
+    def candidates(self) -> int:
+        """Frames of the other stream that are held; at most ``MAX_CANDIDATES``."""
+        return len(self._others)
+
+    def mark_used(self, frame: Frame) -> None:
+        """The caller outputs this frame of the other stream itself: do not count it as unused."""
         for candidate in reversed(self._others):
             if candidate.item.index == frame.index:
                 candidate.used = True
@@ -103,17 +107,17 @@ class TimePairer:
     def deadline_ns(self) -> int | None:
         return self._waiting[0].arrival_ns + self.rules.max_wait_ns if self._waiting else None
 
-    # -- one stream each
+    # -- streams
 
     def _time_ns(self, band: Band, capture_ns: int) -> int:
         return capture_ns + (self.rules.offset_ns if band is Band.INFRARED else 0)
 
-    def _take(self, band: Band, verdict: ContinuityResult) -> None:
-        for frame in verdict.dropped:
-            self.log.skip(f"{band} with a wrong time", f"frame {frame.index} at {frame.capture_ns / 1e9:.3f} s")
-        if verdict.reset_ns is not None:
-            self.log.skip(f"{band} clock set back", f"by {verdict.reset_ns / 1e9:.3f} s; bridged")
-        for item in verdict.passed:
+    def _take(self, band: Band, result: ContinuityResult) -> None:
+        for frame in result.dropped:
+            self.log.skip(f"{band} with wrong timestamp", f"frame {frame.index} at {frame.capture_ns / 1e9:.3f} s")
+        if result.reset_ns is not None:
+            self.log.skip(f"{band} clock reset", f"by {result.reset_ns / 1e9:.3f} s; bridged")
+        for item in result.passed:
             if band is self._reference:
                 self._push_reference(item)
             else:
@@ -131,7 +135,7 @@ class TimePairer:
             if item.capture_ns is None:
                 return
         assert item.capture_ns is not None
-        insort(self._others, _Candidate(self._time_ns(item.band, item.capture_ns), item), key=lambda c: c.time_ns)
+        insort(self._others, _OtherFrame(self._time_ns(item.band, item.capture_ns), item), key=lambda c: c.time_ns)
         self._forget(len(self._others) - MAX_CANDIDATES)
 
     # -- decisions
@@ -149,7 +153,7 @@ class TimePairer:
     def _resolve(self, frame: Frame) -> list[FramePair]:
         time_ns = self._time_ns(self._reference, frame.capture_ns)
         after = next((i for i, c in enumerate(self._others) if c.time_ns >= time_ns), len(self._others))
-        # all but the last earlier frame can never be nearest to, nor held for, a later reference frame
+        # earlier frames but the last can neither be nearest to nor held for a later reference frame
         self._forget(after - 1)
         around = self._others[:2]
         nearest = min(around, key=lambda c: abs(c.time_ns - time_ns), default=None)
@@ -160,7 +164,7 @@ class TimePairer:
                 return []
             return [self._pair(PairState.FUSED, frame, nearest)]
         if self.rules.on_missing == "drop":
-            self.log.skip(f"no {self._reference.other} in time", f"{self._reference} frame {frame.index}")
+            self.log.skip(f"no {self._reference.other} within tolerance", f"{self._reference} frame {frame.index}")
             return []
         held = self._others[0] if self.rules.on_missing == "hold" and self._others else None
         if held is not None and isinstance(held.item, Frame) and 0 <= time_ns - held.time_ns <= self.rules.max_hold_ns:
@@ -168,7 +172,7 @@ class TimePairer:
             return [self._pair(PairState.HELD, frame, held)]
         return [self._pair(PairState.SINGLE, frame, None)]
 
-    def _pair(self, state: PairState, frame: Frame, other: _Candidate | None) -> FramePair:
+    def _pair(self, state: PairState, frame: Frame, other: _OtherFrame | None) -> FramePair:
         skew_ns = None
         partner = other.item if other is not None and isinstance(other.item, Frame) else None
         if other is not None:
@@ -180,8 +184,8 @@ class TimePairer:
         return pair
 
     def _forget(self, count: int) -> None:
-        """Drops the ``count`` earliest candidates, counting those that served no pair."""
+        """Drops the ``count`` earliest candidates; counts those that were in no pair."""
         for candidate in self._others[: max(0, count)]:
             if not candidate.used and isinstance(candidate.item, Frame):
-                self.log.skip(f"{candidate.item.band} frame not needed")
+                self.log.skip(f"unused {candidate.item.band} frame")
         del self._others[: max(0, count)]

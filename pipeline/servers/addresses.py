@@ -1,4 +1,4 @@
-"""Where a server listens: checks that come before it does."""
+"""Listening addresses of servers: URLs, and checks before a server starts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fusepipe.core.errors import SinkError
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine reach a server on ``host`` (a name or an address)."""
+    """Whether ``host`` (a name or an address) is reachable from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -20,17 +20,17 @@ def is_loopback(host: str) -> bool:
 
 
 def url_host(host: str) -> str:
-    """A host as URLs write it: IPv6 addresses in brackets."""
+    """A host in URL syntax: IPv6 addresses in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
-def require_free(host: str, port: int, what: str) -> None:
-    """Raises :class:`SinkError` where nothing could listen now; ``what`` is the URL for the message."""
+def check_port_free(host: str, port: int, what: str) -> None:
+    """Raises :class:`SinkError` if it is not possible to listen now; ``what`` is the URL for the message."""
     try:
-        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        candidates = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise SinkError(f"{what}: {host!r} is no address of this machine ({error.strerror})") from error
-    for family, kind, protocol, _, address in places:
+        raise SinkError(f"{what}: {host!r} is not an address of this machine ({error.strerror})") from error
+    for family, kind, protocol, _, address in candidates:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
@@ -43,9 +43,9 @@ def require_free(host: str, port: int, what: str) -> None:
 
 
 def listening_problem(what: str, port: int, error: OSError) -> str:
-    """One line about why a server cannot listen, with the fix."""
+    """Why a server cannot listen, and the fix, in one line."""
     if isinstance(error, PermissionError):
-        return f"{what}: port {port} is reserved for the system; use one above 1023"
+        return f"{what}: no permission to listen on port {port}; use a port above 1023"
     if error.errno == errno.EADDRINUSE:
-        return f"{what}: port {port} is used by another program; end that, or use another port"
-    return f"{what}: cannot listen there: {error.strerror or error}"
+        return f"{what}: port {port} is in use by another program; stop it or choose another port"
+    return f"{what}: cannot listen: {error.strerror or error}"

@@ -1,4 +1,4 @@
-"""An asyncio loop in a thread of its own, for the network outputs: named, joined, every call bounded."""
+"""An asyncio event loop in its own thread, for network servers: named, joined, every call with a timeout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class LoopThread:
-    """``start`` it, hand it work from other threads, ``stop`` it: that cancels its tasks and joins the thread."""
+    """``start``, ``post`` and ``call`` from other threads, ``stop``: cancels the tasks and joins the thread."""
 
     def __init__(self, name: str) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -26,7 +26,7 @@ class LoopThread:
         self._thread.start()
 
     def post(self, function: Callable[..., object], *args: Any) -> bool:
-        """Calls it in the loop, soon; ``False`` where the loop has not begun or has ended."""
+        """Schedules a call in the loop; ``False`` if the loop is not running."""
         if self._loop is None:
             return False
         try:
@@ -36,10 +36,10 @@ class LoopThread:
         return True
 
     def call(self, coroutine: Coroutine[Any, Any, T], timeout_s: float) -> T:
-        """Runs it in the loop and waits for its result. Raises what it raises, or ``TimeoutError``."""
+        """Runs a coroutine in the loop and returns its result. Raises what it raises, or ``TimeoutError``."""
         if self._loop is None or self._loop.is_closed():
             coroutine.close()
-            raise RuntimeError("the loop does not run")
+            raise RuntimeError("the event loop is not running")
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result(timeout_s)
@@ -47,10 +47,10 @@ class LoopThread:
             future.cancel()
             raise
         except CancelledError as error:
-            raise TimeoutError("the loop was stopped") from error
+            raise TimeoutError("the event loop was stopped") from error
 
     def stop(self) -> None:
-        """Cancels what runs, ends the loop, joins the thread. May be called twice, and before ``start``."""
+        """Cancels all tasks, ends the loop, joins the thread. May be called twice, and before ``start``."""
         if self._loop is None or not self._thread.is_alive():
             return
         self.post(self._loop.stop)

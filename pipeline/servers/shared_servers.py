@@ -1,6 +1,6 @@
-"""Servers that several sinks share: the first one on an address starts it, the last one stops it.
+"""Reference-counted servers that several sinks share: the first sink on an address starts one, the last one stops it.
 
-A port belongs to the process, so this table does too; it is the one such state of the pipeline.
+Ports are owned by the process, so the tables of these servers are process-wide; the pipeline has no other such state.
 """
 
 from __future__ import annotations
@@ -10,27 +10,48 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from fusepipe.core.errors import SinkError
-from fusepipe.pipeline.servers.addresses import listening_problem, require_free
+from fusepipe.pipeline.servers.addresses import check_port_free, listening_problem
 
 
-class _Server(Protocol):
+class _Stoppable(Protocol):
     def start(self) -> None: ...
     def stop(self) -> None: ...
 
 
-S = TypeVar("S", bound=_Server)
+S = TypeVar("S", bound=_Stoppable)
+T = TypeVar("T")
 
 
 class SharedServers(Generic[S]):
-    """By (host, port). ``make`` builds a server that is not started."""
+    """Running servers by (host, port); ``make`` constructs one that is not started."""
 
     def __init__(self, make: Callable[[str, int], S]) -> None:
         self._make = make
         self._lock = threading.Lock()
         self._users: dict[tuple[str, int], tuple[S, int]] = {}
 
-    def acquire(self, host: str, port: int, label: str) -> S:
-        """The running server of this address. Raises :class:`SinkError` where it cannot listen there."""
+    def attach(self, host: str, port: int, label: str, add: Callable[[S], T]) -> T:
+        """Starts the server of an address if needed and returns ``add(server)``; :meth:`detach` is its counterpart.
+
+        Raises :class:`SinkError` if the server cannot listen, and what ``add`` raises.
+        """
+        server = self._acquire(host, port, label)
+        try:
+            return add(server)
+        except BaseException:
+            self._release(host, port)
+            raise
+
+    def detach(self, host: str, port: int, remove: Callable[[S], None]) -> None:
+        """Calls ``remove(server)`` and stops the server after its last user."""
+        with self._lock:
+            server, _ = self._users[host, port]
+        try:
+            remove(server)
+        finally:
+            self._release(host, port)
+
+    def _acquire(self, host: str, port: int, label: str) -> S:
         with self._lock:
             server, users = self._users.get((host, port), (None, 0))
             if server is None:
@@ -42,8 +63,7 @@ class SharedServers(Generic[S]):
             self._users[host, port] = server, users + 1
             return server
 
-    def release(self, host: str, port: int) -> None:
-        """The counterpart of :meth:`acquire`."""
+    def _release(self, host: str, port: int) -> None:
         with self._lock:
             server, users = self._users[host, port]
             if users > 1:
@@ -53,11 +73,11 @@ class SharedServers(Generic[S]):
             server.stop()
 
     def check(self, host: str, port: int, label: str) -> None:
-        """Raises :class:`SinkError` where another process listens."""
+        """Raises :class:`SinkError` if another process uses the port."""
         if not self.has(host, port):
-            require_free(host, port, label)
+            check_port_free(host, port, label)
 
     def has(self, host: str, port: int) -> bool:
-        """Whether this process serves there already."""
+        """Whether this process already serves on this address."""
         with self._lock:
             return (host, port) in self._users

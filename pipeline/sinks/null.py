@@ -1,4 +1,4 @@
-"""A sink that only counts: for measuring the pipeline in front of it."""
+"""A sink that counts frames and writes nothing, for benchmarks of the pipeline before it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fusepipe.pipeline.sinks.base import SinkReport
 
 
 class NullSink:
-    """Counts frames and keeps nothing; see :class:`fusepipe.pipeline.sinks.base.Sink` for the contract."""
+    """Counts frames; meets the contract of :class:`fusepipe.pipeline.sinks.base.Sink`."""
 
     label = "nowhere (frames are counted)"
 
@@ -21,7 +21,7 @@ class NullSink:
         return []
 
     def check(self) -> None:
-        """There is nothing that could be refused."""
+        """Never fails."""
 
     def write(self, frame: FusedFrame) -> None:
         self.frames += 1

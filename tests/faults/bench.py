@@ -272,11 +272,11 @@ class Bench:
         if self.served is not None and (counts := self.stream_counts()) is not None:
             lost["pictures of the client that never reads"] = counts.dropped_units
         if self.pushed is not None:
-            lost["pictures not pushed"] = self.pushed._pusher.dropped_units
+            lost["pictures not pushed"] = self.pushed.dropped_units
         return +lost
 
     def stream_counts(self):
-        return None if self.served is None or self.served._stream is None else self.served._stream.counts()
+        return None if self.served is None else self.served.counts()
 
     def failures(self, band: str) -> Counter[str]:
         """Failed connections of a camera so far, by cause."""

@@ -42,9 +42,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(190)]
 def count(request, monkeypatch):
     """How often the fault is injected; where that is once, the longest waits of the product are shortened."""
     if request.param == 1:
-        monkeypatch.setattr(live, "REFUSED_PASSWORD", BackoffPolicy(first_ns=3 * S, cap_ns=60 * S))
+        monkeypatch.setattr(live, "CAMERA_LOGIN", BackoffPolicy(first_ns=3 * S, cap_ns=60 * S))
         monkeypatch.setattr(connection, "Delivery", lambda: Delivery(limit_bytes=100_000, patience_ns=S))
-        monkeypatch.setattr(push, "FROZEN_NS", S)
+        monkeypatch.setattr(push, "STALL_TIMEOUT_NS", S)
     return request.param
 
 

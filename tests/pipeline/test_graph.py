@@ -1,4 +1,4 @@
-"""The supervisor's promises: the first failure stops all, nothing hangs, files are finalised."""
+"""Graph and supervisor: the first failure stops all threads, nothing hangs, files are finalised."""
 
 import threading
 import time
@@ -28,9 +28,9 @@ def mean_fuser():
     )
 
 
-def make_graph(*, count=20, endless=False, sinks=None, limits=None, clock="media"):
+def make_graph(*, count=20, endless=False, sinks=None, limits=None, clock="media", fuser=None, transforms=()):
     statistics = RunStatistics()
-    fuser = mean_fuser()
+    fuser = fuser or mean_fuser()
     return Graph(
         "test",
         sources=[
@@ -38,7 +38,7 @@ def make_graph(*, count=20, endless=False, sinks=None, limits=None, clock="media
             for band in (IR, VIS)
         ],
         pairer=TimePairer(),
-        transforms=[Registration(lambda i, v: None, (12, 8)), ToneMap(None, statistics.warn)],
+        transforms=[Registration(lambda i, v: None, (12, 8)), ToneMap(None, statistics.warn), *transforms],
         fuser=fuser,
         fusion=FusionStep(fuser),
         size=(8, 12),
@@ -65,7 +65,7 @@ def test_every_pair_reaches_every_sink_in_order():
     assert graph.statistics.snapshot()["states"] == {PairState.FUSED: 20}
 
 
-def test_a_slow_sink_holds_files_back_and_nothing_is_lost():
+def test_a_slow_sink_applies_back_pressure_to_files_and_nothing_is_lost():
     slow, quick = CollectSink(delay_s=0.01), CollectSink()
     run(make_graph(count=40, sinks=[slow, quick]))
     assert len(slow.frames) == len(quick.frames) == 40
@@ -80,13 +80,13 @@ class FailingSink(CollectSink):
             raise SinkError("the disk is gone")
 
 
-def test_a_live_rig_goes_on_without_a_sink_that_fails():
+def test_a_live_rig_continues_without_a_failed_sink():
     bad, good = FailingSink(), CollectSink()
     graph = make_graph(endless=True, clock="wall", sinks=[bad, good], limits=RunLimits(max_pairs=200))
     run(graph)
     assert len(bad.frames) == 5 and bad.closed == 1
     assert len(good.frames) > 5 and good.closed == 1
-    assert isinstance(graph.error, SinkError), "the end of the run says so"
+    assert isinstance(graph.error, SinkError), "the end of the run reports it"
 
 
 def test_a_live_rig_ends_with_its_last_sink():
@@ -101,7 +101,7 @@ def test_limits_end_an_endless_run(limits):
     assert graph.error is None and len(sinks[0].frames) == 7 and sinks[0].closed == 1
 
 
-def test_drain_finishes_what_is_under_way():
+def test_drain_finishes_frames_in_flight():
     sinks = [CollectSink(delay_s=0.002)]
     graph = make_graph(endless=True, sinks=sinks)
     graph.start()
@@ -125,20 +125,20 @@ STAGES = ["infrared", "visible", "paired", "registered", "sink-1", "sink-2"]
 @pytest.mark.parametrize("boxes", ["empty", "full"])
 @pytest.mark.parametrize("side", ["put", "get"])
 @pytest.mark.parametrize("name", STAGES)
-def test_a_stage_that_dies_ends_all_within_two_seconds_and_files_are_finalised(name, side, boxes, monkeypatch):
-    """Kills the producer (put) or the consumer (get) of each mailbox, early or with every mailbox full."""
+def test_a_failing_stage_ends_the_run_within_two_seconds_and_files_are_finalised(name, side, boxes, monkeypatch):
+    """Fails the producer (put) or the consumer (get) of each mailbox, early or with every mailbox full."""
     sinks = [CollectSink(), CollectSink()]
     graph = make_graph(endless=True, sinks=sinks)
     box = graph.mailboxes[name]
     armed = threading.Event()
     if boxes == "empty":
         armed.set()
-    original_take, original_put = box._take, box.put
+    original_poll, original_put = box.poll, box.put
 
-    def take():
+    def poll():
         if armed.is_set():
             raise BrokenError(name)
-        return original_take()
+        return original_poll()
 
     def put(item):
         if armed.is_set():
@@ -152,7 +152,7 @@ def test_a_stage_that_dies_ends_all_within_two_seconds_and_files_are_finalised(n
     if side == "put":
         monkeypatch.setattr(box, "put", put)
     else:
-        monkeypatch.setattr(box, "_take", take)
+        monkeypatch.setattr(box, "poll", poll)
     graph.start()
     if boxes == "full":
         deadline = time.monotonic() + 5
@@ -170,21 +170,18 @@ def test_a_stage_that_dies_ends_all_within_two_seconds_and_files_are_finalised(n
 
 @pytest.mark.parametrize("where", ["source", "pairer", "transform", "fuser", "sink"])
 def test_an_exception_in_the_work_of_a_stage_names_the_stage(where, monkeypatch):
-    sinks = [CollectSink(), CollectSink()]
-    graph = make_graph(endless=True, sinks=sinks)
-
     def broken(*args):
         raise BrokenError(where)
 
+    sinks, fuser = [CollectSink(), CollectSink()], mean_fuser()
+    graph = make_graph(endless=True, sinks=sinks, fuser=fuser, transforms=[broken] if where == "transform" else [])
     if where == "source":
         monkeypatch.setattr(ListSource, "frames", broken)
     elif where == "pairer":
         monkeypatch.setattr(graph.pairer, "push", broken)
-    elif where == "transform":
-        monkeypatch.setattr(graph, "_transforms", [broken])
     elif where == "fuser":
-        monkeypatch.setattr(graph._fuser, "submit", broken)
-    else:
+        monkeypatch.setattr(fuser, "submit", broken)
+    elif where == "sink":
         monkeypatch.setattr(sinks[1], "write", broken)
     run(graph, 2)
     thread = {"source": "read-", "pairer": "pair", "transform": "register", "fuser": "fuse", "sink": "write-2"}[where]
@@ -220,7 +217,7 @@ def test_a_thread_that_does_not_end_is_named(monkeypatch):
     with pytest.raises(FusepipeError, match="rig/stuck"):
         supervisor.wait(5)
     release.set()
-    for thread in supervisor._threads:
+    for thread in [t for t in threading.enumerate() if t.name == "rig/stuck"]:
         thread.join(5)
     assert supervisor.finished
 

@@ -44,7 +44,7 @@ def test_the_processor_time_of_a_stage_is_known_while_it_runs_and_kept_when_it_h
     statistics, work, end = RunStatistics(), threading.Event(), threading.Event()
 
     def stage():
-        statistics.stage_began("fuse")
+        statistics.stage_started("fuse")
         begun_ns = time.thread_time_ns()
         while time.thread_time_ns() - begun_ns < 50_000_000:
             pass

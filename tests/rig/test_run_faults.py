@@ -254,7 +254,7 @@ def test_one_stream_shorter(tmp_path):
     (tmp_path / "rigs.yaml").write_text(other)
     code, out, err = run("run", "--rig", tmp_path / "rigs.yaml", "--json", "--overwrite")
     record = json.loads(out)["rigs"][0]
-    assert record["skipped"]["infrared goes on after visible ended"] == 1
+    assert record["skipped"]["infrared continues after visible ended"] == 1
 
 
 @pytest.mark.parametrize("size", [(4, 3), (8000, 40), (5, 1)])

@@ -30,7 +30,7 @@ def rig():
         )
     )
     pipeline.start()
-    until(lambda: all(runner.begun for runner in pipeline.graph.runners), 60, "the outputs do not listen")
+    until(lambda: all(runner.started for runner in pipeline.graph.runners), 60, "the outputs do not listen")
     yield pipeline, rtsp, page
     pipeline.drain()
     assert pipeline.wait(30)

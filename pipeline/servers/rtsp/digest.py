@@ -1,8 +1,8 @@
-"""Digest authentication (RFC 2617), both sides. Pure, apart from the random nonce.
+"""Digest authentication (RFC 2617), server and client side. Pure, apart from the random nonce.
 
-What RTSP players know is MD5 without ``qop`` (RFC 2069), so that is what is asked for: it keeps the password
-off the wire. The nonce is random and belongs to one connection, so an answer cannot be replayed on another.
-It does not encrypt the video.
+RTSP players support MD5 without ``qop`` (RFC 2069), so this is what the server offers: the password is never sent in
+clear text. The nonce is random and valid for one connection, so a response cannot be replayed on another one. The video
+is not encrypted.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _FIELD = re.compile(r'([A-Za-z][A-Za-z0-9_-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A user's name and password; the password is in no ``repr``."""
+    """User name and password; the password is excluded from ``repr``."""
 
     user: str
     password: str = field(repr=False)
 
 
 def _md5(text: str) -> str:
-    # The protocol's hash, not a choice: players know no other.
+    # required by the protocol: players support no other hash
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def fields_of(header: str) -> dict[str, str] | None:
-    """The fields of a ``Digest`` challenge or answer, names in lower case; ``None`` for another scheme."""
+    """The fields of a ``Digest`` challenge or response, names in lower case; ``None`` for another scheme."""
     scheme, _, rest = header.strip().partition(" ")
     if scheme.lower() != "digest":
         return None
@@ -49,7 +49,7 @@ def response(credentials: Credentials, realm: str, nonce: str, method: str, uri:
 
 
 class Guard:
-    """The server's side, one for a connection."""
+    """The server side, one for each connection; without ``credentials`` everyone is admitted."""
 
     def __init__(self, credentials: Credentials | None) -> None:
         self._credentials = credentials
@@ -62,36 +62,33 @@ class Guard:
         return f'Digest realm="{REALM}", nonce="{self._nonce}"'
 
     def admits(self, method: str, uri: str, authorization: str | None) -> bool:
-        """Whether a request may pass. Wrong answers are counted; no answer is the normal first request."""
+        """Whether a request is authorised. Failed logins are counted; a first request without one is normal."""
         if self._credentials is None:
             return True
         if authorization is None:
             return False
-        if self._right(method, uri, fields_of(authorization) or {}):
+        if self._valid(method, uri, fields_of(authorization) or {}):
             return True
         self.failures += 1
         return False
 
-    def _right(self, method: str, uri: str, given: dict[str, str]) -> bool:
+    def _valid(self, method: str, uri: str, given: dict[str, str]) -> bool:
         assert self._credentials is not None
-        # Some players sign the path and others the whole URL; it must be this request's all the same.
+        # some players sign the path, others the full URL; either has to be that of this request
         signed = given.get("uri", "")
         if signed != uri and not (signed.startswith("/") and uri.endswith(signed)):
             return False
         expected = response(self._credentials, REALM, self._nonce, method, signed)
-        right = [
+        matches = [
             hmac.compare_digest(given.get("username", "").encode(), self._credentials.user.encode()),
             hmac.compare_digest(given.get("nonce", "").encode(), self._nonce.encode()),
             hmac.compare_digest(given.get("response", "").lower().encode(), expected.encode()),
         ]
-        return all(right)
+        return all(matches)
 
 
 def answer(credentials: Credentials, challenge: str, method: str, uri: str) -> str | None:
-    """The client's ``Authorization`` for a server's challenge; ``None`` where it asks for what is not spoken.
-
-    Names and passwords go only into the hash, ``user`` also into the header: it must hold no quotation mark.
-    """
+    """The client's ``Authorization`` header for a server's challenge; ``None`` for an unsupported one."""
     given = fields_of(challenge)
     if given is None or given.get("algorithm", "MD5").upper() != "MD5" or "nonce" not in given:
         return None

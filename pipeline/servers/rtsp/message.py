@@ -1,7 +1,7 @@
 """RTSP 1.0 messages (RFC 2326): an incremental parser with limits, and the text of requests and responses.
 
 One TCP connection carries messages and, framed by ``$``, interleaved RTP and RTCP packets (section 10.12).
-Pure: bytes in, objects out. Whatever comes, the parser holds at most ``MessageLimits.held_bytes`` of it.
+Pure: bytes in, objects out. Whatever is received, the parser buffers at most ``MessageLimits.held_bytes``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHI
 
 
 class ProtocolError(Exception):
-    """The peer sent what cannot be understood; ``status`` is what to answer before hanging up."""
+    """Invalid data from the peer; ``status`` is the response before the connection is closed."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -45,7 +45,7 @@ class ProtocolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class MessageLimits:
-    """What a peer may send."""
+    """Limits on what a peer may send."""
 
     line_bytes: int = 4096
     headers: int = 64
@@ -54,13 +54,13 @@ class MessageLimits:
 
     @property
     def held_bytes(self) -> int:
-        """The most that the parser keeps between two calls."""
+        """The max size of the parser's buffer between two calls."""
         return max(self.head_bytes + self.body_bytes, 4 + 0xFFFF) + 4
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``headers`` has lower-case names; of a header that came twice, the values joined by a comma."""
+    """``headers`` has lower-case names; values of repeated headers are joined by a comma."""
 
     method: str
     uri: str
@@ -74,7 +74,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """As :class:`Request`; names of ``headers`` are as they are to be written, or lower-case from the parser."""
+    """A response; names of ``headers`` are written as given; from the parser they are in lower case."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -93,21 +93,21 @@ class Interleaved:
     data: bytes
 
     def encode(self) -> bytes:
-        return interleaved_head(self.channel, len(self.data)) + self.data
+        return interleaved(self.channel, self.data)
 
 
-def interleaved_head(channel: int, length: int) -> bytes:
-    """The four bytes in front of an interleaved packet of at most 65,535 bytes."""
-    return b"$" + bytes((channel,)) + length.to_bytes(2, "big")
+def interleaved(channel: int, packet: bytes) -> bytes:
+    """A packet of at most 65,535 bytes with its four-byte frame header."""
+    return b"$" + bytes((channel,)) + len(packet).to_bytes(2, "big") + packet
 
 
 class Parser:
-    """Takes bytes as they arrive, gives whole messages. Use a new one after :class:`ProtocolError`."""
+    """An incremental parser: bytes in, complete messages out. Not usable after :class:`ProtocolError`."""
 
     def __init__(self, limits: MessageLimits | None = None) -> None:
         self._limits = limits or MessageLimits()
         self._data = bytearray()
-        self._scanned = 0  # how far the end of the head has been looked for
+        self._scanned = 0  # how far the data has been searched for the end of the headers
 
     @property
     def held_bytes(self) -> int:
@@ -115,13 +115,13 @@ class Parser:
 
     @property
     def in_message(self) -> bool:
-        """Whether a message has begun and not ended."""
+        """Whether an incomplete message is buffered."""
         return bool(self._data)
 
     def feed(self, data: bytes) -> list[Request | Response | Interleaved]:
-        """The messages that are complete now. Raises :class:`ProtocolError`."""
+        """The messages completed by ``data``. Raises :class:`ProtocolError`."""
         found: list[Request | Response | Interleaved] = []
-        # In pieces: what is held stays bounded however much comes at once.
+        # in chunks: the buffer stays bounded however large ``data`` is
         for start in range(0, len(data), 0x4000):
             self._data += data[start : start + 0x4000]
             while (message := self._next()) is not None:
@@ -172,8 +172,8 @@ def _parse_head(head: bytes, limits: MessageLimits) -> tuple[str, dict[str, str]
     try:
         text = head.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ProtocolError(400, "the headers are no text") from error
-    # Not splitlines: that also splits at characters which are no line ends of the protocol.
+        raise ProtocolError(400, "the headers are not UTF-8") from error
+    # not splitlines: it also splits at characters that do not end a line here
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     if any(len(line) > limits.line_bytes for line in lines):
         raise ProtocolError(431, f"a line has more than {limits.line_bytes} characters")
@@ -196,7 +196,7 @@ def _parse_head(head: bytes, limits: MessageLimits) -> tuple[str, dict[str, str]
 def _content_length(headers: Mapping[str, str], limits: MessageLimits) -> int:
     text = headers.get("content-length", "0")
     if not (text.isascii() and text.isdigit() and len(text) <= 10):
-        raise ProtocolError(400, "Content-Length is no number")
+        raise ProtocolError(400, "Content-Length is not a number")
     if (length := int(text)) > limits.body_bytes:
         raise ProtocolError(413, f"the body has more than {limits.body_bytes} bytes")
     return length
@@ -213,7 +213,7 @@ def _message(start_line: str, headers: dict[str, str], body: bytes) -> Request |
     method, uri, version = words
     if version != VERSION:
         status = 505 if version.startswith("RTSP/") else 400
-        raise ProtocolError(status, "this is RTSP/1.0")
+        raise ProtocolError(status, "the version is not RTSP/1.0")
     return Request(method, uri, headers, body)
 
 
@@ -222,5 +222,5 @@ def _encode(start_line: str, headers: Mapping[str, str], body: bytes) -> bytes:
     if body:
         lines.append(f"Content-Length: {len(body)}")
     if any("\r" in line or "\n" in line for line in lines):
-        raise ValueError("a message's line has a line break in it")
+        raise ValueError("a header value contains a line break")
     return "\r\n".join([*lines, "", ""]).encode() + body

@@ -1,8 +1,8 @@
-"""Pushes a stream to an RTSP server that records it: ANNOUNCE, SETUP, RECORD (RFC 2326, 10.3 and 10.11).
+"""Publishes a stream to another RTSP server: ANNOUNCE, SETUP, RECORD (RFC 2326, 10.3 and 10.11).
 
-Over TCP, interleaved. The connection lives in a thread of its own; when the target refuses, freezes or
-goes away, pictures are dropped and counted, and it is tried again after a growing pause. FFmpeg's RTSP
-muxer is not used for this: its write blocks for ever when the peer freezes, whatever timeout it is given.
+Over TCP, interleaved, in a thread of its own. While the target refuses, stalls or is unreachable, frames are dropped
+and counted, and the connection is retried with back-off. FFmpeg's RTSP muxer is not used: its write blocks forever when
+the peer stalls, whatever timeout it is given.
 """
 
 from __future__ import annotations
@@ -11,37 +11,38 @@ import asyncio
 import logging
 import random
 import secrets
-import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fusepipe.pipeline.backoff import PUSH, PUSH_LOGIN, Backoff
 from fusepipe.pipeline.encoding.h264 import AccessUnit, payloads
 from fusepipe.pipeline.servers.addresses import url_host
-from fusepipe.pipeline.servers.delivery import Delivery, DeliveryDecision
+from fusepipe.pipeline.servers.delivery import (
+    MAX_PENDING_UNITS,
+    MIN_KEY_INTERVAL_NS,
+    Delivery,
+    DeliveryDecision,
+)
 from fusepipe.pipeline.servers.loop_thread import LoopThread
 from fusepipe.pipeline.servers.rtsp.digest import Credentials, answer
-from fusepipe.pipeline.servers.rtsp.message import Parser, ProtocolError, Request, Response, interleaved_head
+from fusepipe.pipeline.servers.rtsp.message import Parser, ProtocolError, Request, Response, interleaved
 from fusepipe.pipeline.servers.rtsp.rtp import PAYLOAD_BYTES, Sender
 from fusepipe.pipeline.servers.rtsp.sdp import TRACK, Description, write_sdp
+from fusepipe.pipeline.servers.rtsp.tcp import configure_socket
 
 log = logging.getLogger(__name__)
 
 CONNECT_S = 5.0
-ANSWER_S = 5.0
-HEALTHY_S = 30.0  # a connection that lasted so long was a good one: begin again with the shortest pause
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
-REFUSED_PAUSE_S = 60.0  # a wrong password does not become right by asking often
+RESPONSE_S = 5.0
 KEEP_ALIVE_S = 25.0
-FROZEN_NS = 10_000_000_000
-SEND_BUFFER_BYTES = 1 << 18
-KEY_INTERVAL_NS = 250_000_000
-GOODBYE_S = 1.0
+STALL_TIMEOUT_NS = 10_000_000_000
+TEARDOWN_S = 1.0
 
 
 class PushError(Exception):
-    """The target answered with an error; ``status`` is its own."""
+    """The target refused; ``status`` is its RTSP status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -50,7 +51,7 @@ class PushError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PushTarget:
-    """``path`` has no leading slash."""
+    """Where to publish; ``path`` has no leading slash."""
 
     host: str
     port: int
@@ -62,16 +63,8 @@ class PushTarget:
         return f"rtsp://{url_host(self.host)}:{self.port}/{self.path}"
 
 
-def pause_s(failures: int, refused: bool, jitter: float) -> float:
-    """How long to wait after so many failures in a row; ``jitter`` 0..1 spreads programs that fail together."""
-    if refused:
-        return REFUSED_PAUSE_S
-    pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(failures - 1, 20))
-    return float(pause * (0.75 + 0.5 * jitter))
-
-
-class Pusher:
-    """An outlet (``described``, ``watched``, ``wants_key``, ``publish``) whose other end is far away."""
+class RtspPublisher:
+    """Publishes access units to one target; see :class:`~fusepipe.pipeline.sinks.live.encoded_stream.Outlet`."""
 
     def __init__(self, target: PushTarget) -> None:
         self._target = target
@@ -85,9 +78,9 @@ class Pusher:
         self._started = False
         self.connections = 0
         self.dropped_units = 0
-        self.failure = ""  # why it is not connected; empty while it is
+        self.failure = ""  # why it is not connected; empty while it is connected
 
-    # -- the pipeline's side
+    # -- pipeline thread
 
     def start(self) -> None:
         if not self._started:
@@ -105,29 +98,31 @@ class Pusher:
 
     def wants_key(self, now_ns: int) -> bool:
         connection = self._connection
-        return connection is not None and connection.delivery.wants_key and now_ns - self._last_key_ns > KEY_INTERVAL_NS
+        if connection is None or now_ns - self._last_key_ns <= MIN_KEY_INTERVAL_NS:
+            return False
+        return connection.delivery.wants_key
 
     def publish(self, unit: AccessUnit, description: Description, unix_ns: int) -> None:
-        """Never waits."""
+        """Sends one unit, or drops it; never blocks."""
         self._description = description
         with self._lock:
-            if self._pending >= 50:  # the loop is starved
+            if self._pending >= MAX_PENDING_UNITS:
                 self.dropped_units += 1
                 return
             self._pending += 1
         self._thread.post(self._deliver, unit, unix_ns)
 
     def stop(self) -> None:
-        """Says goodbye if the peer listens; ends within a few seconds whatever the peer does."""
+        """Sends TEARDOWN if connected; returns within a few seconds whatever the peer does."""
         if not self._started:
             return
         try:
-            self._thread.call(self._leave(), 2 * GOODBYE_S)
+            self._thread.call(self._tear_down(), 2 * TEARDOWN_S)
         except (TimeoutError, RuntimeError, OSError) as error:
-            log.info("push to %s: leaving: %s", self._target.url, error or type(error).__name__)
+            log.info("push to %s: TEARDOWN failed: %s", self._target.url, error or type(error).__name__)
         self._thread.stop()
 
-    # -- the loop's side
+    # -- event loop
 
     def _begin(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -149,29 +144,30 @@ class Pusher:
             self.dropped_units += 1
 
     async def _run(self) -> None:
-        failures = 0
+        backoff = Backoff(PUSH)
         await self._described.wait()
         while True:
-            began_s, status = time.monotonic(), 0
+            started_ns, policy = time.monotonic_ns(), PUSH
             try:
-                await self._once()
-                reason = "the target hung up"
+                await self._connect_and_publish()
+                reason = "connection closed by the target"
             except PushError as error:
-                reason, status = str(error), error.status
+                reason = str(error)
+                policy = PUSH_LOGIN if error.status in (401, 403) else PUSH
             except (OSError, TimeoutError, ProtocolError) as error:
-                reason = (getattr(error, "strerror", None) or str(error)) or "no answer in time"
-            except Exception as error:  # a fault of ours: logged whole, and no reason to stop pushing
+                reason = (getattr(error, "strerror", None) or str(error)) or "timeout"
+            except Exception as error:  # a defect here must not end the publishing: log it with its traceback
                 reason = f"{type(error).__name__}: {error}"
-                log.exception("push to %s: unexpected", self._target.url)
-            failures = 1 if time.monotonic() - began_s >= HEALTHY_S else failures + 1
-            wait_s = pause_s(failures, status in (401, 403), random.random())
+                log.exception("push to %s: unexpected error", self._target.url)
+            backoff.delivered(time.monotonic_ns() - started_ns)
+            wait_s = backoff.wait_ns(random.random(), policy) / 1e9
             if reason != self.failure:
-                log.warning("push to %s: %s; trying again", self._target.url, reason)
+                log.warning("push to %s: %s; retrying in %.1f s", self._target.url, reason, wait_s)
             self.failure = reason
             await asyncio.sleep(wait_s)
 
-    async def _once(self) -> None:
-        """One connection, from its first to its last byte."""
+    async def _connect_and_publish(self) -> None:
+        """One connection, from connecting to its end."""
         description = self._description
         assert description is not None
         async with asyncio.timeout(CONNECT_S):
@@ -181,22 +177,22 @@ class Pusher:
             await connection.announce(description)
             self.connections += 1
             self.failure = ""
-            log.info("push to %s: recording", self._target.url)
+            log.info("push to %s: connected", self._target.url)
             self._connection = connection
-            await connection.attend()
+            await connection.read_until_closed()
         finally:
             self._connection = None
             connection.abort()
 
-    async def _leave(self) -> None:
+    async def _tear_down(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            await connection.goodbye()
+            await connection.tear_down()
 
 
 class _PushConnection:
     def __init__(self, target: PushTarget, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.delivery = Delivery(patience_ns=FROZEN_NS)
+        self.delivery = Delivery(patience_ns=STALL_TIMEOUT_NS)
         self._target = target
         self._reader, self._writer = reader, writer
         self._parser = Parser()
@@ -205,25 +201,23 @@ class _PushConnection:
         self._session = ""
         self._challenge = ""
         self._responses: list[Response] = []
-        link: socket.socket = writer.get_extra_info("socket")
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        configure_socket(writer.get_extra_info("socket"))
 
     async def announce(self, description: Description) -> None:
-        """Up to RECORD. Raises :class:`PushError` where the target does not want the stream."""
+        """ANNOUNCE, SETUP and RECORD. Raises :class:`PushError` if the target refuses the stream."""
         url = self._target.url
         host = self._writer.get_extra_info("sockname")[0]
         sdp = write_sdp(description, host=host, session_id=secrets.randbits(31))
-        await self._ask("ANNOUNCE", url, {"Content-Type": "application/sdp"}, sdp)
+        await self._request("ANNOUNCE", url, {"Content-Type": "application/sdp"}, sdp)
         transport = "RTP/AVP/TCP;unicast;interleaved=0-1;mode=record"
-        answered = await self._ask("SETUP", f"{url}/{TRACK}", {"Transport": transport})
-        self._session = answered.headers.get("session", "").partition(";")[0].strip()
-        if "interleaved=0-1" not in answered.headers.get("transport", "").replace(" ", ""):
-            raise PushError(461, "the target does not take RTP over its connection (interleaved)")
-        await self._ask("RECORD", url, {"Range": "npt=now-"})
+        response = await self._request("SETUP", f"{url}/{TRACK}", {"Transport": transport})
+        self._session = response.headers.get("session", "").partition(";")[0].strip()
+        if "interleaved=0-1" not in response.headers.get("transport", "").replace(" ", ""):
+            raise PushError(461, "the target does not support interleaved RTP over TCP")
+        await self._request("RECORD", url, {"Range": "npt=now-"})
 
-    async def attend(self) -> None:
-        """Reads what the target says until it hangs up; tells it now and then that we are there."""
+    async def read_until_closed(self) -> None:
+        """Reads until the target closes the connection; sends OPTIONS as keep-alive."""
         while True:
             try:
                 async with asyncio.timeout(KEEP_ALIVE_S):
@@ -233,7 +227,7 @@ class _PushConnection:
                 continue
             if not data:
                 return
-            self._parser.feed(data)  # receiver reports and answers to OPTIONS: nothing to do
+            self._parser.feed(data)  # receiver reports and responses to OPTIONS are not used
 
     def send(self, unit: AccessUnit, unix_ns: int, now_ns: int) -> DeliveryDecision:
         queued = self._writer.transport.get_write_buffer_size()
@@ -241,30 +235,24 @@ class _PushConnection:
         if verdict is DeliveryDecision.SEND:
             pieces: list[bytes] = []
             if self._sender.report_due(now_ns):
-                report = self._sender.report(unit.capture_ns, unix_ns, now_ns)
-                pieces += (interleaved_head(1, len(report)), report)
-            data = b"".join(pieces + self._packets(list(payloads(unit.nals, PAYLOAD_BYTES)), unit))
+                pieces.append(interleaved(1, self._sender.report(unit.capture_ns, unix_ns, now_ns)))
+            parts = payloads(unit.nals, PAYLOAD_BYTES)
+            pieces += (interleaved(0, packet) for packet in self._sender.packetise(parts, unit.capture_ns))
+            data = b"".join(pieces)
             self.delivery.wrote(len(data))
             self._writer.write(data)
         return verdict
 
-    def _packets(self, parts: Sequence[bytes], unit: AccessUnit) -> list[bytes]:
-        pieces: list[bytes] = []
-        for number, part in enumerate(parts, 1):
-            head = self._sender.header(unit.capture_ns, marker=number == len(parts), payload_bytes=len(part))
-            pieces += (interleaved_head(0, len(head) + len(part)), head, part)
-        return pieces
-
-    async def goodbye(self) -> None:
+    async def tear_down(self) -> None:
         self._write("TEARDOWN", self._target.url, {})
-        async with asyncio.timeout(GOODBYE_S):
+        async with asyncio.timeout(TEARDOWN_S):
             await self._writer.drain()
 
     def abort(self) -> None:
         self._writer.transport.abort()
 
     def _write(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> str:
-        """Sends a request; the CSeq that its answer will carry."""
+        """Sends a request; returns its CSeq."""
         self._sequence += 1
         full = {"CSeq": str(self._sequence), "User-Agent": "fusepipe", **headers}
         if self._session:
@@ -272,30 +260,30 @@ class _PushConnection:
         if self._challenge and self._target.credentials is not None:
             signed = answer(self._target.credentials, self._challenge, method, url)
             if signed is None:
-                raise PushError(401, "the target asks for an authentication other than digest with MD5")
+                raise PushError(401, "the target requires an authentication scheme other than Digest with MD5")
             full["Authorization"] = signed
         self._writer.write(Request(method, url, full, body).encode())
         return str(self._sequence)
 
-    async def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> Response:
-        response = await self._answer_to(self._write(method, url, headers, body))
+    async def _request(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> Response:
+        response = await self._response_to(self._write(method, url, headers, body))
         if response.status == 401 and self._target.credentials is not None and not self._challenge:
             self._challenge = response.headers.get("www-authenticate", "Digest")
-            response = await self._answer_to(self._write(method, url, headers, body))
+            response = await self._response_to(self._write(method, url, headers, body))
         if response.status == 401:
             given = "wrong" if self._target.credentials is not None else "missing"
-            raise PushError(401, f"the target refuses: user or password {given}")
+            raise PushError(401, f"authentication failed: user or password {given}")
         if response.status != 200:
-            raise PushError(response.status, f"the target answers {method} with {response.status}")
+            raise PushError(response.status, f"{method} refused with status {response.status}")
         return response
 
-    async def _answer_to(self, sequence: str) -> Response:
-        async with asyncio.timeout(ANSWER_S):
+    async def _response_to(self, sequence: str) -> Response:
+        async with asyncio.timeout(RESPONSE_S):
             while True:
                 while self._responses:
                     if (response := self._responses.pop(0)).headers.get("cseq", sequence) == sequence:
                         return response
                 data = await self._reader.read(1 << 14)
                 if not data:
-                    raise ConnectionResetError("the target hung up")
+                    raise ConnectionResetError("connection closed by the target")
                 self._responses += [m for m in self._parser.feed(data) if isinstance(m, Response)]

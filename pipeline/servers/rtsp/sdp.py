@@ -23,15 +23,15 @@ class Description:
 
 
 def write_sdp(description: Description, *, host: str, session_id: int) -> bytes:
-    """``host`` is the sender's numeric address, ``session_id`` a number that tells sessions apart."""
+    """The SDP as bytes. ``host`` is the sender's numeric address, ``session_id`` a number unique to the session."""
     family = "IP6" if ":" in host else "IP4"
-    nowhere = "::" if family == "IP6" else "0.0.0.0"  # the receiver chose the transport; this says nothing
+    unspecified = "::" if family == "IP6" else "0.0.0.0"  # SETUP negotiates the transport
     name = "".join(c if c.isprintable() else "?" for c in description.name) or "-"
     lines = [
         "v=0",
         f"o=- {session_id} 1 IN {family} {host}",
         f"s={name}",
-        f"c=IN {family} {nowhere}",
+        f"c=IN {family} {unspecified}",
         "t=0 0",
         "a=tool:fusepipe",
         "a=range:npt=now-",

@@ -1,4 +1,4 @@
-"""The RTSP server: one thread and one port, any number of streams; it accepts connections and ends them."""
+"""The RTSP server: one thread and one port, any number of streams. Accepts connections and closes them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fusepipe.pipeline.servers.rtsp.udp import Address, UdpPair
 
 log = logging.getLogger(__name__)
 
-MAX_CONNECTIONS = 128  # of one port; each costs a descriptor and up to about a megabyte
-START_S = 10.0
+MAX_CONNECTIONS = 128  # for one port; each takes a file descriptor and up to about 1 MB
+CALL_TIMEOUT_S = 10.0
 
 
 class RtspServer:
-    """Listens on ``host:port`` (port 0: any free one). ``start`` raises ``OSError`` where it cannot."""
+    """Listens on ``host:port`` (port 0: any free one); ``start`` raises ``OSError`` if it cannot."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host, self.port = host, port
@@ -33,36 +33,38 @@ class RtspServer:
     def start(self) -> None:
         self._thread.start()
         try:
-            self.port = self._thread.call(self._listen(), START_S)
+            self.port = self._thread.call(self._listen(), CALL_TIMEOUT_S)
         except BaseException:
             self._thread.stop()
             raise
 
     def add(self, path: str, *, credentials: Credentials | None = None, max_clients: int = 32) -> Stream:
-        """A new stream under ``/path``. Raises ``ValueError`` where there is one already."""
+        """A new stream at ``/path``. Raises ``ValueError`` if the path is in use."""
         if path in self.streams:
-            raise ValueError(f"{path = } is taken")
+            raise ValueError(f"{path = } is in use")
         stream = Stream(self._thread, path, credentials, max_clients)
         self.streams[path] = stream
         return stream
 
     def remove(self, stream: Stream) -> None:
-        """Says goodbye to its clients; those of other streams do not notice."""
+        """Disconnects its clients with a BYE; other streams are not affected."""
         self.streams.pop(stream.path, None)
         try:
-            self._thread.call(self._dismiss(stream), START_S)
+            self._thread.call(self._disconnect(stream), CALL_TIMEOUT_S)
         except (TimeoutError, RuntimeError) as error:
-            log.warning("rtsp://%s:%d/%s: closing its clients: %s", self.host, self.port, stream.path, error)
+            log.warning(
+                "rtsp://%s:%d/%s: disconnecting its clients failed: %s", self.host, self.port, stream.path, error
+            )
 
     def stop(self) -> None:
         try:
-            self._thread.call(self._close(), START_S)
+            self._thread.call(self._close(), CALL_TIMEOUT_S)
         except (TimeoutError, RuntimeError) as error:
-            log.warning("rtsp://%s:%d: closing: %s", self.host, self.port, error)
+            log.warning("rtsp://%s:%d: closing failed: %s", self.host, self.port, error)
         finally:
             self._thread.stop()
 
-    # -- in the loop
+    # -- event loop
 
     async def _listen(self) -> int:
         self._listener = await asyncio.start_server(self._accept, self.host, self.port, limit=1 << 16, backlog=32)
@@ -70,7 +72,7 @@ class RtspServer:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._connections) >= MAX_CONNECTIONS:
-            log.warning("rtsp port %d: more than %d connections; one was refused", self.port, MAX_CONNECTIONS)
+            log.warning("rtsp port %d: connection refused: limit of %d reached", self.port, MAX_CONNECTIONS)
             writer.transport.abort()
             return
         task = asyncio.current_task()
@@ -81,36 +83,36 @@ class RtspServer:
         try:
             await connection.serve()
         except asyncio.CancelledError:
-            log.debug("a client was dismissed")  # this is the task's end; asyncio would report it as an error
+            log.debug("rtsp client disconnected by the server")  # asyncio would report it as an error of the task
         finally:
             del self._connections[connection]
 
     def _udp_pair(self, ip: str) -> UdpPair | None:
-        """The sockets for clients that reached us under ``ip``, so that packets come from where they look."""
+        """The UDP sockets bound to the local address that a client connected to, so that it accepts the packets."""
         if ip not in self._udp:
             try:
-                self._udp[ip] = UdpPair(asyncio.get_running_loop(), ip, self._heard)
+                self._udp[ip] = UdpPair(asyncio.get_running_loop(), ip, self._rtcp_received)
             except OSError as error:
-                log.warning("rtsp port %d: no UDP: %s", self.port, error)
+                log.warning("rtsp port %d: UDP not available: %s", self.port, error)
                 self._udp[ip] = None
         return self._udp[ip]
 
-    def _heard(self, sender: Address) -> None:
+    def _rtcp_received(self, sender: Address) -> None:
         for connection in self._connections:
-            connection.heard(sender)
+            connection.rtcp_received(sender)
 
-    async def _dismiss(self, stream: Stream) -> None:
-        gone = [c for c in self._connections if c in stream.clients]
-        for connection in gone:
-            connection.say_goodbye()
-        await self._end(gone)
+    async def _disconnect(self, stream: Stream) -> None:
+        clients = [c for c in self._connections if c in stream.clients]
+        for connection in clients:
+            connection.send_goodbye()
+        await self._end(clients)
 
     async def _close(self) -> None:
         if self._listener is not None:
             self._listener.close()
         everyone = list(self._connections)
         for connection in everyone:
-            connection.say_goodbye()
+            connection.send_goodbye()
         await self._end(everyone)
         for pair in self._udp.values():
             if pair is not None:
@@ -120,7 +122,7 @@ class RtspServer:
     async def _end(self, connections: list[ClientConnection]) -> None:
         tasks = [self._connections[c] for c in connections if c in self._connections]
         if tasks:
-            await asyncio.sleep(0.05)  # what was written last may still leave
+            await asyncio.sleep(0.05)  # lets the last packets leave
             for task in tasks:
                 task.cancel()
-            await asyncio.wait(tasks, timeout=START_S / 2)
+            await asyncio.wait(tasks, timeout=CALL_TIMEOUT_S / 2)

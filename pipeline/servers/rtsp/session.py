@@ -1,6 +1,6 @@
-"""What the server answers one client: the state machine of RFC 2326, appendix A.2, for one live track.
+"""The server-side session state machine (RFC 2326, appendix A.2) for one live track.
 
-Pure: requests in, responses and the next state out. The caller opens sockets and moves packets.
+Pure: requests in, responses and the next state out. The caller owns sockets and packets.
 
 ::
 
@@ -19,8 +19,8 @@ from fusepipe.pipeline.servers.rtsp.message import Request, Response
 from fusepipe.pipeline.servers.rtsp.sdp import TRACK
 
 METHODS = ("OPTIONS", "DESCRIBE", "SETUP", "PLAY", "PAUSE", "TEARDOWN", "GET_PARAMETER")
-TIMEOUT_S = 60  # a client over UDP that says nothing for so long is gone
-MAX_FAILURES = 3  # wrong passwords on one connection
+TIMEOUT_S = 60  # of a session without requests or reports
+MAX_FAILURES = 3  # failed logins on one connection
 
 
 class State(Enum):
@@ -31,7 +31,7 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """How packets travel: ``rtp`` and ``rtcp`` are channels of the connection, or the client's UDP ports."""
+    """The negotiated transport: ``rtp`` and ``rtcp`` are interleaved channels, or the client's UDP ports."""
 
     tcp: bool
     rtp: int
@@ -40,9 +40,9 @@ class Transport:
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """What the server has under a path, and what it takes to get it.
+    """A stream offered at a path.
 
-    ``sdp`` is ``None`` while no picture has come yet; ``full`` when no further client is admitted.
+    ``sdp`` is ``None`` until the first frame is published; ``full`` is true at the client limit.
     """
 
     guard: Guard
@@ -52,27 +52,27 @@ class Offered:
 
 @dataclass(frozen=True, slots=True)
 class SessionContext:
-    """The facts about the server and this connection that answers hold."""
+    """What responses state about the server and this connection."""
 
-    find: Callable[[str], Offered | None]  # by path without the leading slash
-    server_ports: tuple[int, int] | None  # RTP and RTCP over UDP; None: TCP only
+    find: Callable[[str], Offered | None]  # by path, without the leading slash
+    server_ports: tuple[int, int] | None  # of RTP and RTCP over UDP; None: TCP only
     ssrc: int
     session_id: str
 
 
 def path_of(uri: str) -> str | None:
-    """The path of a request's URI, no slash at either end; ``None`` for what is no URI."""
+    """The path of a request's URI without leading and trailing slash; ``None`` for an invalid URI."""
     if uri == "*":
         return ""
     try:
         path = urlsplit(uri).path
-    except ValueError:  # such as an IPv6 address that is not closed
+    except ValueError:  # such as an IPv6 address without closing bracket
         return None
     return unquote(path).strip("/")
 
 
 def choose_transport(header: str, *, udp: bool) -> Transport | None:
-    """The first of the client's alternatives (RFC 2326, 12.39) that is spoken here."""
+    """The first of the client's alternatives (RFC 2326, 12.39) that is supported here."""
     for alternative in header.split(","):
         first, *rest = (part.strip() for part in alternative.split(";"))
         options = {name.lower(): value for name, _, value in (part.partition("=") for part in rest)}
@@ -84,7 +84,7 @@ def choose_transport(header: str, *, udp: bool) -> Transport | None:
             if pair is not None:
                 return Transport(True, *pair)
         elif protocol in ("RTP/AVP", "RTP/AVP/UDP") and udp:
-            # Low ports belong to services: nobody plays video there, but somebody might want to disturb one.
+            # not the well-known ports: no player uses them, but an attacker might aim at a service there
             pair = _pair(options.get("client_port", ""), 1024, 65535)
             if pair is not None:
                 return Transport(False, *pair)
@@ -102,17 +102,17 @@ def _pair(text: str, low: int, high: int) -> tuple[int, int] | None:
 
 
 class RtspSession:
-    """One client's; the server looks at ``state``, ``transport`` and ``path`` after each answer."""
+    """One client's session; ``state``, ``transport`` and ``path`` are up to date after each response."""
 
-    def __init__(self, server: SessionContext) -> None:
-        self._server = server
+    def __init__(self, context: SessionContext) -> None:
+        self._context = context
         self.state = State.INIT
         self.transport: Transport | None = None
         self.path = ""
-        self.hang_up = False  # after this answer
+        self.hang_up = False  # close the connection after this response
 
     def answer(self, request: Request, sequence: int) -> Response:
-        """``sequence`` is the RTP sequence number of the first packet that PLAY will bring."""
+        """The response to ``request``; ``sequence`` is the RTP sequence number of the first packet after PLAY."""
         number = request.headers.get("cseq", "")
         if not (number.isascii() and number.isdigit() and len(number) <= 10):
             self.hang_up = True
@@ -123,16 +123,19 @@ class RtspSession:
     def _answer(self, request: Request, sequence: int) -> Response:
         if request.method not in METHODS:
             return Response(405, {"Allow": ", ".join(METHODS)})
-        if wanted := request.headers.get("require", request.headers.get("proxy-require", "")):
-            return Response(551, {"Unsupported": wanted})
+        if required := request.headers.get("require", request.headers.get("proxy-require", "")):
+            return Response(551, {"Unsupported": required})
         if request.method == "OPTIONS":
             return Response(200, {"Public": ", ".join(METHODS)})
+        return self._answer_for_stream(request, sequence)
+
+    def _answer_for_stream(self, request: Request, sequence: int) -> Response:
         path = path_of(request.uri)
         if path is None:
             return Response(400)
         track = path.endswith(f"/{TRACK}")
         path = path.removesuffix(f"/{TRACK}")
-        offered = self._server.find(path)
+        offered = self._context.find(path)
         if offered is None:
             return Response(404)
         if not offered.guard.admits(request.method, request.uri, request.headers.get("authorization")):
@@ -142,7 +145,7 @@ class RtspSession:
             return self._describe(request, offered)
         if request.method == "SETUP":
             return self._setup(request, path, offered)
-        return self._in_session(request, path, sequence, track=track)
+        return self._control(request, path, sequence, track=track)
 
     def _describe(self, request: Request, offered: Offered) -> Response:
         accept = request.headers.get("accept", "application/sdp").lower()
@@ -157,17 +160,17 @@ class RtspSession:
         if self.state is State.PLAYING:
             return Response(455, {"Allow": "PLAY, PAUSE, TEARDOWN, GET_PARAMETER, OPTIONS"})
         if self.state is State.READY and path != self.path:
-            return Response(459)  # one stream a session
+            return Response(459)  # a session has one stream
         if offered.sdp is None:
             return Response(503, {"Retry-After": "2"})
         if self.state is State.INIT and offered.full:
             return Response(453)
-        ports = self._server.server_ports
+        ports = self._context.server_ports
         transport = choose_transport(request.headers.get("transport", ""), udp=ports is not None)
         if transport is None:
             return Response(461)
         self.state, self.transport, self.path = State.READY, transport, path
-        ssrc = f'ssrc={self._server.ssrc:08X};mode="PLAY"'
+        ssrc = f'ssrc={self._context.ssrc:08X};mode="PLAY"'
         if transport.tcp:
             text = f"RTP/AVP/TCP;unicast;interleaved={transport.rtp}-{transport.rtcp};{ssrc}"
         else:
@@ -176,11 +179,11 @@ class RtspSession:
             text = f"RTP/AVP;unicast;{client};server_port={ports[0]}-{ports[1]};{ssrc}"
         return Response(200, {"Transport": text, **self._session()})
 
-    def _in_session(self, request: Request, path: str, sequence: int, *, track: bool) -> Response:
+    def _control(self, request: Request, path: str, sequence: int, *, track: bool) -> Response:
         given = request.headers.get("session", "").partition(";")[0].strip()
         if request.method == "GET_PARAMETER" and not given:
-            return Response(200)  # a ping before SETUP
-        if self.state is State.INIT or given != self._server.session_id or path != self.path:
+            return Response(200)  # keep-alive before SETUP
+        if self.state is State.INIT or given != self._context.session_id or path != self.path:
             return Response(454)
         if request.method == "PLAY":
             self.state = State.PLAYING
@@ -194,4 +197,4 @@ class RtspSession:
         return Response(200, self._session())
 
     def _session(self) -> Mapping[str, str]:
-        return {"Session": f"{self._server.session_id};timeout={TIMEOUT_S}"}
+        return {"Session": f"{self._context.session_id};timeout={TIMEOUT_S}"}

@@ -15,13 +15,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fusepipe.pipeline.encoding.h264 import AccessUnit, payloads
+from fusepipe.pipeline.servers.delivery import MAX_PENDING_UNITS, MIN_KEY_INTERVAL_NS
 from fusepipe.pipeline.servers.loop_thread import LoopThread
 from fusepipe.pipeline.servers.rtsp.digest import Credentials
 from fusepipe.pipeline.servers.rtsp.rtp import PAYLOAD_BYTES
 from fusepipe.pipeline.servers.rtsp.sdp import Description, write_sdp
-
-PENDING_UNITS = 50  # handed to the loop and not yet delivered; more means that the loop is starved
-KEY_INTERVAL_NS = 250_000_000  # min time between key frames on request: they cost the other clients bandwidth
 
 
 class Client(Protocol):
@@ -37,16 +35,16 @@ class Client(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StreamCounts:
-    """``clients`` now; the others since the start."""
+    """``clients`` now; the others since the start. ``disconnected`` clients had stalled."""
 
     clients: int
     clients_total: int
     dropped_units: int
-    given_up: int
+    disconnected: int
 
 
 class Stream:
-    """One stream of a server. The pipeline's thread publishes; everything else happens in the loop."""
+    """One stream of a server, at ``/path``."""
 
     def __init__(self, thread: LoopThread, path: str, credentials: Credentials | None, max_clients: int) -> None:
         self.path = path
@@ -55,35 +53,35 @@ class Stream:
         self.description: Description | None = None
         self.ready = asyncio.Event()
         self.clients: set[Client] = set()
-        self.clients_total = self.given_up = self.dropped_units = 0
+        self.clients_total = self.disconnected = self.dropped_units = 0
         self._thread = thread
         self._pending = 0
         self._lock = threading.Lock()
         self._last_key_ns = 0
         self._session_number = int.from_bytes(os.urandom(4), "big")
 
-    # -- the pipeline's side
+    # -- pipeline thread
 
     @property
     def watched(self) -> bool:
-        """Whether anybody has set up or plays."""
+        """Whether a client has set it up or plays it."""
         return bool(self.clients)
 
     @property
     def described(self) -> bool:
-        """Whether a picture has come, so that clients can be told what to expect."""
+        """Whether a frame has been published, so that its SDP is known."""
         return self.description is not None
 
     def wants_key(self, now_ns: int) -> bool:
-        """Whether a client waits for a key frame; the caller makes one and publishes it."""
-        if now_ns - self._last_key_ns < KEY_INTERVAL_NS:
+        """Whether a client needs a key frame; the caller encodes and publishes one."""
+        if now_ns - self._last_key_ns < MIN_KEY_INTERVAL_NS:
             return False
         return any(client.wants_key for client in tuple(self.clients))
 
     def publish(self, unit: AccessUnit, description: Description, unix_ns: int) -> None:
-        """Never waits. ``unix_ns`` is the wall-clock time of the unit's capture."""
+        """Delivers one unit, or drops it; never blocks. ``unix_ns`` is the wall-clock time of its capture."""
         with self._lock:
-            if self._pending >= PENDING_UNITS:
+            if self._pending >= MAX_PENDING_UNITS:
                 self.dropped_units += 1
                 return
             self._pending += 1
@@ -92,9 +90,9 @@ class Stream:
                 self._pending -= 1
 
     def counts(self) -> StreamCounts:
-        return StreamCounts(len(self.clients), self.clients_total, self.dropped_units, self.given_up)
+        return StreamCounts(len(self.clients), self.clients_total, self.dropped_units, self.disconnected)
 
-    # -- the loop's side
+    # -- event loop
 
     def _deliver(self, unit: AccessUnit, description: Description, unix_ns: int) -> None:
         with self._lock:

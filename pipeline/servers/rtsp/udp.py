@@ -1,4 +1,4 @@
-"""The server's two UDP sockets for one of its addresses: RTP out, RTCP out and in."""
+"""A pair of UDP sockets on one local address: RTP out, RTCP out and in."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import socket
 from collections.abc import Callable
 
 _TRIES = 50
-_SEND_BUFFER_BYTES = 1 << 20  # a key frame for a few clients, at once
+_SEND_BUFFER_BYTES = 1 << 20  # room for one key frame to several clients
 Address = tuple[str, int]
 
 
 class UdpPair:
-    """Bound to an even port and the next one of ``ip``. ``heard`` gets the address of each RTCP packet."""
+    """Bound to an even port of ``ip`` and the next one; ``received`` is called with the sender of each RTCP packet."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, ip: str, heard: Callable[[Address], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, ip: str, received: Callable[[Address], None]) -> None:
         self._loop = loop
-        self._heard = heard
+        self._received = received
         self._rtp, self._rtcp = _bind_pair(ip)
         self.ports = (int(self._rtp.getsockname()[1]), int(self._rtcp.getsockname()[1]))
         for each in (self._rtp, self._rtcp):
@@ -25,10 +25,10 @@ class UdpPair:
             loop.add_reader(each, self._read, each)
 
     def send(self, data: bytes, to: Address, *, rtcp: bool = False) -> bool:
-        """``False`` where the system did not take it: like a loss on the way, never a wait."""
+        """Sends without blocking; ``False`` if the system did not accept it, equivalent to packet loss."""
         try:
             (self._rtcp if rtcp else self._rtp).sendto(data, to)
-        except OSError:  # full (EAGAIN), refused by the peer before, no route
+        except OSError:  # buffer full (EAGAIN), port unreachable, no route
             return False
         return True
 
@@ -38,12 +38,12 @@ class UdpPair:
             each.close()
 
     def _read(self, which: socket.socket) -> None:
-        for _ in range(64):  # then let others have their turn
+        for _ in range(64):  # then yield to other tasks
             try:
                 _, sender = which.recvfrom(2048)
             except OSError:
-                return  # nothing there, or the news that a packet of ours was refused
-            self._heard((sender[0], sender[1]))
+                return  # nothing to read, or an ICMP error of an earlier packet
+            self._received((sender[0], sender[1]))
 
 
 def _bind_pair(ip: str) -> tuple[socket.socket, socket.socket]:
@@ -57,7 +57,7 @@ def _bind_pair(ip: str) -> tuple[socket.socket, socket.socket]:
                 rtcp.bind((ip, port + 1))
                 return rtp, rtcp
         except OSError:
-            pass  # the port above is taken: the next try gets others
+            pass  # the next port is in use: retry with others
         rtp.close()
         rtcp.close()
-    raise OSError(f"no two neighbouring UDP ports are free on {ip}")
+    raise OSError(f"no free pair of UDP ports on {ip}")

@@ -21,7 +21,7 @@ from fusepipe.core.errors import SinkError
 from fusepipe.core.frames import FusedFrame, Plane
 from fusepipe.pipeline.encoding.h264 import AccessUnit
 from fusepipe.pipeline.encoding.live_encoder import LiveEncoder, LiveVideoOptions
-from fusepipe.pipeline.servers.delivery import LIMIT_BYTES, Delivery, DeliveryDecision
+from fusepipe.pipeline.servers.delivery import LIMIT_BYTES, MIN_KEY_INTERVAL_NS, Delivery, DeliveryDecision
 from fusepipe.pipeline.servers.web.link_rate import LinkRate
 from fusepipe.pipeline.servers.web.rig_view import RigView
 
@@ -32,7 +32,6 @@ CLOCK_HZ = 90_000
 MAX_WIDTH_PX, MAX_HEIGHT_PX = 1280, 720
 MAX_BLOCKS_PER_S = 108_000  # of 16x16 pixels (H.264, table A-1)
 MAX_FPS = 60.0
-KEY_INTERVAL_NS = 250_000_000  # key frames that viewers ask for come no faster: they cost the others bandwidth
 _STALE = 2  # times what may wait: more than that is thrown away
 # By x264 always: what is watched here is small, and GPUs have few encoders, which the recordings may need.
 _OPTIONS = LiveVideoOptions(encoder="x264", baseline=True)
@@ -151,7 +150,7 @@ class VideoFeed:
                 viewer.ended.set()
 
     def _wants_key(self, now_ns: int) -> bool:
-        return now_ns - self._key_ns >= KEY_INTERVAL_NS and any(viewer.wants_key for viewer in self._viewers)
+        return now_ns - self._key_ns >= MIN_KEY_INTERVAL_NS and any(viewer.wants_key for viewer in self._viewers)
 
     def _publish(self, unit: AccessUnit, stamp_ns: int) -> None:
         now_ns = time.monotonic_ns()

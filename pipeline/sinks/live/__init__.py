@@ -1,1 +1,1 @@
-"""Sinks that serve or push: RTSP, the preview page."""
+"""Sinks that serve or push: RTSP server, RTSP publisher, preview page."""

@@ -1,4 +1,4 @@
-"""From fused frames to a live H.264 stream: what serving and pushing have in common."""
+"""Fused frames to a live H.264 stream, shared by the sinks that serve and push."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from fusepipe.pipeline.sinks.live.playout import PlayoutClock
 
 
 class Outlet(Protocol):
-    """Where access units go; none of this ever waits."""
+    """Where access units are published; no method blocks."""
 
     @property
     def described(self) -> bool:
-        """Whether it has had a unit, and so knows what to announce."""
+        """Whether a unit has been published, so that its parameters are known."""
 
     @property
     def watched(self) -> bool:
-        """Whether anybody gets what is published."""
+        """Whether anyone receives what is published."""
 
-    def wants_key(self, now_ns: int) -> bool: ...
+    def wants_key(self, now_ns: int) -> bool:
+        """Whether a receiver needs a key frame."""
 
-    def publish(self, unit: AccessUnit, description: Description, unix_ns: int) -> None: ...
+    def publish(self, unit: AccessUnit, description: Description, unix_ns: int) -> None:
+        """``unix_ns`` is the wall-clock time of the unit's capture."""
 
 
 class EncodedStream:
-    """Encodes for one outlet, and only while somebody watches; one thread uses it."""
+    """Encodes for one outlet, only while it is watched; used by one thread."""
 
     def __init__(self, name: str, options: LiveVideoOptions, *, fps: float | None, live: bool) -> None:
         self._name = name
@@ -41,10 +43,10 @@ class EncodedStream:
         self.frames = self.bytes = 0
 
     def write(self, frame: FusedFrame, outlet: Outlet) -> None:
-        """Waits until the frame is due, where it is of a recording. Raises :class:`SinkError`."""
+        """Frames of recordings are paced to real time. Raises :class:`SinkError`."""
         self._wake.wait(self._playout.wait_ns(frame.capture_ns, time.monotonic_ns()) / 1e9)
         self.frames += 1
-        # The first frame is encoded for its parameter sets, without which nothing can be announced.
+        # the first frame is always encoded: SDP needs its parameter sets
         if not outlet.watched and outlet.described:
             return
         now_ns = time.monotonic_ns()

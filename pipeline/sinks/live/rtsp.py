@@ -1,27 +1,27 @@
-"""The stream that players open: ``rtsp://HOST:PORT/NAME``, served by this process."""
+"""Serves the fused stream to RTSP players at ``rtsp://HOST:PORT/NAME``."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from fusepipe.core.errors import SinkSetupError
 from fusepipe.core.frames import FusedFrame
+from fusepipe.core.text import counted
 from fusepipe.pipeline.encoding.live_encoder import LiveVideoOptions
 from fusepipe.pipeline.servers.addresses import url_host
 from fusepipe.pipeline.servers.rtsp.digest import Credentials
 from fusepipe.pipeline.servers.rtsp.server import RtspServer
-from fusepipe.pipeline.servers.rtsp.stream import Stream
+from fusepipe.pipeline.servers.rtsp.stream import Stream, StreamCounts
 from fusepipe.pipeline.servers.shared_servers import SharedServers
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.pipeline.sinks.live.encoded_stream import EncodedStream
+from fusepipe.pipeline.sinks.live.network_sink import NetworkSink
 
 SERVERS = SharedServers(RtspServer)
 
 
-class RtspServerSink:
-    """Serves one stream; several sinks of one process may share a port. Encodes only while somebody watches.
+class RtspServerSink(NetworkSink):
+    """Serves one stream; sinks of one process may share a port. Encodes only while a client is connected.
 
-    ``live`` is false for recordings, which are then served at the speed they were captured.
+    ``live`` is false for recordings, which are served at the speed at which they were captured.
     """
 
     def __init__(
@@ -41,8 +41,6 @@ class RtspServerSink:
         self._max_clients = max_clients
         self._video = EncodedStream(path, options, fps=fps, live=live)
         self._stream: Stream | None = None
-        self._server: RtspServer | None = None
-        self._report: SinkReport | None = None
 
     @property
     def label(self) -> str:
@@ -50,26 +48,26 @@ class RtspServerSink:
 
     @property
     def announcement(self) -> str:
-        return f"serving {self.label}" + (" (user and password needed)" if self._credentials is not None else "")
+        return f"serving {self.label}" + (" (user and password required)" if self._credentials is not None else "")
 
-    @property
-    def outputs(self) -> list[Path]:
-        return []
+    def counts(self) -> StreamCounts | None:
+        """Clients of the stream; ``None`` before :meth:`start`."""
+        return None if self._stream is None else self._stream.counts()
 
     def check(self) -> None:
         SERVERS.check(self._host, self._port, self.label)
 
     def start(self) -> None:
-        """Listens, before the first frame: a client that comes early waits for it."""
+        """Listens before the first frame: clients that connect early wait for it."""
         if self._stream is not None:
             return
-        server = SERVERS.acquire(self._host, self._port, self.label)
         try:
-            self._stream = server.add(self._path, credentials=self._credentials, max_clients=self._max_clients)
+            self._stream = SERVERS.attach(self._host, self._port, self.label, self._add)
         except ValueError as error:
-            SERVERS.release(self._host, self._port)
             raise SinkSetupError(f"{self.label}: another sink serves this path; use another name") from error
-        self._server = server
+
+    def _add(self, server: RtspServer) -> Stream:
+        return server.add(self._path, credentials=self._credentials, max_clients=self._max_clients)
 
     def write(self, frame: FusedFrame) -> None:
         self.start()
@@ -77,20 +75,15 @@ class RtspServerSink:
         assert stream is not None
         self._video.write(frame, stream)
 
-    def close(self) -> SinkReport:
-        if self._report is not None:
-            return self._report
-        note = "nobody connected"
-        if self._stream is not None and self._server is not None:
-            counts = self._stream.counts()
-            self._server.remove(self._stream)
-            SERVERS.release(self._host, self._port)
-            if counts.clients_total:
-                note = f"{counts.clients_total} client{'s' if counts.clients_total != 1 else ''}"
+    def _finish(self) -> SinkReport:
+        note = counted(0, "client")
+        if (stream := self._stream) is not None:
+            counts = stream.counts()
+            SERVERS.detach(self._host, self._port, lambda server: server.remove(stream))
+            note = counted(counts.clients_total, "client")
             if counts.dropped_units:
-                note += f", {counts.dropped_units} pictures dropped for slow ones"
-            if counts.given_up:
-                note += f", {counts.given_up} given up"
+                note += f", {counted(counts.dropped_units, 'frame')} dropped for slow clients"
+            if counts.disconnected:
+                note += f", {counted(counts.disconnected, 'stalled client')} disconnected"
         self._video.close()
-        self._report = SinkReport(self.label, self._video.frames, self._video.bytes, note)
-        return self._report
+        return SinkReport(self.label, self._video.frames, self._video.bytes, note)

@@ -1,20 +1,20 @@
-"""Pushes the fused stream to another RTSP server (``rtsp+push://HOST/NAME``), which serves or records it."""
+"""Publishes the fused stream to another RTSP server (``rtsp+push://HOST/NAME``), which serves or records it."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from fusepipe.core.errors import SinkError
 from fusepipe.core.frames import FusedFrame
+from fusepipe.core.text import counted
 from fusepipe.pipeline.encoding.live_encoder import LiveVideoOptions
 from fusepipe.pipeline.servers.rtsp.digest import Credentials
-from fusepipe.pipeline.servers.rtsp.push import Pusher, PushTarget
+from fusepipe.pipeline.servers.rtsp.push import PushTarget, RtspPublisher
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.pipeline.sinks.live.encoded_stream import EncodedStream
+from fusepipe.pipeline.sinks.live.network_sink import NetworkSink
 
 
-class RtspPushSink:
-    """Never waits for the target: while it is away, pictures are dropped and it is tried again."""
+class RtspPushSink(NetworkSink):
+    """Never blocks: while the target is unreachable, frames are dropped and the connection is retried."""
 
     def __init__(
         self,
@@ -28,9 +28,8 @@ class RtspPushSink:
         live: bool = True,
     ) -> None:
         self._target = PushTarget(host, port, path, credentials)
-        self._pusher = Pusher(self._target)
+        self._publisher = RtspPublisher(self._target)
         self._video = EncodedStream(path, options, fps=fps, live=live)
-        self._report: SinkReport | None = None
 
     @property
     def label(self) -> str:
@@ -41,33 +40,43 @@ class RtspPushSink:
         return f"pushing to {self.label}"
 
     @property
-    def outputs(self) -> list[Path]:
-        return []
+    def connected(self) -> bool:
+        """Whether the target is recording now."""
+        return self._publisher.watched
+
+    @property
+    def connections(self) -> int:
+        """Successful connections so far."""
+        return self._publisher.connections
+
+    @property
+    def dropped_units(self) -> int:
+        return self._publisher.dropped_units
+
+    @property
+    def failure(self) -> str:
+        """Why it is not connected; empty while it is."""
+        return self._publisher.failure
 
     def check(self) -> None:
-        """A target that is away now may be there later: nothing is refused."""
+        """Never fails: a target that is unreachable now may become reachable later."""
 
     def start(self) -> None:
         try:
-            self._pusher.start()
+            self._publisher.start()
         except RuntimeError as error:
             raise SinkError(f"{self.label}: {error}") from error
 
     def write(self, frame: FusedFrame) -> None:
         self.start()
-        self._video.write(frame, self._pusher)
+        self._video.write(frame, self._publisher)
 
-    def close(self) -> SinkReport:
-        if self._report is not None:
-            return self._report
-        self._pusher.stop()
+    def _finish(self) -> SinkReport:
+        self._publisher.stop()
         self._video.close()
-        pusher = self._pusher
-        times = pusher.connections
-        note = f"connected {times} time{'s' if times != 1 else ''}"
-        if pusher.dropped_units:
-            note += f", {pusher.dropped_units} pictures dropped"
-        if pusher.failure:
-            note += f", last problem: {pusher.failure}"
-        self._report = SinkReport(self.label, self._video.frames, self._video.bytes, note)
-        return self._report
+        note = counted(self.connections, "connection")
+        if self.dropped_units:
+            note += f", {counted(self.dropped_units, 'frame')} dropped"
+        if self.failure:
+            note += f", last error: {self.failure}"
+        return SinkReport(self.label, self._video.frames, self._video.bytes, note)

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
 from fusepipe.core.redact import redact
-from fusepipe.pipeline.backoff import REFUSED_PASSWORD, Backoff
+from fusepipe.pipeline.backoff import CAMERA, CAMERA_LOGIN, Backoff
 from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.live.connection import LiveConnection
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions
@@ -57,7 +57,7 @@ class LiveSource:
         self._options = options or LiveOptions()
         self._count_range, self._camera, self._stream_id = count_range, camera, stream_id
         self._chance = chance
-        self._backoff = Backoff()
+        self._backoff = Backoff(CAMERA)
         self._index = 0
         self._connection: LiveConnection | None = None
         self._lost_ns: int | None = None
@@ -144,7 +144,7 @@ class LiveSource:
         now_ns = time.monotonic_ns()
         self._lost_ns = self._lost_ns or now_ns
         self.failures[str(error.cause)] += 1
-        policy = REFUSED_PASSWORD if error.cause is Cause.AUTHENTICATION else None
+        policy = CAMERA_LOGIN if error.cause is Cause.AUTHENTICATION else None
         wait_ns = self._backoff.wait_ns(self._chance(), policy)
         if self._told is None or self._told[0] is not error.cause or now_ns - self._told[1] > REMIND_NS:
             self._told = (error.cause, now_ns)

@@ -187,16 +187,16 @@ def test_a_reference_that_never_catches_up_leads_as_it_is():
 def test_what_leads_alone_is_not_counted_as_not_needed():
     pairer = make()
     live(pairer, camera(IR, 5, seconds=20, phase_ns=4 * MS), camera(VIS, 5, seconds=20, away=[(6, 12)]))
-    assert pairer.log.skipped["infrared frame not needed"] <= 10, "those around the change"
+    assert pairer.log.skipped["unused infrared frame"] <= 10, "those around the change"
 
 
-def test_frames_that_were_only_late_are_not_lost_to_a_card():
+def test_frames_that_were_only_late_are_not_lost_to_a_slate():
     """Both streams stand for half a second, as on a bad network, and what was under way arrives then."""
     streams = [stalled(camera(band, 5, seconds=20), 6, 6.5, MS) for band in (IR, VIS)]
     pairer = make()
     pairs, at, _ = live(pairer, *streams)
     assert "no signal" in states(pairs, at, 6, 6.6)
-    assert pairer.log.skipped["pair behind the output"] <= 5, "those of the two cards' time"
+    assert pairer.log.skipped["late pair"] <= 5, "those during the two slates"
 
 
 def test_both_go_and_a_card_stands_in():

@@ -20,7 +20,7 @@ from fusepipe.core.frames import Band, FramePair, FusedFrame, PairState, Plane
 from fusepipe.pipeline.servers.web import rendering
 from fusepipe.pipeline.servers.web.access import Access
 from fusepipe.pipeline.servers.web.metrics import prometheus_text
-from fusepipe.pipeline.sinks.live.preview import MADE_UP_TOKEN, SERVERS, WebPreviewSink
+from fusepipe.pipeline.sinks.live.preview import GENERATED_TOKEN, SERVERS, WebPreviewSink
 from fusepipe.pipeline.testing import MS, frame
 
 HOST = "127.0.0.1"
@@ -242,18 +242,18 @@ def test_the_live_picture_and_its_limits():
 
 def test_a_page_that_others_reach_needs_its_token():
     with Page("0.0.0.0") as page:
-        assert page.sink.announcement.endswith(f"/?token={MADE_UP_TOKEN}")
-        assert MADE_UP_TOKEN not in page.sink.label
+        assert page.sink.announcement.endswith(f"/?token={GENERATED_TOKEN}")
+        assert GENERATED_TOKEN not in page.sink.label
         assert page.get("/")[0] == 401 and page.get("/metrics")[0] == 401 and page.get("/healthz")[0] == 200
         assert page.get("/?token=wrong")[0] == 401
-        assert page.get("/metrics", Authorization=f"Bearer {MADE_UP_TOKEN}")[0] == 200
+        assert page.get("/metrics", Authorization=f"Bearer {GENERATED_TOKEN}")[0] == 200
 
         class Stay(urllib.request.HTTPRedirectHandler):
             def redirect_request(self, *_):
                 return None
 
         with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.build_opener(Stay).open(f"http://{HOST}:{page.port}/?token={MADE_UP_TOKEN}", timeout=15)
+            urllib.request.build_opener(Stay).open(f"http://{HOST}:{page.port}/?token={GENERATED_TOKEN}", timeout=15)
         with caught.value as answer:
             cookie = answer.headers["Set-Cookie"]
             assert answer.code == 303 and "HttpOnly" in cookie and "SameSite=Strict" in cookie

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusepipe.pipeline.sinks.live.preview import MADE_UP_TOKEN
+from fusepipe.pipeline.sinks.live.preview import GENERATED_TOKEN
 
 aiortc = pytest.importorskip("aiortc", reason="needs aiortc: pip install 'fusepipe[webrtc]'")
 
@@ -205,7 +205,7 @@ def test_the_token_is_needed_and_the_address_is_the_one_that_was_reached():
             assert (await post(session, page.whep, offer))[0] == 401
             async with session.delete(page.whep + "/nobody") as answer:
                 assert answer.status == 401
-            bearer = {"Authorization": f"Bearer {MADE_UP_TOKEN}"}
+            bearer = {"Authorization": f"Bearer {GENERATED_TOKEN}"}
             url = page.url("/rigs/roof/whep", "127.0.0.2")
             status, text, headers = await post(session, url, offer, **bearer)
             assert status == 201

@@ -17,6 +17,7 @@ from peers.cameras import free_port
 
 from fusepipe.core.frames import Band, FramePair, FusedFrame, PairState, Plane
 from fusepipe.core.redact import redact
+from fusepipe.pipeline.backoff import BackoffPolicy
 from fusepipe.pipeline.encoding.live_encoder import LiveVideoOptions
 from fusepipe.pipeline.servers.rtsp.digest import Credentials, Guard, answer, fields_of
 from fusepipe.pipeline.servers.rtsp.message import MessageLimits, Parser, ProtocolError, Request
@@ -213,7 +214,7 @@ def answering(act):
                 continue
             with link:
                 link.settimeout(1)
-                with suppress(OSError, ProtocolError):  # the other side has hung up, or repeats our noise
+                with suppress(OSError, ProtocolError):  # the other side has closed the connection, or echoes our noise
                     act(link)
 
     thread = threading.Thread(target=run, name="peer")
@@ -225,10 +226,10 @@ def answering(act):
 
 
 def test_a_push_survives_a_target_that_answers_anything(monkeypatch, caplog):
-    monkeypatch.setattr("fusepipe.pipeline.servers.rtsp.push.LONGEST_PAUSE_S", 0.01)
-    monkeypatch.setattr("fusepipe.pipeline.servers.rtsp.push.FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr("fusepipe.pipeline.servers.rtsp.push.REFUSED_PAUSE_S", 0.01)
-    monkeypatch.setattr("fusepipe.pipeline.servers.rtsp.push.ANSWER_S", 0.3)
+    short = BackoffPolicy(first_ns=10_000_000, cap_ns=10_000_000)
+    monkeypatch.setattr("fusepipe.pipeline.servers.rtsp.push.PUSH", short)
+    monkeypatch.setattr("fusepipe.pipeline.servers.rtsp.push.PUSH_LOGIN", short)
+    monkeypatch.setattr("fusepipe.pipeline.servers.rtsp.push.RESPONSE_S", 0.3)
     rng, talks = random.Random(6), []
     answers = [
         b"RTSP/1.0 200 OK\r\nCSeq: 1\r\nSession: \xff\r\n\r\n",
@@ -256,8 +257,8 @@ def test_a_push_survives_a_target_that_answers_anything(monkeypatch, caplog):
         begun_s = time.monotonic()
         sink.close()
         assert time.monotonic() - begun_s < 8
-    assert len(talks) >= 40, "it goes on trying"
-    assert "unexpected" not in caplog.text, "nothing that is answered may surprise it"
+    assert len(talks) >= 40, "it keeps retrying"
+    assert "unexpected" not in caplog.text, "no response may cause an unexpected error"
     assert not any(b"secret" in said for said in talks)
 
 

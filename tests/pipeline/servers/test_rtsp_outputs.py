@@ -147,11 +147,11 @@ def test_a_port_in_use_is_refused_before_the_run():
         other.bind((HOST, 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(SinkError, match=f"port {port} is used by another program"):
+        with pytest.raises(SinkError, match=f"port {port} is in use by another program"):
             sink_on(port).check()
-        with pytest.raises(SinkError, match=f"port {port} is used by another program"):
+        with pytest.raises(SinkError, match=f"port {port} is in use by another program"):
             sink_on(port).start()
-    with pytest.raises(SinkError, match=r"'no\.such\.host\.invalid' is no address"):
+    with pytest.raises(SinkError, match=r"'no\.such\.host\.invalid' is not an address"):
         RtspServerSink("no.such.host.invalid", port, "x", LiveVideoOptions()).check()
 
 
@@ -220,19 +220,19 @@ def short(monkeypatch, **values):
         yield
 
 
-def test_a_client_that_never_reads_disturbs_nobody_and_is_given_up(monkeypatch):
-    impatient = partial(Delivery, limit_bytes=100_000, patience_ns=1_000_000_000)
-    monkeypatch.setattr("fusepipe.pipeline.servers.rtsp.connection.Delivery", impatient)
+def test_a_client_that_never_reads_affects_no_one_and_is_disconnected(monkeypatch):
+    short_patience = partial(Delivery, limit_bytes=100_000, patience_ns=1_000_000_000)
+    monkeypatch.setattr("fusepipe.pipeline.servers.rtsp.connection.Delivery", short_patience)
     port = free_port()
     sink = sink_on(port)
     with Camera(sink, noise=True) as camera, Client(port, receive_buffer=4096) as stuck:
         stuck.play()
         good = decoded(f"rtsp://{HOST}:{port}/roof", 30)
-        wait_for(lambda: sink._stream.counts().given_up == 1, 30)
+        wait_for(lambda: sink.counts().disconnected == 1, 30)
         assert len(good) == 30 and not any(each.is_corrupt for each in good)
         assert decoded(f"rtsp://{HOST}:{port}/roof", 5)
-    assert camera.longest_s < 2.0, "the pipeline never waits for a client"
-    assert "1 given up" in camera.reports[0].note
+    assert camera.longest_s < 2.0, "the pipeline is never blocked by a client"
+    assert "1 stalled client disconnected" in camera.reports[0].note
 
 
 def test_limits_on_clients_requests_and_time(monkeypatch):
@@ -244,14 +244,14 @@ def test_limits_on_clients_requests_and_time(monkeypatch):
             assert first.ask("TEARDOWN").status == 200
         with Client(port) as third:
             assert third.ask("SETUP", Transport="RTP/AVP/TCP;interleaved=0-1").status == 200
-        with short(monkeypatch, GREETING_S=1.0, MESSAGE_S=1.0):
+        with short(monkeypatch, SETUP_TIMEOUT_S=1.0, MESSAGE_TIMEOUT_S=1.0):
             with Client(port) as silent:
-                assert silent.ended(), "who says nothing is hung up on"
+                assert silent.ended(), "an idle connection is closed"
             with Client(port) as slow:
                 slow.link.sendall(b"OPTIONS rtsp://x RTSP/1.0\r\nCSeq: 1\r\n")
-                assert slow.ended(), "and who does not end what he began"
+                assert slow.ended(), "as is one with an incomplete request"
             with Client(port) as dripping, pytest.raises(ConnectionError):
-                drip(dripping.link)  # a byte now and then is no way around it
+                drip(dripping.link)  # single bytes do not extend the timeout
         with Client(port) as long:
             long.link.sendall(b"A" * 5000)
             data = long.link.recv(100)
@@ -261,7 +261,7 @@ def test_limits_on_clients_requests_and_time(monkeypatch):
             assert statuses == [200] * 60 + [503] and hasty.ended()
 
 
-def test_who_comes_before_the_first_picture_waits_for_it():
+def test_a_client_that_connects_early_waits_for_the_first_frame():
     port = free_port()
     sink = sink_on(port)
     sink.start()
@@ -277,11 +277,11 @@ def test_who_comes_before_the_first_picture_waits_for_it():
 
 
 @pytest.mark.slow
-def test_twenty_clients_at_once():
-    """Half of them over UDP; when all play, each gets another second of it."""
+def test_twenty_simultaneous_clients():
+    """Half of them over UDP; once all are playing, each receives another second."""
     port = free_port()
     sink = sink_on(port)
-    together, results, errors, at_once = threading.Barrier(20), [], [], []
+    together, results, errors, playing = threading.Barrier(20), [], [], []
 
     def watch(number):
         options = {"rtsp_transport": "udp" if number % 2 else "tcp", "analyzeduration": "0", "probesize": "32"}
@@ -290,7 +290,7 @@ def test_twenty_clients_at_once():
                 frames = container.decode(video=0)
                 first = next(frames)
                 together.wait(60)
-                at_once.append(sink._stream.counts().clients)
+                playing.append(sink.counts().clients)
                 results.append([first, *islice(frames, 25)])
         except (av.FFmpegError, OSError, threading.BrokenBarrierError) as error:
             errors.append(error)
@@ -301,13 +301,13 @@ def test_twenty_clients_at_once():
             thread.start()
         for thread in threads:
             thread.join(100)
-    assert errors == [] and len(results) == 20 and max(at_once) == 20
+    assert errors == [] and len(results) == 20 and max(playing) == 20
     assert all(frames[0].key_frame and len(frames) == 26 for frames in results)
-    assert camera.longest_s < 2.0, "the pipeline never waits for clients"
+    assert camera.longest_s < 2.0, "the pipeline is never blocked by clients"
     assert camera.reports[0].note.startswith("20 clients")
 
 
-def test_connections_leave_nothing_behind():
+def test_connections_leak_no_file_descriptors():
     port = free_port()
 
     def descriptors():

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fusepipe.pipeline.backoff import PUSH, PUSH_LOGIN, Backoff
 from fusepipe.pipeline.encoding.h264 import AccessUnit, payloads, split_annex_b
 from fusepipe.pipeline.servers.delivery import Delivery, DeliveryDecision
 from fusepipe.pipeline.servers.rtsp import digest
 from fusepipe.pipeline.servers.rtsp.digest import Credentials, Guard
 from fusepipe.pipeline.servers.rtsp.message import Interleaved, MessageLimits, Parser, ProtocolError, Request, Response
-from fusepipe.pipeline.servers.rtsp.push import pause_s
 from fusepipe.pipeline.servers.rtsp.rtp import Sender, ntp, ticks
 from fusepipe.pipeline.servers.rtsp.sdp import Description, write_sdp
 from fusepipe.pipeline.servers.rtsp.session import (
@@ -383,10 +383,11 @@ def test_no_picture_is_sent_whose_reference_was_not(script):
         complete = verdict is DeliveryDecision.SEND
 
 
-def test_pauses_grow_to_a_bound_and_wrong_passwords_wait_longest():
-    assert [pause_s(n, False, 0.5) for n in (1, 2, 3, 7, 8, 10**9)] == [0.5, 1.0, 2.0, 30.0, 30.0, 30.0]
-    assert pause_s(1, True, 0.0) == 60.0
-    assert pause_s(1, False, 0.0) < pause_s(1, False, 1.0)
+def test_the_back_off_of_a_push_is_bounded_and_longest_after_a_failed_login():
+    backoff = Backoff(PUSH)
+    assert [backoff.wait_ns(0.0) / S for _ in range(8)] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    assert [backoff.wait_ns(0.0, PUSH_LOGIN) / S for _ in range(3)] == [60.0, 60.0, 60.0]
+    assert Backoff(PUSH).wait_ns(0.0) < Backoff(PUSH).wait_ns(1.0)
 
 
 def test_an_access_unit_knows_its_size_and_its_byte_stream():

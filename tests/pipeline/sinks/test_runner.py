@@ -8,7 +8,7 @@ import pytest
 
 from fusepipe.core.errors import DiskFullError, OutputExistsError, SinkError, SinkSetupError
 from fusepipe.core.frames import Band, FramePair, FusedFrame, PairState
-from fusepipe.pipeline.backoff import BackoffPolicy
+from fusepipe.pipeline.backoff import FULL_DISK, SINK, Backoff, BackoffPolicy
 from fusepipe.pipeline.mailbox import Cancelled, Mailbox
 from fusepipe.pipeline.servers.web.metrics import prometheus_text
 from fusepipe.pipeline.sinks import runner as sink_runner
@@ -51,24 +51,24 @@ def quick(monkeypatch):
 class Feed:
     """A runner in a thread of its own, fed with a frame every 5 ms until it is stopped."""
 
-    def __init__(self, sinks, *, live=True, renewable=True):
+    def __init__(self, sinks, *, live=True, restartable=True):
         self._sinks = iter(sinks)
         self.inbox = Mailbox("sink-1", 4, Overflow.DROP_OLDEST if live else Overflow.BLOCK)
         self.written, self.raised = [], None
-        self.renewals = 0
+        self.replacements = 0
         self.runner = SinkRunner(
             "roof",
             next(self._sinks),
             self.inbox,
             live=live,
-            renew=self._renew if renewable else None,
+            factory=self._make if restartable else None,
             written=lambda made: self.written.append(made.index),
             chance=lambda: 0.0,
         )
         self.thread = threading.Thread(target=self._run, name="feed")
 
-    def _renew(self):
-        self.renewals += 1
+    def _make(self):
+        self.replacements += 1
         made = next(self._sinks)
         if isinstance(made, Exception):
             raise made
@@ -100,65 +100,71 @@ class Feed:
         return slowest_s
 
 
-def test_it_is_started_anew_and_counted(quick, caplog):
+def test_a_failed_sink_is_restarted_and_counted(quick, caplog):
     caplog.set_level("INFO")
     sinks = [Fragile(3), Fragile(0), Fragile(5), CollectSink()]
     feed = Feed(sinks)
     slowest_s = feed.until(lambda: len(sinks[3].frames) > 10)
-    assert feed.raised is None and slowest_s < 1.0, "whoever feeds it never waits"
+    assert feed.raised is None and slowest_s < 1.0, "the producer is never blocked"
     status = feed.runner.status()
     assert (status["up"], status["failures"], status["restarts"], status["error"]) == (True, 3, 2, None)
-    assert status["missed"] > 3, "what came in the waits"
-    assert [s.closed for s in sinks] == [1, 1, 1, 1], "each is closed once"
+    assert status["missed"] > 3, "frames that arrived during the back-off"
+    assert [s.closed for s in sinks] == [1, 1, 1, 1], "each is closed exactly once"
     report = feed.runner.report
     assert report.frames == sum(len(s.frames) for s in sinks) == len(feed.written)
     text = caplog.text
-    assert text.count("the cable is out; the other outputs go on, it is tried again in") == 2, "not each time"
-    assert text.count("memory writes again after") == 2
+    assert text.count("the cable is out; other outputs continue, retrying in") == 2, "not each time"
+    assert text.count("memory: recovered after") == 2
 
 
-def test_the_waits_double_up_to_the_cap_and_a_healthy_time_starts_them_anew(quick):
-    feed = Feed([CollectSink()])
-    runner = feed.runner
-    waits = [runner._tell(SinkError("x")) / MS for _ in range(4)]
-    assert waits == [20, 40, 80, 80]
-    runner._delivers_ns = time.monotonic_ns() - 2 * S
-    runner._note_failure(SinkError("x"))
-    assert runner._tell(SinkError("x")) / MS == 20
+def waits_ms(caplog):
+    return [record.args[-1] * 1000 for record in caplog.records if "retrying in" in record.message]
 
 
-def test_a_full_disk_is_looked_at_rarely():
-    runner = Feed([CollectSink()]).runner
-    assert runner._tell(DiskFullError("full")) == 10 * S
-    assert [runner._tell(DiskFullError("full")) for _ in range(8)][-1] == 300 * S
+def test_the_waits_double_up_to_the_cap_and_a_healthy_time_resets_them(monkeypatch, caplog):
+    policy = BackoffPolicy(first_ns=20 * MS, cap_ns=80 * MS, jitter=0.0, healthy_ns=50 * MS)
+    monkeypatch.setattr(sink_runner, "SINK", policy)
+    monkeypatch.setattr(sink_runner, "REPEAT_LOG_NS", -1)  # every failure is logged
+    sinks = [*(Fragile(0) for _ in range(4)), Fragile(30), CollectSink()]
+    feed = Feed(sinks)
+    feed.until(lambda: len(sinks[5].frames) > 2)
+    assert waits_ms(caplog) == pytest.approx([20, 40, 80, 80, 20]), "30 frames take longer than the healthy time"
+
+
+def test_a_full_disk_is_retried_less_often():
+    assert sink_runner.backoff_policy(DiskFullError("full")) is FULL_DISK
+    assert sink_runner.backoff_policy(SinkError("x")) is SINK
+    backoff = Backoff(SINK)
+    waits_ns = [backoff.wait_ns(0.0, FULL_DISK) for _ in range(9)]
+    assert waits_ns[0] == 10 * S and waits_ns[-1] == 300 * S
 
 
 @pytest.mark.parametrize("error", [SinkSetupError("NVENC does not open here"), OutputExistsError("a.mkv is there")])
-def test_what_trying_does_not_cure_is_not_tried(error):
+def test_permanent_failures_are_not_retried(error):
     feed = Feed([Fragile(1, error), CollectSink()])
     feed.until(lambda: False)
-    assert feed.raised is error and feed.renewals == 0 and feed.runner.status()["up"] is False
+    assert feed.raised is error and feed.replacements == 0 and feed.runner.status()["up"] is False
 
 
-def test_a_new_sink_that_cannot_be_made_ends_it(quick):
+def test_a_replacement_that_cannot_be_made_ends_it(quick):
     feed = Feed([Fragile(1), SinkSetupError("the rig is wrong")])
     feed.until(lambda: False)
-    assert str(feed.raised) == "the rig is wrong" and feed.renewals == 1
+    assert str(feed.raised) == "the rig is wrong" and feed.replacements == 1
 
 
-def test_a_recording_that_is_converted_is_never_begun_twice():
+def test_the_sink_of_a_conversion_is_not_restarted():
     feed = Feed([Fragile(1), CollectSink()], live=False)
     feed.until(lambda: False)
-    assert str(feed.raised) == "the cable is out" and feed.renewals == 0
+    assert str(feed.raised) == "the cable is out" and feed.replacements == 0
 
 
-def test_a_sink_that_lives_once_is_given_up():
-    feed = Feed([Fragile(1)], renewable=False)
+def test_a_sink_without_a_factory_is_not_restarted():
+    feed = Feed([Fragile(1)], restartable=False)
     feed.until(lambda: False)
     assert isinstance(feed.raised, SinkError)
 
 
-def test_a_defect_of_a_sink_is_its_own_affair_live(quick):
+def test_a_defect_of_a_live_sink_does_not_affect_the_run(quick):
     sinks = [Fragile(1, ZeroDivisionError("oops")), CollectSink()]
     feed = Feed(sinks)
     feed.until(lambda: len(sinks[1].frames) > 2)
@@ -168,7 +174,7 @@ def test_a_defect_of_a_sink_is_its_own_affair_live(quick):
     assert isinstance(offline.raised, ZeroDivisionError)
 
 
-def test_a_run_that_ends_while_the_sink_is_away_does_not_wait_for_it():
+def test_a_run_that_ends_while_the_sink_is_down_does_not_wait_for_it():
     feed = Feed([Fragile(1, DiskFullError("full")), CollectSink()])  # the wait is ten seconds
     begun = time.monotonic()
     feed.until(lambda: feed.runner.missed > 3)
@@ -176,13 +182,13 @@ def test_a_run_that_ends_while_the_sink_is_away_does_not_wait_for_it():
     assert feed.raised is None and isinstance(feed.runner.error, DiskFullError)
 
 
-def test_it_can_be_asked_for_a_new_sink_without_having_failed():
+def test_a_restart_can_be_requested_without_a_failure():
     first, second = CollectSink(), CollectSink()
     feed, asked = Feed([first, second]), []
 
     def there():
         if len(first.frames) >= 5 and not asked:
-            asked.append(feed.runner.start_anew())
+            asked.append(feed.runner.request_restart())
         return len(second.frames) > 5
 
     feed.until(there)
@@ -199,13 +205,13 @@ def test_it_can_be_asked_for_a_new_sink_without_having_failed():
     assert seen == sorted(seen) == feed.written
 
 
-def test_one_that_is_away_is_tried_at_once_when_it_is_asked_for():
+def test_a_requested_restart_ends_the_back_off():
     sinks = [Fragile(1, DiskFullError("full")), CollectSink()]  # the wait would be ten seconds
     feed, asked = Feed(sinks), []
 
     def there():
         if feed.runner.missed > 3 and not asked:
-            asked.append(feed.runner.start_anew())
+            asked.append(feed.runner.request_restart())
         return len(sinks[1].frames) > 2
 
     begun = time.monotonic()
@@ -233,24 +239,22 @@ class Starting(CollectSink):
         raise SinkError("the port is taken")
 
 
-def test_the_first_start_fails_at_once_and_a_later_one_is_tried_again(quick):
+def test_the_first_start_fails_immediately_and_a_later_one_is_retried(quick):
     feed = Feed([Starting(), CollectSink()])
     feed.until(lambda: False)
-    assert str(feed.raised) == "the port is taken" and not feed.runner.begun and feed.renewals == 0
+    assert str(feed.raised) == "the port is taken" and not feed.runner.started and feed.replacements == 0
     sinks = [Fragile(1), Starting(), CollectSink()]
     later = Feed(sinks)
     later.until(lambda: len(sinks[2].frames) > 2)
     assert later.raised is None and later.runner.status()["failures"] == 2
 
 
-def test_the_report_has_the_last_place_and_the_sum():
-    runner = Feed([CollectSink()]).runner
-    runner._add(SinkReport("a.partial.mkv", 3, 0, "writing failed"))
-    runner._add(SinkReport("b.mkv", 4, 100))
-    assert runner.report == SinkReport("b.mkv", 7, 100)
+def test_the_report_has_the_last_path_and_the_sums():
+    first = SinkReport("a.partial.mkv", 3, 0, "writing failed")
+    assert first.followed_by(SinkReport("b.mkv", 4, 100)) == SinkReport("b.mkv", 7, 100)
 
 
-def test_the_metrics_and_the_summary_say_how_outputs_do(quick):
+def test_metrics_and_summary_report_the_state_of_outputs(quick):
     sinks = [Fragile(1), CollectSink()]
     feed = Feed(sinks)
     feed.until(lambda: len(sinks[1].frames) > 2)
@@ -264,5 +268,5 @@ def test_the_metrics_and_the_summary_say_how_outputs_do(quick):
     ):
         assert line in text.splitlines()
     assert sink_line({**status, "missed": 7}) == ("  sink memory: failed 1 time, restarted 1 time, missed 7 frames")
-    given_up = {"sink": "a.mkv", "up": False, "failures": 1, "restarts": 0, "missed": 0, "error": "x"}
-    assert sink_line(given_up) == "  sink a.mkv: failed 1 time, not restarted; down at the end"
+    permanent = {"sink": "a.mkv", "up": False, "failures": 1, "restarts": 0, "missed": 0, "error": "x"}
+    assert sink_line(permanent) == "  sink a.mkv: failed 1 time, not restarted; down at the end"

@@ -19,7 +19,7 @@ import pytest
 from helpers.waiting import wait_for
 
 from fusepipe.core.frames import Band, Frame
-from fusepipe.pipeline.backoff import REFUSED_PASSWORD, USUAL, Backoff, BackoffPolicy
+from fusepipe.pipeline.backoff import CAMERA, CAMERA_LOGIN, Backoff, BackoffPolicy
 from fusepipe.pipeline.pairing.capture_clock import CaptureClock
 from fusepipe.pipeline.sources.live.camera import LiveSource
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions, open_arguments
@@ -69,25 +69,25 @@ def test_back_off_doubles_up_to_its_cap_and_starts_anew_after_health():
     backoff.delivered(30 * S)
     assert backoff.wait_ns(0.0) == S
     assert Backoff(BackoffPolicy(1, S)).wait_ns(0.0) == 1
-    many = Backoff()
-    assert max(many.wait_ns(1.0) for _ in range(5000)) <= USUAL.cap_ns * 1.25
+    many = Backoff(CAMERA)
+    assert max(many.wait_ns(1.0) for _ in range(5000)) <= CAMERA.cap_ns * 1.25
 
 
 def test_a_wrong_password_is_tried_rarely():
-    backoff = Backoff()
-    waits = [backoff.wait_ns(0.0, REFUSED_PASSWORD) // S for _ in range(7)]
+    backoff = Backoff(CAMERA)
+    waits = [backoff.wait_ns(0.0, CAMERA_LOGIN) // S for _ in range(7)]
     assert waits == [30, 60, 120, 240, 480, 600, 600], "under an hour: 8 attempts"
 
 
 def test_a_camera_that_was_off_before_is_not_waited_for_longer_after_a_wrong_password():
     """A camera that restarts refuses connections for a while, and then may refuse the password for a moment."""
-    backoff = Backoff()
-    assert [backoff.wait_ns(0.0) for _ in range(8)][-1] == USUAL.cap_ns
-    assert backoff.wait_ns(0.0, REFUSED_PASSWORD) == 30 * S
-    assert backoff.wait_ns(0.0) == USUAL.cap_ns
-    assert backoff.wait_ns(0.0, REFUSED_PASSWORD) == 60 * S, "still the second wrong one"
+    backoff = Backoff(CAMERA)
+    assert [backoff.wait_ns(0.0) for _ in range(8)][-1] == CAMERA.cap_ns
+    assert backoff.wait_ns(0.0, CAMERA_LOGIN) == 30 * S
+    assert backoff.wait_ns(0.0) == CAMERA.cap_ns
+    assert backoff.wait_ns(0.0, CAMERA_LOGIN) == 60 * S, "still the second wrong one"
     backoff.delivered(10 * S)
-    assert (backoff.wait_ns(0.0), backoff.wait_ns(0.0, REFUSED_PASSWORD)) == (S // 4, 30 * S)
+    assert (backoff.wait_ns(0.0), backoff.wait_ns(0.0, CAMERA_LOGIN)) == (S // 4, 30 * S)
 
 
 @pytest.mark.parametrize(

@@ -74,12 +74,12 @@ class ProbeReport:
         """For people."""
         lines = []
         for camera in self.cameras:
-            lines += _camera_lines(camera)
-        return lines + (_pair_lines(self.pair) if self.pair is not None else [])
+            lines += camera_lines(camera)
+        return lines + (pair_lines(self.pair) if self.pair is not None else [])
 
 
 @dataclass
-class _Recording:
+class CameraRecording:
     """The measurements of one camera's thread."""
 
     band: Band
@@ -99,7 +99,9 @@ def probe(configs: list[SourceConfig], seconds: float) -> ProbeReport:
     Raises :class:`UsageError` for a source that is not live, :class:`SourceError` for one that delivers no frames.
     """
     bands = (Band.VISIBLE,) if len(configs) == 1 else (Band.INFRARED, Band.VISIBLE)
-    seen = [_Recording(band, make_source(config, band, "probe")) for band, config in zip(bands, configs, strict=True)]
+    seen = [
+        CameraRecording(band, make_source(config, band, "probe")) for band, config in zip(bands, configs, strict=True)
+    ]
     for one in seen:
         if one.source.clock != "wall":
             raise UsageError(f"{one.source.label}: probe is for live cameras; a recording has no arrival times")
@@ -124,11 +126,11 @@ def probe(configs: list[SourceConfig], seconds: float) -> ProbeReport:
             raise one.error
         if len(one.frames) < 2:
             raise SourceError(f"{one.source.label}: delivered {len(one.frames)} frames in {seconds:g} s")
-    cameras = [_camera(one, info.codec) for one, info in zip(seen, infos, strict=True)]
-    return ProbeReport(seconds, cameras, _pair(*seen) if len(seen) == 2 else None)
+    cameras = [camera_report(one, info.codec) for one, info in zip(seen, infos, strict=True)]
+    return ProbeReport(seconds, cameras, pair_report(*seen) if len(seen) == 2 else None)
 
 
-def _collect(seen: _Recording, stop: threading.Event) -> None:
+def _collect(seen: CameraRecording, stop: threading.Event) -> None:
     try:
         for item in seen.source.frames(stop):
             if not isinstance(item, Frame):
@@ -150,7 +152,7 @@ def _without_pixels(frame: Frame, first: Frame) -> Frame:
     return replace(frame, planes=first.planes) if frame.luma.pixels.shape == first.luma.pixels.shape else frame
 
 
-def _camera(seen: _Recording, codec: str) -> CameraReport:
+def camera_report(seen: CameraRecording, codec: str) -> CameraReport:
     frames = seen.frames
     last = frames[-1]
     arrivals = np.diff([f.arrival_ns for f in frames]) / MS
@@ -175,7 +177,7 @@ def _camera(seen: _Recording, codec: str) -> CameraReport:
     )
 
 
-def _pair(infrared: _Recording, visible: _Recording) -> PairReport:
+def pair_report(infrared: CameraRecording, visible: CameraRecording) -> PairReport:
     motion = estimate_offset(infrared.motion.samples, visible.motion.samples)
     own, other = (np.array([f.capture_ns for f in s.frames], np.int64) for s in (visible, infrared))
     nearest = np.array([np.abs(other - t).min() for t in own if other[0] <= t <= other[-1]]) / MS
@@ -199,7 +201,7 @@ def _pair(infrared: _Recording, visible: _Recording) -> PairReport:
     )
 
 
-def _camera_lines(camera: CameraReport) -> list[str]:
+def camera_lines(camera: CameraReport) -> list[str]:
     clock = camera.clock
     depth = f" {camera.bit_depth} bit" if camera.bit_depth > 8 else ""
     kind = "colour" if camera.colour else "grey"
@@ -223,7 +225,7 @@ def _camera_lines(camera: CameraReport) -> list[str]:
     return lines
 
 
-def _pair_lines(pair: PairReport) -> list[str]:
+def pair_lines(pair: PairReport) -> list[str]:
     lines = [
         f"together: nearest frames are {pair.nearest_p50_ms:.1f} ms apart (median), {pair.nearest_p99_ms:.1f} ms (99th "
         f"percentile)",

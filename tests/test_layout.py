@@ -32,7 +32,6 @@ PENDING = frozenset(
         "tests/pipeline/servers/test_rtsp_outputs.py",
         "tests/pipeline/servers/test_rtsp_push.py",
         "tests/pipeline/servers/test_video_feed.py",
-        "tests/pipeline/sinks/test_recording.py",
         "tests/pipeline/sinks/test_runner.py",
         "tests/pipeline/sources/test_live_camera.py",
         "tests/pipeline/sources/test_synthetic_scene.py",

@@ -187,7 +187,7 @@ BESIDE_FOLDERS: dict[str, str] = {
     "fusepipe.calibration": "aligner common_view drift gradient_field lens matrix warp",  # every calibration has them
     "fusepipe.engines": "cache choose graph load manifest sharing store tensor_names warp_grid",  # for every backend
     "fusepipe.engines.backends": "openvino openvino_graph torch",  # a backend that is one module
-    "fusepipe.evaluation": "image_sets images parallel references scores tno",  # what is scored, with any metric
+    "fusepipe.evaluation": "image_sets luma scorer scores tno_catalogue",  # what is scored, with any metric
     "fusepipe.pipeline": "backoff graph mailbox statistics supervisor testing",  # what connects and runs the stages
     "fusepipe.pipeline.servers": "addresses delivery loop_thread shared_servers",  # of RTSP and web alike
     "fusepipe.pipeline.sinks": "base null runner",  # the protocol, its thread, and a sink that writes nothing

@@ -266,13 +266,13 @@ class Bench:
         """What was lost so far, by reason."""
         report = self.pipeline.report()
         lost = Counter(report.skipped)
-        lost.update({f"late before {stage}": count for stage, count in report.dropped.items()})
+        lost.update({f"dropped before {stage}": count for stage, count in report.dropped.items()})
         for band, relay in self.relays.items():
-            lost[f"{band} packets on the way"] = relay.packets["lost"]
+            lost[f"{band} packets in transit"] = relay.packets["lost"]
         if self.served is not None and (counts := self.stream_counts()) is not None:
-            lost["pictures of the client that never reads"] = counts.dropped_units
+            lost["frames of the client that never reads"] = counts.dropped_units
         if self.pushed is not None:
-            lost["pictures not pushed"] = self.pushed.dropped_units
+            lost["frames not pushed"] = self.pushed.dropped_units
         return +lost
 
     def stream_counts(self):

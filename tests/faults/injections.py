@@ -212,20 +212,20 @@ FAULTS: dict[str, Fault] = {
     "visible camera dies": Fault(to(VISIBLE, die), rest_s=REST_S),
     "infrared camera returns with another size": Fault(to(INFRARED, other_size), rest_s=REST_S),
     "visible camera returns with another size": Fault(to(VISIBLE, other_size), rest_s=REST_S),
-    "infrared picture stands, times go on": Fault(
+    "infrared image freezes, timestamps continue": Fault(
         to(INFRARED, freeze), states("held"), states("fused", "held"), gap_s=1.5
     ),
-    "infrared camera wants another password": Fault(
+    "infrared camera changes its password": Fault(
         to(INFRARED, other_password), states("single"), recovery_s=60.0, rest_s=REST_S
     ),
-    "1 % of both cameras' packets are lost": Fault(lose(0.01), needs=("udp",), noise_kbps=800),
-    "5 % of both cameras' packets are lost": Fault(lose(0.05), needs=("udp",), noise_kbps=800),
+    "1 % packet loss on both cameras": Fault(lose(0.01), needs=("udp",), noise_kbps=800),
+    "5 % packet loss on both cameras": Fault(lose(0.05), needs=("udp",), noise_kbps=800),
     "infrared camera's clock is set back": Fault(to(INFRARED, set_back), needs=("udp",)),
     "visible camera's clock is set back": Fault(to(VISIBLE, set_back), needs=("udp",)),
-    "a client of the stream never reads": Fault(
+    "an RTSP client never reads": Fault(
         never_read, allowed=states("fused", "held"), needs=("serve",), noise_kbps=2000
     ),
-    "the target that is pushed to hangs": Fault(
+    "the push target hangs": Fault(
         freeze_target, allowed=states("fused", "held"), needs=("push",), noise_kbps=2000
     ),
     "the disk of one sink is full": Fault(fill_disk, allowed=states("fused", "held"), needs=("disk",), alone=True),

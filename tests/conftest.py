@@ -17,7 +17,7 @@ from peers.cameras import CAMERA_ELEMENTS, MISSING, RtspCamera, gst_rtsp_server
 
 @pytest.fixture(scope="session", autouse=True)
 def usual_signals() -> None:
-    """Programs that tests start hear SIGHUP and SIGINT also where the tests run under nohup or in the background."""
+    """Restores SIGHUP and SIGINT, which child processes inherit ignored under nohup and in background jobs."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -27,7 +27,7 @@ def usual_signals() -> None:
 def data_dir() -> Path:
     """The folder of image data (``tno/``, ``roadscene/``, …); skips with a reason where it is absent.
 
-    ``FUSEPIPE_DATA`` names another place than the folder beside the project.
+    ``FUSEPIPE_DATA`` overrides the folder beside the project.
     """
     default = Path(__file__).parents[1].parent / "shared" / "data"
     folder = Path(os.environ.get("FUSEPIPE_DATA") or default)
@@ -89,7 +89,7 @@ def is_unit(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by -m
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Marks unit tests, and leaves the long ones out of every run that does not ask for them."""
+    """Marks unit tests, and deselects long ones unless -m names them."""
     for item in items:
         if is_unit(item):
             item.add_marker(pytest.mark.unit)

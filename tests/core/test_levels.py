@@ -43,7 +43,7 @@ def test_bit_depth_gives_the_default_range():
     assert levels.full_range_luma(limited).tolist() == [[0, 255]]
 
 
-def test_a_nearly_flat_picture_is_reported_with_a_range_that_fixes_it():
+def test_a_nearly_flat_image_is_reported_with_a_range_that_fixes_it():
     counts = np.array([[21000, 21400]], np.uint16)
     warning = levels.unused_range_warning("infrared", counts, (0, 65535))
     assert warning == "infrared: counts 21000..21400 use 0.6% of the range 0..65535; set range: [20900, 21500]"
@@ -58,7 +58,7 @@ def test_an_8_bit_camera_may_have_a_range_too():
 @pytest.mark.parametrize(
     "bad", [np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.float32), np.zeros((0, 2), np.uint8)]
 )
-def test_a_plane_refuses_what_is_no_plane(bad):
+def test_a_plane_rejects_other_arrays(bad):
     with pytest.raises(ValueError, match="non-empty HxW"):
         Plane(bad)
 

@@ -1,4 +1,4 @@
-"""Times and lengths with units, and the secrets that no message shows."""
+"""Durations and lengths with units, and redaction of secrets."""
 
 import math
 from typing import Any
@@ -30,7 +30,7 @@ from fusepipe.core.units import format_duration, parse_duration_ns, parse_length
         ("0s", 0),
     ],
 )
-def test_times(written: Any, ns: int) -> None:
+def test_durations(written: Any, ns: int) -> None:
     assert parse_duration_ns(written) == ns
 
 
@@ -58,7 +58,7 @@ def test_times(written: Any, ns: int) -> None:
         ("9" * 400 + "s", "should be a time"),
     ],
 )
-def test_times_that_are_none(written: Any, expected: str) -> None:
+def test_invalid_durations(written: Any, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         parse_duration_ns(written)
 
@@ -73,13 +73,13 @@ def test_lengths(written: Any, metres: float) -> None:
 @pytest.mark.parametrize(
     ("written", "expected"), [(30, "30m or 30cm"), ("30ft", "mm, cm, m, km"), ("9999999km", "thousand")]
 )
-def test_lengths_that_are_none(written: Any, expected: str) -> None:
+def test_invalid_lengths(written: Any, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         parse_length_m(written)
 
 
 @pytest.mark.parametrize("text", ["0", "20ms", "1s", "90s", "10min", "2h", "-15ms", "1500ms", "250us"])
-def test_a_time_survives_being_written(text: str) -> None:
+def test_a_duration_survives_formatting(text: str) -> None:
     ns = parse_duration_ns(text)
     assert parse_duration_ns(format_duration(ns)) == ns
 

@@ -1,4 +1,4 @@
-"""Reading YAML with line numbers: what it accepts, what it refuses, and that every refusal is one line."""
+"""Reading YAML with line numbers: accepted and rejected files, and one-line errors."""
 
 import math
 import random
@@ -109,7 +109,7 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
 
 
 def test_damaged_text_never_raises_anything_but_a_config_error() -> None:
-    """Random edits of a valid file: it is read, or refused in one line."""
+    """Random edits of a valid file: it is read, or rejected in one line."""
     source = Path(__file__).parents[1].parent.joinpath("docs/rigs/roof.yaml").read_text(encoding="utf-8")
     random_ = random.Random(7)
     refused = []

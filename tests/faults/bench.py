@@ -1,4 +1,4 @@
-"""A live rig under test: two RTSP cameras, a pipeline, a sink that notes what comes out, and what a fault needs."""
+"""A live rig under test: two RTSP cameras, a pipeline, a sink that records its output, and outputs for the faults."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ INFRARED, VISIBLE = "infrared", "visible"
 
 
 class NotRecoveredError(AssertionError):
-    """The rig was not fused again in time."""
+    """The rig did not return to fused pairs in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One frame of the output: when it came (monotonic, s), its state, capture time and source frame."""
+    """One output frame: arrival (monotonic, s), state, capture time and source frame."""
 
     at_s: float
     state: str
@@ -54,7 +54,7 @@ class Seen:
 
 
 class Watch:
-    """A sink that notes each frame, and whether times have ever gone back; keeps the last minutes."""
+    """A sink that records the last minutes of frames, and whether capture times ever decreased."""
 
     label, outputs = "watch", ()
 
@@ -100,7 +100,7 @@ class Watch:
 
 
 def longest_gap_s(times_s: list[float]) -> float:
-    """The longest time between two of them and now."""
+    """The longest interval between consecutive times, up to now."""
     return max(b - a for a, b in pairwise([*times_s, time.monotonic()]))
 
 
@@ -125,7 +125,7 @@ class SlowFuser:
 
 
 class Viewer:
-    """Plays an RTSP stream in a thread and notes when each picture was decoded."""
+    """Plays an RTSP stream in a thread and records when each frame was decoded."""
 
     def __init__(self, url: str) -> None:
         self.times_s: deque[float] = deque(maxlen=KEPT)
@@ -156,7 +156,7 @@ class Viewer:
 
 
 class Messages(logging.Handler):
-    """What fusepipe logs while it is installed."""
+    """Captures fusepipe's log messages while installed."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -170,7 +170,7 @@ class Messages(logging.Handler):
 
 
 class Bench:
-    """A running rig. ``cameras`` are closed by who made them; the rest ends with :meth:`close`.
+    """A running rig. The caller closes ``cameras``; :meth:`close` closes the rest.
 
     ``udp``: cameras over UDP through a :class:`Relay` each; ``mixed``: infrared over TCP through its relay. ``serve``:
     an RTSP sink with a viewer. ``push``: an RTSP target. ``disk``: a folder to record to. ``patient``: the product's
@@ -235,7 +235,7 @@ class Bench:
         }
 
     def start(self, timeout_s: float = 40.0) -> None:
-        """Until the rig is fused, and viewer and target get pictures."""
+        """Returns once the rig is fused, and viewer and target receive frames."""
         self.pipeline.start()
         self.watch.fused_again(0.0, timeout_s)
         if self.served is not None:
@@ -246,7 +246,7 @@ class Bench:
             until(lambda: self.recorder.buffers > 0, timeout_s, "the target gets no pictures")
 
     def close(self) -> None:
-        """Ends the run; raises what went wrong in it, but for a sink that was left out, which has its own test."""
+        """Ends the run and raises its error, except that of a failed disk sink, which has a test of its own."""
         try:
             if self.viewer is not None:
                 self.viewer.close()
@@ -263,7 +263,7 @@ class Bench:
     # -- what is measured
 
     def lost(self) -> Counter[str]:
-        """What was lost so far, by reason."""
+        """Losses so far, by reason."""
         report = self.pipeline.report()
         lost = Counter(report.skipped)
         lost.update({f"dropped before {stage}": count for stage, count in report.dropped.items()})
@@ -284,7 +284,7 @@ class Bench:
         return Counter(live["cameras"][band]["failures"])
 
     def gap_s(self, since_s: float) -> float:
-        """The longest time without a picture at the end of the rig and of each viewer, from a second before."""
+        """The longest interval without a frame, of the rig's output and of each viewer, from one second before."""
         outputs = [[each.at_s for each in self.watch.since(since_s - 1)]]
         if self.viewer is not None:
             outputs.append([at for at in list(self.viewer.times_s) if at >= since_s - 1])

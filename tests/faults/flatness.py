@@ -1,4 +1,4 @@
-"""The judgement of a soak test: straight lines through samples, and what a rig left behind."""
+"""Evaluation of a soak test: straight lines fitted to samples, and leaked threads and descriptors."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Series = dict[str, list[tuple[float, float]]]  # name -> (x, value)
 
 
 def rise(points: Sequence[tuple[float, float]], *, robust: bool = False) -> float:
-    """By how much the line of the last two thirds rises from its first to its last point.
+    """The rise of the line fitted to the last two thirds, from their first to their last point.
 
-    The least-squares line; ``robust``: the median slope between any two points (Theil and Sen), of which moments in
-    which the machine had no time for the rig are no part.
+    The least-squares line; ``robust``: the median slope between any two points (Theil-Sen), which is robust to moments
+    in which the machine had no CPU time for the rig.
     """
     tail = points[len(points) // 3 :]
     length = tail[-1][0] - tail[0][0]
@@ -55,7 +55,7 @@ def note(series: Series, x: float, now: Held) -> None:
 
 
 def judge(series: Series, bounds: dict[str, float], per: str, scale: float) -> bool:
-    """Prints the table; whether everything is flat."""
+    """Prints the table; returns whether everything is flat."""
     flat = True
     say(f"{'':14} {'after a third':>13} {'at the end':>11} {f'slope, per {per}':>18} {'rise':>7} {'bound':>6}")
     for name, points in series.items():
@@ -82,9 +82,9 @@ def say(line: str) -> None:
 
 
 def nothing_left(before: Held, after: Held, there: Sequence[threading.Thread]) -> bool:
-    """Whether the rig took all its threads and descriptors with it; says which of Python's threads did not go.
+    """Whether the rig released all threads and descriptors; prints the names of leaked Python threads.
 
-    ``there`` are those that were alive before it.
+    ``there`` are the threads that were alive before it.
     """
     ours = [thread.name for thread in threading.enumerate() if thread not in there]
     for name in ours:

@@ -1,7 +1,7 @@
-"""The faults: what is done to a running rig, for how long, and what has to be seen of it.
+"""The faults: what is done to a running rig, for how long, and the states expected of it.
 
-An injection blocks while its fault lasts. It returns how long something other than the picture took to recover after
-that (a push target, say), in seconds, or nothing.
+An injection blocks while its fault lasts. It returns the recovery time in seconds of something other than the rig's
+output (such as a push target), or None.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DISCONNECT_S = 30.0  # stalled clients are disconnected after 10 s
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """``act`` injects it. Of the rig's states ``seen`` have to be seen, and no others than ``allowed``.
+    """``act`` injects it. The rig must have all states of ``seen``, and none outside ``allowed``.
 
     ``needs`` are arguments of :class:`Bench`. ``alone``: each injection has a run of its own. ``gap_s`` bounds the time
     without output, ``recovery_s`` the time until the rig is fused again. ``noise_kbps`` is shown by the visible camera.
@@ -47,7 +47,7 @@ class Fault:
 
 
 def both(act: Callable[[Bench, random.Random, str], None]) -> Callable[[Bench, random.Random], None]:
-    """The same done to both cameras at once."""
+    """The same for both cameras."""
 
     def acts(bench: Bench, rng: random.Random) -> None:
         seed = rng.random()
@@ -99,7 +99,7 @@ def freeze(bench: Bench, rng: random.Random, band: str) -> None:
 
 
 def other_password(bench: Bench, rng: random.Random, band: str) -> None:
-    """The camera wants a password that the rig does not have; one attempt, then peace, until it wants none again."""
+    """The camera requires a password that the rig lacks: one attempt, then none until it requires none again."""
     camera, failed = bench.cameras[band], "authentication failed"
     before = bench.failures(band)[failed]
     camera.kill()
@@ -129,7 +129,7 @@ def lose(share: float) -> Callable[[Bench, random.Random], None]:
 
 
 def set_back(bench: Bench, rng: random.Random, band: str) -> None:
-    """The camera's clock shows a second to an hour less from one packet to the next.
+    """The camera's clock is set back by a second to an hour.
 
     Not less than a second: a wall clock that is half a second late is one whose frames may as well have taken so long.
     """
@@ -141,7 +141,7 @@ def set_back(bench: Bench, rng: random.Random, band: str) -> None:
 
 
 def never_read(bench: Bench, rng: random.Random) -> None:
-    """A client plays and never reads again, until it is given up."""
+    """A client plays and never reads again, until it is disconnected."""
     before = bench.stream_counts().disconnected
     url = f"rtsp://{HOST}:{bench.port}/roof"
     with socket.socket() as link:
@@ -164,7 +164,7 @@ def _ask(link: socket.socket, request: Request) -> Response:
 
 
 def freeze_target(bench: Bench, rng: random.Random) -> float:
-    """The server that is pushed to stands still; how long it takes until it gets pictures again."""
+    """The push target freezes; returns the time until it receives frames again."""
     recorder = bench.recorder
     recorder.process.send_signal(signal.SIGSTOP)
     time.sleep(rng.uniform(2.0, 15.0) if bench.patient else 3.0)
@@ -175,7 +175,7 @@ def freeze_target(bench: Bench, rng: random.Random) -> float:
 
 
 def fill_disk(bench: Bench, rng: random.Random) -> None:
-    """Something else takes the rest of the disk, until the recording has noticed."""
+    """Another program fills the disk, until the recording detects it."""
     ballast = bench.disk / "ballast"
     try:
         with ballast.open("wb", buffering=0) as file:

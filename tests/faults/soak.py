@@ -26,7 +26,6 @@ import numpy as np
 from faults.bench import INFRARED, VISIBLE, Bench, NotRecoveredError
 from faults.flatness import BOUNDS, LATENCY, SHORT_BOUNDS, SHORT_S, Series, judge, note, nothing_left, say
 from faults.injections import die, freeze, freeze_target, hang, lose, never_read, other_size, set_back, slow_engine, to
-from fusepipe.pipeline.sources.live.options import LiveOptions
 from peers.cameras import MISSING, RtspCamera, gst_rtsp_server
 from peers.relay import Relay
 
@@ -34,13 +33,14 @@ from fusepipe.core.frames import Band
 from fusepipe.core.units import parse_duration_ns
 from fusepipe.pipeline.backoff import Backoff, BackoffPolicy
 from fusepipe.pipeline.sources.live.camera import LiveSource
+from fusepipe.pipeline.sources.live.connection_options import LiveOptions
 from fusepipe.workflows.bench.soak import held, held_at_rest
 
 CALM_S = (2.0, 8.0)  # between two faults
 RECOVERY_S = 45.0
-WINDOW_S = 5.0  # one sample of latency is the least of so long: what other programs do to single pictures is left out
+WINDOW_S = 5.0  # a sample of latency is the minimum of this window, which other programs affect less
 WARM_UP_S, WARM_UP_PX = 120.0, 2048
-CUT_EVERY = 2  # pictures of a connection before it is cut
+CUT_EVERY = 2  # frames per connection before it is cut
 CONNECTION_S = 10.0
 
 FAULTS = {
@@ -60,7 +60,7 @@ FAULTS = {
 
 
 class Sampler:
-    """Samples this process and the rig's latency each second, in a thread."""
+    """Samples this process and the rig's latency once a second, in a thread."""
 
     def __init__(self, bench: Bench) -> None:
         self.series: Series = {}
@@ -96,10 +96,10 @@ def with_cameras(stack: ExitStack, life_s: float) -> dict[str, RtspCamera]:
 
 
 def warm_up() -> None:
-    """A rig's whole life without faults: after it the libraries have what they start once and keep.
+    """Runs a rig without faults, so that libraries have started the threads they keep.
 
-    That is OpenCV's pool of threads, one fewer than cores; it is begun by the first operation on enough pixels, so
-    one of those is done here too.
+    That is OpenCV's thread pool, one fewer than cores; the first operation on enough pixels starts it, so one is
+    run here too.
     """
     with ExitStack() as stack:
         bench = Bench(with_cameras(stack, WARM_UP_S), mixed=True, serve=True, push=True, patient=True)
@@ -111,7 +111,7 @@ def warm_up() -> None:
 
 
 def soak(duration_s: float, seed: str) -> bool:
-    """Runs the rig with faults; whether it stayed flat, always recovered, and left nothing behind."""
+    """Runs the rig with faults; returns whether it stayed flat, always recovered, and leaked nothing."""
     rng, injected = random.Random(seed), Counter[str]()
     slowest: tuple[float, str] = (0.0, "")
     warm_up()
@@ -155,7 +155,7 @@ def soak(duration_s: float, seed: str) -> bool:
 
 
 def reconnect(times: int) -> bool:
-    """Cuts a camera's connections again and again; whether nothing grows with their number."""
+    """Disconnects a camera repeatedly; returns whether nothing grows with the number of connections."""
     series: Series = {}
     with ExitStack() as stack:
         camera = RtspCamera(size="160x120", fps=25, life_s=60 + round(times * CONNECTION_S))

@@ -1,4 +1,4 @@
-"""What injections showed, as a row of the table in docs/measurements/live-faults.md."""
+"""Results of injections, as rows of the table in docs/measurements/live-faults.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ORDER = ("fused", "held", "single", "no signal")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Of one injection: longest time without output, seconds until fused again, frames by state, losses by reason."""
+    """Result of one injection: longest gap, seconds until fused again, frames by state, losses by reason."""
 
     seed: str
     gap_s: float
@@ -40,7 +40,7 @@ def row(fault: str, outcomes: Sequence[Outcome]) -> str:
 
 
 def append(path: Path, line: str) -> None:
-    """Adds a row to the file, and the head before the first."""
+    """Appends a row to the file, after the table's header where it is new."""
     head = "" if path.exists() else HEAD
     with path.open("a", encoding="utf-8") as file:
         file.write(head + line)

@@ -1,4 +1,4 @@
-"""Faults injected into a running live rig: what the output does, how long recovery takes, what is lost and why.
+"""Faults injected into a running live rig: states and gaps of the output, recovery time, losses by reason.
 
 CI injects each fault once, at a random time. The table of docs/measurements/live-faults.md is made by
 
@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(190)]
     ]
 )
 def count(request, monkeypatch):
-    """How often the fault is injected; where that is once, the longest waits of the product are shortened."""
+    """Number of injections; for one, the longest timeouts of the product are shortened."""
     if request.param == 1:
         monkeypatch.setattr(live, "CAMERA_LOGIN", BackoffPolicy(first_ns=3 * S, cap_ns=60 * S))
         monkeypatch.setattr(connection, "Delivery", lambda: Delivery(limit_bytes=100_000, patience_ns=S))
@@ -70,7 +70,7 @@ def small_disk(tmp_path):
 
 @pytest.fixture(scope="module")
 def cameras():
-    """Two camera processes for a bit rate of noise that the visible one shows (0: a ball moves); shared."""
+    """Two shared camera processes; the visible one shows noise at a bit rate (0: a moving ball)."""
     if not gst_rtsp_server():
         pytest.skip(MISSING)
     made = {}

@@ -1,4 +1,4 @@
-"""The soak test of a live rig: for a minute, for half an hour with ``-m long``, and how it judges."""
+"""Soak test of a live rig: one minute, half an hour with ``-m long``, and its evaluation."""
 
 import subprocess
 import sys
@@ -42,7 +42,7 @@ def test_half_an_hour_with_faults_and_500_cut_connections_is_flat():
 
 
 def test_what_is_not_flat_is_said_to_be_so():
-    """The judgement itself: a line that rises by more than its bound."""
+    """A line that rises by more than its bound fails."""
     still = [(float(x), 100.0 + x % 3) for x in range(60)]
     rising = [(float(x), 100.0 + x) for x in range(60)]
     assert flatness.judge({"memory, MiB": still}, flatness.BOUNDS, "hour", 3600.0)

@@ -1,4 +1,4 @@
-"""Draws calibration boards as two cameras with known lenses and a known pose see them."""
+"""Renders calibration boards as seen by two cameras with known lenses and a known pose."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOARD = Board("checkerboard", 7, 6, 0.05)
 
 
 def placements(count: int, seed: int = 3) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """(rotation 3x3, translation) from the board to the visible camera: tilted, in all parts of the view."""
+    """(rotation 3x3, translation) from board to visible camera: tilted, covering the field of view."""
     random = np.random.default_rng(seed)
     made = []
     for number in range(count):
@@ -37,7 +37,7 @@ def placements(count: int, seed: int = 3) -> list[tuple[NDArray[np.float64], NDA
 def in_infrared(
     rotation: NDArray[np.float64], translation: NDArray[np.float64], pose: Pose = POSE
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The same placement in the infrared camera."""
+    """The same placement, relative to the infrared camera."""
     return pose.rotation.T @ rotation, pose.rotation.T @ (translation - pose.translation_m)
 
 
@@ -60,7 +60,7 @@ def draw(
     seed: int = 0,
     board: Board = BOARD,
 ) -> NDArray[np.uint8]:
-    """HxW uint8; ``levels`` are the dark and light squares and the background."""
+    """HxW uint8; ``levels`` of dark squares, light squares and background."""
     (width, height), fine = lens.size, FINE
     directions = _directions(lens)
     normal, offset = rotation[:, 2], float(rotation[:, 2] @ translation)

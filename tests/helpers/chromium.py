@@ -1,4 +1,4 @@
-"""A real browser for the tests: headless Chromium, driven over its DevTools protocol."""
+"""A real browser: headless Chromium, driven over its DevTools protocol."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Tab:
                     return dict(answer["result"])
 
     async def value(self, expression: str) -> Any:
-        """What a JavaScript expression, or the promise that it is, comes to."""
+        """The value of a JavaScript expression; promises are awaited."""
         answer = await self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
@@ -65,7 +65,7 @@ class Tab:
 
 
 def browse(profile: Path, script: Callable[[Tab], Awaitable[None]]) -> None:
-    """Starts a browser, runs the script with a new tab, ends the browser. Skips where there is none."""
+    """Starts a browser, runs the script with a new tab, ends the browser. Skips where none is installed."""
     program = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
     if program is None:
         pytest.skip("no Chromium (apt-get install chromium)")

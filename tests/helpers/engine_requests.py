@@ -1,4 +1,4 @@
-"""What the tests of building share: small pictures, requests, an empty cache."""
+"""Shared by the tests of the builder: small images, build requests, an empty cache."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def request(
 
 
 def left(folder: Path) -> list[str]:
-    """What lies in a folder, but for locks."""
+    """The files in a folder, except locks."""
     return sorted(p.name for p in folder.glob("*") if p.name != ".locks") if folder.exists() else []
 
 
 def without_torch(name: str) -> object:
-    """In place of ``find_spec`` where engines are proven: PyTorch has a test of its own."""
+    """Replaces ``find_spec`` in verification: the comparison with PyTorch has a test of its own."""
     return None if name == "torch" else importlib.util.find_spec(name)
 
 
@@ -59,7 +59,7 @@ def run(*arguments: str) -> Result:
 
 
 def write_images(folder: Path) -> list[str]:
-    """The pairs as files: the arguments that name them."""
+    """Writes the pairs to files; the arguments that name them."""
     for band, index in (("ir", 0), ("vis", 1)):
         (folder / band).mkdir()
         for number, pair in enumerate(PAIRS):

@@ -1,4 +1,4 @@
-"""What the tests that are marked ``gpu`` start with: the GPU, or a skip that says why there is none."""
+"""The GPU for tests marked ``gpu``, or a skip with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Made pairs of images to train on, for tests."""
+"""Synthetic pairs of images to train on."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""A rigs.yaml of one rig, and what loading says of it."""
+"""A rigs.yaml with one rig, and the problems that loading it reports."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``fusepipe run`` as processes of their own, for tests that kill them, signal them or watch what they say."""
+"""``fusepipe run`` in processes of its own, for tests that kill or signal them or read their log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from helpers import waiting
 
 
 class RigProcesses:
-    """What they say is in ``log``, their records are in ``out``; all have ended after :meth:`close`."""
+    """Logs are in ``log``, reports in ``out``; :meth:`close` ends all processes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -36,5 +36,5 @@ class RigProcesses:
 
 
 def wait_for(condition: Callable[[], object], folder: Path, timeout_s: float = 100) -> None:
-    """Fails with the log in ``folder`` where it does not come true in time."""
+    """Fails with the log in ``folder`` if the condition is not true in time."""
     waiting.wait_for(condition, timeout_s, (folder / "log").read_text)

@@ -1,4 +1,4 @@
-"""A camera that writes to RTSP outputs, and a player of them, for tests."""
+"""A camera that writes to RTSP sinks, and a player."""
 
 import socket
 import threading
@@ -31,7 +31,7 @@ def picture(index: int, capture_ns: int, pixels: np.ndarray = RAMP) -> FusedFram
 
 
 class Camera:
-    """Writes 25 pictures a second to sinks, in a thread as the pipeline does, and notes the longest write."""
+    """Writes 25 frames per second to sinks in a thread, as the pipeline does, and records the longest write."""
 
     def __init__(self, *sinks, noise=False):
         self.sinks, self.pixels, self.longest_s, self.errors = sinks, RAMP, 0.0, []
@@ -75,7 +75,7 @@ def sink_on(port: int, name: str = "roof", **options) -> RtspServerSink:
 
 
 def decoded(url: str, count: int, transport: str = "tcp") -> list[av.VideoFrame]:
-    """The first pictures that PyAV gets, with a bound on every wait."""
+    """The first frames that PyAV decodes; every wait is bounded."""
     options = {"rtsp_transport": transport, "analyzeduration": "0", "probesize": "32"}
     with av.open(url, options=options, timeout=(20, 20)) as container:
         frames = []

@@ -1,4 +1,4 @@
-"""The modules of the packages, as the tests of the layout see them."""
+"""The project's files and modules, for tests of the layout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def tracked() -> list[str]:
-    """The files of the project, relative to its root: as git says, or all that is no build output."""
+    """The project's files relative to its root: those git knows, else all except build output."""
     if (ROOT / ".git").exists() and shutil.which("git"):
         command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -63,7 +63,7 @@ def parsed(path: Path) -> ast.Module:
 
 @functools.cache
 def imported(module: str, *, with_types: bool = False) -> frozenset[str]:
-    """All modules that a module imports, at its top or in a function; with those only for type checking if asked."""
+    """All modules that a module imports, at the top or in a function; on request also for type checking only."""
     found: set[str] = set()
     stack: list[ast.AST] = [parsed(MODULES[module])]
     while stack:

@@ -1,4 +1,4 @@
-"""A preview page with video, and a player of it, for tests."""
+"""A preview page with video, and a player."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SDP = {"Content-Type": "application/sdp"}
 
 
 class Page:
-    """A page whose rig shows a moving picture, about 25 times a second; ``write_s`` is how long each took."""
+    """A page of a rig with moving video at about 25 frames per second; ``write_s`` has the duration of each write."""
 
     def __init__(self, host: str = HOST, **options: Any) -> None:
         with socket.socket() as probe:
@@ -52,7 +52,7 @@ class Page:
 
     @property
     def watching(self) -> int:
-        """By WebRTC, now."""
+        """The current number of WebRTC viewers."""
         assert self.sink._view is not None
         return int(self.sink._view.record()["video_clients"])
 
@@ -82,7 +82,7 @@ async def offer_of(*kinds: str) -> tuple[Any, str]:
 
 
 async def post(session: aiohttp.ClientSession, url: str, data: Any, **headers: str) -> tuple[int, str, Any]:
-    """Asks again while aiortc is being loaded, as the page does."""
+    """Repeats the request while aiortc is loading, as the page does."""
     end_s = time.monotonic() + 60
     while True:
         async with session.post(url, data=data, headers={**SDP, **headers}) as answer:
@@ -93,7 +93,7 @@ async def post(session: aiohttp.ClientSession, url: str, data: Any, **headers: s
 
 
 class Player:
-    """One viewer in this process; ``pictures`` are what it decoded."""
+    """A viewer in this process; ``pictures`` are the decoded frames."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self.session, self.url = session, url

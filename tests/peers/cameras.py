@@ -1,4 +1,4 @@
-"""Processes of gst-rtsp-server as peers: cameras, and a server that records what is pushed to it."""
+"""gst-rtsp-server processes as peers: cameras, and a server that accepts pushed streams."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ raise SystemExit(not all(map(Gst.ElementFactory.find, sys.argv[1:])))
 
 @functools.cache
 def gst_rtsp_server(elements: tuple[str, ...] = CAMERA_ELEMENTS + RECORDER_ELEMENTS) -> bool:
-    """Whether the system's Python has gst-rtsp-server and the elements that a peer is made of."""
+    """Whether the system's Python has gst-rtsp-server and the GStreamer elements of a peer."""
     if not GI_PYTHON.exists():
         return False
     return subprocess.run([GI_PYTHON, "-c", CHECK, *elements], capture_output=True, timeout=60).returncode == 0
 
 
 def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on now."""
+    """A free TCP port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -50,7 +50,7 @@ def free_port() -> int:
 class RtspCamera:
     """A gst-rtsp-server process that can be stopped, killed, frozen and started again on its port.
 
-    ``noise_kbps`` shows noise at that bit rate in place of a moving ball. It ends by itself after ``life_s``.
+    ``noise_kbps`` shows noise at that bit rate in place of a moving ball. The process exits after ``life_s``.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class RtspCamera:
         self.process.send_signal(number)
 
     def restore(self, size: str) -> None:
-        """As it was made, with this size and no password: started anew where it is not."""
+        """Restores the initial state, with this size and no password; restarts the process where needed."""
         if self.process is not None:
             self.send(signal.SIGCONT)
             if (self.size, self.user) == (size, ""):
@@ -106,7 +106,7 @@ class RtspCamera:
 
 
 class RtspRecorder:
-    """A gst-rtsp-server process that accepts ``rtsp://127.0.0.1:PORT/roof`` and counts what arrives."""
+    """A gst-rtsp-server process that accepts ``rtsp://127.0.0.1:PORT/roof`` and counts received buffers."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -127,7 +127,7 @@ class RtspRecorder:
                 self.buffers = int(line.split()[1])
 
     def has_more_than(self, buffers: int, timeout_s: float) -> bool:
-        """Waits until it has counted so many."""
+        """Waits until more than ``count`` buffers have arrived."""
         deadline = time.monotonic() + timeout_s
         while self.buffers <= buffers and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -1,7 +1,7 @@
-"""A bad network between an RTSP camera and its client: loses RTP packets, sets the camera's clock back, cuts the line.
+"""A bad network between an RTSP camera and its client: drops RTP packets, sets the camera's clock back, disconnects.
 
-It stands in for the camera on a port of its own, speaks RTSP through unchanged but for the UDP ports in SETUP, and
-passes RTP and RTCP on in both directions. Over TCP it only passes bytes on. What is lost is drawn with a seed.
+A proxy on a port of its own. It forwards RTSP unchanged except for the UDP ports in SETUP, and RTP and RTCP in both
+directions; over TCP it only forwards bytes. Losses are random with a seed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SENDER_REPORT = 200
 
 
 def port_pair() -> tuple[socket.socket, socket.socket]:
-    """Two UDP sockets on an even port and the one after it, as RTP and RTCP want."""
+    """Two UDP sockets on an even port and the next one, as RTP and RTCP need."""
     for _ in range(200):
         first, second = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
         first.bind((HOST, 0))
@@ -56,7 +56,7 @@ class Link:
 
 @dataclass(slots=True)
 class Harm:
-    """What is done to RTP packets of the camera: ``loss`` from 0 to 1, ``back_s`` how far its clock is set back."""
+    """Impairment of the camera's RTP packets: ``loss`` from 0 to 1, ``back_s`` seconds that its clock is set back."""
 
     loss: float = 0.0
     back_s: float = 0.0
@@ -81,7 +81,7 @@ class Relay:
         self._thread.start()
 
     def cut(self) -> None:
-        """Ends every connection within a few milliseconds, without a word; new ones are let in."""
+        """Closes every connection within a few milliseconds, without TEARDOWN; new ones are accepted."""
         self._cut.set()
 
     def close(self) -> None:
@@ -177,7 +177,7 @@ class Relay:
 
 
 def set_back(packet: bytes, seconds: float, *, rtcp: bool) -> bytes:
-    """The packet as a camera sends it whose clock, also the one on the wall, shows ``seconds`` less."""
+    """The packet from a camera whose media and wall clocks are ``seconds`` behind."""
     if not seconds:
         return packet
     data = bytearray(packet)

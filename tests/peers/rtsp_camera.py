@@ -1,11 +1,11 @@
-"""An RTSP camera for the tests, made of gst-rtsp-server: an implementation that is not ours.
+"""An RTSP camera made of gst-rtsp-server, an independent implementation.
 
 Run by the system's Python, which has the GObject bindings (python3-gi, gir1.2-gst-rtsp-server-1.0), with GStreamer's
 plugins good and ugly:
 
     rtsp_camera.py PORT WIDTHxHEIGHT FPS [--codec h264|mjpeg] [--user NAME:PASSWORD] [--noise KBPS] [--life SECONDS]
 
-Prints ``ready`` when it listens. SIGUSR1 freezes the picture (timestamps go on), a second one lets it go on.
+Prints ``ready`` when it listens. SIGUSR1 freezes the image (timestamps continue), a second one resumes it.
 """
 
 import argparse

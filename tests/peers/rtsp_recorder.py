@@ -1,6 +1,6 @@
-"""A peer for tests, run by the system's Python: gst-rtsp-server that accepts RECORD and counts what arrives.
+"""A gst-rtsp-server that accepts RECORD and counts received buffers; run by the system's Python.
 
-rtsp_recorder.py PORT [USER PASSWORD]; prints ``listening``, then ``buffers N`` now and then.
+rtsp_recorder.py PORT [USER PASSWORD]; prints ``listening``, then ``buffers N`` periodically.
 """
 
 import sys

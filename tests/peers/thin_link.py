@@ -1,6 +1,6 @@
-"""A thin link between a WebRTC server and one viewer: UDP towards the viewer at a limited rate, with a short queue.
+"""A slow link between a WebRTC server and one viewer: UDP to the viewer at a limited rate, with a short queue.
 
-Its ``port`` stands in for the server's in the answer, which the test sees to. What the viewer sends passes at once.
+The test replaces the server's port in the answer by ``port``. Packets from the viewer pass undelayed.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import time
 from collections import Counter, deque
 
 HOST = "127.0.0.1"
-QUEUE_BYTES = 16_000  # what it keeps: a small router's, of some ten packets
+QUEUE_BYTES = 16_000  # the queue of a small router: about ten packets
 
 
 class ThinLink:
-    """``rate_bps`` may be changed at any time; ``None``: no limit. ``packets`` and ``bytes`` count passed and lost."""
+    """``rate_bps`` can be changed at any time (``None``: unlimited); ``packets`` and ``bytes`` count passed, lost."""
 
     def __init__(self, rate_bps: float | None = None) -> None:
         self.rate_bps = rate_bps
@@ -36,7 +36,7 @@ class ThinLink:
         self._thread.start()
 
     def lead_to(self, server_port: int) -> None:
-        """Where the server is, once its answer has said so."""
+        """Sets the server's port, once its answer names it."""
         self._server = (HOST, server_port)
 
     def close(self) -> None:

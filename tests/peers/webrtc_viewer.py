@@ -1,8 +1,8 @@
-"""A viewer of the preview page's video for the tests: aiortc as a WHEP player, in a process of its own.
+"""A viewer of the preview page's video: aiortc as a WHEP player in a process of its own.
 
     webrtc_viewer.py http://HOST:PORT/rigs/NAME/whep
 
-Prints ``connected``, then the number of pictures it has decoded, a line every 0.2 s, until it is ended.
+Prints ``connected``, then the number of decoded frames every 0.2 s until it is terminated.
 """
 
 import asyncio

@@ -222,12 +222,8 @@ FAULTS: dict[str, Fault] = {
     "5 % packet loss on both cameras": Fault(lose(0.05), needs=("udp",), noise_kbps=800),
     "infrared camera's clock is set back": Fault(to(INFRARED, set_back), needs=("udp",)),
     "visible camera's clock is set back": Fault(to(VISIBLE, set_back), needs=("udp",)),
-    "an RTSP client never reads": Fault(
-        never_read, allowed=states("fused", "held"), needs=("serve",), noise_kbps=2000
-    ),
-    "the push target hangs": Fault(
-        freeze_target, allowed=states("fused", "held"), needs=("push",), noise_kbps=2000
-    ),
+    "an RTSP client never reads": Fault(never_read, allowed=states("fused", "held"), needs=("serve",), noise_kbps=2000),
+    "the push target hangs": Fault(freeze_target, allowed=states("fused", "held"), needs=("push",), noise_kbps=2000),
     "the disk of one sink is full": Fault(fill_disk, allowed=states("fused", "held"), needs=("disk",), alone=True),
     "the engine is slow": Fault(slow_engine, gap_s=2.0),
 }

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from fusepipe.calibration.matrix import Size
 from fusepipe.config.schema import Rig
 from fusepipe.config.unsupported import unavailable
 from fusepipe.core.errors import ConfigError
@@ -16,13 +17,15 @@ from fusepipe.pipeline.pairing.name_pairer import NamePairer
 from fusepipe.pipeline.pairing.time_pairer import TimePairer
 from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sources.base import Source, SourceInfo
-from fusepipe.rig import pairing, sizes
+from fusepipe.rig import pairing
 from fusepipe.rig.fusers import lease_fuser
 from fusepipe.rig.registration import OpenedRegistration, open_registration
 from fusepipe.rig.sinks import SinkContext, check_inputs_kept, make_sink
 from fusepipe.rig.sources import make_source
 
 Warn = Callable[[str], None]
+
+DEFAULT_SIZE: Size = (640, 480)  # of a live rig's output until a camera delivers, where output.size is not set
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class OpenedRig:
     live: bool
     pairer: NamePairer | TimePairer
     registration: OpenedRegistration
-    output_size: sizes.Size
+    output_size: Size
     sinks: Sequence[Sink]
     sink_context: SinkContext | None
     fuser: Fuser
@@ -60,7 +63,11 @@ class OpenedRig:
     @property
     def engine_size(self) -> tuple[int, int] | None:
         """(height, width) to compile the engine for; ``None`` where it is not known before the first pair."""
-        return sizes.engine_size(self.rig, self.visible.info, self.output_size, self.registration.common_view)
+        if not self.visible.info.known and self.rig.output.size is None:
+            return None
+        view = self.registration.common_view
+        width, height = self.output_size if view is None else view.at(self.output_size).size
+        return height, width
 
     def source_records(self) -> dict[str, dict[str, Any]]:
         """Label and properties of both sources by band, as plain values."""
@@ -70,26 +77,26 @@ class OpenedRig:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Supplied:
-    """Sinks and a fuser that replace the rig's own; the run closes them."""
-
-    sinks: Sequence[Sink] | None = None
-    fuser: Fuser | None = None
-
-
 def check_available(rig: Rig) -> None:
     """Raises :class:`ConfigError` for keys that are reserved; a rig made in Python skips the file's checks."""
     if problems := unavailable(rig):
         raise ConfigError(problems=problems)
 
 
-def open_rig(rig: Rig, context: SinkContext, supplied: Supplied, warn: Warn, stack: ExitStack) -> OpenedRig:
+def open_rig(
+    rig: Rig,
+    context: SinkContext,
+    stack: ExitStack,
+    *,
+    warn: Warn,
+    sinks: Sequence[Sink] | None = None,
+    fuser: Fuser | None = None,
+) -> OpenedRig:
     """Opens sources, registration and fuser, and checks the outputs; ``stack`` closes what was opened.
 
-    ``context`` is completed with what the sources say. ``warn`` gets what belongs into the run's report but is no
-    error. Raises :class:`SourceError`, :class:`ConfigError`, :class:`SinkError` or :class:`EngineError`, in this
-    order: compiling an engine takes longest, so it comes last.
+    ``context`` is completed with the frame rate and whether the rig is live. ``warn`` gets warnings for the run's
+    report. ``sinks`` and ``fuser`` replace the rig's own. Raises :class:`SourceError`, :class:`ConfigError`,
+    :class:`SinkError` or :class:`EngineError`: the engine comes last, since compiling it takes longest.
     """
     infrared = _open_source(rig, Band.INFRARED, warn, stack)
     visible = _open_source(rig, Band.VISIBLE, warn, stack)
@@ -102,22 +109,18 @@ def open_rig(rig: Rig, context: SinkContext, supplied: Supplied, warn: Warn, sta
         pairing.check_common_names(rig, sources)
     elif not live and (text := pairing.start_times_warning(rig, infrared.info, visible.info)):
         warn(text)
-    registration = open_registration(rig, infrared.info, visible.info, live=live, warn=warn)
-    reference = infrared if rig.sync.reference is Band.INFRARED else visible
-    own = replace(context, fps=reference.info.fps, live=live) if supplied.sinks is None else None
-    sinks = supplied.sinks if own is None else [make_sink(rig, i, own) for i in range(len(rig.sinks))]
-    return OpenedRig(
-        rig=rig,
-        infrared=infrared,
-        visible=visible,
-        live=live,
-        pairer=pairing.make_pairer(rig, by_name=by_name),
-        registration=registration,
-        output_size=sizes.output_size(rig, infrared.info, visible.info, live=live),
-        sinks=_checked(rig, sources, sinks or ()),
-        sink_context=own,
-        fuser=_open_fuser(rig, supplied.fuser, stack),
-    )
+    output = output_size(rig, infrared.info, visible.info, live=live)
+    registration = open_registration(rig, infrared.info, visible.info, output, warn)
+    own = None
+    if sinks is None:
+        reference = infrared if rig.sync.reference is Band.INFRARED else visible
+        own = replace(context, fps=reference.info.fps, live=live)
+        sinks = [make_sink(rig, index, own) for index in range(len(rig.sinks))]
+    _check_outputs(rig, sources, sinks)
+    pairer = pairing.make_pairer(rig, by_name=by_name)
+    opened_fuser = lease_fuser(rig.fusion) if fuser is None else fuser
+    stack.callback(opened_fuser.close)
+    return OpenedRig(rig, infrared, visible, live, pairer, registration, output, sinks, own, opened_fuser)
 
 
 def _open_source(rig: Rig, band: Band, warn: Warn, stack: ExitStack) -> OpenedSource:
@@ -131,16 +134,18 @@ def _open_source(rig: Rig, band: Band, warn: Warn, stack: ExitStack) -> OpenedSo
     return OpenedSource(source, info)
 
 
-def _checked(rig: Rig, sources: Sequence[Source], sinks: Sequence[Sink]) -> Sequence[Sink]:
+def _check_outputs(rig: Rig, sources: Sequence[Source], sinks: Sequence[Sink]) -> None:
     if not sinks:
         raise ConfigError(f"{rig.name}: has no sinks, so the result would go nowhere; add e.g. {{file: out/fused.mkv}}")
     check_inputs_kept(sources, sinks)
     for sink in sinks:
         sink.check()
-    return sinks
 
 
-def _open_fuser(rig: Rig, supplied: Fuser | None, stack: ExitStack) -> Fuser:
-    fuser = lease_fuser(rig.fusion) if supplied is None else supplied
-    stack.callback(fuser.close)
-    return fuser
+def output_size(rig: Rig, infrared: SourceInfo, visible: SourceInfo, *, live: bool) -> Size:
+    """``output.size`` of a live rig, else the visible camera's size, else the infrared one's, else a default."""
+    if live and rig.output.size is not None:
+        width, _, height = rig.output.size.partition("x")
+        return int(width), int(height)
+    known = visible if visible.known else infrared
+    return (known.width, known.height) if known.known else DEFAULT_SIZE

@@ -24,7 +24,7 @@ from fusepipe.pipeline.pairing.name_pairer import NamePairer
 from fusepipe.pipeline.sinks.base import Sink, StartableSink
 from fusepipe.pipeline.statistics import RunStatistics
 from fusepipe.rig.dry_run import DryRun
-from fusepipe.rig.opening import OpenedRig, Supplied, check_available, open_rig
+from fusepipe.rig.opening import OpenedRig, check_available, open_rig
 from fusepipe.rig.report import RunReport
 from fusepipe.rig.run import RigRun
 from fusepipe.rig.sinks import SinkContext
@@ -66,7 +66,7 @@ class Pipeline:
         self.statistics = RunStatistics()
         self._rig = rig
         self._limits = RunLimits(max_pairs, None if duration_s is None else round(duration_s * 1e9))
-        self._supplied = Supplied(sinks, fuser)
+        self._sinks, self._fuser = sinks, fuser
         self._sink_context = SinkContext(
             overwrite=overwrite, warn=self._warn_and_log, report=self._preview_record, engine=self._engine_record
         )
@@ -110,7 +110,8 @@ class Pipeline:
                 stack.pop_all()  # from here on the graph's threads close what was opened
 
     def _open(self, stack: ExitStack) -> OpenedRig:
-        return open_rig(self._rig, self._sink_context, self._supplied, self.statistics.warn, stack)
+        context, warn = self._sink_context, self.statistics.warn
+        return open_rig(self._rig, context, stack, warn=warn, sinks=self._sinks, fuser=self._fuser)
 
     def start(self) -> None:
         """Starts the threads; calls :meth:`open` first where that was not done."""

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fusepipe.calibration.matrix import Size
 from fusepipe.config.schema import RegistrationConfig, Rig
 from fusepipe.core.errors import UsageError
 from fusepipe.pipeline.sources.base import SourceInfo
-from fusepipe.rig.sizes import Size, output_size
 
 if TYPE_CHECKING:
     from fusepipe.calibration.aligner import Aligner, Alignment
@@ -74,9 +74,12 @@ def make_common_view(alignment: Alignment, infrared: Size) -> CommonViewCrop:
 
 
 def open_registration(
-    rig: Rig, infrared: SourceInfo, visible: SourceInfo, *, live: bool, warn: Callable[[str], None]
+    rig: Rig, infrared: SourceInfo, visible: SourceInfo, output: Size, warn: Callable[[str], None]
 ) -> OpenedRegistration:
-    """Loads the calibration and builds the warp once, so that a bad one is reported before the run."""
+    """Loads the calibration and builds the warp once, so that a bad one is reported before the run.
+
+    ``output`` is the (width, height) of the output, for the description of a crop. Raises as :func:`make_aligner` does.
+    """
     registration = rig.registration
     crop = registration.outside == "crop"
     aligner = make_aligner(registration.calibration, registration.plane_distance_m)
@@ -97,9 +100,8 @@ def open_registration(
     common_view = make_common_view(aligner.alignment, sizes[0]) if crop else None
     described = describe_map(registration, *sizes)
     if common_view is not None:
-        whole = output_size(rig, infrared, visible, live=live)
-        kept = common_view.at(whole).size
-        described += "" if kept == whole else f", cropped to {_text(kept)} of {_text(whole)}"
+        kept = common_view.at(output).size
+        described += "" if kept == output else f", cropped to {_text(kept)} of {_text(output)}"
     return OpenedRegistration(aligner, common_view, described)
 
 

@@ -1,4 +1,4 @@
-"""The streaming pipeline: sources, pairing, stages, sinks and servers, wired by ``graph`` and owned by ``supervisor``.
+"""The streaming pipeline: sources, pairing, stages, sinks and servers, wired by ``graph``, run by ``supervisor``.
 
-Imports ``core`` and ``calibration``; sees fusion only as the ``Fuser`` protocol. Imported by ``rig`` and above.
+Imports ``core`` and ``calibration`` only; fusion is used through the ``Fuser`` protocol. Imported by ``rig`` and above.
 """

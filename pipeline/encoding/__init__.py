@@ -1,1 +1,1 @@
-"""H.264 for live outputs: planes to FFmpeg pictures, the low-latency encoder, NAL units."""
+"""Video encoding: frames to FFmpeg frames, the low-latency H.264 encoder, NAL units."""

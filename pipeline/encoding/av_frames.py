@@ -1,4 +1,4 @@
-"""Fused frames as FFmpeg's pictures, for encoders: planes are copied, colours are not converted."""
+"""Frames of the pipeline as FFmpeg frames, for encoders: planes are copied, colours are not converted."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ COLOR_RANGE = {"limited": 1, "full": 2}  # AVColorRange
 COLOR_SPACE = {"bt601": 6, "bt709": 1, "bt2020": 9}  # AVColorSpace: SMPTE 170M, BT.709, BT.2020 NCL
 
 
-def video_picture(
+def to_av_frame(
     frame: FusedFrame | Frame, width: int, height: int, pixel_format: str, value_range: ValueRange
 ) -> VideoFrame:
-    """The frame in a picture of at least its size; of a grey one in a colour format the chroma is neutral.
+    """The frame as an FFmpeg frame of at least its size; greyscale frames get neutral chroma in a colour format.
 
-    ``pixel_format`` is yuv420p or gray; where the picture is larger, the last row and column are repeated.
+    ``pixel_format`` is yuv420p or gray. Padding repeats the last row and column.
     """
     picture = VideoFrame(width, height, pixel_format)
     _fill(picture, 0, _luma(frame.planes[0], value_range))
@@ -33,21 +33,21 @@ def video_picture(
 
 
 def _luma(plane: Plane, value_range: ValueRange) -> Pixels:
-    """The luma in the video's range; it differs where a lone infrared frame stands in for a visible one."""
+    """The luma in the value range of the video, which may differ for a single infrared frame."""
     if plane.value_range == value_range:
         return plane.pixels
     return np.asarray(cv2.LUT(plane.pixels, luma_to_limited() if value_range == "limited" else luma_to_full()))
 
 
 def _subsampled(plane: Plane, half: tuple[int, int]) -> Pixels:
-    """Chroma at 4:2:0: untouched where it is already, else the mean of the pixels that share a sample."""
+    """Chroma at 4:2:0: unchanged if it is already, else averaged over the pixels of each sample."""
     if (plane.width, plane.height) == half:
         return plane.pixels
     return np.asarray(cv2.resize(plane.pixels, half, interpolation=cv2.INTER_AREA))
 
 
 def _fill(picture: VideoFrame, index: int, pixels: Pixels) -> None:
-    """Copies pixels into a plane; where the plane is larger, its last row and column are repeated."""
+    """Copies pixels into a plane; padding repeats the last row and column."""
     plane = picture.planes[index]
     target = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
     height, width = pixels.shape

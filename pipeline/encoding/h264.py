@@ -1,7 +1,7 @@
-"""H.264 in RTP (RFC 6184): from an encoder's byte stream to NAL units to packet payloads. Pure.
+"""H.264 NAL units and their RTP payloads (RFC 6184). Pure.
 
-Packetization mode 1: a NAL unit that fits is a packet of its own, a larger one is cut into FU-A
-fragments. Units are never aggregated: what that saves of headers is not worth another case.
+Packetization mode 1: a NAL unit that fits is sent as a single packet, a larger one as FU-A fragments. Units are never
+aggregated: the saved headers do not justify another case.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _START_CODE = re.compile(rb"\x00\x00\x01")
 
 @dataclass(frozen=True, slots=True)
 class AccessUnit:
-    """One coded picture. ``nals`` are NAL units without start codes; a key one starts with its SPS and PPS.
+    """One coded frame. ``nals`` are NAL units without start codes; a key frame starts with its SPS and PPS.
 
-    ``capture_ns`` is when the picture was captured, on the pipeline's timeline.
+    ``capture_ns`` is the capture time of the frame on the pipeline's timeline.
     """
 
     nals: tuple[bytes, ...]
@@ -32,7 +32,7 @@ class AccessUnit:
         return sum(len(nal) for nal in self.nals)
 
     def annex_b(self) -> bytes:
-        """The byte stream with start codes."""
+        """The byte stream format, with start codes (H.264, annex B)."""
         return b"".join(b"\x00\x00\x00\x01" + nal for nal in self.nals)
 
 
@@ -41,12 +41,12 @@ def nal_type(nal: bytes) -> int:
 
 
 def split_annex_b(stream: bytes) -> tuple[bytes, ...]:
-    """The NAL units between the start codes; empty ones are left out."""
+    """The NAL units between the start codes, without empty ones."""
     marks = [match.span() for match in _START_CODE.finditer(stream)]
     if not marks:
         return ()
     ends = [start for start, _ in marks[1:]] + [len(stream)]
-    # A unit ends in a 1 bit, so zeros before a start code are padding (or its fourth byte).
+    # a unit ends with a 1 bit: zero bytes before a start code are padding, or its fourth byte
     cut = (stream[after:end].rstrip(b"\x00") for (_, after), end in zip(marks, ends, strict=True))
     return tuple(nal for nal in cut if nal)
 
@@ -60,7 +60,7 @@ def parameter_sets(nals: Iterable[bytes]) -> tuple[bytes, bytes] | None:
 
 
 def format_parameters(sps: bytes, pps: bytes) -> str:
-    """The parameters of ``a=fmtp`` (RFC 6184, 8.1)."""
+    """The parameters of the SDP attribute ``a=fmtp`` (RFC 6184, 8.1)."""
     if len(sps) < 4:
         raise ValueError(f"an SPS has at least 4 bytes; got {sps!r}")
     sets = ",".join(base64.b64encode(nal).decode() for nal in (sps, pps))
@@ -68,10 +68,10 @@ def format_parameters(sps: bytes, pps: bytes) -> str:
 
 
 def payloads(nals: Sequence[bytes], limit_bytes: int) -> Iterator[bytes]:
-    """The RTP payloads of one access unit, each at most ``limit_bytes``; the last one gets the marker bit."""
+    """The RTP payloads of one access unit, each of at most ``limit_bytes``."""
     for nal in nals:
         if nal_type(nal) == AUD:
-            continue  # the marker bit says the same
+            continue  # the marker bit replaces it
         if len(nal) <= limit_bytes:
             yield nal
             continue

@@ -1,7 +1,7 @@
-"""H.264 for live outputs: a frame in, its access unit out, at once, with key frames on demand.
+"""The low-latency H.264 encoder of live outputs: one frame in, its access unit out, key frames on demand.
 
-No B-frames and no look-ahead, so that a picture leaves before the next one comes. NVENC where it opens,
-x264 else; an encoder that fails later is replaced by x264. A change of the picture's size opens a new one.
+No B-frames and no look-ahead: an access unit is output before the next frame. NVENC if available, else x264; if NVENC
+fails later, x264 replaces it. A change of the frame size opens a new encoder.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from av.video.frame import PictureType, VideoFrame
 
 from fusepipe.core.errors import SinkError, SinkSetupError
 from fusepipe.core.frames import FusedFrame, ValueRange
-from fusepipe.pipeline.encoding.av_frames import COLOR_RANGE, COLOR_SPACE, video_picture
+from fusepipe.pipeline.encoding.av_frames import COLOR_RANGE, COLOR_SPACE, to_av_frame
 from fusepipe.pipeline.encoding.h264 import AccessUnit, parameter_sets, split_annex_b
 
 log = logging.getLogger(__name__)
@@ -26,14 +26,14 @@ log = logging.getLogger(__name__)
 Encoder = Literal["auto", "x264", "nvenc"]
 _CODECS = {"x264": "libx264", "nvenc": "h264_nvenc"}
 _TIME_BASE = Fraction(1, 90_000)
-_LARGE_PX = 1_000_000  # from here one thread is not enough for real time
+_LARGE_PX = 1_000_000  # from this size one thread is not enough for real time
 
 
 @dataclass(frozen=True, slots=True)
 class LiveVideoOptions:
-    """``crf`` is the quality (0 lossless .. 51); ``bitrate_bps``, where given, bounds what is sent.
+    """Encoder settings. ``crf`` is the quality (0 lossless .. 51); ``bitrate_bps`` limits the bit rate.
 
-    ``key_frame_ns`` is the most time between key frames. ``baseline`` is H.264's profile for browsers.
+    ``key_frame_ns`` is the max time between key frames. ``baseline`` selects the profile that all browsers decode.
     """
 
     encoder: Encoder = "auto"
@@ -45,7 +45,7 @@ class LiveVideoOptions:
 
 
 class LiveEncoder:
-    """One stream's encoder; one thread uses it. ``fps`` is a hint; times are those of capture."""
+    """The encoder of one stream, used by one thread. ``fps`` is a hint; timestamps are capture times."""
 
     def __init__(self, options: LiveVideoOptions, *, fps: float | None) -> None:
         self._options = options
@@ -57,8 +57,8 @@ class LiveEncoder:
         self._first_ns = self._key_ns = 0
         self._last_pts = -1
         self._hardware_failed = False
-        self.name = ""  # of FFmpeg's encoder, once open
-        self.size = (0, 0)  # width and height of the video, even
+        self.name = ""  # of FFmpeg's encoder, while open
+        self.size = (0, 0)  # (width, height) of the video, even
 
     @property
     def parameters(self) -> tuple[bytes, bytes]:
@@ -67,13 +67,13 @@ class LiveEncoder:
         return self._sets
 
     def encode(self, frame: FusedFrame, *, key: bool = False) -> AccessUnit:
-        """Raises :class:`SinkError` where no encoder takes the frame."""
+        """The access unit of a frame. Raises :class:`SinkError` if no encoder accepts it."""
         try:
             return self._encode(frame, key)
         except av.FFmpegError as error:
             if self.name != _CODECS["nvenc"] or self._options.encoder == "nvenc":
-                raise SinkError(f"the encoder {self.name or 'libx264'} failed: {error.strerror or error}") from error
-            log.warning("the encoder %s failed (%s); going on with libx264", self.name, error.strerror or error)
+                raise SinkError(f"encoder {self.name or 'libx264'} failed: {error.strerror or error}") from error
+            log.warning("encoder %s failed (%s); continuing with libx264", self.name, error.strerror or error)
             self._hardware_failed, self._context = True, None
             return self._encode(frame, key)
 
@@ -87,7 +87,7 @@ class LiveEncoder:
             key = True
         context = self._context
         assert context is not None
-        picture = video_picture(frame, *self.size, "yuv420p", self._value_range)
+        picture = to_av_frame(frame, *self.size, "yuv420p", self._value_range)
         pts = round(Fraction(frame.capture_ns - self._first_ns, 1_000_000_000) / _TIME_BASE)
         picture.pts = self._last_pts = max(pts, self._last_pts + 1)
         picture.time_base = _TIME_BASE
@@ -99,7 +99,7 @@ class LiveEncoder:
     def _unit(self, context: VideoCodecContext, picture: VideoFrame, capture_ns: int) -> AccessUnit:
         packets = context.encode(picture)
         if len(packets) != 1:
-            raise SinkError(f"the encoder {self.name} gave {len(packets)} packets for a frame; it has to give one")
+            raise SinkError(f"encoder {self.name} returned {len(packets)} packets for one frame")
         nals = split_annex_b(bytes(packets[0]))
         key = packets[0].is_keyframe
         if key:
@@ -110,7 +110,7 @@ class LiveEncoder:
             elif self._sets is not None:
                 nals = (*self._sets, *nals)
             else:
-                raise SinkError(f"the encoder {self.name} gives a key frame without SPS and PPS")
+                raise SinkError(f"encoder {self.name} returned a key frame without SPS and PPS")
         return AccessUnit(nals, key, capture_ns)
 
     # -- opening
@@ -120,17 +120,17 @@ class LiveEncoder:
         self._value_range = frame.planes[0].value_range
         self.size = (frame.width + frame.width % 2, frame.height + frame.height % 2)
         self._first_ns, self._last_pts, self._sets = frame.capture_ns, -1, None
-        wanted = self._options.encoder
-        if wanted == "x264" or self._hardware_failed:
+        requested = self._options.encoder
+        if requested == "x264" or self._hardware_failed:
             self._context = self._opened("x264", frame)
             return
         try:
             self._context = self._opened("nvenc", frame)
         except (av.FFmpegError, ValueError) as error:  # no such GPU, driver or encoder
-            if wanted == "nvenc":
+            if requested == "nvenc":
                 reason = getattr(error, "strerror", None) or str(error)
-                raise SinkSetupError(f"NVENC does not open here ({reason}); use encoder: auto or x264") from error
-            self._hardware_failed = True  # asked once: trying costs time
+                raise SinkSetupError(f"NVENC is not available ({reason}); use encoder: auto or x264") from error
+            self._hardware_failed = True  # tried once only: it takes time
             self._context = self._opened("x264", frame)
 
     def _opened(self, kind: str, frame: FusedFrame) -> VideoCodecContext:
@@ -144,7 +144,7 @@ class LiveEncoder:
         context.colorspace = COLOR_SPACE[frame.matrix]
         if frame.pixel_aspect != 1:
             context.sample_aspect_ratio = frame.pixel_aspect
-        # Key frames are asked for by capture time; this is only the bound if that went wrong.
+        # key frames are requested by capture time; this is only a fallback
         context.gop_size = max(1, round(2 * self._options.key_frame_ns / 1e9 * self._fps))
         context.max_b_frames = 0
         if self._options.bitrate_bps is not None:
@@ -168,7 +168,7 @@ class LiveEncoder:
             chosen["profile"] = "baseline"
         if rate is None:
             chosen["crf"] = str(options.crf)
-        else:  # half a second of buffer: bursts stay short, key frames still fit
+        else:  # a buffer of half a second: short bursts, but room for key frames
             chosen |= {"maxrate": str(rate), "bufsize": str(rate // 2)}
         return chosen
 

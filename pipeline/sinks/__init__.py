@@ -1,1 +1,1 @@
-"""Where fused frames go. ``base`` is the contract, ``runner`` feeds one sink; ``rig.sinks`` makes them from a rig."""
+"""Sinks of fused frames. ``base`` is the contract, ``runner`` feeds and restarts one sink; ``rig.sinks`` makes them."""

@@ -1,1 +1,1 @@
-"""Where frames come from. ``base`` is the contract; ``rig.sources`` makes them from a rig."""
+"""Sources of frames. ``base`` is the contract; ``rig.sources`` makes them from a rig's configuration."""

@@ -17,7 +17,7 @@ SourceItem = Frame | UnreadableFrame
 
 
 class Overflow(StrEnum):
-    """What a full mailbox does with one more frame."""
+    """What a full mailbox does with another frame."""
 
     BLOCK = "block"
     DROP_OLDEST = "drop_oldest"
@@ -25,12 +25,11 @@ class Overflow(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """What a source delivers, as far as it is known before the first frame.
+    """The properties of a source, as far as known before the first frame.
 
-    ``fps`` is nominal; ``frames`` is ``None`` where only reading tells. ``bit_depth`` is the luma's.
-    ``start_ns`` is the capture time of the first frame on the source's own timeline; ``notes`` are remarks
-    that a user should see, such as ``is interlaced``. A live camera that is not there yet has ``width`` and
-    ``height`` 0, and ``away`` says why.
+    ``fps`` is nominal; ``frames`` is ``None`` if unknown; ``bit_depth`` is that of the luma. ``start_ns`` is the
+    capture time of the first frame on the source's own timeline; ``notes`` are remarks for the user, such as ``is
+    interlaced``. A live camera that is offline has ``width`` and ``height`` 0, and the reason in ``away``.
     """
 
     width: int
@@ -46,17 +45,17 @@ class SourceInfo:
 
     @property
     def known(self) -> bool:
-        """Whether a picture was seen."""
+        """Whether a frame has been decoded."""
         return self.width > 0
 
 
 class Source(Protocol):
     """One camera or file: ``open``, then ``frames`` once, then ``close``.
 
-    The thread that opens hands it over to the thread that reads and closes; never two at a time.
+    The thread that opens it hands it over to the thread that reads and closes it; never two at a time.
 
-    ``clock`` is ``media`` for recordings (never dropped: ``overflow`` blocks) and ``wall`` for live
-    cameras (``overflow`` drops the oldest, and the drop is counted).
+    ``clock`` is ``media`` for recordings, whose frames are never dropped (``overflow`` blocks), and ``wall`` for live
+    cameras (``overflow`` drops the oldest frame and counts it).
     """
 
     @property
@@ -70,19 +69,19 @@ class Source(Protocol):
         """The URL with secrets redacted, for messages."""
 
     def open(self) -> SourceInfo:
-        """Opens it and says what it is; raises :class:`SourceError`. Called once."""
+        """Opens it and returns its properties; raises :class:`SourceError`. Called once."""
 
     def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
         """The frames in order of capture, with ``index`` 0, 1, 2, …
 
         A frame that cannot be decoded is yielded as :class:`UnreadableFrame`. Ends at the end of the
-        media, or soon after ``stop`` is set: within 0.2 s, a live camera that is silent within its stall timeout
-        (a read of FFmpeg cannot be broken off).
-        ``arrival_ns`` of each frame is ``time.monotonic_ns()`` when it was complete.
+        media, or after ``stop`` is set: within 0.2 s, or for a silent live camera within its stall timeout (a read of
+        FFmpeg cannot be interrupted).
+        ``arrival_ns`` of each frame is ``time.monotonic_ns()`` when the frame was complete.
         """
 
     def close(self) -> None:
-        """Frees everything; called by the thread that read, also after an error; may be called twice."""
+        """Releases all resources; called by the reading thread, also after an error; may be called twice."""
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""From a decoded picture to planes, without converting what needs no conversion."""
+"""Decoded FFmpeg frames to planes; pixels are converted only where the format requires it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fusepipe.core.frames import Band, Matrix, Pixels, Plane, ValueRange
 _LIMITED, _FULL = 1, 2  # AVColorRange
 _MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020", 10: "bt2020"}  # AVColorSpace
 _UNKNOWN = 2
-HIGH_DEFINITION = 720  # lines from which a file that does not say so is BT.709
+HIGH_DEFINITION = 720  # min height from which an unspecified matrix is BT.709
 
 
 def upright_planes(
     picture: VideoFrame, band: Band, count_range: tuple[int, int] | None
 ) -> tuple[tuple[Plane, ...], Matrix]:
-    """The planes of a picture as the camera's rotation mark wants them seen, and the matrix of its chroma."""
+    """The planes of a frame, rotated as its display matrix says, and the matrix of its chroma."""
     planes = infrared_planes(picture) if band is Band.INFRARED else visible_planes(picture, count_range)
     quarter_turns = round(picture.rotation / 90) % 4
     if quarter_turns:
@@ -32,7 +32,7 @@ def _turned(pixels: Pixels, quarter_turns: int) -> Pixels:
 
 
 def infrared_planes(picture: VideoFrame) -> tuple[Plane, ...]:
-    """(Y,): the luma of an infrared picture, raw counts kept at the depth of the format."""
+    """(Y,): the luma of an infrared frame; raw counts keep the bit depth of the format."""
     if not _is_planar_luma(picture.format):
         high = picture.format.components[0].bits > 8
         picture = picture.reformat(format="gray16le" if high else "gray", dst_color_range=_FULL)
@@ -42,8 +42,8 @@ def infrared_planes(picture: VideoFrame) -> tuple[Plane, ...]:
 def visible_planes(picture: VideoFrame, count_range: tuple[int, int] | None = None) -> tuple[Plane, ...]:
     """(Y,) or (Y, Cb, Cr), uint8, in the subsampling and value range of the file.
 
-    Planar 8-bit YUV is not converted at all; RGB becomes full-range 4:4:4, and deeper formats 8 bit
-    (grey ones by ``count_range`` where it is given).
+    Planar 8-bit YUV is not converted; RGB becomes full-range 4:4:4; higher bit depths become 8 bit (greyscale by
+    ``count_range`` if given).
     """
     form = picture.format
     if count_range is not None and is_grey(form) and form.components[0].bits > 8:
@@ -51,15 +51,15 @@ def visible_planes(picture: VideoFrame, count_range: tuple[int, int] | None = No
     if form.is_rgb or form.has_palette:
         picture = picture.reformat(format="yuvj444p", dst_color_range=_FULL)
     elif form.components[0].bits > 8 or not _is_planar_luma(form):
-        wanted = "gray" if is_grey(form) else "yuv420p"
-        picture = picture.reformat(format=wanted, dst_color_range=picture.color_range or _LIMITED)
+        target = "gray" if is_grey(form) else "yuv420p"
+        picture = picture.reformat(format=target, dst_color_range=picture.color_range or _LIMITED)
     value_range = _range(picture)
     count = 1 if is_grey(picture.format) else 3
     return tuple(_view(picture, i, value_range) for i in range(count))
 
 
 def _view(picture: VideoFrame, index: int, value_range: ValueRange) -> Plane:
-    """A plane without a copy: the array keeps the decoder's buffer alive."""
+    """A plane without a copy: the array references the decoder's buffer."""
     plane: VideoPlane = picture.planes[index]
     bits = picture.format.components[index].bits
     # VideoPlane has the buffer protocol
@@ -75,7 +75,7 @@ def is_grey(form: VideoFormat) -> bool:
 
 
 def _is_planar_luma(form: VideoFormat) -> bool:
-    """Whether plane 0 is the luma alone (and the rest, if any, one chroma plane each), little-endian."""
+    """Whether plane 0 contains only luma (and further planes one chroma component each), little-endian."""
     if form.is_rgb or form.has_palette or form.is_bit_stream or (form.is_big_endian and form.components[0].bits > 8):
         return False
     if is_grey(form):
@@ -84,17 +84,14 @@ def _is_planar_luma(form: VideoFormat) -> bool:
 
 
 def _range(picture: VideoFrame) -> ValueRange:
-    """The value range as the file says; where it does not, the custom: YUV limited, grey and yuvj full."""
+    """The value range of the file; by default limited for YUV, full for grey and yuvj."""
     if picture.color_range in (_LIMITED, _FULL):
         return "full" if picture.color_range == _FULL else "limited"
     return "full" if picture.format.name.startswith(("gray", "yuvj")) else "limited"
 
 
 def _matrix(picture: VideoFrame) -> Matrix:
-    """As the file says; where it does not, BT.709 for a high-definition picture, else BT.601.
-
-    RGB was converted here, with BT.601.
-    """
+    """The matrix of the file; by default BT.709 for high definition, else BT.601, which RGB is converted with."""
     if picture.format.is_rgb or picture.format.has_palette:
         return "bt601"
     if picture.colorspace == _UNKNOWN:

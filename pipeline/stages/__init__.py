@@ -1,1 +1,1 @@
-"""What happens to a pair on its way: registration, tone mapping, cropping, fusion, drift, labels."""
+"""Processing of pairs: scaling, registration, tone mapping, cropping, fusion, drift watch, state label."""

@@ -1,4 +1,4 @@
-"""Crops registered pairs to what both cameras see; the last step before fusion."""
+"""Crops registered pairs to the common field of view of both cameras, before fusion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Size = tuple[int, int]  # (width, height)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CroppedWarp:
-    """A part of a warp: the same map, cut to a rectangle of the visible picture."""
+    """A warp restricted to a rectangle of the visible frame."""
 
     whole: Warp
     rectangle: Rectangle
@@ -39,11 +39,11 @@ class CroppedWarp:
 
 
 class CommonViewCrop:
-    """A transform of pairs: all of one picture size are cut at the same place, whatever the warp does later.
+    """A transform of pairs: all frames of one size are cropped to the same rectangle, even if the warp changes later.
 
-    A video has one size: where a correction of drift or another plane distance moves the infrared view out of the
-    rectangle, the visible picture stands there, as it does without cropping. ``rectangle`` tells the rectangle of a
-    visible picture's (width, height).
+    A video has a fixed size: where a drift correction or another plane distance moves the infrared view out of the
+    rectangle, the visible image is shown, as without cropping. ``rectangle`` returns the rectangle for a (width,
+    height) of visible frames.
     """
 
     def __init__(self, rectangle: Callable[[Size], Rectangle]) -> None:
@@ -52,7 +52,7 @@ class CommonViewCrop:
         self._warp: CroppedWarp | None = None
 
     def at(self, size: Size) -> Rectangle:
-        """What is left of visible pictures of this (width, height)."""
+        """The rectangle for visible frames of this (width, height)."""
         if size not in self._known:
             self._known[size] = self._rectangle(size)
         return self._known[size]
@@ -61,7 +61,7 @@ class CommonViewCrop:
         size = _size(pair)
         if size is None or (rectangle := self.at(size)).size == size:
             return pair
-        # an engine that warps takes the infrared picture as the camera gave it
+        # an engine that warps takes the whole infrared image
         whole = pair.engine_warps
         return replace(
             pair,
@@ -80,7 +80,7 @@ class CommonViewCrop:
 
 
 def _size(pair: FramePair) -> Size | None:
-    """(width, height) of the pair in the visible geometry."""
+    """The (width, height) of the pair in the visible camera's geometry."""
     if pair.visible is not None:
         return pair.visible.width, pair.visible.height
     if pair.engine_warps and pair.warp is not None:
@@ -100,6 +100,6 @@ def _frame(frame: Frame, rectangle: Rectangle) -> Frame:
 
 
 def _plane(plane: Plane, rectangle: Rectangle, across: int = 1, down: int = 1) -> Plane:
-    """Copied: encoders and networks take rows that follow each other."""
+    """A copy: encoders and networks need contiguous rows."""
     pixels: Pixels = rectangle.cut(plane.pixels, across, down).copy()
     return Plane(pixels, plane.bit_depth, plane.value_range, plane.device)

@@ -1,7 +1,7 @@
-"""The drift watch of a running rig: samples registered pairs at a low rate, measures, judges, corrects.
+"""Drift detection and correction in a running rig, on registered pairs sampled at a low rate.
 
-:meth:`DriftWatch.check` is called by one thread: the watch's own, or the registration stage where a
-correction has to come at the same frame in every run (recordings).
+:meth:`DriftWatch.check` is called by one thread: its own, or the registration stage where a correction has to apply
+from the same frame in every run (recordings).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Mode = Literal["watch", "correct"]
 
 
 class DriftWatch:
-    """``say`` gets one line for every change of state."""
+    """Measures and, in mode ``correct``, corrects drift; ``report`` gets a line for each change of state."""
 
-    def __init__(self, mode: Mode, aligner: Aligner, say: Callable[[str], None]) -> None:
+    def __init__(self, mode: Mode, aligner: Aligner, report: Callable[[str], None]) -> None:
         self.mode: Mode = mode
         self._aligner = aligner
-        self._say = say
+        self._report = report
         self._meter, self._monitor, self._corrector = DriftMeter(), DriftMonitor(), Corrector()
         self._last_ns: int | None = None
         self._lock = threading.Lock()
@@ -34,7 +34,7 @@ class DriftWatch:
         self._width = 0
 
     def wants(self, pair: FramePair) -> bool:
-        """Whether it is time for a sample, and the pair can be one; asked by the registration stage."""
+        """Whether a sample is due and the pair is suitable; called by the registration stage."""
         if pair.state is not PairState.FUSED or pair.visible is None or pair.luma is None:
             return False
         time_ns = pair.lead.capture_ns
@@ -44,7 +44,7 @@ class DriftWatch:
         return True
 
     def check(self, pair: FramePair) -> None:
-        """Measures one registered and tone-mapped pair."""
+        """Measures one registered, tone-mapped pair."""
         luma = pair.registered_luma()
         assert pair.visible is not None and luma is not None
         version = pair.warp.version if pair.warp is not None else ""
@@ -65,12 +65,12 @@ class DriftWatch:
             correction = self._corrector.total
         if now is not before:
             off_px = total * visible.shape[1]
-            self._say(f"drift: {now} at {pair.lead.capture_ns / 1e9:.1f} s, {off_px:.1f} px off the calibration")
+            self._report(f"drift: {now} at {pair.lead.capture_ns / 1e9:.1f} s, {off_px:.1f} px off the calibration")
         if moved:
             self._aligner.correct(correction, found.size)
 
     def status(self) -> dict[str, Any]:
-        """``state``, ``offset_px`` from the calibration, ``corrected_px``, ``checks``, ``blind``, ``events``."""
+        """Plain values: ``state``, ``offset_px``, ``corrected_px``, ``checks``, ``blind``, ``events``."""
         with self._lock:
             monitor, width = self._monitor, self._width
             corrected = self._corrector.offset() * width if self.mode == "correct" and monitor.checks else 0.0

@@ -1,9 +1,8 @@
-"""Fusion stage: visible luma + registered infrared luma -> fused luma; chroma passes through untouched.
+"""Fusion stage: visible luma + registered infrared luma -> fused luma; chroma is passed through unchanged.
 
-The engine works on full-range luma. Where the visible stream is limited-range, its luma goes through
-one table on the way in and one on the way out; both are exact inverses on legal codes. Where the
-infrared camera does not see, the output is the visible luma, code for code; the fused image fades in
-from the border of the infrared view, since a hard edge there looks like an object.
+The engine works on full-range luma. Limited-range luma is converted by one lookup table before and one after the
+engine, exact inverses of each other on legal codes. Outside the infrared field of view the output is the visible luma,
+code for code; the fused image is blended in from its border, since a hard edge there would look like an object.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from fusepipe.core import levels
 from fusepipe.core.frames import Frame, FramePair, FusedFrame, Luma8, PairState, Plane, Warp
 from fusepipe.core.fuser import Fuser, FusionBatch, Ticket
 
-FADE = 1 / 64  # of the picture's width: how far inside the border of the infrared view the fade ends
+FADE = 1 / 64  # width of the blending zone inside the border of the infrared view, as a share of the frame width
 
 Weights = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _View:
-    """What the infrared camera sees, as the fusion needs it; computed once a warp.
+class Coverage:
+    """The infrared field of view in the visible frame, computed once for each warp.
 
-    ``hidden`` is HxW uint8, 255 where it does not see. ``fused`` and ``visible`` are HxW float32 weights
-    that sum to 1: ``fused`` is 0 where hidden and rises to 1 within the fade.
+    ``hidden`` is HxW uint8, 255 outside of it. ``fused`` and ``visible`` are HxW float32 blending weights that sum to
+    1: ``fused`` is 0 where hidden and rises to 1 within the blending zone.
     """
 
     version: str
@@ -38,25 +37,25 @@ class _View:
     visible: Weights
 
 
-def view_of(version: str, valid: Luma8) -> _View:
-    """The masks of a warp's HxW uint8 ``valid`` (255 where the infrared camera sees, else 0)."""
+def coverage_of(version: str, valid: Luma8) -> Coverage:
+    """The coverage of a warp, from its HxW uint8 mask ``valid`` (255 inside the infrared field of view, else 0)."""
     fade_px = max(1.0, valid.shape[1] * FADE)
     inside_px = np.asarray(cv2.distanceTransform(valid, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
     fused = np.minimum(inside_px / np.float32(fade_px), np.float32(1))
-    return _View(version, np.asarray(cv2.bitwise_not(valid), np.uint8), fused, np.float32(1) - fused)
+    return Coverage(version, np.asarray(cv2.bitwise_not(valid), np.uint8), fused, np.float32(1) - fused)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pending:
     pair: FramePair
-    ticket: Ticket | None  # None: there is only one frame, nothing to fuse
+    ticket: Ticket | None  # None: only one frame, nothing to fuse
 
 
 class FusionStep:
-    """Keeps up to ``max_in_flight`` requests under way and hands results out in the order they came.
+    """Keeps up to ``max_in_flight`` requests in flight and returns results in order.
 
-    A ``prompt`` one, for live rigs, starts no second request where both would share the same cores: it would only wait
-    inside the engine, while a newer pair may come.
+    With ``prompt``, for live rigs, a CPU engine gets one request at a time: a second one would wait inside the engine
+    for the same cores while a newer pair may arrive.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class FusionStep:
         self._keep_colour = keep_colour
         self._grey = grey_without_visible
         self._pending: deque[_Pending] = deque()
-        self._view: _View | None = None
+        self._coverage: Coverage | None = None
 
     @property
     def full(self) -> bool:
@@ -78,7 +77,7 @@ class FusionStep:
         return len(self._pending)
 
     def submit(self, pair: FramePair) -> None:
-        """Starts one pair; call :meth:`finish` first while :attr:`full`."""
+        """Submits one pair; call :meth:`finish` first while :attr:`full`."""
         if pair.visible is None or pair.luma is None:
             self._pending.append(_Pending(pair, None))
             return
@@ -89,15 +88,15 @@ class FusionStep:
             batch = FusionBatch((infrared,), (visible,), (pair.visible.stream_id,), (pair.warp,))
             self._pending.append(_Pending(pair, self._fuser.submit(batch)))
             return
-        view = self._view_of(pair.warp)
-        if view is not None:
-            # no false edge at the border of the infrared view: the engine sees the visible image there
-            infrared = cv2.copyTo(visible, view.hidden, infrared.copy())
+        coverage = self._coverage_of(pair.warp)
+        if coverage is not None:
+            # no artificial edge at the border of the infrared view: the engine gets the visible image outside of it
+            infrared = cv2.copyTo(visible, coverage.hidden, infrared.copy())
         batch = FusionBatch((np.asarray(infrared, np.uint8),), (visible,), (pair.visible.stream_id,))
         self._pending.append(_Pending(pair, self._fuser.submit(batch)))
 
     def finish(self) -> FusedFrame:
-        """The oldest pair's result; waits for it."""
+        """Waits for the result of the oldest pair."""
         pending = self._pending.popleft()
         pair = pending.pair
         if pair.visible is None:
@@ -108,16 +107,16 @@ class FusionStep:
         fused = pending.ticket.result()[0]
         if luma.value_range == "limited":
             fused = np.asarray(cv2.LUT(fused, levels.luma_to_limited()), dtype=np.uint8)
-        view = self._view_of(pair.warp)
-        if view is not None:
-            fused = np.asarray(cv2.blendLinear(fused, luma.pixels, view.fused, view.visible), dtype=np.uint8)
+        coverage = self._coverage_of(pair.warp)
+        if coverage is not None:
+            fused = np.asarray(cv2.blendLinear(fused, luma.pixels, coverage.fused, coverage.visible), dtype=np.uint8)
         return self._frame(pair, (Plane(fused, 8, luma.value_range), *self._chroma(pair.visible)))
 
     def _chroma(self, visible: Frame) -> tuple[Plane, ...]:
         return visible.chroma if self._keep_colour else ()
 
     def _infrared_alone(self, pair: FramePair) -> tuple[Plane, ...]:
-        """Infrared luma with neutral chroma where the output is colour, so that no sink sees a change."""
+        """Infrared luma, with neutral chroma if the output has colour, so that the format does not change."""
         luma = pair.registered_luma()
         assert luma is not None
         if self._grey or not self._keep_colour:
@@ -126,12 +125,12 @@ class FusionStep:
         neutral = Plane(np.full(((height + 1) // 2, (width + 1) // 2), 128, np.uint8))
         return luma, neutral, neutral
 
-    def _view_of(self, warp: Warp | None) -> _View | None:
+    def _coverage_of(self, warp: Warp | None) -> Coverage | None:
         if warp is None or warp.valid is None:
             return None
-        if self._view is None or self._view.version != warp.version:
-            self._view = view_of(warp.version, warp.valid)
-        return self._view
+        if self._coverage is None or self._coverage.version != warp.version:
+            self._coverage = coverage_of(warp.version, warp.valid)
+        return self._coverage
 
     @staticmethod
     def _frame(pair: FramePair, planes: tuple[Plane, ...]) -> FusedFrame:

@@ -1,8 +1,8 @@
-"""Keeps the output's size and colour constant while live cameras come, go and change their size.
+"""Keeps size and colour of the output constant while live cameras disconnect, reconnect and change resolution.
 
-Encoders, players and the compiled network want one size. The output takes that of the first visible picture, or
-the one that ``output.size`` says; later ones of another size are scaled to it. Registration maps relative
-to the picture's sides, so a camera that restarts with another resolution and the same view stays registered.
+Encoders, players and compiled networks need a fixed size. The output has that of the first visible frame, or
+``output.size``; frames of another size are scaled. Registration is relative to the frame size, so a camera that
+restarts with another resolution and the same field of view stays registered.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import numpy as np
 
 from fusepipe.core.frames import Frame, FramePair, Pixels, Plane
 
-SHAPE_TOLERANCE = 0.02
+ASPECT_TOLERANCE = 0.02
 
 
 class OutputScaler:
-    """Scales visible frames to one size; a transform of the graph, before registration.
+    """Scales visible frames to one size; a transform of pairs, before registration.
 
-    ``size`` is (width, height), ``None`` until the first visible picture tells; ``colour`` whether there are chroma
-    planes, likewise. ``warn`` is told about a change once each.
+    ``size`` is (width, height), ``None`` until the first visible frame; ``colour`` is whether there are chroma planes,
+    likewise. ``warn`` is called once for each new size.
     """
 
     def __init__(self, size: tuple[int, int] | None, colour: bool | None, warn: Callable[[str], None]) -> None:
@@ -42,19 +42,19 @@ class OutputScaler:
             self._colour = bool(frame.chroma)
         if size != self.size and size not in self._seen and len(self._seen) < 16:
             self._seen.add(size)
-            self._tell(size, self.size)
+            self._report_size(size, self.size)
         if size == self.size and bool(frame.chroma) == self._colour:
             return pair
-        return replace(pair, visible=_fitted(frame, self.size, self._colour))
+        return replace(pair, visible=_scaled_frame(frame, self.size, self._colour))
 
-    def _tell(self, size: tuple[int, int], canvas: tuple[int, int]) -> None:
-        text = f"visible: the picture is now {size[0]}x{size[1]}; it is scaled to the output's {canvas[0]}x{canvas[1]}"
-        if abs(size[0] * canvas[1] / (size[1] * canvas[0]) - 1) > SHAPE_TOLERANCE:
-            text += ", which has another shape: check that the calibration still fits"
+    def _report_size(self, size: tuple[int, int], output: tuple[int, int]) -> None:
+        text = f"visible: frame size changed to {size[0]}x{size[1]}; scaled to the output's {output[0]}x{output[1]}"
+        if abs(size[0] * output[1] / (size[1] * output[0]) - 1) > ASPECT_TOLERANCE:
+            text += ", which has another aspect ratio: check that the calibration still applies"
         self._warn(text)
 
 
-def _fitted(frame: Frame, size: tuple[int, int], colour: bool) -> Frame:
+def _scaled_frame(frame: Frame, size: tuple[int, int], colour: bool) -> Frame:
     """The frame at ``size`` (width, height), with 4:2:0 chroma if ``colour``, else without."""
     luma = frame.luma
     planes = [Plane(_scaled(luma.pixels, size), luma.bit_depth, luma.value_range)]
@@ -70,6 +70,6 @@ def _scaled(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     height, width = pixels.shape
     if (width, height) == size:
         return pixels
-    way = cv2.INTER_AREA if size[0] < width else cv2.INTER_LINEAR
-    scaled: Pixels = cv2.resize(pixels, size, interpolation=way)
+    interpolation = cv2.INTER_AREA if size[0] < width else cv2.INTER_LINEAR
+    scaled: Pixels = cv2.resize(pixels, size, interpolation=interpolation)
     return scaled

@@ -1,7 +1,7 @@
-"""Registration stage: brings the infrared plane into the visible camera's geometry.
+"""Registration stage: warps the infrared plane into the visible camera's geometry.
 
-It attaches the :class:`~fusepipe.core.frames.Warp` and the warped raw counts to the pair. Warps are built
-once for each pair of image sizes and reused; a folder of pictures of many sizes stays bounded.
+Attaches the :class:`~fusepipe.core.frames.Warp` and the warped raw counts to the pair. Warps are built once for each
+combination of image sizes and cached; the cache is bounded for folders of images of many sizes.
 """
 
 from __future__ import annotations
@@ -15,29 +15,28 @@ from fusepipe.core.frames import FramePair, Plane, Warp
 Size = tuple[int, int]  # (width, height)
 WarpBuilder = Callable[[Size, Size], Warp | None]
 
-MAX_WARPS = 8  # each holds about 7 bytes a visible pixel
+MAX_WARPS = 8  # each takes about 7 bytes per visible pixel
 
 
 class Registration:
-    """Applies the warp for each pair's sizes; ``None`` from the builder means nothing to do.
+    """Applies the warp for the sizes of each pair.
 
-    :meth:`replace` may be called from any thread while it runs: the next pair takes the new warp.
-    ``build`` takes the infrared and the visible size, (width, height) each. ``visible_size`` is used
-    for pairs without a visible frame until one was seen. With ``apply`` off the warp is attached only: the
-    engine takes it.
+    ``build`` takes the infrared and the visible size, (width, height) each, and returns ``None`` for an identity.
+    ``visible_size`` is used for pairs before the first visible frame. Without ``apply`` the warp is only attached, for
+    an engine that warps. :meth:`replace` may be called by any thread: the next pair gets the new warp.
     """
 
     def __init__(self, build: WarpBuilder, visible_size: Size, *, apply: bool = True) -> None:
         self._apply = apply
-        # builder and the warps it made are exchanged together
+        # the builder and its warps are replaced together
         self._made: tuple[WarpBuilder, OrderedDict[tuple[Size, Size], Warp | None]] = (build, OrderedDict())
         self._visible_size = visible_size
         self._infrared_size: Size | None = None
 
     def replace(self, build: WarpBuilder) -> None:
-        """Another builder from the next pair on. The warp for the sizes of the last pair is built here.
+        """Replaces the builder from the next pair on; builds the warp for the sizes of the last pair.
 
-        Raises what the builder raises; the old one stays then.
+        Raises what the builder raises; the old builder is kept then.
         """
         warps: OrderedDict[tuple[Size, Size], Warp | None] = OrderedDict()
         if self._infrared_size is not None:

@@ -1,4 +1,4 @@
-"""Writes the state of a degraded picture into it: a viewer of a recording has no other way to know."""
+"""Burns the state of degraded frames into the image, for viewers of recordings and streams."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fusepipe.core.frames import FusedFrame, PairState, Plane
 
 
 class StateLabel:
-    """Labels frames while ``on``, which any thread may change."""
+    """Labels frames while ``on``; any thread may change it."""
 
     def __init__(self, *, on: bool) -> None:
         self.on = on
@@ -21,7 +21,7 @@ class StateLabel:
 
 
 def labelled(frame: FusedFrame) -> FusedFrame:
-    """The frame with its state in the top left corner of the luma; a ``fused`` one is left as it is."""
+    """The frame with its state in the top left corner of the luma; ``fused`` frames are unchanged."""
     if frame.state is PairState.FUSED:
         return frame
     luma = frame.planes[0]

@@ -1,4 +1,4 @@
-"""Tone mapping stage: registered infrared counts to 8-bit full-range luma, by a fixed range."""
+"""Tone mapping stage: registered infrared counts to 8-bit full-range luma, with a fixed range."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fusepipe.core.levels import default_range, full_range_luma, unused_range_wa
 class ToneMap:
     """Identity for 8-bit full-range planes. The raw counts stay on the pair as ``registered``.
 
-    ``count_range`` is what the rig's ``range`` says, else the full range of the bit depth; a first frame
-    that uses under 5 % of it is reported once through ``warn``.
+    ``count_range`` is the rig's ``range``, by default the full range of the bit depth; a first frame that uses less
+    than 5 % of it is reported once through ``warn``.
     """
 
     def __init__(self, count_range: tuple[int, int] | None, warn: Callable[[str], None]) -> None:
@@ -29,9 +29,9 @@ class ToneMap:
             return pair
         if plane.pixels.dtype == np.uint16 and not self._checked:
             self._checked = True
-            # the camera's own counts: the registered plane has zeros where the camera does not see
-            wanted = self._count_range or default_range(plane)
-            warning = unused_range_warning("infrared", pair.infrared.luma.pixels, wanted)
+            # the unwarped counts: the registered plane is zero outside the field of view
+            count_range = self._count_range or default_range(plane)
+            warning = unused_range_warning("infrared", pair.infrared.luma.pixels, count_range)
             if warning:
                 self._warn(warning)
         return replace(pair, luma=Plane(full_range_luma(plane, self._count_range)))

@@ -12,7 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import av
-from peers.cameras import RtspCamera, RtspRecorder, free_port
+from helpers.ports import free_port
+from peers.cameras import RtspCamera, RtspRecorder
 from peers.relay import Relay
 
 from fusepipe.config.schema import Rig

@@ -163,8 +163,10 @@ def reconnect(times: int) -> bool:
         relay = Relay(camera.port)
         stack.callback(relay.close)
         options = LiveOptions("tcp", None, 2_000_000_000, 2_000_000_000)
-        source = LiveSource(f"rtsp://127.0.0.1:{relay.port}/cam", Band.VISIBLE, options, chance=lambda: 0.0)
-        source._backoff = Backoff(BackoffPolicy(first_ns=1, cap_ns=1))  # no rest between connections
+        backoff = Backoff(BackoffPolicy(first_ns=1, cap_ns=1))  # reconnect immediately
+        source = LiveSource(
+            f"rtsp://127.0.0.1:{relay.port}/cam", Band.VISIBLE, options, backoff=backoff, chance=lambda: 0.0
+        )
         stop, begun_s = threading.Event(), time.monotonic()
         seen_of = seen = 0
         for _ in source.frames(stop):

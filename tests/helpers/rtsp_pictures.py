@@ -1,6 +1,5 @@
 """A camera that writes to RTSP sinks, and a player."""
 
-import socket
 import threading
 import time
 
@@ -15,12 +14,6 @@ from fusepipe.pipeline.testing import frame
 
 HOST = "127.0.0.1"
 RAMP = np.tile(np.linspace(20, 235, 320).astype(np.uint8), (240, 1))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def picture(index: int, capture_ns: int, pixels: np.ndarray = RAMP) -> FusedFrame:

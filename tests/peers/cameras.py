@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import select
 import signal
-import socket
 import subprocess
 import threading
 import time
 from pathlib import Path
+
+from helpers.ports import free_port
 
 GI_PYTHON = Path("/usr/bin/python3")  # the system's, for which Debian packages the GObject bindings
 RTSP_CAMERA = Path(__file__).with_name("rtsp_camera.py")
@@ -38,13 +39,6 @@ def gst_rtsp_server(elements: tuple[str, ...] = CAMERA_ELEMENTS + RECORDER_ELEME
     if not GI_PYTHON.exists():
         return False
     return subprocess.run([GI_PYTHON, "-c", CHECK, *elements], capture_output=True, timeout=60).returncode == 0
-
-
-def free_port() -> int:
-    """A free TCP port of the loopback interface."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class RtspCamera:

@@ -91,7 +91,7 @@ def test_one_rig_that_cannot_start_does_not_disturb_the_other(run, rigs, tmp_pat
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "day.mkv").write_bytes(b"precious")
     code, out, err = run("--rig", rigs)
-    assert code == 5 and "day.mkv: exists already; use --overwrite" in err
+    assert code == 5 and "day.mkv: already exists; use --overwrite" in err
     assert "night: 10 pairs" in out and count(tmp_path / "out" / "night.mkv") == 10
     assert (tmp_path / "out" / "day.mkv").read_bytes() == b"precious"
 

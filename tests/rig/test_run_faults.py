@@ -136,7 +136,7 @@ def test_a_killed_run_leaves_a_file_that_plays_up_to_the_last_second(tmp_path, s
 def test_after_a_kill_the_next_run_does_not_overwrite_the_rest(tmp_path):
     (tmp_path / "a.partial.mkv").write_bytes(b"rest")
     code, _, err = run("run", "--rig", rig(tmp_path))
-    assert code == 5 and "left of a run that was killed" in err
+    assert code == 5 and "left over from an interrupted run" in err
     assert (tmp_path / "a.partial.mkv").read_bytes() == b"rest"
     code, _, err = run("run", "--rig", rig(tmp_path), "--overwrite")
     assert code == 0 and len(frames(tmp_path / "a.mkv")) == 50

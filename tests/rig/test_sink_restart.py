@@ -5,7 +5,7 @@ import urllib.request
 import av
 import pytest
 from faults.bench import Viewer, until
-from peers.cameras import free_port
+from helpers.ports import free_port
 
 from fusepipe.config.schema import Rig
 from fusepipe.rig.pipeline import Pipeline

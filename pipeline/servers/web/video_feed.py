@@ -61,6 +61,11 @@ class Viewer:
             return False
         return self._asked or self._delivery.wants_key
 
+    @property
+    def queued_bytes(self) -> int:
+        """The size of the queue."""
+        return self._queued_bytes
+
     def ask_key(self) -> None:
         """The receiver cannot decode what it has: it needs a key frame."""
         self._asked = True

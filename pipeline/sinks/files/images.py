@@ -1,4 +1,4 @@
-"""One image file a fused frame, in one folder: by temporary file and rename, so never half a picture."""
+"""Image files of fused frames: written to a temporary file and renamed, so that none is ever incomplete."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 from fusepipe.core import image_files
 from fusepipe.core.errors import OutputExistsError, SinkError
 from fusepipe.core.frames import FusedFrame
+from fusepipe.core.text import counted
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.pipeline.sinks.files.partial_file import write_error
 
 
 class ImageFolderSink:
-    """Writes ``FOLDER/NAME.FORMAT``; ``NAME`` is the stem of the inputs, or the pair's number for video."""
+    """Writes ``FOLDER/NAME.FORMAT``; ``NAME`` is the stem of the inputs or, for video, the index of the pair."""
 
     def __init__(self, folder: Path, image_format: str = "png", *, overwrite: bool = False) -> None:
         self._folder = folder
@@ -33,12 +34,12 @@ class ImageFolderSink:
     def check(self) -> None:
         folder = self._folder
         if folder.exists() and not folder.is_dir():
-            raise SinkError(f"{folder}: is a file; give a folder for images")
+            raise SinkError(f"{folder}: is a file; images need a folder")
         if folder.is_dir() and not self._overwrite:
-            there = next((p for p in folder.iterdir() if p.suffix.lower() in image_files.SUFFIXES), None)
-            if there is not None:
+            existing = next((p for p in folder.iterdir() if p.suffix.lower() in image_files.SUFFIXES), None)
+            if existing is not None:
                 raise OutputExistsError(
-                    f"{folder}: has images already ({there.name}); use --overwrite or another folder"
+                    f"{folder}: already contains images ({existing.name}); use --overwrite or another folder"
                 )
 
     def write(self, frame: FusedFrame) -> None:
@@ -48,7 +49,7 @@ class ImageFolderSink:
             image_files.write_pixels(path, image_files.to_bgr(frame), overwrite=self._overwrite)
             self._bytes += path.stat().st_size
         except FileExistsError as error:
-            raise OutputExistsError(f"{path}: exists already; use --overwrite or another folder") from error
+            raise OutputExistsError(f"{path}: already exists; use --overwrite or another folder") from error
         except OSError as error:
             raise write_error(f"{path}: cannot be written: {error.strerror or error}", error) from error
         self._frames += 1
@@ -58,16 +59,16 @@ class ImageFolderSink:
         return SinkReport(str(self._folder), self._frames, self._bytes, self._note())
 
     def _note(self) -> str:
-        """With --overwrite the folder may hold images of an earlier run, which nobody should take for ours."""
+        """With --overwrite the folder may contain images of an earlier run, which are not part of this one."""
         if not self._overwrite or not self._folder.is_dir():
             return ""
         images = [p for p in self._folder.iterdir() if p.suffix.lower() in image_files.SUFFIXES]
         others = sum(p.name not in self._written for p in images)
-        return f"{others} other images were there before and stay" if others else ""
+        return f"{counted(others, 'earlier image')} kept" if others else ""
 
 
 class ImageFileSink:
-    """Writes the one frame of a run to the file that the user named."""
+    """Writes the single frame of a run to a file."""
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
         self._path = path
@@ -85,22 +86,22 @@ class ImageFileSink:
 
     def check(self) -> None:
         if self._path.is_dir():
-            raise SinkError(f"{self._path}: is a folder; name an image file such as {self._path / 'fused.png'}")
+            raise SinkError(f"{self._path}: is a folder; specify an image file such as {self._path / 'fused.png'}")
         if self._path.suffix.lower() not in image_files.SUFFIXES:
             kinds = ", ".join(sorted(image_files.SUFFIXES))
             raise SinkError(f"{self._path}: unknown image format {self._path.suffix!r}; use one of {kinds}")
         if self._path.exists() and not self._overwrite:
-            raise OutputExistsError(f"{self._path}: exists already; use --overwrite or another name")
+            raise OutputExistsError(f"{self._path}: already exists; use --overwrite or another name")
 
     def write(self, frame: FusedFrame) -> None:
         if self._frames:
-            raise SinkError(f"{self._path}: is one image, but the inputs gave more than one pair; name a folder")
+            raise SinkError(f"{self._path}: is one image, but the inputs have more than one pair; specify a folder")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             image_files.write_pixels(self._path, image_files.to_bgr(frame), overwrite=self._overwrite)
             self._bytes = self._path.stat().st_size
         except FileExistsError as error:
-            raise OutputExistsError(f"{self._path}: exists already; use --overwrite or another name") from error
+            raise OutputExistsError(f"{self._path}: already exists; use --overwrite or another name") from error
         except OSError as error:
             raise write_error(f"{self._path}: cannot be written: {error.strerror or error}", error) from error
         self._frames = 1

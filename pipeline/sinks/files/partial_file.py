@@ -1,4 +1,4 @@
-"""Files that appear complete: written under ``NAME.partial.SUFFIX`` and renamed when they are done."""
+"""Output files that are written as ``NAME.partial.SUFFIX`` and renamed when they are complete."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from fusepipe.core.files import publish
 
 
 def write_error(message: str, cause: BaseException) -> SinkError:
-    """The error for a write that failed: a :class:`DiskFullError` where no space, or no quota, was left."""
+    """The error for a failed write: :class:`DiskFullError` without space or quota, else :class:`SinkError`."""
     full = getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
     return DiskFullError(message) if full else SinkError(message)
 
 
 class PartialFile:
-    """The working name of an output file, from claiming it to renaming it.
+    """An output file under its temporary name, from creation to renaming.
 
-    A ``.partial`` file that is there already is the only copy of what a killed run had recorded: it
-    counts as an existing output.
+    An existing ``.partial`` file is the only copy of the recording of an interrupted run: it counts as an existing
+    output.
     """
 
     def __init__(self, path: Path, *, overwrite: bool) -> None:
@@ -31,7 +31,7 @@ class PartialFile:
         self._descriptor: int | None = None
 
     def check(self) -> None:
-        """Raises :class:`SinkError` for what can be known before writing; changes nothing."""
+        """Raises :class:`SinkError` if it cannot be written; changes nothing."""
         try:
             self._check()
         except OSError as error:
@@ -44,23 +44,23 @@ class PartialFile:
         if not parent.is_dir():
             raise SinkError(f"{self.path}: {parent} is a file, not a folder")
         if not os.access(parent, os.W_OK):
-            raise SinkError(f"{self.path}: no permission to write in {parent}")
-        longest = os.pathconf(parent, "PC_NAME_MAX")
-        if len(os.fsencode(self.partial.name)) > longest:
-            raise SinkError(f"{self.path}: the name is too long; with .partial it has more than {longest} bytes")
+            raise SinkError(f"{self.path}: no permission to write to {parent}")
+        max_bytes = os.pathconf(parent, "PC_NAME_MAX")
+        if len(os.fsencode(self.partial.name)) > max_bytes:
+            raise SinkError(f"{self.path}: the name is too long: more than {max_bytes} bytes with .partial")
         if in_use(self.partial):
-            raise OutputExistsError(f"{self.partial}: another run is writing it; wait for that or use another name")
+            raise OutputExistsError(f"{self.partial}: is being written by another run; use another name")
         if self._overwrite:
             return
         if self.path.exists():
-            raise OutputExistsError(f"{self.path}: exists already; use --overwrite or another name")
+            raise OutputExistsError(f"{self.path}: already exists; use --overwrite or another name")
         if self.partial.exists():
             raise OutputExistsError(
-                f"{self.partial}: is left of a run that was killed, and plays; move it away, or use --overwrite"
+                f"{self.partial}: left over from an interrupted run, still playable; move it away or use --overwrite"
             )
 
     def claim(self) -> None:
-        """Creates the partial file and locks it; it must be new, so that two runs never write to one file."""
+        """Creates and locks the partial file, which must not exist: two runs never write to one file."""
         self.check()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self._overwrite:
@@ -69,14 +69,14 @@ class PartialFile:
             self._descriptor = os.open(self.partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (FileExistsError, BlockingIOError) as error:
-            raise OutputExistsError(f"{self.partial}: another run is writing it") from error
+            raise OutputExistsError(f"{self.partial}: is being written by another run") from error
 
     @property
     def claimed(self) -> bool:
         return self._descriptor is not None
 
     def append(self, data: bytes) -> None:
-        """Writes all of ``data`` to the end, or, where the disk is full, nothing of it. Raises ``OSError``."""
+        """Appends all of ``data`` or, if the disk is full, nothing. Raises ``OSError``."""
         assert self._descriptor is not None
         end = os.fstat(self._descriptor).st_size
         try:
@@ -88,40 +88,40 @@ class PartialFile:
             raise
 
     def sync(self) -> None:
-        """What was written is on the disk, whatever happens to the power next."""
+        """Flushes the file to disk (``fdatasync``)."""
         if self._descriptor is not None:
             os.fdatasync(self._descriptor)
 
     def commit(self) -> int:
-        """Gives the file its final name; the size in bytes.
+        """Gives the file its final name; returns its size in bytes.
 
-        Raises ``FileExistsError`` where the name was taken meanwhile and may not be overwritten.
+        Raises ``FileExistsError`` if a file of this name was created in the meantime and must not be overwritten.
         """
         if self._descriptor is None:
-            raise FileNotFoundError(errno.ENOENT, "the file was never claimed", str(self.partial))
+            raise FileNotFoundError(errno.ENOENT, "the file was not created", str(self.partial))
         self.sync()
-        ours, there = os.fstat(self._descriptor), self.partial.stat()
-        if (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino):
-            raise FileNotFoundError(errno.ENOENT, "somebody replaced the partial file", str(self.partial))
+        ours, found = os.fstat(self._descriptor), self.partial.stat()
+        if (ours.st_dev, ours.st_ino) != (found.st_dev, found.st_ino):
+            raise FileNotFoundError(errno.ENOENT, "the partial file was replaced by another program", str(self.partial))
         publish(self.partial, self.path, overwrite=self._overwrite)
         self.release()
-        return there.st_size
+        return found.st_size
 
     def discard(self) -> None:
-        """Removes the partial file, which has nothing in it that anybody could want."""
+        """Removes the partial file, which contains no frames."""
         if self._descriptor is not None:
             self.partial.unlink(missing_ok=True)
             self.release()
 
     def release(self) -> None:
-        """Closes the descriptor, which frees the lock, and leaves the partial file where it is."""
+        """Closes the descriptor, which releases the lock, and keeps the partial file."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
 
 def in_use(partial: Path) -> bool:
-    """Whether a run holds the lock of a partial file; a link or no file at all is in nobody's use."""
+    """Whether a run holds the lock of a partial file; false for symbolic links and missing files."""
     try:
         descriptor = os.open(partial, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:

@@ -1,8 +1,7 @@
-"""A recording in segments: a new file by time or size, each playable alone, the oldest deleted as the rules say.
+"""A segmented recording: a new file by time or size, each playable alone; the oldest are deleted by retention rules.
 
-Each segment has an encoder of its own and so starts with a key frame, at time 0; where it lies in time is in its
-name, its sidecar and, live, its ``creation_time``. What a segment holds survives a kill as any video does
-(:mod:`fusepipe.pipeline.sinks.files.video`).
+Each segment has its own encoder and so starts with a key frame at time 0; its start time is in its name, its sidecar
+and, live, its ``creation_time``. Segments are crash-safe as any video (:mod:`fusepipe.pipeline.sinks.files.video`).
 """
 
 from __future__ import annotations
@@ -16,23 +15,24 @@ from pathlib import Path
 from fusepipe.core.errors import DiskFullError, OutputExistsError, SinkError
 from fusepipe.core.frames import FusedFrame
 from fusepipe.core.segment_names import SegmentNames
+from fusepipe.core.text import counted
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.pipeline.sinks.files.retention import Bounds, Retention, free_bytes
-from fusepipe.pipeline.sinks.files.sidecar import Wall, utc_text
+from fusepipe.pipeline.sinks.files.sidecar import WallOffset, utc_text
 from fusepipe.pipeline.sinks.files.video import VideoOptions, VideoSink
 from fusepipe.pipeline.sinks.files.video_with_sidecar import Engine, VideoWithSidecar
 
 log = logging.getLogger(__name__)
 
-LEAST_FREE_BYTES = 512 * 1024  # with less than this no file is begun
-RESERVE_FLUSHES = 4  # live: room for so many flush intervals is made before the disk is full
+MIN_FREE_BYTES = 512 * 1024  # no file is created with less free space
+RESERVE_FLUSHES = 4  # live: space for this many flush intervals is kept free by deleting
 S = 1_000_000_000
 NO_BOUNDS = Bounds()
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingRules:
-    """When a segment ends (``None``: not for that reason), and what is kept of the ended ones."""
+    """When a segment ends (``None``: no limit) and which completed segments are kept."""
 
     segment_ns: int | None = None
     segment_bytes: int | None = None
@@ -40,16 +40,15 @@ class RecordingRules:
 
 
 def wall_ns() -> int:
-    """UNIX time minus the host's monotonic clock, now."""
+    """UNIX time minus the host's monotonic clock, in nanoseconds."""
     return time.time_ns() - time.monotonic_ns()
 
 
 class RecordingSink:
-    """``rules`` may be replaced by any thread while it runs: the next frame is written by the new ones.
+    """Writes segments. Any thread may replace ``rules`` while it runs: they apply from the next frame.
 
-    ``live`` says that capture times are of the host's monotonic clock; only then segments are named by when their
-    first frame was captured, and deleted where the disk is full: a recording that is
-    converted can be converted again, so a full disk ends it.
+    ``live`` means that capture times are on the host's monotonic clock. Only then are segments named by the capture
+    time of their first frame, and deleted when the disk is full; a conversion can be repeated, so a full disk ends it.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class RecordingSink:
         self._current: VideoSink | None = None
         self._writer: VideoSink | VideoWithSidecar | None = None
         self._path: Path | None = None
-        self._began_ns = self._kept_ns = 0  # capture times
+        self._start_ns = self._retention_ns = 0  # capture times
         self._first: str = ""
         self._last: str = ""
         self._segments = self._frames = self._bytes = 0
@@ -86,13 +85,13 @@ class RecordingSink:
 
     @property
     def outputs(self) -> list[Path]:
-        """Where it deletes, no recording that the rig reads may be; what it writes is new."""
+        """The folders in which it deletes: they must not contain inputs. Files that it writes are new."""
         return self._names.folders() if self.rules.bounds.any else []
 
     def check(self) -> None:
         path = next(self._names.paths(time.time_ns()))
-        with suppress(OutputExistsError):  # another name will do
-            self._made(path, 0)[1].check()
+        with suppress(OutputExistsError):  # another name is used then
+            self._make_segment(path, 0)[1].check()
 
     def write(self, frame: FusedFrame) -> None:
         try:
@@ -103,9 +102,9 @@ class RecordingSink:
             if not self._may_delete or self._free_after_deleting() < self._reserve():
                 raise
             self._finish()
-            self._write(frame)  # anew: a file that met the end of the disk is torn there
+            self._write(frame)  # in a new segment: the one on a full disk is truncated
         self._frames += 1
-        self._keep_rules(frame)
+        self._apply_retention(frame)
 
     def close(self) -> SinkReport:
         if self._report is not None:
@@ -121,7 +120,7 @@ class RecordingSink:
     def _ends(self, current: VideoSink, frame: FusedFrame) -> bool:
         rules = self.rules
         return (
-            (rules.segment_ns is not None and frame.capture_ns - self._began_ns >= rules.segment_ns)
+            (rules.segment_ns is not None and frame.capture_ns - self._start_ns >= rules.segment_ns)
             or (rules.segment_bytes is not None and current.encoded_bytes >= rules.segment_bytes)
             or current.size != (frame.width, frame.height)
         )
@@ -133,11 +132,11 @@ class RecordingSink:
             self._writer.write(frame)
 
     def _begin(self, frame: FusedFrame) -> None:
-        """Writes the first frame of a new segment, under the first name that is free."""
-        self._require_room()
-        begun_ns = frame.capture_ns + wall_ns() if self._live else time.time_ns()
-        for path in self._names.paths(begun_ns):
-            video, writer = self._made(path, begun_ns)
+        """Writes the first frame of a new segment, under the first unused name."""
+        self._require_space()
+        start_ns = frame.capture_ns + wall_ns() if self._live else time.time_ns()
+        for path in self._names.paths(start_ns):
+            video, writer = self._make_segment(path, start_ns)
             try:
                 writer.check()
                 writer.write(frame)
@@ -148,68 +147,69 @@ class RecordingSink:
                 writer.close()
                 raise
             self._current, self._writer, self._path = video, writer, path
-            self._began_ns = self._kept_ns = frame.capture_ns
+            self._start_ns = self._retention_ns = frame.capture_ns
             self._segments += 1
             self._first, self._last = self._first or path.name, path.name
-            self._retention.look(path)
+            self._retention.scan(path)
             self._retention.enforce(self.rules.bounds, open_bytes=video.encoded_bytes)
             return
-        raise SinkError(f"{self.label}: there are too many files of one name; use a name with %S")
+        raise SinkError(f"{self.label}: too many files of the same name; use a pattern with %S")
 
-    def _made(self, path: Path, begun_ns: int) -> tuple[VideoSink, VideoSink | VideoWithSidecar]:
-        begun = utc_text(begun_ns) if self._live else None
-        video = VideoSink(path, self._video, fps=self._fps, begun=begun)
+    def _make_segment(self, path: Path, start_ns: int) -> tuple[VideoSink, VideoSink | VideoWithSidecar]:
+        creation_time = utc_text(start_ns) if self._live else None
+        video = VideoSink(path, self._video, fps=self._fps, creation_time=creation_time)
         if not self._sidecar:
             return video, video
-        wall: Wall | None = wall_ns if self._live else None
+        wall: WallOffset | None = wall_ns if self._live else None
         flush_ns = self._video.flush_ns
         return video, VideoWithSidecar(path, video, engine=self._engine, wall=wall, flush_ns=flush_ns)
 
     def _finish(self) -> None:
         if self._writer is not None and self._may_delete:
-            self._retention.make_room(self._reserve())  # for what is still in memory
+            self._retention.free_space(self._reserve())  # for frames still in memory
         writer, self._writer, self._current, self._path = self._writer, None, None, None
         if writer is not None:
             self._bytes += writer.close().bytes
 
-    # -- what is kept
+    # -- retention
 
     @property
     def _may_delete(self) -> bool:
         return self._live and self.rules.bounds.any
 
-    def _keep_rules(self, frame: FusedFrame) -> None:
-        """Once a flush interval: deletes what is too old or too much, and, live, makes room in time."""
-        if frame.capture_ns - self._kept_ns < self._video.flush_ns or self._current is None:
+    def _apply_retention(self, frame: FusedFrame) -> None:
+        """Once per flush interval: deletes segments by the rules and, live, frees space in advance."""
+        if frame.capture_ns - self._retention_ns < self._video.flush_ns or self._current is None:
             return
-        self._kept_ns = frame.capture_ns
+        self._retention_ns = frame.capture_ns
         self._retention.enforce(self.rules.bounds, open_bytes=self._current.encoded_bytes)
         if self._may_delete:
-            self._retention.make_room(self._reserve())
+            self._retention.free_space(self._reserve())
 
     def _reserve(self) -> int:
-        """What the next few flush intervals will take, as the open segment went so far."""
+        """The size of the next few flush intervals, estimated from the open segment."""
         if self._current is None:
-            return LEAST_FREE_BYTES
+            return MIN_FREE_BYTES
         seconds = max(1.0, self._current.pts_s)
         flush_bytes = self._current.encoded_bytes / seconds * self._video.flush_ns / S
-        return max(LEAST_FREE_BYTES, round(RESERVE_FLUSHES * flush_bytes))
+        return max(MIN_FREE_BYTES, round(RESERVE_FLUSHES * flush_bytes))
 
     def _free_after_deleting(self) -> int:
-        self._retention.look(self._path)
-        self._retention.make_room(self._reserve())
+        self._retention.scan(self._path)
+        self._retention.free_space(self._reserve())
         return free_bytes(self._names.folder)
 
-    def _require_room(self) -> None:
-        """Raises :class:`DiskFullError` before a file is begun that could not be written."""
+    def _require_space(self) -> None:
+        """Raises :class:`DiskFullError` instead of creating a file that could not be written."""
         free = self._free_after_deleting() if self._may_delete else free_bytes(self._names.folder)
-        if free < LEAST_FREE_BYTES:
+        if free < MIN_FREE_BYTES:
             raise DiskFullError(
-                f"{self.label}: the disk is full ({free / 1e6:.1f} MB free); nothing is recorded until there is room"
+                f"{self.label}: the disk is full ({free / 1e6:.1f} MB free); recording resumes when space is available"
             )
 
     def _note(self) -> str:
-        parts = [f"{self._segments} segment{'s' if self._segments != 1 else ''}, {self._first} to {self._last}"]
-        if self._retention.deleted:
-            parts.append(f"{self._retention.deleted} old ones deleted ({self._retention.deleted_bytes / 1e6:.1f} MB)")
+        parts = [f"{counted(self._segments, 'segment')}, {self._first} to {self._last}"]
+        if deleted := self._retention.deleted:
+            size_mb = self._retention.deleted_bytes / 1e6
+            parts.append(f"{counted(deleted, 'old segment')} deleted ({size_mb:.1f} MB)")
         return "; ".join(parts) if self._segments else "no frames, no file"

@@ -1,4 +1,4 @@
-"""Which segments of a recording are deleted: those that are too old, and the oldest where all are too many."""
+"""Retention of recorded segments: deletes those over the age limit, and the oldest over the size limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """``None`` is no bound; with neither, nothing is ever deleted."""
+    """Limits on age and total size; ``None`` is no limit. Without limits nothing is deleted."""
 
     max_age_ns: int | None = None
     max_total_bytes: int | None = None
@@ -28,9 +28,9 @@ class Bounds:
 
 
 def surplus(segments: Sequence[Segment], bounds: Bounds, *, open_bytes: int, now_ns: int) -> list[Segment]:
-    """Those to delete of ``segments`` (the oldest first), the open one not being among them. Pure.
+    """The segments to delete out of ``segments`` (completed ones, oldest first). Pure.
 
-    ``open_bytes`` is what the open segment holds already: it counts, and is never deleted.
+    ``open_bytes`` is the current size of the open segment: it counts and is never deleted.
     """
     total = open_bytes + sum(segment.size_bytes for segment in segments)
     drop = []
@@ -44,7 +44,7 @@ def surplus(segments: Sequence[Segment], bounds: Bounds, *, open_bytes: int, now
 
 
 class Retention:
-    """Deletes the segments of one pattern; the list on the disk is read anew with :meth:`look`."""
+    """Deletes segments of one pattern, from the list made by :meth:`scan`."""
 
     def __init__(self, names: SegmentNames) -> None:
         self._names = names
@@ -52,25 +52,26 @@ class Retention:
         self.deleted = 0
         self.deleted_bytes = 0
 
-    def look(self, open_name: Path | None) -> None:
-        """Reads what is there; the open segment, and what another run writes, is left alone."""
+    def scan(self, open_name: Path | None) -> None:
+        """Lists the segments on disk, except the open one and those that another run is writing."""
         try:
             found = self._names.segments()
         except OSError as error:
-            log.warning("%s: old segments cannot be looked for: %s", self._names.folder, error.strerror or error)
+            log.warning("%s: cannot list old segments: %s", self._names.folder, error.strerror or error)
             found = []
-        self._segments = [s for s in found if s.name != open_name and not any(map(_written_now, s.files))]
+        self._segments = [s for s in found if s.name != open_name and not any(map(_being_written, s.files))]
 
     def enforce(self, bounds: Bounds, *, open_bytes: int) -> None:
+        """Deletes the :func:`surplus`."""
         for segment in surplus(self._segments, bounds, open_bytes=open_bytes, now_ns=time.time_ns()):
             self._delete(segment)
 
-    def make_room(self, needed_bytes: int) -> bool:
-        """Deletes the oldest segments until so much is free; whether it is."""
+    def free_space(self, needed_bytes: int) -> bool:
+        """Deletes the oldest segments until ``needed_bytes`` are free; whether they are."""
         while (free := free_bytes(self._names.folder)) < needed_bytes and self._segments:
             oldest = self._segments[0]
             log.warning(
-                "%s: the disk is nearly full (%.1f MB free); deleting the oldest segment %s",
+                "%s: disk nearly full (%.1f MB free); deleting the oldest segment %s",
                 self._names.folder,
                 free / 1e6,
                 oldest.name.name,
@@ -84,18 +85,18 @@ class Retention:
             try:
                 file.unlink(missing_ok=True)
             except OSError as error:
-                log.warning("%s: is too old, and cannot be deleted: %s", file, error.strerror or error)
+                log.warning("%s: cannot delete old segment: %s", file, error.strerror or error)
                 return
         self.deleted += 1
         self.deleted_bytes += segment.size_bytes
         self._names.remove_empty_folders(segment.name.parent)
 
 
-def _written_now(file: Path) -> bool:
+def _being_written(file: Path) -> bool:
     return ".partial." in file.name and in_use(file)
 
 
 def free_bytes(folder: Path) -> int:
-    """What can still be written there; of the nearest folder that exists."""
-    there = next(p for p in (folder, *folder.parents) if p.exists())
-    return shutil.disk_usage(there).free
+    """Free space for ``folder``, or for its nearest existing parent."""
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    return shutil.disk_usage(existing).free

@@ -1,7 +1,7 @@
-"""The sidecar of a video: ``NAME.jsonl``, a line a frame, that says when each camera captured what is seen.
+"""The sidecar of a video: ``NAME.jsonl``, one line for each frame with the capture times of both cameras.
 
-Each line is written at once and whole, so that a program that is killed leaves every line it had written, and each
-of them is a JSON document; power that fails takes at most those of the last flush interval.
+Each line is a JSON document that is written unbuffered in one piece, so a killed process loses no line; a power failure
+loses at most those of the last flush interval.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from fusepipe.core.frames import Frame, FusedFrame, PairState
 from fusepipe.core.segment_names import SIDECAR
 from fusepipe.pipeline.sinks.files.partial_file import PartialFile
 
-Wall = Callable[[], int]
-"""What the capture times of a live run (the host's monotonic clock) lack now of UNIX time, in nanoseconds."""
+WallOffset = Callable[[], int]
+"""Returns UNIX time minus the host's monotonic clock, in nanoseconds."""
 
 
 def sidecar_line(
-    frame: FusedFrame, *, video: str, number: int, pts_s: float, wall: Wall | None, engine: Mapping[str, Any]
+    frame: FusedFrame, *, video: str, number: int, pts_s: float, wall: WallOffset | None, engine: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """One line. ``number`` counts the frames of the video from 0; without ``wall`` no time of day is known.
+    """One line as plain values. ``number`` counts the frames of the video from 0.
 
-    ``capture_s`` is on the run's timeline; ``captured`` is the same as time of day, UTC.
+    ``capture_s`` is on the run's timeline; ``captured`` is the same in UTC, ``None`` without ``wall``.
     """
     pair, offset_ns = frame.pair, None if wall is None else wall()
-    # no camera delivered what a card shows
+    # a slate was delivered by no camera
     silent = frame.state is PairState.NO_SIGNAL
     return {
         "frame": number,
@@ -65,7 +65,7 @@ def utc_text(unix_ns: int) -> str:
 
 
 class Sidecar:
-    """The file; one thread uses it. Raises ``OSError`` for what cannot be written."""
+    """The sidecar file; used by one thread. Raises ``OSError`` if it cannot be written."""
 
     def __init__(self, video: Path, *, overwrite: bool = False) -> None:
         self.file = PartialFile(video.with_suffix(SIDECAR), overwrite=overwrite)
@@ -75,7 +75,7 @@ class Sidecar:
         self.file.check()
 
     def claim(self) -> None:
-        """Takes the name. Raises :class:`OutputExistsError` where it is taken."""
+        """Creates the file. Raises :class:`OutputExistsError` if it exists."""
         self.file.claim()
 
     def write(self, line: Mapping[str, Any]) -> None:
@@ -88,7 +88,7 @@ class Sidecar:
         self.file.sync()
 
     def close(self, *, complete: bool) -> None:
-        """``complete`` gives it its final name; else what it has stays under the partial one."""
+        """Gives the file its final name if ``complete``; otherwise it keeps its partial name."""
         if not self.file.claimed:
             return
         try:

@@ -1,7 +1,7 @@
-"""Video files through PyAV: H.264 or FFV1, in Matroska or fragmented MP4, true timestamps.
+"""Video files through PyAV: H.264 or FFV1 in Matroska or fragmented MP4, with true timestamps.
 
-Crash-safe: both containers are written in pieces of at most the flush interval, each piece reaches
-the disk (``fdatasync``) before the next, and the file carries ``.partial`` in its name until it is closed.
+Crash-safe: both containers are written in fragments of at most the flush interval; each is on disk (``fdatasync``)
+before the next one; the file has ``.partial`` in its name until it is closed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 
 from fusepipe.core.errors import OutputExistsError, SinkError, SinkSetupError
 from fusepipe.core.frames import FusedFrame, ValueRange
-from fusepipe.pipeline.encoding.av_frames import COLOR_RANGE, COLOR_SPACE, video_picture
+from fusepipe.pipeline.encoding.av_frames import COLOR_RANGE, COLOR_SPACE, to_av_frame
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.pipeline.sinks.files.partial_file import PartialFile, write_error
 
@@ -26,13 +26,13 @@ log = logging.getLogger(__name__)
 
 NANOSECONDS = 1_000_000_000
 TIME_BASE = Fraction(1, 90_000)  # fine enough for any camera; the Matroska muxer rounds to 1 ms
-STEP = 90  # of TIME_BASE: times stay strictly increasing after the Matroska muxer's rounding to 1 ms
-KEY_FRAME_S = 2.0  # seekable to this
+MIN_STEP = 90  # of TIME_BASE: timestamps stay strictly increasing when the Matroska muxer rounds to 1 ms
+KEY_FRAME_S = 2.0  # max distance of key frames
 
 
 @dataclass(frozen=True, slots=True)
 class VideoOptions:
-    """How to encode: ``codec`` h264 or ffv1 (lossless, Matroska only), x264's ``crf`` and ``preset``."""
+    """Encoding: ``codec`` h264 or ffv1 (lossless, Matroska only); ``crf`` and ``preset`` are those of x264."""
 
     codec: str = "h264"
     crf: int = 20
@@ -41,10 +41,9 @@ class VideoOptions:
 
 
 class VideoSink:
-    """One video file; opened with the size of the first frame, which all others must have.
+    """One video file of frames that all have the size of the first one; timestamps are capture times.
 
-    ``fps`` is a hint for the encoder's key frame distance; times are those of capture. ``begun`` is written into
-    the file as the time of its first frame (ISO 8601).
+    ``fps`` is a hint for the key frame distance. ``creation_time`` (ISO 8601) is written into the file.
     """
 
     def __init__(
@@ -54,22 +53,22 @@ class VideoSink:
         *,
         fps: float | None = None,
         overwrite: bool = False,
-        begun: str | None = None,
+        creation_time: str | None = None,
     ) -> None:
         self._file = PartialFile(path, overwrite=overwrite)
         self._options = options
         self._fps = fps or 25.0
-        self._begun = begun
+        self._creation_time = creation_time
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
         self._size = (0, 0)
         self._even = 1
         self._value_range: ValueRange = "full"
         self._first_ns = 0
-        self._last_pts = -STEP
+        self._last_pts = -MIN_STEP
         self._synced_ns = 0
         self._frames = 0
-        self.encoded_bytes = 0  # without the container's own
+        self.encoded_bytes = 0  # without container overhead
         self._failed = False
         self._report: SinkReport | None = None
         self._note = ""
@@ -89,13 +88,13 @@ class VideoSink:
 
     @property
     def pts_s(self) -> float:
-        """The presentation time of the last frame, which players see, in seconds; Matroska rounds it to 1 ms."""
+        """The presentation time of the last frame in seconds; Matroska rounds it to 1 ms."""
         return float(self._last_pts * TIME_BASE)
 
     def check(self) -> None:
         self._file.check()
         if self._file.path.suffix.lower() not in (".mkv", ".mp4"):
-            raise SinkSetupError(f"{self._file.path}: unknown video format; name it .mkv or .mp4")
+            raise SinkSetupError(f"{self._file.path}: unknown video format; use the extension .mkv or .mp4")
 
     def write(self, frame: FusedFrame) -> None:
         try:
@@ -104,11 +103,11 @@ class VideoSink:
             if (frame.width, frame.height) != self._size:
                 raise SinkError(
                     f"{self.label}: pair {frame.name or frame.index} is {frame.width}x{frame.height}, the video "
-                    f"{self._size[0]}x{self._size[1]}; use an images sink for pictures of different sizes"
+                    f"{self._size[0]}x{self._size[1]}; use an images sink for frames of different sizes"
                 )
             picture = self._picture(frame)
             pts = round(Fraction(frame.capture_ns - self._first_ns, NANOSECONDS) / TIME_BASE)
-            picture.pts = self._last_pts = max(pts, self._last_pts + STEP)
+            picture.pts = self._last_pts = max(pts, self._last_pts + MIN_STEP)
             picture.time_base = TIME_BASE
             self._encode(picture)
             self._frames += 1
@@ -127,7 +126,7 @@ class VideoSink:
             self._file.discard()
             return self._report
         if self._failed:
-            return self._give_up()
+            return self._abandon()
         self._report = SinkReport(str(self._file.partial), self._frames, 0, "could not be finalised")
         try:
             self._encode(None)
@@ -135,7 +134,7 @@ class VideoSink:
             size = self._file.commit()
         except FileExistsError as error:
             raise OutputExistsError(
-                f"{self.label}: came to be while this run wrote; the recording is {self._file.partial}"
+                f"{self.label}: was created by another program during this run; the recording is {self._file.partial}"
             ) from error
         except (av.FFmpegError, OSError) as error:
             raise self._problem("cannot be finalised", error) from error
@@ -145,10 +144,10 @@ class VideoSink:
         self._report = SinkReport(self.label, self._frames, size, self._note)
         return self._report
 
-    def _give_up(self) -> SinkReport:
-        """After a failure of :meth:`write`, which raised it: keeps what is good in the partial file."""
+    def _abandon(self) -> SinkReport:
+        """After a failed :meth:`write`: keeps what has been written in the partial file."""
         assert self._container is not None
-        note = "writing failed; plays up to the last flush"
+        note = "writing failed; playable up to the last flush"
         self._report = SinkReport(str(self._file.partial), self._frames, 0, note)
         try:
             self._container.close()
@@ -183,18 +182,18 @@ class VideoSink:
             }
             container = av.open(str(self._file.partial), "w", format="mp4", options=muxer)
         self._container = container
-        if self._begun is not None:
-            container.metadata["creation_time"] = self._begun
+        if self._creation_time is not None:
+            container.metadata["creation_time"] = self._creation_time
         rate = Fraction(self._fps).limit_denominator(1001)
         grey = len(frame.planes) == 1
         if options.codec == "h264":
             stream = container.add_stream("libx264", rate=rate)
-            stream.pix_fmt = "yuv420p"  # grey too: players that know no monochrome H.264 are many
+            stream.pix_fmt = "yuv420p"  # also for greyscale: many players do not support monochrome H.264
             self._even = 2
             stream.options = {
                 "crf": str(options.crf),
                 "preset": options.preset,
-                # no B-frames and no look-ahead: a frame is in the file as soon as it can be
+                # no B-frames, no look-ahead: frames are written without delay
                 "tune": "zerolatency",
                 "x264-params": "sliced-threads=0:threads=2",
                 "g": str(max(1, round(KEY_FRAME_S * self._fps))),
@@ -207,7 +206,7 @@ class VideoSink:
         stream.width = -(-frame.width // self._even) * self._even
         stream.height = -(-frame.height // self._even) * self._even
         if (stream.width, stream.height) != self._size:
-            self._note = f"padded to {stream.width}x{stream.height}: 4:2:0 video has even sides"
+            self._note = f"padded to {stream.width}x{stream.height}: 4:2:0 requires even dimensions"
         context = stream.codec_context
         context.time_base = TIME_BASE
         self._value_range = frame.planes[0].value_range
@@ -220,7 +219,7 @@ class VideoSink:
     def _picture(self, frame: FusedFrame) -> VideoFrame:
         stream = self._stream
         assert stream is not None
-        return video_picture(frame, stream.width, stream.height, stream.pix_fmt or "yuv420p", self._value_range)
+        return to_av_frame(frame, stream.width, stream.height, stream.pix_fmt or "yuv420p", self._value_range)
 
     def _encode(self, picture: VideoFrame | None) -> None:
         assert self._container is not None and self._stream is not None

@@ -1,4 +1,4 @@
-"""A video file and its sidecar, which are claimed, written, finalised and named together."""
+"""A video file and its sidecar, written and finalised together."""
 
 from __future__ import annotations
 
@@ -10,17 +10,24 @@ from fusepipe.core.errors import SinkError
 from fusepipe.core.frames import FusedFrame
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.pipeline.sinks.files.partial_file import write_error
-from fusepipe.pipeline.sinks.files.sidecar import Sidecar, Wall, sidecar_line
+from fusepipe.pipeline.sinks.files.sidecar import Sidecar, WallOffset, sidecar_line
 from fusepipe.pipeline.sinks.files.video import VideoSink
 
 Engine = Callable[[], Mapping[str, Any]]
 
 
 class VideoWithSidecar:
-    """Meets the contract of a sink. ``engine`` says what fused; ``wall`` the time of day of captures."""
+    """Meets the contract of a sink. ``engine`` returns properties of the fusion engine."""
 
     def __init__(
-        self, path: Path, video: VideoSink, *, engine: Engine, wall: Wall | None, flush_ns: int, overwrite: bool = False
+        self,
+        path: Path,
+        video: VideoSink,
+        *,
+        engine: Engine,
+        wall: WallOffset | None,
+        flush_ns: int,
+        overwrite: bool = False,
     ) -> None:
         self.video = video
         self._name = path.name

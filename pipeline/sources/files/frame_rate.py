@@ -6,7 +6,7 @@ from fractions import Fraction
 
 
 def exact_rate(fps: float) -> Fraction:
-    """The fraction that a decimal rate stands for: 29.97 is 30000/1001, 0.0002 is 1/5000."""
+    """The exact rate that a decimal number denotes: 29.97 is 30000/1001, 0.0002 is 1/5000."""
     if fps >= 1:
         return Fraction(fps).limit_denominator(1001)
     return 1 / Fraction(1 / fps).limit_denominator(1001)

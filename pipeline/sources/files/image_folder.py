@@ -18,7 +18,7 @@ NANOSECONDS = 1_000_000_000
 
 
 class ImageFolderSource:
-    """Frames from image files. ``capture_ns`` is index / fps: a folder has no clock of its own."""
+    """Frames from image files. ``capture_ns`` is index / fps, as a folder has no timestamps."""
 
     clock: ClockKind = "media"
     overflow = Overflow.BLOCK
@@ -47,12 +47,12 @@ class ImageFolderSource:
 
     @property
     def files(self) -> list[Path]:
-        """The files it reads; known once it is open."""
+        """The files that it reads; known after :meth:`open`."""
         return list(self._files)
 
     @property
     def names(self) -> list[str]:
-        """The stems, in order; known once it is open."""
+        """The stems, in order; known after :meth:`open`."""
         return [p.stem for p in self._files]
 
     def open(self) -> SourceInfo:
@@ -62,7 +62,7 @@ class ImageFolderSource:
             try:
                 pixels = image_files.read_pixels(path)
             except (image_files.UnreadableImage, OSError) as error:
-                first = first or error  # each is reported when its turn comes
+                first = first or error  # reported when it is read
                 continue
             return SourceInfo(
                 width=pixels.shape[1],
@@ -109,4 +109,4 @@ class ImageFolderSource:
             )
 
     def close(self) -> None:
-        """Nothing is held open between frames."""
+        """Nothing to release."""

@@ -1,4 +1,4 @@
-"""Video files through PyAV: any codec FFmpeg reads, luma taken straight from the decoder's plane."""
+"""Video files through PyAV: any codec that FFmpeg decodes; luma is taken directly from the decoder's plane."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from fusepipe.pipeline.sources.files.frame_rate import exact_rate
 from fusepipe.pipeline.sources.video_planes import is_grey, upright_planes
 
 NANOSECONDS = 1_000_000_000
-MAX_CONSECUTIVE_ERRORS = 250  # more undecodable packets in a row than this: the file is broken, not scratched
+MAX_CONSECUTIVE_ERRORS = 250  # consecutive undecodable packets after which a file is rejected
 DEFAULT_FPS = 25
-# HLS, FFmpeg's concat script, SDP and DASH: small texts that make FFmpeg open other files
+# HLS, FFmpeg concat scripts, SDP and DASH: text files that make FFmpeg open other files
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<?xml", b"<MPD")
-# Containers whose timestamps start anywhere; others start where the recording did, which pairing needs.
+# containers whose timestamps start anywhere; in others the start time is significant for pairing
 _ARBITRARY_START = frozenset({"mpegts", "mpeg"})
 
 
 class VideoFileSource:
-    """Frames of a file's first video stream, with the presentation times that the file gives.
+    """Frames of a file's first video stream, with its presentation timestamps.
 
-    ``fps`` replaces those times by index / fps. ``count_range`` maps a deep visible picture to 8 bit.
+    ``fps`` replaces the timestamps by index / fps. ``count_range`` maps visible frames of a higher bit depth to 8 bit.
     """
 
     clock: ClockKind = "media"
@@ -68,13 +68,13 @@ class VideoFileSource:
         return [self._path]
 
     def open(self) -> SourceInfo:
-        first = self._first_picture()  # what the header says of size and rotation is not what pictures have
+        first = self._first_picture()  # size and rotation in the header may differ from those of the frames
         container = self._container = self._open_container()
         stream = container.streams.video[0]
         self._zero = self._first_time(container)
         rate = stream.average_rate or stream.guessed_rate
         self._fps = self._forced_fps or (Fraction(rate) if rate else None)
-        # AVI has no presentation times, only a rate; raw streams not even that
+        # AVI has no timestamps, only a rate; raw streams have neither
         self._timeless = self._forced_fps is not None or "avi" in container.format.name or first.pts is None
         turned = round(first.rotation / 90) % 2 == 1
         self._pixel_aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
@@ -82,9 +82,9 @@ class VideoFileSource:
             self._pixel_aspect = 1 / self._pixel_aspect
         notes = []
         if first.interlaced_frame:
-            notes.append("is interlaced; moving edges will show combs: deinterlace it first")
+            notes.append("is interlaced; deinterlace it first to avoid combing artefacts")
         if self._timeless and self._forced_fps is None:
-            notes.append(f"has no timestamps; {float(self._fps or DEFAULT_FPS):g} fps is taken (set fps where wrong)")
+            notes.append(f"has no timestamps; assuming {float(self._fps or DEFAULT_FPS):g} fps (set fps to change it)")
         return SourceInfo(
             width=first.height if turned else first.width,
             height=first.width if turned else first.height,
@@ -98,31 +98,31 @@ class VideoFileSource:
         )
 
     def _open_container(self) -> InputContainer:
-        path = self._path.absolute()  # so that no name can pass for a protocol such as concat: or http:
+        path = self._path.absolute()  # so that a name cannot be taken for a protocol such as concat: or http:
         try:
             with path.open("rb") as file:
                 if file.read(16).lstrip().startswith(_PLAYLISTS):
-                    raise SourceError(f"{path}: is a list of other files; name one of them")
+                    raise SourceError(f"{path}: is a playlist; specify one of its files")
             container = av.open(str(path), options={"protocol_whitelist": "file"})
         except FileNotFoundError as error:
-            raise SourceError(f"{path}: there is no such file or folder") from error
+            raise SourceError(f"{path}: no such file or folder") from error
         except PermissionError as error:
             raise SourceError(f"{path}: cannot be read: permission denied") from error
         except (av.FFmpegError, OSError) as error:
-            raise SourceError(f"{path}: not a video that FFmpeg can read: {error.strerror}") from error
+            raise SourceError(f"{path}: FFmpeg cannot read this video: {error.strerror}") from error
         if not container.streams.video:
             container.close()
             raise SourceError(f"{path}: has no video stream")
         stream = container.streams.video[0]
-        # One thread: with frame threads damage is reported with a later packet than it is in, with slice
-        # threads not at all. Each source has a thread of its own, and 1080p takes one core a few ms.
+        # One thread: frame threading reports corruption with a later packet, slice threading not at all. Each source
+        # has its own thread, and decoding 1080p takes one core a few ms.
         stream.codec_context.thread_count = 1
-        # a damaged packet is an error that is counted, not a grey smear that passes for a picture
+        # a damaged packet is a counted error instead of a frame with artefacts
         stream.codec_context.options = {"err_detect": "explode"}
         return container
 
     def _first_picture(self) -> VideoFrame:
-        """The first picture that can be decoded, read through a container of its own."""
+        """The first frame that can be decoded, read through a separate container."""
         with self._open_container() as container:
             stream = container.streams.video[0]
             for number, packet in enumerate(container.demux(stream)):
@@ -132,14 +132,14 @@ class VideoFileSource:
                 except av.FFmpegError:
                     if number > MAX_CONSECUTIVE_ERRORS:
                         break
-                    continue  # damage at the start is counted when it is read
+                    continue  # damage at the start is counted while reading
             codec = stream.codec_context.name
-        raise SourceError(f"{self._path}: not one picture of its {codec} stream can be decoded")
+        raise SourceError(f"{self._path}: no frame of its {codec} stream can be decoded")
 
     def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
         container = self._container
         if container is None:
-            raise SourceError(f"{self._path}: open it first")
+            raise SourceError(f"{self._path}: not open")
         stream = container.streams.video[0]
         index = errors = 0
         packets = container.demux(stream)
@@ -153,9 +153,7 @@ class VideoFileSource:
             except av.FFmpegError as error:
                 errors += 1
                 if errors > MAX_CONSECUTIVE_ERRORS:
-                    raise SourceError(
-                        f"{self._path}: nothing can be decoded after frame {index}: {error.strerror}"
-                    ) from error
+                    raise SourceError(f"{self._path}: decoding fails after frame {index}: {error.strerror}") from error
                 capture_ns = None
                 if self._timeless:
                     capture_ns = round(index * NANOSECONDS / (self._fps or DEFAULT_FPS))
@@ -165,7 +163,7 @@ class VideoFileSource:
                 yield UnreadableFrame(self.band, index, reason, capture_ns, arrival_ns=time.monotonic_ns())
                 index += 1
                 if packet is None and errors > 1:
-                    return  # the demuxer itself cannot go on
+                    return  # the demuxer cannot continue
                 continue
             for picture in decoded:
                 errors = 0
@@ -189,11 +187,11 @@ class VideoFileSource:
         time_base = picture.time_base or Fraction(1, 1000)
         if picture.pts is not None and not self._timeless:
             pts, capture_ns = picture.pts, self._time_ns(picture.pts, picture.time_base)
-        else:  # the nominal rate is what there is; decoders give pictures in the order they are shown
+        else:  # from the nominal rate; decoders output frames in presentation order
             capture_ns = round(index * NANOSECONDS / (self._fps or DEFAULT_FPS))
             pts = round(Fraction(capture_ns, NANOSECONDS) / time_base)
         if picture.is_corrupt:
-            reason = "the decoder reports damage"
+            reason = "corrupt frame"
             return UnreadableFrame(self.band, index, reason, capture_ns, arrival_ns=time.monotonic_ns())
         planes, matrix = upright_planes(picture, self.band, self._count_range)
         return Frame(

@@ -1,1 +1,1 @@
-"""Live cameras: connection, reconnection, classified errors, FFmpeg options."""
+"""Live cameras: connecting, reconnecting, classified errors, FFmpeg options."""

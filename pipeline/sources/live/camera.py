@@ -1,7 +1,7 @@
-"""Live cameras: RTSP, MJPEG over HTTP, V4L2 and any other URL that FFmpeg opens; lost ones are opened again.
+"""Live cameras: RTSP, MJPEG over HTTP, V4L2 and any other URL that FFmpeg opens, with automatic reconnection.
 
-The thread that reads does nothing else: it decodes and hands over to a mailbox that keeps the newest, so the
-camera is always drained and no lag builds up behind a slow stage.
+The reading thread only decodes and hands over to a mailbox that keeps the newest frames, so the camera is always
+drained and no lag builds up behind a slow stage.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from fusepipe.pipeline.backoff import CAMERA, CAMERA_LOGIN, Backoff
 from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.live.connection import LiveConnection
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions
-from fusepipe.pipeline.sources.live.errors import HOPELESS, Cause, LiveError
+from fusepipe.pipeline.sources.live.errors import PERMANENT, Cause, LiveError
 
 log = logging.getLogger(__name__)
 
 S = 1_000_000_000
-REMIND_NS = 60 * S  # how often a camera that stays away is spoken of
+REPEAT_LOG_NS = 60 * S  # min time between log lines about a camera that keeps failing for the same reason
 UNKNOWN = SourceInfo(width=0, height=0, fps=None, frames=None, grey=False, bit_depth=8, codec="unknown")
 
 
 class LiveSource:
-    """A camera that may come, go and come back; see :class:`fusepipe.pipeline.sources.base.Source`.
+    """A camera that may disconnect and reconnect; see :class:`fusepipe.pipeline.sources.base.Source`.
 
-    ``capture_ns`` of its frames is by the camera's own clock and starts anew with each connection
-    (``stamp.epoch``). ``chance`` gives numbers from 0 to 1 for the back-off's jitter.
+    ``capture_ns`` of its frames is on the camera's own clock and restarts with each connection (``stamp.epoch``).
+    ``chance`` gives numbers from 0 to 1 for the jitter of the ``backoff``.
     """
 
     clock: ClockKind = "wall"
@@ -48,6 +48,7 @@ class LiveSource:
         count_range: tuple[int, int] | None = None,
         camera: str = "",
         stream_id: str = "",
+        backoff: Backoff | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.band = band
@@ -57,21 +58,21 @@ class LiveSource:
         self._options = options or LiveOptions()
         self._count_range, self._camera, self._stream_id = count_range, camera, stream_id
         self._chance = chance
-        self._backoff = Backoff(CAMERA)
+        self._backoff = backoff or Backoff(CAMERA)
         self._index = 0
         self._connection: LiveConnection | None = None
-        self._lost_ns: int | None = None
-        self._told: tuple[Cause, int] | None = None
+        self._down_since_ns: int | None = None
+        self._last_logged: tuple[Cause, int] | None = None
 
     @property
     def label(self) -> str:
         return redact(self._url)
 
     def open(self) -> SourceInfo:
-        """Connects, looks at one picture and disconnects; an engine may be compiled before frames are read.
+        """Connects, decodes one frame and disconnects, as an engine may be compiled before frames are read.
 
-        A camera that is away is no error: its size is unknown (0) then. Raises :class:`LiveError` for what
-        waiting does not cure, such as a wrong password.
+        A camera that is offline is not an error: its size is unknown (0) then. Raises :class:`LiveError` for causes
+        that do not go away by waiting, such as a wrong password.
         """
         try:
             connection = self._connect()
@@ -82,13 +83,13 @@ class LiveSource:
             finally:
                 connection.close()
         except LiveError as error:
-            if error.cause in HOPELESS:
+            if error.cause in PERMANENT:
                 raise
             return replace(UNKNOWN, fps=self._options.fps, away=str(error).removeprefix(f"{self.label}: "))
         return UNKNOWN
 
     def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
-        """Frames of one connection after the other, until ``stop``; see the contract."""
+        """Frames of successive connections, until ``stop``; see the contract."""
         while not stop.is_set():
             begun_ns = last_ns = None
             try:
@@ -96,12 +97,12 @@ class LiveSource:
                 for item in self._connection.frames(stop):
                     if isinstance(item, Frame):
                         begun_ns, last_ns = begun_ns or item.arrival_ns, item.arrival_ns
-                        self._back(item)
+                        self._note_recovery(item)
                     yield item
             except LiveError as error:
                 if begun_ns is not None and last_ns is not None:
                     self._backoff.delivered(last_ns - begun_ns)
-                stop.wait(self._after(error) / S)
+                stop.wait(self._note_failure(error) / S)
             finally:
                 self._disconnect()
 
@@ -131,22 +132,28 @@ class LiveSource:
             self._connection.close()
             self._connection = None
 
-    # -- what is said about it
+    # -- failure and recovery
 
-    def _back(self, frame: Frame) -> None:
-        if self._lost_ns is not None:
-            away_s = (frame.arrival_ns - self._lost_ns) / S
-            log.info("%s: %s is back after %.1f s (%dx%d)", self.band, self.label, away_s, frame.width, frame.height)
-            self._lost_ns = self._told = None
+    def _note_recovery(self, frame: Frame) -> None:
+        if self._down_since_ns is not None:
+            down_s = (frame.arrival_ns - self._down_since_ns) / S
+            log.info(
+                "%s: %s: reconnected after %.1f s (%dx%d)", self.band, self.label, down_s, frame.width, frame.height
+            )
+            self._down_since_ns = self._last_logged = None
 
-    def _after(self, error: LiveError) -> int:
-        """Counts and tells a failure; for how long to wait, in nanoseconds."""
+    def _note_failure(self, error: LiveError) -> int:
+        """Counts and logs a failure; returns how long to wait, in nanoseconds."""
         now_ns = time.monotonic_ns()
-        self._lost_ns = self._lost_ns or now_ns
+        self._down_since_ns = self._down_since_ns or now_ns
         self.failures[str(error.cause)] += 1
         policy = CAMERA_LOGIN if error.cause is Cause.AUTHENTICATION else None
         wait_ns = self._backoff.wait_ns(self._chance(), policy)
-        if self._told is None or self._told[0] is not error.cause or now_ns - self._told[1] > REMIND_NS:
-            self._told = (error.cause, now_ns)
-            log.warning("%s: %s; trying again in %.1f s", self.band, error, wait_ns / S)
+        if (
+            self._last_logged is None
+            or self._last_logged[0] is not error.cause
+            or now_ns - self._last_logged[1] > REPEAT_LOG_NS
+        ):
+            self._last_logged = (error.cause, now_ns)
+            log.warning("%s: %s; retrying in %.1f s", self.band, error, wait_ns / S)
         return wait_ns

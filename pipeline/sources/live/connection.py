@@ -1,7 +1,7 @@
-"""One connection to a live camera: opened, read and closed by one thread, until it fails or is told to stop.
+"""One connection to a live camera: opened, read and closed by one thread, until it fails or is stopped.
 
-FFmpeg's context may not be closed while another thread reads (the process would die), so nothing here is shared:
-every call has its own end by the timeouts that ``av.open`` takes.
+An FFmpeg context must not be closed while another thread reads (the process would crash), so nothing here is shared
+between threads; every call is bounded by the timeouts given to ``av.open``.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from fusepipe.pipeline.sources.live.errors import Cause, LiveError, classify, is
 from fusepipe.pipeline.sources.video_planes import upright_planes
 
 NANOSECONDS = 1_000_000_000
-# Demuxers that make times up from a frame rate that nobody told them.
+# demuxers that derive timestamps from an assumed frame rate
 _TIMELESS = frozenset({"mpjpeg", "mjpeg", "image2", "h264", "hevc"})
-_PRFT = struct.Struct("<q")  # AVProducerReferenceTime: microseconds since 1970 first
-_REMEMBERED = 64  # packets whose wall clock waits for its picture
+_PRFT = struct.Struct("<q")  # AVProducerReferenceTime starts with UNIX time in microseconds
+_MAX_SENDER_TIMES = 64  # packets whose wall-clock time waits for their frame
 _KERNEL_AGE_NS = 10 * NANOSECONDS
 _FPS = (0.1, 1000.0)
 
 
 class LiveConnection:
-    """Reads one connection's frames. ``index`` is the number of the first, ``epoch`` that of the connection.
+    """Reads the frames of one connection. ``index`` is the number of the first frame, ``epoch`` that of the connection.
 
-    The constructor opens it: raises :class:`LiveError`. ``label`` is the URL without secrets.
+    The constructor connects; it raises :class:`LiveError`. ``label`` is the URL without secrets.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class LiveConnection:
         self._pixel_aspect = Fraction(1)
         self._container = self._open()
         stream = self._container.streams.video[0]
-        # one thread and no reordering delay: a picture comes out with its own packet
+        # one thread, no reordering delay: each frame is output with its own packet
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"flags": "low_delay"}
         name = self._container.format.name
@@ -70,7 +70,7 @@ class LiveConnection:
         self._pixel_aspect = aspect if aspect > 0 else Fraction(1)
 
     def info(self, picture: Frame) -> SourceInfo:
-        """What it delivers, as its first picture shows it."""
+        """The properties of the stream, from its first frame."""
         stream = self._container.streams.video[0]
         rate = stream.average_rate or stream.guessed_rate
         fps = float(rate) if rate and _FPS[0] <= float(rate) <= _FPS[1] else None
@@ -89,9 +89,9 @@ class LiveConnection:
         return str(self._container.streams.video[0].codec_context.name)
 
     def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
-        """Frames as they come, until ``stop``; raises :class:`LiveError` when the camera ends or stalls.
+        """Frames as they arrive, until ``stop``; raises :class:`LiveError` when the stream ends or stalls.
 
-        ``stop`` is seen within the stall timeout even while the camera is silent.
+        ``stop`` takes effect within the stall timeout even while the camera is silent.
         """
         stream = self._container.streams.video[0]
         packets = self._container.demux(stream)
@@ -102,24 +102,24 @@ class LiveConnection:
             try:
                 packet = next(packets, None)
             except (av.FFmpegError, OSError) as error:
-                # FFmpeg says "input/output error" of some reads that the timeout broke off
+                # FFmpeg reports "input/output error" for some reads that timed out
                 if is_timeout(error) or time.monotonic_ns() - asked_ns >= self._options.stall_timeout_ns:
                     stalled = f"no data for {self._options.stall_timeout_ns / NANOSECONDS:g} s"
                     raise LiveError(self._label, Cause.TIMEOUT, stalled) from None
                 raise LiveError(self._label, Cause.ENDED, error.strerror or type(error).__name__) from None
-            if packet is None or packet.size == 0:  # how a live stream ends: the camera has gone
+            if packet is None or packet.size == 0:  # end of stream: the camera has disconnected
                 raise LiveError(self._label, Cause.ENDED)
             arrival_ns = time.monotonic_ns()
-            self._remember(packet, arrival_ns)
+            self._store_sender_time(packet, arrival_ns)
             for item in self._decoded(packet, arrival_ns):
                 if isinstance(item, Frame):
                     seen_ns = arrival_ns
                 yield item
             if arrival_ns - seen_ns > limit_ns:
-                raise LiveError(self._label, Cause.CODEC, f"{self.codec} packets come, but none can be decoded")
+                raise LiveError(self._label, Cause.CODEC, f"{self.codec} packets arrive, but none can be decoded")
 
     def close(self) -> None:
-        """Closes it; by the thread that reads."""
+        """Disconnects; called by the reading thread."""
         self._container.close()
 
     # -- opening
@@ -133,9 +133,9 @@ class LiveConnection:
                 arguments.file, format=arguments.format, options=arguments.options, timeout=(open_s, stall_s)
             )
         except (av.FFmpegError, OSError) as error:
-            # no "from error": FFmpeg's message holds the URL with its password
-            if time.monotonic() - begun_s >= open_s:  # FFmpeg says "invalid data" of an answer that was cut off
-                raise LiveError(self._label, Cause.TIMEOUT, f"no answer in {open_s:g} s") from None
+            # no "from error": FFmpeg's message contains the URL with its password
+            if time.monotonic() - begun_s >= open_s:  # FFmpeg reports "invalid data" for a truncated response
+                raise LiveError(self._label, Cause.TIMEOUT, f"no response within {open_s:g} s") from None
             raise LiveError(self._label, *classify(error, self._url)) from None
         except ValueError as error:  # no such input format in this FFmpeg
             raise LiveError(self._label, Cause.CODEC, str(error).replace(self._url, self._label)) from None
@@ -147,13 +147,13 @@ class LiveConnection:
 
     # -- reading
 
-    def _remember(self, packet: Packet[VideoStream], arrival_ns: int) -> None:
-        """Keeps the sender's wall clock of a packet, on the host's monotonic timeline, for its picture."""
+    def _store_sender_time(self, packet: Packet[VideoStream], arrival_ns: int) -> None:
+        """Keeps the sender's wall-clock time of a packet, on the host's monotonic timeline, for its frame."""
         if packet.pts is None or not packet.has_sidedata("prft"):
             return
         (wall_us,) = _PRFT.unpack_from(bytes(packet.get_sidedata("prft")))
         self._sender_ns[packet.pts] = wall_us * 1000 - time.time_ns() + time.monotonic_ns()
-        while len(self._sender_ns) > _REMEMBERED:
+        while len(self._sender_ns) > _MAX_SENDER_TIMES:
             self._sender_ns.popitem(last=False)
 
     def _decoded(self, packet: Packet[VideoStream], arrival_ns: int) -> Iterator[Frame | UnreadableFrame]:
@@ -164,9 +164,9 @@ class LiveConnection:
             return
         for picture in pictures:
             if not isinstance(picture, VideoFrame) or (picture.pts is None and not self._timeless):
-                continue  # RTP pictures before the session's first timestamp: their time is not known
+                continue  # RTP frames before the first timestamp of the session: their time is unknown
             if picture.is_corrupt:
-                yield self._unreadable("the decoder reports damage", arrival_ns)
+                yield self._unreadable("corrupt frame", arrival_ns)
             else:
                 yield self._frame(picture, arrival_ns)
 

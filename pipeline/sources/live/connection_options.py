@@ -1,4 +1,4 @@
-"""What FFmpeg is told for each kind of live URL: low latency, no audio, bounded waits. Pure."""
+"""FFmpeg options for each kind of live URL: low latency, no audio, bounded waits. Pure."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
-Transport = Literal["tcp", "udp"]
+RtspTransport = Literal["tcp", "udp"]
 S = 1_000_000_000
 
-# A URL may not lead FFmpeg elsewhere (a playlist that names local files).
+# a URL must not lead FFmpeg elsewhere, such as a playlist that names local files
 _NETWORK = "udp,tcp,tls,rtp,rtcp,srtp,rtsp,rtsps,http,https,httpproxy,crypto,rtmp,rtmps,srt"
 
 
 @dataclass(frozen=True, slots=True)
 class LiveOptions:
-    """How to open a live camera. ``options`` are FFmpeg's own and win over what is chosen here."""
+    """How to open a live camera. ``options`` are FFmpeg options, which override the ones chosen here."""
 
-    transport: Transport = "tcp"
+    transport: RtspTransport = "tcp"
     fps: float | None = None
     open_timeout_ns: int = 5 * S
     stall_timeout_ns: int = 3 * S
@@ -27,7 +27,7 @@ class LiveOptions:
 
 @dataclass(frozen=True, slots=True)
 class OpenArguments:
-    """Arguments of ``av.open``: FFmpeg's input format (``None``: found out), file or URL, options."""
+    """Arguments of ``av.open``: file or URL, FFmpeg's input format (``None``: auto-detected), options."""
 
     file: str
     format: str | None
@@ -35,7 +35,7 @@ class OpenArguments:
 
 
 def open_arguments(url: str, live: LiveOptions) -> OpenArguments:
-    """The arguments with which FFmpeg opens ``url`` (a live URL or a device ``/dev/video0``)."""
+    """The arguments of ``av.open`` for ``url`` (a live URL or a device such as ``/dev/video0``)."""
     if url.startswith("/dev/"):
         chosen = {"timestamps": "default"}  # the driver's, monotonic
         if live.fps is not None:
@@ -44,7 +44,7 @@ def open_arguments(url: str, live: LiveOptions) -> OpenArguments:
     scheme = urlsplit(url).scheme.lower()
     chosen = {"protocol_whitelist": _NETWORK}
     if scheme in ("rtsp", "rtsps"):
-        # The stream's description comes with RTSP: nothing needs to be probed, which would cost seconds.
+        # RTSP describes the stream (SDP): probing, which takes seconds, is not needed
         chosen |= {
             "rtsp_transport": live.transport,
             "allowed_media_types": "video",
@@ -52,7 +52,7 @@ def open_arguments(url: str, live: LiveOptions) -> OpenArguments:
             "probesize": "32",
         }
         if live.transport == "udp":
-            # how long a missing packet is waited for, and room for an I-frame that comes in one burst
+            # reordering delay, and room for an I-frame that arrives in one burst
             chosen |= {"max_delay": "100000", "buffer_size": "4194304"}
     elif scheme in ("http", "https"):
         chosen |= {"analyzeduration": "0", "probesize": "4096"}

@@ -1,4 +1,4 @@
-"""Why a camera does not deliver: FFmpeg's errors sorted into causes that a user, and the back-off, can act on."""
+"""Causes of camera failures: FFmpeg's errors classified for the user and for the back-off."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ import av
 
 from fusepipe.core.errors import SourceError
 
-DIAGNOSE_S = 2.0
+PROBE_TIMEOUT_S = 2.0
 TLS_SCHEMES = frozenset({"rtsps", "https", "rtmps", "tls"})
 PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443, "rtmp": 1935, "rtmps": 443}
 
 
 class Cause(StrEnum):
-    """The cause, in the words of the messages."""
+    """The cause; its value is the text of the message."""
 
     AUTHENTICATION = "authentication failed"
     NOT_FOUND = "not found"
     REFUSED = "connection refused"
-    UNREACHABLE = "host not reachable"
+    UNREACHABLE = "host unreachable"
     TIMEOUT = "timeout"
     TLS = "TLS failed"
     CODEC = "no usable video"
     ENDED = "connection lost"
     BUSY = "busy"
-    PERMISSION = "no permission"
+    PERMISSION = "permission denied"
     OTHER = "failed"
 
 
 HINTS = {
     Cause.AUTHENTICATION: "check user and password in the URL",
     Cause.NOT_FOUND: "check the path of the URL",
-    Cause.REFUSED: "check host and port, and that the camera is on",
-    Cause.UNREACHABLE: "check the host's name and the network",
+    Cause.REFUSED: "check host, port and power of the camera",
+    Cause.UNREACHABLE: "check the host name and the network",
     Cause.TIMEOUT: "check the network, or try the other transport",
-    Cause.TLS: "check that the port speaks TLS and the certificate is valid",
-    Cause.CODEC: "check that it is a video stream that FFmpeg decodes",
-    Cause.PERMISSION: "add the user to the group of the device (often: video)",
-    Cause.BUSY: "another program may hold it",
+    Cause.TLS: "check that the port uses TLS and that the certificate is valid",
+    Cause.CODEC: "check that FFmpeg can decode the stream",
+    Cause.PERMISSION: "add the user to the group of the device (usually: video)",
+    Cause.BUSY: "another program may be using it",
 }
-# What waiting does not cure: refused at the start of a run. Cameras that are off, and relays that have no publisher
-# yet (not found), come later.
-HOPELESS = frozenset({Cause.AUTHENTICATION, Cause.TLS, Cause.CODEC, Cause.PERMISSION})
+# These do not go away by waiting, so they fail the start of a run. Cameras that are off, and relays without a publisher
+# yet (not found), may come up later.
+PERMANENT = frozenset({Cause.AUTHENTICATION, Cause.TLS, Cause.CODEC, Cause.PERMISSION})
 
 
 class LiveError(SourceError):
-    """A camera that cannot be opened or has stopped; ``cause`` says why. The message holds no secrets."""
+    """A camera that cannot be opened or has stopped; ``cause`` is the reason. The message contains no secrets."""
 
     def __init__(self, label: str, cause: Cause, detail: str = "") -> None:
         hint = f"; {HINTS[cause]}" if cause in HINTS else ""
@@ -60,68 +60,82 @@ class LiveError(SourceError):
 
 
 def is_timeout(error: BaseException) -> bool:
-    """Whether an error of PyAV means that its timeout has passed."""
+    """Whether an exception of PyAV means that its timeout has expired."""
     return isinstance(error, av.ExitError | TimeoutError)
 
 
-def classify(error: BaseException, url: str) -> tuple[Cause, str]:
-    """The cause of an error that PyAV raised for ``url``, and its text without the URL.
+# the first entry that matches decides
+_BY_CLASS: tuple[tuple[tuple[type[BaseException], ...], Cause], ...] = (
+    ((av.HTTPUnauthorizedError, av.HTTPForbiddenError), Cause.AUTHENTICATION),
+    ((av.HTTPNotFoundError,), Cause.NOT_FOUND),
+    ((av.HTTPServerError, av.HTTPClientError), Cause.BUSY),
+    ((ConnectionRefusedError,), Cause.REFUSED),
+    ((av.ExitError, TimeoutError), Cause.TIMEOUT),
+    ((ConnectionResetError, BrokenPipeError, EOFError), Cause.ENDED),
+    ((PermissionError,), Cause.PERMISSION),
+    ((FileNotFoundError,), Cause.NOT_FOUND),
+)
+_BY_ERRNO = {
+    errno.ENODEV: Cause.NOT_FOUND,
+    errno.ENXIO: Cause.NOT_FOUND,
+    errno.EBUSY: Cause.BUSY,
+    errno.EHOSTUNREACH: Cause.UNREACHABLE,
+    errno.ENETUNREACH: Cause.UNREACHABLE,
+    errno.EHOSTDOWN: Cause.UNREACHABLE,
+}
+_CODEC_ERRORS = (
+    av.InvalidDataError,
+    av.DecoderNotFoundError,
+    av.DemuxerNotFoundError,
+    av.ProtocolNotFoundError,
+    av.PatchWelcomeError,
+)
 
-    Asks the network again where FFmpeg only says "Input/output error" (names that do not resolve, TLS).
+
+def classify(error: BaseException, url: str) -> tuple[Cause, str]:
+    """The cause of an exception that PyAV raised for ``url``, and its text without the URL.
+
+    Where FFmpeg only reports "Input/output error" (names that do not resolve, TLS), the network is probed again.
     """
     detail = getattr(error, "strerror", None) or type(error).__name__
     number = getattr(error, "errno", None)
-    if isinstance(error, av.HTTPUnauthorizedError | av.HTTPForbiddenError):
-        return Cause.AUTHENTICATION, detail
-    if isinstance(error, av.HTTPNotFoundError):
-        return Cause.NOT_FOUND, detail
-    if isinstance(error, av.HTTPServerError | av.HTTPClientError):
-        return Cause.BUSY, detail
-    if isinstance(error, ConnectionRefusedError):
-        return Cause.REFUSED, detail
-    if is_timeout(error):
-        return Cause.TIMEOUT, "no answer in time"
-    if isinstance(error, ConnectionResetError | BrokenPipeError | EOFError):
-        return Cause.ENDED, detail
-    if isinstance(error, PermissionError):
-        return Cause.PERMISSION, detail
-    if isinstance(error, FileNotFoundError) or number in (errno.ENODEV, errno.ENXIO):
-        return Cause.NOT_FOUND, detail
-    if number == errno.EBUSY:
-        return Cause.BUSY, detail
-    if number in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN):
-        return Cause.UNREACHABLE, detail
-    codecs = av.InvalidDataError | av.DecoderNotFoundError | av.DemuxerNotFoundError | av.ProtocolNotFoundError
-    if isinstance(error, codecs | av.PatchWelcomeError):
-        return Cause.CODEC, detail
-    if number == errno.EIO:
-        return ask_the_network(url) or (Cause.OTHER, detail)
-    return Cause.OTHER, detail
+    cause = next((cause for classes, cause in _BY_CLASS if isinstance(error, classes)), None)
+    if cause is None and number is not None:
+        cause = _BY_ERRNO.get(number)
+    if cause is None and isinstance(error, _CODEC_ERRORS):
+        cause = Cause.CODEC
+    if cause is None and number == errno.EIO:
+        return probe_network(url) or (Cause.OTHER, detail)
+    return cause or Cause.OTHER, "no response" if cause is Cause.TIMEOUT else detail
 
 
-def ask_the_network(url: str) -> tuple[Cause, str] | None:
-    """What a plain connection, and for TLS a handshake, says; ``None`` where both work."""
+def probe_network(url: str) -> tuple[Cause, str] | None:
+    """The cause found by a plain connection and, for TLS, a handshake; ``None`` if both work."""
     parts = urlsplit(url)
     try:
         host, port = parts.hostname, parts.port or PORTS.get(parts.scheme)
     except ValueError:
-        return Cause.UNREACHABLE, "the URL has no valid port"
+        return Cause.UNREACHABLE, "invalid port in the URL"
     if not host or not port:
         return None
+    tls = parts.scheme in TLS_SCHEMES
     try:
-        with socket.create_connection((host, port), timeout=DIAGNOSE_S) as plain:
-            if parts.scheme in TLS_SCHEMES:
+        with socket.create_connection((host, port), timeout=PROBE_TIMEOUT_S) as plain:
+            if tls:
                 with ssl.create_default_context().wrap_socket(plain, server_hostname=host):
                     return None
-    except socket.gaierror as error:
-        return Cause.UNREACHABLE, f"{host}: {error.strerror}"
-    except ssl.SSLError as error:
-        return Cause.TLS, error.reason or "handshake failed"
-    except ConnectionRefusedError:
-        return Cause.REFUSED, "no program listens there"
-    except TimeoutError:
-        # plain TCP answered when the handshake did not
-        return (Cause.TLS if parts.scheme in TLS_SCHEMES else Cause.TIMEOUT), "no answer in time"
+        return None
     except OSError as error:
-        return Cause.UNREACHABLE, error.strerror or str(error)
-    return None
+        return _network_cause(error, host, tls=tls)
+
+
+def _network_cause(error: OSError, host: str, *, tls: bool) -> tuple[Cause, str]:
+    if isinstance(error, socket.gaierror):
+        return Cause.UNREACHABLE, f"{host}: {error.strerror}"
+    if isinstance(error, ssl.SSLError):
+        return Cause.TLS, error.reason or "handshake failed"
+    if isinstance(error, ConnectionRefusedError):
+        return Cause.REFUSED, "no program listens on the port"
+    if isinstance(error, TimeoutError):  # with TLS, TCP did connect: the handshake timed out
+        return (Cause.TLS if tls else Cause.TIMEOUT), "no response"
+    return Cause.UNREACHABLE, error.strerror or str(error)

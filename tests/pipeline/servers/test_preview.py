@@ -10,6 +10,7 @@ from email.message import Message
 import cv2
 import numpy as np
 import pytest
+from helpers.ports import free_port
 from helpers.waiting import wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -40,12 +41,6 @@ RECORD = {
     "drift": {"state": "suspect", "offset_px": 1.8, "corrected_px": 0.0, "checks": 9, "blind": 2, "events": []},
     "warnings": ["<b>a warning</b>"],
 }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def picture(index: int = 0, *, infrared: bool = True, shape: tuple[int, int] = (48, 64)) -> FusedFrame:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import socket
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,8 +59,8 @@ class Rig:
 
     @property
     def by_video(self) -> int:
-        assert self.sink._view is not None
-        return int(self.sink._view.record()["video_clients"])
+        with urllib.request.urlopen(f"{self.url}api/rigs", timeout=5) as answer:
+            return int(json.load(answer)["rigs"]["roof"]["video_clients"])
 
     def _run(self) -> None:
         index = 0

@@ -10,10 +10,10 @@ from itertools import pairwise
 import av
 import numpy as np
 import pytest
+from helpers.ports import free_port
 from helpers.waiting import wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peers.cameras import free_port
 
 from fusepipe.core.frames import Band, FramePair, FusedFrame, PairState, Plane
 from fusepipe.core.redact import redact

@@ -15,7 +15,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from helpers.rtsp_pictures import HOST, RAMP, Camera, decoded, free_port, picture, sink_on
+from helpers.ports import free_port
+from helpers.rtsp_pictures import HOST, RAMP, Camera, decoded, picture, sink_on
 from helpers.waiting import wait_for
 
 from fusepipe.core.errors import SinkError

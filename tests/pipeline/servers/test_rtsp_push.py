@@ -9,7 +9,8 @@ from dataclasses import replace
 import av
 import numpy as np
 import pytest
-from helpers.rtsp_pictures import HOST, RAMP, Camera, free_port, picture
+from helpers.ports import free_port
+from helpers.rtsp_pictures import HOST, RAMP, Camera, picture
 from helpers.waiting import wait_for
 from peers.cameras import GI_PYTHON, MISSING, RECORDER_ELEMENTS, RTSP_RECORDER, gst_rtsp_server
 
@@ -123,7 +124,7 @@ def test_nvenc_is_used_where_available_else_x264():
     if encoder.name == "h264_nvenc":
         assert forced.encode(picture(0, 0)).key
     else:
-        with pytest.raises(SinkError, match=r"NVENC does not open here \(.+\); use encoder: auto or x264"):
+        with pytest.raises(SinkError, match=r"NVENC is not available \(.+\); use encoder: auto or x264"):
             forced.encode(picture(0, 0))
 
 

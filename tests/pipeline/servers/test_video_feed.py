@@ -102,7 +102,7 @@ def test_a_queue_that_nobody_empties_stays_bounded():
         viewer = viewer_with([0])
         for index in range(1000):
             viewer.offer(unit(key=index % 10 == 0, size_bytes=10_000), index, index * MS)
-        assert viewer._queued_bytes <= LIMIT_BYTES + 10_000
+        assert viewer.queued_bytes <= LIMIT_BYTES + 10_000
 
     asyncio.run(script())
 
@@ -111,17 +111,20 @@ def test_a_viewer_on_a_thin_link_gets_key_frames_and_no_more_than_the_link_takes
     async def script():
         viewer = viewer_with([0])
         viewer.link.rate_bps = 160_000  # 20 kB a second
-        got, left_bytes = [], 0.0
+        got, left_bytes, sending = [], 0.0, None  # sending: taken from the queue, waiting for the link
         for index in range(200):  # 25 a second: a key frame of 10 kB whenever one is wanted, else 2 kB
             key = viewer.wants_key
             viewer.offer(unit(key=key, size_bytes=10_000 if key else 2_000), index, index * 40 * MS)
             left_bytes += 20_000 * 0.04
-            while viewer._queue and viewer._queue[0][0].size_bytes <= left_bytes:
-                taken, pts = await viewer.next()
-                left_bytes -= taken.size_bytes
-                got.append((taken, pts))
-            left_bytes = left_bytes if viewer._queue else 0.0
-            assert viewer._queued_bytes <= 30_000, "a second of the link, and one picture"
+            while sending or viewer.queued_bytes:
+                sending = sending or await viewer.next()
+                if sending[0].size_bytes > left_bytes:
+                    break
+                left_bytes -= sending[0].size_bytes
+                got.append(sending)
+                sending = None
+            left_bytes = left_bytes if sending else 0.0
+            assert viewer.queued_bytes <= 30_000, "one second of the link, and one frame"
         assert sum(u.size_bytes for u, _ in got) == pytest.approx(20_000 * 8, rel=0.2)
         assert sum(u.key for u, _ in got) >= 4, "each new beginning is a key frame"
         for (_, before), (after, at) in pairwise(got):

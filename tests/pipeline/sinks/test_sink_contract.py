@@ -181,7 +181,7 @@ def test_frames_of_another_size_are_refused_with_the_fix(tmp_path):
 def test_the_partial_file_of_a_killed_run_is_not_overwritten(tmp_path):
     (tmp_path / "a.partial.mkv").write_bytes(b"an hour of recording")
     sink = VideoSink(tmp_path / "a.mkv", VideoOptions())
-    with pytest.raises(OutputExistsError, match=r"a\.partial\.mkv: is left of a run that was killed"):
+    with pytest.raises(OutputExistsError, match=r"a\.partial\.mkv: left over from an interrupted run"):
         sink.check()
     assert (tmp_path / "a.partial.mkv").read_bytes() == b"an hour of recording"
 
@@ -202,7 +202,7 @@ def test_a_running_recording_is_safe_from_overwrite(tmp_path):
     first = VideoSink(tmp_path / "a.mkv", VideoOptions(), overwrite=True)
     first.write(fused())
     second = VideoSink(tmp_path / "a.mkv", VideoOptions(), overwrite=True)
-    with pytest.raises(OutputExistsError, match="another run is writing it"):
+    with pytest.raises(OutputExistsError, match="is being written by another run"):
         second.check()
     first.write(fused(1))
     assert len(decode(first.close().path)) == 2
@@ -253,7 +253,7 @@ def test_other_images_of_a_folder_are_mentioned(tmp_path):
         cv2.imwrite(str(tmp_path / f"old{index}.png"), RAMP)
     sink = ImageFolderSink(tmp_path, overwrite=True)
     sink.write(fused())
-    assert sink.close().note == "3 other images were there before and stay"
+    assert sink.close().note == "3 earlier images kept"
 
 
 def test_a_long_name_is_refused_with_the_reason_before_anything_is_written(tmp_path):
@@ -284,7 +284,7 @@ def test_a_path_that_is_a_folder(kind, tmp_path):
 
 def test_an_images_path_that_is_a_file(tmp_path):
     (tmp_path / "images").write_text("")
-    with pytest.raises(SinkError, match="is a file; give a folder"):
+    with pytest.raises(SinkError, match="is a file; images need a folder"):
         ImageFolderSink(tmp_path / "images").check()
 
 

@@ -19,6 +19,7 @@ import pytest
 from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.core.frames import Band, Frame
 from fusepipe.pipeline.sources.base import Overflow
+from fusepipe.pipeline.sources.synthetic.render import Renderer
 from fusepipe.pipeline.sources.synthetic.source import SyntheticSource
 
 SMALL = "synthetic://street?size=64x48&fps=25&duration=2s"
@@ -103,11 +104,11 @@ def test_the_same_url_gives_the_same_bytes_in_any_process(band: Band) -> None:
 
 @pytest.mark.parametrize("band", list(Band))
 def test_a_picture_does_not_depend_on_which_were_drawn_before(band: Band) -> None:
-    with opened(f"{SMALL}&noise=2&light=night", band) as source, opened(source.label, band) as fresh:
+    with opened(f"{SMALL}&noise=2&light=night", band) as source:
         frames = list(source.frames(threading.Event()))
-        assert fresh._renderer is not None
+        renderer = Renderer(source.options, source.scene)
         for index in (49, 7, 30):
-            planes = fresh._renderer.render(source.truth(index).picture_ns, index)
+            planes = renderer.render(source.truth(index).picture_ns, index)
             for plane, expected in zip(planes, frames[index].planes, strict=True):
                 assert np.array_equal(plane, expected.pixels)
 

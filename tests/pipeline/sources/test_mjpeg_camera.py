@@ -1,0 +1,91 @@
+"""Motion JPEG cameras over HTTP: arrival times, and reconnections without leaks."""
+
+import http.server
+import logging
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+from helpers.live_sources import QUICK, collect
+
+from fusepipe.core.frames import Band
+from fusepipe.pipeline.backoff import Backoff, BackoffPolicy
+from fusepipe.pipeline.sources.live.camera import LiveSource
+
+
+class MjpegHandler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.0"
+
+    def log_message(self, *_):
+        """Quiet."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        for number in range(self.server.per_connection):
+            pixels = np.full((48, 64, 3), (number * 7) % 256, np.uint8)
+            jpeg = cv2.imencode(".jpg", pixels)[1].tobytes()
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
+            try:
+                self.wfile.write(head + jpeg + b"\r\n")
+                self.wfile.flush()
+            except OSError:
+                return
+            self.server.stop.wait(self.server.interval_s)
+
+
+@pytest.fixture
+def mjpeg():
+    """An HTTP server at ``url`` that sends ``per_connection`` frames on each connection."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), MjpegHandler)
+    server.per_connection, server.interval_s, server.stop = 1000, 0.04, threading.Event()
+    server.url = f"http://127.0.0.1:{server.server_port}/video"
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="mjpeg")
+    thread.start()
+    yield server
+    server.stop.set()
+    server.shutdown()
+    server.server_close()
+    thread.join(10)
+
+
+def test_mjpeg_over_http_uses_arrival_times(mjpeg):
+    source = LiveSource(mjpeg.url, Band.VISIBLE, QUICK)
+    info = source.open()
+    assert (info.width, info.height, info.codec) == (64, 48, "mjpeg")
+    frames = collect(source, 30)
+    assert {f.stamp.kind for f in frames} == {"arrival"}
+    steps = np.diff([f.capture_ns for f in frames]) / 1e6
+    assert 30 < np.median(steps) < 80
+
+
+def open_descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.slow
+def test_500_reconnections_leak_nothing(mjpeg, caplog):
+    """Every connection delivers a few frames and ends; descriptors, threads and memory do not grow."""
+    caplog.set_level(logging.ERROR, "fusepipe")  # pytest keeps log records, which would look like a leak
+    mjpeg.per_connection, mjpeg.interval_s = 8, 0.0
+    stop = threading.Event()
+    backoff = Backoff(BackoffPolicy(first_ns=1, cap_ns=1))
+    source = LiveSource(mjpeg.url, Band.VISIBLE, QUICK, backoff=backoff, chance=lambda: 0.0)
+    process = psutil.Process()
+    samples = []
+    deadline = time.monotonic() + 100
+    for _ in source.frames(stop):
+        if source.connections % 50 == 0 and (not samples or samples[-1][0] != source.connections):
+            held = process.memory_info().rss, open_descriptors(), threading.active_count()
+            samples.append((source.connections, *held))
+        if source.connections > 550 or time.monotonic() > deadline:
+            stop.set()
+    assert source.connections > 550, f"only {source.connections} connections in time"
+    first, last = samples[1], samples[-1]
+    assert last[2] - first[2] <= 3 and last[3] - first[3] <= 2, samples
+    assert last[1] - first[1] < 8 << 20, f"{(last[1] - first[1]) >> 10} KiB more after {last[0] - first[0]} connections"

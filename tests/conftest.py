@@ -65,34 +65,41 @@ def rtsp_camera() -> Iterator[Callable[..., RtspCamera]]:
 
 TESTS = Path(__file__).parent
 UNIT_FOLDERS = frozenset({"calibration", "config", "core", "engines", "evaluation", "pipeline"})
+SERIAL_FOLDERS = frozenset({"faults", "rig", "train"})
 STARTS = frozenset({"aiohttp", "asyncio", "faults", "peers", "socket", "subprocess"})
-"""A test module that imports one of these starts processes or servers: none of its tests is a unit test."""
+"""A test module that imports one of these, itself or through a helper, starts processes or servers."""
 
 
 @functools.cache
-def top_level_imports(file: Path) -> frozenset[str]:
-    """The first part of each module that a file imports, anywhere in it."""
-    found = set()
+def starts_something(file: Path) -> bool:
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module.split(".")[0])
-    return frozenset(found)
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = [node.module or ""]
+        else:
+            continue
+        for first, *rest in (module.split(".") for module in modules):
+            if first in STARTS or (first == "helpers" and rest and starts_something(TESTS / f"helpers/{rest[0]}.py")):
+                return True
+    return False
 
 
-def is_unit(item: pytest.Item) -> bool:
-    if any(item.get_closest_marker(mark) for mark in ("slow", "gpu", "long")):
-        return False
-    return item.path.relative_to(TESTS).parts[0] in UNIT_FOLDERS and not STARTS & top_level_imports(item.path)
+def tiers(item: pytest.Item) -> Iterator[str]:
+    """``serial``: not beside another test, as it starts processes or servers. ``unit``: fast and not serial."""
+    folder = item.path.relative_to(TESTS).parts[0]
+    if folder in SERIAL_FOLDERS or starts_something(item.path) or item.get_closest_marker("gpu"):
+        yield "serial"
+    elif folder in UNIT_FOLDERS and not any(item.get_closest_marker(mark) for mark in ("slow", "long")):
+        yield "unit"
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by -m
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Marks unit tests, and deselects long ones unless -m names them."""
+    """Marks unit and serial tests, and deselects long ones unless -m names them."""
     for item in items:
-        if is_unit(item):
-            item.add_marker(pytest.mark.unit)
+        for mark in tiers(item):
+            item.add_marker(mark)
     if "long" not in config.option.markexpr:
         long = [item for item in items if item.get_closest_marker("long")]
         if long:

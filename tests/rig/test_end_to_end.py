@@ -1,4 +1,4 @@
-"""The main job on real pictures: folders and videos in, video and images out."""
+"""End to end on real images: folders and videos in, video and images out."""
 
 import json
 
@@ -16,8 +16,8 @@ from fusepipe.pipeline.testing import CollectSink
 SEQUENCES = {"nato_camp": 32, "tree": 19, "duine": 23}
 
 
-def luma(picture):
-    plane = picture.planes[0]
+def luma(decoded):
+    plane = decoded.planes[0]
     return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
 
 
@@ -41,13 +41,13 @@ def test_the_tno_sequences_to_video_and_images(data_dir, sequence, tmp_path):
     assert [p.stem for p in images] == sorted(p.stem for p in (folder / "vis").iterdir())
     for video in ("a.mkv", "b.mp4"):
         with av.open(str(tmp_path / video)) as container:
-            pictures = list(container.decode(video=0))
-        assert len(pictures) == count
-        assert [round(float(p.pts * p.time_base) * 25) for p in pictures] == list(range(count))
-        for picture, path in zip(pictures, images, strict=True):
+            frames = list(container.decode(video=0))
+        assert len(frames) == count
+        assert [round(float(p.pts * p.time_base) * 25) for p in frames] == list(range(count))
+        for decoded, path in zip(frames, images, strict=True):
             still = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
             assert still.ndim == 2, "grey stays grey"
-            mse = np.mean((luma(picture).astype(float) - still) ** 2)
+            mse = np.mean((luma(decoded).astype(float) - still) ** 2)
             assert 10 * np.log10(255**2 / max(mse, 1e-9)) > 36, "the video shows what the images show"
 
 

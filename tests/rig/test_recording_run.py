@@ -112,7 +112,7 @@ def test_a_full_disk_stops_one_sink_with_one_line_and_room_brings_it_back(start,
     def log():
         return (tmp_path / "log").read_text()
 
-    wait_for(lambda: "is tried again in" in log(), tmp_path)
+    wait_for(lambda: "retrying in" in log(), tmp_path)
     failed = time.monotonic()
     wait_for(lambda: time.monotonic() - failed > 3, tmp_path)
     said = [line for line in log().splitlines() if "small/" in line]
@@ -120,7 +120,7 @@ def test_a_full_disk_stops_one_sink_with_one_line_and_room_brings_it_back(start,
     for file in small_disk.iterdir():
         if ".partial." not in file.name:
             file.unlink()
-    wait_for(lambda: "writes again" in log(), tmp_path)
+    wait_for(lambda: "recovered after" in log(), tmp_path)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 130
     (record,) = json.loads((tmp_path / "out").read_text())["rigs"]
@@ -129,7 +129,7 @@ def test_a_full_disk_stops_one_sink_with_one_line_and_room_brings_it_back(start,
     assert small["failures"] >= 1 and small["restarts"] >= 1 and small["missed"] > 50
     played = times(tmp_path / "good.mkv")
     assert len(played) == record["written"][0]["frames"] > 200
-    assert max(b - a for a, b in pairwise(played)) < 1.5, "the other output went on all the while"
+    assert max(b - a for a, b in pairwise(played)) < 1.5, "the other output was not interrupted"
 
 
 def test_a_full_disk_costs_the_oldest_segments_where_the_rig_says_so(start, tmp_path, small_disk):

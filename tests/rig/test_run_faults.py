@@ -79,8 +79,8 @@ def recorded_s(path):
     seconds = 0.0
     try:
         with av.open(str(path)) as container:
-            for picture in container.decode(video=0):
-                seconds = float(picture.pts * picture.time_base)
+            for decoded in container.decode(video=0):
+                seconds = float(decoded.pts * decoded.time_base)
     except (OSError, av.FFmpegError):
         pass  # what was decoded before counts
     return seconds

@@ -1,4 +1,4 @@
-"""Outputs that fail while somebody watches: they listen again on the same port, and who watched can come back."""
+"""Outputs that fail while clients are connected: they listen again on the same port, and clients can reconnect."""
 
 import urllib.request
 
@@ -47,19 +47,19 @@ def failed_and_back(pipeline, number):
 
 
 @pytest.mark.timeout(200)
-def test_an_rtsp_server_that_failed_serves_again_although_a_client_was_connected(rig):
+def test_a_failed_rtsp_server_restarts_although_a_client_was_connected(rig):
     pipeline, port, _ = rig
     url = f"rtsp://{HOST}:{port}/roof"
     first = Viewer(url)
     try:
-        until(lambda: len(first.times_s) > 5, 40, "the viewer gets no pictures")
+        until(lambda: len(first.times_s) > 5, 40, "the viewer gets no frames")
         failed_and_back(pipeline, 0)
-        until(lambda: first.ended, 10, "the client was not told that the stream is over")
+        until(lambda: first.ended, 10, "the stream did not end for the client")
     finally:
         first.close()
     again = Viewer(url)
     try:
-        until(lambda: len(again.times_s) > 5, 40, "nobody can come back")
+        until(lambda: len(again.times_s) > 5, 40, "no client can reconnect")
     finally:
         again.close()
     assert not isinstance(again.problem, av.FFmpegError)
@@ -67,7 +67,7 @@ def test_an_rtsp_server_that_failed_serves_again_although_a_client_was_connected
 
 
 @pytest.mark.timeout(200)
-def test_a_page_that_failed_is_there_again_although_somebody_watched(rig):
+def test_a_failed_preview_page_restarts_although_a_viewer_was_connected(rig):
     pipeline, _, port = rig
     live = f"http://{HOST}:{port}/rigs/roof/live.mjpg"
     with urllib.request.urlopen(live, timeout=40) as watching:

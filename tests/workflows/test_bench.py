@@ -48,7 +48,7 @@ def test_what_fills_up_in_the_first_third_is_no_slope() -> None:
 def test_a_short_run_has_no_slope() -> None:
     assert slope_kib_per_1000([]) is None
     assert slope_kib_per_1000([(1, 5), (2, 5), (3, 6)]) is None
-    assert slope_kib_per_1000([(7, 5)] * 30) is None  # it stood still
+    assert slope_kib_per_1000([(7, 5)] * 30) is None  # no progress
 
 
 def test_the_systems_busy_time_is_without_idle(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_system_without_proc_is_not_available(tmp_path: Path) -> None:
     assert here.threads is not None and here.threads >= 1
 
 
-def test_large_pictures_are_measured_with_fewer_pairs(tmp_path: Path) -> None:
+def test_large_images_are_measured_with_fewer_pairs(tmp_path: Path) -> None:
     def kept(width: int, height: int, pairs: int) -> int:
         return pairs_in_memory(Clips(tmp_path, tmp_path, (320, 240), (width, height), pairs, 0.0))
 

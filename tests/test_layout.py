@@ -217,6 +217,34 @@ def test_no_module_lies_beside_folders_that_belongs_into_one() -> None:
     assert wrong == [], "move it into a folder, or list it with its reason"
 
 
+# Commands whose work is one call into another package, and groups, which have commands of their own.
+ELSEWHERE = {
+    "run": "rig.run",
+    "fuse": "rig.fuse",
+    "validate": "rig.validate",
+    "calibrate_convert": "calibration.file.exchange",
+    "list_engines": "engines.store",
+    "verify_engine": "engines.builder.verify",
+}
+GROUPS = frozenset({"calibrate", "data", "train"})
+
+
+def test_a_command_its_workflow_and_its_test_have_one_name() -> None:
+    defined = {
+        module.rpartition(".")[2]
+        for module, path in MODULES.items()
+        if under(module, "fusepipe.commands")
+        for node in parsed(path).body
+        if getattr(node, "name", "") == "command"
+    }
+    commands = {name for name in defined - GROUPS if not name.startswith("train")}
+    assert {"bench", "compare", "run"} <= commands
+    work = {name: f"fusepipe.{ELSEWHERE.get(name, f'workflows.{name}')}" for name in commands}
+    assert {name: module for name, module in work.items() if module not in MODULES} == {}
+    tests = {name: ROOT / "tests" / work[name].split(".")[1] / f"test_{name}.py" for name in commands - set(ELSEWHERE)}
+    assert {name for name, path in tests.items() if not path.exists()} == set()
+
+
 def test_every_module_says_what_it_is() -> None:
     texts = {module: ast.get_docstring(parsed(path)) or "" for module, path in MODULES.items()}
     assert [module for module, text in texts.items() if len(text.split()) < 4] == [], "say it in a docstring"

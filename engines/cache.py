@@ -1,8 +1,8 @@
-"""Compiled networks on disk, so that a program starts without compiling again.
+"""The on-disk cache of compiled networks and kernels.
 
-A cache is a convenience: where its folder cannot be read or written everything works without it, and
-one warning says so. Files are written by temporary name and rename and carry their own SHA-256, so
-processes may share the folder at any time, and a damaged file counts as absent.
+The cache is optional: if its folder cannot be read or written, one warning is logged and everything works without it.
+Files are written atomically and contain their SHA-256, so that processes may share the folder and a damaged file counts
+as absent.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from fusepipe.core.folders import cache_folder
 
 _LOG = logging.getLogger(__name__)
 _DIGEST_BYTES = 32
-KEPT = 64
-"""Files kept in the folder; the least recently written go first."""
+MAX_FILES = 64
+"""Number of files kept in the folder; the oldest are deleted first."""
 
 
 class CompileCache:
@@ -28,11 +28,11 @@ class CompileCache:
         self._warned = False
 
     def path(self, key: str) -> Path:
-        """The file of a key; keys are any text that names everything the blob depends on."""
+        """The file of a key: a text of everything the blob depends on."""
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.blob"
 
     def load(self, key: str) -> bytes | None:
-        """The blob, or ``None`` when there is none or it is damaged."""
+        """The blob; ``None`` if it is missing or damaged."""
         try:
             content = self.path(key).read_bytes()
         except FileNotFoundError:
@@ -44,7 +44,7 @@ class CompileCache:
         return blob if hashlib.sha256(blob).digest() == digest else None
 
     def store(self, key: str, blob: bytes) -> None:
-        """Keeps the blob; does nothing but warn once where that is not possible."""
+        """Stores a blob; if that fails, logs one warning per cache."""
         path = self.path(key)
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -60,14 +60,14 @@ class CompileCache:
                 dated.append((path.stat().st_mtime_ns, path))
             except FileNotFoundError:  # another process pruned it
                 continue
-        for _, path in sorted(dated)[:-KEPT]:
+        for _, path in sorted(dated)[:-MAX_FILES]:
             path.unlink(missing_ok=True)
 
     def _warn(self, what: str, error: OSError) -> None:
         if not self._warned:
             self._warned = True
             _LOG.warning(
-                "cannot %s the cache of compiled networks in %s (%s): every start compiles anew; "
+                "cannot %s the cache of compiled networks in %s (%s): each start compiles again; "
                 "set XDG_CACHE_HOME to a folder that can be written",
                 what,
                 self._folder,

@@ -1,7 +1,7 @@
-"""ONNX graphs as they are edited here: read, tidied, and sorted into what computes and what does not.
+"""Reading, normalising and editing ONNX graphs of fusion networks.
 
 Every graph is the one that :mod:`fusepipe.train.export` writes: ``infrared``, ``visible`` -> ``fused``, all
-N x 1 x H x W uint8 luma. Nothing here runs a graph.
+N x 1 x H x W uint8 luma. Nothing here executes a graph.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from fusepipe.core.errors import EngineError, UsageError
-from fusepipe.engines.tensor_names import INPUTS, OUTPUT, PLACES
+from fusepipe.engines.tensor_names import INPUTS, OUTPUT, SAMPLING_GRID
 
-# What takes the time, and what a precision is asked for. Everything else is a few per cent of it.
+# The layers a precision applies to; everything else takes a few per cent of the time.
 COMPUTE = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 
 
 def read_graph(content: bytes, name: str) -> onnx.ModelProto:
-    """Parses and tidies a graph: constants are initializers, casts of constants are done, nodes have names.
+    """Parses and normalises a graph: constants become initializers, casts of constants are folded, nodes get names.
 
-    ``name`` is for messages. Raises :class:`EngineError` for a file that is no valid ONNX or has damaged weights,
-    :class:`UsageError` for inputs and outputs that are not uint8 luma.
+    ``name`` is for messages. Raises :class:`EngineError` for files that are not valid ONNX or have weights that are
+    not finite, :class:`UsageError` for inputs and outputs that are not uint8 luma.
     """
     try:
         model = onnx.load_model_from_string(content)
         onnx.checker.check_model(model)
-    except Exception as error:  # protobuf's and onnx's share no other base
+    except Exception as error:  # protobuf's and onnx's errors have no common base
         raise EngineError(f"{name}: is not a valid ONNX file ({_first_line(error)})") from error
     _check_interface(model, name)
-    del model.graph.value_info[:]  # notes of the exporter, which would not survive the edits
+    del model.graph.value_info[:]  # shapes noted by the exporter, invalid after the edits
     for index, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{index}"
     _lift_constants(model.graph)
@@ -50,10 +50,10 @@ def _first_line(error: BaseException) -> str:
 def _check_interface(model: onnx.ModelProto, name: str) -> None:
     constants = {tensor.name for tensor in model.graph.initializer}
     tensors = {t.name: t for t in (*model.graph.input, *model.graph.output) if t.name not in constants}
-    if set(tensors) - {PLACES} != {*INPUTS, OUTPUT}:
+    if set(tensors) - {SAMPLING_GRID} != {*INPUTS, OUTPUT}:
         raise UsageError(f"{name}: has {sorted(tensors)}; a fusion network has infrared, visible and fused")
     for tensor in tensors.values():
-        if tensor.name == PLACES:
+        if tensor.name == SAMPLING_GRID:
             continue
         shape = tensor.type.tensor_type.shape.dim
         if tensor.type.tensor_type.elem_type != TensorProto.UINT8 or len(shape) != 4:
@@ -77,7 +77,7 @@ def _lift_constants(graph: onnx.GraphProto) -> None:
 
 
 def _fold_casts(graph: onnx.GraphProto) -> None:
-    """Does the casts of constants now: weights that are stored in fp16 become fp32 ones."""
+    """Folds casts of constants: weights stored in fp16 become fp32."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     kept = []
     for node in graph.node:
@@ -94,12 +94,12 @@ def _fold_casts(graph: onnx.GraphProto) -> None:
 
 
 def attribute(node: onnx.NodeProto, name: str) -> int:
-    """An integer attribute; 0 where it is not given."""
+    """An integer attribute; 0 if absent."""
     return next((int(a.i) for a in node.attribute if a.name == name), 0)
 
 
 def replace_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
-    """Gives a graph other nodes, in order."""
+    """Replaces all nodes of a graph, in order."""
     listed = list(nodes)
     del graph.node[:]
     graph.node.extend(listed)
@@ -119,22 +119,22 @@ def constant_values(model: onnx.ModelProto) -> dict[str, NDArray[np.generic]]:
 
 
 def element_types(model: onnx.ModelProto) -> dict[str, int]:
-    """``TensorProto`` type of every tensor; raises :class:`EngineError` where ONNX cannot tell."""
+    """``TensorProto`` type of every tensor; raises :class:`EngineError` if ONNX cannot infer them."""
     try:
         graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
     except Exception as error:  # of onnx's C++ part, without a common base
-        raise EngineError(f"the types of this network cannot be found: {_first_line(error)}") from error
+        raise EngineError(f"the tensor types of this network cannot be inferred: {_first_line(error)}") from error
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         types[value.name] = value.type.tensor_type.elem_type
     missing = [name for node in graph.node for name in node.output if name and name not in types]
     if missing:
-        raise EngineError(f"the types of this network cannot be found, of {missing[0]!r} for one")
+        raise EngineError(f"the tensor types of this network cannot be inferred, such as that of {missing[0]!r}")
     return types
 
 
 def rearranges(node: onnx.NodeProto, constants: dict[str, NDArray[np.generic]]) -> bool:
-    """Whether a convolution only moves pixels (one weight of 1 each output, as pixel-unshuffle): no arithmetic."""
+    """Whether a convolution only moves pixels, as pixel-unshuffle does (one weight of 1 per output)."""
     if node.op_type != "Conv" or len(node.input) > 2 or node.input[1] not in constants:
         return False
     weights = constants[node.input[1]].reshape(constants[node.input[1]].shape[0], -1)
@@ -142,16 +142,16 @@ def rearranges(node: onnx.NodeProto, constants: dict[str, NDArray[np.generic]]) 
 
 
 def compute_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The nodes that a precision is about, in order."""
+    """The nodes a precision applies to, in order."""
     constants = constant_values(model)
     return [node for node in model.graph.node if node.op_type in COMPUTE and not rearranges(node, constants)]
 
 
 def core_nodes(model: onnx.ModelProto) -> set[str]:
-    """Names of the compute nodes and of all between them.
+    """Names of the compute nodes and of all nodes between them.
 
-    What comes before the first (scaling of the bytes) and after the last (mixing, clamping, rounding) is
-    not in it: it costs little and makes the grey levels, so it stays in fp32.
+    Nodes before the first (scaling of the bytes) and after the last (mixing, clamping, rounding) are not part of it:
+    they cost little and determine the grey levels, so they stay fp32.
     """
     compute = {node.name for node in compute_nodes(model)}
     after: set[str] = set()
@@ -170,7 +170,7 @@ def core_nodes(model: onnx.ModelProto) -> set[str]:
 
 
 def parts(model: onnx.ModelProto, name: str) -> list[str]:
-    """The tensors that ``name`` is put together from by Concat, however deep; itself where it is not."""
+    """The tensors that are concatenated into ``name``, through nested Concat nodes; else ``name`` itself."""
     maker = next((node for node in model.graph.node if name in node.output), None)
     if maker is None or maker.op_type != "Concat":
         return [name]
@@ -178,7 +178,7 @@ def parts(model: onnx.ModelProto, name: str) -> list[str]:
 
 
 def set_metadata(model: onnx.ModelProto, **values: str) -> None:
-    """Sets ``fusepipe.KEY`` of the file's metadata, replacing what was there."""
+    """Sets ``fusepipe.KEY`` of the file's metadata, replacing previous values."""
     kept = {entry.key: entry.value for entry in model.metadata_props}
     kept |= {f"fusepipe.{key}": value for key, value in values.items()}
     del model.metadata_props[:]
@@ -192,9 +192,9 @@ def metadata(model: onnx.ModelProto, key: str, default: str = "") -> str:
 
 
 def multiple_of(model: onnx.ModelProto) -> int:
-    """What heights and widths are padded to: ``fusepipe.multiple``, 1 for a file without it.
+    """The multiple that heights and widths are padded to: ``fusepipe.multiple`` of the metadata, 1 if absent.
 
-    Raises :class:`EngineError` where it is no whole number from 1.
+    Raises :class:`EngineError` if it is not a positive integer.
     """
     written = metadata(model, "multiple", "1")
     if not written.isdecimal() or int(written) < 1:
@@ -203,7 +203,7 @@ def multiple_of(model: onnx.ModelProto) -> int:
 
 
 def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
-    """The graph with more outputs: tensors inside it, to be looked at."""
+    """The graph, serialised, with inner tensors as additional outputs."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     types = element_types(model)
@@ -213,13 +213,13 @@ def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
 
 
 def serialised(model: onnx.ModelProto) -> bytes:
-    """The file's bytes: the same graph always gives the same."""
+    """The bytes of the file; equal graphs have equal bytes."""
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 
 
 def checked(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph, after ONNX's own check of it; raises :class:`EngineError`."""
+    """The graph, after ONNX's checker; raises :class:`EngineError` if it is invalid."""
     del model.graph.value_info[:]
     try:
         onnx.checker.check_model(model, full_check=True)

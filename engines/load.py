@@ -1,4 +1,4 @@
-"""From the names - model, backend, precision, engine - to a :class:`fusepipe.core.fuser.Fuser`."""
+"""Opens a :class:`fusepipe.core.fuser.Fuser` by the names of model, backend, precision and engine."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from fusepipe.core.fuser import Fuser
 from fusepipe.core.models import BACKENDS, MODELS, NETWORKS, PRECISIONS, resolve
 from fusepipe.core.suggest import did_you_mean
 from fusepipe.engines import choose, store
-from fusepipe.engines.manifest import Manifest, misfit, read_plan, rebuild_line, sha256
+from fusepipe.engines.fit import why_misfit
+from fusepipe.engines.manifest import Manifest, read_plan, rebuild_line, sha256
 
-# backend -> the line that installs what it needs
+# backend -> the command that installs its packages
 _INSTALL = {
     "openvino": "pip install openvino",
     "torch": "pip install 'fusepipe[train]'",
@@ -32,7 +33,7 @@ def read_onnx(model: str) -> bytes:
 
 
 def read_int8(model: str) -> bytes | None:
-    """The network quantised for CPUs, for the networks that ship with one."""
+    """The int8 network for CPUs; ``None`` for networks that ship without one."""
     return _shipped(f"{model}.int8.onnx")
 
 
@@ -44,21 +45,21 @@ def _shipped(name: str) -> bytes | None:
 
 
 def load_model(model: str, backend: str = "auto", precision: str = "auto", engine: str | None = None) -> Fuser:
-    """The network ``model`` on a backend; see ``fusepipe.core.models`` for the names.
+    """Opens the network ``model`` on a backend; see ``fusepipe.core.models`` for the names.
 
-    ``engine`` is the path of a built engine, which then decides; what else is named has to agree with it.
-    Without it, engines are looked up in the cache. ``auto`` takes the best that answers; the fuser's
-    ``info.reason`` says which and why. Nothing is built here.
+    ``engine`` is the path of a built engine; the other names must not contradict it. Without a path, engines are
+    looked up in the cache. ``auto`` selects the fastest available backend and precision; the fuser's ``info.reason``
+    says which and why. Nothing is built.
 
-    Raises :class:`UsageError` for names that do not exist and :class:`EngineError` for a backend, a precision
-    or an engine that this machine does not have.
+    Raises :class:`UsageError` for unknown names and :class:`EngineError` for a backend, precision or engine that this
+    machine does not have.
     """
     if model not in NETWORKS:
-        raise UsageError(f"there is no network {model!r}: {did_you_mean(model, sorted(NETWORKS))}")
+        raise UsageError(f"unknown network {model!r}: {did_you_mean(model, sorted(NETWORKS))}")
     if backend != "auto" and backend not in BACKENDS:
-        raise UsageError(f"there is no backend {backend!r}: {did_you_mean(backend, ['auto', *BACKENDS])}")
+        raise UsageError(f"unknown backend {backend!r}: {did_you_mean(backend, ['auto', *BACKENDS])}")
     if precision not in PRECISIONS:
-        raise UsageError(f"there is no precision {precision!r}: {did_you_mean(precision, PRECISIONS)}")
+        raise UsageError(f"unknown precision {precision!r}: {did_you_mean(precision, PRECISIONS)}")
     if engine is not None:
         return _load_engine(Path(engine), model, backend, precision)
     if backend == "auto":
@@ -68,7 +69,7 @@ def load_model(model: str, backend: str = "auto", precision: str = "auto", engin
         if found is None:
             asked = "" if precision == "auto" else f" --precision {precision}"
             raise EngineError(
-                f"there is no {backend} engine of {model} that fits this machine: "
+                f"no {backend} engine of {model} fits this machine: "
                 f"fusepipe build-engine --model {model} --backend {backend}{asked}"
             )
         return _open(*found, reason="asked for")
@@ -84,13 +85,13 @@ def _auto(model: str, precision: str) -> Fuser:
         found = _cached(model, choice.name, precision)
         if found is not None:
             return _open(*found, reason=choice.reason)
-        how = f"fusepipe build-engine --model {model} makes the GPU usable"
-        return _on_cpu(model, precision, f"auto: no engine for {gpu.name if gpu else 'the GPU'} is built ({how})")
+        how = f"fusepipe build-engine --model {model} builds one"
+        return _on_cpu(model, precision, f"auto: no engine for {gpu.name if gpu else 'the GPU'} ({how})")
     return _on_cpu(model, precision, choice.reason)
 
 
 def _on_cpu(model: str, precision: str, reason: str) -> Fuser:
-    """OpenVINO with the shipped network, or for int8 the shipped quantised one or an engine from the cache."""
+    """OpenVINO with the shipped fp32 network; for int8 an engine of the cache, or else the shipped int8 network."""
     if precision == "auto" and (feature := choose.fast_int8()) and read_int8(model) is not None:
         precision, reason = "int8", f"{reason}; int8: {feature} makes it fast on this CPU"
     if precision != "int8":
@@ -120,46 +121,33 @@ def _make(backend: str, model: str, onnx: bytes, precision: str, reason: str) ->
 
 
 def _cached(model: str, backend: str, precision: str) -> tuple[Path, Manifest, bytes] | None:
-    """The newest engine of the cache that fits; damaged ones and those of other machines are passed over."""
+    """The newest engine of the cache that fits; damaged ones and those for other machines are skipped."""
     current = sha256(read_onnx(model))
-    for entry in store.find(model, backend, precision, current):
+    for entry in store.find_engines(model, backend, precision, current):
         try:
             manifest, content = read_plan(entry.plan)
         except EngineError:
             continue
-        if not _misfit(manifest, current):
+        if not why_misfit(manifest, current):
             return entry.plan, manifest, content
     return None
 
 
 def _load_engine(plan: Path, model: str, backend: str, precision: str) -> Fuser:
     manifest, content = read_plan(plan)
-    if manifest.backend not in BACKENDS:
-        raise EngineError(f"{plan}: is for the backend {manifest.backend!r}, which this fusepipe does not have")
-    for option, asked, held in (
-        # a network of the user's own has no name here that could contradict
+    for option, asked, actual in (
+        # the name of a user's own network cannot contradict one of ours
         ("model", model, manifest.model if manifest.model in MODELS else model),
         ("backend", backend, manifest.backend),
         ("precision", precision, manifest.achieved_precision),
     ):
-        if asked not in ("auto", held):
-            raise UsageError(
-                f"{plan}: is an engine of {option} {held}, and {asked} is asked for; give --{option} {held}"
-            )
+        if asked not in ("auto", actual):
+            raise UsageError(f"{plan}: is an engine of {option} {actual}, not {asked}; give --{option} {actual}")
     current = sha256(read_onnx(manifest.model)) if manifest.model in NETWORKS else None
-    why = _misfit(manifest, current)
+    why = why_misfit(manifest, current)
     if why:
         raise EngineError(f"{plan}: does not fit here: {why}; {rebuild_line(manifest)}")
     return _open(plan, manifest, content, reason=f"the engine {plan}")
-
-
-def _misfit(manifest: Manifest, onnx_sha256: str | None) -> str:
-    from fusepipe.engines.builder.building import library_version
-
-    _, version = library_version(manifest.backend)
-    gpu = choose.gpu_here()[0] if manifest.backend in _GPU else None
-    sm, device = (gpu.sm, gpu.name) if gpu else ("", "")
-    return misfit(manifest, library_version=version, onnx_sha256=onnx_sha256, sm=sm, device=device)
 
 
 def _open(plan: Path, manifest: Manifest, content: bytes, *, reason: str) -> Fuser:

@@ -1,73 +1,93 @@
-"""What is known of a built engine: a JSON file beside the plan, checked before the plan is touched.
+"""The manifest of a built engine: a JSON file beside the plan that is checked before the plan is loaded.
 
-A plan is code: nothing in it is read before its manifest says that it was made by this program for this
-library, and that its bytes are the ones that were proven.
+A plan is executable code. It is loaded only if its manifest says that this program built it for this library, and
+only if its bytes are the verified ones.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
+
+from packaging.version import InvalidVersion, Version
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import from_json
 
 from fusepipe.core.errors import EngineError
-from fusepipe.core.machine import rtx_runs_on
+from fusepipe.engines.verification import Verification
 
-FORMAT = 1
-Size = tuple[int, int]  # (width, height)
+FORMAT = 2
+Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]  # (width, height)
 
 
-@dataclass(frozen=True, slots=True)
+def _one_of(*names: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if value not in names:
+            raise ValueError(f"not one of {', '.join(names)}")
+        return value
+
+    return AfterValidator(check)
+
+
+Backend = Annotated[str, _one_of("openvino", "tensorrt", "tensorrt-rtx")]
+Precision = Annotated[str, _one_of("fp32", "fp16", "bf16", "int8")]
+
+
+@dataclass(frozen=True, slots=True, config=ConfigDict(strict=True))
 class Shapes:
-    """The sizes an engine takes: least, the one it is tuned for, most, (width, height) each; and its largest batch."""
+    """Image sizes an engine accepts, as in an optimisation profile of TensorRT.
 
-    least: Size
-    best: Size
-    most: Size
-    batch: int = 1
+    ``min``, ``opt`` (the size it is tuned for) and ``max`` are (width, height); ``batch`` is the largest batch.
+    """
+
+    min: Size
+    opt: Size
+    max: Size
+    batch: Annotated[int, Field(ge=1)] = 1
 
     def refusal(self, height: int, width: int, batch: int) -> str:
-        """Why a request does not fit, empty where it does."""
-        (low_w, low_h), (high_w, high_h) = self.least, self.most
+        """Why the engine does not accept a request of this size; empty if it does."""
+        (min_w, min_h), (max_w, max_h) = self.min, self.max
         if batch > self.batch:
             return f"a batch of {batch} is more than this engine's {self.batch}"
-        if low_w <= width <= high_w and low_h <= height <= high_h:
+        if min_w <= width <= max_w and min_h <= height <= max_h:
             return ""
-        return f"{width}x{height} is outside this engine's sizes, {low_w}x{low_h} to {high_w}x{high_h}"
+        return f"{width}x{height} is outside this engine's sizes, {min_w}x{min_h} to {max_w}x{max_h}"
 
     def padded(self, multiple: int, *, raw: bool = False) -> Shapes:
-        """The sizes as they reach the engine: images are padded up to its ``multiple``.
+        """The sizes after padding to the engine's ``multiple``.
 
-        ``raw`` for an engine with the registration, whose infrared images come as they are: the least stays below.
+        ``raw`` is for engines that warp the infrared image: it is not padded, so that ``min`` is rounded down.
         """
 
         def up(size: Size) -> Size:
             return -(-size[0] // multiple) * multiple, -(-size[1] // multiple) * multiple
 
-        down = max(1, self.least[0] // multiple) * multiple, max(1, self.least[1] // multiple) * multiple
-        return Shapes(down if raw else up(self.least), up(self.best), up(self.most), self.batch)
+        down = max(1, self.min[0] // multiple) * multiple, max(1, self.min[1] // multiple) * multiple
+        return Shapes(down if raw else up(self.min), up(self.opt), up(self.max), self.batch)
 
     def __str__(self) -> str:
-        return " ".join(f"{width}x{height}" for width, height in (self.least, self.best, self.most))
+        return " ".join(f"{width}x{height}" for width, height in (self.min, self.opt, self.max))
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """Everything that decides whether an engine fits and may be trusted.
+class Manifest(BaseModel):
+    """Everything that decides whether an engine fits this machine and may be trusted.
 
-    ``onnx_sha256`` is the fp32 network it was made from, ``graph_sha256`` the converted graph that was
-    compiled, ``plan_sha256`` the plan. ``layers`` counts the compute layers by the precision they really
-    have; ``kept_fp32`` names those that stayed fp32 on purpose. ``warp`` says that the
-    engine registers by itself. ``targets`` are the GPU architectures it was built for (``SM89``), empty: any that
-    the library knows. ``proof`` is what :class:`fusepipe.engines.builder.proof.Proof` holds.
+    ``onnx_sha256`` is the fp32 network it was built from, ``graph_sha256`` the converted graph that was compiled,
+    ``plan_sha256`` the plan. ``layers`` counts the compute layers by the precision read back from the compiled
+    engine; ``kept_fp32`` names those that stay fp32 on purpose. ``warp``: the engine registers the infrared image.
+    ``targets`` are the GPU architectures it was built for (``SM89``); empty means all that the library supports.
+    ``rebuild`` is the command that builds it again.
     """
 
+    model_config = ConfigDict(frozen=True, strict=True, ser_json_inf_nan="constants")
+
     model: str
-    backend: str
-    requested_precision: str
-    achieved_precision: str
+    backend: Backend
+    requested_precision: Precision
+    achieved_precision: Precision
     onnx_sha256: str
     graph_sha256: str
     plan_sha256: str
@@ -76,136 +96,102 @@ class Manifest:
     library_version: str
     device: str
     shapes: Shapes
-    multiple: int
-    proof: dict[str, Any]
+    multiple: Annotated[int, Field(ge=1)]
+    verification: Verification
     warp: bool = False
     driver: str = ""
     cuda: str = ""
     targets: tuple[str, ...] = ()
-    layers: dict[str, int] = field(default_factory=dict)
+    layers: dict[str, int] = Field(default_factory=dict)
     kept_fp32: tuple[str, ...] = ()
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
     built: str = ""
     build_s: float = 0.0
     rebuild: str = ""
     fusepipe: str = ""
     format: int = FORMAT
 
+    @field_validator("library_version")
+    @classmethod
+    def _is_a_version(cls, text: str) -> str:
+        try:
+            Version(text)
+        except InvalidVersion as error:
+            raise ValueError("not a version number") from error
+        return text
+
+    @model_validator(mode="after")
+    def _has_its_precision(self) -> Self:
+        if self.requested_precision != self.achieved_precision:
+            asked, achieved = self.requested_precision, self.achieved_precision
+            raise ValueError(f"requested {asked} but achieved {achieved}; such an engine is never published")
+        return self
+
     def text(self) -> str:
-        """The file's content."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+        """The content of the manifest file."""
+        return self.model_dump_json(indent=2) + "\n"
 
     @classmethod
     def parse(cls, text: str, name: str) -> Self:
-        """From a file's content; ``name`` is for messages. Raises :class:`EngineError`."""
+        """A manifest from a file's content; ``name`` is for messages. Raises :class:`EngineError`."""
         try:
-            data = json.loads(text)
+            data = from_json(text)
             if not isinstance(data, dict) or "format" not in data:
-                raise ValueError("it is no manifest of fusepipe")
+                raise ValueError("it is not a manifest of fusepipe")
             if data["format"] != FORMAT:
                 raise ValueError(f"it has format {data['format']}, this fusepipe reads {FORMAT}")
-            there = [item for item in fields(cls) if _is_in(item, data)]
-            manifest = cls(**{item.name: _value(item.name, str(item.type), data) for item in there})
-            if manifest.requested_precision != manifest.achieved_precision:
-                asked, got = manifest.requested_precision, manifest.achieved_precision
-                raise ValueError(f"{asked} was asked for and {got} achieved, which no build keeps")
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            said = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise EngineError(f"{name}: cannot be used ({said}); build the engine again") from error
-        return manifest
+            return cls.model_validate_json(text)
+        except ValueError as error:
+            raise EngineError(f"{name}: cannot be used ({_reason(error)}); build the engine again") from error
 
 
-# annotation -> (types of JSON, what it is in words); the values of a dict are for people and not looked at
-_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
-    "str": ((str,), "text"),
-    "int": ((int,), "a whole number"),
-    "float": ((int, float), "a number"),
-    "bool": ((bool,), "true or false"),
-    "tuple[str, ...]": ((list,), "a list"),
-    "dict[str, Any]": ((dict,), "an object"),
-    "dict[str, int]": ((dict,), "an object"),
-    "Shapes": ((dict,), "an object"),
-}
-# what decides how an engine is run: nothing else may stand there, whoever edited the file
-_ALLOWED = {
-    "backend": ("openvino", "tensorrt", "tensorrt-rtx"),
-    "requested_precision": ("fp32", "fp16", "bf16", "int8"),
-    "achieved_precision": ("fp32", "fp16", "bf16", "int8"),
-}
-
-
-def _is_in(item: Field[Any], data: dict[str, Any]) -> bool:
-    if item.name in data:
-        return True
-    if item.default is MISSING and item.default_factory is MISSING:
-        raise KeyError(item.name)
-    return False
-
-
-def _value(name: str, kind: str, data: dict[str, Any]) -> Any:
-    value: Any = data[name]
-    types, words = _KINDS[kind]
-    if type(value) not in types:  # not isinstance: true is no number
-        raise ValueError(f"{name} is {value!r}, not {words}")
-    if value not in _ALLOWED.get(name, (value,)):
-        raise ValueError(f"{name} is {value!r}, not one of {', '.join(_ALLOWED[name])}")
-    if name == "multiple" and value < 1:
-        raise ValueError(f"{name} is {value!r}, not 1 or more")
-    if kind == "Shapes":
-        return _shapes(value)
-    if kind.startswith("tuple"):
-        if not all(isinstance(part, str) for part in value):
-            raise ValueError(f"{name} is {value!r}, not a list of texts")
-        return tuple(value)
-    return value
-
-
-def _shapes(value: dict[str, Any]) -> Shapes:
-    sizes = [value[key] for key in ("least", "best", "most")]
-    numbers = [number for size in sizes for number in size] + [value["batch"]]
-    if any(len(size) != 2 for size in sizes) or not all(isinstance(n, int) and n > 0 for n in numbers):
-        raise ValueError(f"shapes is {value!r}, not three sizes and a batch")
-    least, best, most = ((width, height) for width, height in sizes)
-    return Shapes(least, best, most, value["batch"])
+def _reason(error: ValueError) -> str:
+    """The first problem in one line."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    problem = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        return f"{where} is missing"
+    return f"{where} is {problem['input']!r}: {message}" if where else message
 
 
 def sha256(content: bytes) -> str:
-    """The hash as manifests hold it."""
+    """SHA-256 in hexadecimal, as in manifests."""
     return hashlib.sha256(content).hexdigest()
 
 
 def manifest_path(plan: Path) -> Path:
-    """The sidecar of a plan: ``NAME.plan`` has ``NAME.plan.json``."""
+    """The manifest file of a plan: ``NAME.plan.json`` for ``NAME.plan``."""
     return plan.with_name(f"{plan.name}.json")
 
 
 def graph_path(plan: Path) -> Path:
-    """The converted graph that a plan was compiled from; not needed to run it."""
+    """The file of the converted graph that a plan was compiled from; not needed to run it."""
     return plan.with_name(f"{plan.name}.onnx")
 
 
 def read_manifest(plan: Path) -> Manifest:
-    """The manifest of a plan; raises :class:`EngineError` where there is none or it is damaged."""
+    """The manifest of a plan; raises :class:`EngineError` if it is missing or damaged."""
     path = manifest_path(plan)
     try:
         return Manifest.parse(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError as error:
         if not plan.exists():
-            raise EngineError(
-                f"{plan}: there is no such engine; 'fusepipe list-engines' shows those there are"
-            ) from error
+            raise EngineError(f"{plan}: no such engine; 'fusepipe list-engines' lists the engines") from error
         raise EngineError(
-            f"{plan}: has no manifest ({path.name}), so nothing is known of it; plans are code and are only loaded "
-            "with the manifest that 'fusepipe build-engine' writes beside them"
+            f"{plan}: has no manifest ({path.name}); plans are executable code and are only loaded with the manifest "
+            "that 'fusepipe build-engine' writes"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise EngineError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 def read_plan(plan: Path) -> tuple[Manifest, bytes]:
-    """Manifest and plan whose bytes are the proven ones; raises :class:`EngineError`.
+    """The manifest and the verified bytes of a plan; raises :class:`EngineError` if they do not match.
 
-    Reads again once where they do not belong together: another process may be replacing both.
+    A mismatch is retried once: another process may be replacing both files.
     """
     for last in (False, True):
         manifest = read_manifest(plan)
@@ -225,7 +211,7 @@ def read_plan(plan: Path) -> tuple[Manifest, bytes]:
 
 
 def damage(plan: Path) -> str:
-    """What :func:`read_plan` says of an engine that is damaged, empty for a whole one."""
+    """The error of :func:`read_plan` for a damaged engine; empty for an intact one."""
     try:
         read_plan(plan)
     except EngineError as error:
@@ -234,25 +220,5 @@ def damage(plan: Path) -> str:
 
 
 def rebuild_line(manifest: Manifest) -> str:
-    """What to do about an engine that does not fit."""
+    """The fix for an engine that does not fit: the command that builds it again."""
     return f"build it again: {manifest.rebuild or 'fusepipe build-engine'}"
-
-
-def misfit(manifest: Manifest, *, library_version: str, onnx_sha256: str | None, sm: str = "", device: str = "") -> str:
-    """Why an engine cannot run here, empty where it can.
-
-    ``onnx_sha256`` is the network as it is now, ``None`` where that is not known; ``sm`` is this GPU's
-    architecture (``SM89``), empty without a GPU. ``device`` is its name, which plain TensorRT's plans need.
-    """
-    if onnx_sha256 is not None and manifest.onnx_sha256 != onnx_sha256:
-        return f"it was built from other weights ({manifest.onnx_sha256[:12]}, now {onnx_sha256[:12]})"
-    portable = manifest.options.get("version_compatible") or manifest.backend == "openvino"
-    if manifest.library_version != library_version and not portable:
-        return f"it was built by {manifest.library} {manifest.library_version}, here is {library_version}"
-    if sm and manifest.backend == "tensorrt-rtx" and not rtx_runs_on(sm):
-        return f"TensorRT-RTX does not run on GPUs of architecture {sm}, plain TensorRT does (--backend tensorrt)"
-    if sm and manifest.targets and sm not in manifest.targets:
-        return f"it was built for {', '.join(manifest.targets)}, this GPU is {sm}"
-    if device and manifest.backend == "tensorrt" and manifest.device != device:
-        return f"it was built on {manifest.device}, this is {device}"
-    return ""

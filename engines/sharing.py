@@ -1,9 +1,9 @@
-"""One engine for several rigs: pairs that come while it computes go into its next batch together.
+"""One GPU engine shared by several rigs, with their pairs batched: those that arrive during a batch form the next one.
 
-A GPU computes a batch of two in less than twice the time of one, and an engine takes its memory once. A thread of the
-share's own is the engine's one caller and starts as many batches as can be under way; a second one delivers what comes
-of them. Each rig holds a lease, which is a :class:`fusepipe.core.fuser.Fuser` like any other. Engines on a CPU are not
-shared: there a batch takes as long as its pairs one by one.
+A GPU computes a batch of two in less than twice the time of one, and an engine takes its memory once. Each shared
+engine has two threads: one calls the engine and starts as many batches as may be in flight, the other delivers their
+results; :mod:`fusepipe.engines.threads` says when they end. Each rig holds a lease, an ordinary
+:class:`fusepipe.core.fuser.Fuser`. Engines on a CPU are not shared: there batching saves no time.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from queue import SimpleQueue
 
 from fusepipe.core.errors import EngineError, FusepipeError, UsageError
 from fusepipe.core.fuser import EngineTicket, Fuser, FuserBase, FusionBatch, Ticket, as_engine_error
+from fusepipe.engines.threads import IDLE_CHECK_S, interpreter_exiting
 
-_WAIT_S = 60.0
-_STOP_S = 400.0  # longer than any request may take
+REQUEST_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 400.0  # longer than any request may take
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Job:
-    """A request of the lease ``owner``. Without a batch, ``size`` (height, width, pairs) is only prepared."""
+    """A request of the lease ``owner``: a batch to fuse, or else a ``size`` (height, width, pairs) to prepare."""
 
     owner: object
     ticket: EngineTicket
@@ -31,8 +32,8 @@ class _Job:
     batch: FusionBatch | None = None
     delivered: Callable[[], None] = lambda: None
 
-    def goes_with(self, other: _Job) -> bool:
-        """Whether both can be part of one batch."""
+    def batches_with(self, other: _Job) -> bool:
+        """Whether both requests fit into one batch."""
         if self.batch is None or other.batch is None:
             return False
         mine, its = self.batch, other.batch
@@ -43,7 +44,7 @@ class _Job:
         )
 
 
-def _joined(jobs: list[_Job]) -> FusionBatch:
+def _merge(jobs: list[_Job]) -> FusionBatch:
     batches = [job.batch for job in jobs if job.batch is not None]
     if len(batches) == 1:
         return batches[0]
@@ -58,46 +59,51 @@ def _joined(jobs: list[_Job]) -> FusionBatch:
 _Started = tuple[Ticket, list[_Job]]
 
 
-class _Share:
-    """The engine, its threads, and what waits for it. ``users`` is guarded by the table's lock."""
+class _SharedEngine:
+    """An engine, its two threads and the queue of requests. ``users`` is guarded by the table's lock."""
 
     def __init__(self, fuser: Fuser) -> None:
         self.fuser, self.users = fuser, 0
         self._waiting: deque[_Job] = deque()
         self._condition = threading.Condition()
         self._stopped = False
-        self._failure: FusepipeError | None = None  # of freeing the engine
+        self._failure: FusepipeError | None = None  # of closing the engine
         self._room = threading.Semaphore(fuser.info.max_in_flight)
         self._started: SimpleQueue[_Started | None] = SimpleQueue()
-        # daemons: a GPU that hangs does not keep Python from ending
         name = f"share-{fuser.info.model}"
-        self._collector = threading.Thread(target=self._collect, name=f"{name}-results", daemon=True)
+        self._collector = threading.Thread(target=self._collect, name=f"{name}-results")
+        self._thread = threading.Thread(target=self._run, name=name)
         self._collector.start()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # the system's limit of threads
+            self._started.put(None)
+            self._collector.join()
+            raise
 
     def put(self, job: _Job) -> None:
+        """Queues a request; raises :class:`EngineError` if the engine has stopped."""
         with self._condition:
             if self._stopped:
-                raise EngineError(f"the engine of {self.fuser.info.model!r} has ended; start the rig again")
+                raise EngineError(f"the engine of {self.fuser.info.model!r} has stopped; start the rig again")
             self._waiting.append(job)
             self._condition.notify_all()
 
     def stop(self) -> None:
-        """Waits for what is under way and frees the engine."""
+        """Waits for the requests in flight, closes the engine and ends both threads."""
         with self._condition:
             self._stopped = True
             self._condition.notify_all()
-        self._thread.join(_STOP_S)
+        self._thread.join(STOP_TIMEOUT_S)
         if self._thread.is_alive():
-            raise EngineError("the thread of a shared engine does not end: the GPU hangs")
+            raise EngineError("the GPU does not respond: the thread of a shared engine has not ended")
         if self._failure is not None:
             raise self._failure
 
-    # -- the threads' side
+    # -- on the threads
 
     def _run(self) -> None:
-        """Starts what waits, as soon as the engine has room: what comes until then goes along."""
+        """Starts waiting requests as soon as the engine has room; those that arrive until then join the batch."""
         try:
             while True:
                 self._room.acquire()
@@ -117,27 +123,28 @@ class _Share:
                 self._failure = error
 
     def _collect(self) -> None:
-        """Delivers what was started, in that order."""
+        """Delivers results in the order in which the batches were started."""
         while (started := self._started.get()) is not None:
             self._finish(*started)
             self._room.release()
 
     def _next(self) -> list[_Job]:
-        """The oldest job and those of other rigs that can go with it, none once the share has ended.
+        """The oldest request and those of other rigs that batch with it; none once stopped or at interpreter exit.
 
-        They are 1, 2, 4 ... pairs, so that few sizes are ever made. Pairs of one rig go one after the other: together
-        the first would wait for the second.
+        Batches have 1, 2, 4 ... pairs, so that few sizes are allocated. Pairs of one rig are not batched with each
+        other: the first would wait for the second.
         """
         with self._condition:
             while not self._waiting and not self._stopped:
-                self._condition.wait()
+                self._condition.wait(IDLE_CHECK_S)
+                self._stopped = self._stopped or (not self._waiting and interpreter_exiting())
             if not self._waiting:
                 return []
             first = self._waiting[0]
             fitting, pairs, owners = [first], first.size[2], {first.owner}
             for job in list(self._waiting)[1:]:
                 room = pairs + job.size[2] <= self.fuser.info.max_batch
-                if room and job.owner not in owners and job.goes_with(first):
+                if room and job.owner not in owners and job.batches_with(first):
                     fitting.append(job)
                     pairs += job.size[2]
                     owners.add(job.owner)
@@ -151,13 +158,13 @@ class _Share:
         try:
             self.fuser.prepare(*job.size)
             job.ticket.deliver([])
-        except Exception as error:  # noqa: BLE001 - the one who waits is told, and the other rigs go on
+        except Exception as error:  # noqa: BLE001 - delivered to the caller; other rigs continue
             _fail([job], error)
         self._room.release()
 
     def _start(self, jobs: list[_Job]) -> None:
         try:
-            self._started.put((self.fuser.submit(_joined(jobs)), jobs))
+            self._started.put((self.fuser.submit(_merge(jobs)), jobs))
         except Exception as error:  # noqa: BLE001 - as above
             _fail(jobs, error)
             self._room.release()
@@ -182,67 +189,71 @@ def _fail(jobs: list[_Job], error: Exception) -> None:
 
 
 class SharedEngines:
-    """The engines that rigs of this process share, by what they were opened with."""
+    """The engines shared by the rigs of a process, by the key they were opened with."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._opening: defaultdict[Hashable, threading.Lock] = defaultdict(threading.Lock)
-        self._shares: dict[Hashable, _Share] = {}
+        self._engines: dict[Hashable, _SharedEngine] = {}
 
     def lease(self, key: Hashable, open_engine: Callable[[], Fuser]) -> Fuser:
-        """The engine of this key for one rig, opened if nobody has it; raises what ``open_engine`` raises.
+        """A lease of the engine of ``key``, opened on first use; raises what ``open_engine`` raises.
 
-        Close it like any fuser: the last one who does frees the engine. What computes on the CPU is not shared.
+        Closing the last lease closes the engine. Engines on a CPU are returned unshared.
         """
         with self._lock:
             opening = self._opening[key]
-        with opening:  # one key at a time: other rigs' engines need not wait for this one
-            share = self._joined(key)
-            if share is None:
+        with opening:  # a lock per key: opening one engine does not block others
+            shared = self._joined(key)
+            if shared is None:
                 fuser = open_engine()
                 if fuser.info.device.startswith("cpu"):
                     return fuser
-                share = _Share(fuser)
+                try:
+                    shared = _SharedEngine(fuser)
+                except BaseException:
+                    fuser.close()
+                    raise
                 with self._lock:
-                    self._shares[key] = share
-                    share.users = 1
-            return _Lease(share, lambda: self._release(key, share))
+                    self._engines[key] = shared
+                    shared.users = 1
+            return _Lease(shared, lambda: self._release(key, shared))
 
-    def _joined(self, key: Hashable) -> _Share | None:
+    def _joined(self, key: Hashable) -> _SharedEngine | None:
         with self._lock:
-            share = self._shares.get(key)
-            if share is not None:
-                share.users += 1
-            return share
+            shared = self._engines.get(key)
+            if shared is not None:
+                shared.users += 1
+            return shared
 
-    def _release(self, key: Hashable, share: _Share) -> None:
+    def _release(self, key: Hashable, shared: _SharedEngine) -> None:
         with self._lock:
-            share.users -= 1
-            last = not share.users
+            shared.users -= 1
+            last = not shared.users
             if last:
-                del self._shares[key]
+                del self._engines[key]
         if last:
-            share.stop()
+            shared.stop()
 
 
 class _Lease(FuserBase):
-    """A rig's part of a shared engine; see :class:`fusepipe.core.fuser.Fuser`."""
+    """One rig's lease of a shared engine; see :class:`fusepipe.core.fuser.Fuser`."""
 
-    def __init__(self, share: _Share, release: Callable[[], None]) -> None:
+    def __init__(self, shared: _SharedEngine, release: Callable[[], None]) -> None:
         super().__init__()
-        self._share, self._release = share, release
-        self.info = share.fuser.info
+        self._shared, self._release = shared, release
+        self.info = shared.fuser.info
         self._room = threading.Semaphore(self.info.max_in_flight)
 
     def prepare(self, height: int, width: int, batch: int = 1) -> None:
-        """Prepares the batches that this many rigs can make, too."""
+        """Prepares this size, and the batch sizes that the rigs can form together."""
         self._require_open()
-        most = max(batch, min(self._share.users, self.info.max_batch))
-        sizes = {batch, *(1 << n for n in range(most.bit_length()) if 1 << n <= most)}
+        largest = max(batch, min(self._shared.users, self.info.max_batch))
+        sizes = {batch, *(1 << n for n in range(largest.bit_length()) if 1 << n <= largest)}
         for pairs in sorted(sizes):
             ticket = EngineTicket()
-            self._share.put(_Job(self, ticket, (height, width, pairs)))
-            ticket.result(_STOP_S)
+            self._shared.put(_Job(self, ticket, (height, width, pairs)))
+            ticket.result(STOP_TIMEOUT_S)
 
     def submit(self, batch: FusionBatch) -> Ticket:
         """See :class:`fusepipe.core.fuser.Fuser`."""
@@ -250,25 +261,25 @@ class _Lease(FuserBase):
         pairs = len(batch.visible)
         if pairs > self.info.max_batch:
             raise UsageError(f"a batch of {pairs} is more than this engine's {self.info.max_batch}")
-        if not self._room.acquire(timeout=_WAIT_S):
-            raise EngineError(f"the engine has finished nothing for {_WAIT_S:g} s")
+        if not self._room.acquire(timeout=REQUEST_TIMEOUT_S):
+            raise EngineError(f"the engine has completed no request for {REQUEST_TIMEOUT_S:g} s")
         ticket = EngineTicket()
         try:
-            self._share.put(_Job(self, ticket, (*batch.shape, pairs), batch, self._room.release))
+            self._shared.put(_Job(self, ticket, (*batch.shape, pairs), batch, self._room.release))
         except EngineError:
             self._room.release()
             raise
         return ticket
 
     def close(self) -> None:
-        """Waits for what is in flight; the engine is freed with its last lease."""
+        """Waits for requests in flight; closing the last lease closes the engine."""
         if self._closed:
             return
         super().close()
         for _ in range(self.info.max_in_flight):
-            self._room.acquire(timeout=_WAIT_S)
+            self._room.acquire(timeout=REQUEST_TIMEOUT_S)
         self._release()
 
 
 ENGINES = SharedEngines()
-"""Those of this process: a GPU belongs to all of its rigs."""
+"""The shared engines of this process."""

@@ -1,7 +1,7 @@
-"""Where built engines are kept: published whole or not at all, built by one process at a time.
+"""The engine store: engines are published atomically and built by one process at a time.
 
-An engine is a plan, its manifest beside it and, for those who want to look, the graph that was compiled. All
-are written under temporary names and renamed, the manifest last: without it an engine does not exist.
+An engine is a plan, its manifest and, for inspection, the graph it was compiled from. All are written under temporary
+names and then renamed, the manifest last: without a manifest an engine does not exist.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fusepipe.core.folders import cache_folder
 from fusepipe.engines.manifest import Manifest, graph_path, manifest_path, read_manifest
 
 LOCK_WAIT_S = 1800.0
-"""How long a build waits for another process that builds the same engine: TensorRT may take that long."""
+"""How long a build waits for another process that builds the same engine; TensorRT may take that long."""
 _POLL_S = 0.1
 SUFFIXES = {"tensorrt": ".plan", "tensorrt-rtx": ".plan", "openvino": ".onnx"}
 
@@ -35,14 +35,14 @@ def default_folder() -> Path:
 
 
 def engine_name(model: str, backend: str, precision: str, key: str) -> str:
-    """The file's name in the cache; ``key`` is text that says everything the engine depends on."""
+    """The name of the plan in the cache; ``key`` is a text of everything the engine depends on."""
     return f"{model}-{backend}-{precision}-{hashlib.sha256(key.encode()).hexdigest()[:12]}{SUFFIXES[backend]}"
 
 
 def publish(plan: Path, content: bytes, manifest: Manifest, graph: bytes | None) -> None:
-    """Writes an engine; raises :class:`EngineError` where that fails, and then leaves nothing of it.
+    """Writes an engine; on failure removes what was written and raises :class:`EngineError`.
 
-    Call it under :func:`building`. ``graph`` is left out where it is the plan itself.
+    Call it within :func:`build_lock`. ``graph`` is ``None`` if it is the plan itself.
     """
     files = [(plan, content), (manifest_path(plan), manifest.text().encode())]
     if graph is not None:
@@ -55,24 +55,24 @@ def publish(plan: Path, content: bytes, manifest: Manifest, graph: bytes | None)
 
 
 def require_writable(plan: Path) -> None:
-    """Raises :class:`EngineError` where an engine could not be written: known before a build, not after it."""
+    """Raises :class:`EngineError` if an engine cannot be written: checked before the build, not after it."""
     folder = plan.absolute().parent
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
-        raise EngineError(f"{plan}: cannot be written ({folder} is no folder)")
+        raise EngineError(f"{plan}: cannot be written ({folder} is not a folder)")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise EngineError(f"{plan}: cannot be written (nothing can be written in {folder})")
+        raise EngineError(f"{plan}: cannot be written ({folder} is not writable)")
     for path in (plan, manifest_path(plan), graph_path(plan)):
         if path.is_dir():
             raise EngineError(f"{plan}: cannot be written ({path} is a folder)")
 
 
 @contextmanager
-def building(plan: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
-    """Holds the right to build ``plan``; a second process waits here, up to ``wait_s``.
+def build_lock(plan: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
+    """Exclusive lock for building ``plan``; waits up to ``wait_s`` for another process.
 
-    Removes what a build that was killed has left. Raises :class:`EngineError` when the wait is over.
+    Removes the temporary files of killed builds. Raises :class:`EngineError` if the lock is not free in time.
     """
     with _lock_file(plan) as file:
         deadline = time.monotonic() + wait_s
@@ -83,7 +83,7 @@ def building(plan: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
             except BlockingIOError as error:
                 if time.monotonic() >= deadline:
                     raise EngineError(
-                        f"{plan}: another process has been building it for {wait_s:g} s; wait for it, or end it"
+                        f"{plan}: another process has been building it for {wait_s:g} s; wait for it or stop it"
                     ) from error
                 time.sleep(_POLL_S)
         for path in (plan, manifest_path(plan), graph_path(plan)):
@@ -92,9 +92,9 @@ def building(plan: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
 
 
 def _lock_file(plan: Path) -> IO[bytes]:
-    """Outside the folder of the engine, which belongs to the user; in it no lock would be left behind.
+    """The lock file: not in the engine's folder, which belongs to the user.
 
-    In the folder that all users share, only a folder of one's own is taken, and no link is followed.
+    In the shared temporary folder only a folder owned by this user is used, and links are not followed.
     """
     name = hashlib.sha256(str(plan.absolute()).encode()).hexdigest()[:24]
     for folder in (default_folder() / ".locks", Path(tempfile.gettempdir()) / f"fusepipe-{os.getuid()}-locks"):
@@ -104,14 +104,14 @@ def _lock_file(plan: Path) -> IO[bytes]:
                 continue
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             return os.fdopen(os.open(folder / f"{name}.lock", flags, 0o600), "rb+", buffering=0)
-        except OSError:  # a home that cannot be written: the next place
+        except OSError:  # the home is not writable: try the next folder
             continue
-    raise EngineError("no folder for locks can be written; set XDG_CACHE_HOME to one that can be")
+    raise EngineError("no writable folder for lock files; set XDG_CACHE_HOME to one")
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """One engine of the cache. ``manifest`` is ``None`` where it is damaged, and ``problem`` says how."""
+class StoredEngine:
+    """One engine of a folder. ``manifest`` is ``None`` if it is damaged; ``problem`` is the reason, or empty."""
 
     plan: Path
     manifest: Manifest | None
@@ -120,8 +120,8 @@ class Stored:
     problem: str = ""
 
 
-def stored(folder: Path | None = None) -> list[Stored]:
-    """The engines of a folder, newest first. Raises nothing for damaged ones: they are listed with the reason."""
+def list_engines(folder: Path | None = None) -> list[StoredEngine]:
+    """The engines of a folder, newest first; damaged ones are listed with the reason."""
     folder = folder or default_folder()
     found = []
     for sidecar in folder.glob("*.json"):
@@ -129,23 +129,27 @@ def stored(folder: Path | None = None) -> list[Stored]:
         try:
             status = plan.stat()
         except OSError:
-            with contextlib.suppress(EngineError):  # any other JSON file that lies in the folder
-                found.append(Stored(plan, read_manifest(plan), 0, sidecar.stat().st_mtime, "its plan is missing"))
+            with contextlib.suppress(EngineError):  # another JSON file
+                found.append(StoredEngine(plan, read_manifest(plan), 0, sidecar.stat().st_mtime, "its plan is missing"))
             continue
         try:
             manifest = read_manifest(plan)
-            problem = "" if status.st_size == manifest.plan_bytes else "its plan has another size than was proven"
+            problem = (
+                "" if status.st_size == manifest.plan_bytes else "the size of its plan differs from the verified one"
+            )
         except EngineError as error:
             manifest, problem = None, str(error)
-        found.append(Stored(plan, manifest, status.st_size, status.st_mtime, problem))
+        found.append(StoredEngine(plan, manifest, status.st_size, status.st_mtime, problem))
     return sorted(found, key=lambda entry: -entry.modified_s)
 
 
-def find(model: str, backend: str, precision: str, onnx_sha256: str, folder: Path | None = None) -> list[Stored]:
-    """Undamaged engines of these weights, newest first."""
+def find_engines(
+    model: str, backend: str, precision: str, onnx_sha256: str, folder: Path | None = None
+) -> list[StoredEngine]:
+    """Undamaged engines of these weights, newest first; ``precision`` may be ``auto``."""
     return [
         entry
-        for entry in stored(folder)
+        for entry in list_engines(folder)
         if entry.manifest is not None
         and not entry.problem
         and (entry.manifest.model, entry.manifest.backend) == (model, backend)

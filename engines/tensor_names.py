@@ -1,6 +1,6 @@
-"""The names of a fusion network's inputs and output, which running needs and the package ``onnx`` does not."""
+"""Names of the inputs and the output of a fusion network, for code that must not import ``onnx``."""
 
 INPUTS = ("infrared", "visible")
 OUTPUT = "fused"
-PLACES = "places"
-"""The input that only graphs with the registration warp have (:mod:`fusepipe.engines.builder.warp`)."""
+SAMPLING_GRID = "sampling_grid"
+"""The additional input of graphs with the registration warp (:mod:`fusepipe.engines.builder.warp_graph`)."""

@@ -61,6 +61,16 @@ def rtsp_camera() -> Iterator[Callable[..., RtspCamera]]:
         camera.kill()
 
 
+@pytest.fixture
+def engine_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty engine cache; engines are verified without PyTorch, which has a test of its own."""
+    from helpers.engine_requests import without_torch
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("fusepipe.engines.builder.verify.find_spec", without_torch)
+    return tmp_path / "cache" / "fusepipe" / "engines"
+
+
 # -- tiers: see CONTRIBUTING.md
 
 TESTS = Path(__file__).parent

@@ -20,9 +20,6 @@ MAX_FUNCTION_LINES = 60
 PENDING = frozenset(
     {
         "pipeline/graph.py",
-        "tests/engines/test_gpu.py",
-        "tests/engines/test_openvino.py",
-        "tests/engines/test_options.py",
         "tests/faults/bench.py",
         "tests/faults/soak.py",
         "tests/helpers/webrtc_page.py",
@@ -185,7 +182,9 @@ def test_heavy_packages_are_imported_in_few_places(packages: tuple[str, ...], al
 BESIDE_FOLDERS: dict[str, str] = {
     "fusepipe": "__main__ cli",
     "fusepipe.calibration": "aligner common_view drift gradient_field lens matrix warp",  # every calibration has them
-    "fusepipe.engines": "cache choose graph load manifest sharing store tensor_names warp_grid",  # for every backend
+    "fusepipe.engines": (
+        "cache choose fit graph load manifest sampling_grid sharing store tensor_names threads verification"
+    ),  # for every backend
     "fusepipe.engines.backends": "openvino openvino_graph torch",  # a backend that is one module
     "fusepipe.evaluation": "image_sets luma scorer scores tno_catalogue",  # what is scored, with any metric
     "fusepipe.pipeline": "backoff graph mailbox statistics supervisor testing",  # what connects and runs the stages
@@ -199,7 +198,7 @@ BESIDE_FOLDERS: dict[str, str] = {
     ),
     # a workflow that is one module, and what two of them share
     "fusepipe.workflows": (
-        "build_engine calibrate_board calibrate_scene compare engine_images evaluate probe scene_pairs"
+        "calibrate_board calibrate_scene compare evaluate list_engines probe scene_pairs verify_engine"
     ),
 }
 

@@ -1,12 +1,11 @@
 """Networks on CPUs through OpenVINO.
 
-The graph takes and gives uint8 luma (see ``fusepipe.train.export``), so nothing is converted here:
-images are copied into buffers of their own, with edge pixels repeated up to the graph's multiple, and
-results are copied out. Two requests are in flight, each with its own buffers.
+The graph's inputs and output are uint8 luma (see ``fusepipe.train.export``): images are copied into the request's
+buffers, with edge pixels repeated up to the graph's multiple, and results are copied out. Two requests are in flight.
 
-The first few sizes get a graph compiled for exactly that size (a third faster than the one for any
-size, 0.2 s each); all further sizes share one graph for any size, so that a folder of hundreds of
-sizes compiles a handful of times. Both give the same bytes in fp32, and a size stays with its graph.
+The first few sizes are compiled for exactly that size (0.2 s each, a third faster); all further sizes share a graph
+with dynamic shapes, so that a folder of hundreds of sizes compiles a handful of times. In fp32 both compute the same
+bytes, and a size keeps its graph.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ from fusepipe.core.frames import Luma8
 from fusepipe.core.fuser import FuserBase, FuserInfo, FusionBatch, Ticket
 from fusepipe.engines.backends.openvino_graph import PREPARED, layer_precisions, read_multiple, read_network
 from fusepipe.engines.cache import CompileCache
-from fusepipe.engines.tensor_names import PLACES
-from fusepipe.engines.warp_grid import WarpGrids, raw_infrared
+from fusepipe.engines.sampling_grid import GridCache, prefiltered_infrared
+from fusepipe.engines.tensor_names import SAMPLING_GRID
 
 STATIC_SIZES = 4
-"""How many sizes get a graph of their own."""
+"""Number of sizes with a statically shaped graph."""
 MAX_IN_FLIGHT = 2
 MAX_BATCH = 16
-_WAIT_S = 600.0  # the large baselines take minutes a pair on a loaded machine; a CPU that computes does not hang
-# int8 is in the graph (fusepipe.engines.builder.quantise); what lies between its layers is fp32
+_WAIT_S = 600.0  # the large baselines take minutes per pair on a loaded machine
+# int8 is in the graph (fusepipe.engines.builder.quantise); everything between its layers is fp32
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 _ACHIEVED = {"float32": "fp32", "f32": "fp32", "bfloat16": "bf16", "bf16": "bf16"}
 
@@ -51,17 +50,17 @@ class _Slot:
         self.request = request
         self.ticket: _OpenVinoTicket | None = None
         self._inputs: dict[str, NDArray[Any]] = {}
-        self._warped_by: list[str] = []
+        self._grid_keys: list[str] = []
 
-    def start(self, batch: FusionBatch, padded: tuple[int, int, int], grids: WarpGrids | None) -> None:
-        """Copies the images in and begins; ``grids`` for a graph that registers by itself."""
+    def start(self, batch: FusionBatch, padded: tuple[int, int, int], grids: GridCache | None) -> None:
+        """Copies the images and starts; ``grids`` is for graphs with the warp."""
         count, height, width = padded
         if grids is None:
             self._copy("infrared", batch.infrared, (count, 1, height, width))
         else:
-            images = raw_infrared(batch)
+            images = prefiltered_infrared(batch)
             self._copy("infrared", images, (count, 1, *images[0].shape))
-            self._place(batch, images[0].shape, padded, grids)
+            self._write_grids(batch, images[0].shape, padded, grids)
         self._copy("visible", batch.visible, (count, 1, height, width))
         self.request.start_async()
 
@@ -69,16 +68,15 @@ class _Slot:
         for target, image in zip(self._buffer(name, shape, np.uint8), images, strict=True):
             _fill(target[0], image)
 
-    def _place(
-        self, batch: FusionBatch, infrared: tuple[int, ...], padded: tuple[int, int, int], grids: WarpGrids
+    def _write_grids(
+        self, batch: FusionBatch, infrared: tuple[int, ...], padded: tuple[int, int, int], grids: GridCache
     ) -> None:
-        warps = batch.warps or [None] * padded[0]
-        found = [grids.of(warp, (infrared[0], infrared[1]), padded[1:]) for warp in warps]
-        if [key for key, _ in found] != self._warped_by:
-            buffer = self._buffer(PLACES, (*padded, 2), np.float32)
-            for target, (_, grid) in zip(buffer, found, strict=True):
+        keys, found = grids.of_batch(batch, (infrared[0], infrared[1]), padded[1:])
+        if keys != self._grid_keys:
+            buffer = self._buffer(SAMPLING_GRID, (*padded, 2), np.float32)
+            for target, grid in zip(buffer, found, strict=True):
                 target[:] = grid
-            self._warped_by = [key for key, _ in found]
+            self._grid_keys = keys
 
     def _buffer(self, name: str, shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
         if name not in self._inputs or self._inputs[name].shape != shape:
@@ -87,16 +85,16 @@ class _Slot:
         return self._inputs[name]
 
 
-def _shape(name: str, size: tuple[int, int, int], grids: WarpGrids | None) -> tuple[int, ...]:
-    """An input's shape for (batch, height, width); a raw infrared image may have any size, and costs little."""
+def _shape(name: str, size: tuple[int, int, int], grids: GridCache | None) -> tuple[int, ...]:
+    """An input's shape for (batch, height, width); raw infrared images keep a dynamic size, at little cost."""
     batch, height, width = size
-    if name == PLACES:
+    if name == SAMPLING_GRID:
         return batch, height, width, 2
     return (batch, 1, -1, -1) if grids is not None and name == "infrared" else (batch, 1, height, width)
 
 
 def _fill(target: Luma8, image: Luma8) -> None:
-    """Copies HxW into the top left of a buffer at least that large; the rest repeats the edge."""
+    """Copies HxW into the top left of a buffer of at least that size; the rest repeats the edge."""
     height, width = image.shape
     target[:height, :width] = image
     target[:height, width:] = image[:, -1:]
@@ -143,7 +141,7 @@ class _OpenVinoTicket:
         except RuntimeError as error:
             self._error = EngineError(f"OpenVINO failed: {_first_line(error)}")
             self._error.__cause__ = error
-        self._slot = None  # a ticket that is kept shall not keep the request's buffers
+        self._slot = None  # a kept ticket must not keep the buffers
 
     def _late(self, timeout_s: float) -> EngineError:
         return EngineError(f"the engine did not answer within {timeout_s:g} s; is the machine overloaded?")
@@ -157,10 +155,9 @@ def _first_line(error: BaseException) -> str:
 class OpenVinoFuser(FuserBase):
     """A :class:`fusepipe.core.fuser.Fuser` of one ONNX network on the CPU.
 
-    ``onnx`` is the graph as exported, or for ``int8`` the quantised one. ``precision`` is ``fp32``, ``bf16``,
-    ``int8`` or ``auto`` (bf16 where the CPU computes in it, else fp32). ``threads`` 0 leaves their number to
-    OpenVINO: all physical cores.
-    Raises :class:`EngineError` when the graph cannot be read or the precision is not there.
+    ``onnx`` is the exported graph, or the quantised one for ``int8``. ``precision`` is ``fp32``, ``bf16``, ``int8`` or
+    ``auto`` (bf16 if the CPU supports it natively, else fp32). ``threads=0`` uses all physical cores.
+    Raises :class:`EngineError` if the graph cannot be read or the CPU does not have the precision.
     """
 
     def __init__(
@@ -180,7 +177,7 @@ class OpenVinoFuser(FuserBase):
         try:
             self._graph = read_network(self._core, onnx)
             self._multiple = read_multiple(self._graph)
-            self._grids = WarpGrids() if PLACES in {i.get_any_name() for i in self._graph.inputs} else None
+            self._grids = GridCache() if SAMPLING_GRID in {i.get_any_name() for i in self._graph.inputs} else None
             capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
             self._cpu = str(self._core.get_property("CPU", "FULL_DEVICE_NAME"))
         except RuntimeError as error:
@@ -208,14 +205,14 @@ class OpenVinoFuser(FuserBase):
             raise UsageError(f"OpenVINO has no {precision = } on CPUs; take auto, {', '.join(_HINTS)}")
         quantised = any(op.get_type_name() == "FakeQuantize" for op in self._graph.get_ops())
         if quantised != (precision == "int8"):
-            held = "int8" if quantised else "fp32"
-            raise EngineError(f"asked for {precision}, but this network's graph is {held}: build an engine for it")
+            kind = "int8" if quantised else "fp32"
+            raise EngineError(f"asked for {precision}, but this network's graph is {kind}: build an engine for it")
         if precision == "bf16" and not native:
             raise EngineError(f"this CPU ({self._cpu}) does not compute in bf16: use --precision fp32 or auto")
         return precision, ""
 
     def prepare(self, height: int, width: int, batch: int = 1) -> None:
-        """Compiles for this size unless that is done; see the module's text for how many sizes."""
+        """Compiles for this size unless compiled already; see the module's docstring."""
         self._require_open()
         if min(height, width, batch) < 1 or batch > MAX_BATCH:
             raise UsageError(f"cannot prepare {height = } {width = } {batch = }; a batch is 1 to {MAX_BATCH}")
@@ -246,7 +243,7 @@ class OpenVinoFuser(FuserBase):
         return ticket
 
     def close(self) -> None:
-        """Waits for what is in flight (results stay with their tickets) and frees everything."""
+        """Waits for requests in flight (tickets keep their results) and frees everything."""
         super().close()
         while self._in_flight:
             self._settle(self._in_flight.popleft())
@@ -265,11 +262,11 @@ class OpenVinoFuser(FuserBase):
 
     @staticmethod
     def _settle(ticket: _OpenVinoTicket) -> None:
-        """Fetches a result into its ticket; a failure of the engine stays there for whoever asks."""
+        """Fetches a result, or the engine's error, into its ticket."""
         try:
             ticket.result(_WAIT_S)
         except EngineError:
-            if not ticket.done:  # no answer at all: nobody else would be told
+            if not ticket.done:  # timed out: the ticket does not hold the error
                 raise
 
     def _slots_for(self, padded: tuple[int, int, int]) -> Sequence[_Slot]:
@@ -279,7 +276,7 @@ class OpenVinoFuser(FuserBase):
         size: _Size = padded
         if len(own) >= STATIC_SIZES:
             if self.info.precision == "bf16":
-                # There the graph for any size rounds otherwise: what an image gives would depend on those before it.
+                # The dynamic graph rounds differently in bf16: a result would depend on the sizes before it.
                 self._drop(own[0])
             else:
                 size = None
@@ -289,7 +286,7 @@ class OpenVinoFuser(FuserBase):
         return self._slots[size]
 
     def _drop(self, size: _Size) -> None:
-        """Takes back the graph of a size, when its requests have been fetched."""
+        """Drops the graph of a size after its requests have completed."""
         for ticket in self._in_flight:
             self._settle(ticket)
         del self._slots[size]
@@ -297,7 +294,7 @@ class OpenVinoFuser(FuserBase):
     def _compile(self, size: _Size) -> Any:
         options = {
             "INFERENCE_PRECISION_HINT": _HINTS[self.info.precision],
-            # One stream over all cores: the lowest latency; throughput mode gains only a few per cent.
+            # One stream on all cores for the lowest latency; throughput mode gains only a few per cent.
             "PERFORMANCE_HINT": "LATENCY",
         }
         if self._threads:
@@ -330,14 +327,17 @@ class OpenVinoFuser(FuserBase):
         return compiled
 
     def precisions(self, size: tuple[int, int, int], nodes: Iterable[str], known: Iterable[str] = ()) -> dict[str, str]:
-        """The precision in which each of these ONNX nodes runs, read from what was compiled for a size.
+        """The precision in which each of these ONNX nodes runs, read back from the graph compiled for a size.
 
         ``size`` is (batch, height, width); see :func:`fusepipe.engines.backends.openvino_graph.layer_precisions`.
         """
+        return layer_precisions(self.compiled_model(size), nodes, known)
+
+    def compiled_model(self, size: tuple[int, int, int]) -> Any:
+        """OpenVINO's compiled model for a size (batch, height, width)."""
         batch, height, width = size
         self._require_open()
-        compiled = self._slots_for(self._padded(height, width, batch))[0].request.get_compiled_model()
-        return layer_precisions(compiled, nodes, known)
+        return self._slots_for(self._padded(height, width, batch))[0].request.get_compiled_model()
 
     def _from_cache(self, key: str, options: dict[str, str]) -> Any:
         blob = self._cache.load(key)
@@ -346,4 +346,4 @@ class OpenVinoFuser(FuserBase):
         try:
             return self._core.import_model(io.BytesIO(blob), "CPU", options)
         except RuntimeError:
-            return None  # of another build of OpenVINO: compile anew, which replaces it
+            return None  # of another build of OpenVINO: compile again, which replaces it

@@ -1,4 +1,4 @@
-"""Runs a graph once or watches tensors inside it, on this CPU: for calibration and for proofs, not for video."""
+"""OpenVINO graphs outside of video: running a graph once, reading its layers' precisions, measuring the CPU."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from numpy.typing import NDArray
 from fusepipe.core.errors import EngineError
 from fusepipe.core.frames import Luma8, Warp
 from fusepipe.core.fuser import FusionBatch
-from fusepipe.engines.tensor_names import PLACES
-from fusepipe.engines.warp_grid import raw_infrared, sampling_grid
+from fusepipe.engines.sampling_grid import normalised_grid, prefiltered_infrared
+from fusepipe.engines.tensor_names import SAMPLING_GRID
 
 _COMPUTE_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 
 
 PREPARED = 1
-"""Counted up when :func:`read_network` changes, so that what was compiled from older graphs is compiled anew."""
+"""Version of :func:`read_network`: incremented with each change, so that cached compiled graphs are rebuilt."""
 
 
 def read_network(core: Any, onnx: bytes) -> Any:
-    """An ONNX network as OpenVINO's model, ready to compile; raises ``RuntimeError`` where OpenVINO cannot read it.
+    """An ONNX network as an OpenVINO model, ready to compile; raises ``RuntimeError`` if OpenVINO cannot read it.
 
-    Constants that several layers share (an encoder that sees both images) are given to each of them: OpenVINO's CPU
-    plugin fuses only a bias of a layer's own, and adds a shared one, with all that follows, in fp32 behind it.
+    Constants shared by several layers (an encoder applied to both images) are duplicated: OpenVINO's CPU plugin fuses
+    only a bias that no other layer uses; a shared one, and all that follows, would be computed in fp32.
     """
     model = core.read_model(io.BytesIO(onnx))
     for op in list(model.get_ops()):
@@ -39,9 +39,9 @@ def read_network(core: Any, onnx: bytes) -> Any:
 
 
 def read_multiple(graph: Any) -> int:
-    """What heights and widths are padded to: ``fusepipe.multiple`` of an ONNX file's metadata, 1 without it.
+    """The multiple that heights and widths are padded to: ``fusepipe.multiple`` of the ONNX metadata, 1 if absent.
 
-    Raises ``RuntimeError``, as OpenVINO does, where it is no whole number from 1.
+    Raises ``RuntimeError``, as OpenVINO does, if it is not a positive integer.
     """
     place = ["framework", "fusepipe.multiple"]
     written = str(graph.get_rt_info(place).value) if graph.has_rt_info(place) else "1"
@@ -66,29 +66,29 @@ class GraphRunner:
             graph = read_network(core, onnx)
             self._multiple = read_multiple(graph)
             self._compiled = core.compile_model(graph, "CPU", options)
-            self.accepts_warp = PLACES in {port.get_any_name() for port in graph.inputs}
+            self.accepts_warp = SAMPLING_GRID in {port.get_any_name() for port in graph.inputs}
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot run this network: {_last_line(error)}") from error
 
     def outputs(self, infrared: Luma8, visible: Luma8, warp: Warp | None = None) -> Mapping[str, NDArray[np.generic]]:
         """All outputs by name for one pair of HxW uint8; the edge is repeated up to the graph's multiple.
 
-        A graph that registers by itself takes the raw infrared image with its ``warp``.
+        A graph with the warp takes the raw infrared image and its ``warp``.
         """
         height, width = visible.shape
         pad = ((0, -height % self._multiple), (0, -width % self._multiple))
         feeds: dict[str, NDArray[Any]] = {"visible": np.pad(visible, pad, mode="edge")[None, None]}
         if self.accepts_warp:
-            (raw,) = raw_infrared(FusionBatch((infrared,), (visible,), ("",), (warp,)))
+            (raw,) = prefiltered_infrared(FusionBatch((infrared,), (visible,), ("",), (warp,)))
             padded = feeds["visible"].shape[2:]
-            grid = sampling_grid(warp, (raw.shape[0], raw.shape[1]), (padded[0], padded[1]))
-            feeds |= {"infrared": raw[None, None], PLACES: grid[None]}
+            grid = normalised_grid(warp, (raw.shape[0], raw.shape[1]), (padded[0], padded[1]))
+            feeds |= {"infrared": raw[None, None], SAMPLING_GRID: grid[None]}
         else:
             feeds["infrared"] = np.pad(infrared, pad, mode="edge")[None, None]
         return self.computed(feeds)
 
     def computed(self, feeds: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[np.generic]]:
-        """All outputs by name for whole inputs, N x 1 x H x W and ``places``, at the graph's multiple."""
+        """All outputs by name for padded inputs: images N x 1 x H x W and the sampling grid."""
         try:
             results = self._compiled(dict(feeds))
         except RuntimeError as error:
@@ -110,9 +110,9 @@ def _last_line(error: BaseException) -> str:
 def layer_precisions(compiled: Any, nodes: Iterable[str], known: Iterable[str] = ()) -> dict[str, str]:
     """The precision (fp32, bf16, fp16, int8) in which the ONNX nodes named run in a compiled model.
 
-    From the execution graph, which OpenVINO makes after all its choices: not from what was asked for. ``known``
-    are the names of all such nodes: where OpenVINO folds a scale into a convolution it gives it a name of its own,
-    and such layers stand for the nodes that are not found by name, in order. A node without a layer is left out.
+    Read from the execution graph, after all of OpenVINO's decisions, not from what was requested. ``known`` are the
+    names of all such nodes: where OpenVINO folds a scale into a convolution it renames the layer, and renamed layers
+    are assigned, in order, to the nodes not found by name. A node without a layer is left out.
     """
     names = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "i8": "int8", "u8": "int8"}
     listed = list(nodes)
@@ -135,12 +135,12 @@ def layer_precisions(compiled: Any, nodes: Iterable[str], known: Iterable[str] =
 
 
 def openvino_version() -> str:
-    """The version as manifests hold it."""
+    """The version of OpenVINO, as in manifests."""
     return str(openvino.get_version()).split("-")[0]
 
 
 def cpu_capabilities() -> list[str]:
-    """What OpenVINO says the CPU is good at, such as ``BF16``; raises :class:`EngineError`."""
+    """OpenVINO's optimisation capabilities of the CPU, such as ``BF16``; raises :class:`EngineError`."""
     try:
         return [str(name) for name in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")]
     except RuntimeError as error:
@@ -162,7 +162,7 @@ def convolution_macs(onnx: bytes, height: int, width: int) -> tuple[int, int]:
 
 
 class ConvolutionChain:
-    """Eight 3x3 convolutions of one width with ReLU: what this CPU reaches where nothing else is in the way."""
+    """Eight 3x3 convolutions with ReLU of one width: a benchmark of the CPU's peak convolution rate."""
 
     LAYERS = 8
 
@@ -186,7 +186,7 @@ class ConvolutionChain:
         self.macs = self.LAYERS * 9 * channels * channels * height * width
 
     def run(self) -> None:
-        """Computes it once."""
+        """Runs it once."""
         self._request.infer([self._feed], share_inputs=True)
 
 

@@ -1,7 +1,7 @@
-"""Networks in PyTorch, layer by layer: the reference that other backends are held against, not a fast one.
+"""Networks in PyTorch, layer by layer: the reference for other backends, not a fast backend.
 
-The shipped ONNX graph is walked with PyTorch's functions, so that no code of the training is needed and every
-network of the registry runs, on the CPU in fp32. Needs ``torch`` and ``onnx``.
+Interprets the shipped ONNX graph with PyTorch's functions, on the CPU in fp32, so that every network of the registry
+runs without its training code. Needs ``torch`` and ``onnx``.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ MAX_BATCH = 16
 class TorchFuser(FuserBase):
     """A :class:`fusepipe.core.fuser.Fuser` of one ONNX network in PyTorch, fp32 on the CPU; synchronous.
 
-    Raises :class:`EngineError` for a graph with operators that are not here, :class:`UsageError` for another
-    precision than fp32 or auto.
+    Raises :class:`EngineError` for a graph with unsupported operators, :class:`UsageError` for a precision other than
+    fp32 or auto.
     """
 
     def __init__(self, model: str, onnx: bytes, precision: str = "auto", *, reason: str = "") -> None:
@@ -45,7 +45,7 @@ class TorchFuser(FuserBase):
         )
 
     def submit(self, batch: FusionBatch) -> Ticket:
-        """See :class:`fusepipe.core.fuser.Fuser`; computes at once."""
+        """See :class:`fusepipe.core.fuser.Fuser`; computes synchronously."""
         self._require_open()
         height, width = batch.shape
         if any(warp is not None for warp in batch.warps):
@@ -67,7 +67,7 @@ class TorchGraph:
     def __init__(self, model: onnx.ModelProto) -> None:
         unknown = sorted({node.op_type for node in model.graph.node} - set(_OPERATORS))
         if unknown:
-            raise EngineError(f"the backend torch does not know the operators {', '.join(unknown)}")
+            raise EngineError(f"the backend torch does not support the operators {', '.join(unknown)}")
         self._constants = {
             tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in model.graph.initializer
         }
@@ -90,7 +90,7 @@ class TorchGraph:
                 results = operator([values[name] for name in node.input], attributes)
                 parts = results if isinstance(results, tuple | list) else (results,)
                 values |= dict(zip(node.output, parts, strict=False))
-                for name in self._done_after.get(index, ()):  # activations of a large image are large
+                for name in self._done_after.get(index, ()):  # activations of large images take much memory
                     if name and name not in self._constants:
                         del values[name]
         fused: Tensor = values[self._output]
@@ -121,10 +121,10 @@ def _conv(inputs: Sequence[Any], attributes: Attributes) -> Tensor:
     )
 
 
-def _pool(inputs: Sequence[Any], attributes: Attributes, *, most: bool) -> Tensor:
+def _pool(inputs: Sequence[Any], attributes: Attributes, *, maximum: bool) -> Tensor:
     image, kernel, pads = inputs[0], attributes["kernel_shape"], attributes.get("pads", [0, 0, 0, 0])
     strides, order = attributes.get("strides", [1, 1]), (pads[1], pads[3], pads[0], pads[2])
-    if most:
+    if maximum:
         return F.max_pool2d(F.pad(image, order, value=float("-inf")), kernel, strides)
     total = F.avg_pool2d(F.pad(image, order), kernel, strides)
     if attributes.get("count_include_pad") or not any(pads):
@@ -237,7 +237,7 @@ def _plain(function: Callable[..., Any]) -> Operator:
 _OPERATORS: Mapping[str, Operator] = {
     "Abs": _plain(torch.abs),
     "Add": _plain(torch.add),
-    "AveragePool": lambda i, a: _pool(i, a, most=False),
+    "AveragePool": lambda i, a: _pool(i, a, maximum=False),
     "Cast": _cast,
     "Clip": _clip,
     "Concat": lambda i, a: torch.cat(list(i), dim=a["axis"]),
@@ -252,7 +252,7 @@ _OPERATORS: Mapping[str, Operator] = {
     "LeakyRelu": lambda i, a: F.leaky_relu(i[0], a.get("alpha", 0.01)),
     "MatMul": _plain(torch.matmul),
     "Max": lambda i, a: reduce(torch.maximum, i),
-    "MaxPool": lambda i, a: _pool(i, a, most=True),
+    "MaxPool": lambda i, a: _pool(i, a, maximum=True),
     "Min": lambda i, a: reduce(torch.minimum, i),
     "Mul": _plain(torch.mul),
     "Neg": _plain(torch.neg),

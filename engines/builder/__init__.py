@@ -1,1 +1,1 @@
-"""Builds engines and verifies them: precision conversion, compilation, proof against the fp32 network."""
+"""Builds engines: converts the precision, compiles, and verifies against the fp32 network."""

@@ -1,17 +1,17 @@
-"""fp32 graphs to int8 by Q/DQ pairs, for TensorRT (symmetric) and for OpenVINO on CPUs.
+"""Quantises fp32 graphs to int8 with Q/DQ pairs, for TensorRT (symmetric) and for OpenVINO on CPUs.
 
-Each compute layer reads a quantised tensor and has quantised weights, one scale an output channel; biases and
-everything between the layers stay fp32, and the runtimes fuse Q/DQ into int8 kernels. The two targets differ:
+Each compute layer reads a quantised tensor and has quantised weights with one scale per output channel. Biases and
+everything between the layers stay fp32; the runtimes fuse Q/DQ into int8 kernels. The two targets differ:
 
 - TensorRT: int8 with zero point 0 everywhere, weights in [-127, 127].
 - CPU: activations that are never negative are uint8, which has twice the steps. Weights keep to [-64, 64]:
   CPUs without VNNI add two 16-bit products of uint8 x int8 with saturation, and only half the range is safe.
-  Tensors are quantised where they are made, and all of the network's core reads the bytes: a layer that has to
-  give floats to one reader and bytes to another writes both. Parts of a concatenation share one scale, so that
-  putting them together is a copy of bytes. The layer that gives the picture itself, of one channel, stays fp32:
-  it is a thousandth of the work, and what it reads and gives would be rounded to the picture's own grey levels.
+  Tensors are quantised where they are produced, and the whole core of the network reads int8: a layer with float
+  and int8 consumers would write both. Parts of a concatenation share one scale, so that concatenating copies bytes.
+  The layer that outputs the image, with one channel, stays fp32: it is a thousandth of the work, and int8 would
+  round its input and output to the grey levels of the image.
 
-Scales clip where the mean squared error of the values seen is least.
+Each scale minimises the mean squared error over the calibration sample.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from fusepipe.core.errors import EngineError
-from fusepipe.engines.builder.ranges import Seen
+from fusepipe.engines.builder.tensor_ranges import TensorRange
 from fusepipe.engines.graph import (
     checked,
     compute_nodes,
@@ -46,7 +46,7 @@ _CLIPS = np.linspace(1.0, 0.4, 31)
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class QuantisationGrid:
     """The values a quantised tensor can have: ``scale * (q - zero)`` with ``low <= q <= high``."""
 
     scale: float
@@ -55,51 +55,53 @@ class Grid:
     high: int
 
     def nearest(self, values: Floats) -> Floats:
-        """Each value on the grid."""
+        """The nearest value of the grid for each value."""
         steps = np.clip(np.rint(values / np.float32(self.scale)) + self.zero, self.low, self.high)
         return np.asarray((steps - self.zero) * np.float32(self.scale), np.float32)
 
 
-def grid_of(seen: Seen, target: Target) -> Grid:
-    """The grid with the least mean squared error for what was seen of a tensor."""
-    if seen.largest == 0.0:
-        return Grid(1.0, 0, -128, 127)
-    unsigned = target == "cpu" and seen.least >= 0.0
+def choose_grid(tensor: TensorRange, target: Target) -> QuantisationGrid:
+    """The grid with the smallest mean squared error over the sample of a tensor."""
+    if tensor.abs_max == 0.0:
+        return QuantisationGrid(1.0, 0, -128, 127)
+    unsigned = target == "cpu" and tensor.min >= 0.0
     low, high = (0, 255) if unsigned else (-128, 127)
-    grids = [Grid(float(np.float32(seen.largest * clip / high)), 0, low, high) for clip in _CLIPS]
+    grids = [QuantisationGrid(float(np.float32(tensor.abs_max * clip / high)), 0, low, high) for clip in _CLIPS]
     if target == "cpu" and abs(grids[0].scale * 255 - 1.0) < 1e-6 and unsigned:
         return grids[0]  # bytes scaled to [0, 1]: exact as they are
-    return min(grids, key=lambda grid: float(np.square(grid.nearest(seen.sample) - seen.sample).mean()))
+    return min(grids, key=lambda grid: float(np.square(grid.nearest(tensor.sample) - tensor.sample).mean()))
 
 
-def together(seen: Iterable[Seen]) -> Seen:
-    """What was seen of several tensors that share a grid."""
-    each = list(seen)
+def merge_ranges(ranges: Iterable[TensorRange]) -> TensorRange:
+    """The common range of tensors that share a grid."""
+    each = list(ranges)
     sample = np.concatenate([one.sample for one in each])
-    return Seen(min(one.least for one in each), max(one.most for one in each), sample)
+    return TensorRange(min(one.min for one in each), max(one.max for one in each), sample)
 
 
 def quantise(
-    model: onnx.ModelProto, seen: Mapping[str, Seen], target: Target, keep: Iterable[str] = ()
+    model: onnx.ModelProto, ranges: Mapping[str, TensorRange], target: Target, keep: Iterable[str] = ()
 ) -> onnx.ModelProto:
-    """A copy of an fp32 graph whose compute layers are int8; those named in ``keep`` stay fp32.
+    """A copy of an fp32 graph with int8 compute layers; those named in ``keep`` stay fp32.
 
-    ``seen`` is :func:`fusepipe.engines.builder.ranges.compute_inputs` of it. Metadata: ``precision``, ``target`` and
-    ``kept_fp32``. Raises :class:`EngineError` where no layer can be quantised.
+    ``ranges`` is its :func:`fusepipe.engines.builder.tensor_ranges.compute_input_ranges`. Metadata: ``precision``,
+    ``target`` and ``kept_fp32``. Raises :class:`EngineError` if no layer can be quantised.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph, constants, kept = result.graph, constant_values(result), set(keep)
     if target == "cpu":
-        kept |= {node.name for node in compute_nodes(result) if _gives_the_picture(node, constants)}
-    chosen = {node.name for node in compute_nodes(result) if node.name not in kept and _fits(node, seen, constants)}
+        kept |= {node.name for node in compute_nodes(result) if _outputs_the_image(node, constants)}
+    chosen = {node.name for node in compute_nodes(result) if node.name not in kept and _fits(node, ranges, constants)}
     skipped = [node.name for node in compute_nodes(result) if node.name not in chosen]
     if not chosen:
         raise EngineError("this network has no layer that can be int8")
     groups = _groups(result, chosen, target)
     core = core_nodes(result) if target == "cpu" else set()
     made_by = {name: node.name for node in graph.node for name in node.output}
-    grids = {name: grid_of(together(seen[part] for part in group), target) for group in groups for name in group}
+    grids = {
+        name: choose_grid(merge_ranges(ranges[part] for part in group), target) for group in groups for name in group
+    }
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         for index, name in enumerate(node.input):
@@ -118,10 +120,10 @@ def quantise(
 
 
 def _groups(model: onnx.ModelProto, chosen: Set[str], target: Target) -> list[tuple[str, ...]]:
-    """The tensors to quantise, those together that share a grid."""
+    """The tensors to quantise, grouped by common grid."""
     read = [node.input[0] for node in model.graph.node if node.name in chosen]
     if target == "tensorrt":
-        return [(name,) for name in dict.fromkeys(read)]  # it moves the quantisation up by itself
+        return [(name,) for name in dict.fromkeys(read)]  # TensorRT moves the quantisation up itself
     groups: list[set[str]] = []
     for name in read:
         joined = set(parts(model, name))
@@ -131,16 +133,18 @@ def _groups(model: onnx.ModelProto, chosen: Set[str], target: Target) -> list[tu
     return [tuple(sorted(group)) for group in groups]
 
 
-def _gives_the_picture(node: onnx.NodeProto, constants: Mapping[str, NDArray[np.generic]]) -> bool:
+def _outputs_the_image(node: onnx.NodeProto, constants: Mapping[str, NDArray[np.generic]]) -> bool:
     return node.op_type == "Conv" and node.input[1] in constants and constants[node.input[1]].shape[0] == 1
 
 
-def _fits(node: onnx.NodeProto, seen: Mapping[str, Seen], constants: Mapping[str, NDArray[np.generic]]) -> bool:
+def _fits(
+    node: onnx.NodeProto, ranges: Mapping[str, TensorRange], constants: Mapping[str, NDArray[np.generic]]
+) -> bool:
     # products of two activations (attention) have no weights to quantise, and gain little
-    return node.op_type == "Conv" and node.input[0] in seen and node.input[1] in constants
+    return node.op_type == "Conv" and node.input[0] in ranges and node.input[1] in constants
 
 
-def _pair(graph: onnx.GraphProto, source: str, result: str, grid: Grid) -> list[onnx.NodeProto]:
+def _pair(graph: onnx.GraphProto, source: str, result: str, grid: QuantisationGrid) -> list[onnx.NodeProto]:
     kind = np.uint8 if grid.low == 0 else np.int8
     names = [f"{source}.scale", f"{source}.zero"]
     graph.initializer.append(numpy_helper.from_array(np.array(grid.scale, np.float32), names[0]))
@@ -154,7 +158,7 @@ def _pair(graph: onnx.GraphProto, source: str, result: str, grid: Grid) -> list[
 def _weights(
     graph: onnx.GraphProto, node: onnx.NodeProto, weights: NDArray[np.generic], target: Target
 ) -> onnx.NodeProto:
-    """Quantises a layer's weights in place; the node that gives them back as floats."""
+    """Quantises a layer's weights in place; returns the node that dequantises them."""
     values = np.asarray(weights, np.float32)
     limit = CPU_WEIGHTS if target == "cpu" else TENSORRT_WEIGHTS
     flat = np.abs(values).reshape(values.shape[0], -1).max(axis=1)

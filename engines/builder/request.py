@@ -1,4 +1,4 @@
-"""What a build is asked for, and what it is measured with."""
+"""The inputs of a build: what to build, and the images to calibrate and verify it with."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING
 
 from fusepipe.core.frames import Luma8, Warp
 from fusepipe.engines.backends.cuda.api import Gpu
-from fusepipe.engines.builder.proof import Score
+from fusepipe.engines.builder.agreement import Score
 from fusepipe.engines.manifest import Shapes
 
 if TYPE_CHECKING:
-    from fusepipe.engines.builder.tensorrt import PlanOptions
+    from fusepipe.engines.builder.tensorrt_plan import PlanOptions
 
-Pair = tuple[Luma8, Luma8]
-WarpOf = Callable[[tuple[int, int]], Warp]
+Pair = tuple[Luma8, Luma8]  # infrared and visible, HxW uint8 of one size
+MakeWarp = Callable[[tuple[int, int]], Warp]
 
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """What to build. ``backend`` and ``precision`` are names, not ``auto``; ``onnx`` is the fp32 network.
+    """What to build. ``backend`` and ``precision`` are resolved names, not ``auto``; ``onnx`` is the fp32 network.
 
-    ``convert`` off takes the graph as it is (one that was quantised by other tools), which then has to have
-    the precision. ``warp`` puts the registration into the engine's graph. ``gpu`` is this machine's, ``None`` without
-    one. ``rebuild`` is the command that builds it.
+    ``convert=False`` takes the graph as it is, for networks quantised by other tools; it must already have the
+    precision. ``warp`` puts the registration warp into the engine. ``gpu`` is the GPU to run it on, ``None`` without
+    one. ``rebuild`` is the command that builds the engine again.
     """
 
     model: str
@@ -40,14 +40,15 @@ class BuildRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Materials:
-    """What a build is measured with: calibration pairs and proof pairs (HxW uint8), and the metrics.
+class BuildImages:
+    """The pairs to calibrate and to verify with, HxW uint8, and the fusion metrics to record.
 
-    ``warp_of`` makes the warp, for images of (width, height), that an engine with the registration is proven with.
+    ``description`` names their source in the manifest. ``make_warp`` returns the warp, for images of (width, height),
+    to verify engines that register.
     """
 
     calibration: Sequence[Pair]
-    proof: Sequence[Pair]
+    verification: Sequence[Pair]
     score: Score | None = None
-    described: str = ""
-    warp_of: WarpOf | None = None
+    description: str = ""
+    make_warp: MakeWarp | None = None

@@ -1,4 +1,4 @@
-"""Comparing what was built with the proven fp32 network: the plan itself, or where nothing executes it its graph."""
+"""Compares a built engine with the fp32 network: by running the plan, or its graph where no device runs it."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from fusepipe.core.errors import EngineError
 from fusepipe.core.frames import Luma8, Warp
 from fusepipe.core.fuser import Fuser, FusionBatch
 from fusepipe.core.models import NETWORKS
-from fusepipe.engines.builder.proof import Agreement, Proof, compare
-from fusepipe.engines.builder.request import BuildRequest, Materials, Pair
+from fusepipe.engines.builder.agreement import compare
+from fusepipe.engines.builder.request import BuildImages, BuildRequest, Pair
 from fusepipe.engines.manifest import Shapes
+from fusepipe.engines.verification import Agreement, Verification
 
 
-def prove(request: BuildRequest, plan: bytes, graph: bytes, materials: Materials) -> Proof:
-    """Compares the plan, or where nothing here executes it its graph, with the fp32 network and with PyTorch.
+def verify(request: BuildRequest, plan: bytes, graph: bytes, images: BuildImages) -> Verification:
+    """Compares the plan with the fp32 network and, where it is installed, with PyTorch.
 
-    An engine with the registration gets the infrared image and a warp, and the others the image that the CPU warped.
+    Without a device for the plan its graph is computed on the CPU. An engine with the warp receives raw infrared
+    images and a warp; the references receive the images warped on the CPU.
     """
     from fusepipe.engines.backends.openvino_graph import GraphRunner
 
-    fitted = [fit(pair, request.shapes) for pair in materials.proof]
-    warps = [_warp(request, materials, visible) for _, visible in fitted]
-    subject, executed, given = _images(request, plan, graph, fitted, warps)
-    registered = [_registered(pair, warp) for pair, warp in zip(fitted, warps, strict=True)]
+    fitted = [resize_to_fit(pair, request.shapes) for pair in images.verification]
+    warps = [_warp(request, images, visible) for _, visible in fitted]
+    subject, executed, given = _engine_images(request, plan, graph, fitted, warps)
+    registered = [register_on_cpu(pair, warp) for pair, warp in zip(fitted, warps, strict=True)]
     reference = GraphRunner(request.onnx)
     expected = [reference.fuse(*pair) for pair in registered]
-    agreements = [compare("the fp32 ONNX", registered, expected, given, materials.score)]
+    agreements = [compare("the fp32 ONNX", registered, expected, given, images.score)]
     notes: list[str] = []
     if find_spec("torch") is not None:
         try:
@@ -38,19 +40,20 @@ def prove(request: BuildRequest, plan: bytes, graph: bytes, materials: Materials
         except EngineError as error:
             if request.model in NETWORKS:
                 raise
-            notes.append(f"not compared with PyTorch: {error}")  # it walks the operators of the networks that ship
-    return Proof(subject, executed, tuple(agreements), tuple(notes))
+            # the backend knows the operators of the shipped networks only
+            notes.append(f"not compared with PyTorch: {error}")
+    return Verification(subject, executed, tuple(agreements), tuple(notes))
 
 
-def _warp(request: BuildRequest, materials: Materials, visible: Luma8) -> Warp | None:
-    if not request.warp or materials.warp_of is None:
+def _warp(request: BuildRequest, images: BuildImages, visible: Luma8) -> Warp | None:
+    if not request.warp or images.make_warp is None:
         return None
     height, width = visible.shape
-    return materials.warp_of((width, height))
+    return images.make_warp((width, height))
 
 
-def _registered(pair: Pair, warp: Warp | None) -> Pair:
-    """As the pipeline does it on the CPU: the visible image stands where the infrared camera sees nothing."""
+def register_on_cpu(pair: Pair, warp: Warp | None) -> Pair:
+    """The pair with its infrared image warped as by the pipeline; the visible image fills what the camera misses."""
     infrared, visible = pair
     if warp is None:
         return pair
@@ -66,7 +69,7 @@ def _fused(fuser: Fuser, pairs: Sequence[Pair], warps: Sequence[Warp | None]) ->
     return [fuser.submit(batch).result()[0] for batch in batches]
 
 
-def _images(
+def _engine_images(
     request: BuildRequest, plan: bytes, graph: bytes, pairs: Sequence[Pair], warps: Sequence[Warp | None]
 ) -> tuple[str, bool, list[Luma8]]:
     if request.backend == "openvino":
@@ -91,9 +94,9 @@ def _images(
         ) as gpu_fuser:
             return f"the plan, run on {request.gpu.name}", True, _fused(gpu_fuser, pairs, warps)
     from fusepipe.engines.backends.openvino_graph import GraphRunner
-    from fusepipe.engines.builder.rounding import emulated
+    from fusepipe.engines.builder.emulate import emulate
 
-    runner = GraphRunner(serialised(emulated(read)))
+    runner = GraphRunner(serialised(emulate(read)))
     subject = (
         f"the graph that was compiled, computed on the CPU with the roundings of {request.precision} (no GPU here)"
     )
@@ -108,11 +111,11 @@ def _against_torch(request: BuildRequest, pairs: Sequence[Pair], given: Sequence
     return compare("PyTorch", pairs, expected, given)
 
 
-def fit(pair: Pair, shapes: Shapes) -> Pair:
-    """A pair at a size that the engine takes: resized where it is outside of its range."""
+def resize_to_fit(pair: Pair, shapes: Shapes) -> Pair:
+    """The pair, resized if its size is outside the engine's range."""
     height, width = pair[1].shape
-    (low_w, low_h), (high_w, high_h) = shapes.least, shapes.most
-    size = min(max(width, low_w), high_w), min(max(height, low_h), high_h)
+    (min_w, min_h), (max_w, max_h) = shapes.min, shapes.max
+    size = min(max(width, min_w), max_w), min(max(height, min_h), max_h)
     if size == (width, height):
         return pair
     infrared, visible = (np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8) for image in pair)

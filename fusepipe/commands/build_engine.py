@@ -1,4 +1,4 @@
-"""``fusepipe build-engine``: from weights to a proven engine."""
+"""``fusepipe build-engine``: builds an engine from a network and verifies it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from fusepipe.commands.options import Size, json_option
 from fusepipe.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from fusepipe.workflows.build_engine import Outcome
+    from fusepipe.engines.manifest import Shapes
+    from fusepipe.engines.verification import Verification
+    from fusepipe.workflows.build_engine.build import BuildResult
 
 
 class Architecture(click.ParamType[str]):
@@ -28,11 +30,11 @@ class Architecture(click.ParamType[str]):
         return f"SM{match[1]}{match[2]}"
 
 
-MOST_WORKSPACE_MIB = 1 << 20  # 1 TiB
+MAX_WORKSPACE_MIB = 1 << 20  # 1 TiB
 
 
 @click.command("build-engine")
-@click.option("--model", default="stream", show_default=True, help="A network that ships, or an ONNX file.")
+@click.option("--model", default="stream", show_default=True, help="A shipped network, or an ONNX file.")
 @click.option("--backend", default="auto", show_default=True, help="tensorrt, tensorrt-rtx, openvino or auto.")
 @click.option("--precision", default=None, help="fp32, fp16, bf16, int8 or auto [auto].")
 @click.option("--fp16", "short", flag_value="fp16", help="Short for --precision fp16; --bf16 and --int8 as well.")
@@ -43,12 +45,12 @@ MOST_WORKSPACE_MIB = 1 << 20  # 1 TiB
     nargs=3,
     type=Size(),
     metavar="MIN OPT MAX",
-    help="Sizes it takes, and the one it is tuned for [64x64 640x480 1920x1088].",
+    help="Smallest, tuned and largest image size [64x64 640x480 1920x1088].",
 )
 @click.option("--batch", type=click.IntRange(1, 16), default=1, show_default=True, help="Largest batch.")
 @click.option(
     "--workspace",
-    type=click.IntRange(1, MOST_WORKSPACE_MIB),
+    type=click.IntRange(1, MAX_WORKSPACE_MIB),
     metavar="MIB",
     help="TensorRT's memory while it computes.",
 )
@@ -62,17 +64,17 @@ MOST_WORKSPACE_MIB = 1 << 20  # 1 TiB
     help="GPU architecture (tensorrt-rtx); may be repeated.",
 )
 @click.option("--version-compatible", is_flag=True, help="Also for later versions of TensorRT.")
-@click.option("--no-convert", is_flag=True, help="The ONNX file has the precision already; it is proven all the same.")
-@click.option("--warp", is_flag=True, help="The engine registers the infrared image itself, with any calibration.")
+@click.option("--no-convert", is_flag=True, help="The ONNX file already has the precision; it is still verified.")
+@click.option("--warp", is_flag=True, help="The engine registers the infrared image, with any calibration.")
 @click.option(
     "--images",
     nargs=2,
     type=click.Path(path_type=Path),
     metavar="IR VIS",
-    help="Folders of registered pairs to calibrate and prove with [the synthetic street].",
+    help="Folders of registered pairs to calibrate and verify with [the synthetic street].",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The engine's file [the cache].")
-@click.option("--force", is_flag=True, help="Build also where a proven engine is there, and replace it.")
+@click.option("--force", is_flag=True, help="Build even if the engine exists, and replace it.")
 @json_option
 def command(
     model: str,
@@ -93,17 +95,17 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Build an engine for this hardware, and prove it.
+    """Build an engine for this hardware and verify it.
 
-    The network is converted to the precision, compiled, and compared with the fp32 network on pairs of
-    images. The exit code is 4, and nothing is kept, where the precision was not achieved or the images do not
-    agree. The engine comes with a manifest (NAME.json) that says all of it. 'fusepipe run' and 'fusepipe fuse'
-    find engines of the cache by themselves; --engine names another.
+    The network is converted to the precision, compiled, and compared with the fp32 network on image pairs. If the
+    precision was not achieved or the images do not agree, the exit code is 4 and nothing is kept. The manifest
+    (NAME.json) records all of it. 'fusepipe run' and 'fusepipe fuse' find engines of the cache; --engine names
+    another one.
     """
     from fusepipe.core.provenance import command_line
-    from fusepipe.engines.builder.tensorrt import PlanOptions
+    from fusepipe.engines.builder.tensorrt_plan import PlanOptions
     from fusepipe.rig.signals import StopSignals
-    from fusepipe.workflows.build_engine import BuildOptions, build_engine
+    from fusepipe.workflows.build_engine.build import BuildOptions, build_engine
 
     if short and precision not in (None, short):
         raise UsageError(f"--{short} and --precision {precision} do not go together")
@@ -129,10 +131,10 @@ def command(
     if "--force" not in rebuild.split():
         rebuild += " --force"
     with StopSignals() as signals, signals.raising():
-        outcome = build_engine(
+        result = build_engine(
             options, rebuild=rebuild, step=lambda text: None if as_json else click.echo(f"{text} ...", err=True)
         )
-    click.echo(json.dumps(_document(outcome), indent=2) if as_json else "\n".join(_lines(outcome)))
+    click.echo(json.dumps(_document(result), indent=2) if as_json else "\n".join(_lines(result)))
 
 
 def _known(precision: str) -> str:
@@ -140,15 +142,15 @@ def _known(precision: str) -> str:
     from fusepipe.core.suggest import did_you_mean
 
     if precision not in PRECISIONS:
-        raise UsageError(f"there is no precision {precision!r}: {did_you_mean(precision, PRECISIONS)}")
+        raise UsageError(f"unknown precision {precision!r}: {did_you_mean(precision, PRECISIONS)}")
     return precision
 
 
-def _shapes(shape: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None, batch: int) -> Any:
+def _shapes(shape: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None, batch: int) -> Shapes:
     from dataclasses import replace
 
     from fusepipe.engines.manifest import Shapes
-    from fusepipe.workflows.build_engine import DEFAULT_SHAPES
+    from fusepipe.workflows.build_engine.build import DEFAULT_SHAPES
 
     if shape is None:
         return replace(DEFAULT_SHAPES, batch=batch)
@@ -161,51 +163,41 @@ def _shapes(shape: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | No
     return Shapes(*shape, batch=batch)
 
 
-def _document(outcome: Outcome) -> dict[str, Any]:
-    from dataclasses import asdict
-
+def _document(result: BuildResult) -> dict[str, Any]:
     return {
         "ok": True,
-        "engine": str(outcome.built.plan),
-        "reused": outcome.built.reused,
-        "backend_reason": outcome.backend.reason,
-        "precision_reason": outcome.precision.reason,
-        "manifest": asdict(outcome.built.manifest),
+        "engine": str(result.engine.plan),
+        "reused": result.engine.reused,
+        "backend_reason": result.backend.reason,
+        "precision_reason": result.precision.reason,
+        "manifest": result.engine.manifest.model_dump(mode="json"),
     }
 
 
-def _lines(outcome: Outcome) -> list[str]:
-    manifest, built = outcome.built.manifest, outcome.built
+def _lines(result: BuildResult) -> list[str]:
+    manifest, built = result.engine.manifest, result.engine
     counts = ", ".join(f"{count} in {kind}" for kind, count in manifest.layers.items())
     kept = f" (kept fp32: {', '.join(manifest.kept_fp32)})" if manifest.kept_fp32 else ""
     lines = [
-        f"backend     {manifest.backend} {manifest.library_version} ({outcome.backend.reason})",
-        f"precision   {manifest.achieved_precision} ({outcome.precision.reason}); compute layers: {counts}{kept}",
-        f"sizes       {_sizes(outcome)}",
-        *proof_lines(manifest.proof),
+        f"backend     {manifest.backend} {manifest.library_version} ({result.backend.reason})",
+        f"precision   {manifest.achieved_precision} ({result.precision.reason}); compute layers: {counts}{kept}",
+        f"sizes       {_sizes(result)}",
+        *verification_lines(manifest.verification),
         f"engine      {built.plan} ({manifest.plan_bytes / 1024:.0f} KiB, {manifest.build_s:.1f} s"
-        f"{'; was there already, proven' if built.reused else ''})",
+        f"{'; existing engine reused' if built.reused else ''})",
     ]
     return lines
 
 
-def _sizes(outcome: Outcome) -> str:
-    manifest = outcome.built.manifest
+def _sizes(result: BuildResult) -> str:
+    manifest = result.engine.manifest
     if manifest.backend == "openvino":
-        width, height = manifest.shapes.best
-        return f"any; {width}x{height} is compiled already"
+        width, height = manifest.shapes.opt
+        return f"any; {width}x{height} is already compiled"
     return f"{manifest.shapes}, batches up to {manifest.shapes.batch}"
 
 
-def proof_lines(proof: dict[str, Any]) -> list[str]:
-    """A manifest's proof for people."""
-    lines = [f"proof       {proof['subject']}"]
-    for agreement in proof["agreements"]:
-        lines.append(
-            f"            {agreement['psnr_db']:.1f} dB, at most {agreement['max_abs']} grey levels off "
-            f"{agreement['reference']} on {agreement['pairs']} pairs"
-        )
-        if agreement["metrics"]:
-            changes = ", ".join(f"{n} {v['change_percent']:+.2f} %" for n, v in agreement["metrics"].items())
-            lines.append(f"            {changes}")
-    return lines + [f"            {note}" for note in proof.get("notes", ())]
+def verification_lines(verification: Verification) -> list[str]:
+    """The verification of an engine, for people."""
+    first, *rest = verification.lines()
+    return [f"verified    {first}", *(f"            {line}" for line in rest)]

@@ -1,4 +1,4 @@
-"""``fusepipe verify-engine``: repeats an engine's proof on this machine."""
+"""``fusepipe verify-engine``: repeats the verification of an engine on this machine."""
 
 from __future__ import annotations
 
@@ -18,24 +18,23 @@ from fusepipe.commands.options import json_option
 @click.option("--model", type=click.Path(path_type=Path), help="The ONNX file, if it was built from one of yours.")
 @json_option
 def command(engine: Path, images: tuple[Path, Path] | None, model: Path | None, as_json: bool) -> None:
-    """Check hashes and versions of ENGINE and repeat its proof on this machine.
+    """Check hashes and versions of ENGINE and verify it again on this machine.
 
-    The exit code is 4 where it does not fit, does not have its precision or no longer agrees with the fp32 network.
+    The exit code is 4 if it does not fit, does not have its precision or does not agree with the fp32 network.
     """
-    from fusepipe.commands.build_engine import proof_lines
-    from fusepipe.workflows.build_engine import verify_engine
+    from fusepipe.commands.build_engine import verification_lines
+    from fusepipe.workflows.verify_engine import verify_engine
 
     verified = verify_engine(engine, images, model)
-    manifest, proof = verified.manifest, verified.proof.as_json()
+    manifest, verification = verified.manifest, verified.verification
     if as_json:
-        click.echo(
-            json.dumps({"ok": True, "engine": str(engine), "precision": manifest.achieved_precision, **proof}, indent=2)
-        )
+        facts = {"ok": True, "engine": str(engine), "precision": manifest.achieved_precision}
+        click.echo(json.dumps({**facts, **verification.as_json()}, indent=2))
         return
     lines = [
         f"engine      {engine}: {manifest.model} on {manifest.backend} {manifest.library_version}, "
         f"{manifest.achieved_precision}, built {manifest.built}",
-        *proof_lines(proof),
+        *verification_lines(verification),
         "It fits this machine and agrees.",
     ]
     click.echo("\n".join(lines))

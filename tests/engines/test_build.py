@@ -11,58 +11,51 @@ import pytest
 
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fusepipe[build]'")
 
-from helpers.engine_requests import MATERIALS, PAIRS, SHAPES, left, request, rtx, without_torch
+from helpers.engine_requests import IMAGES, PAIRS, SHAPES, build_request, file_names, needs_rtx
 
 from fusepipe.core.errors import EngineError
 from fusepipe.core.machine import rtx_runs_on
 from fusepipe.engines import choose
 from fusepipe.engines.backends.cuda.api import Gpu
-from fusepipe.engines.builder import proof
-from fusepipe.engines.builder import verify as proving
-from fusepipe.engines.builder.building import build, compile_engine
+from fusepipe.engines.builder import agreement
+from fusepipe.engines.builder.build import build, compile_engine
 from fusepipe.engines.load import load_model
 from fusepipe.engines.manifest import Shapes, read_plan
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the test's own; PyTorch is left out, which has a test of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(proving, "find_spec", without_torch)
-    return tmp_path / "cache" / "fusepipe" / "engines"
+pytestmark = pytest.mark.usefixtures("engine_cache")
 
 
-@rtx
+@needs_rtx
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
-def test_tensorrt_rtx_builds_without_a_gpu_in_the_precision_asked_for(precision: str, cache: Path) -> None:
-    built = build(request("tensorrt-rtx", precision), MATERIALS)
+def test_tensorrt_rtx_builds_without_a_gpu_in_the_precision_asked_for(precision: str, engine_cache: Path) -> None:
+    built = build(build_request("tensorrt-rtx", precision), IMAGES)
     manifest, content = read_plan(built.plan)
     assert manifest.requested_precision == manifest.achieved_precision == precision
     assert manifest.layers == {precision: 13}  # as the parsed network's layers say
     assert len(content) == manifest.plan_bytes > 100_000
     assert content[:4] == b"ptrt" or not content.startswith(b"{")  # pure: no header of ours in front
-    (agreement,) = manifest.proof["agreements"]
-    assert not manifest.proof["executed"] and "computed on the CPU" in manifest.proof["subject"]
-    assert agreement["pairs"] == 2 and agreement["psnr_db"] >= proof.TOLERANCES[precision].psnr_db
-    assert left(cache) == sorted(f"{built.plan.name}{end}" for end in ("", ".json", ".onnx"))
+    (found,) = manifest.verification.agreements
+    assert not manifest.verification.executed and "computed on the CPU" in manifest.verification.subject
+    assert found.pairs == 2 and found.psnr_db >= agreement.TOLERANCES[precision].psnr_db
+    assert file_names(engine_cache) == sorted(f"{built.plan.name}{end}" for end in ("", ".json", ".onnx"))
 
 
-@rtx
+@needs_rtx
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["densefuse", "fusiongan"])
 def test_other_networks_build_as_well(model: str) -> None:
-    built = build(request("tensorrt-rtx", "fp16", model, shapes=Shapes((16, 16), (32, 32), (64, 64))), MATERIALS)
+    built = build(build_request("tensorrt-rtx", "fp16", model, shapes=Shapes((16, 16), (32, 32), (64, 64))), IMAGES)
     assert set(built.manifest.layers) == {"fp16"}
 
 
-@rtx
+@needs_rtx
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("model", ["stream", "mfe"])
 def test_sizes_and_times(model: str, precision: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Dynamic height, width and batch; every convolution has the precision asked for. Figures go to the terminal."""
     shapes = Shapes((64, 64), (640, 480), (1920, 1088), batch=4)
     began = time.monotonic()
-    compiled = compile_engine(request("tensorrt-rtx", precision, model, shapes=shapes), PAIRS[:1])
+    compiled = compile_engine(build_request("tensorrt-rtx", precision, model, shapes=shapes), PAIRS[:1])
     with capsys.disabled():
         print(  # noqa: T201 - for those who read the log of the tests
             f"\ntensorrt-rtx {compiled.library_version}, {model} {precision}: {len(compiled.plan) / 1024:.0f} KiB, "
@@ -73,44 +66,44 @@ def test_sizes_and_times(model: str, precision: str, capsys: pytest.CaptureFixtu
 
 
 def test_the_papers_network_is_int8_on_the_cpu_as_well() -> None:
-    compiled = compile_engine(request("openvino", "int8", "mfe"), PAIRS[:1])
-    head = list(compiled.layers)[-1]  # gives the picture
+    compiled = compile_engine(build_request("openvino", "int8", "mfe"), PAIRS[:1])
+    head = list(compiled.layers)[-1]  # outputs the image
     assert list(compiled.layers.values()) == [*["int8"] * 37, "fp32"] and compiled.kept_fp32 == (head,)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_openvino_engines_are_executed_for_their_proof(precision: str) -> None:
-    built = build(request("openvino", precision), MATERIALS)
-    assert built.manifest.proof["executed"] and built.manifest.layers == {precision: 13}
+def test_openvino_engines_are_executed_for_verification(precision: str) -> None:
+    built = build(build_request("openvino", precision), IMAGES)
+    assert built.manifest.verification.executed and built.manifest.layers == {precision: 13}
     with load_model("stream", engine=str(built.plan)) as fuser, load_model("stream", precision="fp32") as exact:
         assert fuser.info.precision == precision and built.plan.name in fuser.info.reason
         given, expected = fuser.fuse(*PAIRS[3]), exact.fuse(*PAIRS[3])
-    agreement = proof.compare("fp32", PAIRS[3:], [expected], [given])
-    assert (agreement.max_abs == 0) == (precision == "fp32") and agreement.psnr_db > 36
+    found = agreement.compare("fp32", PAIRS[3:], [expected], [given])
+    assert (found.max_abs == 0) == (precision == "fp32") and found.psnr_db > 36
 
 
 def test_an_engine_of_the_cache_is_found_by_its_names() -> None:
     with pytest.raises(EngineError, match="build-engine --model densefuse --backend openvino --precision int8"):
         load_model("densefuse", "openvino", "int8")
-    built = build(request("openvino", "int8", "densefuse"), MATERIALS)
+    built = build(build_request("openvino", "int8", "densefuse"), IMAGES)
     with load_model("densefuse", "openvino", "int8") as fuser:
         assert fuser.info.precision == "int8" and built.plan.name in fuser.info.reason
 
 
-def test_a_second_build_takes_the_proven_engine_and_force_builds_anew() -> None:
-    first = build(request(), MATERIALS)
-    again = build(request(), MATERIALS)
+def test_a_second_build_reuses_the_engine_and_force_builds_again() -> None:
+    first = build(build_request(), IMAGES)
+    again = build(build_request(), IMAGES)
     assert again.reused and again.plan == first.plan and again.manifest.built == first.manifest.built
-    assert not build(request(), MATERIALS, force=True).reused
-    assert build(request(shapes=replace(SHAPES, batch=1)), MATERIALS).plan != first.plan
+    assert not build(build_request(), IMAGES, force=True).reused
+    assert build(build_request(shapes=replace(SHAPES, batch=1)), IMAGES).plan != first.plan
 
 
 def test_pytorch_is_compared_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch", reason="torch is not installed")
-    monkeypatch.setattr(proving, "find_spec", importlib.util.find_spec)
-    agreements = build(request(), MATERIALS).manifest.proof["agreements"]
-    assert [a["reference"] for a in agreements] == ["the fp32 ONNX", "PyTorch"]
-    assert agreements[1]["max_abs"] <= 1
+    monkeypatch.setattr("fusepipe.engines.builder.verify.find_spec", importlib.util.find_spec)
+    agreements = build(build_request(), IMAGES).manifest.verification.agreements
+    assert [a.reference for a in agreements] == ["the fp32 ONNX", "PyTorch"]
+    assert agreements[1].max_abs <= 1
 
 
 def test_auto_explains_its_backend(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The cache of compiled networks: a convenience that never stands in the way."""
+"""The cache of compiled networks: optional, and never an obstacle."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_folder_that_cannot_be_used_warns_once(tmp_path: Path, caplog: pytest.
 
 
 def test_the_folder_does_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_module, "KEPT", 3)
+    monkeypatch.setattr(cache_module, "MAX_FILES", 3)
     cache = CompileCache(tmp_path)
     for number in range(10):
         cache.store(str(number), b"blob")

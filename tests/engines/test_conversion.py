@@ -1,22 +1,23 @@
-"""Graphs in other precisions: what becomes 16 bit or int8, what stays, and what the result gives."""
+"""Converted graphs: which tensors become 16 bit or int8, which stay fp32, and how the results differ."""
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fusepipe[build]'")
 
+from helpers.engine_requests import smooth_image  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from fusepipe.core.errors import EngineError, UsageError  # noqa: E402
 from fusepipe.core.frames import Luma8  # noqa: E402
 from fusepipe.engines.backends.openvino_graph import GraphRunner  # noqa: E402
-from fusepipe.engines.builder import lower as lower_float  # noqa: E402
-from fusepipe.engines.builder import quantise, rounding  # noqa: E402
-from fusepipe.engines.builder import ranges as calibrate  # noqa: E402
-from fusepipe.engines.builder.proof import compare  # noqa: E402
+from fusepipe.engines.builder.agreement import compare  # noqa: E402
+from fusepipe.engines.builder.emulate import emulate  # noqa: E402
+from fusepipe.engines.builder.half_precision import overflowing_nodes, to_half_precision  # noqa: E402
+from fusepipe.engines.builder.quantise import Target, quantise  # noqa: E402
+from fusepipe.engines.builder.tensor_ranges import absolute_maxima, compute_input_ranges  # noqa: E402
 from fusepipe.engines.graph import (  # noqa: E402
     compute_nodes,
     core_nodes,
@@ -30,16 +31,9 @@ from fusepipe.engines.load import read_onnx  # noqa: E402
 
 Pair = tuple[Luma8, Luma8]
 
-
-def picture(height: int, width: int, seed: int) -> Luma8:
-    rng = np.random.default_rng(seed)
-    noise = rng.integers(0, 256, (height, width), np.uint8)
-    return np.clip((cv2.GaussianBlur(noise, (0, 0), 2.0).astype(np.float32) - 128) * 5 + 128, 0, 255).astype(np.uint8)
-
-
-PAIRS: list[Pair] = [(picture(64, 96, seed), picture(64, 96, seed + 50)) for seed in range(4)]
+PAIRS: list[Pair] = [(smooth_image(seed), smooth_image(seed + 50)) for seed in range(4)]
 # sizes that were not calibrated on, odd ones among them
-OTHERS: list[Pair] = [(picture(h, w, h), picture(h, w, w)) for h, w in ((37, 53), (120, 64), (2, 2))]
+OTHERS: list[Pair] = [(smooth_image(h, h, w), smooth_image(w, h, w)) for h, w in ((37, 53), (120, 64), (2, 2))]
 
 
 @pytest.fixture(scope="module", params=["stream", "densefuse", "densefuse-l1"])
@@ -81,7 +75,7 @@ def small_graph(scale: float, *, second: float = 1.0) -> bytes:
     return made.SerializeToString()
 
 
-def test_the_core_lies_between_the_convolutions(model: onnx.ModelProto) -> None:
+def test_the_core_is_between_the_convolutions(model: onnx.ModelProto) -> None:
     core, compute = core_nodes(model), {node.name for node in compute_nodes(model)}
     assert compute <= core
     last = model.graph.node[-1]
@@ -97,10 +91,10 @@ def test_pixel_unshuffle_is_no_arithmetic() -> None:
 
 
 @pytest.mark.parametrize(("precision", "kind", "floor_db"), [("fp16", 10, 55.0), ("bf16", 16, 44.0)])
-def test_16_bit_graphs_keep_bytes_outside_and_the_picture(
+def test_16_bit_graphs_keep_the_image_and_uint8_inputs_and_outputs(
     model: onnx.ModelProto, precision: str, kind: int, floor_db: float
 ) -> None:
-    low = lower_float.lower(model, precision)
+    low = to_half_precision(model, precision)
     types = element_types(low)
     for node in compute_nodes(low):
         assert {types[name] for name in (*node.input, *node.output)} == {kind}
@@ -108,18 +102,18 @@ def test_16_bit_graphs_keep_bytes_outside_and_the_picture(
     before_last = low.graph.node[-1].input[0]
     assert types[before_last] == TensorProto.FLOAT  # grey levels are made in fp32
     assert [d.dim_param for d in low.graph.input[0].type.tensor_type.shape.dim][2:] == ["height", "width"]
-    assert floor_db < psnr_db(rounding.emulated(low), model) < 99.0  # 100 would mean that nothing was rounded
+    assert floor_db < psnr_db(emulate(low), model) < 99.0  # 100 would mean that nothing was rounded
     assert metadata(low, "precision") == precision and metadata(low, "multiple") == metadata(model, "multiple")
 
 
 @pytest.mark.parametrize("target", ["tensorrt", "cpu"])
-def test_int8_graphs_keep_the_picture(model: onnx.ModelProto, target: quantise.Target) -> None:
-    graph = quantise.quantise(model, calibrate.compute_inputs(model, PAIRS), target)
+def test_int8_graphs_keep_the_image(model: onnx.ModelProto, target: Target) -> None:
+    graph = quantise(model, compute_input_ranges(model, PAIRS), target)
     producer = {name: node.op_type for node in graph.graph.node for name in node.output}
     kept = metadata(graph, "kept_fp32").split(",")
     last = [node.name for node in compute_nodes(model)][-1]
-    gives_the_picture = target == "cpu" and metadata(model, "model") != "stream"  # whose head has 8 channels
-    assert kept == [last if gives_the_picture else ""]
+    outputs_the_image = target == "cpu" and metadata(model, "model") != "stream"  # whose head has 8 channels
+    assert kept == [last if outputs_the_image else ""]
     for node in (node for node in compute_nodes(graph) if node.name not in kept):
         read = [*parts(graph, node.input[0]), node.input[1]]
         assert {producer[name] for name in read} == {"DequantizeLinear"}
@@ -130,15 +124,15 @@ def test_int8_graphs_keep_the_picture(model: onnx.ModelProto, target: quantise.T
     steps = [numpy_helper.to_array(t) for t in graph.graph.initializer if t.name.endswith(".steps")]
     largest = max(int(np.abs(step.astype(int)).max()) for step in steps)
     assert largest == (127 if target == "tensorrt" else 64)
-    assert psnr_db(rounding.emulated(graph), model, PAIRS) > 38.0
+    assert psnr_db(emulate(graph), model, PAIRS) > 38.0
 
 
 def test_parts_of_a_concatenation_share_a_scale_and_the_core_reads_bytes_only_on_the_cpu() -> None:
     model = read_graph(read_onnx("stream"), "stream")
-    seen = calibrate.compute_inputs(model, PAIRS)
+    seen = compute_input_ranges(model, PAIRS)
     scale = {}
     for target in ("cpu", "tensorrt"):
-        graph = quantise.quantise(model, seen, target).graph
+        graph = quantise(model, seen, target).graph
         scale = {
             t.name: float(numpy_helper.to_array(t))
             for t in graph.initializer
@@ -155,8 +149,8 @@ def test_parts_of_a_concatenation_share_a_scale_and_the_core_reads_bytes_only_on
 def test_the_cpus_int8_kernels_give_what_the_grid_says() -> None:
     """Half the range of weights keeps the 16-bit sums of CPUs without VNNI from saturating."""
     model = read_graph(read_onnx("stream"), "stream")
-    graph = quantise.quantise(model, calibrate.compute_inputs(model, PAIRS), "cpu")
-    assert psnr_db(graph, rounding.emulated(graph), PAIRS) > 55.0
+    graph = quantise(model, compute_input_ranges(model, PAIRS), "cpu")
+    assert psnr_db(graph, emulate(graph), PAIRS) > 55.0
 
 
 @pytest.mark.parametrize(("precision", "round_to"), [("fp16", np.float16), ("bf16", None)])
@@ -168,7 +162,7 @@ def test_the_emulated_rounding_is_numpys(precision: str, round_to: type | None) 
         round_to = ml_dtypes.bfloat16
     scale = 1.0 / 3.0
     graph = read_graph(small_graph(scale, second=100.0), "small")
-    low = rounding.emulated(lower_float.lower(graph, precision))
+    low = emulate(to_half_precision(graph, precision))
     values = np.arange(256, dtype=np.uint8).reshape(16, 16)
     first = values.astype(np.float32).astype(round_to).astype(np.float32) * np.float32(np.array(scale, round_to))
     second = first.astype(round_to).astype(np.float32) * np.float32(np.array(100.0, round_to))
@@ -178,17 +172,17 @@ def test_the_emulated_rounding_is_numpys(precision: str, round_to: type | None) 
 
 def test_a_layer_that_overflows_in_fp16_stays_fp32() -> None:
     graph = read_graph(small_graph(1000.0, second=0.0005), "small")
-    keep = lower_float.overflowing(graph, calibrate.reach(graph, PAIRS))
+    keep = overflowing_nodes(graph, absolute_maxima(graph, PAIRS))
     assert "first" in keep
-    low = lower_float.lower(graph, "fp16", keep)
+    low = to_half_precision(graph, "fp16", keep)
     assert "first" in metadata(low, "kept_fp32").split(",")
     types = element_types(low)
     assert types["d"] == TensorProto.FLOAT
     expected = GraphRunner(serialised(graph)).fuse(*PAIRS[0])
-    kept = GraphRunner(serialised(rounding.emulated(low))).fuse(*PAIRS[0])
+    kept = GraphRunner(serialised(emulate(low))).fuse(*PAIRS[0])
     assert np.abs(kept.astype(int) - expected).max() <= 1
-    # without that care, what overflows becomes infinite and the picture is lost
-    careless = GraphRunner(serialised(rounding.emulated(lower_float.lower(graph, "fp16")))).fuse(*PAIRS[0])
+    # without that care, what overflows becomes infinite and the image is lost
+    careless = GraphRunner(serialised(emulate(to_half_precision(graph, "fp16")))).fuse(*PAIRS[0])
     assert np.abs(careless.astype(int) - expected).max() > 50
 
 
@@ -210,7 +204,7 @@ def test_weights_that_are_not_finite_are_found(value: float) -> None:
 def test_values_that_overflow_fp32_are_found() -> None:
     graph = read_graph(small_graph(1e38, second=1e38), "huge")
     with pytest.raises(EngineError, match="not finite"):
-        calibrate.reach(graph, PAIRS)
+        absolute_maxima(graph, PAIRS)
 
 
 def test_other_files_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""Builds that must fail and leave nothing: wrong precision, wrong images, killed, a full disk, two at once."""
+"""Builds that fail and leave no files: wrong precision, wrong images, killed, disk full; concurrent builds."""
 
 from __future__ import annotations
 
@@ -13,69 +13,63 @@ import pytest
 
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fusepipe[build]'")
 
-from helpers.engine_requests import MATERIALS, left, request, rtx, run, without_torch
+from helpers.engine_requests import IMAGES, build_request, file_names, needs_rtx, run
 
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.engines import store
-from fusepipe.engines.builder import proof
-from fusepipe.engines.builder import verify as proving
-from fusepipe.engines.builder.building import build
+from fusepipe.engines.builder import agreement
+from fusepipe.engines.builder.build import build
 from fusepipe.engines.load import read_onnx
 from fusepipe.engines.manifest import read_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the test's own; PyTorch is left out, which has a test of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(proving, "find_spec", without_torch)
-    return tmp_path / "cache" / "fusepipe" / "engines"
+pytestmark = pytest.mark.usefixtures("engine_cache")
 
 
-@rtx
-def test_an_fp32_graph_is_no_fp16_engine(cache: Path) -> None:
+@needs_rtx
+def test_an_fp32_graph_is_no_fp16_engine(engine_cache: Path) -> None:
     """What tools that only set a flag ship as fp16."""
     with pytest.raises(EngineError, match=r"asked for fp16, but 13 of 13 compute layers are not .* is fp32"):
-        build(request("tensorrt-rtx", "fp16", convert=False), MATERIALS)
-    assert left(cache) == []
+        build(build_request("tensorrt-rtx", "fp16", convert=False), IMAGES)
+    assert file_names(engine_cache) == []
 
 
-def test_an_fp32_graph_is_no_int8_engine_on_the_cpu_either(cache: Path) -> None:
+def test_an_fp32_graph_is_no_int8_engine_on_the_cpu_either(engine_cache: Path) -> None:
     with pytest.raises(EngineError, match="int8"):
-        build(request("openvino", "int8", convert=False), MATERIALS)
-    assert left(cache) == []
+        build(build_request("openvino", "int8", convert=False), IMAGES)
+    assert file_names(engine_cache) == []
 
 
-@rtx
-def test_images_that_do_not_agree_fail_the_build(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(proof.TOLERANCES, "int8", proof.Tolerance(90.0, 0))
+@needs_rtx
+def test_images_that_do_not_agree_fail_the_build(engine_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(agreement.TOLERANCES, "int8", agreement.Tolerance(90.0, 0))
     with pytest.raises(EngineError, match="does not agree") as caught:
-        build(request("tensorrt-rtx", "int8"), MATERIALS)
-    assert caught.value.exit_code == 4 and left(cache) == []
+        build(build_request("tensorrt-rtx", "int8"), IMAGES)
+    assert caught.value.exit_code == 4 and file_names(engine_cache) == []
 
 
-def test_an_interrupted_build_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_build_leaves_nothing(engine_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "fsync", interrupt)  # in the middle of writing
     with pytest.raises(KeyboardInterrupt):
-        build(request(), MATERIALS)
-    assert left(cache) == []
+        build(build_request(), IMAGES)
+    assert file_names(engine_cache) == []
 
 
-# -- what lies where the engine's files would
+# -- existing files at the paths of the engine
 
 
 def test_files_of_the_user_beside_an_engine_are_not_replaced(tmp_path: Path) -> None:
     plan = tmp_path / "night.onnx"
     (tmp_path / "night.onnx.json").write_text('{"mine": 1}')
-    with pytest.raises(EngineError, match=r"night\.onnx\.json.* is another file; name another output, or --force"):
-        build(request(), MATERIALS, plan)
-    assert not plan.exists() and left(tmp_path) == ["cache", "night.onnx.json"]
-    assert build(request(), MATERIALS, plan, force=True).plan == plan
+    message = r"night\.onnx\.json, which exists and is not of an engine; choose another output, or --force"
+    with pytest.raises(EngineError, match=message):
+        build(build_request(), IMAGES, plan)
+    assert not plan.exists() and file_names(tmp_path) == ["cache", "night.onnx.json"]
+    assert build(build_request(), IMAGES, plan, force=True).plan == plan
 
 
 def test_the_model_that_an_engine_is_built_from_is_never_replaced(tmp_path: Path) -> None:
@@ -97,11 +91,11 @@ def test_an_output_that_cannot_be_written_is_said_before_anything_is_computed(
     (tmp_path / "file").write_text("in the way of a folder")
     (tmp_path / "night").mkdir()
     (tmp_path / "beside.onnx.json").mkdir()
-    monkeypatch.setattr("fusepipe.engines.builder.building.compile_engine", None)
-    before = left(tmp_path)
+    monkeypatch.setattr("fusepipe.engines.builder.build.compile_engine", None)
+    before = file_names(tmp_path)
     with pytest.raises(EngineError, match=r"cannot be written .* (no|a) folder"):
-        build(request(), MATERIALS, tmp_path / name)
-    assert left(tmp_path) == before
+        build(build_request(), IMAGES, tmp_path / name)
+    assert file_names(tmp_path) == before
 
 
 def test_writing_that_fails_half_way_takes_back_what_was_written(
@@ -118,8 +112,8 @@ def test_writing_that_fails_half_way_takes_back_what_was_written(
 
     monkeypatch.setattr(Path, "replace", replace)
     with pytest.raises(EngineError, match="Read-only file system"):
-        build(request(), MATERIALS, tmp_path / "night.onnx")
-    assert replaced and left(tmp_path) == ["cache"]
+        build(build_request(), IMAGES, tmp_path / "night.onnx")
+    assert replaced and file_names(tmp_path) == ["cache"]
 
 
 def test_a_lock_of_another_user_or_a_link_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,24 +122,24 @@ def test_a_lock_of_another_user_or_a_link_is_not_opened(tmp_path: Path, monkeypa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "blocked"))
     monkeypatch.setattr(store.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
     plan, victim = tmp_path / "x.onnx", tmp_path / "victim"
-    with store.building(plan):
+    with store.build_lock(plan):
         (lock,) = (tmp_path / "tmp").glob("*/*.lock")
     lock.unlink()
     victim.write_text("precious")
     lock.symlink_to(victim)
-    with pytest.raises(EngineError, match="no folder for locks"), store.building(plan):
+    with pytest.raises(EngineError, match="no writable folder for lock files"), store.build_lock(plan):
         pass
     assert victim.read_text() == "precious"
 
 
 _BUILD = """
 import resource, sys
-import fusepipe.engines.builder.verify as verify
-from fusepipe.engines.builder.building import build
-from helpers.engine_requests import MATERIALS, request, without_torch
-verify.find_spec = without_torch
+import fusepipe.engines.builder.verify
+from fusepipe.engines.builder.build import build
+from helpers.engine_requests import IMAGES, build_request, without_torch
+fusepipe.engines.builder.verify.find_spec = without_torch
 {before}
-built = build(request("openvino", "int8"), MATERIALS)
+built = build(build_request("openvino", "int8"), IMAGES)
 print(built.plan, built.reused, flush=True)
 """
 
@@ -156,7 +150,7 @@ def process(before: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_killed_build_leaves_no_engine_and_the_next_one_cleans_up(cache: Path) -> None:
+def test_a_killed_build_leaves_no_engine_and_the_next_one_cleans_up(engine_cache: Path) -> None:
     hang = "import os, time\nos.fsync = lambda number: (print('writing', flush=True), time.sleep(60))"
     killed = process(hang)
     try:
@@ -164,33 +158,37 @@ def test_a_killed_build_leaves_no_engine_and_the_next_one_cleans_up(cache: Path)
     finally:
         killed.send_signal(signal.SIGKILL)
         killed.communicate(timeout=20)
-    assert left(cache) and all(name.endswith(".partial") for name in left(cache))
-    built = build(request("openvino", "int8"), MATERIALS)
-    assert left(cache) == [built.plan.name, f"{built.plan.name}.json"]
+    assert file_names(engine_cache) and all(name.endswith(".partial") for name in file_names(engine_cache))
+    built = build(build_request("openvino", "int8"), IMAGES)
+    assert file_names(engine_cache) == [built.plan.name, f"{built.plan.name}.json"]
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(cache: Path) -> None:
+def test_a_full_disk_is_one_line_and_leaves_nothing(engine_cache: Path) -> None:
     """The system's own limit on the size of files, as no test may fill a disk."""
     limited = process("resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))")
     _, said = limited.communicate(timeout=110)
     assert limited.returncode == 1
     assert "EngineError" in said and "cannot be written (File too large)" in said
-    assert left(cache) == []
+    assert file_names(engine_cache) == []
 
 
-def test_two_processes_build_one_engine(cache: Path) -> None:
+def test_two_processes_build_one_engine(engine_cache: Path) -> None:
     running = [process(), process()]
     printed = [one.communicate(timeout=110) for one in running]
     assert [one.returncode for one in running] == [0, 0], printed
     plans, reused = zip(*(out.split() for out, _ in printed), strict=True)
     assert plans[0] == plans[1] and sorted(reused) == ["False", "True"]
-    assert len(left(cache)) == 2
+    assert len(file_names(engine_cache)) == 2
     read_plan(Path(plans[0]))
 
 
 def test_waiting_for_another_build_has_an_end(tmp_path: Path) -> None:
     plan = tmp_path / "x.onnx"
     began = time.monotonic()
-    with store.building(plan), pytest.raises(EngineError, match="another process"), store.building(plan, wait_s=0.3):
+    with (
+        store.build_lock(plan),
+        pytest.raises(EngineError, match="another process"),
+        store.build_lock(plan, wait_s=0.3),
+    ):
         pass
     assert time.monotonic() - began < 5

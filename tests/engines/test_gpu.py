@@ -1,9 +1,10 @@
-"""On a real GPU: engines built, proven by running them, and run through both packages that speak CUDA."""
+"""On a real GPU: engines built, verified by running them, and run through both CUDA packages."""
 
 from __future__ import annotations
 
 import importlib.util
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,27 +12,24 @@ import pytest
 
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fusepipe[build]'")
 
-from helpers.engine_requests import MATERIALS, PAIRS, SHAPES, request, without_torch
+from helpers.engine_requests import IMAGES, PAIRS, SHAPES, build_request
 from helpers.gpu_here import require_gpu
 
 from fusepipe.core.errors import EngineError
 from fusepipe.core.fuser import FusionBatch
 from fusepipe.engines.backends.cuda.api import IMPLEMENTATIONS, Cuda, open_cuda
 from fusepipe.engines.backends.tensorrt.runtime import kernel_cache, open_plan
-from fusepipe.engines.builder import proof
-from fusepipe.engines.builder import verify as proving
-from fusepipe.engines.builder.building import build
+from fusepipe.engines.builder.agreement import compare, require_agreement
+from fusepipe.engines.builder.build import build
+from fusepipe.engines.builder.verify import register_on_cpu
 from fusepipe.engines.load import load_model
 from fusepipe.engines.manifest import read_plan
-from fusepipe.workflows.build_engine import proof_warp
+from fusepipe.engines.verification import Verification
+from fusepipe.workflows.build_engine.images import verification_warp
 
 pytestmark = pytest.mark.gpu
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(proving, "find_spec", without_torch)
+pytestmark = pytest.mark.usefixtures("engine_cache")
 
 
 @pytest.fixture(params=list(IMPLEMENTATIONS))
@@ -99,10 +97,10 @@ def test_more_memory_than_there_is_is_refused_in_cudas_words(seam: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
-def test_an_engine_is_built_run_for_its_proof_and_agrees(precision: str, seam: str) -> None:
+def test_an_engine_is_built_and_verified_on_the_gpu(precision: str, seam: str) -> None:
     backend, gpu = require_gpu()
-    built = build(request(backend, precision, gpu=gpu), MATERIALS)
-    assert built.manifest.proof["executed"] and gpu.name in built.manifest.proof["subject"]
+    built = build(build_request(backend, precision, gpu=gpu), IMAGES)
+    assert built.manifest.verification.executed and gpu.name in built.manifest.verification.subject
     assert set(built.manifest.layers) == {precision}
     manifest, plan = read_plan(built.plan)
     names = manifest.model, manifest.backend, manifest.achieved_precision
@@ -118,19 +116,19 @@ def test_an_engine_is_built_run_for_its_proof_and_agrees(precision: str, seam: s
         expected = [exact.fuse(*pair) for pair in PAIRS]
     for repeat in range(3):
         first = [images[repeat] for images in given[: len(PAIRS)]]
-        agreement = proof.compare("fp32", PAIRS, expected, first)
-        proof.judge(proof.Proof("the plan", True, (agreement,)), precision)
+        found = compare("fp32", PAIRS, expected, first)
+        require_agreement(Verification("the plan", True, (found,)), precision)
 
 
 def test_an_engine_with_the_warp_gives_what_remap_and_the_cpu_give(seam: str) -> None:
     """``build-engine --warp``: GridSample on the GPU, with two warps after each other and in one batch."""
     backend, gpu = require_gpu()
-    materials = MATERIALS.__class__(MATERIALS.calibration, MATERIALS.proof, None, "noise", proof_warp)
-    built = build(request(backend, "fp32", gpu=gpu, warp=True), materials)
-    assert built.manifest.warp and built.manifest.proof["executed"]
+    images = replace(IMAGES, make_warp=verification_warp)
+    built = build(build_request(backend, "fp32", gpu=gpu, warp=True), images)
+    assert built.manifest.warp and built.manifest.verification.executed
     manifest, plan = read_plan(built.plan)
     (height, width), names = PAIRS[0][1].shape, (manifest.model, manifest.backend, manifest.achieved_precision)
-    warps = [proof_warp((width, height)), None]
+    warps = [verification_warp((width, height)), None]
     with (
         open_plan(
             *names, plan, manifest.shapes, multiple=manifest.multiple, warp=True, cuda=lambda: open_cuda(seam)
@@ -139,7 +137,7 @@ def test_an_engine_with_the_warp_gives_what_remap_and_the_cpu_give(seam: str) ->
     ):
         expected = []
         for (infrared, visible), warp in zip(PAIRS[:2], warps, strict=True):
-            expected.append(exact.fuse(*proving._registered((infrared, visible), warp)))
+            expected.append(exact.fuse(*register_on_cpu((infrared, visible), warp)))
             for _ in range(3):
                 batch = FusionBatch((infrared,), (visible,), ("",), (warp,))
                 difference = np.abs(fuser.submit(batch).result()[0].astype(int) - expected[-1])
@@ -151,7 +149,7 @@ def test_an_engine_with_the_warp_gives_what_remap_and_the_cpu_give(seam: str) ->
 
 def test_a_plan_for_another_gpu_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
     backend, gpu = require_gpu()
-    built = build(request(backend, "fp16", gpu=gpu), MATERIALS, tmp_path / "x.plan")
+    built = build(build_request(backend, "fp16", gpu=gpu), IMAGES, tmp_path / "x.plan")
     manifest = tmp_path / "x.plan.json"
     if backend == "tensorrt":
         manifest.write_text(manifest.read_text().replace(gpu.name, "RTX 9999"))

@@ -1,4 +1,4 @@
-"""The options of trtexec: each is served for real by TensorRT-RTX, or refused in words by who does not have it."""
+"""The options named as in trtexec: applied by TensorRT-RTX, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -11,64 +11,60 @@ import pytest
 
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fusepipe[build]'")
 
-from helpers.engine_requests import MATERIALS, PAIRS, SHAPES, picture, request, rtx, without_torch
+from helpers.engine_requests import IMAGES, PAIRS, SHAPES, build_request, needs_rtx, smooth_image
 
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.core.fuser import FuserInfo
-from fusepipe.engines.backends.tensorrt.double import FakeCuda, FakePlan
+from fusepipe.engines.backends.cuda.fake import FakeCuda
+from fusepipe.engines.backends.tensorrt.fake import FakePlan
 from fusepipe.engines.backends.tensorrt.library import Library, load_library
 from fusepipe.engines.backends.tensorrt.runtime import TensorRtFuser
-from fusepipe.engines.builder import tensorrt as tensorrt_build
-from fusepipe.engines.builder import verify as proving
-from fusepipe.engines.builder.building import build, compile_engine
-from fusepipe.engines.builder.tensorrt import PlanOptions
+from fusepipe.engines.builder import tensorrt_plan
+from fusepipe.engines.builder.build import build, compile_engine
+from fusepipe.engines.builder.tensorrt_plan import PlanOptions
 from fusepipe.engines.manifest import Shapes
-from fusepipe.workflows.build_engine import proof_warp
+from fusepipe.workflows.build_engine.images import verification_warp
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(proving, "find_spec", without_torch)
+pytestmark = pytest.mark.usefixtures("engine_cache")
 
 
 def compiled(**options: Any) -> bytes:
-    asked = request("tensorrt-rtx", "fp16", options=PlanOptions(**options))
+    asked = build_request("tensorrt-rtx", "fp16", options=PlanOptions(**options))
     return compile_engine(asked, PAIRS[:1]).plan
 
 
-@rtx
+@needs_rtx
 def test_what_was_asked_for_is_in_the_manifest_and_another_engine_is_not_replaced(tmp_path: Path) -> None:
     options = PlanOptions(workspace_mib=256, opt_level=2, target_sm=("SM89",))
-    built = build(request("tensorrt-rtx", "fp16", options=options), MATERIALS, tmp_path / "x.plan")
+    built = build(build_request("tensorrt-rtx", "fp16", options=options), IMAGES, tmp_path / "x.plan")
     assert built.manifest.targets == ("SM89",) and built.manifest.options["opt_level"] == 2
     assert built.manifest.options["workspace_mib"] == 256 and built.manifest.shapes == SHAPES
-    with pytest.raises(EngineError, match="another engine already"):
-        build(request("tensorrt-rtx", "fp32"), MATERIALS, tmp_path / "x.plan")
-    assert build(request("tensorrt-rtx", "fp32"), MATERIALS, tmp_path / "x.plan", force=True).plan.exists()
+    with pytest.raises(EngineError, match="already exists as another engine"):
+        build(build_request("tensorrt-rtx", "fp32"), IMAGES, tmp_path / "x.plan")
+    assert build(build_request("tensorrt-rtx", "fp32"), IMAGES, tmp_path / "x.plan", force=True).plan.exists()
 
 
-@rtx
+@needs_rtx
 @pytest.mark.parametrize("level", [0, 5])
 def test_opt_level(level: int) -> None:
     assert len(compiled(opt_level=level)) > 100_000
 
 
-@rtx
+@needs_rtx
 def test_a_workspace_that_is_too_small_is_named() -> None:
-    """The builder's own complaint is the proof that the limit reached it."""
+    """The builder's error shows that the limit was applied."""
     with pytest.raises(EngineError, match=r"(?i)workspace"):
         compiled(workspace_mib=1)
 
 
-@rtx
+@needs_rtx
 def test_target_sm() -> None:
     assert len(compiled(target_sm=("SM89", "SM120"))) > 100_000
     with pytest.raises(UsageError, match=r"builds for .*SM89.*, not for SM90"):
         compiled(target_sm=("SM90",))
 
 
-@rtx
+@needs_rtx
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -82,11 +78,11 @@ def test_what_tensorrt_rtx_does_not_have(options: dict[str, Any], message: str) 
     assert caught.value.exit_code == 2
 
 
-# -- plain TensorRT: no library here, so the configuration is a note of what was called
+# -- plain TensorRT: not installed here, so the configuration records its calls
 
 
 class Notes:
-    """A builder configuration that writes down what it is told."""
+    """A builder configuration that records its calls."""
 
     builder_optimization_level = 3
 
@@ -123,39 +119,39 @@ def plain() -> Library:
 def test_tensorrt_gets_its_options() -> None:
     config = Notes()
     options = PlanOptions(workspace_mib=2, opt_level=4, version_compatible=True)
-    tensorrt_build._apply(plain(), config, options)
+    tensorrt_plan.apply_options(plain(), config, options)
     assert config.calls == [("without", "tf32"), ("workspace", 2 << 20), ("any",)]
     assert config.builder_optimization_level == 4
-    tensorrt_build.require_options(plain(), options)
+    tensorrt_plan.require_options(plain(), options)
     with pytest.raises(UsageError, match="--target-sm is for tensorrt-rtx"):
-        tensorrt_build.require_options(plain(), PlanOptions(target_sm=("SM89",)))
+        tensorrt_plan.require_options(plain(), PlanOptions(target_sm=("SM89",)))
 
 
-@rtx
+@needs_rtx
 def test_fp32_is_fp32() -> None:
-    """The library multiplies fp32 in TF32, with the 10 bits of fp16, unless it is told not to."""
+    """The library multiplies fp32 in TF32, with a 10-bit mantissa, unless TF32 is switched off."""
     library = load_library("tensorrt-rtx")
     config = library.module.Builder(library.logger).create_builder_config()
     flag = library.module.BuilderFlag.TF32
     assert config.get_flag(flag), "it is off by now: clearing it is not needed any more"
-    tensorrt_build._apply(library, config, PlanOptions())
+    tensorrt_plan.apply_options(library, config, PlanOptions())
     assert not config.get_flag(flag)
 
 
-@rtx
+@needs_rtx
 @pytest.mark.parametrize("warp", [False, True])
 def test_an_engine_for_one_odd_size_takes_that_size(warp: bool) -> None:
     """Images are padded to the network's multiple on their way; raw infrared ones are not."""
-    size, materials = (97, 65), replace(MATERIALS, warp_of=proof_warp)
-    built = build(request("tensorrt-rtx", "fp32", shapes=Shapes(size, size, size, 2), warp=warp), materials)
+    size, images = (97, 65), replace(IMAGES, make_warp=verification_warp)
+    built = build(build_request("tensorrt-rtx", "fp32", shapes=Shapes(size, size, size, 2), warp=warp), images)
     shapes, cuda = built.manifest.shapes, FakeCuda()
-    assert (shapes.best, shapes.most) == ((98, 66), (98, 66)) and shapes.least == ((96, 64) if warp else (98, 66))
+    assert (shapes.opt, shapes.max) == ((98, 66), (98, 66)) and shapes.min == ((96, 64) if warp else (98, 66))
     assert shapes.batch == 2
     graph = built.plan.with_name(f"{built.plan.name}.onnx").read_bytes()
     info = FuserInfo("stream", "tensorrt-rtx", "fp32", accepts_warp=warp, max_in_flight=2, max_batch=2)
     multiple = built.manifest.multiple
     with TensorRtFuser(info, shapes, multiple, lambda: FakePlan(cuda, graph), lambda: cuda) as fuser:
-        assert fuser.fuse(picture(1, 65, 97), picture(2, 65, 97)).shape == (65, 97)
+        assert fuser.fuse(smooth_image(1, 65, 97), smooth_image(2, 65, 97)).shape == (65, 97)
 
 
 @pytest.mark.parametrize(("sizes", "multiple"), [((1, 1, 1), 2), ((641, 479, 1), 4), ((640, 480, 1), 2)])
@@ -171,19 +167,19 @@ def test_every_size_between_least_and_most_fits_after_padding(sizes: tuple[int, 
 
 def test_a_timing_cache_is_read_and_one_that_is_refused_is_named(tmp_path: Path) -> None:
     path, library = tmp_path / "timings", plain()
-    assert tensorrt_build._timing_cache(library, Notes(), path) is not None  # it is written after the first build
+    assert tensorrt_plan.open_timing_cache(library, Notes(), path) is not None  # it is written after the first build
     path.write_bytes(b"of another GPU")
     config = Notes()
-    tensorrt_build._timing_cache(library, config, path)
+    tensorrt_plan.open_timing_cache(library, config, path)
     assert config.calls == [("timings", b"of another GPU")]
     refusing = Notes(lambda: library.log.append("The timing cache will not be used!"))
-    with pytest.raises(EngineError, match=r"does not take this timing cache \(The timing cache will not be used!\)"):
-        tensorrt_build._timing_cache(library, refusing, path)
+    with pytest.raises(EngineError, match=r"rejects this timing cache \(The timing cache will not be used!\)"):
+        tensorrt_plan.open_timing_cache(library, refusing, path)
 
 
-@rtx
+@needs_rtx
 def test_the_calls_of_the_options_are_those_of_the_library() -> None:
-    """What :class:`Notes` stands in for: the names exist in the library that is there."""
+    """The calls that :class:`Notes` fakes exist in the installed library."""
     trt = load_library("tensorrt-rtx").module
     config = trt.IBuilderConfig
     for name in ("set_memory_pool_limit", "set_flag", "create_timing_cache", "set_timing_cache"):

@@ -14,7 +14,8 @@ from fusepipe.config.schema import FusionConfig
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.core.frames import Luma8
 from fusepipe.core.fuser import Fuser, FuserBase, FuserInfo, FusionBatch, ReadyTicket, Ticket
-from fusepipe.engines.backends.tensorrt.double import FakeCuda, FakePlan
+from fusepipe.engines.backends.cuda.fake import FakeCuda
+from fusepipe.engines.backends.tensorrt.fake import FakePlan
 from fusepipe.engines.backends.tensorrt.runtime import TensorRtFuser
 from fusepipe.engines.load import load_model, read_onnx
 from fusepipe.engines.manifest import Shapes
@@ -102,15 +103,15 @@ def test_an_error_reaches_the_rig_whose_pair_it_was_and_the_others_go_on() -> No
     assert engine.closed == 1
 
 
-def on_the_double(cuda: FakeCuda) -> Fuser:
+def on_fake_cuda(cuda: FakeCuda) -> Fuser:
     shapes = Shapes((2, 2), (64, 48), (128, 128), batch=4)
     return TensorRtFuser(INFO, shapes, 2, lambda: FakePlan(cuda, read_onnx("stream")), lambda: cuda)
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_pair_that_comes_while_the_engine_computes_another_starts_at_once(count: int) -> None:
+def test_a_pair_that_comes_while_the_engine_computes_another_starts_immediately(count: int) -> None:
     cuda = FakeCuda()
-    rigs = leases(SharedEngines(), on_the_double(cuda), count)
+    rigs = leases(SharedEngines(), on_fake_cuda(cuda), count)
     cuda.computes.clear()
     try:
         tickets = [rigs[0].submit(one(1, height=16))]
@@ -156,7 +157,7 @@ def test_a_call_that_the_engine_breaks_at_is_the_rigs_that_made_it() -> None:
     assert engine.closed == 1
 
 
-def test_an_engine_is_opened_once_and_anew_after_the_last_rig() -> None:
+def test_an_engine_is_opened_once_and_again_after_the_last_rig() -> None:
     table, opened = SharedEngines(), []
 
     def open_engine() -> Fuser:
@@ -193,7 +194,7 @@ def expected() -> Iterator[Callable[[Luma8, Luma8], Luma8]]:
         yield reference.fuse
 
 
-def test_three_rigs_on_the_double_of_a_gpu(expected: Callable[[Luma8, Luma8], Luma8]) -> None:
+def test_three_rigs_on_a_fake_gpu(expected: Callable[[Luma8, Luma8], Luma8]) -> None:
     cuda = FakeCuda()
     table = SharedEngines()
     seen: list[tuple[Luma8, Luma8, Luma8]] = []
@@ -207,9 +208,7 @@ def test_three_rigs_on_the_double_of_a_gpu(expected: Callable[[Luma8, Luma8], Lu
                 tickets = [fuser.submit(FusionBatch((ir,), (vis,), (f"rig {seed}",))) for _ in range(2)]
                 seen.extend((ir, vis, ticket.result(30)[0]) for ticket in tickets)
 
-    threads = [
-        threading.Thread(target=rig, args=(n, table.lease("key", lambda: on_the_double(cuda)))) for n in range(3)
-    ]
+    threads = [threading.Thread(target=rig, args=(n, table.lease("key", lambda: on_fake_cuda(cuda)))) for n in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,4 +1,4 @@
-"""Loading plans, and TensorRT-RTX's kernels from one run to the next, on a double of the library's classes."""
+"""Loading plans, and TensorRT-RTX's kernels from one run to the next, on fakes of the library's classes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from helpers.engine_requests import rtx
+from helpers.engine_requests import needs_rtx
 
 from fusepipe.core.errors import EngineError
 from fusepipe.engines.backends.tensorrt import plan as tensorrt_plan
@@ -80,12 +80,12 @@ def test_kernels_are_kept_for_the_next_run_of_the_same_plan(tmp_path: Path, monk
     assert not run(cache, monkeypatch, b"of this GPU").kernels.offered
     (file,) = (tmp_path / "kernels").iterdir()
     written = file.stat().st_mtime_ns
-    assert run(cache, monkeypatch, b"anew").kernels.content == b"of this GPU"
+    assert run(cache, monkeypatch, b"compiled again").kernels.content == b"of this GPU"
     assert file.stat().st_mtime_ns == written, "nothing new, and written all the same"
     assert cache.load(sha256(b"plan")) == b"of this GPU" and cache.load(sha256(b"another plan")) is None
 
 
-def test_kernels_of_another_gpu_or_damaged_ones_are_compiled_anew(
+def test_kernels_of_another_gpu_or_damaged_ones_are_compiled_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = CompileCache(tmp_path / "kernels")
@@ -94,8 +94,8 @@ def test_kernels_of_another_gpu_or_damaged_ones_are_compiled_anew(
     assert refused.kernels.offered and cache.load(sha256(b"plan")) == b"of this GPU"
     (file,) = (tmp_path / "kernels").iterdir()
     file.write_bytes(file.read_bytes()[:-3])
-    assert not run(cache, monkeypatch, b"anew").kernels.offered, "damaged bytes reached the library"
-    assert cache.load(sha256(b"plan")) == b"anew"
+    assert not run(cache, monkeypatch, b"compiled again").kernels.offered, "damaged bytes reached the library"
+    assert cache.load(sha256(b"plan")) == b"compiled again"
 
 
 def test_a_folder_that_cannot_be_written_does_not_stop_the_engine(
@@ -107,7 +107,7 @@ def test_a_folder_that_cannot_be_written_does_not_stop_the_engine(
 
 
 def test_a_plan_that_the_library_refuses_and_a_context_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(EngineError, match=r"tensorrt-rtx 1\.7 refuses the plan"):
+    with pytest.raises(EngineError, match=r"tensorrt-rtx 1\.7 cannot load the plan"):
         open_on(Rtx(refuses=True), monkeypatch, None)
     library = Rtx()
     plan = open_on(library, monkeypatch, None)
@@ -117,9 +117,9 @@ def test_a_plan_that_the_library_refuses_and_a_context_that_cannot_be_made(monke
     plan.close()
 
 
-@rtx
+@needs_rtx
 def test_the_calls_are_those_of_the_library() -> None:
-    """What :class:`Rtx` stands in for: the names exist in the library that is there."""
+    """The calls that :class:`Rtx` fakes exist in the installed library."""
     trt = load_library("tensorrt-rtx").module
     for owner, names in (
         (trt.Runtime, ("deserialize_cuda_engine",)),

@@ -1,4 +1,4 @@
-"""The TensorRT runtime on a seam that computes on the CPU and punishes misuse; with a GPU, the same on hardware."""
+"""The TensorRT runtime on fake CUDA, which detects misuse; with a GPU, the same tests on hardware."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.core.frames import Luma8
 from fusepipe.core.fuser import FuserInfo, FusionBatch
 from fusepipe.engines.backends.cuda.api import find_gpu, open_cuda
-from fusepipe.engines.backends.tensorrt.double import FakeCuda, FakePlan, MisuseError
+from fusepipe.engines.backends.cuda.fake import FakeCuda, MisuseError
+from fusepipe.engines.backends.tensorrt.fake import FakePlan
 from fusepipe.engines.backends.tensorrt.plan import Plan
-from fusepipe.engines.backends.tensorrt.runtime import KEPT_SIZES, TensorRtFuser, open_plan
+from fusepipe.engines.backends.tensorrt.runtime import CACHED_SIZES, TensorRtFuser, open_plan
 from fusepipe.engines.load import load_model, read_onnx
 from fusepipe.engines.manifest import Shapes
 
@@ -37,7 +38,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Rig:
-    """A fuser on the double, and the double."""
+    """A fuser on fake CUDA, and its fakes."""
 
     def __init__(self, cuda: FakeCuda | None = None) -> None:
         self.cuda = cuda or FakeCuda()
@@ -54,16 +55,16 @@ def on_gpu() -> TensorRtFuser:
     """The shipped network as an fp32 engine, built and run on this machine's GPU."""
     backend, _ = require_gpu()
     from fusepipe.engines.backends.tensorrt import library as tensorrt_library
-    from fusepipe.engines.builder import tensorrt as tensorrt_build
+    from fusepipe.engines.builder import tensorrt_plan
 
     library = tensorrt_library.load_library(backend)
-    plan, _ = tensorrt_build.build_plan(library, read_onnx("stream"), SHAPES, tensorrt_build.PlanOptions(), [])
+    plan, _ = tensorrt_plan.build_plan(library, read_onnx("stream"), SHAPES, tensorrt_plan.PlanOptions(), [])
     return open_plan("stream", backend, "fp32", plan, SHAPES)
 
 
-@pytest.fixture(params=["double", pytest.param("hardware", marks=pytest.mark.gpu)])
+@pytest.fixture(params=["fake", pytest.param("hardware", marks=pytest.mark.gpu)])
 def fuser(request: pytest.FixtureRequest) -> Iterator[TensorRtFuser]:
-    made = Rig().fuser if request.param == "double" else on_gpu()
+    made = Rig().fuser if request.param == "fake" else on_gpu()
     with made:
         yield made
 
@@ -102,7 +103,7 @@ def test_a_batch(fuser: TensorRtFuser, expected: Expected) -> None:
     assert all(close(image, expected(*pair)) for image, pair in zip(fused, pairs, strict=True))
 
 
-def test_what_the_engine_was_not_built_for_is_refused(fuser: TensorRtFuser) -> None:
+def test_sizes_and_batches_beyond_the_shapes_are_refused(fuser: TensorRtFuser) -> None:
     with pytest.raises(UsageError, match="outside this engine's sizes"):
         fuser.fuse(*scene(300, 64))
     infrared, visible = scene(8, 8)
@@ -136,7 +137,7 @@ def test_fixed_shapes_are_captured_once_a_slot_and_then_launched() -> None:
     assert rig.cuda.calls["copy_in"] == 4  # once for real, once into the graph
 
 
-def test_a_request_that_comes_while_another_computes_starts_at_once(expected: Expected) -> None:
+def test_a_request_submitted_while_another_computes_starts_immediately(expected: Expected) -> None:
     """On the second slot: its copies overlap what computes."""
     rig, pairs = Rig(), [scene(64, 64, seed) for seed in range(2)]
     batches = [FusionBatch((infrared,), (visible,)) for infrared, visible in pairs]
@@ -153,7 +154,7 @@ def test_a_request_that_comes_while_another_computes_starts_at_once(expected: Ex
         assert all(close(t.result()[0], expected(*pair)) for t, pair in zip(tickets, pairs, strict=True))
 
 
-def test_no_more_requests_than_slots_are_under_way() -> None:
+def test_no_more_requests_than_slots_are_in_flight() -> None:
     rig = Rig()
     with rig.fuser as fuser, ThreadPoolExecutor(1) as caller:
         rig.cuda.computes.clear()
@@ -185,16 +186,16 @@ def test_buffers_are_reused_and_old_sizes_are_freed() -> None:
     rig = Rig()
     with rig.fuser as fuser:
         for _ in range(2):
-            for side in range(KEPT_SIZES + 2):
+            for side in range(CACHED_SIZES + 2):
                 fuser.fuse(*scene(10 + 2 * side, 10))
         for _ in range(5):
             fuser.fuse(*scene(10, 10))
-    assert rig.cuda.calls["allocate"] == rig.cuda.calls["free"]  # close of the double found no leak either
+    assert rig.cuda.calls["allocate"] == rig.cuda.calls["free"]  # FakeCuda.close found no leak either
 
 
-def test_what_fails_reaches_the_one_who_waits() -> None:
+def test_a_failure_is_raised_to_the_caller() -> None:
     rig = Rig(FakeCuda(fail="copy_out", after=1))
-    assert rig.fuser.fuse(*scene(16, 16)).shape == (16, 16)  # its capture fails: requests go on call by call
+    assert rig.fuser.fuse(*scene(16, 16)).shape == (16, 16)  # its capture fails: requests are launched call by call
     for seed in range(5):  # more than may be under way: none keeps its place
         with pytest.raises(EngineError, match="copy_out failed"):
             rig.fuser.fuse(*scene(16, 16, seed))
@@ -207,13 +208,13 @@ class BindingError(Exception):
 
 @pytest.mark.parametrize("error", [EngineError, BindingError])
 @pytest.mark.parametrize("call", ["begin_capture", "end_capture"])
-def test_a_capture_that_fails_loses_no_picture(call: str, error: type[Exception], expected: Expected) -> None:
+def test_a_capture_that_fails_loses_no_image(call: str, error: type[Exception], expected: Expected) -> None:
     with Rig(FakeCuda(fail=call, error=error)).fuser as fuser:
         for seed in range(3):
             assert close(fuser.fuse(*scene(16, 16, seed)), expected(*scene(16, 16, seed)))
 
 
-def test_an_error_of_a_binding_is_told_and_the_next_request_is_served() -> None:
+def test_an_error_of_a_binding_is_raised_and_the_next_request_is_served() -> None:
     rig = Rig(FakeCuda(fail="copy_in", error=BindingError))
     with rig.fuser as fuser:
         for _ in range(3):
@@ -231,7 +232,7 @@ def test_a_failure_while_buffers_are_made_leaks_nothing(call: str) -> None:
     rig.fuser.close()  # raises where anything was not freed
 
 
-def test_what_fails_while_it_is_freed_keeps_nothing_else_from_being_freed() -> None:
+def test_a_failure_while_freeing_does_not_stop_the_rest_from_being_freed() -> None:
     rig = Rig(FakeCuda(fail="destroy_stream"))
     assert rig.fuser.fuse(*scene(16, 16)).shape == (16, 16)
     with pytest.raises(EngineError, match="destroy_stream failed"):
@@ -241,7 +242,7 @@ def test_what_fails_while_it_is_freed_keeps_nothing_else_from_being_freed() -> N
 
 
 @pytest.mark.parametrize("error", [EngineError, BindingError])
-def test_a_plan_that_cannot_be_loaded_says_so_at_once(error: type[Exception]) -> None:
+def test_a_plan_that_cannot_be_loaded_fails_immediately(error: type[Exception]) -> None:
     cuda = FakeCuda()
 
     def load() -> Plan:
@@ -261,7 +262,7 @@ def test_without_a_gpu_the_reason_names_both_packages() -> None:
         open_cuda()
 
 
-# -- the double itself: each misuse is found
+# -- the fake: each misuse is detected
 
 
 @pytest.fixture
@@ -353,7 +354,7 @@ def misuse_other_thread(cuda: FakeCuda) -> None:
 @pytest.mark.parametrize(
     ("misuse", "message"),
     [
-        (misuse_read_early, "under way"),
+        (misuse_read_early, "in flight"),
         (misuse_free_twice, "freed already"),
         (misuse_use_after_free, "after it was freed"),
         (misuse_overrun, "more than"),
@@ -362,16 +363,16 @@ def misuse_other_thread(cuda: FakeCuda) -> None:
         (misuse_plan_before_its_context, "before its contexts"),
         (misuse_context_left, "not freed: context, plan"),
         (misuse_context_after_close, "after it was closed"),
-        (misuse_wrong_handle, "no event"),
+        (misuse_wrong_handle, "not a valid event"),
         (misuse_other_thread, "does not own"),
     ],
 )
-def test_the_double_finds(misuse: Callable[[FakeCuda], None], message: str, cuda: FakeCuda) -> None:
+def test_the_fake_detects(misuse: Callable[[FakeCuda], None], message: str, cuda: FakeCuda) -> None:
     with pytest.raises(MisuseError, match=message):
         misuse(cuda)
 
 
-def test_the_double_gives_stale_bytes_until_its_event_is_reached(cuda: FakeCuda) -> None:
+def test_the_fake_returns_stale_bytes_until_its_event_is_reached(cuda: FakeCuda) -> None:
     stream, memory, host, event = cuda.stream(), cuda.allocate(4), cuda.pinned(4), cuda.event()
     host.view()[:] = [1, 2, 3, 4]
     cuda.copy_in(memory, host, 4, stream)

@@ -1,4 +1,4 @@
-"""The registration in the engine's graph: what OpenCV's remap gives, on every runtime there is here."""
+"""The warp in the engine's graph computes what OpenCV's remap computes, on every runtime."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from fusepipe.cli import cli  # noqa: E402
 from fusepipe.core.errors import EngineError, UsageError  # noqa: E402
 from fusepipe.core.frames import Luma8, Warp  # noqa: E402
 from fusepipe.core.fuser import Fuser, FuserInfo, FusionBatch  # noqa: E402
+from fusepipe.engines.backends.cuda.fake import FakeCuda  # noqa: E402
 from fusepipe.engines.backends.openvino import OpenVinoFuser  # noqa: E402
 from fusepipe.engines.backends.openvino_graph import GraphRunner  # noqa: E402
-from fusepipe.engines.backends.tensorrt.double import FakeCuda, FakePlan  # noqa: E402
+from fusepipe.engines.backends.tensorrt.fake import FakePlan  # noqa: E402
 from fusepipe.engines.backends.tensorrt.runtime import TensorRtFuser  # noqa: E402
-from fusepipe.engines.builder import verify as proving  # noqa: E402
 from fusepipe.engines.builder.request import BuildRequest  # noqa: E402
-from fusepipe.engines.builder.warp import with_warp  # noqa: E402
+from fusepipe.engines.builder.warp_graph import add_warp  # noqa: E402
 from fusepipe.engines.graph import read_graph, serialised  # noqa: E402
 from fusepipe.engines.load import load_model, read_onnx  # noqa: E402
 from fusepipe.engines.manifest import Shapes, read_manifest  # noqa: E402
-from fusepipe.engines.warp_grid import HIDDEN, sampling_grid  # noqa: E402
-from fusepipe.workflows.build_engine import proof_warp  # noqa: E402
+from fusepipe.engines.sampling_grid import OUTSIDE, normalised_grid  # noqa: E402
+from fusepipe.workflows.build_engine.images import verification_warp  # noqa: E402
 
 
-def picture(height: int, width: int, seed: int) -> Luma8:
+def noise(height: int, width: int, seed: int) -> Luma8:
     return np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
 
 
 TURN = [[1.7, -0.2, 6.0], [0.25, 1.6, -9.0], [1e-4, 2e-4, 1.0]]
-# what the infrared camera sees is turned and cut, enlarged, shrunk (averaged over a box first), and everything
+# rotated and cropped, enlarged, shrunk (box-averaged first), and with a complete view
 WARPS = {
     "turned": RemapWarp(TURN, (61, 47), (96, 80)),
     "enlarged": RemapWarp(np.diag([3.2, 3.3, 1.0]), (32, 24), (96, 80)),
@@ -76,8 +76,8 @@ def passing() -> bytes:
 def test_openvino_samples_as_remap_does(name: str) -> None:
     warp = WARPS[name]
     (width, height), (vis_w, vis_h) = warp.infrared_size, warp.visible_size
-    infrared, visible = picture(height, width, 1), picture(vis_h, vis_w, 2)
-    given = GraphRunner(serialised(with_warp(read_graph(passing(), "passing")))).fuse(infrared, visible, warp)
+    infrared, visible = noise(height, width, 1), noise(vis_h, vis_w, 2)
+    given = GraphRunner(serialised(add_warp(read_graph(passing(), "passing")))).fuse(infrared, visible, warp)
     difference = np.abs(given.astype(int) - on_the_cpu(warp, infrared, visible))
     # both sample at 32nds of a pixel (one of them is up to 8 levels of this noise); ties are rounded otherwise
     assert difference.max() <= 1 and difference.mean() < 0.05
@@ -89,42 +89,42 @@ def test_the_onnx_reference_samples_as_remap_does() -> None:
 
     warp = RemapWarp(TURN, (19, 16), (30, 22))  # small: it computes in Python
     (width, height), (vis_w, vis_h) = warp.infrared_size, warp.visible_size
-    infrared, visible = picture(height, width, 1), picture(vis_h, vis_w, 2)
-    model = with_warp(read_graph(passing(), "passing"))
-    grid = sampling_grid(warp, (height, width), (vis_h, vis_w))
-    assert (grid == HIDDEN).any()
-    feeds = {"infrared": infrared[None, None], "visible": visible[None, None], "places": grid[None]}
+    infrared, visible = noise(height, width, 1), noise(vis_h, vis_w, 2)
+    model = add_warp(read_graph(passing(), "passing"))
+    grid = normalised_grid(warp, (height, width), (vis_h, vis_w))
+    assert (grid == OUTSIDE).any()
+    feeds = {"infrared": infrared[None, None], "visible": visible[None, None], "sampling_grid": grid[None]}
     (given,) = ReferenceEvaluator(model).run(None, feeds)
     difference = np.abs(given[0, 0].astype(int) - on_the_cpu(warp, infrared, visible))
     assert difference.max() <= 1 and difference.mean() < 0.05
 
 
-def test_places_are_those_that_remap_samples_at() -> None:
+def test_the_sampling_grid_is_that_of_remap() -> None:
     """A ramp sampled at them is the ramp's values, by hand: x_ir = (x_vis - 0.25) / 1.5."""
     warp = WARPS["whole"]
     across = warp.sampling_grid[10, :, 0]
     assert np.abs(across[2:90] - (np.arange(96) - 0.25)[2:90] / 1.5).max() <= 1 / 64
     assert warp.sampling_grid.shape == (80, 96, 2) and not warp.sampling_grid.flags.writeable
-    grid = sampling_grid(warp, (50, 64), (82, 96))
+    grid = normalised_grid(warp, (50, 64), (82, 96))
     assert np.allclose(grid[10, :, 0], (across + 0.5) / 32 - 1) and np.array_equal(grid[81], grid[79])
-    hidden = sampling_grid(WARPS["turned"], (47, 61), (80, 96)) == HIDDEN
+    hidden = normalised_grid(WARPS["turned"], (47, 61), (80, 96)) == OUTSIDE
     assert np.array_equal(hidden[..., 0], WARPS["turned"].valid == 0)
-    with pytest.raises(UsageError, match="the visible one has"):
-        sampling_grid(warp, (50, 64), (40, 96))
+    with pytest.raises(UsageError, match="the visible image is padded to"):
+        normalised_grid(warp, (50, 64), (40, 96))
 
 
 # -- engines
 
 
 def warped_stream() -> bytes:
-    return serialised(with_warp(read_graph(read_onnx("stream"), "stream")))
+    return serialised(add_warp(read_graph(read_onnx("stream"), "stream")))
 
 
 def on_openvino() -> Fuser:
     return OpenVinoFuser("stream", warped_stream(), "fp32")
 
 
-def on_the_double(cuda: FakeCuda) -> Fuser:
+def on_fake_cuda(cuda: FakeCuda) -> Fuser:
     info = FuserInfo("stream", "tensorrt", "fp32", accepts_warp=True, max_in_flight=2, max_batch=3)
     shapes = Shapes((2, 2), (64, 48), (512, 512), batch=3)
     return TensorRtFuser(info, shapes, 2, lambda: FakePlan(cuda, warped_stream()), lambda: cuda)
@@ -139,61 +139,61 @@ def warped(fuser: Fuser, infrared: Luma8, visible: Luma8, warp: Warp | None) -> 
     return fuser.submit(FusionBatch((infrared,), (visible,), ("",), (warp,))).result()[0]
 
 
-@pytest.mark.parametrize("runtime", ["openvino", "double"])
+@pytest.mark.parametrize("runtime", ["openvino", "fake"])
 def test_an_engine_that_registers_gives_what_the_cpu_and_an_engine_give(runtime: str) -> None:
     cuda = FakeCuda()
     with (
-        on_openvino() if runtime == "openvino" else on_the_double(cuda) as fuser,
+        on_openvino() if runtime == "openvino" else on_fake_cuda(cuda) as fuser,
         load_model("stream", "openvino", "fp32") as plain,
     ):
         assert fuser.info.accepts_warp and not plain.info.accepts_warp
         for warp in (WARPS["turned"], WARPS["enlarged"], WARPS["shrunk"], WARPS["turned"]):
             (width, height), (vis_w, vis_h) = warp.infrared_size, warp.visible_size
-            infrared, visible = picture(height, width, 3), picture(vis_h, vis_w, 4)
-            for _ in range(3):  # on the double the second captures a graph, the third launches it
+            infrared, visible = noise(height, width, 3), noise(vis_h, vis_w, 4)
+            for _ in range(3):  # on fake CUDA the second captures a graph, the third launches it
                 given = warped(fuser, infrared, visible, warp)
                 difference = np.abs(given.astype(int) - plain.fuse(on_the_cpu(warp, infrared, visible), visible))
                 assert difference.max() <= 2 and difference.mean() < 0.05
         # without a warp the images are registered already, and have to be of one size
-        infrared, visible = picture(37, 53, 5), picture(37, 53, 6)
+        infrared, visible = noise(37, 53, 5), noise(37, 53, 6)
         difference = np.abs(fuser.fuse(infrared, visible).astype(int) - plain.fuse(infrared, visible))
         assert difference.max() <= 1
         with pytest.raises(UsageError, match="have no warp"):
-            warped(fuser, picture(20, 20, 1), visible, None)
-        with pytest.raises(UsageError, match="a warp for visible images of"):
-            warped(fuser, infrared, picture(20, 20, 1), WARPS["turned"])
+            warped(fuser, noise(20, 20, 1), visible, None)
+        with pytest.raises(UsageError, match="the warp is for visible images of"):
+            warped(fuser, infrared, noise(20, 20, 1), WARPS["turned"])
         assert fuser.fuse(infrared, visible).shape == (37, 53)
         with pytest.raises(UsageError, match="apply the warp first"):
-            warped(plain, picture(47, 61, 1), picture(80, 96, 2), WARPS["turned"])
+            warped(plain, noise(47, 61, 1), noise(80, 96, 2), WARPS["turned"])
 
 
 def test_a_batch_has_a_warp_for_each_pair() -> None:
     warps = [WARPS["turned"], RemapWarp(np.diag([1.55, 1.65, 1.0]), (61, 47), (96, 80))]
-    pairs = [(picture(47, 61, seed), picture(80, 96, seed + 9)) for seed in (1, 2)]
-    with on_openvino() as fuser, on_the_double(FakeCuda()) as double:
+    pairs = [(noise(47, 61, seed), noise(80, 96, seed + 9)) for seed in (1, 2)]
+    with on_openvino() as fuser, on_fake_cuda(FakeCuda()) as faked:
         alone = [warped(fuser, *pair, warp) for pair, warp in zip(pairs, warps, strict=True)]
         batch = FusionBatch([p[0] for p in pairs], [p[1] for p in pairs], ("a", "b"), warps)
-        for together in (fuser.submit(batch).result(), double.submit(batch).result()):
+        for together in (fuser.submit(batch).result(), faked.submit(batch).result()):
             assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in zip(alone, together, strict=True))
 
 
-def test_places_are_copied_to_the_gpu_once_a_warp() -> None:
+def test_the_grid_is_copied_to_the_gpu_once_per_warp() -> None:
     cuda = FakeCuda()
     moved = RemapWarp(np.add(TURN, [[0, 0, 2], [0, 0, 1], [0, 0, 0]]), (61, 47), (96, 80))
-    infrared, visible = picture(47, 61, 1), picture(80, 96, 2)
-    with on_the_double(cuda) as fuser:
+    infrared, visible = noise(47, 61, 1), noise(80, 96, 2)
+    with on_fake_cuda(cuda) as fuser:
         first = [warped(fuser, infrared, visible, WARPS["turned"]) for _ in range(5)]
-        # once for real and once into the graph that is launched from then on, and the places once
+        # each image once for real and once into the captured graph, and the grid once
         assert cuda.calls["copy_in"] == 5 and cuda.calls["launch"] == 4
         other = warped(fuser, infrared, visible, moved)
         assert cuda.calls["copy_in"] == 6 and cuda.calls["launch"] == 5
     assert all(np.array_equal(image, first[0]) for image in first) and not np.array_equal(other, first[0])
 
 
-def test_places_that_could_not_be_copied_are_copied_again() -> None:
+def test_a_grid_that_could_not_be_copied_is_copied_again() -> None:
     cuda = FakeCuda()
-    infrared, visible = picture(47, 61, 1), picture(80, 96, 2)
-    with on_the_double(cuda) as fuser, on_openvino() as exact:
+    infrared, visible = noise(47, 61, 1), noise(80, 96, 2)
+    with on_fake_cuda(cuda) as fuser, on_openvino() as exact:
         cuda.fail = "copy_in"
         for _ in range(2):
             with pytest.raises(EngineError, match="copy_in failed"):
@@ -209,19 +209,21 @@ def test_places_that_could_not_be_copied_are_copied_again() -> None:
 )
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_tensorrt_rtx_builds_the_warp(precision: str) -> None:
-    from fusepipe.engines.builder.building import compile_engine
-    from fusepipe.engines.builder.proof import judge
-    from fusepipe.engines.builder.request import Materials
-    from fusepipe.engines.builder.tensorrt import PlanOptions
-    from fusepipe.engines.builder.verify import prove
+    from fusepipe.engines.builder.agreement import require_agreement
+    from fusepipe.engines.builder.build import compile_engine
+    from fusepipe.engines.builder.request import BuildImages
+    from fusepipe.engines.builder.tensorrt_plan import PlanOptions
+    from fusepipe.engines.builder.verify import verify
 
     shapes = Shapes((16, 16), (96, 64), (256, 256), batch=2)
     asked = BuildRequest("stream", read_onnx("stream"), "tensorrt-rtx", precision, shapes, PlanOptions(), warp=True)
-    smooth = [np.asarray(cv2.GaussianBlur(picture(64, 96, seed), (0, 0), 2.0), np.uint8) for seed in range(4)]
+    smooth = [np.asarray(cv2.GaussianBlur(noise(64, 96, seed), (0, 0), 2.0), np.uint8) for seed in range(4)]
     pairs = [(smooth[0], smooth[1]), (smooth[2], smooth[3])]
     compiled = compile_engine(asked, pairs[:1])
     assert set(compiled.layers.values()) == {precision} and compiled.kept_fp32 == ()
-    judge(prove(asked, compiled.plan, compiled.graph, Materials((), pairs, warp_of=proof_warp)), precision)
+    require_agreement(
+        verify(asked, compiled.plan, compiled.graph, BuildImages((), pairs, make_warp=verification_warp)), precision
+    )
 
 
 def test_a_network_that_does_not_begin_with_bytes_to_floats_is_refused() -> None:
@@ -229,14 +231,14 @@ def test_a_network_that_does_not_begin_with_bytes_to_floats_is_refused() -> None
     model.graph.node[0].op_type = "Identity"
     del model.graph.node[0].attribute[:]
     with pytest.raises(EngineError, match="casting its images"):
-        with_warp(model)
+        add_warp(model)
 
 
 # -- the whole way
 
 
 def rig(folder: Path, engine: str, outside: str = "visible") -> Path:
-    """The demo's scene, whose infrared picture needs a warp, through an engine into images."""
+    """A rig of the synthetic street, whose infrared image needs a warp, that writes images."""
     scene = "synthetic://street"
     for band, size in (("infrared", "80x60"), ("visible", "160x120")):
         (folder / f"{band}.url").write_text(f"{scene}?band={band}&size={size}&fps=10&duration=400ms&pace=fast")
@@ -256,11 +258,11 @@ rigs:
 
 @pytest.fixture
 def images(tmp_path: Path) -> list[str]:
-    """Small pairs to prove with; PyTorch stays out of it."""
+    """Small pairs to verify with."""
     for band, seed in (("ir", 0), ("vis", 50)):
         (tmp_path / band).mkdir()
         for number in range(2):
-            smooth = cv2.GaussianBlur(picture(64, 96, seed + number), (0, 0), 2.0)
+            smooth = cv2.GaussianBlur(noise(64, 96, seed + number), (0, 0), 2.0)
             cv2.imwrite(str(tmp_path / band / f"{number}.png"), smooth)
     return ["--images", str(tmp_path / "ir"), str(tmp_path / "vis")]
 
@@ -274,13 +276,13 @@ def run(*arguments: str) -> str:
 def test_run_leaves_the_registration_to_the_engine(
     tmp_path: Path, images: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proving, "find_spec", lambda name: None)
+    monkeypatch.setattr("fusepipe.engines.builder.verify.find_spec", lambda name: None)
     for name in ("cpu", "gpu"):
         options = ["--warp"] if name == "gpu" else []
         shapes = ["--shape", "64x48", "160x120", "160x120"]
         common = ["build-engine", "--backend", "openvino", "--precision", "fp32", *shapes]
         document = json.loads(run(*common, *options, *images, "-o", str(tmp_path / f"{name}.onnx"), "--json"))
-        agreement = document["manifest"]["proof"]["agreements"][0]
+        agreement = document["manifest"]["verification"]["agreements"][0]
         assert document["manifest"]["warp"] == bool(options) and agreement["max_abs"] <= 1
     assert "agrees" in run("verify-engine", str(tmp_path / "gpu.onnx"), *images)
     assert read_manifest(tmp_path / "gpu.onnx").warp

@@ -1,4 +1,4 @@
-"""Shared by the tests of the builder: small images, build requests, an empty cache."""
+"""Shared by the tests of building engines: small images, build requests, an empty cache."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from click.testing import CliRunner, Result
 
 from fusepipe.cli import cli
 from fusepipe.core.frames import Luma8
-from fusepipe.engines.builder.request import BuildRequest, Materials
-from fusepipe.engines.builder.tensorrt import PlanOptions
+from fusepipe.engines.builder.request import BuildImages, BuildRequest
+from fusepipe.engines.builder.tensorrt_plan import PlanOptions
 from fusepipe.engines.load import read_onnx
 from fusepipe.engines.manifest import Shapes
 
-rtx = pytest.mark.skipif(
+needs_rtx = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None,
     reason="tensorrt_rtx is not installed: pip install 'fusepipe[tensorrt-rtx]'",
 )
 
 
-def picture(seed: int, height: int = 64, width: int = 96) -> Luma8:
+def smooth_image(seed: int, height: int = 64, width: int = 96) -> Luma8:
     noise = np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
     blurred = cv2.GaussianBlur(noise, (0, 0), 2.0).astype(np.float32)
     return np.clip((blurred - 128) * 5 + 128, 0, 255).astype(np.uint8)
 
 
-PAIRS = [(picture(seed), picture(seed + 50)) for seed in range(4)]
-MATERIALS = Materials(PAIRS[:2], PAIRS[2:], None, "noise")
+PAIRS = [(smooth_image(seed), smooth_image(seed + 50)) for seed in range(4)]
+IMAGES = BuildImages(PAIRS[:2], PAIRS[2:], None, "noise")
 SHAPES = Shapes((16, 16), (96, 64), (256, 256), batch=2)
 
 
-def request(
+def build_request(
     backend: str = "openvino", precision: str = "fp32", model: str = "stream", **changes: object
 ) -> BuildRequest:
     made = BuildRequest(
@@ -44,24 +44,32 @@ def request(
     return replace(made, **changes)
 
 
-def left(folder: Path) -> list[str]:
-    """The files in a folder, except locks."""
+def file_names(folder: Path) -> list[str]:
+    """The names in a folder, without the locks; empty if it does not exist."""
     return sorted(p.name for p in folder.glob("*") if p.name != ".locks") if folder.exists() else []
 
 
 def without_torch(name: str) -> object:
-    """Replaces ``find_spec`` in verification: the comparison with PyTorch has a test of its own."""
+    """``find_spec`` as if PyTorch were not installed: comparing with it has a test of its own."""
     return None if name == "torch" else importlib.util.find_spec(name)
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, arguments, obj=arguments)  # as main does
+    """Runs the command line as ``main`` does."""
+    return CliRunner().invoke(cli, arguments, obj=arguments)
 
 
 def write_images(folder: Path) -> list[str]:
-    """Writes the pairs to files; the arguments that name them."""
+    """Writes the pairs to files; returns the command-line arguments for them."""
     for band, index in (("ir", 0), ("vis", 1)):
         (folder / band).mkdir()
         for number, pair in enumerate(PAIRS):
             cv2.imwrite(str(folder / band / f"{number}.png"), pair[index])
     return ["--images", str(folder / "ir"), str(folder / "vis")]
+
+
+def flip_byte(plan: Path) -> None:
+    """Changes one bit in the middle of a file."""
+    content = bytearray(plan.read_bytes())
+    content[len(content) // 2] ^= 1
+    plan.write_bytes(bytes(content))

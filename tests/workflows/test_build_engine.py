@@ -1,4 +1,4 @@
-"""``build-engine``, ``verify-engine`` and ``list-engines`` as a user calls them, and a machine that only runs."""
+"""``fusepipe build-engine`` as a user calls it, and its engines on a machine that only runs them."""
 
 from __future__ import annotations
 
@@ -13,24 +13,17 @@ import pytest
 
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fusepipe[build]'")
 
-from helpers.engine_requests import MATERIALS, PAIRS, left, request, rtx, run, without_torch, write_images
+from helpers.engine_requests import IMAGES, PAIRS, build_request, file_names, needs_rtx, run, write_images
 
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.engines import choose
-from fusepipe.engines.builder import verify as proving
-from fusepipe.engines.builder.building import build
+from fusepipe.engines.builder.build import build
 from fusepipe.engines.load import load_model, read_onnx
 from fusepipe.engines.manifest import manifest_path
-from fusepipe.workflows import build_engine as building
-from fusepipe.workflows.build_engine import BuildOptions
+from fusepipe.workflows.build_engine import build as workflow
+from fusepipe.workflows.build_engine.build import BuildOptions
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the test's own; PyTorch is left out, which has a test of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(proving, "find_spec", without_torch)
-    return tmp_path / "cache" / "fusepipe" / "engines"
+pytestmark = pytest.mark.usefixtures("engine_cache")
 
 
 @pytest.fixture
@@ -43,7 +36,7 @@ def test_build_list_verify_and_fuse(tmp_path: Path, images: list[str]) -> None:
     built = run("build-engine", "--backend", "openvino", "--int8", *images, "-o", str(plan), "--json")
     document = json.loads(built.output)
     assert built.exit_code == 0 and document["manifest"]["achieved_precision"] == "int8"
-    assert set(document["manifest"]["proof"]["agreements"][0]["metrics"]) == {
+    assert set(document["manifest"]["verification"]["agreements"][0]["metrics"]) == {
         "MI", "CC", "VIF", "Qabf", "SCD", "SSIM_L255",
     }  # fmt: skip
     verified = run("verify-engine", str(plan), *images)
@@ -101,7 +94,7 @@ def test_absurd_values_are_one_line(arguments: list[str], message: str) -> None:
     assert result.exit_code == 2 and message in result.output
 
 
-@rtx
+@needs_rtx
 @pytest.mark.parametrize("written", ["SM90", "sm_90", "90", "9.0"])
 def test_an_architecture_is_understood_however_it_is_written(written: str) -> None:
     result = run("build-engine", "--backend", "tensorrt-rtx", "--fp16", "--target-sm", written)
@@ -109,19 +102,19 @@ def test_an_architecture_is_understood_however_it_is_written(written: str) -> No
 
 
 def test_fp16_without_a_gpu_takes_what_builds_without_one_or_says_what_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "gpu_here", lambda: (None, "none"))
+    monkeypatch.setattr(workflow, "gpu_here", lambda: (None, "none"))
     for there in (True, False):
-        monkeypatch.setattr(building, "installed", lambda name, there=there: there)
+        monkeypatch.setattr(workflow, "installed", lambda name, there=there: there)
         if there and importlib.util.find_spec("tensorrt_rtx") is not None:
-            _, backend, precision, _ = building.choose(BuildOptions(precision="fp16"))
+            _, backend, precision, _ = workflow.choose(BuildOptions(precision="fp16"))
             assert (backend.name, precision.name) == ("tensorrt-rtx", "fp16")
-            assert "no NVIDIA GPU answers" in backend.reason and "builds without one" in backend.reason
+            assert "no NVIDIA GPU found" in backend.reason and "builds without one" in backend.reason
         elif not there:
             with pytest.raises(UsageError, match=r"pip install 'fusepipe\[build,tensorrt-rtx\]'.*--precision auto"):
-                building.choose(BuildOptions(precision="fp16"))
+                workflow.choose(BuildOptions(precision="fp16"))
 
 
-def test_a_network_with_nan_weights_is_not_built(tmp_path: Path, cache: Path, images: list[str]) -> None:
+def test_a_network_with_nan_weights_is_not_built(tmp_path: Path, engine_cache: Path, images: list[str]) -> None:
     import onnx
     from onnx import numpy_helper
 
@@ -132,7 +125,7 @@ def test_a_network_with_nan_weights_is_not_built(tmp_path: Path, cache: Path, im
     file.write_bytes(model.SerializeToString())
     result = run("build-engine", "--model", str(file), "--backend", "openvino", *images)
     assert isinstance(result.exception, EngineError) and "not finite" in str(result.exception)
-    assert left(cache) == []
+    assert file_names(engine_cache) == []
 
 
 def test_a_network_of_the_users_own_builds_and_runs(tmp_path: Path, images: list[str]) -> None:
@@ -188,7 +181,7 @@ def test_a_network_of_another_tool_builds_in_fp32_and_int8(
     activation: str, tmp_path: Path, images: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also one whose operators PyTorch's walk does not know: that is said, and does not stop the build."""
-    monkeypatch.setattr(proving, "find_spec", importlib.util.find_spec)
+    monkeypatch.setattr("fusepipe.engines.builder.verify.find_spec", importlib.util.find_spec)
     file = tmp_path / "foreign.onnx"
     file.write_bytes(foreign_network(activation, ("h", "w")))
     for precision in ("fp32", "int8"):
@@ -197,14 +190,14 @@ def test_a_network_of_another_tool_builds_in_fp32_and_int8(
             "build-engine", "--model", str(file), "--backend", "openvino", f"--precision={precision}", *images, *output
         )
         assert result.exit_code == 0, result.output
-        notes = json.loads(result.stdout)["manifest"]["proof"]["notes"]
+        notes = json.loads(result.stdout)["manifest"]["verification"]["notes"]
         if importlib.util.find_spec("torch") is not None:
             assert notes == ([] if activation == "Relu" else [f"not compared with PyTorch: {UNKNOWN}"])
         with load_model("stream", engine=str(tmp_path / f"{precision}.bin")) as fuser:
             assert fuser.fuse(*PAIRS[0]).shape == PAIRS[0][0].shape
 
 
-UNKNOWN = "the backend torch does not know the operators HardSwish"
+UNKNOWN = "the backend torch does not support the operators HardSwish"
 
 
 def test_a_network_of_one_size_is_refused_in_words(tmp_path: Path, images: list[str]) -> None:
@@ -235,7 +228,7 @@ main(sys.argv[1:])
 
 def test_a_deployed_engine_needs_neither_torch_nor_onnx(tmp_path: Path, images: list[str]) -> None:
     """The engine and its manifest alone, in a process in which the packages of building cannot be imported."""
-    plan = build(request("openvino", "int8"), MATERIALS, tmp_path / "built" / "night.onnx").plan
+    plan = build(build_request("openvino", "int8"), IMAGES, tmp_path / "built" / "night.onnx").plan
     deployed = tmp_path / "deployed"
     deployed.mkdir()
     for path in (plan, manifest_path(plan)):

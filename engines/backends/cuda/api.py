@@ -1,9 +1,9 @@
-"""The narrow seam to CUDA: memory, copies, streams, events, graphs. Nothing else of CUDA is used.
+"""The part of CUDA that is used: memory, copies, streams, events, graphs.
 
-Three meet it: ``cuda-bindings`` (NVIDIA's own, ready wheels: preferred), ``pycuda``, and
-:class:`fusepipe.engines.backends.tensorrt.double.FakeCuda`, which computes on the CPU and checks how it is used.
+Three classes implement it: ``cuda-bindings`` (NVIDIA's own, ready wheels: preferred), ``pycuda``, and
+:class:`fusepipe.engines.backends.cuda.fake.FakeCuda`, which executes on the CPU and detects misuse.
 
-One thread calls everything, after :meth:`Cuda.bind_thread`. Addresses and handles are integers.
+One thread makes all calls, after :meth:`Cuda.bind_thread`. Addresses and handles are integers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ INSTALL = "pip install 'fusepipe[cuda]' (cuda-bindings), or 'fusepipe[pycuda]'"
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """The GPU: its name, architecture as ``SM89``, and the versions of CUDA that driver and runtime speak."""
+    """A GPU: its name, architecture (``SM89``), and the CUDA versions of driver and runtime."""
 
     name: str
     sm: str
@@ -33,24 +33,43 @@ class Gpu:
 
 
 class HostBuffer(Protocol):
-    """Page-locked memory of the host, which the GPU copies from and to without a detour."""
+    """Page-locked host memory, for asynchronous copies."""
 
     @property
     def address(self) -> int: ...
     def view(self) -> Luma8:
-        """The bytes, 1-D uint8. To be read only after the copy into them is done, written only after the one out."""
+        """The bytes, 1-D uint8; not to be accessed while a copy from or to them is in flight."""
 
     def close(self) -> None: ...
 
 
+class PinnedArray:
+    """A page-locked 1-D uint8 array until it is freed: the common part of :class:`HostBuffer` implementations."""
+
+    def __init__(self, array: Luma8) -> None:
+        self.address = int(array.ctypes.data)
+        self._array: Luma8 | None = array
+
+    def view(self) -> Luma8:
+        """See :class:`HostBuffer`."""
+        if self._array is None:
+            raise EngineError("a pinned buffer was used after it was freed")
+        return self._array
+
+    def take(self) -> Luma8 | None:
+        """The array to free, once; ``None`` afterwards."""
+        array, self._array = self._array, None
+        return array
+
+
 class Cuda(Protocol):
-    """CUDA as the TensorRT runtime uses it; every call raises :class:`EngineError` with CUDA's own words."""
+    """The CUDA calls of the TensorRT runtime; each raises :class:`EngineError` with CUDA's message."""
 
     @property
     def name(self) -> str: ...
     def gpu(self) -> Gpu: ...
     def bind_thread(self) -> None:
-        """Makes the calling thread the one that owns everything; first of all calls."""
+        """Makes the calling thread the owner of the context; to be called first."""
 
     def allocate(self, size_bytes: int) -> int: ...
     def free(self, address: int) -> None: ...
@@ -58,29 +77,29 @@ class Cuda(Protocol):
     def stream(self) -> int: ...
     def destroy_stream(self, stream: int) -> None: ...
     def copy_in(self, address: int, host: HostBuffer, size_bytes: int, stream: int) -> None:
-        """Starts a copy to the device."""
+        """Starts a copy from host to device."""
 
     def copy_out(self, host: HostBuffer, address: int, size_bytes: int, stream: int) -> None:
-        """Starts a copy from the device."""
+        """Starts a copy from device to host."""
 
     def event(self) -> int: ...
     def record(self, event: int, stream: int) -> None: ...
     def done(self, event: int) -> bool:
-        """Whether all that came before the event in its stream is done; raises where it failed."""
+        """Whether the work before the event in its stream has completed; raises if it failed."""
 
     def destroy_event(self, event: int) -> None: ...
     def begin_capture(self, stream: int) -> None: ...
     def end_capture(self, stream: int) -> int:
-        """The graph of what was started in between, ready to launch."""
+        """An executable graph of the work started since :meth:`begin_capture`."""
 
     def launch(self, graph: int, stream: int) -> None: ...
     def destroy_graph(self, graph: int) -> None: ...
     def close(self) -> None:
-        """Gives the device back; everything else was freed before."""
+        """Releases the device, after everything else was freed."""
 
 
 def open_cuda(prefer: str | None = None) -> Cuda:
-    """CUDA through the first package that finds a GPU; raises :class:`EngineError` that says why there is none."""
+    """CUDA through the first package that finds a GPU; raises :class:`EngineError` with the reason of each."""
     reasons = []
     for name in [prefer] if prefer else list(IMPLEMENTATIONS):
         module, _, attribute = IMPLEMENTATIONS[name].partition(":")
@@ -96,7 +115,7 @@ def open_cuda(prefer: str | None = None) -> Cuda:
 
 
 def find_gpu() -> tuple[Gpu | None, str]:
-    """The GPU of this machine, or ``None`` and the reason."""
+    """(the GPU of this machine, ""), or (``None``, the reason)."""
     try:
         cuda = open_cuda()
     except EngineError as error:
@@ -111,5 +130,5 @@ def find_gpu() -> tuple[Gpu | None, str]:
 
 
 def cuda_version(number: int) -> str:
-    """CUDA's own version number in words: 13050 is 13.5."""
+    """A CUDA version number as text: 13050 is 13.5."""
     return f"{number // 1000}.{number % 1000 // 10}"

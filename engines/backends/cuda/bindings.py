@@ -9,12 +9,11 @@ import numpy as np
 from cuda.bindings import runtime
 
 from fusepipe.core.errors import EngineError
-from fusepipe.core.frames import Luma8
-from fusepipe.engines.backends.cuda.api import Gpu, HostBuffer, cuda_version
+from fusepipe.engines.backends.cuda.api import Gpu, HostBuffer, PinnedArray, cuda_version
 
 
 def _checked(answer: tuple[Any, ...]) -> Any:
-    """The value of a call, after its error code."""
+    """The value of a CUDA call; raises :class:`EngineError` for its error code."""
     code, *values = answer
     if code != runtime.cudaError_t.cudaSuccess:
         _, text = runtime.cudaGetErrorString(code)
@@ -22,27 +21,20 @@ def _checked(answer: tuple[Any, ...]) -> Any:
     return values[0] if values else None
 
 
-class _Pinned:
-    """Page-locked memory of the CUDA runtime as a NumPy array."""
+class _Pinned(PinnedArray):
+    """Page-locked memory of the CUDA runtime."""
 
     def __init__(self, size_bytes: int) -> None:
-        self.address = int(_checked(runtime.cudaHostAlloc(size_bytes, runtime.cudaHostAllocDefault)))
-        buffer = (ctypes.c_uint8 * size_bytes).from_address(self.address)
-        self._array: Luma8 | None = np.ctypeslib.as_array(buffer)
-
-    def view(self) -> Luma8:
-        if self._array is None:
-            raise EngineError("a pinned buffer was used after it was freed")
-        return self._array
+        address = int(_checked(runtime.cudaHostAlloc(size_bytes, runtime.cudaHostAllocDefault)))
+        super().__init__(np.ctypeslib.as_array((ctypes.c_uint8 * size_bytes).from_address(address)))
 
     def close(self) -> None:
-        if self._array is not None:
-            self._array = None
+        if self.take() is not None:
             _checked(runtime.cudaFreeHost(self.address))
 
 
 class BindingsCuda:
-    """See :class:`fusepipe.engines.backends.cuda.api.Cuda`. Raises :class:`EngineError` where there is no GPU."""
+    """See :class:`fusepipe.engines.backends.cuda.api.Cuda`. Raises :class:`EngineError` without a GPU."""
 
     name = "cuda-bindings"
 
@@ -122,4 +114,4 @@ class BindingsCuda:
         _checked(runtime.cudaGraphExecDestroy(graph))
 
     def close(self) -> None:
-        """The runtime's context is the process's, shared with TensorRT: it stays."""
+        """Nothing to release: the primary context is shared with TensorRT."""

@@ -8,36 +8,28 @@ import numpy as np
 from pycuda import driver
 
 from fusepipe.core.errors import EngineError
-from fusepipe.core.frames import Luma8
-from fusepipe.engines.backends.cuda.api import Gpu, HostBuffer, cuda_version
+from fusepipe.engines.backends.cuda.api import Gpu, HostBuffer, PinnedArray, cuda_version
 
-_NO_GRAPHS = "pycuda has no graphs: requests are started call by call"
+_NO_GRAPHS = "pycuda has no CUDA graphs: each request is launched call by call"
 
 
-class _Pinned:
+class _Pinned(PinnedArray):
     """Page-locked memory of pycuda."""
 
     def __init__(self, size_bytes: int) -> None:
-        self._array: Luma8 | None = driver.pagelocked_empty(size_bytes, np.uint8)
-        assert self._array is not None
-        self.address = int(self._array.ctypes.data)
-
-    def view(self) -> Luma8:
-        if self._array is None:
-            raise EngineError("a pinned buffer was used after it was freed")
-        return self._array
+        super().__init__(driver.pagelocked_empty(size_bytes, np.uint8))
 
     def close(self) -> None:
-        if self._array is not None:
-            base: Any = self._array.base
-            self._array = None
-            base.free()
+        array = self.take()
+        if array is not None:
+            memory: Any = array.base
+            memory.free()
 
 
 class PycudaCuda:
-    """See :class:`fusepipe.engines.backends.cuda.api.Cuda`. Raises :class:`EngineError` where there is no GPU.
+    """See :class:`fusepipe.engines.backends.cuda.api.Cuda`. Raises :class:`EngineError` without a GPU.
 
-    pycuda's objects free themselves when they are forgotten, so they are kept here by their handles.
+    pycuda's objects are freed with their last reference, so they are kept here by handle.
     """
 
     name = "pycuda"

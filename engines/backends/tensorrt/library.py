@@ -1,6 +1,6 @@
-"""TensorRT and TensorRT-RTX behind one name: what is imported, its version, its log, what it cannot do.
+"""Loads TensorRT or TensorRT-RTX: the module, its version and its log.
 
-Both have the same classes; where they differ, code asks for the attribute and never for the version.
+Both have the same classes; where they differ, code checks for the attribute and never for the version.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class Library:
 
     @property
     def portable(self) -> bool:
-        """Whether plans run on other GPUs than the one they were built on, and build without one (RTX)."""
+        """Whether plans are built without a GPU and run on several GPUs (TensorRT-RTX)."""
         return hasattr(self.module, "ComputeCapability")
 
     def complaint(self) -> str:
-        """The last error it printed, for messages."""
-        return self.log[-1] if self.log else "it says nothing about why"
+        """The last logged error, for messages."""
+        return self.log[-1] if self.log else "no reason was logged"
 
 
 def load_library(backend: str) -> Library:
-    """Imports the library of a backend; raises :class:`EngineError` with the line that installs it."""
+    """Imports the library of a backend; raises :class:`EngineError` with the command to install it."""
     with _LOCK:
         if backend not in _LOADED:
             try:
@@ -52,14 +52,14 @@ def load_library(backend: str) -> Library:
                     f"pip install 'fusepipe[{backend}]'"
                 ) from error
             log: list[str] = []
-            # One logger a library: the library keeps the first that it gets for the whole process.
+            # One logger per library: the library keeps the first one for the whole process.
             _LOADED[backend] = Library(backend, module, str(module.__version__), _logger(module, log), log)
         return _LOADED[backend]
 
 
 def _logger(module: Any, log: list[str]) -> Any:
     class Logger(module.ILogger):  # type: ignore[misc]
-        """Warnings and errors to Python's logging; the last ones stay for messages."""
+        """Forwards warnings and errors to Python's logging; keeps the last errors for messages."""
 
         def __init__(self) -> None:
             module.ILogger.__init__(self)

@@ -1,7 +1,7 @@
-"""A plan that is loaded: the few calls of TensorRT that running it takes, behind a seam of their own.
+"""A loaded plan: the calls of TensorRT that running it needs, as protocols.
 
-:class:`TensorRtPlan` is the real one; :class:`fusepipe.engines.backends.tensorrt.double.FakePlan` computes on the CPU.
-Whoever owns the CUDA context calls everything.
+Implemented by :class:`TensorRtPlan`, and on the CPU by :class:`fusepipe.engines.backends.tensorrt.fake.FakePlan`.
+The thread that owns the CUDA context makes all calls.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ Dimensions = tuple[int, ...]  # (batch, 1, height, width) of an image
 
 
 class PlanContext(Protocol):
-    """One context of a plan: shapes and addresses are set once, then it is executed again and again."""
+    """An execution context: shapes and addresses are set once, then it is executed repeatedly."""
 
     def set_input(self, name: str, dimensions: Dimensions, address: int) -> None: ...
     def set_output(self, name: str, address: int) -> None: ...
     def execute(self, stream: int) -> None:
-        """Starts the computation in a stream; raises :class:`EngineError` where that fails."""
+        """Starts the computation in a stream; raises :class:`EngineError` if that fails."""
 
     def capturable(self, stream: int) -> bool:
-        """Whether :meth:`execute` may be captured into a graph of CUDA."""
+        """Whether :meth:`execute` may be captured into a CUDA graph."""
 
     def close(self) -> None:
-        """Gives its memory on the GPU back; before the plan's."""
+        """Frees its GPU memory; before the plan is closed."""
 
 
 class Plan(Protocol):
@@ -38,7 +38,7 @@ class Plan(Protocol):
 
     def context(self) -> PlanContext: ...
     def close(self) -> None:
-        """After all its contexts, and before CUDA is given back: what is left on the GPU is freed here."""
+        """Frees its GPU memory; after all its contexts, before CUDA is closed."""
 
 
 class _Context:
@@ -47,19 +47,19 @@ class _Context:
 
     def set_input(self, name: str, dimensions: Dimensions, address: int) -> None:
         if not self._context.set_input_shape(name, dimensions):
-            raise EngineError(f"the engine does not take {name} of shape {dimensions}: build it with other --shape")
+            raise EngineError(f"the engine does not accept {name} of shape {dimensions}: build it with another --shape")
         self.set_output(name, address)
 
     def set_output(self, name: str, address: int) -> None:
         if not self._context.set_tensor_address(name, address):
-            raise EngineError(f"the engine has no {name!r}, or does not take its memory")
+            raise EngineError(f"the engine has no tensor {name!r}, or rejects its address")
 
     def execute(self, stream: int) -> None:
         if not self._context.execute_async_v3(stream):
             raise EngineError("TensorRT could not start the computation")
 
     def capturable(self, stream: int) -> bool:
-        # TensorRT-RTX compiles kernels while it runs and says itself; TensorRT's plans always can
+        # TensorRT-RTX compiles kernels at run time and reports it; plans of TensorRT are always capturable
         asks = getattr(self._context, "is_stream_capturable", None)
         return True if asks is None else bool(asks(stream))
 
@@ -68,11 +68,11 @@ class _Context:
 
 
 class TensorRtPlan:
-    """A plan of TensorRT or TensorRT-RTX. ``kernels`` is where RTX keeps what it compiled for this GPU.
+    """A plan of TensorRT or TensorRT-RTX. ``kernels`` caches the kernels that RTX compiles for this GPU.
 
-    ``host_code`` allows the plan to bring code that runs here: one for other versions brings NVIDIA's lean runtime.
+    ``host_code`` permits host code in the plan: version-compatible plans contain NVIDIA's lean runtime.
 
-    Raises :class:`EngineError` for a plan that the library refuses, with its reason.
+    Raises :class:`EngineError`, with the library's reason, if the plan cannot be loaded.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class TensorRtPlan:
         library.log.clear()
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:  # it never raises
-            raise EngineError(f"{backend} {library.version} refuses the plan: {library.complaint()}")
+            raise EngineError(f"{backend} {library.version} cannot load the plan: {library.complaint()}")
         self._config: Any = None
         self._kernels: Any = None
         if hasattr(self._engine, "create_runtime_config"):
@@ -95,13 +95,13 @@ class TensorRtPlan:
             self._prepare_rtx(trt)
 
     def _prepare_rtx(self, trt: Any) -> None:
-        """RTX compiles kernels at run time: take those of the last run, and the exact ones for each shape."""
+        """Loads RTX's cached kernels and selects kernels specialised for each shape."""
         config = self._config
         if hasattr(config, "create_runtime_cache"):
             self._kernels = config.create_runtime_cache()
             self._kept = self._cache.load(self._key) if self._cache is not None else None
             if self._kept is not None and not self._kernels.deserialize(self._kept):
-                _LOG.info("the kernels of the last run are of another GPU, driver or version: compiled anew")
+                _LOG.info("cached kernels are for another GPU, driver or version: compiling again")
             config.set_runtime_cache(self._kernels)
         strategies = getattr(trt, "DynamicShapesKernelSpecializationStrategy", None)
         if strategies is not None:
@@ -114,11 +114,11 @@ class TensorRtPlan:
             else self._engine.create_execution_context(self._config)
         )
         if context is None:
-            raise EngineError("TensorRT could not make an execution context: is there enough memory on the GPU?")
+            raise EngineError("TensorRT could not create an execution context: is there enough memory on the GPU?")
         return _Context(context)
 
     def close(self) -> None:
-        """Keeps RTX's kernels for the next start and lets go of the engine."""
+        """Caches RTX's kernels for the next start and frees the engine."""
         try:
             if self._kernels is not None and self._cache is not None:
                 compiled = bytes(memoryview(self._kernels.serialize()))

@@ -1,8 +1,8 @@
-"""Networks on NVIDIA GPUs: TensorRT and TensorRT-RTX plans.
+"""The runtime of TensorRT and TensorRT-RTX plans on NVIDIA GPUs.
 
-One thread of the fuser's own has the CUDA context, the plan and all buffers. Callers hand it requests and get
-tickets. Two requests are under way, each with its own stream and buffers, so that the copies of one overlap the
-computation of the other.
+A thread of the fuser owns the CUDA context, the plan and all buffers; callers submit requests to it and receive
+tickets. Two requests are in flight, each with its own stream and buffers, so that the copies of one overlap the
+computation of the other. :mod:`fusepipe.engines.threads` says when the thread ends.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from queue import Empty, Queue
+from queue import Empty, SimpleQueue
 
 from fusepipe.core.errors import EngineError, FusepipeError, UsageError
 from fusepipe.core.fuser import EngineTicket, FuserBase, FuserInfo, FusionBatch, Ticket, as_engine_error
@@ -23,13 +23,14 @@ from fusepipe.engines.backends.tensorrt.plan import Plan, TensorRtPlan
 from fusepipe.engines.backends.tensorrt.slots import Slot, SlotSize
 from fusepipe.engines.cache import CompileCache
 from fusepipe.engines.manifest import Shapes
-from fusepipe.engines.warp_grid import WarpGrids, raw_infrared
+from fusepipe.engines.sampling_grid import GridCache, prefiltered_infrared
+from fusepipe.engines.threads import IDLE_CHECK_S, interpreter_exiting
 
 MAX_IN_FLIGHT = 2
-KEPT_SIZES = 8
-"""Sizes (batches of one, two, four ... each) whose buffers are kept; the one not used for longest goes first."""
-_WAIT_S = 60.0
-_START_S = 300.0
+CACHED_SIZES = 8
+"""Number of sizes, batch included, whose buffers are kept; the least recently used is freed first."""
+REQUEST_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 300.0
 """TensorRT-RTX may compile kernels when a plan is first used."""
 _POLL_S = 0.0001
 
@@ -37,7 +38,7 @@ OpenPlan = Callable[[], Plan]
 
 
 def kernel_cache() -> CompileCache:
-    """Where the kernels that TensorRT-RTX compiled for this GPU are kept between runs, by plan."""
+    """The kernels that TensorRT-RTX compiled for this GPU, kept between runs, by plan."""
     return CompileCache(store.default_folder() / ".kernels")
 
 
@@ -54,7 +55,7 @@ def open_plan(
     reason: str = "",
     cuda: Callable[[], Cuda] = open_cuda,
 ) -> TensorRtFuser:
-    """A fuser of a plan whose manifest was checked; raises :class:`EngineError` where it cannot run here."""
+    """A fuser of a plan whose manifest was checked; raises :class:`EngineError` if it cannot run here."""
 
     def load() -> Plan:
         kernels = kernel_cache() if backend == "tensorrt-rtx" else None
@@ -74,7 +75,7 @@ def open_plan(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Request:
-    """Work for the thread. Without a batch, the size is only prepared."""
+    """Work for the thread: a batch to fuse, or without one a size to prepare."""
 
     size: SlotSize
     ticket: EngineTicket
@@ -83,17 +84,62 @@ class _Request:
 
 @dataclass(slots=True, eq=False)
 class _Running:
+    """A request in flight; ``size`` is the (height, width) of its images before padding."""
+
     slot: Slot
     ticket: EngineTicket
     size: tuple[int, int]
     deadline_s: float
 
 
-class TensorRtFuser(FuserBase):
-    """A :class:`fusepipe.core.fuser.Fuser` of a loaded plan; see the module's text for its thread.
+class _RequestQueue:
+    """Requests to the thread, in order; closed by the fuser, and by the thread when it ends."""
 
-    ``load`` loads the plan and ``cuda`` opens CUDA, both on the thread. ``multiple`` is what heights and widths
-    are padded to. Raises :class:`EngineError` where either fails.
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[_Request | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._ended = False
+
+    def put(self, request: _Request) -> None:
+        """Raises :class:`EngineError` if the thread has ended."""
+        with self._lock:
+            if self._ended:
+                raise EngineError("the engine has stopped; open it again")
+            self._queue.put(request)
+
+    def close(self) -> None:
+        """The thread ends after the requests put so far."""
+        self._queue.put(None)
+
+    def poll(self) -> _Request | None:
+        """The next request, ``None`` once closed; raises ``queue.Empty`` without one."""
+        return self._queue.get(timeout=_POLL_S)
+
+    def wait(self) -> _Request | None:
+        """The next request; ``None`` once closed, or if the interpreter exits."""
+        while True:
+            try:
+                return self._queue.get(timeout=IDLE_CHECK_S)
+            except Empty:
+                if interpreter_exiting():
+                    return None
+
+    def end(self) -> list[_Request]:
+        """Refuses further requests; returns those that were not served."""
+        left: list[_Request] = []
+        with self._lock:
+            self._ended = True
+            while not self._queue.empty():
+                request = self._queue.get()
+                left += [request] if request is not None else []
+        return left
+
+
+class TensorRtFuser(FuserBase):
+    """A :class:`fusepipe.core.fuser.Fuser` of a plan, with a thread of its own (see the module's docstring).
+
+    ``load`` loads the plan and ``cuda`` opens CUDA, both on the thread. ``multiple`` is the multiple that heights and
+    widths are padded to. Raises :class:`EngineError` if loading or opening fails.
     """
 
     def __init__(
@@ -101,41 +147,42 @@ class TensorRtFuser(FuserBase):
     ) -> None:
         super().__init__()
         self._shapes, self._multiple = shapes, multiple
-        self._requests: Queue[_Request | None] = Queue()
+        self._requests = _RequestQueue()
         self._room = threading.Semaphore(MAX_IN_FLIGHT)
         self._failure: FusepipeError | None = None
         self._device = ""
         self._warps = info.accepts_warp
-        self._grids = WarpGrids()
+        self._grids = GridCache()
         started = threading.Event()
-        # daemon: a GPU that hangs, or a fuser that nobody closed, does not keep Python from ending
         self._thread = threading.Thread(
-            target=self._run, args=(load, cuda, started), name=f"{info.backend}-{info.model}", daemon=True
+            target=self._run, args=(load, cuda, started), name=f"{info.backend}-{info.model}"
         )
         self._thread.start()
         try:
-            in_time = started.wait(_START_S)
-        except BaseException:  # Ctrl-C: nobody will have this fuser
-            self._requests.put(None)
+            in_time = started.wait(START_TIMEOUT_S)
+        except BaseException:  # Ctrl-C: the thread ends as soon as the plan is loaded
+            self._requests.close()
             raise
         if not in_time:
-            self._requests.put(None)
-            raise EngineError(f"{info.backend} did not start within {_START_S:g} s; is the GPU lost (nvidia-smi)?")
+            self._requests.close()
+            raise EngineError(
+                f"{info.backend} did not start within {START_TIMEOUT_S:g} s; is the GPU lost (nvidia-smi)?"
+            )
         if self._failure is not None:
             self._thread.join()
             raise self._failure
         self.info = replace(info, device=self._device)
 
-    # -- the caller's side
+    # -- called by the owner
 
     def prepare(self, height: int, width: int, batch: int = 1) -> None:
-        """Makes buffers and contexts of this size; raises :class:`EngineError` where the engine has no such size."""
+        """Allocates buffers and contexts for a size; raises :class:`EngineError` if the engine does not accept it."""
         self._require_open()
         if min(height, width, batch) < 1:
             raise UsageError(f"cannot prepare {height = } {width = } {batch = }")
         ticket = EngineTicket()
         self._requests.put(_Request(self._slot_size(height, width, batch, (height, width)), ticket))
-        ticket.result(_START_S)
+        ticket.result(START_TIMEOUT_S)
 
     def submit(self, batch: FusionBatch) -> Ticket:
         """See :class:`fusepipe.core.fuser.Fuser`."""
@@ -143,29 +190,34 @@ class TensorRtFuser(FuserBase):
         height, width = batch.shape
         raw = (height, width)
         if self._warps:
-            images = raw_infrared(batch)
+            images = prefiltered_infrared(batch)
             batch, raw = replace(batch, infrared=images), (images[0].shape[0], images[0].shape[1])
         elif any(warp is not None for warp in batch.warps) or any(i.shape != raw for i in batch.infrared):
             raise UsageError("this fuser takes registered infrared images: apply the warp first")
         request = _Request(self._slot_size(height, width, len(batch.visible), raw), EngineTicket(), batch)
-        if not self._room.acquire(timeout=_WAIT_S):
-            raise EngineError(f"the GPU has finished nothing for {_WAIT_S:g} s")
-        self._requests.put(request)
+        if not self._room.acquire(timeout=REQUEST_TIMEOUT_S):
+            raise EngineError(f"the GPU has completed no request for {REQUEST_TIMEOUT_S:g} s")
+        try:
+            self._requests.put(request)
+        except EngineError:
+            self._room.release()
+            raise
         return request.ticket
 
     def close(self) -> None:
-        """Waits for what is in flight (results stay with their tickets) and frees everything."""
+        """Waits for requests in flight (tickets keep their results), frees everything and ends the thread."""
         if not self._closed:
             super().close()
-            self._requests.put(None)
-        self._thread.join(_WAIT_S + _START_S)
+            self._requests.close()
+        self._thread.join(REQUEST_TIMEOUT_S + START_TIMEOUT_S)
         if self._thread.is_alive():
-            raise EngineError("the GPU's thread does not end: the GPU hangs")
+            raise EngineError("the GPU does not respond: its thread has not ended")
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
 
     def _slot_size(self, height: int, width: int, batch: int, raw: tuple[int, int]) -> SlotSize:
+        """The size of the buffers for a request; raises :class:`UsageError` if the engine does not accept it."""
         m = self._multiple
         padded_h, padded_w = -(-height // m) * m, -(-width // m) * m
         refusal = self._shapes.refusal(padded_h, padded_w, batch)
@@ -179,7 +231,7 @@ class TensorRtFuser(FuserBase):
             raise UsageError(f"the infrared image of {refusal}: build one with another --shape")
         return SlotSize(padded, raw)
 
-    # -- the thread's side
+    # -- on the thread
 
     def _run(self, load: OpenPlan, open_device: Callable[[], Cuda], started: threading.Event) -> None:
         cuda: Cuda | None = None
@@ -192,14 +244,16 @@ class TensorRtFuser(FuserBase):
             plan = load()
             started.set()
             self._serve(cuda, plan, slots)
-        except Exception as error:  # noqa: BLE001 - of whatever class bindings raise; who opens or closes is told
+        except Exception as error:  # noqa: BLE001 - bindings raise their own classes; raised to who opens or closes
             self._failure = as_engine_error(error)
         finally:
+            for request in self._requests.end():
+                self._fail(request, EngineError("the engine has stopped; open it again"))
             self._free(cuda, plan, slots)
             started.set()
 
     def _free(self, cuda: Cuda | None, plan: Plan | None, slots: OrderedDict[SlotSize, list[Slot]]) -> None:
-        """Contexts before their plan, and CUDA last; what fails keeps nothing after it from being freed."""
+        """Frees contexts, then the plan, then CUDA; a failure does not stop the rest from being freed."""
         owners: list[Slot | Plan | Cuda | None] = [slot for pair in slots.values() for slot in pair]
         for owner in (*owners, plan, cuda):
             try:
@@ -210,24 +264,28 @@ class TensorRtFuser(FuserBase):
 
     def _serve(self, cuda: Cuda, plan: Plan, slots: OrderedDict[SlotSize, list[Slot]]) -> None:
         running: deque[_Running] = deque()
-        while (request := self._next(running)) is not None:
-            if request.batch is None:
-                self._finish_all(running)
-            self._begin(request, cuda, plan, slots, running)
-        self._finish_all(running)
+        try:
+            while (request := self._next(running)) is not None:
+                if request.batch is None:
+                    self._finish_all(running)
+                self._begin(request, cuda, plan, slots, running)
+            self._finish_all(running)
+        finally:
+            for entry in running:
+                entry.ticket.deliver([], EngineError("the engine has stopped; open it again"))
 
     def _next(self, running: deque[_Running]) -> _Request | None:
-        """The next request as soon as it is there and has room; what is done by then is delivered."""
+        """The next request as soon as a slot is free for it; delivers completed requests meanwhile."""
         while running:
-            # new work goes before what may be done: its copies overlap what computes
+            # a new request goes first: its copies overlap the computation in flight
             if len(running) < MAX_IN_FLIGHT:
                 with suppress(Empty):
-                    return self._requests.get(timeout=_POLL_S)
+                    return self._requests.poll()
             else:
                 time.sleep(_POLL_S)
             if self._ended(running[0]):
                 running.popleft()
-        return self._requests.get()
+        return self._requests.wait()
 
     def _begin(
         self,
@@ -239,7 +297,7 @@ class TensorRtFuser(FuserBase):
     ) -> None:
         try:
             if request.size not in slots:
-                self._finish_all(running)  # a slot that is freed must not be at work
+                self._finish_all(running)  # a slot must not be freed while in use
                 self._make(request.size, cuda, plan, slots)
             slots.move_to_end(request.size)
             if request.batch is None:
@@ -250,8 +308,8 @@ class TensorRtFuser(FuserBase):
             busy = {id(entry.slot) for entry in running}
             slot = next(slot for slot in slots[request.size] if id(slot) not in busy)
             self._start(slot, request.batch)
-            running.append(_Running(slot, request.ticket, request.batch.shape, time.monotonic() + _WAIT_S))
-        except Exception as error:  # noqa: BLE001 - the one who waits is told, and the next request is served
+            running.append(_Running(slot, request.ticket, request.batch.shape, time.monotonic() + REQUEST_TIMEOUT_S))
+        except Exception as error:  # noqa: BLE001 - delivered to the caller; the next request is served
             self._fail(request, error)
 
     def _start(self, slot: Slot, batch: FusionBatch) -> None:
@@ -262,18 +320,18 @@ class TensorRtFuser(FuserBase):
             raise
 
     def _warm_up(self, slot: Slot) -> None:
-        """Lets TensorRT set itself up (RTX compiles kernels) and captures the graph, while nobody waits for a pair."""
+        """Runs a black batch: TensorRT initialises (RTX compiles kernels) and the CUDA graph is captured."""
         if not slot.warm:
             black = slot.black_batch()
             self._start(slot, black)
             self._settle(slot)
             if not slot.done():
-                raise EngineError(f"the GPU did not finish its first request within {_START_S:g} s")
+                raise EngineError(f"the GPU did not finish its first request within {START_TIMEOUT_S:g} s")
             slot.images(*black.shape)
 
     @staticmethod
     def _make(size: SlotSize, cuda: Cuda, plan: Plan, slots: OrderedDict[SlotSize, list[Slot]]) -> None:
-        while len(slots) >= KEPT_SIZES:
+        while len(slots) >= CACHED_SIZES:
             for slot in slots.popitem(last=False)[1]:
                 slot.close()
         made: list[Slot] = []
@@ -287,12 +345,12 @@ class TensorRtFuser(FuserBase):
         slots[size] = made
 
     def _ended(self, entry: _Running) -> bool:
-        """Whether a request has ended, well, badly or by its deadline; then its ticket has what came of it."""
+        """Whether a request has completed, failed or timed out; if so, delivers its ticket."""
         try:
             if not entry.slot.done():
                 if time.monotonic() <= entry.deadline_s:
                     return False
-                raise EngineError(f"the GPU did not finish within {_WAIT_S:g} s")
+                raise EngineError(f"the GPU did not finish within {REQUEST_TIMEOUT_S:g} s")
             entry.ticket.deliver(entry.slot.images(*entry.size))
         except Exception as error:  # noqa: BLE001 - as in _begin
             entry.ticket.deliver([], as_engine_error(error))
@@ -308,8 +366,8 @@ class TensorRtFuser(FuserBase):
 
     @staticmethod
     def _settle(slot: Slot) -> None:
-        """Waits, with an end, until nothing uses the buffers of a request that failed."""
-        deadline_s = time.monotonic() + _START_S
+        """Waits, up to the start timeout, until nothing uses the buffers of a request."""
+        deadline_s = time.monotonic() + START_TIMEOUT_S
         while not slot.done() and time.monotonic() < deadline_s:
             time.sleep(_POLL_S)
 

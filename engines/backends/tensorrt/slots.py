@@ -1,6 +1,6 @@
-"""Buffers, stream and context of one request: what the TensorRT runtime has two of for each size.
+"""The buffers, stream and context of one request; the TensorRT runtime has two slots for each size.
 
-The thread that made a slot uses and closes it. A request goes ``start`` -> ``done`` until true -> ``images``.
+A slot is used and closed by the thread that created it: ``start``, then ``done`` until true, then ``images``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from fusepipe.core.frames import Luma8
 from fusepipe.core.fuser import FusionBatch
 from fusepipe.engines.backends.cuda.api import Cuda, HostBuffer
 from fusepipe.engines.backends.tensorrt.plan import Plan, PlanContext
-from fusepipe.engines.tensor_names import INPUTS, OUTPUT, PLACES
-from fusepipe.engines.warp_grid import WarpGrids
+from fusepipe.engines.sampling_grid import GridCache
+from fusepipe.engines.tensor_names import INPUTS, OUTPUT, SAMPLING_GRID
 
 _LOG = logging.getLogger(__name__)
 Padded = tuple[int, int, int]  # (batch, height, width)
@@ -26,32 +26,32 @@ _FLOAT_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class SlotSize:
-    """Visible images of one padded size; and the (height, width) of raw infrared ones where the plan registers."""
+    """The padded size of visible images; ``raw`` is the (height, width) of infrared images for plans with the warp."""
 
     padded: Padded
     raw: tuple[int, int] | None = None
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The inputs in order, N x 1 x H x W uint8, and N x H x W x 2 float32 for the places."""
+        """Shapes of the inputs in order: images N x 1 x H x W uint8, the sampling grid N x H x W x 2 float32."""
         count, height, width = self.padded
         image = (count, 1, height, width)
         if self.raw is None:
             return dict.fromkeys(INPUTS, image)
-        return {INPUTS[0]: (count, 1, *self.raw), INPUTS[1]: image, PLACES: (*self.padded, 2)}
+        return {INPUTS[0]: (count, 1, *self.raw), INPUTS[1]: image, SAMPLING_GRID: (*self.padded, 2)}
 
 
 class Slot:
-    """One request's resources for one size: the inputs and the output, pinned and on the device.
+    """The resources of one request of one size: inputs and output, in pinned and in device memory.
 
-    After the first run the copies and the computation are captured into one CUDA graph, where the context
-    allows it: a request is then a single launch. The places of a warp are copied only when the warp is another one.
+    After the first run, copies and computation are captured into a CUDA graph if the context allows it; a request is
+    then a single launch. A sampling grid is copied only when the warp changes.
     """
 
     def __init__(self, cuda: Cuda, plan: Plan, size: SlotSize) -> None:
         self._cuda, self._size, self._padded = cuda, size, size.padded
         self._size_bytes = math.prod(size.padded)
-        self._warped_by: list[str] = []
+        self._grid_keys: list[str] = []
         self._context: PlanContext | None = plan.context()
         self._stream: int | None = None
         self._event: int | None = None
@@ -63,7 +63,8 @@ class Slot:
             self._stream = cuda.stream()
             self._event = cuda.event()
             self._bytes = {
-                name: math.prod(shape) * (_FLOAT_BYTES if name == PLACES else 1) for name, shape in size.shapes.items()
+                name: math.prod(shape) * (_FLOAT_BYTES if name == SAMPLING_GRID else 1)
+                for name, shape in size.shapes.items()
             }
             for name, size_bytes in (*self._bytes.items(), (OUTPUT, self._size_bytes)):
                 self._host[name] = cuda.pinned(size_bytes)
@@ -78,19 +79,19 @@ class Slot:
 
     @property
     def warm(self) -> bool:
-        """Whether a request has run: the next one takes no longer than any other."""
+        """Whether a request has run, so that the next one needs no set-up."""
         return not self._capture
 
     def black_batch(self) -> FusionBatch:
-        """A request of this size, to run before there are images."""
+        """A batch of black images of this size, for warming up."""
         (count, _, *visible), (_, _, *infrared) = (self._size.shapes[name] for name in reversed(INPUTS))
         images = [[np.zeros(sides, np.uint8)] * count for sides in (infrared, visible)]
         return FusionBatch(images[0], images[1], warps=[None] * count if self._size.raw is not None else ())
 
-    def start(self, batch: FusionBatch, grids: WarpGrids) -> None:
+    def start(self, batch: FusionBatch, grids: GridCache) -> None:
         """Copies HxW images into pinned memory, edges repeated up to the padded size, and starts the request.
 
-        Raw infrared images are whole: :func:`fusepipe.engines.warp_grid.raw_infrared` was applied.
+        Raw infrared images are prefiltered (:func:`fusepipe.engines.sampling_grid.prefiltered_infrared`).
         """
         assert self._stream is not None and self._event is not None
         for name, images in zip(INPUTS, (batch.infrared, batch.visible), strict=True):
@@ -101,54 +102,57 @@ class Slot:
                 plane[:height, :width] = image
                 plane[:height, width:] = image[:, -1:]
                 plane[height:] = plane[height - 1]
-        moved = self._size.raw is not None and self._place(batch, self._size.raw, grids)
+        new_grid = self._size.raw is not None and self._write_grids(batch, self._size.raw, grids)
         try:
-            if moved:
-                self._cuda.copy_in(self._device[PLACES], self._host[PLACES], self._bytes[PLACES], self._stream)
+            if new_grid:
+                self._cuda.copy_in(
+                    self._device[SAMPLING_GRID], self._host[SAMPLING_GRID], self._bytes[SAMPLING_GRID], self._stream
+                )
             if self._graph is not None:
                 self._cuda.launch(self._graph, self._stream)
             else:
                 self._enqueue(self._stream)
         except Exception:
-            self._warped_by = []  # the places may not have been copied
+            self._grid_keys = []  # the grids may not have been copied
             raise
-        finally:  # what did start before a failure still uses the buffers: the event tells when it is over
+        finally:  # work started before a failure still uses the buffers; the event marks its end
             self._cuda.record(self._event, self._stream)
 
-    def _place(self, batch: FusionBatch, raw: tuple[int, int], grids: WarpGrids) -> bool:
-        """Writes the places of the batch's warps where they are not there already; whether it did."""
-        warps = batch.warps or [None] * self._padded[0]
-        found = [grids.of(warp, raw, self._padded[1:]) for warp in warps]
-        keys = [key for key, _ in found]
-        if keys == self._warped_by:
+    def _write_grids(self, batch: FusionBatch, raw: tuple[int, int], grids: GridCache) -> bool:
+        """Writes the sampling grids of the batch into pinned memory; false if they are there already."""
+        keys, found = grids.of_batch(batch, raw, self._padded[1:])
+        if keys == self._grid_keys:
             return False
-        target = self._host[PLACES].view().view(np.float32).reshape(*self._padded, 2)
-        for plane, (_, grid) in zip(target, found, strict=True):
+        target = self._host[SAMPLING_GRID].view().view(np.float32).reshape(*self._padded, 2)
+        for plane, grid in zip(target, found, strict=True):
             plane[:] = grid
-        self._warped_by = keys
+        self._grid_keys = keys
         return True
 
     def _enqueue(self, stream: int) -> None:
         for name in INPUTS:
-            self._cuda.copy_in(self._device[name], self._host[name], self._bytes[name], stream)
+            self._copy_in(name, stream)
         assert self._context is not None
         self._context.execute(stream)
         self._cuda.copy_out(self._host[OUTPUT], self._device[OUTPUT], self._size_bytes, stream)
 
+    def _copy_in(self, name: str, stream: int) -> None:
+        self._cuda.copy_in(self._device[name], self._host[name], self._bytes[name], stream)
+
     def done(self) -> bool:
-        """Whether the result is there."""
+        """Whether the request has completed."""
         assert self._event is not None
         return self._cuda.done(self._event)
 
     def images(self, height: int, width: int) -> list[Luma8]:
-        """The result, copied; only after :meth:`done`."""
+        """The fused images, HxW uint8 each, copied; only after :meth:`done`."""
         fused = self._host[OUTPUT].view().reshape(self._padded)
         copies: list[Luma8] = [np.array(image[:height, :width]) for image in fused]
         self._try_capture()
         return copies
 
     def _try_capture(self) -> None:
-        """Captures the request once it has run (TensorRT sets itself up in the first run)."""
+        """Captures the request into a CUDA graph after its first run, in which TensorRT initialises."""
         assert self._stream is not None and self._context is not None
         if self._graph is not None or not self._capture:
             return
@@ -163,11 +167,11 @@ class Slot:
                 self._cuda.destroy_graph(self._cuda.end_capture(self._stream))
                 raise
             self._graph = self._cuda.end_capture(self._stream)
-        except Exception as error:  # noqa: BLE001 - the result is there: no fault of the capture may lose it
-            _LOG.info("no CUDA graph for %s, requests are started call by call: %s", self._padded, error)
+        except Exception as error:  # noqa: BLE001 - a failed capture must not lose the result
+            _LOG.info("no CUDA graph for %s, each request is launched call by call: %s", self._padded, error)
 
     def close(self) -> None:
-        """Frees everything; the request has to be done. What fails keeps nothing else from being freed."""
+        """Frees everything; the request must have completed. A failure does not stop the rest from being freed."""
         cuda = self._cuda
         with ExitStack() as last_first:
             if self._stream is not None:

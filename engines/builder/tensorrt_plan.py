@@ -1,4 +1,4 @@
-"""Graphs to plans, with TensorRT 10, 11 and TensorRT-RTX by the same code. Needs no GPU with TensorRT-RTX."""
+"""Compiles ONNX graphs to plans with TensorRT 10, 11 or TensorRT-RTX, which needs no GPU for it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.core.files import write_bytes
 from fusepipe.engines.backends.tensorrt.library import Library
 from fusepipe.engines.manifest import Shapes
-from fusepipe.engines.tensor_names import PLACES
+from fusepipe.engines.tensor_names import SAMPLING_GRID
 
 _NAMES = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8", "FP8": "fp8"}
 
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
-    """What trtexec calls workspace, builder optimisation level, timing cache, and so on; ``None`` leaves it be."""
+    """Options named as in trtexec: workspace, builder optimisation level, timing cache; ``None`` is the default."""
 
     workspace_mib: int | None = None
     opt_level: int | None = None
@@ -27,7 +27,7 @@ class PlanOptions:
     version_compatible: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values of what decides about the plan; the timing cache only changes how long it takes."""
+        """Plain values of the options that change the plan; the timing cache only changes the build time."""
         listed = {key: value for key, value in asdict(self).items() if key != "timing_cache" and value}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in listed.items()}
 
@@ -37,8 +37,8 @@ def build_plan(
 ) -> tuple[bytes, dict[str, str]]:
     """Compiles an ONNX graph: the plan, and the precision of each node in ``compute`` as the library reads it.
 
-    Raises :class:`EngineError` with the library's own words where it cannot, :class:`UsageError` for an option
-    that this library does not have.
+    Raises :class:`EngineError` with the library's message on failure, :class:`UsageError` for an option that this
+    library does not have.
     """
     parsed = parse_network(library, graph, compute)
     builder, network = parsed.builder, parsed.network
@@ -46,14 +46,14 @@ def build_plan(
     profile = builder.create_optimization_profile()
     dimensions = _dimensions(shapes)
     for name in (network.get_input(index).name for index in range(network.num_inputs)):
-        # places has the coordinates last; a raw infrared image takes the same range of sizes
-        listed = [(n, height, width, 2) for n, _, height, width in dimensions] if name == PLACES else dimensions
+        # the sampling grid has its coordinates last; raw infrared images have the same range of sizes
+        listed = [(n, height, width, 2) for n, _, height, width in dimensions] if name == SAMPLING_GRID else dimensions
         profile.set_shape(name, *listed)
     if config.add_optimization_profile(profile) < 0:
-        raise EngineError(f"{library.backend} takes no such shapes ({shapes}): {library.complaint()}")
+        raise EngineError(f"{library.backend} does not accept the shapes {shapes}: {library.complaint()}")
     require_options(library, options)
-    _apply(library, config, options)
-    cache = _timing_cache(library, config, options.timing_cache)
+    apply_options(library, config, options)
+    cache = open_timing_cache(library, config, options.timing_cache)
     try:
         plan = builder.build_serialized_network(network, config)
     except RuntimeError as error:
@@ -67,7 +67,7 @@ def build_plan(
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A network as the library reads it. The parser is kept, as the network's weights are its memory."""
+    """A parsed network. The parser is kept because it owns the memory of the weights."""
 
     builder: Any
     network: Any
@@ -83,7 +83,7 @@ def parse_network(library: Library, graph: bytes, compute: Iterable[str]) -> Par
         builder = trt.Builder(library.logger)
     except (TypeError, RuntimeError) as error:  # the binding's "factory function returned nullptr": no GPU, old driver
         raise EngineError(f"{library.backend} cannot start: {library.complaint()}") from error
-    typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # absent where it is always so
+    typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # absent if always set
     network = builder.create_network(0 if typed is None else 1 << int(typed))
     parser = trt.OnnxParser(network, library.logger)
     if not parser.parse(graph):
@@ -93,15 +93,15 @@ def parse_network(library: Library, graph: bytes, compute: Iterable[str]) -> Par
 
 
 def _dimensions(shapes: Shapes) -> list[tuple[int, int, int, int]]:
-    sizes = ((1, shapes.least), (shapes.batch, shapes.best), (shapes.batch, shapes.most))
+    sizes = ((1, shapes.min), (shapes.batch, shapes.opt), (shapes.batch, shapes.max))
     return [(batch, 1, height, width) for batch, (width, height) in sizes]
 
 
 def read_precisions(trt: Any, network: Any, compute: set[str]) -> dict[str, str]:
     """Precision of the layers of a parsed network that have these node names.
 
-    A strongly typed network computes each layer in its tensors' types. A layer is int8 where both its data and
-    its weights come from dequantisation of int8, which is what the builder fuses into an int8 kernel.
+    A strongly typed network computes each layer in the types of its tensors. A layer is int8 if both its data and its
+    weights are dequantised int8, which the builder fuses into an int8 kernel.
     """
     source: dict[str, Any] = {}
     layers = [network.get_layer(index) for index in range(network.num_layers)]
@@ -134,17 +134,17 @@ def require_options(library: Library, options: PlanOptions) -> None:
     """Raises :class:`UsageError` for an option that this library does not have."""
     if options.version_compatible and library.portable:  # the wheel lacks the lean runtime that such plans carry
         raise UsageError(
-            f"{library.backend} has no plans for other versions: leave --version-compatible out, and build again "
+            f"{library.backend} has no version-compatible plans: leave --version-compatible out, and build again "
             "after an update"
         )
     if options.timing_cache is not None and library.portable:
         raise UsageError(
-            f"{library.backend} times nothing while it builds, it compiles kernels when a plan first runs and keeps "
-            "them: leave --timing-cache out"
+            f"{library.backend} measures no timings: it compiles kernels when a plan first runs, and caches them; "
+            "leave --timing-cache out"
         )
     if options.target_sm and not library.portable:
         raise UsageError(
-            "--target-sm is for tensorrt-rtx: tensorrt builds for the GPU at hand; leave it out, or take "
+            "--target-sm is for tensorrt-rtx: tensorrt builds for the GPU of this machine; leave it out, or take "
             "--backend tensorrt-rtx"
         )
     members = library.module.ComputeCapability.__members__ if library.portable else ()
@@ -154,9 +154,10 @@ def require_options(library: Library, options: PlanOptions) -> None:
             raise UsageError(f"{library.backend} {library.version} builds for {', '.join(known)}, not for {name}")
 
 
-def _apply(library: Library, config: Any, options: PlanOptions) -> None:
+def apply_options(library: Library, config: Any, options: PlanOptions) -> None:
+    """Sets the options, other than the timing cache, in a builder configuration of TensorRT."""
     trt = library.module
-    if hasattr(trt.BuilderFlag, "TF32"):  # on by default: fp32 layers would multiply with the 10 bits of fp16
+    if hasattr(trt.BuilderFlag, "TF32"):  # on by default: fp32 layers would multiply with a 10-bit mantissa
         config.clear_flag(trt.BuilderFlag.TF32)
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
@@ -170,7 +171,11 @@ def _apply(library: Library, config: Any, options: PlanOptions) -> None:
             config.set_compute_capability(trt.ComputeCapability.__members__[name], index)
 
 
-def _timing_cache(library: Library, config: Any, path: Path | None) -> Any:
+def open_timing_cache(library: Library, config: Any, path: Path | None) -> Any:
+    """The timing cache of a file, attached to the configuration; empty if there is no file yet.
+
+    Raises :class:`EngineError` if it cannot be read or is not for this library and GPU.
+    """
     if path is None:
         return None
     try:
@@ -178,11 +183,11 @@ def _timing_cache(library: Library, config: Any, path: Path | None) -> Any:
     except OSError as error:
         raise EngineError(f"{path}: the timing cache cannot be read ({error.strerror or error})") from error
     complaints = len(library.log)
-    cache = config.create_timing_cache(before)  # one that it cannot read becomes an empty one, with a word in the log
+    cache = config.create_timing_cache(before)  # an unreadable cache becomes an empty one, with an entry in the log
     refused = bool(before) and len(library.log) > complaints
     if cache is None or refused or not config.set_timing_cache(cache, ignore_mismatch=False):
         raise EngineError(
-            f"{path}: {library.backend} {library.version} does not take this timing cache ({library.complaint()}); "
+            f"{path}: {library.backend} {library.version} rejects this timing cache ({library.complaint()}); "
             "remove the file, or leave --timing-cache out"
         )
     return cache

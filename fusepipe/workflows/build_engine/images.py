@@ -1,4 +1,4 @@
-"""The pairs that engines are calibrated and proven with: folders of the user, or the synthetic street."""
+"""The image pairs that engines are calibrated and verified with: folders, or the synthetic street."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from fusepipe.workflows.evaluate import spread
 Pair = tuple[Luma8, Luma8]
 
 SIZE = (320, 240)
-CALIBRATION_PAIRS, PROOF_PAIRS = 32, 4
+CALIBRATION_PAIRS, VERIFICATION_PAIRS = 32, 4
 METRICS = ("MI", "CC", "VIF", "Qabf", "SCD", "SSIM_L255")
-"""The six measures of fusion whose change is recorded; their definitions are in docs/metrics.md."""
+"""The fusion metrics whose change is recorded; docs/metrics.md defines them."""
 
 
-def folder_pairs(infrared: Path, visible: Path, most: int) -> list[Pair]:
-    """At most ``most`` registered pairs of two folders, evenly spread, matched by stem.
+def folder_pairs(infrared: Path, visible: Path, count: int) -> list[Pair]:
+    """At most ``count`` registered pairs of two folders, evenly spread, matched by stem.
 
     Raises :class:`SourceError` for folders or images that cannot be used.
     """
     matched = match(infrared=infrared, visible=visible)
     pairs = []
-    for index in spread(len(matched.names), most):
+    for index in spread(len(matched.names), count):
         name = matched.names[index]
         ir_file, vis_file = matched.files[name]
         ir, vis = read_luma(ir_file, "infrared"), read_luma(vis_file)
@@ -43,7 +43,7 @@ def folder_pairs(infrared: Path, visible: Path, most: int) -> list[Pair]:
 
 
 def street_pairs(*, light: str, frames: int, seed: int) -> list[Pair]:
-    """Registered pairs of the synthetic street, ``SIZE``, the infrared image warped by its true matrix."""
+    """Registered pairs of the synthetic street at ``SIZE``; the infrared images are warped by the true matrix."""
     warp = RemapWarp(true_matrix(SIZE, SIZE), SIZE, SIZE)
     images: dict[Band, list[Luma8]] = {}
     for band in Band:
@@ -59,7 +59,7 @@ def street_pairs(*, light: str, frames: int, seed: int) -> list[Pair]:
 
 
 def calibration_pairs() -> list[Pair]:
-    """The street by day and night, and variants of it (bright, dark, negative, exchanged): ranges need variety."""
+    """The street by day and by night, and brighter, darker and inverted variants, for a variety of ranges."""
     plain = [*street_pairs(light="day", frames=4, seed=1), *street_pairs(light="night", frames=4, seed=2)]
     pairs = list(plain)
     for infrared, visible in plain:
@@ -69,9 +69,9 @@ def calibration_pairs() -> list[Pair]:
     return pairs[:CALIBRATION_PAIRS]
 
 
-def proof_pairs() -> list[Pair]:
-    """Pairs that calibration has not seen: other moments and noise."""
-    half = PROOF_PAIRS // 2
+def verification_pairs() -> list[Pair]:
+    """Pairs not used for calibration: other moments and other noise."""
+    half = VERIFICATION_PAIRS // 2
     return [*street_pairs(light="day", frames=half, seed=11), *street_pairs(light="night", frames=half, seed=12)]
 
 
@@ -80,7 +80,16 @@ def _levels(image: Luma8, gain: float, offset: float) -> Luma8:
 
 
 def score(infrared: Luma8, visible: Luma8, fused: Luma8) -> Mapping[str, float]:
-    """The six measures of one triple; none of an image that is too small for them."""
+    """The metrics of one fused image; empty for an image that is too small for them."""
     if min(fused.shape) < VIF_MINIMUM_PX:
         return {}
     return measure(infrared, visible, fused, METRICS)
+
+
+def verification_warp(size: tuple[int, int]) -> RemapWarp:
+    """The warp to verify engines with: rotated, enlarged and shifted, so that the infrared view is incomplete."""
+    width, height = size
+    turn = np.deg2rad(3.0)
+    cosine, sine = 1.1 * np.cos(turn), 1.1 * np.sin(turn)
+    across, down = 0.06 * width, -0.03 * height
+    return RemapWarp([[cosine, -sine, across], [sine, cosine, down], [0, 0, 1]], size, size)

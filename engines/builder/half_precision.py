@@ -1,4 +1,4 @@
-"""fp32 graphs to fp16 or bf16: the precision is in the graph, where no builder's flag can lose it.
+"""Converts fp32 graphs to fp16 or bf16. The precision is part of the graph, not a flag of the builder.
 
 Weights and activations between the first and the last convolution become 16 bit; scaling of the bytes and
 the final mix stay fp32 (:func:`fusepipe.engines.graph.core_nodes`). Where a layer's values would not
@@ -29,25 +29,25 @@ from fusepipe.engines.graph import (
 
 FP16_LIMIT = 65504.0
 HEADROOM = 2.0
-"""Values seen while calibrating may double before they overflow: other scenes are brighter."""
+"""Factor between the largest calibration value and the fp16 limit: other scenes may be brighter."""
 
 _TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 _NUMPY = {"fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
-_BF16_OPSET = 22  # the first in which convolutions may be bf16
+_BF16_OPSET = 22  # the first with bf16 convolutions
 
 
-def overflowing(model: onnx.ModelProto, largest: Mapping[str, float]) -> list[str]:
+def overflowing_nodes(model: onnx.ModelProto, maxima: Mapping[str, float]) -> list[str]:
     """Names of core nodes whose inputs, weights or outputs do not fit in fp16.
 
-    ``largest`` is the largest magnitude of each tensor that was watched (``calibrate.ranges``).
-    Raises :class:`EngineError` for values that are not finite: such a network is broken in any precision.
+    ``maxima`` is the largest magnitude of each tensor (:func:`tensor_ranges.absolute_maxima`).
+    Raises :class:`EngineError` for values that are not finite: such a network is damaged in any precision.
     """
-    reach = dict(largest)
+    maxima = dict(maxima)
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
             values = numpy_helper.to_array(tensor)
-            reach[tensor.name] = float(np.abs(values).max(initial=0.0)) / HEADROOM  # weights do not grow
-    broken = sorted(name for name, value in reach.items() if not np.isfinite(value))
+            maxima[tensor.name] = float(np.abs(values).max(initial=0.0)) / HEADROOM  # weights do not grow
+    broken = sorted(name for name, value in maxima.items() if not np.isfinite(value))
     if broken:
         raise EngineError(f"the network has values that are not finite (in {broken[0]!r}): its weights are damaged")
     core = core_nodes(model)
@@ -55,14 +55,14 @@ def overflowing(model: onnx.ModelProto, largest: Mapping[str, float]) -> list[st
         node.name
         for node in model.graph.node
         if node.name in core
-        and any(reach.get(name, 0.0) * HEADROOM > FP16_LIMIT for name in (*node.input, *node.output))
+        and any(maxima.get(name, 0.0) * HEADROOM > FP16_LIMIT for name in (*node.input, *node.output))
     ]
 
 
-def lower(model: onnx.ModelProto, precision: str, keep: Iterable[str] = ()) -> onnx.ModelProto:
+def to_half_precision(model: onnx.ModelProto, precision: str, keep: Iterable[str] = ()) -> onnx.ModelProto:
     """A copy of an fp32 graph that computes in ``fp16`` or ``bf16``; nodes named in ``keep`` stay fp32.
 
-    Casts stand where precisions meet. Metadata: ``precision``, and ``kept_fp32`` with the kept compute nodes.
+    Casts are inserted where the precisions meet. Metadata: ``precision``, and the kept compute nodes as ``kept_fp32``.
     """
     target, kept = _TYPES[precision], set(keep)
     result = _with_opset(model, _BF16_OPSET) if precision == "bf16" else _copy(model)

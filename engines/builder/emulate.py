@@ -1,11 +1,11 @@
-"""What a graph in fp16, bf16 or int8 gives, computed in fp32 on a CPU that has none of them.
+"""Emulates fp16, bf16 and int8 graphs in fp32, on CPUs that have none of them.
 
-Every 16-bit tensor is computed in fp32 and rounded to 16 bits where a GPU would store it, so that a plan that
-cannot be executed here is compared by its graph. The rounding is Dekker's splitting (Numerische Mathematik 18,
+Every 16-bit tensor is computed in fp32 and rounded to 16 bits where a GPU would store it, so that the graph of a plan
+can be verified where the plan cannot be executed. The rounding is Dekker's splitting (Numerische Mathematik 18,
 1971): with ``c = x (2^s + 1)``, ``c - (c - x)`` is ``x`` rounded to ``24 - s`` significant bits. Runtimes keep the
 order of float operations, so it survives them; subnormal fp16 numbers are kept finer than they are.
 Accumulation within a layer is fp32, as tensor cores do it. Q/DQ pairs become a rounding to their grid: the
-products are whole multiples of the scales either way, and no CPU's saturating int8 kernel comes between.
+products are integer multiples of the scales either way, and saturating int8 kernels of CPUs are avoided.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from fusepipe.engines.builder.lower import FP16_LIMIT
+from fusepipe.engines.builder.half_precision import FP16_LIMIT
 from fusepipe.engines.graph import (
     attribute,
     checked,
@@ -25,17 +25,17 @@ from fusepipe.engines.graph import (
 )
 
 _LOW = {TensorProto.FLOAT16: 13, TensorProto.BFLOAT16: 16}  # type -> bits to drop of 24
-# These give values that they were given, which are rounded already.
+# Operators whose outputs are copies of input values, which are rounded already.
 _MOVES = frozenset(
     {"Relu", "Concat", "Split", "Slice", "Transpose", "Reshape", "Pad", "MaxPool", "DepthToSpace", "SpaceToDepth"}
     | {"Clip", "Abs", "Neg", "Max", "Min", "Squeeze", "Unsqueeze", "Identity", "Gather", "Expand"}
 )
 
 
-def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
-    """An fp32 graph that gives what ``model`` gives; an fp32 graph comes back as it is.
+def emulate(model: onnx.ModelProto) -> onnx.ModelProto:
+    """An fp32 graph that computes what ``model`` computes; an fp32 graph is returned unchanged.
 
-    What exceeds fp16 becomes infinite, as it would.
+    Values beyond the range of fp16 become infinite, as they would on a GPU.
     """
     types = element_types(model)
     quantised = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
@@ -69,7 +69,7 @@ def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _gridded(model: onnx.ModelProto) -> None:
-    """Replaces Q/DQ pairs by scaling, rounding and clipping; quantised weights by the floats they stand for."""
+    """Replaces Q/DQ pairs by scaling, rounding and clipping; quantised weights by their dequantised values."""
     graph, constants = model.graph, constant_values(model)
     floats = {name: np.asarray(value, np.float32) for name, value in constants.items()}
     nodes: list[onnx.NodeProto] = []

@@ -1,8 +1,8 @@
-"""The registration warp inside the network's graph, so that the hardware which fuses also registers.
+"""Adds the registration warp to a network's graph, so that the engine registers the infrared image.
 
-The graph then takes the infrared image as its camera gave it, at its own size, and one input more: ``places``,
-N x H x W x 2 float32 at the visible size. It is sampled bilinearly and rounded to whole grey levels, as OpenCV's remap
-does on the CPU; where the infrared camera sees nothing the visible image stands.
+The graph then takes the infrared image at the size of its camera, and one more input: ``sampling_grid``, N x H x W x 2
+float32 at the visible size. The image is sampled bilinearly and rounded to whole grey levels, as OpenCV's remap does on
+the CPU; outside the infrared camera's view it is replaced by the visible image.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fusepipe.core.errors import EngineError
 from fusepipe.engines.graph import attribute, checked, replace_nodes, set_metadata
-from fusepipe.engines.tensor_names import INPUTS, PLACES
-from fusepipe.engines.warp_grid import HIDDEN
+from fusepipe.engines.sampling_grid import OUTSIDE
+from fusepipe.engines.tensor_names import INPUTS, SAMPLING_GRID
 
 _BEFORE_LINEAR = 20  # until then GridSample called its mode "bilinear"
 
 
-def with_warp(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of a graph of any precision that registers the infrared image itself.
+def add_warp(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a graph, of any precision, that registers the infrared image.
 
-    ``places`` is what :func:`fusepipe.engines.warp_grid.sampling_grid` gives. Raises :class:`EngineError` for a graph
+    ``sampling_grid`` is :func:`fusepipe.engines.sampling_grid.normalised_grid`. Raises :class:`EngineError` for a graph
     that does not begin by casting the infrared image to fp32.
     """
     result = onnx.ModelProto()
@@ -32,7 +32,7 @@ def with_warp(model: onnx.ModelProto) -> onnx.ModelProto:
     if any(node.op_type != "Cast" or attribute(node, "to") != TensorProto.FLOAT for node in casts):
         raise EngineError("the warp needs a network that begins by casting its images to fp32")
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    constants = {"warp.hidden": np.float32(HIDDEN / 2), "warp.x": np.array(0), "warp.channel": np.array([1])}
+    constants = {"warp.hidden": np.float32(OUTSIDE / 2), "warp.x": np.array(0), "warp.channel": np.array([1])}
     for name, value in constants.items():
         graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
     linear = "linear" if opset >= _BEFORE_LINEAR else "bilinear"
@@ -40,9 +40,9 @@ def with_warp(model: onnx.ModelProto) -> onnx.ModelProto:
     made = [
         _node("Cast", [infrared], "warp.infrared", to=TensorProto.FLOAT),
         _node("Cast", [visible], "warp.visible", to=TensorProto.FLOAT),
-        _node("GridSample", ["warp.infrared", PLACES], "warp.sampled", **sampling),
+        _node("GridSample", ["warp.infrared", SAMPLING_GRID], "warp.sampled", **sampling),
         _node("Round", ["warp.sampled"], "warp.levels"),
-        _node("Gather", [PLACES, "warp.x"], "warp.across", axis=3),
+        _node("Gather", [SAMPLING_GRID, "warp.x"], "warp.across", axis=3),
         _node("Less", ["warp.across", "warp.hidden"], "warp.outside"),
         _node("Unsqueeze", ["warp.outside", "warp.channel"], "warp.mask"),
         _node("Where", ["warp.mask", "warp.visible", "warp.levels"], "warp.registered"),
@@ -57,7 +57,7 @@ def with_warp(model: onnx.ModelProto) -> onnx.ModelProto:
     sides = next(tensor for tensor in graph.input if tensor.name == infrared).type.tensor_type.shape.dim
     sides[2].dim_param, sides[3].dim_param = "infrared_height", "infrared_width"
     shape = ["batch", "height", "width", 2]
-    graph.input.append(helper.make_tensor_value_info(PLACES, TensorProto.FLOAT, shape))
+    graph.input.append(helper.make_tensor_value_info(SAMPLING_GRID, TensorProto.FLOAT, shape))
     set_metadata(result, warp="1")
     return checked(result)
 

@@ -1,4 +1,4 @@
-"""What values the tensors of a network take on real pairs: the ranges for int8, the reach for fp16."""
+"""Value ranges of a network's tensors on calibration pairs: for int8 scales and for the fp16 overflow check."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from fusepipe.engines.graph import compute_nodes, core_nodes, element_types, par
 Pair = tuple[Luma8, Luma8]  # infrared and visible, HxW uint8 of one size
 
 CROP_PX = 192
-"""Calibration looks at the middle of each image: ranges need many scenes, not many pixels."""
+"""Side of the centre crop used for calibration: ranges need many scenes, not many pixels."""
 _SAMPLES = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What was seen of one tensor: extremes over all pairs, and a sample of its values."""
+class TensorRange:
+    """Minimum and maximum of one tensor over all pairs, and a random sample of its values."""
 
-    least: float
-    most: float
+    min: float
+    max: float
     sample: NDArray[np.float32]
 
     @property
-    def largest(self) -> float:
+    def abs_max(self) -> float:
         """The largest magnitude."""
-        return max(abs(self.least), abs(self.most))
+        return max(abs(self.min), abs(self.max))
 
 
-def watch(model: onnx.ModelProto, names: Iterable[str], pairs: Sequence[Pair]) -> dict[str, Seen]:
-    """Runs the fp32 graph on the middles of the pairs and looks at the float tensors ``names``.
+def measure_ranges(model: onnx.ModelProto, names: Iterable[str], pairs: Sequence[Pair]) -> dict[str, TensorRange]:
+    """The ranges of the float tensors ``names``: runs the fp32 graph on the centre crops of the pairs.
 
-    Raises :class:`EngineError` where a value is not finite: the weights are damaged.
+    Raises :class:`EngineError` for values that are not finite: the weights are damaged.
     """
     wanted = list(dict.fromkeys(names))
     runner = GraphRunner(with_outputs(model, wanted))
@@ -47,7 +47,7 @@ def watch(model: onnx.ModelProto, names: Iterable[str], pairs: Sequence[Pair]) -
     extremes: dict[str, list[float]] = {name: [np.inf, -np.inf] for name in wanted}
     rng = np.random.default_rng(0)
     for infrared, visible in pairs:
-        found = runner.outputs(middle(infrared), middle(visible))
+        found = runner.outputs(centre_crop(infrared), centre_crop(visible))
         for name in wanted:
             values = np.asarray(found[name], np.float32).reshape(-1)
             if not np.isfinite(values).all():
@@ -55,18 +55,18 @@ def watch(model: onnx.ModelProto, names: Iterable[str], pairs: Sequence[Pair]) -
             extremes[name][0] = min(extremes[name][0], float(values.min()))
             extremes[name][1] = max(extremes[name][1], float(values.max()))
             samples[name].append(rng.choice(values, min(values.size, max(1, _SAMPLES // len(pairs)))))
-    return {name: Seen(extremes[name][0], extremes[name][1], np.concatenate(samples[name])) for name in wanted}
+    return {name: TensorRange(extremes[name][0], extremes[name][1], np.concatenate(samples[name])) for name in wanted}
 
 
-def middle(image: Luma8) -> Luma8:
-    """At most CROP_PX x CROP_PX from the middle, at even offsets."""
+def centre_crop(image: Luma8) -> Luma8:
+    """The centre of an HxW image, at most CROP_PX x CROP_PX, at even offsets."""
     height, width = image.shape
     top, left = max(0, height - CROP_PX) // 4 * 2, max(0, width - CROP_PX) // 4 * 2
     return image[top : top + CROP_PX, left : left + CROP_PX]
 
 
-def reach(model: onnx.ModelProto, pairs: Sequence[Pair]) -> dict[str, float]:
-    """The largest magnitude of every float tensor that core nodes read or write, over the pairs."""
+def absolute_maxima(model: onnx.ModelProto, pairs: Sequence[Pair]) -> dict[str, float]:
+    """The largest magnitude, over the pairs, of each float tensor that core nodes read or write."""
     types, core = element_types(model), core_nodes(model)
     constants = {tensor.name for tensor in model.graph.initializer}
     names = {
@@ -76,11 +76,11 @@ def reach(model: onnx.ModelProto, pairs: Sequence[Pair]) -> dict[str, float]:
         for name in (*node.input, *node.output)
         if name and name not in constants and types[name] == TensorProto.FLOAT
     }
-    return {name: seen.largest for name, seen in watch(model, sorted(names), pairs).items()}
+    return {name: tensor.abs_max for name, tensor in measure_ranges(model, sorted(names), pairs).items()}
 
 
-def compute_inputs(model: onnx.ModelProto, pairs: Sequence[Pair]) -> Mapping[str, Seen]:
-    """What the compute layers read, and what that is put together from: the tensors that int8 quantises."""
+def compute_input_ranges(model: onnx.ModelProto, pairs: Sequence[Pair]) -> Mapping[str, TensorRange]:
+    """Ranges of the tensors that int8 quantises: inputs of compute layers, and the parts concatenated into them."""
     constants = {tensor.name for tensor in model.graph.initializer}
     read = [node.input[0] for node in compute_nodes(model) if node.input[0] not in constants]
-    return watch(model, [*read, *(part for name in read for part in parts(model, name))], pairs)
+    return measure_ranges(model, [*read, *(part for name in read for part in parts(model, name))], pairs)

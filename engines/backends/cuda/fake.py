@@ -1,15 +1,13 @@
-"""CUDA and a plan that compute on the CPU and check how they are used: the double of the seam, for tests.
+"""A fake of the CUDA interface for tests: it executes on the CPU and detects misuse.
 
-Device memory is bytes of its own, addresses are numbers that nothing else has. Work that is started in a stream is
-only queued; it runs when its event is asked for, one piece a question, so that code which does not wait reads what
-was there before. Misuse raises :class:`MisuseError` at once: use after free, double free, addresses that were never
-allocated, pinned memory that is read or written while a copy of it is queued, handles of another kind, calls from
-a thread that does not own the context. What was not freed is found by :meth:`FakeCuda.close`.
+Device memory is separate from host memory, with unique addresses. Work started in a stream is queued; each query of an
+event runs one queued item, so that code which does not wait reads stale data. Misuse raises :class:`MisuseError`
+immediately: use after free, double free, unallocated addresses, access to pinned memory while a copy of it is queued,
+handles of the wrong kind, calls from a thread that does not own the context. :meth:`FakeCuda.close` detects leaks.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -19,19 +17,16 @@ import numpy as np
 from fusepipe.core.errors import EngineError
 from fusepipe.core.frames import Luma8
 from fusepipe.engines.backends.cuda.api import Gpu, HostBuffer
-from fusepipe.engines.backends.openvino_graph import GraphRunner
-from fusepipe.engines.backends.tensorrt.plan import Dimensions, PlanContext
-from fusepipe.engines.tensor_names import OUTPUT, PLACES
 
 Work = Callable[[], None]
 
 
 class MisuseError(EngineError):
-    """The seam was used in a way that real CUDA would punish, or worse, not notice."""
+    """CUDA was misused: with a GPU this is a crash, or corrupt data without an error."""
 
 
 class FakePinned:
-    """Pinned memory that knows which queued copies use it."""
+    """Pinned memory that counts the queued copies using it."""
 
     def __init__(self, cuda: FakeCuda, size_bytes: int) -> None:
         self._cuda = cuda
@@ -40,7 +35,7 @@ class FakePinned:
         self.queued = 0
 
     def bytes(self) -> Luma8:
-        """For work that runs."""
+        """The memory, for work that executes."""
         if self.array is None:
             raise MisuseError("pinned memory was used after it was freed")
         return self.array
@@ -48,7 +43,7 @@ class FakePinned:
     def view(self) -> Luma8:
         self._cuda.owned()
         if self.queued:
-            raise MisuseError("pinned memory was touched while a copy of it is under way: wait for its event first")
+            raise MisuseError("pinned memory was accessed while a copy of it is in flight: wait for its event first")
         return self.bytes()
 
     def close(self) -> None:
@@ -56,16 +51,16 @@ class FakePinned:
         if self.array is None:
             raise MisuseError("pinned memory was freed twice")
         if self.queued:
-            raise MisuseError("pinned memory was freed while a copy of it is under way")
+            raise MisuseError("pinned memory was freed while a copy of it is in flight")
         self.array = None
         self._cuda.forget(self.address, "pinned")
 
 
 class FakeCuda:
-    """See the module's text. ``fail`` names a call that fails as CUDA would, from the ``after``-th time on.
+    """A fake :class:`fusepipe.engines.backends.cuda.api.Cuda`; see the module's docstring.
 
-    It raises an ``error``; bindings have classes of their own.
-    While ``computes`` is cleared the device takes its time: nothing that is queued runs.
+    ``fail`` names a method that raises ``error`` after ``after`` successful calls. While ``computes`` is cleared the
+    device is busy: nothing queued executes.
     """
 
     name = "fake"
@@ -87,10 +82,10 @@ class FakeCuda:
         self.computes.set()
         self.closed = False
 
-    # -- what the checks need
+    # -- for the checks
 
     def owned(self) -> None:
-        """Raises unless the owner's thread calls."""
+        """Raises unless called by the thread that owns the context."""
         if threading.get_ident() != self._thread:
             raise MisuseError("CUDA was called from a thread that does not own the context")
 
@@ -100,33 +95,33 @@ class FakeCuda:
             raise MisuseError(f"{name} after close")
         self.calls[name] = self.calls.get(name, 0) + 1
         if name == self.fail and self.calls[name] > self._after:
-            raise self._error(f"CUDA: {name} failed, as asked for")
+            raise self._error(f"CUDA: {name} failed, as configured")
 
     def new_handle(self, kind: str) -> int:
-        """A number that is nothing else's."""
+        """A unique handle."""
         self._next += 0x10000
         self._kinds[self._next] = kind
         return self._next
 
     def forget(self, handle: int, kind: str) -> None:
-        """Frees a handle; raises where it is not one of this kind."""
+        """Frees a handle; raises if it is not of this kind."""
         self._known(handle, kind)
         del self._kinds[handle]
 
     def _known(self, handle: int, kind: str) -> None:
         if self._kinds.get(handle) != kind:
-            raise MisuseError(f"{handle:#x} is no {kind} (freed already, or never made)")
+            raise MisuseError(f"{handle:#x} is not a valid {kind} (freed already, or never allocated)")
 
     def bytes_at(self, address: int, size_bytes: int) -> Luma8:
-        """Device memory, for work that runs."""
+        """Device memory, for work that executes."""
         if address not in self._memory:
-            raise MisuseError(f"device memory {address:#x} was used after it was freed, or never allocated")
+            raise MisuseError(f"device memory {address:#x} was used after it was freed, or was never allocated")
         if size_bytes > self._memory[address].size:
             raise MisuseError(f"{size_bytes} bytes are more than the {self._memory[address].size} at {address:#x}")
         return self._memory[address][:size_bytes]
 
     def enqueue(self, stream: int, work: Work, host: FakePinned | None = None) -> None:
-        """Queues work in a stream, or notes it in the graph that is being captured."""
+        """Queues work in a stream, or records it in the graph being captured."""
         self._known(stream, "stream")
         if stream in self._capturing:
             self._capturing[stream].append((work, host))
@@ -135,7 +130,7 @@ class FakeCuda:
             host.queued += 1
         self._queues[stream].append(work if host is None else _releasing(work, host))
 
-    # -- the seam
+    # -- the CUDA interface
 
     def gpu(self) -> Gpu:
         return Gpu("Fake GPU", self._sm, "13.0", "13.0")
@@ -170,7 +165,7 @@ class FakeCuda:
         self._call("destroy_stream")
         self.forget(stream, "stream")
         if self._queues.pop(stream):
-            raise MisuseError("a stream was destroyed while it has work")
+            raise MisuseError("a stream was destroyed with work queued")
 
     def copy_in(self, address: int, host: HostBuffer, size_bytes: int, stream: int) -> None:
         self._call("copy_in")
@@ -195,7 +190,7 @@ class FakeCuda:
     @staticmethod
     def _pinned(host: HostBuffer) -> FakePinned:
         if not isinstance(host, FakePinned) or host.array is None:
-            raise MisuseError("this is no pinned memory, or was freed")
+            raise MisuseError("not pinned memory, or already freed")
         return host
 
     def event(self) -> int:
@@ -228,7 +223,7 @@ class FakeCuda:
         self._call("begin_capture")
         self._known(stream, "stream")
         if self._queues[stream]:
-            raise MisuseError("a capture began in a stream that has work")
+            raise MisuseError("a capture began in a stream with work queued")
         self._capturing[stream] = []
 
     def end_capture(self, stream: int) -> int:
@@ -250,7 +245,7 @@ class FakeCuda:
         del self._graphs[graph]
 
     def close(self) -> None:
-        """Raises :class:`MisuseError` where anything was not freed."""
+        """Raises :class:`MisuseError` if anything was not freed."""
         self.owned()
         self.closed = True
         if self._kinds:
@@ -263,69 +258,3 @@ def _releasing(work: Work, host: FakePinned) -> Work:
         host.queued -= 1
 
     return both
-
-
-class FakePlan:
-    """Runs an ONNX graph on the CPU in place of a plan, on the bytes of a :class:`FakeCuda`'s device memory."""
-
-    def __init__(self, cuda: FakeCuda, onnx: bytes) -> None:
-        self._cuda, self._runner = cuda, GraphRunner(onnx)
-        self._handle = cuda.new_handle("plan")
-        self._contexts: list[_FakeContext] = []
-        self.closed = False
-
-    def context(self) -> PlanContext:
-        if self.closed:
-            raise MisuseError("a context of a plan that was closed")
-        self._contexts.append(_FakeContext(self._cuda, self._runner))
-        return self._contexts[-1]
-
-    def close(self) -> None:
-        self._cuda.owned()
-        self._cuda.forget(self._handle, "plan")
-        if not all(context.closed for context in self._contexts):
-            raise MisuseError("a plan was closed before its contexts")
-        self.closed = True
-
-
-class _FakeContext:
-    def __init__(self, cuda: FakeCuda, runner: GraphRunner) -> None:
-        self._cuda, self._runner = cuda, runner
-        self._addresses: dict[str, int] = {}
-        self._dimensions: dict[str, Dimensions] = {}
-        self._handle = cuda.new_handle("context")
-        self.closed = False
-
-    def set_input(self, name: str, dimensions: Dimensions, address: int) -> None:
-        self._dimensions[name] = dimensions
-        self._addresses[name] = address
-
-    def set_output(self, name: str, address: int) -> None:
-        self._addresses[name] = address
-
-    def execute(self, stream: int) -> None:
-        self._cuda.owned()
-        if self.closed:
-            raise MisuseError("a context was used after it was closed")
-        addresses, dimensions = dict(self._addresses), dict(self._dimensions)
-
-        def work() -> None:
-            if self.closed:
-                raise MisuseError("a context was closed while it computes")
-            feeds = {}
-            for name, shape in dimensions.items():
-                kind = np.dtype(np.float32 if name == PLACES else np.uint8)
-                size_bytes = math.prod(shape) * kind.itemsize
-                feeds[name] = self._cuda.bytes_at(addresses[name], size_bytes).view(kind).reshape(shape)
-            fused = np.asarray(self._runner.computed(feeds)[OUTPUT], np.uint8).reshape(-1)
-            self._cuda.bytes_at(addresses[OUTPUT], fused.size)[:] = fused
-
-        self._cuda.enqueue(stream, work)
-
-    def capturable(self, stream: int) -> bool:
-        return True
-
-    def close(self) -> None:
-        self._cuda.owned()
-        self._cuda.forget(self._handle, "context")
-        self.closed = True

@@ -1,16 +1,16 @@
-"""Whether an engine gives what the proven fp32 network gives: images compared, judged by one table."""
+"""Agreement of an engine with the fp32 network: image comparison, and one tolerance table for all precisions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from fusepipe.core.errors import EngineError
 from fusepipe.core.frames import Luma8
+from fusepipe.engines.verification import Agreement, Verification
 
 # infrared, visible and fused image -> value by metric
 Score = Callable[[Luma8, Luma8, Luma8], Mapping[str, float]]
@@ -18,7 +18,7 @@ Score = Callable[[Luma8, Luma8, Luma8], Mapping[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """Least PSNR in dB over all pairs, and largest difference of a pixel in grey levels."""
+    """Lowest accepted PSNR in dB over all pairs, and largest accepted difference of a pixel in grey levels."""
 
     psnr_db: float
     max_abs: int
@@ -34,42 +34,6 @@ TOLERANCES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """How far one set of images is from a reference over ``pairs`` pairs.
-
-    ``metrics`` has the mean of each metric: reference, engine and the change in per cent of the reference.
-    """
-
-    reference: str
-    pairs: int
-    psnr_db: float
-    max_abs: int
-    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
-
-    def text(self) -> str:
-        """For people."""
-        return f"{self.psnr_db:.1f} dB, at most {self.max_abs} grey levels off {self.reference} on {self.pairs} pairs"
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """``subject`` gave the images; ``executed``: that was the plan itself; ``notes`` say what was left out."""
-
-    subject: str
-    executed: bool
-    agreements: tuple[Agreement, ...]
-    notes: tuple[str, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values, as the manifest holds them."""
-        return asdict(self)
-
-    def text(self) -> str:
-        """For people."""
-        return f"{self.subject}: {'; '.join(agreement.text() for agreement in self.agreements)}"
-
-
 def compare(
     reference: str,
     pairs: Sequence[tuple[Luma8, Luma8]],
@@ -77,11 +41,15 @@ def compare(
     given: Sequence[Luma8],
     score: Score | None = None,
 ) -> Agreement:
-    """The agreement of HxW uint8 images; identical ones have a PSNR of 100 dB."""
+    """Compares HxW uint8 images with the expected ones; identical images have a PSNR of 100 dB.
+
+    ``reference`` names what computed ``expected``. ``score`` computes the fusion metrics, left out for images that are
+    too small for them. Raises :class:`EngineError` if sizes differ.
+    """
     error, count, largest = 0.0, 0, 0
     for a, b in zip(expected, given, strict=True):
         if a.shape != b.shape:
-            raise EngineError(f"the engine gives images of {b.shape} where {reference} gives {a.shape}")
+            raise EngineError(f"the engine returns images of {b.shape}, {reference} of {a.shape}")
         difference = a.astype(np.int32) - b
         error += float(np.square(difference).sum())
         count += difference.size
@@ -91,7 +59,7 @@ def compare(
     if score is not None:
         before = [score(ir, vis, image) for (ir, vis), image in zip(pairs, expected, strict=True)]
         after = [score(ir, vis, image) for (ir, vis), image in zip(pairs, given, strict=True)]
-        # nothing where an image is too small for them
+        # score returns nothing for an image that is too small
         for name in before[0] if all(before) else ():
             old, new = (math.fsum(row[name] for row in rows) / len(rows) for rows in (before, after))
             change = 100 * (new - old) / abs(old) if old else 0.0
@@ -99,22 +67,22 @@ def compare(
     return Agreement(reference, len(expected), round(psnr_db, 2), largest, metrics)
 
 
-def judge(proof: Proof, precision: str) -> None:
-    """Raises :class:`EngineError` where the proof misses the tolerance of its precision."""
+def require_agreement(verification: Verification, precision: str) -> None:
+    """Raises :class:`EngineError` if an agreement misses the tolerance of the precision."""
     limit = TOLERANCES[precision]
-    for agreement in proof.agreements:
+    for agreement in verification.agreements:
         if agreement.psnr_db < limit.psnr_db or agreement.max_abs > limit.max_abs:
             raise EngineError(
-                f"the {precision} engine does not agree with {agreement.reference}: {agreement.psnr_db:.1f} dB and at "
-                f"most {agreement.max_abs} grey levels, where {limit.psnr_db:g} dB and {limit.max_abs} are asked; "
+                f"the {precision} engine does not agree with {agreement.reference}: {agreement.psnr_db:.1f} dB and up "
+                f"to {agreement.max_abs} grey levels, required are {limit.psnr_db:g} dB and {limit.max_abs}; "
                 "nothing was kept"
             )
 
 
-def require_achieved(requested: str, layers: Mapping[str, str], kept_fp32: Sequence[str]) -> str:
-    """The precision that the compute layers have; raises :class:`EngineError` where it is not the requested one.
+def require_precision(requested: str, layers: Mapping[str, str], kept_fp32: Sequence[str]) -> str:
+    """The precision of all compute layers; raises :class:`EngineError` if it is not the requested one.
 
-    ``layers`` is node name -> precision as read from what was compiled. Layers in ``kept_fp32`` stay out of it.
+    ``layers`` maps node names to the precision read back from the compiled engine; layers in ``kept_fp32`` are exempt.
     """
     counted = {name: kind for name, kind in layers.items() if name not in kept_fp32}
     wrong = {name: kind for name, kind in counted.items() if kind != requested}

@@ -1,4 +1,5 @@
-"""Networks, losses, training loop and ONNX export; needs the extra ``fusepipe[train]``.
+"""Training of the networks that ship, and their export to ONNX; needs the extra ``fusepipe[train]``.
 
-Stands beside ``workflows``; imported by ``commands`` only.
+``session`` runs ``tasks`` in the one ``loop``; ``checkpoint`` resumes it. Beside ``workflows``: may import ``core``,
+``config``, ``evaluation`` and ``engines``; imported by ``commands`` only. README.md describes the layout.
 """

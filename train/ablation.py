@@ -1,8 +1,8 @@
-"""The ablation of Table 2: the whole network and three without a part, trained alike, with several seeds.
+"""The ablation of Table 2: the full network and three variants without one part, with several seeds.
 
-Every row has the same number of optimiser steps on the same crops. The row without attention has no
-stage for it; fine-tuning gets those steps as well. Rows with the same extractor and reconstruction
-share stage 1 (the whole network and that without attention), as they would train it identically.
+Every row has the same number of optimiser steps on the same crops. The row without attention has no stage for it;
+fine-tuning gets those steps as well. Rows with the same extractor and reconstruction (full and without attention) share
+stage 1, which would be identical.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from fusepipe.evaluation.image_sets import find_sets, read_luma, require_one_siz
 from fusepipe.evaluation.report.published import METRICS_OF_PAPER
 from fusepipe.evaluation.scorer import Scorer, Triple
 from fusepipe.evaluation.scores import metric_names, summarise
+from fusepipe.train.configs.mfe import FusionStageConfig, MfeConfig, NetworkParts
 from fusepipe.train.data.pairs import Pair
-from fusepipe.train.mfe_session import WEIGHTS, FusionName, Session
-from fusepipe.train.mfe_weights import load_mfe
-from fusepipe.train.run_config import FusionConfig, MfeConfig, Network
 from fusepipe.train.scores import fuse_pair
+from fusepipe.train.session.mfe import WEIGHTS, FusionStage, MfeSession
+from fusepipe.train.weights import load_mfe
 
 VARIANTS: Mapping[str, Mapping[str, bool]] = {
     "without D": {"dense": False},
@@ -32,7 +32,7 @@ VARIANTS: Mapping[str, Mapping[str, bool]] = {
     "without S": {"skips": False},
     "full": {},
 }
-"""Rows of Table 2, in its order: what of the configuration's network is switched off."""
+"""Rows of Table 2 in its order: the parts of the network that are switched off."""
 
 SCORES = "scores.json"
 
@@ -55,7 +55,7 @@ class Row:
 
 
 def scored_pairs(folder: Path, only: frozenset[str] | None) -> list[Pair]:
-    """The pairs of a test set with ``ir`` and ``vis`` (TNO's ``pairs``), those named in ``only``."""
+    """The pairs of a test set with ``ir`` and ``vis`` (TNO's ``pairs``), limited to the names in ``only``."""
     (found,) = find_sets(folder, sequence=False)
     pairs = []
     for name in found.pairs.names:
@@ -69,7 +69,7 @@ def scored_pairs(folder: Path, only: frozenset[str] | None) -> list[Pair]:
 
 
 def run_ablation(
-    session: Session,
+    session: MfeSession,
     config: MfeConfig,
     photographs: Path,
     data: Path,
@@ -79,26 +79,25 @@ def run_ablation(
     seeds: int = 3,
     jobs: int = 1,
 ) -> list[Row] | None:
-    """Trains and scores every row with every seed; ``None`` where the session was stopped meanwhile.
+    """Trains and scores every row with every seed; ``None`` if the session was stopped.
 
-    Finished runs are not done again, so a stopped ablation goes on where it was. ``pairs`` are only
-    scored, never trained on. Raises :class:`UsageError` where the configuration's network lacks a part.
+    Completed runs are not repeated, so a stopped ablation continues. ``pairs`` are only scored, never trained on. Raises :class:`UsageError` where the configuration's network lacks a part.
     """
     if not (config.network.dense and config.network.attention and config.network.skips):
-        raise UsageError(f"network: an ablation switches off one part after another: leave all on ({config.network!r})")
+        raise UsageError(f"network: an ablation switches off one part at a time: leave all on ({config.network!r})")
     found: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
-    begun: set[Path] = set()
+    stage1_done: set[Path] = set()
     for seed in range(seeds):
         for variant, switched in VARIANTS.items():
-            parts = Network(**{**config.network.model_dump(), **switched})
-            weights = _trained(session, _seeded(config, parts, seed), photographs, data, out, variant, begun)
+            parts = NetworkParts(**{**config.network.model_dump(), **switched})
+            weights = _trained(session, _seeded(config, parts, seed), photographs, data, out, variant, stage1_done)
             if weights is None:
                 return None
             found[variant].append(_scored(weights, pairs, jobs))
     return [Row(variant, {m: [run[m] for run in runs] for m in METRICS_OF_PAPER}) for variant, runs in found.items()]
 
 
-def _seeded(config: MfeConfig, parts: Network, seed: int) -> MfeConfig:
+def _seeded(config: MfeConfig, parts: NetworkParts, seed: int) -> MfeConfig:
     stages: dict[str, Any] = {
         name: getattr(config, name).model_copy(update={"seed": seed}) for name in ("stage1", "attention", "finetune")
     }
@@ -109,15 +108,21 @@ def _seeded(config: MfeConfig, parts: Network, seed: int) -> MfeConfig:
 
 
 def _trained(
-    session: Session, config: MfeConfig, photographs: Path, data: Path, out: Path, variant: str, begun: set[Path]
+    session: MfeSession,
+    config: MfeConfig,
+    photographs: Path,
+    data: Path,
+    out: Path,
+    variant: str,
+    stage1_done: set[Path],
 ) -> Path | None:
-    """The weights of one run; ``None`` where it was stopped. ``begun`` gets the folders of stage 1."""
+    """The weights of one run; ``None`` if it was stopped. Completed folders of stage 1 are added to ``stage1_done``."""
     parts, seed = config.network, config.stage1.seed
     base = f"stage1-{'dense' if parts.dense else 'plain'}-{'skips' if parts.skips else 'noskips'}-{seed}"
     last = out / base
-    finished = last in begun or session.stage1(config.stage1, parts, photographs, last)["finished"]
-    begun.add(last)
-    stages: list[tuple[FusionName, FusionConfig]] = [("attention", config.attention)] if parts.attention else []
+    finished = last in stage1_done or session.stage1(config.stage1, parts, photographs, last)["finished"]
+    stage1_done.add(last)
+    stages: list[tuple[FusionStage, FusionStageConfig]] = [("attention", config.attention)] if parts.attention else []
     stages.append(("finetune", config.finetune))
     for name, settings in stages:
         if not finished:
@@ -129,7 +134,7 @@ def _trained(
 
 
 def _scored(weights: Path, pairs: Sequence[Pair], jobs: int) -> dict[str, float]:
-    """Means of the paper's metrics in the paper's variants; kept beside the weights."""
+    """Means of the paper's metrics in the paper's variants; cached in a file beside the weights."""
     kept = weights.with_name(SCORES)
     if kept.exists():
         scores: dict[str, float] = json.loads(kept.read_text(encoding="utf-8"))
@@ -145,7 +150,7 @@ def _scored(weights: Path, pairs: Sequence[Pair], jobs: int) -> dict[str, float]
 
 
 def wins(rows: Sequence[Row]) -> dict[str, int]:
-    """In how many metrics the mean of the whole network is above each other row's."""
+    """Number of metrics in which the full network's mean is above each other row's."""
     full = next(row for row in rows if row.variant == "full")
     return {
         row.variant: sum(full.mean(metric) > row.mean(metric) for metric in METRICS_OF_PAPER)
@@ -155,7 +160,7 @@ def wins(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def table(rows: Sequence[Row], printed: Mapping[tuple[str, str, str], float]) -> str:
-    """Mean ± standard deviation over the seeds, and below it what the paper printed, as Markdown."""
+    """Mean ± standard deviation over the seeds, and below it the values the paper printed, as Markdown."""
     lines = ["| row | " + " | ".join(METRICS_OF_PAPER) + " |", "|---" * (len(METRICS_OF_PAPER) + 1) + "|"]
     for row in rows:
         cells = [f"{row.mean(m):.3f} ± {row.spread(m):.3f}" for m in METRICS_OF_PAPER]

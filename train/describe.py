@@ -1,7 +1,6 @@
-"""What a network consists of: the shape of each part's output, its parameters, its arithmetic.
+"""The parts of a network: output shapes, parameters, multiply-accumulates.
 
-Multiply-accumulates are counted, not written down: the network runs once, on shapes without numbers, and
-every convolution tells how many it would do.
+Multiply-accumulates are counted in one forward pass on the ``meta`` device, in every convolution.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fusepipe.train.config import load_config
+from fusepipe.train.configs.mfe import NetworkParts
+from fusepipe.train.configs.student import load_student_config
 from fusepipe.train.networks.student import StudentNet
-from fusepipe.train.run_config import Network
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a network: the shape it gives (1 x C x H x W), how often it runs for a pair, its cost."""
+    """One part of a network: output shape (1 x C x H x W), calls per pair, parameters, multiply-accumulates."""
 
     model: str
     name: str
@@ -52,16 +51,16 @@ def _counted(network: nn.Module) -> Iterator[dict[nn.Module, int]]:
 
 
 def describe(model: str, network: nn.Module, parts: Mapping[str, nn.Module], height: int, width: int) -> list[Part]:
-    """The parts of a network that fuses a pair of height x width, and the whole as the last one."""
+    """The parts of a network that fuses a pair of height x width, and the whole network as the last one."""
     last: dict[nn.Module, tuple[tuple[int, ...], int]] = {}
 
     def note(part: nn.Module, inputs: object, output: Tensor | list[Tensor]) -> None:
-        # a path gives its layers side by side
+        # a path returns its layers as a list
         whole = output if isinstance(output, Tensor) else torch.cat(output, dim=1)
         last[part] = tuple(whole.shape), last.get(part, ((), 0))[1] + 1
 
     hooks = [part.register_forward_hook(note) for part in {**parts, "": network}.values()]
-    image = torch.zeros(1, 1, height, width, device="meta")  # shapes alone: nothing is computed
+    image = torch.zeros(1, 1, height, width, device="meta")  # shapes only, nothing is computed
     try:
         with torch.no_grad(), _counted(network) as counts:
             network.eval()(image, image)
@@ -77,13 +76,13 @@ def describe(model: str, network: nn.Module, parts: Mapping[str, nn.Module], hei
     return [*(row(name, part) for name, part in parts.items()), row("whole", network)]
 
 
-def describe_models(parts: Network, height: int, width: int) -> list[Part]:
+def describe_models(parts: NetworkParts, height: int, width: int) -> list[Part]:
     """``mfe`` with these parts, and the students as they ship (which take even sizes)."""
     with torch.device("meta"):
         mfe = parts.build()
         students = {
             config.model: StudentNet(config.channels, config.encoder_layers, config.decoder_layers)
-            for config in map(load_config, ("default", "stream-hq"))
+            for config in map(load_student_config, ("default", "stream-hq"))
         }
     named: dict[str, nn.Module] = {"stem": mfe.extractor.stem}
     named |= {

@@ -15,7 +15,10 @@ from torch import nn
 
 from fusepipe.core.errors import EngineError
 from fusepipe.core.files import write_bytes
-from fusepipe.train.networks.student import MULTIPLE, ByteStudent, StudentNet
+from fusepipe.train.networks.densefuse import DenseFuseNet
+from fusepipe.train.networks.fusiongan import FusionGanNet
+from fusepipe.train.networks.mfe import AttentionShare, MfeNet
+from fusepipe.train.networks.student import MULTIPLE, ByteFusion, StudentNet
 
 OPSET = 20
 _WORTH_HALVING = 1024
@@ -24,6 +27,39 @@ _WORTH_HALVING = 1024
 def export_student(network: StudentNet, path: Path, model: str = "stream") -> None:
     """Writes the student to ``path``; H and W are multiples of 2. See :func:`write_graph`."""
     write_graph(network, path, {"model": model, "channels": str(network.channels)}, multiple=MULTIPLE)
+
+
+def export_mfe(network: MfeNet, path: Path) -> None:
+    """Writes ``mfe`` to ``path``, for any size. See :func:`write_graph`."""
+    write_graph(network.eval(), path, {"model": "mfe"})
+
+
+def export_attention(network: MfeNet, path: Path) -> None:
+    """Writes a graph of the same inputs that gives the infrared's weight at each pixel, the mean over the maps."""
+    write_graph(AttentionShare(network).eval(), path, {"model": "mfe-attention"}, half=True)
+
+
+def export_baseline(name: str, generator: nn.Module, out: Path) -> list[Path]:
+    """Writes ``out/NAME.onnx`` (and ``NAME-l1.onnx`` of DenseFuse: the l1-norm rule), weights in fp16; the paths.
+
+    For any size from 1x1. See :func:`write_graph`.
+    """
+    networks = {name: inference_form(generator.cpu())}
+    if isinstance(generator, DenseFuseNet):
+        l1_norm = DenseFuseNet(l1_norm=True)
+        l1_norm.load_state_dict(generator.state_dict())
+        networks[f"{name}-l1"] = l1_norm.eval()
+    paths = []
+    for model, network in networks.items():
+        path = out / f"{model}.onnx"
+        write_graph(network, path, {"model": model}, half=True)
+        paths.append(path)
+    return paths
+
+
+def inference_form(generator: nn.Module) -> nn.Module:
+    """A generator in evaluation mode, batch norms folded into the convolutions."""
+    return generator.folded() if isinstance(generator, FusionGanNet) else generator.eval()
 
 
 def write_graph(
@@ -41,16 +77,16 @@ def write_graph(
         2: multiple * torch.export.Dim("cells_high", min=1),
         3: multiple * torch.export.Dim("cells_wide", min=1),
     }
-    # It names every torchvision operator that it can do without, a line each.
+    # it logs a line for each torchvision operator that is not installed
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        # torch's exporter and onnxscript call their own deprecated functions.
+        # torch's exporter and onnxscript call deprecated functions of their own
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=FutureWarning)
-        # The two inputs share their sizes, which torch finds worth a warning an axis.
+        # the two inputs share their sizes, which torch warns about for each axis
         warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)
         program = torch.onnx.export(
-            ByteStudent(network).eval(),
+            ByteFusion(network).eval(),
             (example, example.clone()),
             dynamo=True,
             opset_version=OPSET,

@@ -1,4 +1,4 @@
-"""Figures 5 and 6 of the paper: stage 1 with and without the discriminator, its loss and its pictures."""
+"""Figures 5 and 6 of the paper: loss and images of stage 1 with and without the discriminator."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _PATCH_PX, _ZOOM = 64, 4
 
 
 def read_curve(run: Path, tags: Sequence[str]) -> list[tuple[int, float]]:
-    """The sum of scalars that a run logged for TensorBoard; raises :class:`SourceError` where it has none.
+    """The sum of scalars in a run's TensorBoard log; raises :class:`SourceError` where one is missing.
 
-    A run that was resumed has several files; of a step that is in two, the later one counts.
+    A resumed run has several files; where a step is in two, the later one is used.
     """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     if not run.is_dir():
-        raise SourceError(f"{run}: there is no such folder; name that of a stage 1")
+        raise SourceError(f"{run}: no such folder; give the folder of a stage 1")
     log = EventAccumulator(str(run), size_guidance={"scalars": 0})
     log.Reload()
-    there = log.Tags()["scalars"]
-    missing = [tag for tag in tags if tag not in there]
+    logged = log.Tags()["scalars"]
+    missing = [tag for tag in tags if tag not in logged]
     if missing:
         raise SourceError(f"{run}: its TensorBoard log has no {', '.join(missing)}; is it the folder of a stage 1?")
     columns = [{event.step: float(event.value) for event in log.Scalars(tag)} for tag in tags]
@@ -48,7 +48,7 @@ def read_curve(run: Path, tags: Sequence[str]) -> list[tuple[int, float]]:
 
 
 def smoothed(curve: Curve, weight: float = 0.8) -> list[tuple[int, float]]:
-    """An exponential moving average, free of the pull towards 0 at its start."""
+    """An exponential moving average with bias correction at its start."""
     made, total, share = [], 0.0, 0.0
     for step, value in curve:
         total, share = weight * total + (1 - weight) * value, weight * share + 1 - weight
@@ -57,9 +57,9 @@ def smoothed(curve: Curve, weight: float = 0.8) -> list[tuple[int, float]]:
 
 
 def plot(curves: Mapping[str, Curve], title: str, y_label: str) -> str:
-    """The curves as an SVG picture: thin as logged, thick smoothed (few points as they are).
+    """The curves as an SVG image, the loss on a logarithmic axis.
 
-    The axis of the loss is logarithmic.
+    Thin lines as logged, thick ones smoothed; curves of few points are not smoothed.
     """
     points = [point for curve in curves.values() for point in curve]
     last = max(step for step, _ in points)
@@ -101,14 +101,14 @@ def plot(curves: Mapping[str, Curve], title: str, y_label: str) -> str:
 
 
 def reconstruct(network: MfeNet, image: Luma8) -> Luma8:
-    """A photograph through the auto-encoder: HxW uint8 to the same."""
+    """The auto-encoder's reconstruction of a photograph: HxW uint8 to the same."""
     with torch.no_grad():
         made = network.autoencoder(as_input(image)).clamp(0, 1)[0, 0]
     return np.asarray((made.numpy() * 255).round(), np.uint8)
 
 
 def side_by_side(columns: Mapping[str, Sequence[Luma8]]) -> NDArray[np.uint8]:
-    """Pictures in columns with captions; below each the patch with most detail, four times as large."""
+    """Images in columns with captions; below each the patch with most detail, four times as large."""
     names = list(columns)
     rows = []
     for images in zip(*columns.values(), strict=True):

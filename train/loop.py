@@ -1,7 +1,7 @@
-"""The loop that trains the stages of ``mfe``: a generator and maybe its adversary, in alternation.
+"""The training loop: a generator and, optionally, its critics, trained in alternation.
 
-Seeded; resumable to the bit on one CPU with equally many threads; stopped cleanly between two steps;
-one process or several, which see the same losses as one with the same global batch.
+Seeded; resumable to the bit on one CPU with the same number of threads; stopped cleanly between two steps; one
+process or several, which see the same losses as one with the same global batch.
 """
 
 from __future__ import annotations
@@ -9,124 +9,151 @@ from __future__ import annotations
 import copy
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from fusepipe.core.errors import EngineError, FusepipeError, UsageError
-from fusepipe.train.data.crops import Batch, batches
-from fusepipe.train.processes import Processes, module_of
-from fusepipe.train.run_config import RunConfig
-from fusepipe.train.snapshots import Snapshots
-from fusepipe.train.stages import Loss, Stage
-from fusepipe.train.trainer import one_cycle
+from fusepipe.train.checkpoint import Checkpoint, make_folder, refuse_overwriting
+from fusepipe.train.data.crops import Batch
+from fusepipe.train.device import choose_precision
+from fusepipe.train.distributed import Processes, unwrapped
+from fusepipe.train.schedule import one_cycle
+from fusepipe.train.tasks.base import Loss, StepRandom, Task
 
 _LOG_EVERY = 10
-_HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 Report = Callable[[int, float], None]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopSettings:
+    """How a task is optimised."""
+
+    steps: int
+    batch: int
+    """Crops per step, over all processes."""
+    learning_rate: float
+    """Peak of the generator's one-cycle rate."""
+    critic_learning_rate: float = 0.0
+    """Peak of the critics' one-cycle rate."""
+    seed: int
+    validate_every: int
+    """Steps between validations and checkpoints."""
+    ema_decay: float | None = None
+    """Decay of the moving average of the weights, which is validated and kept; ``None`` keeps no average."""
+    keep: Literal["best", "last"] = "best"
+    """Whether the result is the weights that validated best or those of the last step."""
+    clip_norm: float = 0.0
+    """Longer gradients are scaled down to this norm; 0 leaves them."""
+    precision: str = "fp32"
+    """``auto``, ``fp32``, ``bf16`` or ``fp16``: what the networks compute in."""
+    patience: int = 0
+    """Validations without improvement after which the run ends early; 0 never does."""
+    snapshot_step: int = 0
+    """The weights after this step are kept beside the result, see :attr:`Loop.snapshot`; 0 keeps none."""
+    channels_last: bool = True
+    """Memory layout of the generator; a quarter faster on CPUs for most networks."""
+
+
 @dataclass(slots=True)
 class Progress:
-    """How far a run is: steps done, the lowest validation loss and its step, validations since."""
+    """State of a run: steps done, lowest validation loss and its step, validations since, the last one's terms."""
 
     step: int = 0
     best_loss: float = math.inf
     best_step: int = 0
     without_better: int = 0
-
-
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """What convolutions compute in; raises :class:`UsageError` for fp16 on a CPU, which torch cannot train in."""
-    if name == "auto":
-        if device.type != "cuda":
-            return torch.float32
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    if name == "fp16" and device.type == "cpu":
-        raise UsageError("precision: fp16 trains on GPUs only: take auto, fp32 or bf16")
-    return _HALVES.get(name, torch.float32)
+    validation: dict[str, float] = field(default_factory=dict)
 
 
 class Loop:
-    """One run of one stage in one folder, which gets checkpoints and TensorBoard's event files.
+    """One run of a task in the folder ``out``, which gets the checkpoint and TensorBoard's event files.
 
-    ``identity`` says what else makes this run (data, start), beside the configuration, so that it is
-    not resumed as another.
+    ``identity`` is what must be the same when the run is resumed. With ``resume`` the run continues from the
+    checkpoint in ``out``, or starts where there is none. Raises :class:`OutputExistsError` for a run that would be
+    overwritten.
     """
 
     def __init__(
         self,
-        stage: Stage,
-        config: RunConfig,
+        task: Task,
+        settings: LoopSettings,
         out: Path,
         processes: Processes,
         *,
+        identity: Mapping[str, Any],
         resume: bool = False,
-        identity: dict[str, Any] | None = None,
     ) -> None:
-        if config.batch % processes.world:
-            raise UsageError(f"batch: {config.batch} crops cannot be shared by {processes.world} processes evenly")
-        self._stage, self._config, self._out, self._processes = stage, config, out, processes
+        if settings.batch % processes.world:
+            raise UsageError(f"batch: {settings.batch} crops cannot be divided among {processes.world} processes")
+        self._task, self._settings, self._out, self._processes = task, settings, out, processes
         self._device = processes.device
-        half = choose_precision(config.precision, self._device)
+        half = choose_precision(settings.precision, self._device)
         self._half = half if half != torch.float32 else None
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=half == torch.float16)
-        # channels_last: a quarter faster on CPUs
-        self._generator = stage.generator.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._critic = stage.critic.to(self._device) if stage.critic is not None else None
-        self._average = copy.deepcopy(self._generator).eval().requires_grad_(False)
-        self._optimisers = {"generator": _adam(self._generator, config.learning_rate)}
+        self._generator = task.generator.to(self._device)
+        if settings.channels_last:
+            self._generator = self._generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._critic = task.critic.to(self._device) if task.critic is not None else None
+        self._average = self._copy() if settings.ema_decay is not None else None
+        self._best = self._copy() if settings.keep == "best" else None
+        self._snapshot = self._copy() if settings.snapshot_step else None
+        self._optimisers = {"generator": _adam(self._generator, settings.learning_rate)}
         if self._critic is not None:
-            self._optimisers["critic"] = _adam(self._critic, stage.critic_learning_rate)
-        self._peaks = {"generator": config.learning_rate, "critic": stage.critic_learning_rate}
+            self._optimisers["critic"] = _adam(self._critic, settings.critic_learning_rate)
         self.progress = Progress()
-        self._snapshots = Snapshots(out, {**config.fixed(), **(identity or {})})
+        self._checkpoint = Checkpoint(out, identity)
         if processes.first:
-            self._snapshots.begin(resume=resume)
-        processes.mean(torch.zeros(1, device=self._device))  # the others wait until the folder is there
-        self._kept: nn.Module = copy.deepcopy(self._average)
-        if resume and self._snapshots.latest is not None:
+            if not resume:
+                refuse_overwriting(out)
+            make_folder(out)
+        processes.barrier()  # until the folder exists
+        if resume and self._checkpoint.path.exists():
             self._load()
-        self._shared = {
-            "generator": processes.share_gradients(self._generator),
-            "critic": processes.share_gradients(self._critic) if self._critic is not None else None,
-        }
+        self._parallel = processes.data_parallel(self._generator)
+        self._parallel_critic = processes.data_parallel(self._critic) if self._critic is not None else None
+
+    def _copy(self) -> nn.Module:
+        return copy.deepcopy(self._generator).eval().requires_grad_(False)
 
     @property
     def result(self) -> nn.Module:
-        """The averaged weights that validated best so far."""
-        return self._kept
+        """The weights that validated best so far, or those of the last step; see :attr:`LoopSettings.keep`."""
+        return self._best if self._best is not None else self._current
+
+    @property
+    def snapshot(self) -> nn.Module | None:
+        """The weights after ``snapshot_step``; ``None`` until then."""
+        return self._snapshot if 0 < self._settings.snapshot_step <= self.progress.step else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last step is done, or ``patience`` validations brought no improvement."""
+        settings, progress = self._settings, self.progress
+        exhausted = settings.patience > 0 and progress.without_better >= settings.patience
+        return progress.step >= settings.steps or exhausted
 
     def run(self, stop: threading.Event, report: Report = lambda step, loss: None) -> bool:
-        """Trains to the end (true) or until ``stop`` is set (false); either way a checkpoint is left.
+        """Trains to the end (true) or until ``stop`` is set (false); either way a checkpoint is written.
 
-        ``report(step, loss)`` is called after each step. The end is the last step, or an earlier one
-        where ``patience`` validations brought nothing better.
+        ``report(step, loss)`` is called after each step with the generator's loss.
         """
-        config, progress, processes = self._config, self.progress, self._processes
+        settings, progress, processes = self._settings, self.progress, self._processes
         board = SummaryWriter(str(self._out), purge_step=progress.step) if processes.first else None
-        crops = batches(
-            self._stage.crops,
-            progress.step,
-            config.steps,
-            config.batch,
-            workers=config.workers,
-            rank=processes.rank,
-            world=processes.world,
-        )
+        batches = self._task.batches(progress.step, settings.steps, rank=processes.rank, world=processes.world)
         try:
-            with crops as fetched:
+            with batches as fetched:
                 while not self.finished and not processes.any(stop.is_set()):
                     try:
                         batch = next(fetched)
-                    except FusepipeError:  # an image, or who reads it: what was trained so far is kept
+                    except FusepipeError:  # an unreadable image, a worker that died: keep the steps done so far
                         self._save()
                         raise
                     losses = self._step(progress.step, batch)
@@ -134,7 +161,9 @@ class Loop:
                     report(progress.step, losses["generator"][0])
                     if board is not None and progress.step % _LOG_EVERY == 0:
                         _log(board, losses, progress.step)
-                    if progress.step % config.validate_every == 0 or progress.step == config.steps:
+                    if self._snapshot is not None and progress.step == settings.snapshot_step:
+                        self._snapshot.load_state_dict(self._current.state_dict())
+                    if progress.step % settings.validate_every == 0 or progress.step == settings.steps:
                         self._validate(board)
                         self._save()
             if not self.finished:
@@ -145,69 +174,64 @@ class Loop:
         return self.finished
 
     @property
-    def finished(self) -> bool:
-        """Whether there is nothing left to do."""
-        config, progress = self._config, self.progress
-        patient = not config.patience or progress.without_better < config.patience
-        return progress.step >= config.steps or not patient
+    def _current(self) -> nn.Module:
+        """The weights to validate and keep: the moving average, or the generator as it is."""
+        return self._average if self._average is not None else self._generator
 
     def _step(self, step: int, batch: Batch) -> dict[str, tuple[float, dict[str, float]]]:
-        """One step of the adversary, if there is one, and of the generator; their losses over all processes."""
-        stage, critic = self._stage, self._shared["critic"]
+        """One step of the critics, if any, and of the generator; their losses over all processes."""
+        task, critic, settings = self._task, self._parallel_critic, self._settings
         batch = tuple(part.to(self._device, non_blocking=True) for part in batch)
+        random = StepRandom(
+            settings.seed, step, settings.batch, self._processes.rank, self._processes.world, self._device
+        )
+        peaks = {"generator": settings.learning_rate, "critic": settings.critic_learning_rate}
         for name, optimiser in self._optimisers.items():
             for group in optimiser.param_groups:
-                group["lr"] = one_cycle(step, self._config.steps, self._peaks[name])
+                group["lr"] = one_cycle(step, settings.steps, peaks[name])
         losses: dict[str, Loss] = {}
-        generator = self._shared["generator"]
-        assert generator is not None
         with self._autocast():
-            made = stage.make(generator, batch, self._uniform(step))
+            made = task.generate(self._parallel, batch, random)
         made = made.float()
         if critic is not None:
             critic.requires_grad_(True)
             with self._autocast():
-                losses["critic"] = stage.critic_loss(made.detach(), critic, batch)
+                losses["critic"] = task.critic_loss(made.detach(), critic, batch, random)
             self._descend("critic", losses["critic"], step)
-            # the generator's step needs its judgement, not its gradients
-            critic = module_of(critic).requires_grad_(False)
-        losses["generator"] = stage.generator_loss(made, critic, batch, self._uniform(step))
+            # the generator's step needs the critic's score, not its gradients
+            critic = unwrapped(critic).requires_grad_(False)
+        losses["generator"] = task.generator_loss(made, critic, batch, random)
         self._descend("generator", losses["generator"], step)
         self._scaler.update()
-        self._follow(step)
-        return self._agreed(losses)
+        self._update_average(step)
+        return self._over_processes(losses)
 
     def _descend(self, name: str, loss: Loss, step: int) -> None:
-        optimiser = self._optimisers[name]
-        if not math.isfinite(float(loss.total.item())):
-            raise EngineError(f"the loss of the {name} is not finite at step {step}: lower learning_rate, start anew")
+        optimiser, value = self._optimisers[name], float(loss.total.item())
+        if not math.isfinite(value):
+            raise EngineError(f"the {name}'s loss is {value} at step {step}: lower learning_rate and start a new run")
         optimiser.zero_grad()
         self._scaler.scale(loss.total).backward()  # type: ignore[no-untyped-call]
-        if self._config.clip_norm:
+        if self._settings.clip_norm:
             self._scaler.unscale_(optimiser)
             parameters = [p for group in optimiser.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(parameters, self._config.clip_norm)
+            nn.utils.clip_grad_norm_(parameters, self._settings.clip_norm)
         self._scaler.step(optimiser)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self._device.type, dtype=self._half) if self._half is not None else nullcontext()
 
-    def _uniform(self, step: int) -> Callable[[int], Tensor]:
-        """The random numbers of a step: drawn for the whole batch, so that they do not depend on the processes."""
-        source = torch.Generator().manual_seed(1_000_003 * self._config.seed + step)
-        batch, processes = self._config.batch, self._processes
-        own = slice(processes.rank * batch // processes.world, (processes.rank + 1) * batch // processes.world)
-        return lambda columns: torch.rand(batch, columns, generator=source)[own].to(self._device)
-
-    def _follow(self, step: int) -> None:
-        """Moves the average; it may not remember the random start for long, so its decay grows with the step."""
-        decay = min(self._config.ema_decay, (1 + step) / (10 + step))
+    def _update_average(self, step: int) -> None:
+        """Moves the average; its decay grows with the step, so that the random start is forgotten soon."""
+        if self._average is None or self._settings.ema_decay is None:
+            return
+        decay = min(self._settings.ema_decay, (1 + step) / (10 + step))
         with torch.no_grad():
             for mean, parameter in zip(self._average.parameters(), self._generator.parameters(), strict=True):
                 if parameter.requires_grad:
                     mean.lerp_(parameter, 1 - decay)
 
-    def _agreed(self, losses: dict[str, Loss]) -> dict[str, tuple[float, dict[str, float]]]:
+    def _over_processes(self, losses: dict[str, Loss]) -> dict[str, tuple[float, dict[str, float]]]:
         """The losses as numbers, means over the processes."""
         names = {name: list(loss.terms) for name, loss in losses.items()}
         values = [v.detach() for loss in losses.values() for v in (loss.total, *loss.terms.values())]
@@ -215,41 +239,62 @@ class Loop:
         return {name: (next(numbers), {term: next(numbers) for term in terms}) for name, terms in names.items()}
 
     def _validate(self, board: SummaryWriter | None) -> None:
-        """Scores the averaged weights and keeps the best; the first process does it for all."""
+        """Validates the current weights and keeps the best; process 0 does it for all."""
         progress = self.progress
         found = torch.zeros(1, dtype=torch.float64, device=self._device)
         if board is not None:
-            with torch.no_grad():
-                loss = self._stage.validate(self._average, self._device)
-                board.add_image("validation/pictures", self._stage.pictures(self._average, self._device), progress.step)
+            loss, preview = self._evaluate()
+            if preview is not None:
+                board.add_image("validation/pictures", preview, progress.step)
             found += loss.total.double()
             board.add_scalar("validation/loss", loss.total.item(), progress.step)
-            for name, value in loss.terms.items():
-                board.add_scalar(f"validation/{name}", value.item(), progress.step)
+            progress.validation = {name: float(value.item()) for name, value in loss.terms.items()}
+            for name, value in progress.validation.items():
+                board.add_scalar(f"validation/{name}", value, progress.step)
         total = float(self._processes.mean(found).item()) * self._processes.world
         if not math.isfinite(total):
             raise EngineError(
-                f"the validation loss is {total} at step {progress.step}: lower learning_rate, start anew"
+                f"the validation loss is {total} at step {progress.step}: lower learning_rate and start a new run"
             )
         progress.without_better += 1
         if total < progress.best_loss:
             progress.best_loss, progress.best_step, progress.without_better = total, progress.step, 0
-            self._kept.load_state_dict(self._average.state_dict())
+            if self._best is not None:
+                self._best.load_state_dict(self._current.state_dict())
+
+    def _evaluate(self) -> tuple[Loss, torch.Tensor | None]:
+        """Validation loss and preview of the current weights, in evaluation mode."""
+        trained = [module for module in (self._generator, self._critic) if module is not None]
+        for module in trained:
+            module.eval()
+        try:
+            with torch.no_grad():
+                loss = self._task.validate(self._current, self._device)
+                return loss, self._task.preview(self._current, self._device)
+        finally:
+            for module in trained:
+                module.train()
 
     def _networks(self) -> dict[str, nn.Module]:
-        networks = {"generator": self._generator, "average": self._average, "kept": self._kept}
-        return networks | ({"critic": self._critic} if self._critic is not None else {})
+        networks = {
+            "generator": self._generator,
+            "critic": self._critic,
+            "average": self._average,
+            "best": self._best,
+            "snapshot": self._snapshot,
+        }
+        return {name: network for name, network in networks.items() if network is not None}
 
     def _save(self) -> None:
         if self._processes.first:
-            facts = {"progress": asdict(self.progress), "scaler": self._scaler.state_dict()}
-            self._snapshots.save(self.progress.step, self._networks(), self._optimisers, facts)
+            state = {"progress": asdict(self.progress), "scaler": self._scaler.state_dict()}
+            self._checkpoint.save(self._networks(), self._optimisers, state)
 
     def _load(self) -> None:
-        facts = self._snapshots.load(self._networks(), self._optimisers)
-        self.progress = Progress(**facts["progress"])
+        state = self._checkpoint.load(self._networks(), self._optimisers)
+        self.progress = Progress(**state["progress"])
         if self._scaler.is_enabled():
-            self._scaler.load_state_dict(facts["scaler"])
+            self._scaler.load_state_dict(state["scaler"])
 
 
 def _adam(network: nn.Module, rate: float) -> torch.optim.Adam:

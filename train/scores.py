@@ -14,7 +14,7 @@ from fusepipe.evaluation.metrics.gradients import qabf
 from fusepipe.evaluation.metrics.information import mutual_information
 from fusepipe.evaluation.metrics.similarity import correlation, scd, ssim
 from fusepipe.train.data.pairs import Pair
-from fusepipe.train.networks.student import ByteStudent
+from fusepipe.train.networks.student import ByteFusion
 
 METRICS: Mapping[str, Callable[[Luma8, Luma8, Luma8], float]] = {
     "MI": mutual_information,
@@ -32,7 +32,7 @@ def fuse_pair(network: nn.Module, pair: Pair) -> Luma8:
     device = next(network.parameters()).device
     infrared, visible = (torch.from_numpy(image)[None, None].to(device) for image in (pair.infrared, pair.visible))
     with torch.no_grad():
-        fused = ByteStudent(network)(infrared, visible)
+        fused = ByteFusion(network)(infrared, visible)
     return np.asarray(fused[0, 0].cpu().numpy(), dtype=np.uint8)
 
 

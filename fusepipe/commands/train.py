@@ -22,10 +22,10 @@ def student(run: Run) -> None:
     Ctrl-C stops it after the step in hand and leaves a checkpoint for --resume.
     """
     require_training()
-    from fusepipe.train.config import load_config
-    from fusepipe.train.session import train_student
+    from fusepipe.train.configs.student import load_student_config
+    from fusepipe.train.session.student import train_student
 
-    settings = load_config(run.config).model_copy(update=run.changes)
+    settings = load_student_config(run.config).model_copy(update=run.changes)
     report = train_student(settings, run.data, run.out, resume=run.resume, device=run.device)
     run.show(report)
     if not run.as_json:
@@ -39,7 +39,8 @@ def _baseline_command(baseline: str, text: str, data_help: str) -> click.Command
     @run_options(data_help)
     def train(run: Run) -> None:
         require_training()
-        from fusepipe.train.baseline_session import load_baseline_config, train_baseline
+        from fusepipe.train.configs.baselines import load_baseline_config
+        from fusepipe.train.session.baselines import train_baseline
 
         settings = load_baseline_config(baseline, run.config).model_copy(update=run.changes)
         report = train_baseline(baseline, settings, run.data, run.out, resume=run.resume, device=run.device)

@@ -12,8 +12,8 @@ from fusepipe.commands.options import Size
 from fusepipe.commands.training import PAIRS, PHOTOGRAPHS, Run, require_training, run_options
 
 if TYPE_CHECKING:
-    from fusepipe.train.mfe_session import FusionName
-    from fusepipe.train.run_config import MfeConfig
+    from fusepipe.train.configs.mfe import MfeConfig
+    from fusepipe.train.session.mfe import FusionStage
 
 
 @click.command("mfe")
@@ -25,7 +25,7 @@ def mfe(run: Run, photographs: Path) -> None:
     Each stage has its folder in --out. Ctrl-C stops after the step in hand and leaves a checkpoint for --resume.
     """
     require_training()
-    from fusepipe.train.mfe_session import train_mfe
+    from fusepipe.train.session.mfe import train_mfe
 
     settings = _config(run, ("stage1", "attention", "finetune"))
     _report(run, train_mfe(settings, photographs, run.data, run.out, resume=run.resume, device=run.device))
@@ -36,19 +36,19 @@ def mfe(run: Run, photographs: Path) -> None:
 def stage1(run: Run) -> None:
     """Train stage 1 of `mfe`: extractor and reconstruction as an auto-encoder of photographs."""
     require_training()
-    from fusepipe.train.mfe_session import train_stage1
+    from fusepipe.train.session.mfe import train_stage1
 
     settings = _config(run, ("stage1",))
     _report(run, train_stage1(settings, run.data, run.out, resume=run.resume, device=run.device))
 
 
-def _fusion_command(name: FusionName, text: str) -> click.Command:
+def _fusion_command(name: FusionStage, text: str) -> click.Command:
     @click.command(name, help=text)
     @run_options(PAIRS)
     @click.option("--start", required=True, type=click.Path(path_type=Path), help="Weights of the stage before.")
     def train(run: Run, start: Path) -> None:
         require_training()
-        from fusepipe.train.mfe_session import train_fusion
+        from fusepipe.train.session.mfe import train_fusion
 
         settings = _config(run, (name,))
         _report(run, train_fusion(name, settings, start, run.data, run.out, resume=run.resume, device=run.device))
@@ -67,8 +67,8 @@ finetune = _fusion_command("finetune", "Train all of `mfe` on registered pairs."
 def describe(config: str, size: tuple[int, int], as_json: bool) -> None:
     """Print the parts of `mfe` and the students: shapes, parameters, multiply-accumulates per pixel."""
     require_training()
+    from fusepipe.train.configs.mfe import load_mfe_config
     from fusepipe.train.describe import describe_models, table
-    from fusepipe.train.run_config import load_mfe_config
 
     width, height = size
     found = describe_models(load_mfe_config(config).network, height, width)
@@ -80,7 +80,7 @@ COMMANDS = (mfe, stage1, attention, finetune, describe)
 
 def _config(run: Run, sections: tuple[str, ...]) -> MfeConfig:
     """The configuration, with what the command line says instead."""
-    from fusepipe.train.run_config import load_mfe_config
+    from fusepipe.train.configs.mfe import load_mfe_config
 
     settings = load_mfe_config(run.config)
     changed = {section: getattr(settings, section).model_copy(update=run.changes) for section in sections}

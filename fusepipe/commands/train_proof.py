@@ -27,12 +27,12 @@ def ablation(run: Run, photographs: Path, test: Path, selection: str | None, see
     from fusepipe.evaluation.report.published import printed_values
     from fusepipe.evaluation.tno_catalogue import pair_names
     from fusepipe.train.ablation import run_ablation, scored_pairs, table, wins
-    from fusepipe.train.mfe_session import session
-    from fusepipe.train.run_config import load_mfe_config
+    from fusepipe.train.configs.mfe import load_mfe_config
+    from fusepipe.train.session.mfe import mfe_session
 
     settings = load_mfe_config(run.config, shipped="ablation")
     pairs = scored_pairs(test, pair_names(selection) if selection else None)
-    with session(run.device, run.out, resume=run.resume) as this:
+    with mfe_session(run.device, run.out, resume=run.resume) as this:
         rows = run_ablation(this, settings, photographs, run.data, pairs, run.out, seeds=seeds, jobs=jobs)
     if rows is None:
         raise Interrupted(f"stopped; go on with --resume --out {run.out}")
@@ -56,10 +56,10 @@ def figures(with_run: Path, without_run: Path, photographs: Path, out: Path) -> 
 
     from fusepipe.train.checkpoint import make_folder
     from fusepipe.train.data.folders import images_below
-    from fusepipe.train.data.pairs import read_luma
+    from fusepipe.train.data.images import read_luma
     from fusepipe.train.figures import WITH, WITHOUT, plot, read_curve, reconstruct, side_by_side
-    from fusepipe.train.mfe_session import WEIGHTS
-    from fusepipe.train.mfe_weights import load_mfe
+    from fusepipe.train.session.mfe import WEIGHTS
+    from fusepipe.train.weights import load_mfe
 
     make_folder(out)
     runs = {WITH: with_run, WITHOUT: without_run}

@@ -5,46 +5,40 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.training import require_training
 
-torch = pytest.importorskip("torch", reason="training needs torch: pip install 'fusepipe[train]'")
-pytest.importorskip("safetensors", reason="training needs safetensors: pip install 'fusepipe[train]'")
-pytest.importorskip("onnxscript", reason="the export needs onnxscript: pip install 'fusepipe[train]'")
-pytest.importorskip("tensorboard", reason="training needs tensorboard: pip install 'fusepipe[train]'")
+torch = require_training()
 
-from helpers.made_images import write  # noqa: E402
+from helpers.made_images import write
 
-from fusepipe.core.errors import ConfigError, EngineError, SourceError, UsageError  # noqa: E402
-from fusepipe.train.baseline_config import BaselineConfig  # noqa: E402
-from fusepipe.train.baseline_session import load_baseline_config, load_photographs, train_baseline  # noqa: E402
-from fusepipe.train.checkpoint import fingerprint, read_tensors, save_weights, write_tensors  # noqa: E402
-from fusepipe.train.config import StudentConfig, load_config  # noqa: E402
-from fusepipe.train.data.decoded import DecodedImages  # noqa: E402
-from fusepipe.train.data.folders import committed_pairs, paired_folders, photographs  # noqa: E402
-from fusepipe.train.data.pairs import Pair, load_pairs  # noqa: E402
-from fusepipe.train.figures import read_curve  # noqa: E402
-from fusepipe.train.mfe_session import REPORT, WEIGHTS, train_fusion, train_stage1  # noqa: E402
-from fusepipe.train.networks.student import StudentNet  # noqa: E402
-from fusepipe.train.processes import joined  # noqa: E402
-from fusepipe.train.run_config import MfeConfig, load_mfe_config  # noqa: E402
-from fusepipe.train.session import train_student  # noqa: E402
-from fusepipe.train.snapshots import NETWORKS, OPTIMISERS  # noqa: E402
-from fusepipe.train.stages import AutoEncoderStage, Loss  # noqa: E402
-from fusepipe.train.trainer import StudentTrainer, choose_device  # noqa: E402
-from fusepipe.train.watch import stopped_by_signals  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+from fusepipe.core.errors import ConfigError, EngineError, SourceError, UsageError
+from fusepipe.train.checkpoint import CHECKPOINT
+from fusepipe.train.configs.baselines import (
+    BaselineConfig,
+    load_baseline_config,
+)
+from fusepipe.train.configs.mfe import MfeConfig, load_mfe_config
+from fusepipe.train.configs.student import StudentConfig, load_student_config
+from fusepipe.train.data.decoded import DecodedImages
+from fusepipe.train.data.folders import committed_pairs, paired_folders, photographs
+from fusepipe.train.data.pairs import load_pairs, load_photographs
+from fusepipe.train.device import choose_device
+from fusepipe.train.distributed import process_group
+from fusepipe.train.figures import read_curve
+from fusepipe.train.networks.student import StudentNet
+from fusepipe.train.session.baselines import train_baseline
+from fusepipe.train.session.console import stop_on_signals
+from fusepipe.train.session.mfe import REPORT, WEIGHTS, train_fusion, train_stage1
+from fusepipe.train.session.student import train_student
+from fusepipe.train.tasks.autoencoder import AutoEncoderTask
+from fusepipe.train.tasks.base import Loss
+from fusepipe.train.tasks.student import initial_student
+from fusepipe.train.tensors import fingerprint, read_tensors, write_tensors
+from fusepipe.train.weights import save_student
 
 
 @pytest.fixture
@@ -78,11 +72,11 @@ class TestImages:
         (photos / "3.png").write_bytes(b"no image")
         with pytest.raises(SourceError, match=r"3\.png: not an image"):
             stage1(photos, out, steps=steps, validate_every=steps, seed=2)
-        (state,) = (out / "checkpoints").iterdir()
-        assert 0 < int(state.name) < steps, "it was met on the way, and the way is kept"
+        done = json.loads(read_tensors(out / CHECKPOINT)[1]["state"])["progress"]["step"]
+        assert 0 < done < steps, "the steps before the broken image are kept"
         (photos / "3.png").write_bytes(good)
         report = stage1(photos, out, resume=True, steps=steps, validate_every=steps, seed=2)
-        assert report["finished"] and report["steps_here"] == steps - int(state.name)
+        assert report["finished"] and report["steps_here"] == steps - done
 
     def test_one_that_cannot_be_validated_on_is_refused_before_the_first_step(
         self, photos: Path, pairs: Path, tmp_path: Path
@@ -128,7 +122,7 @@ class TestRuns:
         self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         nan = torch.tensor(float("nan"))
-        monkeypatch.setattr(AutoEncoderStage, "validate", lambda self, network, device: Loss(nan, {"ssim": nan}))
+        monkeypatch.setattr(AutoEncoderTask, "validate", lambda self, network, device: Loss(nan, {"ssim": nan}))
         with pytest.raises(EngineError, match="validation loss is nan at step 4: lower learning_rate"):
             stage1(photos, tmp_path / "out")
         assert not (tmp_path / "out" / WEIGHTS).exists()
@@ -168,25 +162,22 @@ class TestRuns:
         first, second, third = (fingerprint(tmp_path / name) for name in ("one", "two", "three"))
         assert first == second != third
 
-    def test_a_state_with_a_foreign_file_is_told(self, photos: Path, tmp_path: Path) -> None:
+    def test_a_checkpoint_of_another_format_is_refused(self, photos: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
         stage1(photos, out)
         (out / WEIGHTS).unlink()
-        for name in (OPTIMISERS, NETWORKS):
-            (path,) = (out / "checkpoints").glob(f"*/{name}")
-            write_tensors(path, read_tensors(path)[0], {})
-            with pytest.raises(EngineError, match=f"{name}: not a state of this program"):
-                stage1(photos, out, resume=True)
+        write_tensors(out / CHECKPOINT, read_tensors(out / CHECKPOINT)[0], {})
+        with pytest.raises(EngineError, match=f"{CHECKPOINT}: not a checkpoint of this version"):
+            stage1(photos, out, resume=True)
 
     def test_a_start_of_another_width_is_told(self, tmp_path: Path) -> None:
-        save_weights(tmp_path / "wide.safetensors", StudentNet(24, 4, 3), {})
-        settings = load_config("default").model_copy(update={"start": str(tmp_path / "wide.safetensors")})
-        image = torch.zeros(128, 128, dtype=torch.uint8).numpy()
+        save_student(tmp_path / "wide.safetensors", StudentNet(24, 4, 3), {})
+        settings = load_student_config("default").model_copy(update={"start": str(tmp_path / "wide.safetensors")})
         with pytest.raises(UsageError, match=r"start: .*wide\.safetensors has .*'24'.* asks for .*'16'"):
-            StudentTrainer(settings, [Pair("a", image, image)], [], tmp_path / "out")
+            initial_student(settings, start=True)
 
     def test_the_third_signal_ends_what_does_not_listen(self) -> None:
-        with stopped_by_signals() as stop:
+        with stop_on_signals() as stop:
             for _ in range(2):
                 signal.raise_signal(signal.SIGINT)
                 assert stop.is_set()
@@ -217,7 +208,7 @@ class TestValues:
     def test_of_a_student(self, values: dict[str, Any], tmp_path: Path) -> None:
         (tmp_path / "own.yaml").write_text(json.dumps(values))
         with pytest.raises(ConfigError, match=f"own.yaml: {next(iter(values))}"):
-            load_config(str(tmp_path / "own.yaml"))
+            load_student_config(str(tmp_path / "own.yaml"))
 
     def test_the_largest_seed_trains(self, photos: Path, tmp_path: Path) -> None:
         assert stage1(photos, tmp_path / "out", seed=2**32 - 1)["finished"]
@@ -242,10 +233,13 @@ class TestSeveralProcesses:
         assert not (tmp_path / "out").exists()
 
     def test_half_an_environment_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with pytest.raises(UsageError, match="WORLD_SIZE=2 without RANK, LOCAL_RANK"), joined(torch.device("cpu")):
+        with (
+            pytest.raises(UsageError, match="WORLD_SIZE=2 without RANK, LOCAL_RANK"),
+            process_group(torch.device("cpu")),
+        ):
             pass
         monkeypatch.setenv("WORLD_SIZE", "two")
-        with pytest.raises(UsageError, match="WORLD_SIZE=two is no number"), joined(torch.device("cpu")):
+        with pytest.raises(UsageError, match="WORLD_SIZE=two is not a number"), process_group(torch.device("cpu")):
             pass
 
 

@@ -3,14 +3,15 @@
 import cv2
 import numpy as np
 import pytest
+from helpers.training import require_training
 
-torch = pytest.importorskip("torch", reason="training needs: pip install 'fusepipe[train]'")
+torch = require_training()
 
-from fusepipe.evaluation.metrics.fidelity import vif_sum  # noqa: E402
-from fusepipe.evaluation.metrics.gradients import qabf  # noqa: E402
-from fusepipe.evaluation.metrics.information import mutual_information  # noqa: E402
-from fusepipe.train.losses import metrics as soft  # noqa: E402
-from fusepipe.train.losses.windows import window_mean  # noqa: E402
+from fusepipe.evaluation.metrics.fidelity import vif_sum
+from fusepipe.evaluation.metrics.gradients import qabf
+from fusepipe.evaluation.metrics.information import mutual_information
+from fusepipe.train.losses import metrics as soft
+from fusepipe.train.losses.windows import window_mean
 
 
 def scene(seed, size=512):

@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from helpers.training import require_training
 
-torch = pytest.importorskip("torch", reason="training needs torch: pip install 'fusepipe[train]'")
-pytest.importorskip("safetensors", reason="training needs safetensors: pip install 'fusepipe[train]'")
-pytest.importorskip("onnxscript", reason="the export needs onnxscript: pip install 'fusepipe[train]'")
-pytest.importorskip("tensorboard", reason="training needs tensorboard: pip install 'fusepipe[train]'")
+torch = require_training()
 
-from fusepipe.commands.train import command  # noqa: E402
-from fusepipe.core.errors import EngineError, UsageError  # noqa: E402
-from fusepipe.evaluation.image_sets import read_luma  # noqa: E402
-from fusepipe.train.data.crops import as_input  # noqa: E402
-from fusepipe.train.describe import describe_models  # noqa: E402
-from fusepipe.train.mfe_session import export_mfe  # noqa: E402
-from fusepipe.train.mfe_weights import begin_fusion, load_mfe, save_mfe  # noqa: E402
-from fusepipe.train.networks.mfe import Attention, MfeNet, edge_map, fuse, levels, pulled_back  # noqa: E402
-from fusepipe.train.networks.student import ByteStudent  # noqa: E402
-from fusepipe.train.run_config import Network  # noqa: E402
+from fusepipe.commands.train import command
+from fusepipe.core.errors import EngineError, UsageError
+from fusepipe.evaluation.image_sets import read_luma
+from fusepipe.train.configs.mfe import NetworkParts
+from fusepipe.train.data.crops import as_input
+from fusepipe.train.describe import describe_models
+from fusepipe.train.export import export_mfe
+from fusepipe.train.networks.mfe import Attention, MfeNet, edge_map, fuse, levels, pulled_back
+from fusepipe.train.networks.student import ByteFusion
+from fusepipe.train.weights import initial_mfe, load_mfe, save_mfe
 
 WEIGHTS = Path(__file__).parents[2] / "engines" / "weights" / "mfe.safetensors"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Small networks gain nothing from more threads, and lose much where other programs run beside."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def fresh(**parts: object) -> MfeNet:
@@ -133,10 +121,10 @@ class TestNetwork:
         found = {
             name: {part.name: part for part in describe_models(parts, 48, 64) if part.model == "mfe"}
             for name, parts in {
-                "full": Network(),
-                "D": Network(dense=False),
-                "A": Network(attention=False),
-                "S": Network(skips=False),
+                "full": NetworkParts(),
+                "D": NetworkParts(dense=False),
+                "A": NetworkParts(attention=False),
+                "S": NetworkParts(skips=False),
             }.items()
         }
         full = found["full"]
@@ -256,12 +244,12 @@ class TestWeights:
     def test_stage_2_begins_with_the_weights_of_stage_1(self, tmp_path: Path) -> None:
         start = fresh(attention=False)
         save_mfe(tmp_path / "w.safetensors", start, {})
-        network = begin_fusion(tmp_path / "w.safetensors", Network())
+        network = initial_mfe(tmp_path / "w.safetensors", NetworkParts())
         image = pair()[0]
         with torch.no_grad():
             assert torch.equal(network.unlimited(image, image), start.autoencoder(image))
         with pytest.raises(UsageError, match="of the same configuration"):
-            begin_fusion(tmp_path / "w.safetensors", Network(dense=False))
+            initial_mfe(tmp_path / "w.safetensors", NetworkParts(dense=False))
 
     def test_other_weights_are_refused(self) -> None:
         with pytest.raises(EngineError, match="not weights of mfe"):
@@ -283,7 +271,7 @@ def test_the_exported_graph_agrees_with_torch(parts: dict[str, object], tmp_path
             infrared, visible = rng.integers(0, 256, (2, height, width), np.uint8)
             with torch.no_grad():
                 inputs = (torch.from_numpy(image)[None, None] for image in (infrared, visible))
-                expected = ByteStudent(network)(*inputs)[0, 0].numpy()
+                expected = ByteFusion(network)(*inputs)[0, 0].numpy()
             difference = np.abs(fuser.fuse(infrared, visible).astype(int) - expected)
             # sums in another order may round the other way at .5
             assert difference.max() <= 1 and (difference > 0).mean() < 0.005, (height, width)

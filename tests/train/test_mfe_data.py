@@ -9,27 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from helpers.training import require_training
 
-torch = pytest.importorskip("torch", reason="training needs torch: pip install 'fusepipe[train]'")
-pytest.importorskip("safetensors", reason="training needs safetensors: pip install 'fusepipe[train]'")
-pytest.importorskip("onnxscript", reason="the export needs onnxscript: pip install 'fusepipe[train]'")
-pytest.importorskip("tensorboard", reason="training needs tensorboard: pip install 'fusepipe[train]'")
+torch = require_training()
 
-from helpers.made_images import write  # noqa: E402
+from helpers.made_images import write
 
-from fusepipe.core.errors import SourceError, UsageError  # noqa: E402
-from fusepipe.train.data import loading  # noqa: E402
-from fusepipe.train.data.camera import Camera, change_pair, change_photograph, cut, displaced, turned  # noqa: E402
-from fusepipe.train.data.crops import PairCrops, PhotographCrops, batches  # noqa: E402
-from fusepipe.train.data.decoded import DecodedImages  # noqa: E402
-from fusepipe.train.data.folders import paired_folders, photographs  # noqa: E402
+from fusepipe.core.errors import SourceError, UsageError
+from fusepipe.train.data import loading
+from fusepipe.train.data.camera import Camera, change_pair, change_photograph, cut, displaced, turned
+from fusepipe.train.data.crops import PairCrops, PhotographCrops, crop_batches
+from fusepipe.train.data.decoded import DecodedImages
+from fusepipe.train.data.folders import paired_folders, photographs
 
 PLAIN = Camera(**dict.fromkeys(Camera.model_fields, 0.0))
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -174,15 +167,15 @@ class TestCrops:
     def test_workers_and_processes_give_what_one_process_gives(self, files: list[Path]) -> None:
         pairs = list(pairwise(files))
         crops = PairCrops(pairs, images(), 24, Camera(noise=0.1, shift_px=2), 3)
-        with batches(crops, 2, 5, 4, workers=0) as fetched:
+        with crop_batches(crops, 2, 5, 4, workers=0) as fetched:
             whole = list(fetched)
         assert len(whole) == 3 and [tuple(part.shape) for part in whole[0]] == [(4, 1, 24, 24)] * 4
-        with batches(crops, 2, 5, 4, workers=2) as fetched:
+        with crop_batches(crops, 2, 5, 4, workers=2) as fetched:
             assert all(
                 torch.equal(a, b) for x, y in zip(whole, fetched, strict=True) for a, b in zip(x, y, strict=True)
             )
         for rank in range(2):
-            with batches(crops, 2, 5, 4, workers=0, rank=rank, world=2) as fetched:
+            with crop_batches(crops, 2, 5, 4, workers=0, rank=rank, world=2) as fetched:
                 own = slice(2 * rank, 2 * rank + 2)
                 parts = zip(whole, fetched, strict=True)
                 assert all(torch.equal(a[own], b) for x, y in parts for a, b in zip(x, y, strict=True))
@@ -191,7 +184,7 @@ class TestCrops:
     def test_what_is_wrong_with_an_image_is_told_in_a_line(self, files: list[Path]) -> None:
         files[0].write_bytes(b"no image")
         crops = PhotographCrops(files[:1], images(), 24, Camera(), 0)
-        with batches(crops, 0, 1, 1, workers=1) as fetched, pytest.raises(SourceError) as caught:
+        with crop_batches(crops, 0, 1, 1, workers=1) as fetched, pytest.raises(SourceError) as caught:
             next(fetched)
         assert str(caught.value) == f"{files[0]}: not an image that can be decoded"
 

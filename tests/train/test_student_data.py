@@ -8,22 +8,23 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.training import require_training
 
 from fusepipe.core.errors import SourceError, UsageError
 
-torch = pytest.importorskip("torch", reason="training needs torch: pip install 'fusepipe[train]'")
-pytest.importorskip("safetensors", reason="training needs safetensors: pip install 'fusepipe[train]'")
-pytest.importorskip("onnxscript", reason="the export needs onnxscript: pip install 'fusepipe[train]'")
-pytest.importorskip("tensorboard", reason="training needs tensorboard: pip install 'fusepipe[train]'")
+torch = require_training()
 
-from helpers.made_pairs import make_pairs  # noqa: E402
+from helpers.made_pairs import make_pairs
 
-from fusepipe.train import session  # noqa: E402
-from fusepipe.train.config import StudentConfig  # noqa: E402
-from fusepipe.train.data.augmentation import Augmentation  # noqa: E402
-from fusepipe.train.data.pairs import CropSampler, Pair, halves, load_pairs, read_luma, read_split  # noqa: E402
-from fusepipe.train.losses import fusion as losses  # noqa: E402
-from fusepipe.train.networks.student import StudentNet  # noqa: E402
+from fusepipe.train.configs.student import StudentConfig
+from fusepipe.train.data.augmentation import Augmentation
+from fusepipe.train.data.images import read_luma
+from fusepipe.train.data.pairs import Pair, halves, load_pairs
+from fusepipe.train.data.sampler import CropSampler
+from fusepipe.train.data.split import read_split
+from fusepipe.train.losses import fusion as losses
+from fusepipe.train.networks.student import StudentNet
+from fusepipe.train.session import student as session
 
 
 class TestLosses:

@@ -1,1 +1,1 @@
-"""Training data: splits, decoding, crops, camera augmentation."""
+"""What a training reads: folders and splits, decoded images, augmentation, crops; imports ``losses`` only."""

@@ -1,8 +1,8 @@
-"""What cameras and rigs do to images, as changes of training crops: pure functions of an image and a generator.
+"""Effects of cameras and rigs as augmentation of training crops: pure functions of an image and a random generator.
 
-Crops are HxW float32 in [0, 1]. A pair is changed in two steps: first what both the network and the
-loss see (levels, polarity, darkness), then what only the network sees (blur, noise, misregistration),
-so that it learns to fuse what the scene was rather than what the sensors made of it.
+Crops are HxW float32 in [0, 1]. A pair is changed in two steps: first what both the network and the loss see (levels,
+polarity, darkness), then what only the network sees (blur, noise, misregistration), so that it learns to fuse the scene
+rather than the sensors' artefacts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Camera(BaseModel):
-    """Random changes of a crop; 0 leaves a change out."""
+    """Random changes of a crop; 0 disables a change."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -33,22 +33,22 @@ class Camera(BaseModel):
     swap: Share = 0.5
     """Share of crops whose bands are exchanged: every term of the loss treats both alike."""
     invert: Share = 0.3
-    """Share of crops, each band by itself, turned into the negative: other scenes have other polarities."""
+    """Share of crops, each band separately, that are inverted: other scenes have other polarities."""
     same: Share = 0.1
-    """Share of crops in which both bands are the same image, which shall come back unchanged."""
+    """Share of crops in which both bands are the same image, which the network should return unchanged."""
     flat: Share = 0.02
     """Share of crops in which one band is flat, as of a covered or saturated camera."""
     blur_px: Annotated[float, Field(ge=0, le=4)] = 0.0
-    """Largest standard deviation of a Gaussian blur that the network sees, each band by itself."""
+    """Largest standard deviation of a Gaussian blur that the network sees, each band separately."""
     noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Largest standard deviation of Gaussian noise that the network sees (of the full range), each band by itself."""
+    """Largest standard deviation of Gaussian noise that the network sees (of the full range), each band separately."""
     shift_px: Annotated[float, Field(ge=0, le=8)] = 0.0
     """Largest displacement at the corners of the infrared band that the network sees: shift, turn and scale."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SeenPair:
-    """What the network sees of a pair, and the pair as the loss takes it; all HxW float32 in [0, 1]."""
+    """A pair as the network sees it, and as the loss takes it; all HxW float32 in [0, 1]."""
 
     infrared: Image
     visible: Image
@@ -57,14 +57,14 @@ class SeenPair:
 
 
 def cut(image: NDArray[np.uint8], crop_px: int, at: tuple[float, float]) -> Image:
-    """A square of an HxW uint8 image as float32 in [0, 1]; ``at`` (each in [0, 1)) says where, from top left.
+    """A square of an HxW uint8 image as float32 in [0, 1]; ``at`` is its relative position, each in [0, 1), from top left.
 
     An image smaller than the crop is reflected at its edges until it fits.
     """
     missing = [max(0, crop_px - side) for side in image.shape]
     if any(missing):
         above, left = missing[0] // 2, missing[1] // 2
-        reflect = cv2.BORDER_REFLECT  # also where more is missing than there is
+        reflect = cv2.BORDER_REFLECT  # also where the border is wider than the image
         image = np.asarray(
             cv2.copyMakeBorder(image, above, missing[0] - above, left, missing[1] - left, reflect), np.uint8
         )
@@ -82,7 +82,7 @@ def turned(image: NDArray[np.float32], way: int) -> NDArray[np.float32]:
 
 
 def change_levels(bands: NDArray[np.float32], options: Camera, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Polarity, contrast and brightness of ``B x H x W``, each band by itself; the result is in [0, 1]."""
+    """Polarity, contrast and brightness of ``B x H x W``, each band separately; the result is in [0, 1]."""
     count = len(bands)
     negative = rng.random((count, 1, 1)) < options.invert
     bands = np.where(negative, 1 - bands, bands)
@@ -98,7 +98,7 @@ def displaced(image: Image, most_px: float, rng: np.random.Generator) -> Image:
     height, width = image.shape
     dx, dy, turn, scale = rng.uniform(-0.5, 0.5, 4) * most_px
     reach = max(height, width) / 2
-    # a third each, so that the corners' displacements add up to the most allowed
+    # a third each, so that the corners' displacements add up to the maximum
     matrix = cv2.getRotationMatrix2D(
         ((width - 1) / 2, (height - 1) / 2), np.degrees(turn / reach) / 2, 1 + scale / reach / 2
     )
@@ -108,9 +108,9 @@ def displaced(image: Image, most_px: float, rng: np.random.Generator) -> Image:
 
 
 def sensed(image: Image, most_blur_px: float, most_noise: float, rng: np.random.Generator) -> Image:
-    """The image as a sensor gives it: blurred and noisy by random amounts up to those given."""
+    """The image with sensor effects: blur and noise of random strength up to the given maxima."""
     blur, noise = most_blur_px * rng.random(), most_noise * rng.random()
-    if blur > 0.2:  # less is no blur at this sampling
+    if blur > 0.2:  # less has no effect at this sampling
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), blur), np.float32)
     if noise:
         image = image + noise * rng.standard_normal(image.shape, np.float32)
@@ -118,18 +118,18 @@ def sensed(image: Image, most_blur_px: float, most_noise: float, rng: np.random.
 
 
 def grained(image: Image, most: float, rng: np.random.Generator) -> Image:
-    """The image with Gaussian noise of a deviation up to ``most``, fine or (as old tubes and codecs have it) coarse.
+    """The image with Gaussian noise of a deviation up to ``most``, fine or (as of old tubes and codecs) coarse.
 
-    Not limited to [0, 1].
+    Not clipped to [0, 1].
     """
     grain, size_px = rng.standard_normal(image.shape, np.float32), rng.uniform(0.0, 1.0)
-    if size_px > 0.3:  # less is none at this sampling
+    if size_px > 0.3:  # less has no effect at this sampling
         grain = np.asarray(cv2.GaussianBlur(grain, (0, 0), size_px), np.float32)
     return np.asarray(image + grain * np.float32(most * rng.random() / max(float(grain.std()), 1e-6)), np.float32)
 
 
 def change_photograph(image: Image, options: Camera, rng: np.random.Generator) -> Image:
-    """A photograph's crop turned and with other levels: fed to an auto-encoder and asked of it."""
+    """A photograph's crop flipped and with changed levels: input and target of an auto-encoder."""
     (changed,) = change_levels(turned(image, int(rng.integers(8)))[None], options, rng)
     if rng.random() < options.low_light:
         changed = changed * np.float32(rng.uniform(0.1, 0.5))

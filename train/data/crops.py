@@ -1,7 +1,7 @@
 """Batches of augmented crops, made in worker processes; all randomness comes from (seed, number of the crop).
 
-So a run resumes exactly, gives the same with any number of workers, and several processes that each
-take their part of a step together see what one process alone would see.
+So a run resumes exactly, gives the same with any number of workers, and several processes together see the crops
+that one process alone would see.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from fusepipe.core.errors import EngineError, FusepipeError, SourceError
 from fusepipe.train.data.camera import Camera, change_pair, change_photograph, cut
 from fusepipe.train.data.decoded import DecodedImages
 from fusepipe.train.data.folders import PairFiles
+from fusepipe.train.losses.fusion import MIN_SIDE_PX
 
 Batch = tuple[Tensor, ...]
 """Of photographs (image,); of pairs (infrared, visible, infrared target, visible target); N x 1 x C x C each."""
 
-_WAIT_S = 300.0  # for one batch: a slow disk with large files, not a worker that died (which is noticed at once)
+_WAIT_S = 300.0  # for one batch: a slow disk with large files; a dead worker is noticed immediately
 _PREFETCHED = 4
 
 
@@ -71,8 +72,8 @@ def read_pair(images: DecodedImages, files: PairFiles) -> tuple[NDArray[np.uint8
     return infrared, visible
 
 
-class _Steps(Sampler[list[int]]):
-    """The numbers of the crops of each step from ``first`` on; of several processes, those of process ``rank``."""
+class _StepSampler(Sampler[list[int]]):
+    """The numbers of the crops of each step from ``first`` on, those that process ``rank`` takes."""
 
     def __init__(self, first: int, steps: int, batch: int, rank: int, world: int) -> None:
         self._range, self._batch = range(first, steps), batch
@@ -87,22 +88,22 @@ class _Steps(Sampler[list[int]]):
 
 
 def _start_worker(_: int) -> None:
-    """Ctrl-C goes to all processes of a terminal; the run stops its workers itself, between two steps."""
+    """Ignores Ctrl-C, which the terminal sends to all processes: the run ends its workers between two steps."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)
 
 
 @contextmanager
-def batches(
+def crop_batches(
     crops: Dataset[Any], first: int, steps: int, batch: int, *, workers: int, rank: int = 0, world: int = 1
 ) -> Iterator[Iterator[Batch]]:
     """The batches of the steps ``first`` to ``steps`` - 1; the workers end with the context.
 
-    Raises :class:`EngineError` when a worker dies; what is wrong with the data is raised as it is.
+    Raises :class:`EngineError` when a worker dies; errors of the data are raised as in one process.
     """
     loader: DataLoader[Any] = DataLoader(
         crops,
-        batch_sampler=_Steps(first, steps, batch, rank, world),
+        batch_sampler=_StepSampler(first, steps, batch, rank, world),
         num_workers=workers,
         worker_init_fn=_start_worker,
         timeout=_WAIT_S if workers else 0,
@@ -119,11 +120,11 @@ def batches(
             except StopIteration:
                 return
             except FusepipeError as error:
-                # of a worker it comes with the worker's traceback, whose last line is the message
+                # a worker's error comes with its traceback, whose last line is the message
                 text = str(error).strip().splitlines()[-1].removeprefix(f"{type(error).__module__}.")
                 raise type(error)(text.removeprefix(f"{type(error).__name__}: ")) from error
             except RuntimeError as error:
-                raise EngineError(f"a process that reads images failed: {str(error).splitlines()[0]}") from error
+                raise EngineError(f"a worker process that reads images failed: {str(error).splitlines()[0]}") from error
             yield tuple(made)
 
     made = fetched()
@@ -131,6 +132,13 @@ def batches(
         yield made
     finally:
         made.close()  # ends the workers: nothing else holds the loader's iterator
+
+
+def require_validation_size(path: Path, image: NDArray[np.uint8]) -> None:
+    """Raises :class:`SourceError` for an image that is too small for the losses, before the first step."""
+    height, width = image.shape
+    if min(height, width) < MIN_SIDE_PX:
+        raise SourceError(f"{path}: {width}x{height} is too small to validate on: leave it out")
 
 
 def as_input(image: NDArray[np.uint8]) -> Tensor:

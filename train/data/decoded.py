@@ -1,9 +1,8 @@
-"""Decoded luma images on disk, so that every image is decoded once and not once a crop.
+"""Decoded luma images on disk, so that every image is decoded once and not for every crop.
 
-An image is kept as an uncompressed array that is mapped into memory: a crop reads only its own pages,
-worker processes share them through the system's page cache, and later runs find them again. A file is
-found by the path, size and time of its image, so a changed image is decoded anew. The folder may be
-deleted at any time.
+An image is kept as an uncompressed, memory-mapped array: a crop reads only its own pages, worker processes share them
+through the system's page cache, and later runs find them. The key is the path, size and modification time of the
+image, so a changed image is decoded again. The folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -11,21 +10,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from fusepipe.core.errors import SourceError
 from fusepipe.core.files import atomic_file
 from fusepipe.core.folders import cache_folder
 from fusepipe.core.frames import Luma8
-from fusepipe.train.data.pairs import read_luma
-
-
-def reduced(image: Luma8, max_side_px: int) -> Luma8:
-    """The image halved until no side is longer than ``max_side_px``."""
-    while max(image.shape) > max_side_px and min(image.shape) > 1:
-        image = np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
-    return image
+from fusepipe.train.data.images import read_luma, reduced
 
 
 class DecodedImages:
@@ -36,7 +27,7 @@ class DecodedImages:
         self._folder = folder or cache_folder("training")
 
     def __getitem__(self, path: Path) -> Luma8:
-        """HxW uint8, read-only. Raises :class:`SourceError` for what is no image or cannot be kept."""
+        """HxW uint8, read-only. Raises :class:`SourceError` where the image cannot be decoded or the array not be written."""
         try:
             found = path.stat()
         except OSError as error:
@@ -45,7 +36,7 @@ class DecodedImages:
         kept = self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
         try:
             return np.asarray(np.load(kept, mmap_mode="r"))
-        except (OSError, ValueError):  # not there yet, or cut off by a full disk: made anew
+        except (OSError, ValueError):  # missing, or truncated by a full disk: decoded again
             image = reduced(read_luma(path), self._max_side_px)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)

@@ -12,26 +12,27 @@ from typing import Generic, TypeVar
 
 from fusepipe.core.errors import SourceError
 from fusepipe.evaluation.image_sets import match
-from fusepipe.train.data.pairs import IMAGE_SUFFIXES, find_image, read_split, refuse_test_data, require_folder
+from fusepipe.train.data.images import IMAGE_SUFFIXES, find_image, refuse_test_data, require_folder
+from fusepipe.train.data.split import read_split
 
 Item = TypeVar("Item")
 PairFiles = tuple[Path, Path]
 """Files of the infrared and the visible image of one pair."""
 
 VALIDATION_SHARE = 20
-"""One of so many images validates where the folder does not say which."""
+"""One image in this many validates where the folder does not say which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split(Generic[Item]):
-    """What trains and what validates."""
+    """Training and validation data."""
 
     train: list[Item]
     validation: list[Item]
 
 
 def spread(items: Sequence[Item], most: int) -> list[Item]:
-    """At most ``most`` of the items, evenly spread; 0 keeps all."""
+    """At most ``most`` of the items, evenly spaced; 0 keeps all."""
     if not most or len(items) <= most:
         return list(items)
     return [items[index * len(items) // most] for index in range(most)]
@@ -73,7 +74,7 @@ def images_below(folder: Path) -> list[Path]:
 
 
 def committed_pairs(data: Path, *, most_validation: int = 0) -> Split[PairFiles]:
-    """The pairs of ``splits/registered_pairs.csv``, in ``data/DATASET/{ir,vis}``; all of them have to be there."""
+    """The pairs of ``splits/registered_pairs.csv``, in ``data/DATASET/{ir,vis}``; all of them must exist."""
     require_folder(data, "DATASET/ir and DATASET/vis in it")
 
     def files(split: list[tuple[str, str]]) -> list[PairFiles]:
@@ -107,4 +108,4 @@ def paired_folders(data: Path, *, most_validation: int = 0) -> Split[PairFiles]:
 
 
 PAIRS = {"committed": committed_pairs, "folders": paired_folders}
-"""Which pairs a run takes, by the word of its configuration."""
+"""The functions that find a run's pairs, by the configuration's ``pairs``."""

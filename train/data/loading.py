@@ -12,7 +12,7 @@ import click
 
 from fusepipe.core.errors import FusepipeError
 from fusepipe.train.data.camera import Camera
-from fusepipe.train.data.crops import PairCrops, batches
+from fusepipe.train.data.crops import PairCrops, crop_batches
 from fusepipe.train.data.decoded import DecodedImages
 from fusepipe.train.data.folders import PAIRS
 
@@ -40,7 +40,7 @@ def main(data: Path, pairs: str, batch: int, crop_px: int, steps: int, workers: 
     crops = PairCrops(files, DecodedImages(800), crop_px, camera, seed=0)
     for name in ("first pass", "from the cache"):
         began, used = time.perf_counter(), time.process_time()
-        with batches(crops, 0, steps, batch, workers=workers) as fetched:
+        with crop_batches(crops, 0, steps, batch, workers=workers) as fetched:
             next(fetched)  # workers start slowly, once
             ready = time.perf_counter()
             for _ in fetched:

@@ -1,1 +1,1 @@
-"""Loss terms, pure functions of tensors."""
+"""Loss terms: pure functions of tensors; imports nothing of ``train``."""

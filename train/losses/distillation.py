@@ -9,7 +9,7 @@ from torch.nn import functional as F
 def distillation_loss(fused: Tensor, taught: Tensor) -> Tensor:
     """Mean absolute distance of the levels, and of the finite differences along both axes; a scalar, 0 at best.
 
-    The differences carry what a student loses first: fine texture is little of an image's level.
+    The differences weight fine texture, which a student loses first and which contributes little to the levels.
     """
     level = F.l1_loss(fused, taught)
     across = F.l1_loss(fused.diff(dim=-1), taught.diff(dim=-1))

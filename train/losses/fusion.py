@@ -1,6 +1,6 @@
-"""The unsupervised fusion loss: what the fused image shall keep of its two sources.
+"""The unsupervised fusion loss: distances of the fused image to its two sources.
 
-All images are N x 1 x H x W float tensors in [0, 1]; every term is a scalar, 0 at its best.
+All images are N x 1 x H x W float tensors in [0, 1]; every term is a scalar, 0 at best.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from torch.nn import functional as F
 from fusepipe.train.losses.metrics import edge_preservation, mutual_information, visual_information
 from fusepipe.train.losses.windows import window_mean
 
+MIN_SIDE_PX = 16
+"""Smallest side of an image the losses take: the fidelity's smallest window, three halvings down."""
 _EPSILON = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
-    """How much each term counts."""
+    """Weight of each term."""
 
     intensity: float
     gradient: float
@@ -43,7 +45,7 @@ def _larger(first: Tensor, second: Tensor) -> Tensor:
 def gradient_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     """Mean absolute distance of the finite differences to the larger source's, sign included.
 
-    The sign keeps edges the right way round (a loss on magnitudes allows halos).
+    The sign keeps the polarity of edges (a loss on magnitudes allows halos).
     """
     total = fused.new_zeros(())
     for axis in (-1, -2):
@@ -80,8 +82,7 @@ def _pearson(first: Tensor, second: Tensor) -> Tensor:
 def correlation_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     """Two minus the sum of correlations of differences (Aslantas and Bendes 2015, eq. 4), halved.
 
-    Images whose sources are the same count as perfect: there the term would reward any stretch of
-    contrast, however small.
+    Images with equal sources have no loss: there the term would reward any change of contrast.
     """
     scd = _pearson(fused - visible, infrared) + _pearson(fused - infrared, visible)
     differ = (infrared - visible).square().flatten(1).mean(dim=1) > _EPSILON
@@ -89,17 +90,17 @@ def correlation_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor
 
 
 def fidelity_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
-    """Two minus the sum of the visual information kept of both sources, halved."""
+    """Two minus the sum of the visual information fidelities to both sources, halved."""
     return 1 - (visual_information(infrared, fused) + visual_information(visible, fused)).mean() / 2
 
 
 def edge_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
-    """One minus the edges kept, Q^AB/F."""
+    """One minus the edge preservation Q^AB/F."""
     return 1 - edge_preservation(infrared, visible, fused).mean()
 
 
 def information_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
-    """Eight bits, the most a pixel can hold, minus the mutual information with both sources; in bytes."""
+    """Eight bits (the maximum per pixel) minus the mutual information with both sources; in bytes."""
     return 1 - (mutual_information(infrared, fused) + mutual_information(visible, fused)).mean() / 8
 
 

@@ -1,6 +1,6 @@
-"""Differentiable forms of fusion metrics, to be trained on: near the metric's value, cheap, smooth.
+"""Differentiable approximations of fusion metrics as loss terms.
 
-All images are N x 1 x H x W float tensors in [0, 1]; each function gives one value an image (N), as the
+All images are N x 1 x H x W float tensors in [0, 1]; each function returns one value per image (N), as the
 metric of that name in ``fusepipe.evaluation.metrics.registry`` would, higher being better.
 """
 

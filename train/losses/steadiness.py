@@ -1,4 +1,4 @@
-"""What keeps a fused video calm: the network looks at a crop a second time, with other noise and another exposure.
+"""Terms against flicker: the network fuses a crop a second time, with other noise and another exposure.
 
 Both terms are those of the temporal metrics (``fusepipe.evaluation.metrics.temporal``) for a static scene, whose
 flow is therefore known: 0. In bf16 a network's last layer rounds bright pixels to grey levels, which adds to them.
@@ -30,14 +30,14 @@ class SecondLook:
 
     @staticmethod
     def joined(looks: Sequence[SecondLook]) -> SecondLook:
-        """Those of single images as that of a batch."""
+        """The looks of single images as one of a batch."""
         noise = [torch.cat([look.noise[band] for look in looks]) for band in (0, 1)]
         exposure = [torch.cat([look.exposure[band] for look in looks]) for band in (0, 1)]
         return SecondLook((noise[0], noise[1]), (exposure[0], exposure[1]))
 
     @staticmethod
     def at(infrared: Tensor, seed: int) -> SecondLook:
-        """That of a batch of this shape; the same for the same seed, whatever the device."""
+        """The second look of a batch of this shape; depends on the seed only, not on the device."""
         source = torch.Generator().manual_seed(seed)
         count = len(infrared)
         deviation = _NOISE * (0.3 + torch.rand(2, count, 1, 1, 1, generator=source))
@@ -47,14 +47,14 @@ class SecondLook:
         return SecondLook(pair[0], pair[1])
 
     def seen(self, infrared: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-        """The images as the network sees them this time."""
+        """The images of the second look."""
         return infrared + self.noise[0] + self.exposure[0], visible + self.noise[1] + self.exposure[1]
 
 
 def steadiness(
     infrared: Tensor, visible: Tensor, fused: Tensor, second: Tensor, look: SecondLook
 ) -> tuple[Tensor, Tensor]:
-    """Flicker and luminance of what the second look (``second``) changes in ``fused``; scalars, 0 at best.
+    """Flicker and luminance loss of the change from ``fused`` to the second look ``second``; scalars, 0 at best.
 
     Flicker: how far its mean absolute change, relative to the image's spread, is above ``_CALM`` of the sources' (TR).
     Luminance: how far the mean moves beyond the two exposures and 0 (luminance excess).

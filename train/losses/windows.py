@@ -1,4 +1,4 @@
-"""Means over square windows, written so that training on a CPU affords them."""
+"""Means over square windows, fast enough for training on a CPU."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ def window_mean(image: Tensor, window_px: int) -> Tensor:
 
     ``N x 1 x H x W`` to ``N x 1 x (H - window_px + 1) x (W - window_px + 1)``. Sums by doubling: a window of 11 takes
     five additions an axis. Five to ten times faster (windows of 3 to 11), forwards and backwards, than ``avg_pool2d``;
-    a running sum would be faster still and loses the digits that variances need.
+    a running sum would be even faster but loses the precision that variances need.
     """
     mean: Tensor = _WindowMean.apply(image, window_px)  # type: ignore[no-untyped-call]
     return mean
 
 
 class _WindowMean(torch.autograd.Function):
-    """Its own gradient: every pixel belongs to the windows around it, whose gradients are summed the same way.
+    """The gradient is a window sum too: a pixel's gradient is the sum of those of the windows that contain it.
 
-    What autograd makes of the additions below writes a whole image for each of them, and takes twice as long.
+    Autograd through the additions below would write a whole image for each of them and take twice as long.
     """
 
     @staticmethod

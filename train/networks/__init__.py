@@ -1,1 +1,1 @@
-"""The networks as PyTorch modules."""
+"""The networks as PyTorch modules; imports nothing of ``train``."""

@@ -1,4 +1,4 @@
-"""Edges of an image for networks that pad with zeros while they train, which they would show as a dark frame."""
+"""Border replication for networks trained with zero padding, which would otherwise show a dark border."""
 
 from __future__ import annotations
 

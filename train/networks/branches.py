@@ -1,9 +1,9 @@
-"""Convolutions that train as a sum of branches and are one convolution when they run.
+"""Convolutions that are trained as a sum of branches and folded into one for inference.
 
 A small network learns faster when its kernels are over-parameterised: each 3x3 kernel is the sum of a 3x3, a 1x1, and
 a 1x1 expansion followed by a 3x3 squeeze (Ding et al. 2021, "RepVGG"; Zhang et al. 2021, "ECBSR"). All are linear in
-the kernel, so the branches are added before the image is convolved: training costs hardly more, and what is exported
-has the plain network's layers, weights and arithmetic.
+the kernel, so the branches are added before the convolution: training costs hardly more, and the exported network has
+the plain network's layers and arithmetic.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _EXPANSION = 2
 
 
 class BranchedConv(nn.Module):
-    """A 3x3 convolution of stride 1 and padding 1, beginning with the weights of a plain one."""
+    """A 3x3 convolution of stride 1 and padding 1, initialised from a plain one plus random branches."""
 
     def __init__(self, plain: nn.Conv2d) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class BranchedConv(nn.Module):
 
 
 def branch(network: StudentNet) -> None:
-    """Gives the hidden layers of a plain student branches, in place; random ones are added to what it has."""
+    """Adds random branches to the hidden layers of a plain student, in place."""
     for layers in (network.encoder, network.decoder):
         for index, layer in enumerate(layers):
             if isinstance(layer, nn.Conv2d):
@@ -51,7 +51,7 @@ def branch(network: StudentNet) -> None:
 
 
 def folded(network: StudentNet) -> StudentNet:
-    """The plain student that computes the same; the given one is left as it is."""
+    """The equivalent plain student, as a copy."""
     plain = copy.deepcopy(network)
     for layers in (plain.encoder, plain.decoder):
         for index, layer in enumerate(layers):

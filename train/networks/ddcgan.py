@@ -2,7 +2,7 @@
 
 Source: Ma, Xu, Jiang, Mei, Zhang, "DDcGAN: a dual-discriminator conditional generative adversarial
 network for multi-resolution image fusion", IEEE Trans. Image Processing 29, 2020. Images are
-N x 1 x H x W float tensors in [0, 1]; the losses are computed on [-1, 1], as the generator's tanh gives it.
+N x 1 x H x W float tensors in [0, 1].
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch.nn import functional as F
 from fusepipe.train.networks.borders import extend, trim
 
 BORDER = 10
-"""Reach of the ten convolutions: images are fused with so many repeated edge pixels around them."""
+"""Radius of the receptive field of the ten convolutions: edge pixels are replicated this many times."""
 
 CRITIC_WIDTHS = (16, 32, 64)
-"""Widths of the stride-2 convolutions of both discriminators (``fusepipe.train.networks.fusiongan.Critic``)."""
+"""Widths of the stride-2 convolutions of both discriminators (``fusepipe.train.networks.discriminator``)."""
 
 _WIDTH, _DENSE = 48, 4
 _DECODER = (240, 240, 128, 64, 32)
@@ -55,25 +55,3 @@ class DdcGanNet(nn.Module):
             features = F.relu(layer(features))
         image: Tensor = (torch.tanh(self.head(features)) + 1) / 2
         return image
-
-
-def content_losses(made: Tensor, infrared: Tensor, visible: Tensor) -> dict[str, Tensor]:
-    """Unweighted |F - ir|^2 and |grad F - grad vis|_1, means over pixels on [-1, 1] (eq. 5)."""
-    # a distance in [-1, 1] is twice that in [0, 1]
-    difference = 2 * (made - visible)
-    gradient = difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
-    return {"intensity": 4 * F.mse_loss(made, infrared), "gradient": gradient}
-
-
-def deceiving_loss(score: Tensor) -> Tensor:
-    """What the generator pays where a discriminator sees through it: -log D(F); ``score`` is N x 1 logits.
-
-    The non-saturating form of eqs. 3 and 4 (Goodfellow et al. 2014): log(1 - D(F)) has no gradient while
-    the discriminators win, which they do in a short training.
-    """
-    return F.softplus(-score).mean()
-
-
-def critic_loss(real: Tensor, made: Tensor) -> Tensor:
-    """-log D(source) - log(1 - D(F)) of N x 1 logits (eqs. 8 and 9)."""
-    return F.softplus(-real).mean() + F.softplus(made).mean()

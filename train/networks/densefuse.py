@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fusepipe.train.losses.fusion import ssim
 from fusepipe.train.networks.borders import extend, trim
 
 BORDER = 8
-"""Reach of the eight convolutions: images are fused with so many repeated edge pixels around them."""
+"""Radius of the receptive field of the eight convolutions: edge pixels are replicated this many times."""
 
 _EPSILON = 1e-6
 
@@ -26,8 +25,8 @@ def _conv(inputs: int, outputs: int) -> nn.Conv2d:
 class DenseFuseNet(nn.Module):
     """Encoder 1 -> 16 and three dense layers of 16 (64 features), decoder 64-64-32-16-1, all 3x3 with ReLU.
 
-    74,193 parameters. ``l1_norm`` weighs the features by their activity (section II-C2) instead of
-    averaging them; both share the same weights.
+    74,193 parameters. ``l1_norm`` weights the features by their activity (section II-C2) instead of
+    averaging them; the network's weights are the same.
     """
 
     def __init__(self, *, l1_norm: bool = False) -> None:
@@ -46,7 +45,7 @@ class DenseFuseNet(nn.Module):
         return features
 
     def decode(self, features: Tensor) -> Tensor:
-        """The image of N x 64 x H x W features; not yet limited to [0, 1], so that training sees its errors."""
+        """The image of N x 64 x H x W features; not clipped to [0, 1], so that errors beyond it have a gradient."""
         for layer in self.decoder:
             features = F.relu(layer(features))
         image: Tensor = self.head(features)
@@ -62,8 +61,8 @@ class DenseFuseNet(nn.Module):
 def fuse_by_addition(first: Tensor, second: Tensor) -> Tensor:
     """The addition of both feature maps (eq. 4), halved.
 
-    The decoder knows features of one image: the plain sum comes out about twice as bright and would have to
-    be stretched to its own range, which flickers in video.
+    The decoder was trained on features of one image: the plain sum comes out about twice as bright, and normalising it to
+    its own range would flicker in video.
     """
     return (first + second) / 2
 
@@ -78,8 +77,3 @@ def fuse_by_l1_norm(first: Tensor, second: Tensor) -> Tensor:
     a, b = activity(first), activity(second)
     weight = a / (a + b)
     return weight * first + (1 - weight) * second
-
-
-def reconstruction_losses(made: Tensor, image: Tensor) -> dict[str, Tensor]:
-    """Unweighted L_pixel (mean squared) and 1 - SSIM between a reconstruction and its photograph (eqs. 1 to 3)."""
-    return {"pixel": F.mse_loss(made, image), "ssim": 1 - ssim(made, image)}

@@ -2,11 +2,11 @@
 
 Source: Liu, Fan, Jiang, Liu, Luo, "Learning attention guided deep multi-scale feature ensemble for
 infrared and visible image fusion", ICME 2020. Extractor (section 2.1), edge-guided attention (Eqs. 1
-and 2, Fig. 3), fusion (Eq. 3), feature-compensating reconstruction (Eq. 4). The three switches take
-out what Table 2 of the paper takes out: dense connections (D), attention (A), skips (S).
+and 2, Fig. 3), fusion (Eq. 3), feature-compensating reconstruction (Eq. 4). The three switches remove
+the parts that Table 2 of the paper removes: dense connections (D), attention (A), skips (S).
 
 All images are N x 1 x H x W float tensors in [0, 1], of any height and width from 1. Where the paper
-is ambiguous, the class that decides says what was chosen and why.
+is ambiguous, the class documents the choice and its reason.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Reading = Literal["sources", "channels"]
-"""How Eq. 3 is read; see :func:`fuse`."""
+"""Interpretation of Eq. 3; see :func:`fuse`."""
 
 WIDTH = 16
 """Channels of the stem and of each layer of a path."""
@@ -37,9 +37,8 @@ def _conv(inputs: int, outputs: int, dilation: int = 1) -> nn.Conv2d:
 class Path(nn.Module):
     """Three convolutions of 16 channels, the first dilated; the output is the stem and all three, 16 channels each.
 
-    Each sees the concatenation of all before it (16, 32, 48 channels), or with ``dense=False`` only the
-    layer before it: then nothing but the dense connections is missing, and all other parts stay as wide
-    as they are.
+    Each takes the concatenation of all previous outputs (16, 32, 48 channels), or with ``dense=False`` only the previous
+    one: only the dense connections are missing then, and all other parts keep their widths.
     """
 
     def __init__(self, dilation: int, *, dense: bool) -> None:
@@ -99,7 +98,7 @@ class Attention(nn.Module):
     """Edge-guided attention (Fig. 3): pairs of a plain and a dilated convolution, 64 maps, at half resolution.
 
     At full resolution it would be over half of the network's arithmetic. Every second pixel of the edge
-    map stands for a 2x2 block, whose maximum it is (Eq. 2), so halving loses no edge.
+    map is the maximum of a 2x2 block (Eq. 2), so halving loses no edge.
     """
 
     def __init__(self) -> None:
@@ -111,8 +110,8 @@ class Attention(nn.Module):
             for layer in (_conv(inputs, between), _conv(between, outputs, dilation=2))
         )
         self.head = nn.Conv2d(32, LEVELS[-1], 1)
-        # Edges are hundredths, and PyTorch's usual start passes on 40 % of a signal a layer: the maps of two images
-        # would differ by 1e-4, both count one half everywhere, and hundreds of steps go by before that changes.
+        # Edges are hundredths, and PyTorch's default initialisation passes 40 % of a signal per layer: the maps of two
+        # images would differ by 1e-4 and both weights stay at one half for hundreds of steps.
         with torch.no_grad():
             for name, parameter in self.layers.named_parameters():
                 if name.endswith("bias"):
@@ -131,7 +130,7 @@ class Attention(nn.Module):
 
 
 def _enlarge(maps: Tensor, height: int, width: int) -> Tensor:
-    """Twice as large, bilinear, cut to H x W: cell k of the maps stands for the pixels 2k and 2k + 1."""
+    """Twice as large, bilinear, cropped to H x W: cell k of the maps covers the pixels 2k and 2k + 1."""
     enlarged = F.interpolate(maps, scale_factor=2.0, mode="bilinear", align_corners=False)
     return enlarged[..., :height, :width]
 
@@ -173,10 +172,10 @@ class Reconstruction(nn.Module):
         self.head = _conv(32, 1)
 
     def forward(self, deep: Tensor, middle: Tensor, shallow: Tensor, keep: Tensor | None = None) -> Tensor:
-        """The image, N x 1 x H x W, not yet limited to [0, 1], so that training sees its errors.
+        """The image, N x 1 x H x W, not clipped to [0, 1], so that errors beyond it have a gradient.
 
-        ``keep`` (N x 3 of 0 and 1) drops the skips of single images of the batch: with all of them always
-        there, the shallow one learns the image first and the deep levels stay without use.
+        ``keep`` (N x 3 of 0 and 1) drops the skips of single images of the batch: if all are always present, the shallow
+        one learns the image first and the deep levels remain unused.
         """
         made = deep
         for index, (layer, skip) in enumerate(zip(self.layers, (deep, middle, shallow), strict=True)):
@@ -201,11 +200,11 @@ class AutoEncoder(nn.Module):
 
 
 def pulled_back(fused: Tensor, infrared: Tensor, visible: Tensor, overshoot: float) -> Tensor:
-    """``overshoot`` (0 to 1) of what ``fused`` has beyond the darker and the brighter of its sources; N x 1 x H x W.
+    """Scales the part of ``fused`` outside the range of its two sources by ``overshoot`` (0 to 1); N x 1 x H x W.
 
-    What lies between the sources stays. With little of the rest left a pixel that wants to be as bright as one source
-    is as bright as that source, which keeps its information (mutual information, fidelity), and two equal images come
-    back nearly as they are. 1 is the paper's network.
+    Levels between the sources are unchanged. With a small ``overshoot`` a pixel that would exceed one source gets nearly
+    the level of that source, which keeps its information (mutual information, fidelity), and two equal images are
+    returned nearly unchanged. 1 is the paper's network.
     """
     between = torch.maximum(torch.minimum(fused, torch.maximum(infrared, visible)), torch.minimum(infrared, visible))
     return between + overshoot * (fused - between)
@@ -251,9 +250,9 @@ class MfeNet(nn.Module):
         return fused if self.overshoot == 1.0 else pulled_back(fused, infrared, visible, self.overshoot)
 
     def weights(self, infrared: Tensor, visible: Tensor) -> Tensor:
-        """How much the infrared features count, N x 64 x H x W in [0, 1]; 0.5 everywhere without attention.
+        """Weights of the infrared features, N x 64 x H x W in [0, 1]; 0.5 everywhere without attention.
 
-        These are the weights of the reading ``sources``.
+        These are the weights of the interpretation ``sources``.
         """
         height, width = infrared.shape[-2:]
         if self.attention is None:
@@ -263,19 +262,19 @@ class MfeNet(nn.Module):
     def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
         """Fuses two images of one size; the result is in [0, 1].
 
-        In training mode it is not limited, so that an error beyond black or white has a gradient.
+        In training mode it is not clipped, so that errors beyond black or white have a gradient.
         """
         fused = self.unlimited(infrared, visible)
         return fused if self.training else fused.clamp(0.0, 1.0)
 
 
 class AttentionShare(nn.Module):
-    """What the attention of a network looks like: the mean over the maps of the weights of the infrared."""
+    """The attention of a network as an image: the infrared's weights, mean over the maps."""
 
     def __init__(self, network: MfeNet) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
-        """N x 1 x H x W in [0, 1]: 1 where infrared alone counts."""
+        """N x 1 x H x W in [0, 1]: 1 where only the infrared contributes."""
         return self.network.weights(infrared, visible).mean(dim=1, keepdim=True)

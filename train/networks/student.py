@@ -1,14 +1,14 @@
 """The student networks ``stream`` and ``stream-hq``: real-time fusion of one infrared and one visible luma image.
 
-The paper's idea (shared feature extractor, attention between the two sources, reconstruction) at a
-fortieth of its arithmetic, or a fifteenth: both streams pass the same encoder at half resolution (pixel-unshuffle by
-2, so nothing is lost), a sigmoid gate weighs the two feature maps, a decoder gives for each pixel a
-mixing weight and a detail, and pixel-shuffle restores the size.
+The structure of ``mfe`` (shared feature extractor, attention between the two sources, reconstruction) at a fortieth of its
+arithmetic (``stream-hq``: a fifteenth): both sources pass the same encoder at half resolution (pixel-unshuffle by 2, which
+is lossless), a sigmoid gate weights the two feature maps, a decoder predicts a mixing weight and a detail for each pixel,
+and pixel-shuffle restores the size.
 
 The output is ``b + d b (1 - b)``, clamped to [0, 1], with the convex mix ``b = w ir + (1 - w) vis`` and ``d`` in
-[-2, 2]: the detail can take a middle grey all the way to black or white, and where both images are black
-or white the output is so by construction. It fades out where the images hardly differ, so that equal
-images come back as they are; that changes no score.
+[-2, 2]: the detail can turn a mid grey into black or white, and where both images are black or white the output is too, by
+construction. It fades out where the images hardly differ, so that equal images are returned unchanged; that changes no
+score.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def average(network: StudentNet, other: StudentNet, share: float) -> None:
 def finish(network: StudentNet, mixing: float, detail: float) -> None:
     """Scales the mixing weight's logits and the detail (before its tanh) in place; 1 leaves them.
 
-    Trained on a sum of losses, a network compromises at each pixel. What is measured on whole images (mutual
-    information, edges, fidelity against the correlation of differences) can be traded afterwards.
+    A network trained on a sum of losses compromises at each pixel; metrics of whole images (mutual information, edges,
+    fidelity against the correlation of differences) can be traded against each other afterwards.
     """
     with torch.no_grad():
         for parameter in (network.head.weight, network.head.bias):
@@ -95,15 +95,15 @@ def finish(network: StudentNet, mixing: float, detail: float) -> None:
             parameter[4:] *= detail
 
 
-class ByteStudent(nn.Module):
-    """A network (the student or a baseline) with uint8 luma in and out, as exported: N x 1 x H x W to the same."""
+class ByteFusion(nn.Module):
+    """A fusion network with uint8 luma in and out, as exported: N x 1 x H x W to the same."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
-        """N x 1 x H x W uint8 in and out; the network has clamped already."""
+        """N x 1 x H x W uint8 in and out; the network clamps to [0, 1]."""
         fused = self.network(infrared.float() / 255.0, visible.float() / 255.0)
         return torch.round(fused * 255.0).to(torch.uint8)
 

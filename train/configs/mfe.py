@@ -1,4 +1,4 @@
-"""What the trainings of ``mfe`` are: frozen models, read from YAML; unknown keys are refused."""
+"""Configuration of the trainings of ``mfe``, the paper's network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from fusepipe.train.config import (
+from fusepipe.train.configs.fields import (
     Crop,
     Losses,
     Model,
@@ -18,7 +18,7 @@ from fusepipe.train.config import (
     Threads,
     Weight,
 )
-from fusepipe.train.config_file import read_config
+from fusepipe.train.configs.reading import read_config
 from fusepipe.train.data.camera import Camera
 from fusepipe.train.networks.mfe import MfeNet, Reading
 
@@ -26,23 +26,23 @@ Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class RunConfig(Model):
-    """What every stage has in common."""
+class StageConfig(Model):
+    """Settings that all stages have in common."""
 
     steps: Positive = 1000
     """Optimiser steps."""
     batch: Positive = 8
-    """Crops a step, over all processes."""
+    """Crops per step, over all processes."""
     crop_px: Crop = 96
     """Height and width of a crop."""
     learning_rate: Rate = 2e-3
     """Peak of the one-cycle rate."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
-    """Decay of the moving average of the weights, which is what is validated and kept."""
+    """Decay of the moving average of the weights, which is validated and kept."""
     clip_norm: Weight = 1.0
     """Gradients longer than this are shortened to it; 0 leaves them."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """What convolutions compute in: auto is bf16 (else fp16) on a GPU and fp32 on a CPU."""
+    """Type of the convolutions: auto is bf16 (else fp16) on a GPU and fp32 on a CPU."""
     seed: Seed = 0
     """Of initialisation, crops and augmentation."""
     max_side_px: Side = 800
@@ -50,21 +50,21 @@ class RunConfig(Model):
     validate_every: Positive = 250
     """Steps between validations and checkpoints."""
     validation_images: Positive = 24
-    """Most images (or pairs) of a validation: evenly spread over those that there are."""
+    """Limit of the images (or pairs) of a validation, evenly spaced over the available ones."""
     patience: Count = 0
-    """Validations without a better one after which a run ends early; 0 never does."""
+    """Validations without improvement after which a run ends early; 0 never does."""
     threads: Threads = 0
-    """CPU threads; 0 is all. A run resumes to the bit with equally many."""
+    """CPU threads; 0 is all. A run resumes to the bit with the same number."""
     workers: Count = 1
-    """Processes that decode and augment; 0 does it in between."""
+    """Processes that decode and augment; 0 does it in the training process."""
 
     def fixed(self) -> dict[str, Any]:
-        """What may not change between two parts of a run; how it is computed may."""
+        """The settings that must be equal when a run is resumed: all but how it is computed."""
         return self.model_dump(mode="json", exclude={"threads", "workers", "precision"})
 
 
-class Network(Model):
-    """The parts of the network that can be switched off, as in Table 2 of the paper, and the reading of Eq. 3."""
+class NetworkParts(Model):
+    """The parts of the network that can be switched off (Table 2 of the paper), and the interpretation of Eq. 3."""
 
     dense: bool = True
     """The dense connections of the extractor (D)."""
@@ -73,16 +73,16 @@ class Network(Model):
     skips: bool = True
     """The feature compensation of the reconstruction (S)."""
     reading: Reading = "sources"
-    """How Eq. 3 is read; see ``fusepipe.train.networks.mfe.fuse``."""
+    """Interpretation of Eq. 3; see ``fusepipe.train.networks.mfe.fuse``."""
     overshoot: Share = 1.0
-    """Share kept of greys beyond both sources' (``networks.mfe.pulled_back``); 1 is the paper's."""
+    """Share kept of levels outside the range of both sources (``networks.mfe.pulled_back``); 1 is the paper's."""
 
     def build(self) -> MfeNet:
         """A new network of these parts."""
         return MfeNet(**self.model_dump())
 
 
-class Stage1Config(RunConfig):
+class Stage1Config(StageConfig):
     """Stage 1: extractor and reconstruction as an auto-encoder of photographs (Eq. 5)."""
 
     pixel: Weight = 1.0
@@ -96,31 +96,31 @@ class Stage1Config(RunConfig):
     skip_dropout: Share = 0.5
     """Share of images for which each skip is left out, so that the deep levels learn too."""
     images: Count = 0
-    """Most photographs to train on: evenly spread over those that there are; 0 takes all."""
+    """Limit of the photographs to train on, evenly spaced over the available ones; 0 takes all."""
     camera: Camera = Camera(swap=0.0, same=0.0, flat=0.0)
-    """Changes of a crop; what is fed is also what shall come back."""
+    """Augmentation of a crop, which is both input and target."""
 
 
-class FusionConfig(RunConfig):
+class FusionStageConfig(StageConfig):
     """Stage 2 by the unsupervised fusion loss: the attention alone, or all of the network."""
 
     pairs: Literal["committed", "folders"] = "committed"
     """``committed``: the pairs of ``splits/registered_pairs.csv``; ``folders``: all paired folders below the data."""
     losses: Losses = Losses()
-    """Weights of what the fused image shall keep of its sources."""
+    """Weights of the fusion loss."""
     steadiness: Steadiness = Steadiness()
-    """Weights of what keeps a video calm; 0 leaves the second look out."""
+    """Weights of the terms against flicker; 0 leaves the second look out."""
     camera: Camera = Camera()
-    """Changes of a crop."""
+    """Augmentation of a crop."""
 
 
 class MfeConfig(Model):
-    """All of ``mfe``: its parts, stage 1, the attention with the rest frozen, fine-tuning of all."""
+    """``mfe``: its parts, stage 1, the attention with the rest frozen, fine-tuning of the whole network."""
 
-    network: Network = Network()
+    network: NetworkParts = NetworkParts()
     stage1: Stage1Config = Stage1Config()
-    attention: FusionConfig = FusionConfig()
-    finetune: FusionConfig = FusionConfig()
+    attention: FusionStageConfig = FusionStageConfig()
+    finetune: FusionStageConfig = FusionStageConfig()
 
 
 def load_mfe_config(name: str, shipped: str = "mfe") -> MfeConfig:

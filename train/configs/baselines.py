@@ -1,17 +1,20 @@
-"""What the training of a learned baseline is: frozen models, read from YAML; unknown keys are refused."""
+"""Configurations of the learned baselines' trainings."""
 
 from __future__ import annotations
 
-from fusepipe.train.config import Crop, Model, Positive, Rate, Seed, Side, Threads, Weight
+from collections.abc import Mapping
+
+from fusepipe.train.configs.fields import Crop, Model, Positive, Rate, Seed, Side, Threads, Weight
+from fusepipe.train.configs.reading import read_config
 
 
 class BaselineConfig(Model):
-    """What the trainings of all baselines have in common; the defaults are those of a short one on a CPU."""
+    """Settings that all baselines have in common; the defaults suit a short training on a CPU."""
 
     steps: Positive = 1000
     """Optimiser steps."""
     batch: Positive = 2
-    """Patches a step."""
+    """Patches per step."""
     crop_px: Crop = 64
     """Height and width of a patch as the network sees it."""
     learning_rate: Rate = 1e-3
@@ -21,7 +24,7 @@ class BaselineConfig(Model):
     max_side_px: Side = 800
     """Larger images are halved until they fit."""
     threads: Threads = 1
-    """CPU threads; 0 is all. One is the fastest a core, and a run resumes to the bit with equally many."""
+    """CPU threads; 0 is all. One is the fastest per core; a run resumes to the bit with the same number."""
     validate_every: Positive = 100
     """Steps between validations and checkpoints."""
 
@@ -55,3 +58,19 @@ class DdcGanConfig(BaselineConfig):
     """Weight of the content loss (lambda of eq. 2)."""
     gradient: Weight = 1.2
     """Weight of the gradient term within the content loss (eta of eq. 5)."""
+
+
+BASELINES: Mapping[str, type[BaselineConfig]] = {
+    "densefuse": DenseFuseConfig,
+    "fusiongan": FusionGanConfig,
+    "ddcgan": DdcGanConfig,
+}
+"""Baseline to the type of its configuration; the shipped one is ``NAME.yaml``."""
+
+
+def load_baseline_config(baseline: str, name: str) -> BaselineConfig:
+    """The configuration of a baseline: ``default`` is the shipped one, anything else a YAML file.
+
+    Raises :class:`ConfigError` or :class:`UsageError` as :func:`fusepipe.train.configs.reading.read_config` does.
+    """
+    return read_config(name, {"default": baseline}, BASELINES[baseline])

@@ -1,4 +1,4 @@
-"""What a person at the terminal has of a training run: a progress line, and Ctrl-C that leaves a checkpoint."""
+"""A training at the terminal: a progress bar on stderr, and signals that stop between two steps."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from types import FrameType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-_PATIENCE = 3
+_SIGNALS_TO_ABORT = 3
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; only the main thread may change handlers.
+def stop_on_signals() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; outside the main thread, which alone may install handlers, no signal does.
 
-    The third signal raises :class:`KeyboardInterrupt`: scoring and exporting do not look at the event.
+    The third signal raises :class:`KeyboardInterrupt`: scoring and exporting do not check the event.
     """
     stop = threading.Event()
     signals = itertools.count(1)
 
     def handle(signum: int, frame: FrameType | None) -> None:
         stop.set()
-        if next(signals) >= _PATIENCE:
+        if next(signals) >= _SIGNALS_TO_ABORT:
             raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
@@ -41,8 +41,8 @@ def stopped_by_signals() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def progress_line(steps: int, done: int = 0) -> Iterator[Callable[[int, float], None]]:
-    """A bar on stderr; yields ``report(step, loss)``."""
+def progress_bar(steps: int, done: int = 0) -> Iterator[Callable[[int, float], None]]:
+    """Shows steps, loss and the time remaining on stderr; yields ``report(step, loss)``."""
     columns = (
         TextColumn("training"),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""A training configuration from YAML: the shipped one by name, else a file; mistakes name file and key."""
+"""Reading a training configuration from YAML: a shipped one by name, else a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Config = TypeVar("Config", bound=BaseModel)
 
 
 def read_config(name: str, shipped: Mapping[str, str], kind: type[Config]) -> Config:
-    """A name in ``shipped`` is ``configs/FILE.yaml`` of its file; anything else is the path of a YAML file.
+    """A configuration by its name in ``shipped`` (name to file beside this module, without ``.yaml``) or its path.
 
     Raises :class:`ConfigError` (``file: key.path: what is wrong``) for unknown keys and bad values.
     """
@@ -24,7 +24,7 @@ def read_config(name: str, shipped: Mapping[str, str], kind: type[Config]) -> Co
     from ruamel.yaml.error import YAMLError
 
     if name in shipped:
-        text = (resources.files("fusepipe.train") / "configs" / f"{shipped[name]}.yaml").read_text(encoding="utf-8")
+        text = (resources.files("fusepipe.train.configs") / f"{shipped[name]}.yaml").read_text(encoding="utf-8")
     else:
         try:
             text = Path(name).read_text(encoding="utf-8")
@@ -52,7 +52,7 @@ def _choice(names: Iterable[str]) -> str:
 
 
 def _keys(kind: type[BaseModel], path: list[str]) -> list[str]:
-    """The keys of the section that ``path`` leads to."""
+    """The keys of the section at ``path``."""
     for part in path:
         section = kind.model_fields[part].annotation
         if not (isinstance(section, type) and issubclass(section, BaseModel)):

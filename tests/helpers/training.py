@@ -1,0 +1,81 @@
+"""What the trainings' tests share: the packages they need, runs of the loop on made pairs, the command in a process."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import pytest
+from helpers.made_pairs import make_pairs
+
+if TYPE_CHECKING:
+    from fusepipe.train.loop import Loop
+
+
+def require_training() -> Any:
+    """PyTorch; skips the test module where a package of the extra ``train`` is missing."""
+    for package in ("safetensors", "onnxscript", "tensorboard"):
+        pytest.importorskip(package, reason=f"training needs {package}: pip install 'fusepipe[train]'")
+    return pytest.importorskip("torch", reason="training needs torch: pip install 'fusepipe[train]'")
+
+
+def run_loop(loop: Loop, stop_after: int | None = None) -> list[float]:
+    """Runs to the end, or stops after a step; the losses of the steps."""
+    stop, losses = threading.Event(), []
+
+    def report(step: int, loss: float) -> None:
+        losses.append(loss)
+        if step == stop_after:
+            stop.set()
+
+    assert loop.run(stop, report) == (stop_after is None)
+    return losses
+
+
+def assert_equal_checkpoints(*folders: Path) -> None:
+    """The checkpoints of two runs are equal to the bit."""
+    import torch
+
+    from fusepipe.train.checkpoint import CHECKPOINT
+    from fusepipe.train.tensors import read_tensors
+
+    (one, about_one), (other, about_other) = (read_tensors(folder / CHECKPOINT) for folder in folders)
+    assert about_one == about_other and one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def write_pairs(data: Path) -> Path:
+    """The made pairs ``a`` and ``b`` in ``data/made/{ir,vis}``; returns ``data``."""
+    for pair, stem in zip(make_pairs(2), ("a", "b"), strict=True):
+        for band, image in (("ir", pair.infrared), ("vis", pair.visible)):
+            folder = data / "made" / band
+            folder.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / f"{stem}.png"), image)
+    return data
+
+
+def train_in_child(arguments: list[str], before: str = "") -> subprocess.CompletedProcess[str]:
+    """``fusepipe train`` in a process of its own, after the statements ``before``."""
+    code = f"import sys\n{before}\nfrom fusepipe.cli import main\nmain(['train', *sys.argv[1:]])"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=115,
+        check=False,
+        # background jobs of a shell inherit SIGINT ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def interrupting(module: str, task: str) -> str:
+    """Statements for :func:`train_in_child`: SIGINT arrives in each step of the task."""
+    return (
+        f"import signal; from {module} import {task} as Task; generate = Task.generate\n"
+        "Task.generate = lambda *given: (signal.raise_signal(signal.SIGINT), generate(*given))[1]"
+    )

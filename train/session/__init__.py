@@ -1,0 +1,1 @@
+"""A training from its data folder to exported weights, one module per network; what the commands call."""

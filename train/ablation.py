@@ -81,7 +81,8 @@ def run_ablation(
 ) -> list[Row] | None:
     """Trains and scores every row with every seed; ``None`` if the session was stopped.
 
-    Completed runs are not repeated, so a stopped ablation continues. ``pairs`` are only scored, never trained on. Raises :class:`UsageError` where the configuration's network lacks a part.
+    Completed runs are not repeated, so a stopped ablation continues. ``pairs`` are only scored, never trained on.
+    Raises :class:`UsageError` where the configuration's network lacks a part.
     """
     if not (config.network.dense and config.network.attention and config.network.skips):
         raise UsageError(f"network: an ablation switches off one part at a time: leave all on ({config.network!r})")

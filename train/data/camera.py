@@ -57,7 +57,7 @@ class SeenPair:
 
 
 def cut(image: NDArray[np.uint8], crop_px: int, at: tuple[float, float]) -> Image:
-    """A square of an HxW uint8 image as float32 in [0, 1]; ``at`` is its relative position, each in [0, 1), from top left.
+    """A square of an HxW uint8 image as float32 in [0, 1]; ``at`` is its relative position, each in [0, 1).
 
     An image smaller than the crop is reflected at its edges until it fits.
     """

@@ -27,7 +27,7 @@ class DecodedImages:
         self._folder = folder or cache_folder("training")
 
     def __getitem__(self, path: Path) -> Luma8:
-        """HxW uint8, read-only. Raises :class:`SourceError` where the image cannot be decoded or the array not be written."""
+        """HxW uint8, read-only. Raises :class:`SourceError` for unreadable images and a full or read-only cache."""
         try:
             found = path.stat()
         except OSError as error:

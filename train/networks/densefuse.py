@@ -61,8 +61,8 @@ class DenseFuseNet(nn.Module):
 def fuse_by_addition(first: Tensor, second: Tensor) -> Tensor:
     """The addition of both feature maps (eq. 4), halved.
 
-    The decoder was trained on features of one image: the plain sum comes out about twice as bright, and normalising it to
-    its own range would flicker in video.
+    The decoder was trained on features of one image: the plain sum comes out about twice as bright, and normalising it
+    to its own range would flicker in video.
     """
     return (first + second) / 2
 

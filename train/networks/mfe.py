@@ -37,8 +37,8 @@ def _conv(inputs: int, outputs: int, dilation: int = 1) -> nn.Conv2d:
 class Path(nn.Module):
     """Three convolutions of 16 channels, the first dilated; the output is the stem and all three, 16 channels each.
 
-    Each takes the concatenation of all previous outputs (16, 32, 48 channels), or with ``dense=False`` only the previous
-    one: only the dense connections are missing then, and all other parts keep their widths.
+    Each takes the concatenation of all previous outputs (16, 32, 48 channels), or with ``dense=False`` only the
+    previous one: only the dense connections are missing then, and all other parts keep their widths.
     """
 
     def __init__(self, dilation: int, *, dense: bool) -> None:
@@ -174,8 +174,8 @@ class Reconstruction(nn.Module):
     def forward(self, deep: Tensor, middle: Tensor, shallow: Tensor, keep: Tensor | None = None) -> Tensor:
         """The image, N x 1 x H x W, not clipped to [0, 1], so that errors beyond it have a gradient.
 
-        ``keep`` (N x 3 of 0 and 1) drops the skips of single images of the batch: if all are always present, the shallow
-        one learns the image first and the deep levels remain unused.
+        ``keep`` (N x 3 of 0 and 1) drops the skips of single images of the batch: if all are always present, the
+        shallow one learns the image first and the deep levels remain unused.
         """
         made = deep
         for index, (layer, skip) in enumerate(zip(self.layers, (deep, middle, shallow), strict=True)):
@@ -202,9 +202,9 @@ class AutoEncoder(nn.Module):
 def pulled_back(fused: Tensor, infrared: Tensor, visible: Tensor, overshoot: float) -> Tensor:
     """Scales the part of ``fused`` outside the range of its two sources by ``overshoot`` (0 to 1); N x 1 x H x W.
 
-    Levels between the sources are unchanged. With a small ``overshoot`` a pixel that would exceed one source gets nearly
-    the level of that source, which keeps its information (mutual information, fidelity), and two equal images are
-    returned nearly unchanged. 1 is the paper's network.
+    Levels between the sources are unchanged. With a small ``overshoot`` a pixel that would exceed one source gets
+    nearly the level of that source, which keeps its information (mutual information, fidelity), and two equal images
+    are returned nearly unchanged. 1 is the paper's network.
     """
     between = torch.maximum(torch.minimum(fused, torch.maximum(infrared, visible)), torch.minimum(infrared, visible))
     return between + overshoot * (fused - between)

@@ -1,12 +1,12 @@
 """The student networks ``stream`` and ``stream-hq``: real-time fusion of one infrared and one visible luma image.
 
-The structure of ``mfe`` (shared feature extractor, attention between the two sources, reconstruction) at a fortieth of its
-arithmetic (``stream-hq``: a fifteenth): both sources pass the same encoder at half resolution (pixel-unshuffle by 2, which
-is lossless), a sigmoid gate weights the two feature maps, a decoder predicts a mixing weight and a detail for each pixel,
-and pixel-shuffle restores the size.
+The structure of ``mfe`` (shared feature extractor, attention between the two sources, reconstruction) at a fortieth of
+its arithmetic (``stream-hq``: a fifteenth): both sources pass the same encoder at half resolution (pixel-unshuffle by
+2, which is lossless), a sigmoid gate weights the two feature maps, a decoder predicts a mixing weight and a detail for
+each pixel, and pixel-shuffle restores the size.
 
-The output is ``b + d b (1 - b)``, clamped to [0, 1], with the convex mix ``b = w ir + (1 - w) vis`` and ``d`` in
-[-2, 2]: the detail can turn a mid grey into black or white, and where both images are black or white the output is too, by
+The output is ``b + d b (1 - b)``, clamped to [0, 1], with the convex mix ``b = w ir + (1 - w) vis`` and ``d`` in [-2,
+2]: the detail can turn a mid grey into black or white, and where both images are black or white the output is too, by
 construction. It fades out where the images hardly differ, so that equal images are returned unchanged; that changes no
 score.
 """

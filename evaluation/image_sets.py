@@ -50,6 +50,12 @@ def listed(names: Sequence[str], most: int = MAX_LISTED) -> str:
     return ", ".join(names[:most]) + more
 
 
+def evenly_spaced(count: int, wanted: int) -> list[int]:
+    """``wanted`` indices of ``count``, evenly spaced, the first one included; all where there are fewer."""
+    wanted = min(count, wanted)
+    return [index * count // wanted for index in range(wanted)]
+
+
 def match(**folders: Path) -> Matched:
     """Pairs the images of folders by stem; the keywords name the roles (``infrared``, …) in messages.
 

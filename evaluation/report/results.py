@@ -148,6 +148,17 @@ def mean_of(method: MethodResult, name: str) -> float | None:
     return None if found is None else found.mean
 
 
+def missing_values(comparison: Comparison) -> list[str]:
+    """One line for each metric that some images are too small for."""
+    notes = []
+    for name in comparison.metrics:
+        rows = [row for result in comparison.sets for method in result.methods[:1] for row in method.rows]
+        small = sum(row.get(name) is None for row in rows)
+        if small:
+            notes.append(f"{name}: not defined for {small} of {len(rows)} images, which are too small for it")
+    return notes
+
+
 def finite(value: float | None) -> float | None:
     """``None`` for what JSON has no number for."""
     return value if value is not None and math.isfinite(value) else None

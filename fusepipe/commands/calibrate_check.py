@@ -16,7 +16,7 @@ from fusepipe.commands.options import Length, check_output_file, json_option, ov
 @click.argument("visible", type=str)
 @click.option("-o", "--report", type=click.Path(path_type=Path), help="A self-contained HTML page.")
 @click.option("--plane-distance", type=Length(), help="Check at this distance instead of the calibration's own.")
-@click.option("--pairs", "most", type=click.IntRange(1, 200), default=12, show_default=True, help="At most so many.")
+@click.option("--pairs", "most", type=click.IntRange(1, 200), default=12, show_default=True, help="Maximum number of pairs.")
 @overwrite_option
 @json_option
 def command(
@@ -29,17 +29,17 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Say how well CALIBRATION fits pairs of INFRARED and VISIBLE; --report shows it in pictures.
+    """Measure how well CALIBRATION fits pairs of INFRARED and VISIBLE; --report writes a page with images.
 
     The verdict is good, fair, bad or unknown.
     """
-    from fusepipe.workflows.calibrate_check import check as checking
+    from fusepipe.workflows.calibrate_check.check import check_calibration, write_report
 
     if report is not None:
         check_output_file(report, overwrite)
-    result = checking.check(calibration, infrared, visible, most, plane_distance)
+    result = check_calibration(calibration, infrared, visible, most, plane_distance)
     if report is not None:
-        checking.write_report(result, report)
+        write_report(result, report)
     if as_json:
         click.echo(
             json.dumps({"ok": True, "report": None if report is None else str(report), **result.as_json()}, indent=2)

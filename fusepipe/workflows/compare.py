@@ -14,13 +14,12 @@ from fusepipe.core.models import ATTENTION, MODELS, model_factory
 from fusepipe.core.provenance import versions
 from fusepipe.core.suggest import did_you_mean
 from fusepipe.evaluation.baselines.trivial import TRIVIAL_RULES, sum_rule
-from fusepipe.evaluation.image_sets import ImageSet, find_sets, listed, read_luma, require_one_size
+from fusepipe.evaluation.image_sets import ImageSet, evenly_spaced, find_sets, listed, read_luma, require_one_size
 from fusepipe.evaluation.metrics.temporal import TemporalReference
-from fusepipe.evaluation.report.results import BOUND, Comparison, Example, MethodResult, SetResult
+from fusepipe.evaluation.report.results import BOUND, Comparison, Example, MethodResult, SetResult, missing_values
 from fusepipe.evaluation.scorer import Scorer, Triple
 from fusepipe.evaluation.scores import metric_names
 from fusepipe.rig.fusers import load_fuser
-from fusepipe.workflows.evaluate import missing_values, spread
 
 QUICK = ("stream", "pyramid")  # compared when nothing is named: the default model and the usual rule
 CHUNK = 16  # pairs fused, then scored: fusing is timed while nothing else of this program computes
@@ -174,7 +173,7 @@ class _Work:
         self._motion: TemporalReference | None = None
         self._pixels = 1
         self._examples: dict[int, Example] = {}
-        self._kept = spread(len(self.names), most) if options.pictures else []
+        self._kept = evenly_spaced(len(self.names), most) if options.pictures else []
 
     def read(self, index: int) -> tuple[Luma8, Luma8]:
         ir_file, vis_file = self._files[index]

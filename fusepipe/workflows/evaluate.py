@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from fusepipe.core.provenance import versions
-from fusepipe.evaluation.image_sets import Matched, match, read_luma, require_one_size
-from fusepipe.evaluation.report.results import Comparison, Example, MethodResult, SetResult
+from fusepipe.evaluation.image_sets import Matched, evenly_spaced, match, read_luma, require_one_size
+from fusepipe.evaluation.report.results import Comparison, Example, MethodResult, SetResult, missing_values
 from fusepipe.evaluation.scorer import Scorer, Triple
 from fusepipe.evaluation.scores import metric_names
 
@@ -37,7 +37,7 @@ def evaluate(
     result = SetResult(infrared.resolve().parent.name or "images", matched.names, notes=matched.notes())
     method = MethodResult(label, engine="read from files")
     result.methods.append(method)
-    keep = set(spread(len(matched.names), examples))
+    keep = set(evenly_spaced(len(matched.names), examples))
 
     def triples() -> Iterator[Triple]:
         for index, triple in enumerate(_read(matched)):
@@ -60,20 +60,3 @@ def _read(matched: Matched) -> Iterator[Triple]:
         ir, vis, fused = read_luma(ir_file, "infrared"), read_luma(vis_file), read_luma(fused_file)
         require_one_size(name, infrared=ir, visible=vis, fused=fused)
         yield Triple(name, ir, vis, fused)
-
-
-def spread(count: int, wanted: int) -> list[int]:
-    """``wanted`` indices of ``count``, evenly spaced, the first one included."""
-    wanted = min(count, wanted)
-    return [index * count // wanted for index in range(wanted)]
-
-
-def missing_values(comparison: Comparison) -> list[str]:
-    """One line a metric that some images are too small for."""
-    notes = []
-    for name in comparison.metrics:
-        rows = [row for result in comparison.sets for method in result.methods[:1] for row in method.rows]
-        small = sum(row.get(name) is None for row in rows)
-        if small:
-            notes.append(f"{name}: not defined for {small} of {len(rows)} images, which are too small for it")
-    return notes

@@ -11,12 +11,11 @@ import numpy as np
 
 from fusepipe.calibration.warp import RemapWarp
 from fusepipe.core.frames import Band, Luma8
-from fusepipe.evaluation.image_sets import match, read_luma, require_one_size
+from fusepipe.evaluation.image_sets import evenly_spaced, match, read_luma, require_one_size
 from fusepipe.evaluation.metrics.fidelity import VIF_MINIMUM_PX
 from fusepipe.evaluation.metrics.registry import measure
 from fusepipe.pipeline.sources.synthetic.source import SyntheticSource
 from fusepipe.pipeline.sources.synthetic.truth import true_matrix
-from fusepipe.workflows.evaluate import spread
 
 Pair = tuple[Luma8, Luma8]
 
@@ -33,7 +32,7 @@ def folder_pairs(infrared: Path, visible: Path, count: int) -> list[Pair]:
     """
     matched = match(infrared=infrared, visible=visible)
     pairs = []
-    for index in spread(len(matched.names), count):
+    for index in evenly_spaced(len(matched.names), count):
         name = matched.names[index]
         ir_file, vis_file = matched.files[name]
         ir, vis = read_luma(ir_file, "infrared"), read_luma(vis_file)

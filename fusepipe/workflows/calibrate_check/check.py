@@ -35,7 +35,7 @@ class CheckResult:
         }
 
 
-def check(
+def check_calibration(
     path: Path, infrared: str, visible: str, most: int = 12, plane_distance_m: float | None = None
 ) -> CheckResult:
     """Raises what reading the calibration or the pairs raises."""

@@ -1,4 +1,9 @@
-"""Downloads the archive of the TNO data set: one file over HTTP, with limits on size, time and redirects."""
+"""Downloads the archive of the TNO data set: one file over HTTP, with limits on size, time and redirects.
+
+Not through pooch, which would lose checks: its HTTP downloader has no limit on size (neither what the server announces
+nor what it sends), does not refuse a web page in place of an archive, and takes 30 redirects; its figshare downloader
+reads an API answer of any length. What would be left of it is the hash, which is one line here.
+"""
 
 from __future__ import annotations
 

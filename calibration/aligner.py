@@ -1,6 +1,6 @@
-"""The one place that knows how a running rig is aligned now: calibration, plane distance and correction.
+"""The current alignment of a running rig: calibration, plane distance and drift correction.
 
-A change is a new builder of warps; the registration stage takes it over between two frames. Safe to use
+A change is a new builder of warps; the registration stage switches to it between two frames. Safe to use
 from several threads.
 """
 
@@ -21,7 +21,7 @@ Build = Callable[[Size, Size, float | None, Matrix3 | None], RemapWarp | None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Alignment:
-    """``correction`` 3x3 moves visible pixels of a picture of ``correction_size``."""
+    """``correction`` 3x3 moves visible pixels of an image of ``correction_size``."""
 
     build: Build
     plane_distance_m: float | None = None
@@ -38,7 +38,7 @@ class Alignment:
 
 
 class Aligner:
-    """Holds the :class:`Alignment` and tells ``changed`` of each new one."""
+    """Holds the :class:`Alignment` and notifies ``changed`` of each new one."""
 
     def __init__(self, build: Build, plane_distance_m: float | None = None) -> None:
         self._lock = threading.Lock()
@@ -57,7 +57,7 @@ class Aligner:
         """Aligns at another distance from now on; ``None`` is the calibration's own.
 
         Sizes (width, height) are those of the running images: the warp is built for them first, so that
-        a distance that cannot be served raises :class:`UsageError` here and changes nothing.
+        an unsupported distance raises :class:`UsageError` here and changes nothing.
         """
         with self._lock:
             new = replace(self._alignment, plane_distance_m=distance_m)
@@ -65,7 +65,7 @@ class Aligner:
             self._set(new)
 
     def correct(self, correction: Matrix3 | None, visible_size: Size) -> None:
-        """Moves the registered image by a 3x3 matrix of visible pixels, in place of a former correction."""
+        """Moves the registered image by a 3x3 matrix of visible pixels, replacing an earlier correction."""
         if correction is not None:
             correction = np.array(correction, np.float64)
             correction.flags.writeable = False

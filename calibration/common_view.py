@@ -1,4 +1,4 @@
-"""The part of the visible picture that both cameras see, as one rectangle."""
+"""The common field of view: the part of the visible image that both cameras see, as one rectangle."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fusepipe.calibration.matrix import Size
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Luma8, Pixels
 
-SEARCH_SIDE = 256  # cells along the longer side of the picture, when the rectangle is looked for
+SEARCH_SIDE = 256  # cells along the longer side of the image, in the search for the rectangle
 MIN_SIDE_PX = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Rectangle:
     """Pixels ``left`` to ``left + width - 1`` across, ``top`` to ``top + height - 1`` down. All four are even, so
-    that subsampled chroma can be cut at the same places, but for a whole picture of odd size.
+    that subsampled chroma can be cut at the same places, except for a whole image of odd size.
     """
 
     left: int
@@ -38,7 +38,7 @@ class Rectangle:
 
 
 def common_view(valid: Luma8 | None, visible_size: Size) -> Rectangle:
-    """The largest upright rectangle in which a HxW uint8 mask is 255, to within a cell; ``None``: the whole picture.
+    """The largest upright rectangle in which a HxW uint8 mask is 255, to within a cell; ``None``: the whole image.
 
     Found on a grid of up to 256 cells, then grown pixel by pixel. Raises :class:`UsageError` where it would be
     smaller than 16 pixels.
@@ -48,14 +48,14 @@ def common_view(valid: Luma8 | None, visible_size: Size) -> Rectangle:
         return Rectangle(0, 0, width, height)
     cell = max(2, -(-max(width, height) // SEARCH_SIDE))
     cell += cell % 2
-    # a cell counts where all of its pixels do: erode looks from a cell's first pixel on
+    # a cell counts where all of its pixels do: erode starts at a cell's first pixel
     whole = cv2.erode(valid, np.ones((cell, cell), np.uint8), anchor=(0, 0), borderValue=0)
     left, top, columns, rows = _largest(whole[::cell, ::cell] == 255)
     found = _grown(valid, Rectangle(left * cell, top * cell, columns * cell, rows * cell))
     if min(found.size) < MIN_SIDE_PX:
         raise UsageError(
-            f"the cameras share no more than {found.width}x{found.height} pixels of {width}x{height}: too little to "
-            "crop to; calibrate again, or leave registration.outside at visible"
+            f"the common field of view is {found.width}x{found.height} of {width}x{height} pixels: too small to crop "
+            "to; calibrate again, or set registration.outside to visible"
         )
     return found
 

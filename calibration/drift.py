@@ -1,7 +1,7 @@
-"""Has the bracket been knocked? Measures how far the registered infrared image is off, and judges it.
+"""Drift of the calibration: measures the offset of the registered infrared image, classifies and corrects it.
 
-Pure: :class:`DriftMeter` takes images, :class:`DriftMonitor` takes its numbers with their times; threads and
-clocks are elsewhere. All lengths are parts of the picture's width, so that they hold at any resolution.
+Pure: :class:`DriftMeter` takes images, :class:`DriftMonitor` takes its measurements with their times; threads and
+clocks are elsewhere. All lengths are fractions of the image width, so that they hold at any resolution.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from fusepipe.core.frames import Luma8
 WIDTH_PX = 320
 BLOCK_PX, STEP_PX, RADIUS_PX = 48, 32, 8
 WINDOW = 4  # samples whose surfaces are averaged
-MIN_NEAR = 0.3  # part of the blocks that have to agree on the displacement: fewer say nothing
+MIN_NEAR = 0.3  # fraction of the blocks that have to agree on the displacement for a valid measurement
 MIN_BLOCKS = 10
 
 SUSPECT = 0.0020  # of the width: 1.3 pixels of 640
 LOST = 0.0100
 CALM = 0.0012
-ENTER, LEAVE = 2, 4  # measurements in a row that it takes to get worse, and to get better
+ENTER, LEAVE = 2, 4  # consecutive measurements before the state gets worse, and before it gets better
 
 
 class DriftState(StrEnum):
-    """``OK``: as calibrated. ``SUSPECT``: visibly off. ``LOST``: so far off that the fusion shows double."""
+    """``OK``: as calibrated. ``SUSPECT``: visibly misaligned. ``LOST``: contours are visibly doubled."""
 
     OK = "ok"
     SUSPECT = "suspect"
@@ -40,9 +40,9 @@ class DriftState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """``matrix`` 3x3, visible pixel to visible pixel of a picture of ``size``: moves the registered infrared
-    image to where it belongs. ``offset`` is its mean length in widths; ``near`` the part of the blocks
-    that agree. ``sure`` is false where the pictures say too little.
+    """``matrix`` 3x3, visible pixel to visible pixel of an image of ``size``: moves the registered infrared
+    image to its correct position. ``offset`` is its mean length in image widths; ``near`` the fraction of the blocks
+    that agree. ``sure`` is false where the images have too little structure in common.
     """
 
     matrix: Matrix3
@@ -57,13 +57,13 @@ class Measurement:
 
 
 class DriftMeter:
-    """Keeps the last samples' correlation surfaces, so that noise and moving things average out."""
+    """Averages the correlation surfaces of the last samples, so that noise and moving objects cancel out."""
 
     def __init__(self, window: int = WINDOW) -> None:
         self._recent: deque[Matches] = deque(maxlen=window)
 
     def reset(self) -> None:
-        """Forgets the samples: they were taken with another warp."""
+        """Discards the samples, which were taken with another warp."""
         self._recent.clear()
 
     def measure(self, registered: Luma8, visible: Luma8, valid: Luma8 | None) -> Measurement:
@@ -105,9 +105,9 @@ class DriftEvent:
 
 @dataclass
 class DriftMonitor:
-    """The state by hysteresis: it gets worse after ``ENTER`` measurements in a row, better after ``LEAVE``.
+    """The state, with hysteresis: worse after ``ENTER`` consecutive measurements, better after ``LEAVE``.
 
-    What is not sure neither worsens nor betters anything: a dark or frozen camera is no drift.
+    Uncertain measurements do not change it: a dark or frozen camera is no drift.
     """
 
     state: DriftState = DriftState.OK
@@ -119,7 +119,7 @@ class DriftMonitor:
     _count: int = 0
 
     def add(self, time_s: float, offset: float | None) -> DriftState:
-        """``offset`` from the calibrated warp in widths, ``None`` where it is not known."""
+        """``offset`` from the calibrated warp in image widths, ``None`` where it is not known."""
         self.checks += 1
         if offset is None:
             self.blind += 1
@@ -144,7 +144,7 @@ class DriftMonitor:
         if offset >= LOST:
             return DriftState.LOST
         if offset >= SUSPECT:
-            # from lost it takes a clear improvement
+            # leaving LOST needs a clear improvement
             return DriftState.LOST if self.state is DriftState.LOST and offset > 0.7 * LOST else DriftState.SUSPECT
         if self.state is DriftState.OK or offset <= CALM:
             return DriftState.OK
@@ -153,8 +153,8 @@ class DriftMonitor:
 
 MAX_EVENTS = 100
 MAX_CORRECTION = 0.025  # of the width, all corrections together
-STEP = 0.0015  # of the width, of one correction: the picture glides, it does not jump
-WORTH = 0.0006  # below this it is noise
+STEP = 0.0015  # of the width, of one correction: the image glides instead of jumping
+WORTH = 0.0006  # smaller offsets are noise
 
 
 @dataclass
@@ -177,9 +177,9 @@ class Corrector:
         return float(np.hypot(off[:, 0], off[:, 1]).mean()) / width
 
     def step(self, found: Measurement, drifted: bool) -> bool:
-        """Takes over a part of a measurement; ``True`` where the correction has changed.
+        """Applies a part of a measurement; ``True`` where the correction has changed.
 
-        Nothing is corrected before there is a drift (``drifted``); once begun, it follows.
+        Correction starts with the first drift (``drifted``) and continues from then on.
         """
         begun = not np.array_equal(self.total, np.eye(3))
         if found.size != self.size:

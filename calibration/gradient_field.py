@@ -1,6 +1,6 @@
-"""What infrared and visible images have in common: the orientation of edges, whatever their contrast.
+"""Gradient fields that match across bands: the orientation of edges, independent of their contrast.
 
-An edge of an object lies in both bands, but warm may be bright or dark. The gradient's angle is
+An object has the same edges in both bands, but warm may be bright or dark. The gradient's angle is
 therefore doubled, which makes (gx, gy) and (-gx, -gy) the same, and its length is saturated against the
 mean gradient around it, so that weak and strong edges count alike. Squared gradients as vectors:
 J. Bigun and G. H. Granlund, "Optimal orientation detection of linear symmetry", ICCV 1987; for matching
@@ -49,6 +49,6 @@ def to_luma8(plane: Plane) -> Luma8:
 
 
 def shrunk(luma: Luma8, size: tuple[int, int]) -> Luma8:
-    """HxW to ``size`` (width, height), averaged where it gets smaller."""
+    """HxW to ``size`` (width, height), area-averaged where it is reduced."""
     smaller = size[0] < luma.shape[1]
     return np.asarray(cv2.resize(luma, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR), np.uint8)

@@ -43,7 +43,7 @@ class Lens:
             counts = ", ".join(map(str, _COUNTS[self.model]))
             raise UsageError(f"a {self.model} lens has {counts} distortion coefficients, not {len(self.distortion)}")
         if not (self.fx > 0 and self.fy > 0):
-            raise UsageError(f"the focal lengths are {self.fx:g} and {self.fy:g} pixels; they are above 0")
+            raise UsageError(f"the focal lengths are {self.fx:g} and {self.fy:g} pixels; they have to be above 0")
 
     @property
     def matrix(self) -> Array:
@@ -52,7 +52,7 @@ class Lens:
 
     @property
     def field_of_view_deg(self) -> float:
-        """Across the image, distortion left out."""
+        """Horizontal field of view, without distortion."""
         if self.model == "fisheye":
             return float(np.degrees(self.size[0] / self.fx))
         return float(2 * np.degrees(np.arctan(self.size[0] / 2 / self.fx)))

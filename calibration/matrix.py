@@ -42,7 +42,7 @@ def check_matrix(matrix: ArrayLike, infrared_size: Size, visible_size: Size) -> 
     """A usable matrix as 3x3 float64: positive homogeneous w at the infrared centre, largest value 1.
 
     ``matrix`` is 3x3, or 2x3 for an affine map. A matrix and its multiples are the same map; the sign
-    is chosen so that the centre of the infrared image lies in front of the visible camera. Raises
+    is chosen so that the centre of the infrared image is in front of the visible camera. Raises
     :class:`UsageError` for values that are not finite, for a matrix that cannot be inverted and for one
     that sends the infrared centre to infinity.
     """
@@ -63,7 +63,7 @@ def check_matrix(matrix: ArrayLike, infrared_size: Size, visible_size: Size) -> 
     if values[2] * MAX_CONDITION < values[0]:
         raise UsageError(
             "the calibration matrix is singular: it flattens the infrared image to a line or a point; "
-            "calibrate again with points that cover the whole picture"
+            "calibrate again with points that cover the whole image"
         )
     w = scaled[2]
     if abs(w[2]) <= 1e-6 * float(np.abs(w).max()):
@@ -85,7 +85,7 @@ def rescale_matrix(matrix: ArrayLike, from_ir: Size, from_vis: Size, to_ir: Size
 
     A calibration made at ``from_ir`` and ``from_vis`` is valid where the cameras deliver the same field
     of view in ``to_ir`` and ``to_vis`` pixels. Raises :class:`UsageError` where the aspect ratio of a
-    camera changed by more than 2 %: the picture was cropped then, and no scale can say by what.
+    camera changed by more than 2 %: the image was cropped, and scaling cannot undo that.
     """
     for name, old, new in (("infrared", from_ir, to_ir), ("visible", from_vis, to_vis)):
         change = (new[0] * old[1]) / (new[1] * old[0])

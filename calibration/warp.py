@@ -1,9 +1,9 @@
 """The map from the infrared image to the visible one, computed once and applied to every frame.
 
 A :class:`RemapWarp` satisfies the ``fusepipe.core.frames.Warp`` protocol: for every visible pixel it holds
-the place in the infrared image as two planes of float32, which OpenCV 5's remap is fastest at (it takes
-0.4 to 0.8 times as long as with fixed-point numbers, which OpenCV 4 was fastest at), and a mask of where
-the infrared camera sees. Warps are immutable; a new calibration is a new warp.
+the position in the infrared image as two planes of float32, for which OpenCV 5's remap is fastest (0.4 to 0.8
+times the duration with fixed-point maps, which were fastest in OpenCV 4), and a mask of the infrared field of
+view. Warps are immutable; a new calibration is a new warp.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class RemapWarp:
 
     ``matrix`` (3x3, or 2x3) takes an infrared pixel (x, y, 1) to a visible pixel, pixel centres at whole
     coordinates; sizes are (width, height). Where the infrared image is shrunk by more than 1.5 it is
-    averaged over a box of that size first. Outside ``valid`` the nearest infrared edge pixel stands, so
-    that filters and networks meet no black frame.
+    averaged over a box of that size first. Outside ``valid`` the nearest infrared edge pixel is repeated, so
+    that filters and networks get no black frame.
 
-    ``whole_view`` says that both cameras see exactly the same, so that the outermost half pixel of the
+    ``whole_view``: both cameras have exactly the same field of view, so that the outermost half pixel of the
     infrared image, which has a neighbour on one side only, counts as seen. ``lens`` is that of the infrared
     camera, where the matrix takes pixels that are free of its distortion.
 
@@ -68,14 +68,14 @@ class RemapWarp:
     def _set_map(
         self, x: NDArray[np.float32], y: NDArray[np.float32], seen: NDArray[np.bool_], box: tuple[int, int]
     ) -> None:
-        """What :meth:`apply` needs: for each visible pixel the place in the infrared image, and whether it is seen."""
+        """What :meth:`apply` needs: the infrared position of each visible pixel, and whether it is inside."""
         if not seen.any():
             raise UsageError(
                 f"the calibration shows nothing of the {_text(self._infrared_size)} infrared image in the "
                 f"{_text(self._visible_size)} visible one; it should take infrared (x, y, 1) to visible pixels"
             )
         self._box = box
-        # A box of an even number of pixels lies half a pixel before the pixel it is written to.
+        # A box of an even number of pixels is centred half a pixel before the pixel it is written to.
         self._x = x + np.float32(0.5 * (box[0] % 2 == 0))
         self._y = y + np.float32(0.5 * (box[1] % 2 == 0))
         self._sampling_grid: NDArray[np.float32] | None = None
@@ -96,9 +96,9 @@ class RemapWarp:
 
     @property
     def valid(self) -> Luma8 | None:
-        """HxW uint8 at the visible size: 255 where the infrared camera sees, else 0; read-only.
+        """HxW uint8 at the visible size: 255 inside the infrared field of view, else 0; read-only.
 
-        A pixel is valid when its place lies between the centres of infrared pixels, so that nothing is
+        A pixel is valid when its position is between the centres of infrared pixels, so that nothing is
         extrapolated. ``None`` where all are.
         """
         return self._valid
@@ -158,8 +158,8 @@ class RemapWarp:
 class LensWarp(RemapWarp):
     """The same for two cameras with lenses, and the plane at ``plane_distance_m`` from the visible camera.
 
-    For every visible pixel: freed of the visible lens's distortion, met with the plane, seen from the
-    infrared camera, distorted by the infrared lens. The visible picture stays as it is, so nothing needs
+    For every visible pixel: undistorted by the visible lens, intersected with the plane, projected into the
+    infrared camera, distorted by the infrared lens. The visible image is unchanged, so nothing needs
     to be rectified; the epipolar geometry is in the map. ``matrix`` is the plane's homography without
     the distortions; ``adjust`` (3x3, visible pixel to visible pixel) moves the result, for drift.
     """
@@ -218,7 +218,7 @@ def _text(size: Size) -> str:
 def inverse_map(
     matrix: Matrix3, infrared_size: Size, visible_size: Size, whole_view: bool = False, lens: Lens | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], tuple[int, int]]:
-    """For every visible pixel its place (x, y) in the infrared image, whether it is seen, and the box.
+    """For every visible pixel its position (x, y) in the infrared image, whether it is inside, and the box.
 
     The box is the (width, height) in infrared pixels to average before sampling, 1 for none. With a ``lens``
     the matrix takes infrared pixels without its distortion.
@@ -236,7 +236,7 @@ def inverse_map(
         v = np.arange(rows.start, rows.stop, dtype=np.float64)[:, None]
         x, y, w = (row[0] * u + (row[1] * v + row[2]) for row in back)
         # The matrix has positive w at the infrared centre, and w of the inverse is its reciprocal: what
-        # is not positive lies behind the camera (or on its horizon).
+        # is not positive is behind the camera (or on its horizon).
         front = w > 1e-9 * np.abs(back[2]).max()
         w[~front] = 1.0
         x /= w
@@ -254,12 +254,12 @@ def inverse_map(
 def _bent(
     lens: Lens, limit: float, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Places without distortion (any shape) to those with it, and which the lens can see: rays up to ``limit``."""
+    """Undistorted positions (any shape) to distorted ones, and which are in the lens's range: rays up to ``limit``."""
     across, down = (x - lens.cx) / lens.fx, (y - lens.cy) / lens.fy
     sees = np.hypot(across, down) < limit
     rays = np.stack([np.where(sees, across, 0.0).ravel(), np.where(sees, down, 0.0).ravel()], axis=1)
-    places = lens.project(rays).reshape(*x.shape, 2)
-    return np.where(sees, places[..., 0], -1.0), np.where(sees, places[..., 1], -1.0), sees
+    positions = lens.project(rays).reshape(*x.shape, 2)
+    return np.where(sees, positions[..., 0], -1.0), np.where(sees, positions[..., 1], -1.0), sees
 
 
 def _box(back: Matrix3, seen: NDArray[np.bool_]) -> tuple[int, int]:
@@ -282,8 +282,8 @@ def _box(back: Matrix3, seen: NDArray[np.bool_]) -> tuple[int, int]:
 def size_warp(infrared_size: Size, visible_size: Size) -> RemapWarp | None:
     """The stretch of one image to the size of the other, ``x_v = (x_i + 0.5) s - 0.5`` along each axis.
 
-    For cameras that see exactly the same; all of the result is valid. ``None`` where the sizes are
-    equal: nothing is to be done.
+    For cameras with the same field of view; all of the result is valid. ``None`` where the sizes are
+    equal.
     """
     infrared_size, visible_size = check_size(infrared_size, "infrared"), check_size(visible_size, "visible")
     if infrared_size == visible_size:
@@ -303,7 +303,7 @@ def build_warp(
     Without a calibration, and for one of kind ``identity``, the infrared image is stretched to the
     visible size. A matrix is rescaled from the sizes it was made at. ``plane_distance_m`` replaces the
     calibration's own. ``adjust`` (3x3, visible pixel to visible pixel) moves the registered image: a
-    correction of drift. ``None`` where nothing is to be done. Raises :class:`UsageError` where the
+    correction of drift. ``None`` for the identity. Raises :class:`UsageError` where the
     calibration cannot serve these sizes or this distance.
     """
     infrared_size, visible_size = check_size(infrared_size, "infrared"), check_size(visible_size, "visible")

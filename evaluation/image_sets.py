@@ -1,4 +1,4 @@
-"""Folders of images for measuring: pairing by stem, finding sets and sequences, reading 8-bit luma."""
+"""Folders of images for evaluation: pairing by stem, sets and sequences, 8-bit luma."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Matched:
         return list(self.files)
 
     def notes(self) -> list[str]:
-        """What was left out, one line a role."""
+        """The images without a partner, one line per role."""
         return [f"no partner for {len(stems)} of {role}: {listed(stems)}" for role, stems in self.lone.items() if stems]
 
 
@@ -63,7 +63,7 @@ def match(**folders: Path) -> Matched:
     """
     for role, folder in folders.items():
         if folder.is_file():
-            raise SourceError(f"{folder}: is a file; name the folder of the {role} images")
+            raise SourceError(f"{folder}: is a file; give the folder of the {role} images")
     found = {role: {path.stem: path for path in image_files.list_images(folder)} for role, folder in folders.items()}
     common = set.intersection(*(set(files) for files in found.values()))
     if not common:
@@ -78,29 +78,29 @@ def find_sets(folder: Path, chosen: Sequence[str] | None = None, *, sequence: bo
     """The sets of a folder: itself if it holds ``ir/`` and ``vis/``, else those below it.
 
     Looks at ``FOLDER/NAME/{ir,vis}`` and, as in an arranged TNO folder, ``FOLDER/sequences/NAME/{ir,vis}``.
-    Folders found below are sequences, but for one called ``pairs``; ``sequence`` says otherwise for all.
+    Subfolders are sequences except one called ``pairs``; ``sequence`` overrides that for all.
     ``chosen`` keeps the sets of these names, in that order. Raises :class:`SourceError`.
     """
     if not folder.is_dir():
-        raise SourceError(f"{folder}: there is no such folder")
-    places: dict[str, Path] = {}
+        raise SourceError(f"{folder}: no such folder")
+    folders: dict[str, Path] = {}
     if _holds_pairs(folder):
-        places[folder.resolve().name or "pairs"] = folder
+        folders[folder.resolve().name or "pairs"] = folder
     else:
         for parent in (folder, folder / "sequences"):
             below = sorted(parent.iterdir(), key=lambda p: natural_key(p.name)) if parent.is_dir() else []
-            places |= {place.name: place for place in below if _holds_pairs(place)}
-    if not places:
-        raise SourceError(f"{folder}: holds neither ir/ and vis/ nor folders that hold them")
-    single = folder in places.values()
-    wanted = list(chosen) if chosen else list(places)
+            folders |= {path.name: path for path in below if _holds_pairs(path)}
+    if not folders:
+        raise SourceError(f"{folder}: contains neither ir/ and vis/ nor folders with them")
+    single = folder in folders.values()
+    wanted = list(chosen) if chosen else list(folders)
     for name in wanted:
-        if name not in places:
-            raise SourceError(f"{folder}: has no set {name!r}; it has {', '.join(places)}")
+        if name not in folders:
+            raise SourceError(f"{folder}: has no set {name!r}; it has {', '.join(folders)}")
     return [
         ImageSet(
             name,
-            match(infrared=places[name] / "ir", visible=places[name] / "vis"),
+            match(infrared=folders[name] / "ir", visible=folders[name] / "vis"),
             (not single and name != "pairs") if sequence is None else sequence,
         )
         for name in wanted
@@ -114,8 +114,8 @@ def _holds_pairs(folder: Path) -> bool:
 def read_luma(path: Path, role: str = "visible") -> Luma8:
     """HxW uint8 luma of an 8-bit image: grey as it is, colour by BT.601; alpha is ignored.
 
-    Raises :class:`SourceError` for what cannot be decoded and for 16-bit images, whose mapping to 8 bit
-    would decide the result.
+    Raises :class:`SourceError` for what cannot be decoded and for 16-bit images, because their mapping to 8 bit
+    would determine the result.
     """
     try:
         pixels = image_files.read_pixels(path)

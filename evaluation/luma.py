@@ -1,4 +1,4 @@
-"""What every metric accepts: HxW uint8 luma of one size; and filters that keep only whole windows."""
+"""Checks of the input of metrics, HxW uint8 luma of one size; and filters without border effects."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Variant = Literal["paper", "common"]
 def require_luma(minimum_px: int = 1, **images: Luma8) -> None:
     """Refuses anything but HxW uint8 images of one size, each side at least ``minimum_px``.
 
-    Colour, alpha and 16-bit images are refused, never converted: which luma or which tone mapping would
-    decide the number. The keywords name the images in the message, which says what to do. Raises
+    Colour, alpha and 16-bit images are refused, never converted: the choice of luma or tone
+    mapping would determine the result. The keywords name the images in the message. Raises
     :class:`UsageError`.
     """
     shapes = {image.shape for image in images.values()}
@@ -38,20 +38,20 @@ def require_luma(minimum_px: int = 1, **images: Luma8) -> None:
 
 
 def _advice(image: NDArray[Any]) -> str:
-    """What makes an image that was refused acceptable, or nothing where that is not plain."""
+    """How to convert an image that was refused; empty where that is ambiguous."""
     if image.size == 0:
-        return ": it holds no pixels"
+        return ": it has no pixels"
     if image.ndim == 3 and image.shape[2] in (3, 4):
         return ": take the luma (Y of BT.601), without alpha, first"
     if image.dtype == np.uint16:
-        return ": map it to 8 bit first, all images of a comparison alike"
+        return ": map it to 8 bit first, in the same way for all images of a comparison"
     return ""
 
 
 def require_variant(variant: str) -> None:
-    """Refuses a variant other than ``paper`` and ``common``, so that a slip never changes a number."""
+    """Refuses a variant other than ``paper`` and ``common``, so that a typing error never changes a result."""
     if variant not in ("paper", "common"):
-        raise UsageError(f"there is no metric variant {variant!r}; known: paper, common")
+        raise UsageError(f"unknown metric variant {variant!r}; known: paper, common")
 
 
 def gaussian(size_px: int, sigma_px: float) -> Real:
@@ -63,7 +63,7 @@ def gaussian(size_px: int, sigma_px: float) -> Real:
 
 
 def filter_valid(image: Real, kernel: Real) -> Real:
-    """Separable filter of an HxW float64 image, only where the whole window lies inside.
+    """Separable filter of an HxW float64 image, only where the whole window is inside.
 
     Gives (H-n+1)x(W-n+1) for n taps: no border rule enters the result.
     """

@@ -21,7 +21,7 @@ from fusepipe.evaluation.scores import Scores, score
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Triple:
-    """HxW uint8 luma of the two sources and the fused image, and the name they go by."""
+    """HxW uint8 luma of the two sources and the fused image, and their name."""
 
     name: str
     ir: Luma8
@@ -30,7 +30,7 @@ class Triple:
 
 
 class Scorer:
-    """Scores triples with ``jobs`` processes, which start at the first use and are kept until the end.
+    """Scores triples with ``jobs`` processes, which are started at the first use and kept until :meth:`close`.
 
     Processes are spawned, not forked: a fork would copy the locks of running inference threads.
     """
@@ -59,7 +59,7 @@ class Scorer:
                 yield waiting.popleft().result()
         except BrokenProcessPool as error:
             raise FusepipeError(
-                "a process that computes metrics was killed, probably for lack of memory; try --jobs 1"
+                "a process that computes metrics was killed, probably out of memory; try --jobs 1"
             ) from error
         finally:
             for future in waiting:
@@ -72,7 +72,7 @@ class Scorer:
         return self._pool
 
     def close(self) -> None:
-        """Ends the processes; what is not started yet is dropped."""
+        """Ends the processes; pending work is cancelled."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
@@ -87,9 +87,9 @@ class Scorer:
 
 
 def _start_worker() -> None:
-    # one process a core already: threads of OpenCV on top would only take turns
+    # one process per core: OpenCV's threads would only compete
     cv2.setNumThreads(1)
-    # Ctrl-C reaches the whole group; the parent alone decides what it means
+    # Ctrl-C reaches the whole process group; only the parent handles it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

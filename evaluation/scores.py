@@ -1,4 +1,4 @@
-"""Values of many images: which metrics are asked for, their mean and spread, and which method leads in each.
+"""Statistics over images: the selected metrics, their mean and spread, and the leading methods.
 
 Pure functions on the table of :mod:`fusepipe.evaluation.metrics.registry`; nothing here reads a file.
 """
@@ -29,8 +29,8 @@ class Summary:
 
     mean: float
     spread: float
-    least: float
-    most: float
+    min: float
+    max: float
     count: int
 
 
@@ -40,14 +40,14 @@ def metric_names(variant: str = "paper", chosen: Sequence[str] | None = None) ->
     Raises :class:`UsageError` for an unknown variant or metric.
     """
     if variant not in VARIANTS:
-        raise UsageError(f"there is no variant {variant!r}: {did_you_mean(variant, VARIANTS)}")
+        raise UsageError(f"unknown variant {variant!r}: {did_you_mean(variant, VARIANTS)}")
     if chosen is None:
         return names_of(VARIANTS[variant])
     if not chosen:
         raise UsageError(f"name at least one metric: {', '.join(METRICS)}")
     for name in chosen:
         if name not in METRICS:
-            raise UsageError(f"there is no metric {name!r}: {did_you_mean(name, METRICS)}")
+            raise UsageError(f"unknown metric {name!r}: {did_you_mean(name, METRICS)}")
     return list(dict.fromkeys(chosen))
 
 
@@ -67,7 +67,7 @@ def summarise(rows: Iterable[Scores], names: Iterable[str]) -> dict[str, Summary
 
 
 def summary(values: Iterable[float | None]) -> Summary | None:
-    """Mean and spread of the values that are there, in the order given (deterministic)."""
+    """Mean and spread of the existing values, in the given order (deterministic)."""
     have = [value for value in values if value is not None]
     if not have:
         return None
@@ -80,7 +80,7 @@ def summary(values: Iterable[float | None]) -> Summary | None:
 
 
 def leaders(means: Mapping[str, float | None], metric: Metric, decimals: int = 9) -> tuple[set[str], set[str]]:
-    """(best, second best) of methods by one metric, by its direction; ties share a place.
+    """(best, second best) of methods by one metric, by its direction; ties share a rank.
 
     ``decimals`` is where values count as equal. A bound has no best; one method alone is not marked.
     """
@@ -99,10 +99,10 @@ def beats(value: float, best: float, metric: Metric) -> bool:
 
 
 def shown(value: float | None, digits: int = 4) -> str:
-    """A number with about ``digits`` significant figures, as tables print it; a dash where there is none."""
+    """A number with about ``digits`` significant figures, as tables show it; a dash for None."""
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    places = digits - 1 - (math.floor(math.log10(abs(value))) if abs(value) >= 1 else 0)
-    return f"{value:.{max(0, places)}f}"
+    decimals = digits - 1 - (math.floor(math.log10(abs(value))) if abs(value) >= 1 else 0)
+    return f"{value:.{max(0, decimals)}f}"

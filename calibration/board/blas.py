@@ -15,9 +15,9 @@ R = TypeVar("R")
 def one_blas_thread(solve: Callable[P, R]) -> Callable[P, R]:
     """The same function, for one that decomposes matrices of some hundred columns.
 
-    OpenBLAS's threads wait for each other in a loop that only yields the processor. That brings nothing at this size,
-    and where other work keeps the cores busy, as a rig that runs meanwhile does, a calibration of 15 views takes two
-    minutes and not twenty seconds (of two cores, both busy).
+    OpenBLAS's threads wait for each other in a loop that only yields the processor. That brings nothing at this size:
+    while a running rig keeps both of two cores busy, a calibration of 15 views takes two minutes instead of twenty
+    seconds.
     """
 
     @wraps(solve)

@@ -1,7 +1,7 @@
-"""Which frames of two running cameras are worth keeping as views of a board. Pure; time is passed in.
+"""Selects board views from two running cameras. Pure: time is passed in.
 
-A view is kept when both cameras see the board, it is held still, and it shows the board where, or as
-large, or as tilted as no view before.
+A view is accepted when both cameras see the board, the board is still, and its position, size or tilt differs from
+those of every accepted view.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from fusepipe.calibration.board.intrinsics import GRID, View, coverage_map
 from fusepipe.calibration.board.target import Board
 from fusepipe.calibration.matrix import Size
 
-STILL_PART_PER_S = 0.02  # of the image's width that a point may move in a second
-NEW_PART = 0.08  # of the image's width (or of the board's apparent shape) that makes a view a new one
+STILL_PART_PER_S = 0.02  # image widths per second that a point may move
+NEW_PART = 0.08  # image widths (or apparent shape) by which a new view has to differ
 LONGEST_GAP_S = 2.0
 
 Array = NDArray[np.float64]
@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 @dataclass
 class Collector:
-    """Views accepted so far; :meth:`offer` says what became of a pair of frames, in words."""
+    """Views accepted so far; :meth:`offer` decides on a pair of frames."""
 
     board: Board
     infrared_size: Size
@@ -37,24 +37,24 @@ class Collector:
     _kept: list[Array] = field(default_factory=list)
 
     def offer(self, time_s: float, name: str, infrared: Detection | None, visible: Detection | None) -> str:
-        """``accepted``, or why not. ``time_s`` is the capture time of the pair."""
-        said = self._judge(time_s, name, infrared, visible)
+        """``accepted``, or the reason of the rejection. ``time_s`` is the capture time of the pair."""
+        decision = self._decide(time_s, name, infrared, visible)
         self.offered += 1
-        self.reasons[said] = self.reasons.get(said, 0) + 1
-        return said
+        self.reasons[decision] = self.reasons.get(decision, 0) + 1
+        return decision
 
     def coverage(self) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
-        """Points a cell of the (infrared, visible) images, rows from the top."""
+        """Points per cell of the (infrared, visible) images, rows from the top."""
         return (
             coverage_map([one for one, _ in self.pairs], self.infrared_size),
             coverage_map([other for _, other in self.pairs], self.visible_size),
         )
 
-    def _judge(self, time_s: float, name: str, infrared: Detection | None, visible: Detection | None) -> str:
+    def _decide(self, time_s: float, name: str, infrared: Detection | None, visible: Detection | None) -> str:
         if infrared is None or visible is None:
             self._before = None
             missing = [b for b, d in (("infrared", infrared), ("visible", visible)) if d is None]
-            return f"no whole board in {' and '.join(missing)}"
+            return f"no complete board in {' and '.join(missing)}"
         before, self._before = self._before, (time_s, visible)
         if before is None or not 0 < time_s - before[0] <= LONGEST_GAP_S:
             return "wait: hold still"
@@ -62,22 +62,22 @@ class Collector:
             return "moving: hold still"
         shape = self._shape(visible)
         if any(np.abs(shape - other).max() < NEW_PART for other in self._kept):
-            return "like a view before: move or tilt the board"
+            return "similar to an accepted view: move or tilt the board"
         self._kept.append(shape)
         self.pairs.append((View(name, infrared), View(name, visible)))
         return "accepted"
 
     def _speed(self, before: Detection, now: Detection, gap_s: float) -> float:
-        """Of the fastest common point, in image widths a second."""
+        """Speed of the fastest common point, in image widths per second."""
         _, first, second = np.intersect1d(before.ids, now.ids, return_indices=True)
         if not len(first):
             return float("inf")
         off = now.points[second] - before.points[first]
         return float(np.hypot(off[:, 0], off[:, 1]).max()) / self.visible_size[0] / gap_s
 
-    def _shape(self, seen: Detection) -> Array:
-        """Where, how large and how tilted: centre, extent, and the ratios of opposite sides; in image widths."""
-        points = seen.points.astype(np.float64) / self.visible_size[0]
+    def _shape(self, detection: Detection) -> Array:
+        """Position, size and tilt: centre, extent, and the ratios of opposite sides; in image widths."""
+        points = detection.points.astype(np.float64) / self.visible_size[0]
         low, high = points.min(axis=0), points.max(axis=0)
         columns = self.board.shape[0]
         if len(points) != self.board.count:
@@ -89,6 +89,6 @@ class Collector:
 
 
 def coverage_lines(counts: NDArray[np.int_]) -> list[str]:
-    """A coverage map for a terminal: a dot for an empty cell, a block for one that had points."""
+    """A coverage map for a terminal: a dot for an empty cell, a block for a covered one."""
     assert counts.shape == (GRID[1], GRID[0])
     return ["".join("██" if count else "··" for count in row) for row in counts]

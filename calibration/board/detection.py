@@ -1,7 +1,7 @@
-"""Finds a board's points in an image: faint and blurred thermal ones, inverted ones, large visible ones.
+"""Detects a board's points in an image, also where it is faint, blurred or inverted as in thermal images.
 
-Detectors meet every image in several guises until one of them succeeds: sizes, contrast (stretched,
-equalised locally, smoothed, flattened) and both polarities. Points are refined at full resolution.
+The detector is tried on several versions of the image until it succeeds: scales, contrast (stretched, equalised
+locally, smoothed, flattened) and both polarities. Points are refined at full resolution.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from fusepipe.core.frames import Luma8
 
 WORKING_WIDTH_PX = 1000  # larger images are searched at this width
 SCALES = (1.0, 0.5, 0.7, 0.35)
-REFINE_REACH = 0.6  # half of the window of a corner's refinement, in distances of two corners
-MAX_REACH_PX = 20  # no lens and no sensor smears an edge that far; sharp images are best with less
-REFINE_CHANGE = 0.3  # in distances of two corners: a refinement that moves a point further is not believed
+REFINE_REACH = 0.6  # half of the refinement window, in corner spacings
+MAX_REACH_PX = 20  # blur does not reach further; sharp images are best with less
+REFINE_CHANGE = 0.3  # in corner spacings: a refinement that moves a point further is rejected
 
 Points = NDArray[np.float32]
 
@@ -31,7 +31,7 @@ class Detection:
     """``points`` Nx2 float32 (x, y) in pixels of the image, centre of the first pixel (0, 0).
 
     ``ids`` are the points' numbers in :meth:`Board.points`: all of them but for ChArUco, which may see a
-    part. ``how`` says which guise of the image it was found in.
+    part. ``how`` names the version of the image in which it was found.
     """
 
     points: Points
@@ -42,8 +42,8 @@ class Detection:
 def detect(luma: Luma8, board: Board) -> Detection | None:
     """The board in an HxW uint8 image, or ``None``."""
     find = {"checkerboard": _checkerboard, "circles": _circles, "charuco": _charuco}[board.kind]
-    for how, scale, guise in _guises(luma):
-        found = find(guise, board)
+    for how, scale, version in _versions(luma):
+        found = find(version, board)
         if found is None:
             continue
         points, ids = found
@@ -56,26 +56,26 @@ def detect(luma: Luma8, board: Board) -> Detection | None:
     return None
 
 
-def _guises(luma: Luma8) -> Iterator[tuple[str, float, Luma8]]:
-    """(name, scale, image), the likeliest first."""
+def _versions(luma: Luma8) -> Iterator[tuple[str, float, Luma8]]:
+    """(name, scale, image), the most likely first."""
     base = min(1.0, WORKING_WIDTH_PX / luma.shape[1])
     low, high = np.percentile(luma, (1, 99))
     stretched = np.clip((luma.astype(np.float32) - low) * (255 / max(high - low, 1.0)), 0, 255).astype(np.uint8)
-    ways: tuple[tuple[str, Callable[[Luma8], Luma8]], ...] = (
+    contrasts: tuple[tuple[str, Callable[[Luma8], Luma8]], ...] = (
         ("plain", lambda x: x),
         ("equalised", _equalised),
         ("smoothed", lambda x: np.asarray(cv2.GaussianBlur(x, (0, 0), 1.5), np.uint8)),
         ("flattened", _flattened),
     )
-    for part, (name, change) in product(SCALES, ways):
+    for part, (name, change) in product(SCALES, contrasts):
         scale = base * part
         size = round(luma.shape[1] * scale), round(luma.shape[0] * scale)
         if min(size) < 60:
             continue
         small = stretched if scale == 1 else np.asarray(cv2.resize(stretched, size, interpolation=cv2.INTER_AREA))
-        guise = change(np.asarray(small, np.uint8))
-        yield f"{name} at {part:g}", scale, guise
-        yield f"{name} at {part:g}, inverted", scale, np.asarray(255 - guise, np.uint8)
+        version = change(np.asarray(small, np.uint8))
+        yield f"{name} at {part:g}", scale, version
+        yield f"{name} at {part:g}, inverted", scale, np.asarray(255 - version, np.uint8)
 
 
 def _equalised(luma: Luma8) -> Luma8:
@@ -83,7 +83,7 @@ def _equalised(luma: Luma8) -> Luma8:
 
 
 def _flattened(luma: Luma8) -> Luma8:
-    """Every neighbourhood brought to one mean and one contrast: a board that is warm on one side."""
+    """Local mean and contrast normalised, for a board that is warm on one side."""
     pixels = cv2.GaussianBlur(luma, (0, 0), 1.2).astype(np.float32)
     sigma = luma.shape[1] / 16
     detail = pixels - cv2.GaussianBlur(pixels, (0, 0), sigma)
@@ -118,13 +118,13 @@ def _charuco(luma: Luma8, board: Board) -> tuple[Points, NDArray[np.intp]] | Non
 
 
 def charuco_board(board: Board) -> cv2.aruco.CharucoBoard:
-    """OpenCV's board of the same print; its ``generateImage`` draws it."""
+    """OpenCV's object for the same board; its ``generateImage`` draws it."""
     dictionary = cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_5X5_100)
     return cv2.aruco.CharucoBoard((board.columns, board.rows), board.spacing_m, board.marker_m, dictionary)
 
 
 def _plausible(points: Points, ids: NDArray[np.intp], board: Board, shape: tuple[int, ...]) -> bool:
-    """Whether the points are inside the image and lie as those of a plane do, to a quarter of their distance."""
+    """Whether the points are inside the image and fit a homography of the board to a quarter of their spacing."""
     height, width = shape
     if not ((points >= -0.5).all() and (points[:, 0] <= width).all() and (points[:, 1] <= height).all()):
         return False
@@ -137,17 +137,17 @@ def _plausible(points: Points, ids: NDArray[np.intp], board: Board, shape: tuple
 
 
 def spacing_px(points: Points) -> float:
-    """The smallest distance of two points, in pixels: how large the board is in the image."""
+    """The smallest distance between two points, in pixels."""
     off = points[:, None, :] - points[None, :, :]
     distance = np.hypot(off[..., 0], off[..., 1])
     return float(distance[~np.eye(len(points), dtype=bool)].min())
 
 
 def _refined(luma: Luma8, points: Points) -> Points:
-    """Corners to a fraction of a pixel of the full image; those that would run away stay.
+    """Corners refined to subpixel accuracy in the full image; those that would move too far keep their position.
 
-    The window is wide: in thermal images bright squares bloom and their corners melt together, but the edges
-    farther out still point at the corner, from both sides.
+    The window is wide: in thermal images bright squares bloom and their corners merge, but the edges farther out still
+    point at the corner, from both sides.
     """
     spacing = spacing_px(points)
     reach = max(2, round(min(REFINE_REACH * spacing, MAX_REACH_PX)))

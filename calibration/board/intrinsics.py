@@ -1,8 +1,8 @@
-"""One camera from views of a board: lens, error of each view, coverage, and how certain the numbers are.
+"""Intrinsic calibration of one camera from views of a board: lens, error of each view, coverage, standard deviations.
 
-Views that do not fit the others are left out, one by one, the worst first, and named. Zhang, "A flexible
-new technique for camera calibration", PAMI 2000, as implemented by OpenCV. Boards are never quite what they
-should be; with many views their points are solved for as well: K. Strobl and G. Hirzinger, "More accurate
+Outlier views are rejected one by one, the worst first, and reported. Zhang, "A flexible new technique for
+camera calibration", PAMI 2000, as implemented by OpenCV. Boards deviate from their nominal geometry; with many views
+their points are estimated as well: K. Strobl and G. Hirzinger, "More accurate
 pinhole camera calibration with imperfect planar target", ICCV workshops 2011.
 """
 
@@ -24,12 +24,12 @@ from fusepipe.calibration.matrix import Size
 from fusepipe.core.errors import UsageError
 
 MIN_VIEWS = 4
-FULL_VIEWS = 10  # with fewer, only two radial coefficients are solved for
+FULL_VIEWS = 10  # with fewer, only two radial coefficients are estimated
 OUTLIER_RATIO = 2.5  # times the median view's error
 OUTLIER_FLOOR_PX = 0.4
-RELEASE_VIEWS = 15  # that show the whole board, before its points are solved for
-RELEASE_GAIN = 0.75  # of the mean squared error, each over its degrees of freedom: less is no flaw of the board
-MAX_FLAW = 0.05  # in distances of two points: what is farther off is no flaw of a board
+RELEASE_VIEWS = 15  # that show the whole board, before its points are estimated
+RELEASE_GAIN = 0.75  # of the mean squared error, each over its degrees of freedom: a smaller gain is no board flaw
+MAX_FLAW = 0.05  # in point spacings: a larger deviation is no board flaw
 LARGE_ERROR = 0.0016  # of the width: 1 pixel of 640
 GRID = (8, 6)  # cells across and down of the coverage map
 
@@ -38,7 +38,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A board seen in the image ``name``."""
+    """A board detected in the image ``name``."""
 
     name: str
     detection: Detection
@@ -49,8 +49,8 @@ class CameraResult:
     """``errors_px`` is the root mean square reprojection error of each kept view, by name.
 
     ``deviations`` are the standard deviations of fx, fy, cx, cy (pixels) and the distortion; ``tilts_deg``
-    is how far each board was turned out of the image plane. ``board_flaw_m`` is how far the board's points are,
-    root mean square, from where the board should have them; 0 where they were taken as they should be.
+    is the angle of each board to the image plane. ``board_flaw_m`` is the root mean square
+    deviation of the board's points from its nominal geometry; 0 where they were not estimated.
     """
 
     lens: Lens
@@ -64,33 +64,33 @@ class CameraResult:
 
     @property
     def covered(self) -> float:
-        """The part of the image's cells that had a point of a board in them, 0..1."""
+        """The fraction of the image's cells that contain a board point, 0..1."""
         return float((self.coverage > 0).mean())
 
-    def doubts(self) -> list[str]:
-        """What would make the numbers better, in words; empty where they are good."""
-        said = []
+    def warnings(self) -> list[str]:
+        """Warnings about the views, with what to do; empty for a good calibration."""
+        warnings = []
         if self.covered < 0.6:
-            said.append(
-                f"the boards covered {self.covered:.0%} of the picture: hold the board into {self._empty()} as well"
+            warnings.append(
+                f"the boards cover {self.covered:.0%} of the image: add views with the board in {self._empty()}"
             )
         if max(self.tilts_deg.values()) < 20:
-            said.append(
+            warnings.append(
                 f"no board was tilted by more than {max(self.tilts_deg.values()):.0f}°: tilt it by 30° in several "
-                "directions, or the focal length stays uncertain"
+                "directions, or the focal length remains uncertain"
             )
         if self.rms_px > LARGE_ERROR * self.lens.size[0]:
-            said.append(
-                f"an error of {self.rms_px:.1f} px is large: count the board's inner corners again, see that it is "
-                "flat and was held still"
-                + ("" if self.lens.model == "fisheye" else ", and for a very wide lens say that it is a fisheye")
+            warnings.append(
+                f"an error of {self.rms_px:.1f} px is large: check the number of inner corners of the "
+                "board, and that it is flat and was held still"
+                + ("" if self.lens.model == "fisheye" else ", and for a very wide lens select the fisheye model")
             )
         if self.deviations[0] > 0.01 * self.lens.fx:
-            said.append(
-                f"the focal length is known to {self.deviations[0] / self.lens.fx:.1%} only: add views, nearer and "
-                "tilted"
+            warnings.append(
+                f"the focal length is uncertain by {self.deviations[0] / self.lens.fx:.1%}: add views "
+                "that are closer and tilted"
             )
-        return said
+        return warnings
 
     def _empty(self) -> str:
         rows, columns = self.coverage.shape
@@ -114,7 +114,7 @@ def coverage_map(views: Sequence[View], size: Size) -> NDArray[np.int_]:
 
 
 def calibrate_camera(views: Sequence[View], board: Board, size: Size, model: LensModel, camera: str) -> CameraResult:
-    """The lens of a camera (``camera`` names it in messages). Raises :class:`UsageError` with what to do."""
+    """The lens of a camera (``camera`` names it in messages). Raises :class:`UsageError` for unusable views."""
     kept, rejected = list(views), dict[str, float]()
     _require(kept, camera, "")
     while True:
@@ -168,7 +168,7 @@ def _solve(views: Sequence[View], board: Board, size: Size, model: LensModel, ca
     except cv2.error as error:
         raise UsageError(
             f"the {camera} camera cannot be solved from these {len(views)} views ({error.err}): tilt the board more, "
-            "and fill the picture with it"
+            "and fill the image with it"
         ) from error
     return _pinhole(size, rms, matrix, distortion, rotations, deviations, errors)
 
@@ -185,9 +185,9 @@ def _pinhole(
 
 @one_blas_thread
 def _released(views: Sequence[View], board: Board, size: Size, solved: _Solved) -> tuple[_Solved, float] | None:
-    """The camera and the flaw of the board in metres, with the board's points solved for; ``None``: not worth it.
+    """The camera and the board flaw in metres, with the board's points estimated; ``None`` without a clear gain.
 
-    It takes many views that all show every point, and a clearly smaller error than the freedoms themselves bring.
+    It needs many views that all show every point, and an error clearly smaller than the additional parameters explain.
     """
     points, count = board.points(), board.count
     if len(views) < RELEASE_VIEWS or any(len(v.detection.ids) != count for v in views):
@@ -237,7 +237,7 @@ def _solve_fisheye(points: Sequence[NDArray[Any]], seen: Sequence[NDArray[Any]],
 
 
 def _jackknife(views: Sequence[View], board: Board, size: Size, model: LensModel, camera: str) -> tuple[float, ...]:
-    """Standard deviations from leaving out one view after the other (B. Efron, 1982)."""
+    """Standard deviations by the jackknife over groups of views (B. Efron, 1982)."""
     groups = min(len(views), 10)
     values = []
     for group in range(groups):
@@ -251,5 +251,5 @@ def _require(views: Sequence[View], camera: str, note: str) -> None:
     if len(views) < MIN_VIEWS:
         raise UsageError(
             f"the board was found in {len(views)} {camera} {'view' if len(views) == 1 else 'views'}; {MIN_VIEWS} are "
-            f"needed at least and 15 to 30 are good: whole board in the picture, tilted, in all parts of it{note}"
+            f"the minimum and 15 to 30 are recommended: the whole board in the image, tilted, in all parts of it{note}"
         )

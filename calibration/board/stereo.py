@@ -1,7 +1,7 @@
-"""Two cameras from views of one board at the same moments: where one sits and looks, seen from the other.
+"""Stereo calibration: the relative pose of two cameras from simultaneous views of one board.
 
-It is also found out whether that is one number at all: cameras that moved against each other between the
-views, or boards that moved between the two exposures, leave a stereo error far above each camera's own.
+It also checks that there is one pose: cameras that moved relative to each other between the views, or boards that moved
+between the two exposures, cause a stereo error far above each camera's own.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Pose:
 
     @property
     def angle_deg(self) -> float:
-        """By how much the cameras are turned against each other."""
+        """The rotation angle between the cameras."""
         return float(np.degrees(np.linalg.norm(cv2.Rodrigues(self.rotation)[0])))
 
 
@@ -54,7 +54,7 @@ class Pose:
 class StereoResult:
     """``errors_px`` has (infrared, visible) root mean square reprojection error of each kept pair, by name.
 
-    ``loose`` says in words that it is not one rigid, simultaneous rig; empty where it is.
+    ``loose`` is the reason why this is not one rigid, synchronous rig; empty where it is.
     """
 
     pose: Pose
@@ -77,7 +77,7 @@ def calibrate_stereo(
     if len(kept) < MIN_PAIRS:
         raise UsageError(
             f"the board was found in both images of {len(kept)} {'pair' if len(kept) == 1 else 'pairs'}; {MIN_PAIRS} "
-            "are needed at least, 15 are good"
+            "are the minimum, 15 are recommended"
         )
     while True:
         rms, pose, errors, distance = _solve(kept, board, infrared, visible)
@@ -91,9 +91,9 @@ def calibrate_stereo(
     loose = ""
     if rms > max(LOOSE_FLOOR_PX, LOOSE_RATIO * own):
         loose = (
-            f"the two cameras were not one rigid rig that exposes at the same time: each camera by itself fits its "
-            f"boards to {own_rms_px[0]:.2f} and {own_rms_px[1]:.2f} px, both together only to {rms:.1f} px. Fix both "
-            "cameras to one mount, hold the board still while both expose, and take the pairs again"
+            "the two cameras are not one rigid rig that exposes at the same time: the reprojection errors are "
+            f"{own_rms_px[0]:.2f} and {own_rms_px[1]:.2f} px for each camera alone, but {rms:.1f} px for both "
+            "together. Fix both cameras to one mount, hold the board still while both expose, and take the pairs again"
         )
     names = [one.name for one, _ in kept]
     listed = {n: (round(float(a), 3), round(float(b), 3)) for n, (a, b) in zip(names, errors, strict=True)}
@@ -101,10 +101,10 @@ def calibrate_stereo(
 
 
 def _same_way_up(pair: tuple[View, View], board: Board) -> tuple[View, View]:
-    """Turns the infrared points by half a turn where they run against the visible ones.
+    """Reverses the order of the infrared points where it is opposite to that of the visible ones.
 
-    The board's contrast may be inverted between the bands, and with it the detector's idea of its first
-    corner. Cameras are taken as turned by less than a quarter against each other.
+    The board's contrast may be inverted between the bands, and with it which corner the detector reports first. The
+    cameras are assumed to be rotated by less than 90 degrees relative to each other.
     """
     infrared, visible = pair
     if board.kind == "charuco" or len(infrared.detection.ids) != len(visible.detection.ids):
@@ -120,9 +120,9 @@ def _same_way_up(pair: tuple[View, View], board: Board) -> tuple[View, View]:
 def _solve(
     pairs: Sequence[tuple[View, View]], board: Board, infrared: Lens, visible: Lens
 ) -> tuple[float, Pose, Array, float]:
-    """(rms, pose, Nx2 errors, mean distance of the boards). Both lenses stay as they are.
+    """(rms, pose, Nx2 errors, mean distance of the boards). Both lenses are fixed.
 
-    The points are freed of distortion first, so that pinhole and fisheye cameras mix.
+    The points are undistorted first, so that pinhole and fisheye cameras can be combined.
     """
     points = board.points()
     objects: list[NDArray[Any]] = []
@@ -159,7 +159,7 @@ def _solve(
 
 
 def plane_homography(infrared: Lens, visible: Lens, pose: Pose, distance_m: float) -> Matrix3:
-    """Infrared to visible pixel, distortion left out, for points of the plane ``z = distance`` of the visible camera.
+    """Infrared to visible pixel, without distortion, for points of the plane ``z = distance`` of the visible camera.
 
     ``H = K_v (R^T - (R^T t) n^T / d)^-1 K_i^-1`` with n = (0, 0, 1): R. Hartley and A. Zisserman, "Multiple
     View Geometry", 2nd edition, equation 13.2.

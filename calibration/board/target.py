@@ -1,4 +1,4 @@
-"""Calibration boards: what is printed (or cut, or heated), and where its points are.
+"""Calibration boards: kinds, and the positions of their points.
 
 Points of a board are in metres in the board's own plane, z = 0; a detection lists them in the same order.
 """
@@ -18,7 +18,7 @@ BoardKind = Literal["checkerboard", "circles", "charuco"]
 KINDS: tuple[BoardKind, ...] = ("checkerboard", "circles", "charuco")
 _SYNTAX = {
     "checkerboard": "checkerboard:6x5:0.1m (inner corners across and down, side of a square)",
-    "circles": "circles:4x11:0.04m (circles in a row, rows, distance of two neighbours in a row's direction, halved)",
+    "circles": "circles:4x11:0.04m (circles in a row, rows, half the distance between neighbours in a row)",
     "charuco": "charuco:8x6:0.04m:0.03m (squares across and down, side of a square, side of a marker)",
 }
 
@@ -46,8 +46,8 @@ class Board:
             )
         if self.kind == "checkerboard" and self.columns == self.rows:
             raise UsageError(
-                f"a checkerboard of {self.columns}x{self.rows} inner corners looks the same when turned by a quarter: "
-                "take one of unequal sides"
+                f"a checkerboard of {self.columns}x{self.rows} inner corners looks the same when rotated by 90 "
+                "degrees: use one with unequal sides"
             )
         if not 1e-4 <= self.spacing_m <= 10:
             raise UsageError(f"the board's spacing is {self.spacing_m:g} m; 0.1 mm to 10 m is possible")
@@ -56,7 +56,7 @@ class Board:
 
     @property
     def count(self) -> int:
-        """How many points there are."""
+        """The number of points."""
         if self.kind == "charuco":
             return (self.columns - 1) * (self.rows - 1)
         return self.columns * self.rows
@@ -75,10 +75,10 @@ class Board:
         return np.stack([x.ravel(), y.ravel(), np.zeros(x.size, np.float32)], axis=1) * np.float32(self.spacing_m)
 
     def half_turn(self) -> NDArray[np.intp]:
-        """The order of the points when the board is turned by half a turn in its plane.
+        """The order of the points when the board is rotated by 180 degrees in its plane.
 
         A checkerboard with one odd and one even number of corners, and an asymmetric grid with an odd
-        number of rows, look the same then: which end is up, no image says.
+        number of rows, look the same then: an image does not tell which end is up.
         """
         return np.arange(self.count)[::-1]
 
@@ -88,15 +88,15 @@ class Board:
 
 
 def parse_board(text: str) -> Board:
-    """``checkerboard:6x5:0.1m`` and the like; raises :class:`UsageError` that shows the right form."""
+    """``checkerboard:6x5:0.1m`` and the like; raises :class:`UsageError` with the expected form."""
     kind, _, rest = text.partition(":")
     if kind not in KINDS:
-        raise UsageError(f"{text!r} is no board: write {'; or '.join(_SYNTAX.values())}")
+        raise UsageError(f"{text!r} is not a board: use {'; or '.join(_SYNTAX.values())}")
     length = r"(\d+(?:\.\d+)?)(m|cm|mm)"
     pattern = rf"(\d+)x(\d+):{length}" + (rf":{length}" if kind == "charuco" else "")
     match = re.fullmatch(pattern, rest)
     if match is None:
-        raise UsageError(f"{text!r} is no {kind} board: write {_SYNTAX[kind]}")
+        raise UsageError(f"{text!r} is not a {kind} board: use {_SYNTAX[kind]}")
     unit = {"m": 1.0, "cm": 0.01, "mm": 0.001}
     marker = float(match[5]) * unit[match[6]] if kind == "charuco" else 0.0
     return Board(kind, int(match[1]), int(match[2]), float(match[3]) * unit[match[4]], marker)

@@ -51,13 +51,13 @@ def kind_of(path: Path) -> Format:
 def read(path: Path, kind: Format, plane_distance_m: float | None, infrared_camera: int = 0) -> Calibration:
     """A calibration of any of the formats.
 
-    ``infrared_camera`` says which of two cameras is the infrared one. OpenCV and kalibr know no plane
-    distance: it has to be given. Raises :class:`SourceError` and :class:`UsageError`.
+    ``infrared_camera`` says which of two cameras is the infrared one. OpenCV's and kalibr's files
+    hold no plane distance: it has to be given. Raises :class:`SourceError` and :class:`UsageError`.
     """
     if kind == "fusepipe":
         return load_calibration(path)
     if plane_distance_m is None:
-        raise UsageError(f"{path}: says nothing of the distance to align at; give --plane-distance, such as 30m")
+        raise UsageError(f"{path}: has no plane distance; give it with --plane-distance, such as 30m")
     cameras, pose = (_opencv if kind == "opencv" else _kalibr)(_load(path), path)
     if infrared_camera == 1:
         cameras = cameras[1], cameras[0]
@@ -91,8 +91,8 @@ def opencv_text(calibration: Calibration) -> str:
 def _stereo(calibration: Calibration) -> tuple[tuple[Lens, Lens], Pose]:
     if calibration.kind != "stereo":
         raise UsageError(
-            "OpenCV's and kalibr's files hold two lenses and how the cameras sit, which a calibration of kind "
-            f"{calibration.kind} does not know: make one with 'fusepipe calibrate board'"
+            "OpenCV's and kalibr's files hold two lenses and the pose of the cameras, which a calibration of kind "
+            f"{calibration.kind} does not have: make one with 'fusepipe calibrate board'"
         )
     return calibration.lenses(), calibration.rig_pose()
 
@@ -105,7 +105,7 @@ def kalibr_text(calibration: Calibration) -> str:
         d = list(lens.distortion) or [0.0] * 4
         if lens.model == "pinhole" and any(abs(v) > 1e-12 for v in d[4:]):
             raise UsageError(
-                "kalibr's radtan has k1, k2, p1, p2 only, and this lens has a k3: its corners would be wrong"
+                "kalibr's radtan model has only k1, k2, p1 and p2, and this lens has k3: the corners would be distorted"
             )
         text += (
             f"cam{number}:\n  camera_model: pinhole\n"
@@ -129,8 +129,7 @@ def _opencv(content: Mapping[str, Any], path: Path) -> tuple[tuple[Lens, Lens], 
         size = _opencv_size(content, number)
         if size is None:  # the principal point is near the middle
             raise SourceError(
-                f"{path}: does not say how large the images of camera {number} are; add the lines "
-                f"image_width{number} and image_height{number}"
+                f"{path}: has no image size for camera {number}; add image_width{number} and image_height{number}"
             )
         lenses.append(_lens(path, number, size, k[0, 0], k[1, 1], k[0, 2], k[1, 2], d.tolist(), model))
     return (lenses[0], lenses[1]), _pose(found["R"], found["T"].ravel(), path)
@@ -150,7 +149,7 @@ def _opencv_matrix(content: Mapping[str, Any], names: Sequence[str], path: Path)
             try:
                 return np.array(value["data"], np.float64).reshape(int(value["rows"]), int(value["cols"]))
             except (TypeError, ValueError) as error:
-                raise SourceError(f"{path}: {name} is no matrix: {error}") from error
+                raise SourceError(f"{path}: {name} is not a matrix: {error}") from error
     raise SourceError(f"{path}: has no matrix {names[0]} (looked for {', '.join(names)})")
 
 
@@ -172,7 +171,7 @@ def _kalibr(content: Mapping[str, Any], path: Path) -> tuple[tuple[Lens, Lens], 
             width, height = (int(v) for v in camera["resolution"])
             coefficients = [float(v) for v in camera.get("distortion_coeffs", [])]
         except (KeyError, TypeError, ValueError) as error:
-            raise SourceError(f"{path}: cam{number}: {error} is missing or no number") from error
+            raise SourceError(f"{path}: cam{number}: {error} is missing or not a number") from error
         lenses.append(_lens(path, number, (width, height), fx, fy, cx, cy, coefficients, model))
     transform = content["cam1"].get("T_cn_cnm1")
     try:
@@ -206,7 +205,7 @@ def _pose(rotation: NDArray[np.float64], translation: NDArray[np.float64], path:
 
 
 class _Constructor(SafeConstructor):
-    """Safe YAML that takes OpenCV's own tag for the mapping it is."""
+    """Safe YAML that reads OpenCV's own tag as a mapping."""
 
 
 def _matrix_node(constructor: Any, node: Any) -> dict[Any, Any]:
@@ -217,7 +216,7 @@ _Constructor.add_constructor("tag:yaml.org,2002:opencv-matrix", _matrix_node)
 
 
 def _load(path: Path) -> Mapping[str, Any]:
-    # OpenCV writes "%YAML:1.0", which YAML itself does not know
+    # OpenCV writes "%YAML:1.0", which is not valid YAML
     text = re.sub(r"\A%YAML[:\s]1\.\d\s*\n", "", _text(path))
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = _Constructor
@@ -225,9 +224,9 @@ def _load(path: Path) -> Mapping[str, Any]:
         content = yaml.load(text)
     except (YAMLError, ConstructorError, RecursionError) as error:
         first = " ".join(str(error).split())[:200]
-        raise SourceError(f"{path}: is no YAML that can be read: {first}") from error
+        raise SourceError(f"{path}: is not valid YAML: {first}") from error
     if not isinstance(content, Mapping):
-        raise SourceError(f"{path}: holds no keys and values")
+        raise SourceError(f"{path}: is not a mapping of keys and values")
     return content
 
 
@@ -235,11 +234,11 @@ def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise SourceError(f"{path}: there is no such file") from error
+        raise SourceError(f"{path}: no such file") from error
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
     if len(data) > MAX_BYTES:
-        raise SourceError(f"{path}: is larger than {MAX_BYTES >> 20} MiB: no calibration")
+        raise SourceError(f"{path}: is larger than {MAX_BYTES >> 20} MiB: not a calibration")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""The parts of a calibration file: a camera's image size and lens, and how the cameras sit to each other."""
+"""The parts of a calibration file: a camera's image size and lens, and the pose of the cameras."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class CameraImage(FileModel):
     @field_validator("size", mode="before")
     @classmethod
     def _two(cls, size: Any) -> Any:
-        # pydantic would say of [320] that something is missing, but not what
+        # pydantic's own message for [320] does not say what is missing
         if not isinstance(size, list | tuple) or len(size) != 2:
             raise ValueError("should be [width, height] in pixels")
         return size
 
 
 class PoseFields(FileModel):
-    """Where the infrared camera sits: X_visible = rotation X_infrared + translation, x right, y down, z forward."""
+    """The pose of the infrared camera: X_visible = rotation X_infrared + translation, x right, y down, z forward."""
 
     rotation: tuple[tuple[Number, Number, Number], ...] = Field(description="Three rows of three numbers.")
     translation_m: tuple[Number, Number, Number] = Field(description="In metres.")
@@ -60,7 +60,7 @@ class PoseFields(FileModel):
     def _turns(cls, rows: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
         matrix = np.array(rows)
         if matrix.shape != (3, 3) or not np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-3):
-            raise ValueError("should be three rows of three numbers that make a rotation")
+            raise ValueError("should be a rotation matrix: three rows of three numbers")
         if np.linalg.det(matrix) < 0:
-            raise ValueError("is a reflection, no rotation; one of the cameras was mirrored")
+            raise ValueError("is a reflection, not a rotation; one of the cameras was mirrored")
         return rows

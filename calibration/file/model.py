@@ -12,7 +12,7 @@
     made: {by: fusepipe calibrate board, date: 2026-05-01, note: roof, north side}
     quality: {reprojection_rms_px: 0.4}
 
-A calibration with lenses and the cameras' pose is of kind ``stereo``: it has no matrix but serves any
+A calibration with lenses and the cameras' pose is of kind ``stereo``: it has no matrix but supports any
 plane distance. Its ``infrared`` and ``visible`` have a ``lens``, and it has a ``pose``. Of kind
 ``homography+lens`` ``infrared`` has a ``lens``, and the matrix takes pixels without its distortion.
 """
@@ -42,19 +42,20 @@ _LENSES: Mapping[str, tuple[str, ...]] = {"stereo": ("infrared", "visible"), "ho
 
 
 class Made(FileModel):
-    """Where a calibration comes from; for people, never interpreted."""
+    """The origin of a calibration; informative, never interpreted."""
 
-    by: str | None = Field(default=None, description="The command or the person that made it.")
+    by: str | None = Field(default=None, description="The command or person that made it.")
     date: datetime.date | None = Field(default=None, description="The day, 2026-05-01.")
-    note: str | None = Field(default=None, description="Anything worth knowing.")
+    note: str | None = Field(default=None, description="Free text.")
 
 
 class Calibration(FileModel):
-    """How the infrared picture lies in the visible one."""
+    """The mapping from infrared to visible pixels."""
 
     fusepipe_calibration: int = Field(description="The version of the file format, 1.")
     kind: Kind = Field(
-        description="identity (both see exactly the same, at any size), affine, homography, homography+lens or stereo."
+        description="identity (both cameras have the same field of view, at any size), affine, homography, "
+        "homography+lens or stereo."
     )
     infrared: CameraImage = Field(description="The infrared images that the matrix was made with.")
     visible: CameraImage = Field(description="The visible images that the matrix was made with.")
@@ -66,22 +67,24 @@ class Calibration(FileModel):
         "first pixel at (0, 0).",
     )
     pose: PoseFields | None = Field(
-        default=None, validate_default=True, description="Of kind stereo: how the cameras sit to each other."
+        default=None,
+        validate_default=True,
+        description="Of kind stereo: the pose of the cameras relative to each other.",
     )
     plane_distance_m: Annotated[float, Field(strict=True, gt=0)] | None = Field(
         default=None,
         validate_default=True,
-        description="The distance from the visible camera at which the images lie on each other; for kind stereo "
-        "the distance to use where the rig names none.",
+        description="The distance from the visible camera at which the images are aligned; for kind stereo "
+        "the default for rigs that set none.",
     )
     parallax_px_m: tuple[Number, Number] | None = Field(
         default=None,
         description="Of kinds with a matrix: by how many visible pixels, [x, y], times metres the infrared image "
         "moves as 1/distance grows (focal length times distance of the cameras).",
     )
-    made: Made | None = Field(default=None, description="Where it comes from.")
+    made: Made | None = Field(default=None, description="Its origin.")
     quality: dict[str, int | float | str] | None = Field(
-        default=None, description="Figures or words under any names, such as reprojection_rms_px."
+        default=None, description="Free figures or words, such as reprojection_rms_px."
     )
 
     @field_validator("fusepipe_calibration", mode="before")
@@ -128,7 +131,7 @@ class Calibration(FileModel):
         if camera.lens is None:
             raise ValueError(f"kind {kind} needs {name}.lens as well")
         has = "only the infrared camera's lens" if kind == "homography+lens" else "no lens"
-        raise ValueError(f"kind {kind} has {has}; remove {name}.lens, or write the kind that it is of")
+        raise ValueError(f"kind {kind} has {has}; remove {name}.lens, or write the kind of the file")
 
     @field_validator("pose")
     @classmethod
@@ -158,7 +161,7 @@ class Calibration(FileModel):
 
     @property
     def has_depth(self) -> bool:
-        """Whether it can serve other plane distances than its own."""
+        """Whether it supports other plane distances than its own."""
         return self.kind == "stereo" or self.parallax_px_m is not None
 
     def lenses(self) -> tuple[Lens, Lens]:
@@ -183,7 +186,7 @@ class Calibration(FileModel):
 
         For points of the plane at ``plane_distance_m`` from the visible camera (default: the file's). Of
         the kinds with lenses it leaves the lenses' distortion out. Raises :class:`UsageError` for a distance that
-        the calibration knows nothing of.
+        the calibration does not support.
         """
         distance = plane_distance_m or self.plane_distance_m
         if self.kind == "stereo":
@@ -265,7 +268,7 @@ def make_stereo_calibration(
     made: Made | None = None,
     quality: Mapping[str, float | str] | None = None,
 ) -> Calibration:
-    """A calibration that serves any plane distance; raises :class:`UsageError` for impossible numbers."""
+    """A calibration for any plane distance; raises :class:`UsageError` for impossible numbers."""
     return _checked(
         {
             "kind": "stereo",
@@ -293,7 +296,5 @@ def _checked(content: Mapping[str, Any]) -> Calibration:
         return Calibration.model_validate({"fusepipe_calibration": FORMAT_VERSION, **content})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UsageError(
-            f"no calibration can be made: {place}: {first['msg'].removeprefix('Value error, ')}"
-        ) from error
+        key = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"invalid calibration: {key}: {first['msg'].removeprefix('Value error, ')}") from error

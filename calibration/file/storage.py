@@ -28,19 +28,18 @@ def load_calibration(path: Path | str) -> Calibration:
 def save_calibration(calibration: Calibration, path: Path | str, overwrite: bool = False) -> None:
     """Writes a calibration file that :func:`load_calibration` reads back equal.
 
-    The file appears whole or not at all: a temporary file beside it is renamed. Raises
-    :class:`OutputExistsError` where the file is there and ``overwrite`` is false, :class:`SinkError`
-    where it cannot be written.
+    It is written atomically. Raises :class:`OutputExistsError` where the file exists and ``overwrite`` is false,
+    :class:`SinkError` where it cannot be written.
     """
     save_text(calibration_text(calibration), Path(path), overwrite)
 
 
 def save_text(text: str, path: Path, overwrite: bool = False) -> None:
-    """Writes a text whole or not at all; raises as :func:`save_calibration`."""
+    """Writes a text file atomically; raises as :func:`save_calibration`."""
     try:
         write_text(path, text, overwrite=overwrite)
     except FileExistsError as error:
-        raise OutputExistsError(f"{path}: is there already; overwrite it explicitly or choose another name") from error
+        raise OutputExistsError(f"{path}: exists already; overwrite it explicitly or choose another name") from error
     except OSError as error:
         raise SinkError(f"{path}: cannot be written: {error.strerror or error}") from error
 

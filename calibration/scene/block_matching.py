@@ -1,7 +1,7 @@
-"""Pairs under a map: the infrared picture in the visible geometry, and how far off each of its blocks is.
+"""Block matching: the infrared image warped by a map, and the displacement of each of its blocks.
 
-A map is a matrix (3x3, infrared pixel to visible pixel), and a lens where the matrix takes pixels that are
-free of the infrared lens's distortion.
+A map is a matrix (3x3, infrared pixel to visible pixel), and a lens where the matrix takes undistorted infrared
+pixels.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ class Level:
     radius_px: int
 
 
-ALIASING_AT = 0.8  # an image that gets smaller than this is smoothed first
+ALIASING_AT = 0.8  # an image that is reduced by more than this is smoothed first
 
 
 class WarpedInfrared:
-    """One map at one width of the visible image; ``lens`` is the infrared camera's where the map has one."""
+    """Infrared images warped by one map, for one width of the visible image; ``lens`` is the infrared one, if any."""
 
     def __init__(self, matrix: Matrix3, lens: Lens | None, infrared: Size, visible: Size, width_px: int) -> None:
         self.size = small_size(visible, width_px)
         self._matrix = scaling(visible, self.size) @ matrix
         self._shrink = float(np.sqrt(abs(np.linalg.det(self._matrix[:2, :2]))))
-        self._places: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+        self._grid: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         if lens is None:
             inside = cv2.warpPerspective(np.full(infrared[::-1], 255, np.uint8), self._matrix, self.size) == 255
         else:
             x, y, inside, _ = inverse_map(self._matrix, infrared, self.size, lens=lens)
-            self._places = x, y
+            self._grid = x, y
         # two pixels at the border see the border in their gradients
         seen = cv2.erode(inside.astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=1)
         self.seen = np.asarray(seen, np.float32)
@@ -57,12 +57,12 @@ class WarpedInfrared:
         source = infrared
         if self._shrink < ALIASING_AT:
             source = np.asarray(cv2.GaussianBlur(source, (0, 0), 0.4 / self._shrink), np.uint8)
-        if self._places is None:
+        if self._grid is None:
             warped = cv2.warpPerspective(
                 source, self._matrix, self.size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
             )
         else:
-            warped = cv2.remap(source, *self._places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            warped = cv2.remap(source, *self._grid, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return gradient_field(np.asarray(warped, np.uint8))
 
 

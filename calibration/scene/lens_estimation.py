@@ -1,8 +1,8 @@
-"""The infrared lens's radial distortion, out of pairs of the scene.
+"""Estimates the infrared lens's radial distortion from pairs of the scene.
 
-What is seen is only how the infrared picture is bent against the visible one: the visible lens is taken
-as straight, and the infrared one has its first radial coefficient, about the middle of the picture. The
-focal length cannot be seen; only distortion over its square counts.
+Only the distortion relative to the visible image can be observed: the visible lens is assumed to be free of distortion,
+and the infrared one has a first radial coefficient, centred on the image. The focal length cannot be observed; only
+the distortion over its square matters.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from fusepipe.calibration.scene.block_matching import Level, VisibleFields, bloc
 from fusepipe.calibration.scene.local_matches import Bending, Fit, Matches, fit
 from fusepipe.calibration.scene.search import ScenePair
 
-MIN_PAIRS = 3  # one pair's things at other distances look like a lens
-MIN_GAIN = 12.0  # of the log likelihood of all pairs: far more than another freedom has to bring
-OUTER = 0.75  # of the radius of what is seen: blocks beyond it, in three of the four quarters, tell of a lens
-MAX_BEND = 0.3  # how much farther out a corner may lie than without the lens, as a part
+MIN_PAIRS = 3  # in a single pair, objects at other distances look like distortion
+MIN_GAIN = 12.0  # of the log likelihood of all pairs: far more than another parameter has to bring
+OUTER = 0.75  # of the visible radius: a lens needs blocks beyond it in three of the four quadrants
+MAX_BEND = 0.3  # maximum relative displacement of a corner by the lens
 LEVELS = (Level(512, 48, 24, 8), Level(512, 48, 24, 8), Level(640, 48, 24, 6))
 
 
@@ -35,7 +35,7 @@ class Bent:
 
 
 def plain_lens(size: Size, focal_px: float | None = None) -> Lens:
-    """The infrared lens without distortion; without a focal length it is the picture's width."""
+    """The infrared lens without distortion; the default focal length is the image width."""
     focal = focal_px or float(size[0])
     return Lens(size, focal, focal, (size[0] - 1) / 2, (size[1] - 1) / 2)
 
@@ -43,9 +43,9 @@ def plain_lens(size: Size, focal_px: float | None = None) -> Lens:
 def with_lens(
     pairs: Sequence[ScenePair], matrix: Matrix3, fields: VisibleFields, focal_px: float | None = None
 ) -> Bent | None:
-    """A map with a lens that fits the pairs clearly better than ``matrix``; ``None``: there is none.
+    """A map with a lens that fits the pairs clearly better than ``matrix``, or ``None``.
 
-    It takes ``MIN_PAIRS`` pairs that show edges out to the corners.
+    It needs ``MIN_PAIRS`` pairs that show edges out to the corners.
     """
     if len(pairs) < MIN_PAIRS:
         return None
@@ -68,15 +68,15 @@ def with_lens(
 
 
 def bending(bent: Bent, small: Size, visible_size: Size) -> Bending:
-    """How places of the warped picture of size ``small`` move as the lens's first coefficient grows."""
+    """The derivative of positions in the warped image of size ``small`` by the lens's first coefficient."""
     forward = scaling(visible_size, small) @ bent.matrix
     back = np.linalg.inv(forward)
     lens = bent.lens
     centre = np.array([lens.cx, lens.cy])
     first = lens.distortion[0] if lens.distortion else 0.0
 
-    def moved(places: NDArray[np.float64]) -> NDArray[np.float64]:
-        ideal = _through(back, places)
+    def moved(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        ideal = _through(back, positions)
         ray = (ideal - centre) / (lens.fx, lens.fy)
         square = (ray * ray).sum(axis=1, keepdims=True)
         # r (1 + k r^2) stays, so dr/dk = -r^3 / (1 + 3 k r^2)
@@ -88,13 +88,13 @@ def bending(bent: Bent, small: Size, visible_size: Size) -> Bending:
 
 
 def reaches_out(matches: Matches, bent: Bent, visible_size: Size) -> bool:
-    """Whether there are blocks far from the lens's axis in three quarters of the picture."""
+    """Whether there are blocks far from the lens's axis in three quadrants of the image."""
     back = np.linalg.inv(scaling(visible_size, matches.size) @ bent.matrix)
     centre = np.array([bent.lens.cx, bent.lens.cy])
     ir_w, ir_h = bent.lens.size
     width, height = matches.size
     corners = _through(back, np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64)) - centre
-    # what is seen ends at the corners of the infrared picture, or of the visible one where that is narrower
+    # the field of view ends at the corners of the infrared image, or of the visible one where that is narrower
     most = min(float(np.hypot(ir_w, ir_h)) / 2, float(np.hypot(*corners.T).min()))
     off = _through(back, matches.centres) - centre
     far = off[np.hypot(*off.T) >= OUTER * most]
@@ -102,7 +102,7 @@ def reaches_out(matches: Matches, bent: Bent, visible_size: Size) -> bool:
 
 
 def _after(bent: Bent, better: Fit, small: Size, visible_size: Size) -> Bent | None:
-    """``None`` where the lens would bend more than any that was tried."""
+    """``None`` for a distortion beyond the tested range."""
     matrix = scaling(small, visible_size) @ better.matrix @ scaling(visible_size, small) @ bent.matrix
     first = (bent.lens.distortion[0] if bent.lens.distortion else 0.0) + better.bend
     lens = replace(bent.lens, distortion=(first, 0.0, 0.0, 0.0))

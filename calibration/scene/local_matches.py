@@ -1,9 +1,9 @@
-"""How far off is each part of the picture? Correlation surfaces of blocks, and the map that fits them all.
+"""Correlation surfaces of blocks, and the map that fits all of them.
 
 The infrared gradient field, warped by the map known so far, is cut into blocks; each block is correlated
-with the visible field at every displacement up to a radius. No block decides for itself: the map is
-found by expectation maximisation, in which each block's surface is a likelihood, looked at through a
-window around the displacement that the map predicts, and the window narrows from round to round.
+with the visible field at every displacement up to a radius. No block decides alone: the map is
+estimated by expectation maximisation, in which each block's surface is a likelihood, weighted by a window around the
+displacement that the map predicts; the window narrows in every iteration.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PLANE_MODELS = MODELS[:-1]
 FREEDOMS = {"shift": 2, "similarity": 4, "affine": 6, "homography": 8, "homography+lens": 9}
 
 MIN_ENERGY = 0.02  # mean squared length of a block's field: below it there are no edges
-MIN_SEEN = 0.8  # part of a block that the infrared camera sees
+MIN_SEEN = 0.8  # fraction of a block inside the infrared view
 SHARPNESS = 5.0  # of the likelihood exp(SHARPNESS * correlation)
 FREEDOM_COST = 0.5
 ROUNDS = 12
@@ -38,7 +38,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """``centres`` Nx2 (x, y) of blocks in a picture of ``size`` (width, height), ``surfaces`` NxDxD.
+    """``centres`` Nx2 (x, y) of blocks in an image of ``size`` (width, height), ``surfaces`` NxDxD.
 
     ``surfaces[n, r + dy, r + dx]`` is the correlation -1..1 of block n displaced by (dx, dy), up to the
     radius r in each direction. ``pairs`` is how many pairs they are the mean of.
@@ -54,7 +54,7 @@ class Matches:
         return int(self.surfaces.shape[1]) // 2
 
     def peaks(self) -> Array:
-        """Nx2: the displacement (dx, dy) at which each block fits best by itself."""
+        """Nx2: the displacement (dx, dy) of each block's correlation peak."""
         flat = self.surfaces.reshape(len(self.surfaces), -1).argmax(axis=1)
         side = self.surfaces.shape[1]
         return np.stack([flat % side, flat // side], axis=1).astype(np.float64) - self.radius_px
@@ -66,7 +66,7 @@ class Matches:
 
     @property
     def chance(self) -> float:
-        """The part of blocks that would be near if their peaks fell anywhere."""
+        """The fraction of blocks that would be near with random peaks."""
         return float(np.pi * NEAR_PX**2 / self.surfaces.shape[1] ** 2)
 
 
@@ -76,7 +76,7 @@ def match_blocks(
     """Correlates blocks of the (warped) infrared field with the visible one.
 
     Both HxWx2 as :func:`gradient_field` gives them; ``seen`` is HxW float32, 1 where the infrared camera
-    sees. Blocks without edges, or mostly unseen, are left out.
+    sees. Blocks without edges, or mostly outside the infrared view, are skipped.
     """
     height, width = seen.shape
     r, side = radius_px, 2 * radius_px + 1
@@ -114,7 +114,7 @@ def match_blocks(
 
 
 def pooled(matches: list[Matches]) -> Matches:
-    """Blocks of several pairs of one rig: the mean surface at each place."""
+    """Blocks of several pairs of one rig: the mean surface at each position."""
     if len(matches) == 1:
         return matches[0]
     sums: dict[tuple[float, float], tuple[NDArray[np.float32], int]] = {}
@@ -134,9 +134,9 @@ def pooled(matches: list[Matches]) -> Matches:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """``matrix`` 3x3 takes a place of the warped infrared picture to where it belongs.
+    """``matrix`` 3x3 takes a position in the warped infrared image to its match.
 
-    ``displacement`` Nx2 is what it predicts for each block, ``likelihood`` what the blocks say of it; ``bend``
+    ``displacement`` Nx2 is what it predicts for each block, ``likelihood`` its log likelihood; ``bend``
     is by how much the lens's first radial coefficient grows.
     """
 
@@ -148,7 +148,7 @@ class Fit:
 
 
 Bending = Callable[[Array], Array]
-"""Nx2 places in the warped picture to the Nx2 displacement by a growth of the lens's first coefficient by 1."""
+"""Nx2 positions in the warped image to their Nx2 derivative by the first coefficient of the lens."""
 
 
 def fit(matches: Matches, model: Model, first_window_px: float | None = None, bending: Bending | None = None) -> Fit:
@@ -189,18 +189,18 @@ def fit(matches: Matches, model: Model, first_window_px: float | None = None, be
 
 
 def choose(matches: Matches, models: tuple[Model, ...] = PLANE_MODELS) -> Fit:
-    """The fit of the model with the best information criterion: a freedom has to raise the likelihood.
+    """The fit of the model with the best information criterion: a parameter has to raise the likelihood.
 
-    H. Akaike, "A new look at the statistical model identification", 1974. How sharp the likelihood of a
-    correlation is, is a choice (``SHARPNESS``); with it a freedom costs ``FREEDOM_COST``. A mean over several
-    pairs says as much as each of them.
+    H. Akaike, "A new look at the statistical model identification", 1974. The sharpness of the likelihood of
+    a correlation is a choice (``SHARPNESS``), for which a parameter costs ``FREEDOM_COST``. A mean over several pairs
+    counts as much as each of them.
     """
     fits = [fit(matches, model) for model in models]
     return max(fits, key=lambda f: matches.pairs * f.likelihood - FREEDOM_COST * FREEDOMS[f.model])
 
 
 def _log_likelihood(matches: Matches, displacement: Array) -> float:
-    """Of all blocks, against displacements that fall anywhere."""
+    """Of all blocks, relative to uniformly distributed displacements."""
     surfaces = matches.surfaces
     r = matches.radius_px
     # a little smoothing: the surfaces are sampled at whole pixels

@@ -1,7 +1,7 @@
 """How well a map from infrared to visible pixels fits pairs of a scene, as a confidence.
 
-It is the part of the blocks that, each on its own, match best where the map puts them, above what chance gives. A wrong
-map has almost none of them, whatever its correlation.
+Confidence is the fraction of blocks whose individual best match agrees with the map, above chance. A wrong map has
+almost none of them, whatever its correlation.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ LEVEL = Level(384, 48, 24, 8)
 
 @dataclass(frozen=True, slots=True)
 class MatchQuality:
-    """How well a map fits pairs. Everything in -1..1 or 0..1 but the counts.
+    """How well a map fits pairs; all values are in -1..1 or 0..1 except the counts.
 
-    ``correlation`` is that of the gradient fields over the overlap; ``near`` the part of the blocks that
-    fit best, each by itself, within 2.5 px (of a visible image 384 wide) of where the map puts them, a block being
-    the same part of all pairs: what one pair leaves open, another may tell; ``overlap`` the part of the visible
-    picture that the infrared camera sees; ``pairs_near`` how many pairs say so by themselves. ``pooled`` is
-    ``near`` above chance. ``confidence`` is the mean of it and of what the half of the pairs that agree least
-    have of it: a few good pairs among others that show something else do not make it high.
+    ``correlation`` is that of the gradient fields over the overlap; ``near`` the fraction of the blocks
+    whose correlation peak is within 2.5 px (of a visible image 384 wide) of the map, a block being pooled over all
+    pairs, so that pairs complement each other; ``overlap`` the fraction of the visible image that the infrared camera
+    sees; ``pairs_near`` the number of pairs that agree individually. ``pooled`` is ``near`` above chance.
+    ``confidence`` is the mean of it and of its value for the half of the pairs that agree least: a few good pairs among
+    others that show something else do not make it high.
     """
 
     correlation: float
@@ -72,7 +72,7 @@ def match_quality(
 
 
 def _confidence(matches: Matches) -> float:
-    """The part of the blocks that fit best where they are, above chance: 0..1."""
+    """The fraction of the blocks whose peak is at their position, above chance: 0..1."""
     if not len(matches.centres):
         return 0.0
     return max(0.0, (float(matches.near().mean()) - matches.chance) / (1 - matches.chance))

@@ -1,4 +1,4 @@
-"""Calibration from the scene itself: what a rig's image pairs say of how the two views lie.
+"""Calibration from the scene: registers the infrared to the visible view from a rig's image pairs.
 
 ::
 
@@ -6,8 +6,7 @@
     if result.refusal: ...                  # why not, and what to do
     result.matrix                           # 3x3, infrared pixel to visible pixel
 
-The result comes with a confidence: the part of the blocks that, each by itself, fit best where the map
-says, above what chance gives. A wrong map has almost none of them, whatever its correlation.
+The result comes with a confidence, see :mod:`fusepipe.calibration.scene.match_quality`.
 """
 
 from __future__ import annotations
@@ -44,9 +43,9 @@ FINE = (Level(384, 48, 24, 8), Level(512, 48, 24, 8))
 
 @dataclass(frozen=True, slots=True)
 class SceneResult:
-    """``matrix`` takes an infrared pixel (x, y, 1) to a visible pixel; ``refusal`` says why not to use it.
+    """``matrix`` takes an infrared pixel (x, y, 1) to a visible pixel; ``refusal`` is the reason not to use it.
 
-    With a ``lens`` (model ``homography+lens``) those are infrared pixels without its distortion.
+    With a ``lens`` (model ``homography+lens``) those are undistorted infrared pixels.
     """
 
     matrix: Matrix3
@@ -68,11 +67,11 @@ def register(
     focal_px: float | None = None,
     explain: bool = True,
 ) -> SceneResult:
-    """How the infrared views of these pairs, all of one rig, lie in the visible ones.
+    """Registers the infrared views of these pairs, all of one rig, to the visible ones.
 
     ``scales`` bounds the ratio of the fields of view (infrared width over visible width); ``models`` are
     those to choose from. ``focal_px`` is the infrared camera's focal length where it is known. ``explain``
-    looks for the reason of a failure (a mirrored image), which takes as long again. Raises
+    searches for the reason of a failure (a mirrored image), which doubles the time. Raises
     :class:`UsageError` for pairs whose sizes differ from each other.
     """
     infrared_size, visible_size = _sizes(pairs)
@@ -91,7 +90,7 @@ def register(
             continue
         best = choose(matches, tuple(m for m in PLANE_MODELS if m in models))
         matrix = _improved(matrix, matches, best.matrix, visible_size)
-        # the coarse rounds have given the matrix an affine part already
+        # the coarse levels have given the matrix an affine part already
         model = max(model, best.model, key=MODELS.index)
     if "affine" in models and model in ("shift", "similarity"):
         model = "affine"
@@ -119,19 +118,21 @@ def _sizes(pairs: Sequence[ScenePair]) -> tuple[Size, Size]:
     sizes = {(pair.infrared.shape, pair.visible.shape) for pair in pairs}
     if len(sizes) > 1:
         texts = sorted(f"{i[1]}x{i[0]} and {v[1]}x{v[0]}" for i, v in sizes)
-        raise UsageError(f"the pairs are of different sizes ({'; '.join(texts)}): give pairs of one rig only")
+        raise UsageError(f"the pairs are of different sizes ({'; '.join(texts)}): use pairs of one rig only")
     infrared, visible = next(iter(sizes))
     for name, shape in (("infrared", infrared), ("visible", visible)):
         if min(shape) < 48:
-            raise UsageError(f"the {name} images are {shape[1]}x{shape[0]}: too small to match, 48 pixels at least")
+            raise UsageError(
+                f"the {name} images are {shape[1]}x{shape[0]}: too small to match; the minimum is 48 pixels"
+            )
     return (infrared[1], infrared[0]), (visible[1], visible[0])
 
 
-# -- when it does not know
+# -- refusals
 
 
 def texture(luma: Luma8) -> float:
-    """Root mean square of the gradient, in grey levels a pixel, of the image at search size."""
+    """Root mean square of the gradient, in grey levels per pixel, of the image at search size."""
     small = shrunk(luma, small_size((luma.shape[1], luma.shape[0]), 320)).astype(np.float32)
     small = cv2.GaussianBlur(small, (0, 0), 1.0)
     gx, gy = cv2.Sobel(small, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(small, cv2.CV_32F, 0, 1, scale=0.125)
@@ -139,7 +140,7 @@ def texture(luma: Luma8) -> float:
 
 
 def _refusal(pairs: Sequence[ScenePair], result: SceneResult, scales: tuple[float, float], explain: bool) -> str:
-    """Why the result cannot be trusted and what to do; empty where it can."""
+    """Why the result is not reliable and what to do; empty where it is."""
     seen = result.quality
     if seen.confidence >= MIN_CONFIDENCE and seen.blocks >= MIN_BLOCKS:
         return ""
@@ -148,24 +149,24 @@ def _refusal(pairs: Sequence[ScenePair], result: SceneResult, scales: tuple[floa
         if strongest < MIN_TEXTURE:
             return (
                 f"the {band} {'images have' if len(pairs) > 1 else 'image has'} hardly any texture "
-                f"({strongest:.1f} grey levels a pixel): point the rig at a scene with buildings, trees or vehicles"
+                f"({strongest:.1f} grey levels per pixel): point the rig at a scene with buildings, trees or vehicles"
             )
     if explain:
         mirrored = [replace(p, infrared=np.ascontiguousarray(p.infrared[:, ::-1])) for p in pairs]
         other = register(mirrored, scales, explain=False)
         if not other.refusal and other.quality.confidence > 2 * seen.confidence:
             return (
-                "the infrared images are mirrored: they fit the visible ones when left and right are exchanged; "
-                "switch mirroring (flip) off in the infrared camera's settings"
+                "the infrared images are mirrored: they match the visible ones when flipped horizontally; disable "
+                "mirroring (flip) in the infrared camera's settings"
             )
     if seen.pooled >= MIN_CONFIDENCE and len(pairs) > 1:
         return (
-            f"only {seen.pairs_near} of the {len(pairs)} pairs lie by themselves as all are said to (confidence "
-            f"{seen.confidence:.2f}, {MIN_CONFIDENCE} is needed): check that the two images of every pair show the "
-            "same scene at the same time, and leave out pairs that show little"
+            f"only {seen.pairs_near} of the {len(pairs)} pairs agree individually with the common result (confidence "
+            f"{seen.confidence:.2f}, minimum {MIN_CONFIDENCE}): check that the two images of every pair show the "
+            "same scene at the same time, and omit pairs with little structure"
         )
     return (
-        f"the two views do not agree anywhere (confidence {seen.confidence:.2f}, {MIN_CONFIDENCE} is needed): check "
+        f"no alignment of the two views was found (confidence {seen.confidence:.2f}, minimum {MIN_CONFIDENCE}): check "
         "that both images show the same scene at the same time, add pairs with more edges, or give the fields of "
         "view with --fov-infrared and --fov-visible"
     )

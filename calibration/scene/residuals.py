@@ -1,4 +1,4 @@
-"""How good is a calibration on given pairs? Residuals of blocks, by region and by distance; a verdict in words."""
+"""Residuals of a calibration on image pairs: of blocks, by region and by distance, and a verdict."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from fusepipe.calibration.scene.search import ScenePair
 
 GRID = 3
 LEVEL = Level(384, 48, 24, 8)
-CLEAR = 0.12  # how far a block's best correlation stands above its mean before its residual is believed
-NEARLY = 0.04  # correlation that is nearly as good as the best
-LOOSE_PX = 3.0  # spread of the nearly best places along a direction beyond which nothing is said of it
+CLEAR = 0.12  # minimum height of a block's correlation peak above its mean
+NEARLY = 0.04  # difference of correlation that counts as equal to the peak
+LOOSE_PX = 3.0  # spread of the peak along a direction beyond which the residual in that direction is unknown
 GOOD, FAIR = 0.004, 0.010  # median residual in widths: 2.6 and 6.4 pixels of 640
 GOOD_CONFIDENCE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Residual:
-    """A part of one pair's picture at ``place`` (x, y) that fits best when moved by ``off`` (x, y); visible pixels.
+    """A block at ``position`` (x, y) that matches best when moved by ``offset`` (x, y); visible pixels.
 
-    Where a part shows nothing but lines of one direction, ``off`` is across them: along them nothing can be said.
+    Where a block has edges of one direction only, ``offset`` is perpendicular to them (aperture problem).
     """
 
-    place: tuple[float, float]
-    off: tuple[float, float]
+    position: tuple[float, float]
+    offset: tuple[float, float]
 
     @property
     def length_px(self) -> float:
-        return float(np.hypot(*self.off))
+        return float(np.hypot(*self.offset))
 
 
 @dataclass(frozen=True, slots=True)
 class Residuals:
-    """``regions_px`` is the median residual of each of 3x3 parts of the picture, row by row; NaN: no evidence."""
+    """``regions_px`` is the median residual of each of 3x3 regions of the image, row by row; NaN: too few blocks."""
 
     quality: MatchQuality
     blocks: tuple[Residual, ...]
@@ -53,29 +53,30 @@ class Residuals:
 
     @property
     def verdict(self) -> tuple[str, str]:
-        """(``good``, ``fair``, ``bad`` or ``unknown``, what that means and what to do)."""
+        """(``good``, ``fair``, ``bad`` or ``unknown``; its meaning and what to do)."""
         seen, width = self.quality, self.visible_size[0]
         if seen.pooled < MIN_CONFIDENCE and self._too_little():
             return "unknown", (
-                "These images say too little to judge: hardly any part of them looks alike in both bands. Check with "
-                "pairs that show edges of buildings, vehicles or people."
+                "These images have too little structure in common to tell. Check with pairs that show edges of "
+                "buildings, vehicles or people."
             )
         part = self.median_px / width
         where = self._worst_region()
         if part <= GOOD and seen.pooled >= GOOD_CONFIDENCE:
             return (
                 "good",
-                f"The images lie on each other: half of all parts are off by less than {self.median_px:.1f} px.{where}",
+                f"The images are aligned: half of the blocks are off by less than {self.median_px:.1f} px.{where}",
             )
         if part <= FAIR and seen.pooled >= MIN_CONFIDENCE:
             return "fair", (
-                f"The images lie nearly on each other: half of all parts are off by less than {self.median_px:.1f} px. "
-                f"Things at other distances than the calibrated one, or a small move of the bracket, do this.{where}"
+                f"The images are nearly aligned: half of the blocks are off by less than {self.median_px:.1f} px. "
+                "Objects at other distances than the calibrated one, or a small movement of the bracket, cause this."
+                f"{where}"
             )
         return "bad", (
-            f"The images do not lie on each other: only {seen.near:.0%} of the parts agree with the calibration, and "
-            f"half are off by more than {self.median_px:.1f} px. Was the bracket moved, or is this the calibration of "
-            f"another rig? Calibrate again.{where}"
+            f"The images are not aligned: only {seen.near:.0%} of the blocks agree with the calibration, and half "
+            f"are off by more than {self.median_px:.1f} px. The bracket may have moved, or the calibration belongs to "
+            f"another rig. Calibrate again.{where}"
         )
 
     def _too_little(self) -> bool:
@@ -90,7 +91,7 @@ class Residuals:
         if worst < 2 * float(np.median(known)) or worst < 0.004 * self.visible_size[0]:
             return ""
         names = (("upper", "middle", "lower")[row], ("left", "centre", "right")[column])
-        return f" Worst is the {names[0]} {names[1]} part with {worst:.1f} px."
+        return f" The {names[0]} {names[1]} part is worst with {worst:.1f} px."
 
 
 def measure_residuals(pairs: Sequence[ScenePair], matrix: Matrix3, lens: Lens | None = None) -> Residuals:
@@ -100,17 +101,17 @@ def measure_residuals(pairs: Sequence[ScenePair], matrix: Matrix3, lens: Lens | 
     matches = pooled(each)
     scale = width / matches.size[0]
     clear = [_clear(one) for one in each]
-    places = np.concatenate([one.centres[kept] for one, (kept, _) in zip(each, clear, strict=True)])
+    positions = np.concatenate([one.centres[kept] for one, (kept, _) in zip(each, clear, strict=True)])
     off = np.concatenate([moved for _, moved in clear])
     residuals = tuple(
         Residual((float(x * scale), float(y * scale)), (float(dx * scale), float(dy * scale)))
-        for (x, y), (dx, dy) in zip(places, off, strict=True)
+        for (x, y), (dx, dy) in zip(positions, off, strict=True)
     )
     lengths = np.array([r.length_px for r in residuals])
     regions = np.full((GRID, GRID), np.nan)
     if len(residuals):
-        row = np.clip((places[:, 1] / matches.size[1] * GRID).astype(int), 0, GRID - 1)
-        column = np.clip((places[:, 0] / matches.size[0] * GRID).astype(int), 0, GRID - 1)
+        row = np.clip((positions[:, 1] / matches.size[1] * GRID).astype(int), 0, GRID - 1)
+        column = np.clip((positions[:, 0] / matches.size[0] * GRID).astype(int), 0, GRID - 1)
         for r in range(GRID):
             for c in range(GRID):
                 inside = (row == r) & (column == c)
@@ -125,10 +126,10 @@ def measure_residuals(pairs: Sequence[ScenePair], matrix: Matrix3, lens: Lens | 
 
 
 def _clear(matches: Matches) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Which blocks have one clear best place, and where it is relative to the map, refined between pixels."""
+    """Which blocks have one clear correlation peak, and its offset from the map, to subpixel accuracy."""
     flat = matches.surfaces.reshape(len(matches.surfaces), -1)
     kept = flat.max(axis=1, initial=-1.0) - flat.mean(axis=1) > CLEAR if len(flat) else np.zeros(0, np.bool_)
-    # a best place at the rim of those tried is none
+    # a peak at the rim of the search range is not reliable
     kept &= np.abs(matches.peaks()).max(axis=1, initial=0.0) < matches.radius_px
     peaks = matches.peaks()[kept]
     surfaces = matches.surfaces[kept]
@@ -142,12 +143,14 @@ def _clear(matches: Matches) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
                 bend = 2 * surfaces[n, y, x] - low - high
                 if bend > 1e-6:
                     off[n, axis] += float(np.clip((high - low) / (2 * bend), -0.5, 0.5))
-    return kept, _told(surfaces, peaks, off)
+    return kept, _perpendicular(surfaces, peaks, off)
 
 
-def _told(surfaces: NDArray[np.float32], peaks: NDArray[np.float64], off: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``off`` (Nx2) without the part along a direction in which a block fits nearly as well anywhere."""
-    told = off.copy()
+def _perpendicular(
+    surfaces: NDArray[np.float32], peaks: NDArray[np.float64], off: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """``off`` (Nx2) without the component along a direction in which a block matches equally well anywhere."""
+    known = off.copy()
     r = surfaces.shape[1] // 2
     y, x = np.mgrid[-r : r + 1, -r : r + 1].astype(np.float64)
     for n, surface in enumerate(surfaces):
@@ -158,14 +161,14 @@ def _told(surfaces: NDArray[np.float32], peaks: NDArray[np.float64], off: NDArra
         (narrow, wide), directions = np.linalg.eigh(np.array([[xx, xy], [xy, yy]]))
         if wide > LOOSE_PX**2 and narrow < LOOSE_PX**2 / 4:
             across = directions[:, 0]
-            told[n] = across * float(across @ off[n])
-    return told
+            known[n] = across * float(across @ off[n])
+    return known
 
 
 def by_distance(calibration: Calibration, distances_m: Sequence[float]) -> list[tuple[float, float]] | None:
-    """(distance, how many visible pixels things there are off) while aligned at the calibration's own distance.
+    """(distance in metres, misalignment in visible pixels) of objects while aligned at the calibration's own distance.
 
-    Mean over a grid of the picture. ``None`` where the calibration does not know where the cameras sit.
+    Mean over a grid of the image. ``None`` where the calibration has no pose of the cameras.
     """
     if not calibration.has_depth:
         return None
@@ -173,9 +176,9 @@ def by_distance(calibration: Calibration, distances_m: Sequence[float]) -> list[
     x, y = np.meshgrid(np.linspace(0, width - 1, 7), np.linspace(0, height - 1, 7))
     points = np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
 
-    def place(distance_m: float | None) -> NDArray[np.float64]:
+    def projected(distance_m: float | None) -> NDArray[np.float64]:
         moved = calibration.matrix3(distance_m) @ points
         return np.asarray(moved[:2] / moved[2], np.float64)
 
-    here = place(None)
-    return [(d, float(np.hypot(*(place(d) - here)).mean())) for d in distances_m]
+    reference = projected(None)
+    return [(d, float(np.hypot(*(projected(d) - reference)).mean())) for d in distances_m]

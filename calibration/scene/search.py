@@ -1,8 +1,8 @@
-"""Where does the infrared picture lie in the visible one? A search over scale, roll and every shift.
+"""The initial search of the infrared image in the visible one: over scale, roll and every shift.
 
 Both images become gradient fields (:mod:`fusepipe.calibration.gradient_field`); for each scale and roll
-the normalised correlation of all shifts comes out of a few Fourier transforms. Several pairs of one rig
-are searched together. The result is a similarity, right to a few pixels in a hundred.
+the normalised correlation of all shifts is computed by a few Fourier transforms. Several pairs of one rig
+are searched together. The result is a similarity, accurate to a few percent of the width.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ MAX_ROLL_DEG = 6.0
 ROLL_STEP_DEG = 3.0
 ROLLS_TRIED_AT = 2  # scales: the best ones without roll
 DEFAULT_SCALES = (0.7, 2.3)
-MAX_PAIRS = 8  # more make the answer no better, only later
+MAX_PAIRS = 8  # more do not improve the result
 
 Spectrum = NDArray[np.complex64]
 
 
 @dataclass(frozen=True, slots=True)
 class ScenePair:
-    """An infrared and a visible image of the same moment, HxW uint8; sizes differ as they may."""
+    """An infrared and a visible image of the same moment, HxW uint8; their sizes may differ."""
 
     infrared: Luma8
     visible: Luma8

@@ -1,4 +1,4 @@
-"""CBF: fusion by the detail that a cross bilateral filter takes away, as a pure function.
+"""CBF: fusion by the detail that a cross bilateral filter removes, as a pure function.
 
 Source: Shreyamsha Kumar, "Image fusion based on pixel significance using cross bilateral filter", Signal,
 Image and Video Processing 9, 2015 (online 2013).
@@ -68,7 +68,7 @@ def _strength(detail: Real) -> Real:
     height, width = detail.shape
     strength = np.zeros_like(detail)
     for axis in (0, 1):
-        # variance along one axis at each place of the padded image, then summed along the other
+        # variance along one axis at each pixel of the padded image, then summed along the other
         rows = [np.take(around, range(k, k + (height, width)[axis]), axis=axis) for k in range(WINDOW_PX)]
         mean = sum(rows) / WINDOW_PX
         variance = sum((row - mean) ** 2 for row in rows) / (WINDOW_PX - 1)

@@ -15,7 +15,7 @@ from fusepipe.evaluation.luma import Real
 
 SMOOTHNESS = 4.0
 ROUNDS = 5
-# Shares of the residuals and of the gradients that lie below the floor of their weights.
+# Shares of the residuals and of the gradients below the floor of their weights.
 FIDELITY_CUT, GRADIENT_CUT = 0.05, 0.01
 CUT_BINS = 1000
 # The floors where all values are zero: the residual is, before the first round, and then weighs 1.
@@ -30,7 +30,7 @@ def gtf(infrared: Luma8, visible: Luma8) -> Luma8:
     y = x - vis minimises sum |y - (ir - vis)| + 4 sum |grad y| (isotropic, forward differences, on 0..1),
     approached by five rounds of reweighted least squares from y = ir - vis. Weights 1 / max(value, floor);
     the floor is where a histogram of 1000 bins passes 5 % of the residuals or 1 % of the gradients. x is
-    clipped and rounded half up. The sources are not alike: exchanging them changes the picture. Identical
+    clipped and rounded half up. The sources are not interchangeable. Identical
     images come back exactly. A few seconds for 500x300.
     """
     target = (infrared.astype(np.float64) - visible.astype(np.float64)) / 255.0
@@ -54,7 +54,7 @@ def _total_variation(target: Real) -> Real:
 
 
 def _cut(values: Real, share: float, floor: float) -> float:
-    """The value below which ``share`` of the values lie, by histogram; ``floor`` where all are zero."""
+    """The quantile ``share`` of the values, by histogram; ``floor`` where all are zero."""
     if not np.any(values):
         return floor
     counts, edges = np.histogram(values, bins=CUT_BINS)
@@ -65,7 +65,7 @@ def _solve(target: Real, start: Real, fidelity: Real, smoothness: Real) -> Real:
     """Minimises sum fidelity (y - target)^2 + sum smoothness |grad y|^2, beginning at ``start``.
 
     In z = sqrt(fidelity) y the system is I + Q D' S D Q with Q = 1 / sqrt(fidelity), which conjugate
-    gradients solve to a relative residual of 1e-2. Everything in place: this is where the time goes.
+    gradients solve to a relative residual of 1e-2. All in place: this loop takes most of the time.
     """
     scale = 1.0 / np.sqrt(fidelity)
     across, down = smoothness[:, :-1], smoothness[:-1]

@@ -2,7 +2,7 @@
 
 Source: Liu, Qi, Ding, "Infrared and visible image fusion method based on saliency detection in sparse
 domain", Infrared Physics & Technology 83, 2017. What the description leaves open, and results depend on,
-is the dictionary: K-SVD starts from random patches, so that no two dictionaries are alike. Where an atom
+is the dictionary: K-SVD starts from random patches, so that no two dictionaries are equal. Where an atom
 is not free of its mean it carries brightness too, and how often brightness is coded in both images
 together or in each alone decides how much brighter than either source the fused image gets.
 """
@@ -38,7 +38,7 @@ def jsrsd(infrared: Luma8, visible: Luma8) -> Luma8:
     coefficients of one image alone, its saliency is .4 (1 - exp(-mean |u - u'| / (1 + 2 distance))) over the
     24 patches about + .6 |u|_1 (|u|_1 alone at the border); the larger of both counts 1, the other in
     proportion. Overlapping patches are averaged, values clipped, rounded half up. Images of less than 8
-    pixels a side are mirrored to 8. Takes tens of seconds a picture. Sixteen atoms approximate a patch:
+    pixels a side are mirrored to 8. Takes tens of seconds per image. Sixteen atoms approximate a patch:
     identical images come back smoothed by a few grey levels.
     """
     lack = [(0, max(PATCH_PX - side, 0)) for side in infrared.shape]
@@ -54,9 +54,9 @@ def jsrsd(infrared: Luma8, visible: Luma8) -> Luma8:
     for top in range(0, rows, BAND):
         below = min(top + BAND, rows)
         patches = (_fused_coefficients(code, (rows, columns), top, below) @ dictionary).astype(np.float64)
-        for place in range(length):
-            y, x = divmod(place, PATCH_PX)
-            total[top + y : below + y, x : x + columns] += patches[:, :, place]
+        for position in range(length):
+            y, x = divmod(position, PATCH_PX)
+            total[top + y : below + y, x : x + columns] += patches[:, :, position]
     total /= np.outer(_coverage(rows), _coverage(columns))
     fused = total[: infrared.shape[0], : infrared.shape[1]]
     return np.floor(np.clip(fused, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
@@ -69,13 +69,13 @@ def _patches(image: Single) -> Single:
 
 
 def _coverage(patches: int) -> NDArray[np.float64]:
-    """How many of so many patches in a row lie over each pixel."""
+    """How many patches of a row cover each pixel."""
     return np.convolve(np.ones(patches), np.ones(PATCH_PX))
 
 
 def _dictionary(first: Single, second: Single) -> Single:
     """256 atoms trained on patches of both images, starting from as many of them."""
-    # patches that overlap less teach more, where there are enough of them
+    # patches with less overlap train better dictionaries, if there are enough of them
     step = TRAINING_STEP_PX if first.shape[0] * first.shape[1] > ATOMS * TRAINING_STEP_PX**2 else 1
     signals = np.concatenate([p[::step, ::step].reshape(-1, PATCH_PX**2) for p in (first, second)])
     random = np.random.default_rng(SEED)
@@ -116,7 +116,7 @@ def _fused_coefficients(code: Code, grid: tuple[int, int], top: int, below: int)
 
 
 def _difference(innovation: Single, own: slice) -> Single:
-    """Sum over the 24 patches about each of |u - u'| / (1 + 2 distance); what lies outside counts nothing."""
+    """Sum over the 24 patches about each of |u - u'| / (1 + 2 distance); patches outside count as nothing."""
     height, width = innovation.shape[:2]
     total = np.zeros((height, width), np.float32)
     for dy in range(REACH + 1):

@@ -37,13 +37,13 @@ def load_baseline(model: str, backend: str = "auto", precision: str = "auto", en
     ``auto`` or ``uint8`` and ``engine`` ``None``. Raises :class:`UsageError` for anything else.
     """
     if model not in _RULES:
-        raise UsageError(f"there is no baseline {model!r}: {did_you_mean(model, _RULES)}")
+        raise UsageError(f"unknown baseline {model!r}: {did_you_mean(model, _RULES)}")
     own_backend, function = _RULES[model]
     if backend not in ("auto", own_backend):
-        raise UsageError(f"the model {model!r} is a rule without a network: {backend = } does not apply; leave it out")
+        raise UsageError(f"the model {model!r} is a rule without a network: {backend = } does not apply; remove it")
     if precision not in ("auto", "uint8"):
-        raise UsageError(f"the model {model!r} is a rule on 8-bit pixels: {precision = } does not apply; leave it out")
+        raise UsageError(f"the model {model!r} is a rule on 8-bit pixels: {precision = } does not apply; remove it")
     if engine is not None:
-        raise UsageError(f"the model {model!r} is a rule without an engine: {engine = } does not apply; leave it out")
+        raise UsageError(f"the model {model!r} is a rule without an engine: {engine = } does not apply; remove it")
     info = FuserInfo(model=model, backend=own_backend, precision="uint8", reason="the rule's only implementation")
     return FunctionFuser(info, function)

@@ -22,7 +22,7 @@ NEW_LEAST = 1e-3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Code:
-    """N signals as sums of k atoms each: ``atoms`` and ``values`` are Nxk; an unused place has the value 0."""
+    """N signals as sums of k atoms each: ``atoms`` and ``values`` are Nxk; an unused entry has the value 0."""
 
     atoms: Index
     values: Single
@@ -105,9 +105,9 @@ def k_svd(signals: Single, dictionary: Single, most: int, rounds: int) -> Single
         order = np.argsort(code.atoms, axis=None, kind="stable")
         borders = np.searchsorted(code.atoms.ravel()[order], np.arange(len(dictionary) + 1))
         for atom in range(len(dictionary)):
-            places = order[borders[atom] : borders[atom + 1]]
-            users = places // most
-            values = code.values.ravel()[places]
+            entries = order[borders[atom] : borders[atom + 1]]
+            users = entries // most
+            values = code.values.ravel()[entries]
             if not np.any(values):
                 continue
             with_atom = rest[users] + values[:, None] * dictionary[atom]

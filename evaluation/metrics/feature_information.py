@@ -14,11 +14,11 @@ from fusepipe.evaluation.luma import Real, require_luma
 Feature = Literal["gradient", "pixel"]
 
 FMI_MINIMUM_PX = 3
-# Windows of 3x3 hold nine samples; their places 1..9 run down the columns, as in MATLAB.
+# Windows of 3x3 hold nine samples; their positions 1..9 run down the columns, as in MATLAB.
 SAMPLES = 9
 # Windows handled together: as many as keep the arrays in the processor's cache.
 CHUNK = 4096
-PLACES = np.arange(1.0, SAMPLES + 1.0)
+POSITIONS = np.arange(1.0, SAMPLES + 1.0)
 # Below this an entropy, spread or covariance is rounding.
 TINY = 1e-12
 # Added before a logarithm that a zero takes away again.
@@ -29,17 +29,17 @@ def fmi(ir: Luma8, vis: Luma8, fused: Luma8, feature: Feature = "gradient") -> f
     """FMI = mean over 3x3 windows of (I'(IR; F) + I'(VIS; F)) / 2, HxW uint8 images of at least 3x3.
 
     I' = 2 I / (H(p) + H(q)). In each window the feature, stretched to 0..1 and divided by its sum, *is* the
-    distribution p over the places 1..9. The joint distribution is theta C + (1 - theta) p q with C the
+    distribution p over the positions 1..9. The joint distribution is theta C + (1 - theta) p q with C the
     Frechet bound (upper where p and q correlate positively, lower where not) and theta their correlation
     over that of the bound. ``gradient``: magnitude of central differences; ``pixel``: grey levels. Range 0
     to about 1, higher is better. Identical windows count 1, windows without information 0: F = IR = VIS
     gives 1, also where constant. Source: Haghighat, Aghagolzadeh, Seyedarabi, "A non-reference image fusion
     metric based on mutual information of image features", Computers & Electrical Engineering 37(5), 2011.
-    Public code takes the horizontal difference alone where told ``gradient`` and prints other numbers.
+    Public code takes only the horizontal difference for ``gradient`` and gives other values.
     """
     require_luma(FMI_MINIMUM_PX, ir=ir, vis=vis, fused=fused)
     if feature not in ("gradient", "pixel"):
-        raise UsageError(f"there is no feature {feature!r}; known: gradient, pixel")
+        raise UsageError(f"unknown feature {feature!r}; known: gradient, pixel")
     feature_i, feature_v, feature_f = (_feature(image, feature) for image in (ir, vis, fused))
     height, width = fused.shape[0] - 2, fused.shape[1] - 2
     rows = max(CHUNK // width, 1)
@@ -64,7 +64,7 @@ class _Windows:
     """The distributions of all 3x3 windows of a band of rows: 9xN arrays, the nine down the columns.
 
     ``p``: the window stretched to 0..1 and divided by its sum, uniform where flat. ``log_p``: its
-    logarithm, 0 where p is 0. ``entropy``: nats. ``spread``: standard deviation of the place 1..9.
+    logarithm, 0 where p is 0. ``entropy``: nats. ``spread``: standard deviation of the position 1..9.
     """
 
     def __init__(self, feature: Real) -> None:
@@ -79,8 +79,8 @@ class _Windows:
         self.log_p: Real = np.zeros_like(p)
         np.log(p, out=self.log_p, where=p > 0)
         self.entropy: Real = -np.sum(p * self.log_p, axis=0)
-        self.mean: Real = PLACES @ p
-        self.spread: Real = np.sqrt(np.maximum((PLACES * PLACES) @ p - self.mean * self.mean, 0.0))
+        self.mean: Real = POSITIONS @ p
+        self.spread: Real = np.sqrt(np.maximum((POSITIONS * POSITIONS) @ p - self.mean * self.mean, 0.0))
         self.centred: Real = p - 1.0 / SAMPLES
         self.power: Real = np.sum(self.centred * self.centred, axis=0)
 
@@ -94,7 +94,7 @@ class _Windows:
         log_q = np.where(opposed, other.log_p[::-1], other.log_p)
         pieces = _staircase((self.p, self.log_p), (q, log_q))
         other_mean = np.where(opposed, SAMPLES + 1.0 - other.mean, other.mean)
-        covariance = pieces.place_product - self.mean * other_mean
+        covariance = pieces.position_product - self.mean * other_mean
         spreads = self.spread * other.spread
         known = (covariance > TINY) & (spreads > TINY)
         theta = np.where(known, np.abs(correlation) * spreads / np.where(known, covariance, 1.0), 0.0)
@@ -110,13 +110,13 @@ class _Windows:
 class _Pieces:
     """The Frechet upper bound of N pairs of distributions, in the 17 cells a pair that can hold mass.
 
-    ``mass``, ``product`` (p q) and its logarithm are 17xN; ``place_product``: N means of place times place.
+    ``mass``, ``product`` (p q) and its logarithm are 17xN; ``position_product``: N means of position times position.
     """
 
     mass: Real
     product: Real
     log_product: Real
-    place_product: Real
+    position_product: Real
 
 
 def _staircase(p: tuple[Real, Real], q: tuple[Real, Real]) -> _Pieces:
@@ -134,9 +134,9 @@ def _staircase(p: tuple[Real, Real], q: tuple[Real, Real]) -> _Pieces:
     last = (SAMPLES - 1) * count + lane
     steps = 2 * SAMPLES - 1
     mass, product, log_product = (np.empty((steps, count)) for _ in range(3))
-    place_product = np.zeros(count)
+    position_product = np.zeros(count)
     i, j = lane.copy(), lane.copy()
-    places = np.ones((2, count))
+    positions = np.ones((2, count))
     reached = np.zeros(count)
     for step in range(steps):
         np.multiply(p[0].take(i), q[0].take(j), out=product[step])
@@ -145,16 +145,16 @@ def _staircase(p: tuple[Real, Real], q: tuple[Real, Real]) -> _Pieces:
         cut = np.minimum(cut_p, cut_q)
         np.subtract(cut, reached, out=mass[step])
         reached = cut
-        place_product += mass[step] * places[0] * places[1]
+        position_product += mass[step] * positions[0] * positions[1]
         along_p = cut_p <= cut_q
         along_q = ~along_p
-        places[0] += along_p
-        places[1] += along_q
+        positions[0] += along_p
+        positions[1] += along_q
         i += along_p * count
         j += along_q * count
         np.minimum(i, last, out=i)
         np.minimum(j, last, out=j)
-    return _Pieces(mass, product, log_product, place_product)
+    return _Pieces(mass, product, log_product, position_product)
 
 
 def _joint_entropy(pieces: _Pieces, theta: Real, marginal: Real) -> Real:

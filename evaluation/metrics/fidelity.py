@@ -94,7 +94,7 @@ def vif_mean(ir: Luma8, vis: Luma8, fused: Luma8) -> float:
 
 
 def viff(ir: Luma8, vis: Luma8, fused: Luma8) -> float:
-    """VIFF of HxW uint8 images, at least 41x41: at each place the fidelity to the source kept worse.
+    """VIFF of HxW uint8 images, at least 41x41: at each position the fidelity to the source that is preserved less.
 
     At each of the four scales of :func:`vif` (noise .005 * 255^2) each window takes kept and total
     information from the source with the smaller gain, the visible one's where equal; VIFF = sum_k p_k

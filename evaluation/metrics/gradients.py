@@ -18,7 +18,7 @@ def _edges(image: Luma8, variant: Variant) -> tuple[Real, Real]:
     gy: Real = cv2.Sobel(pixels, cv2.CV_64F, 0, 1, ksize=3, borderType=border)
     strength: Real = np.sqrt(gx * gx + gy * gy)
     if variant == "paper":
-        # from the y axis: where the branch cut lies changes Q, and this one reproduces the known values
+        # from the y axis: the position of the branch cut changes Q, and this one reproduces the known values
         return strength, np.arctan2(gx, gy)
     flat = gx == 0
     return strength, np.where(flat, np.pi / 2.0, np.arctan(-gy / np.where(flat, 1.0, gx)))
@@ -66,7 +66,7 @@ def qabf(ir: Luma8, vis: Luma8, fused: Luma8, variant: Variant = "paper") -> flo
 def spatial_frequency(image: Luma8) -> float:
     """SF = sqrt(mean (row differences)^2 + mean (column differences)^2) of one HxW uint8 image.
 
-    Each mean is over the H(W-1) or (H-1)W differences there are; an axis of one pixel counts as 0.
+    Each mean is over the H(W-1) or (H-1)W differences; an axis of one pixel counts as 0.
     Range 0..361, higher is sharper, noise included. A constant image gives 0. Source: Eskicioglu, Fisher,
     "Image quality measures and their performance", IEEE Trans. Communications 43(12), 1995.
     """

@@ -1,7 +1,7 @@
 """Metrics after the contrast sensitivity of the eye: Q_CB and Q_CV.
 
 Both follow the code of Z. Liu's toolbox, in which nearly all published values were computed, where it
-and the papers differ: each image is stretched to 0..255 first, and pictures end in zeros.
+and the papers differ: each image is stretched to 0..255 first, and images are padded with zeros.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _stretched(image: Luma8) -> Real:
 
 
 def _filtered(image: Real, sensitivity: Callable[[Real], Real], pixels_per_degree: float) -> Real:
-    """The image weighted in frequency: ``sensitivity`` of cycles per degree, the picture repeating itself.
+    """The image weighted in frequency: ``sensitivity`` of cycles per degree, with periodic borders.
 
     ``pixels_per_degree`` in the toolbox's sense: a side of n pixels spans frequencies up to n over it.
     """

@@ -85,7 +85,7 @@ class Metric:
     """One row: ``function(ir, vis, fused)`` on HxW uint8 luma gives one number.
 
     ``variant`` is ``None`` where the codes agree or one variant alone is given: such a row belongs to every
-    selection. ``direction`` says what is better; ``bound`` marks a number of the sources alone that limits
+    selection. ``direction`` is the better direction; ``bound`` marks a number of the sources alone that limits
     another row. ``definition`` is the one line that reports print, ``span`` the range of values, ``source``
     where it is defined. ``minimum_px`` is the least width and height.
     """
@@ -365,7 +365,7 @@ def names_of(variant: Selection) -> list[str]:
     ``paper`` and ``common``: the rows of that variant and those without one. Raises :class:`UsageError`.
     """
     if variant not in ("paper", "common", "all"):
-        raise UsageError(f"there is no metric variant {variant!r}; known: paper, common, all")
+        raise UsageError(f"unknown metric variant {variant!r}; known: paper, common, all")
     return [name for name, row in METRICS.items() if variant == "all" or row.variant in (None, variant)]
 
 
@@ -377,7 +377,7 @@ def measure(ir: Luma8, vis: Luma8, fused: Luma8, names: Iterable[str] | None = N
     chosen = list(METRICS if names is None else names)
     for name in chosen:
         if name not in METRICS:
-            raise UsageError(f"there is no metric {name!r}: {did_you_mean(name, METRICS)}")
+            raise UsageError(f"unknown metric {name!r}: {did_you_mean(name, METRICS)}")
     values: dict[str, float] = {}
     for name in chosen:
         if name == "VIF_mean" and "VIF" in values:

@@ -152,8 +152,8 @@ def _halved(image: Real) -> Real:
 def mse(ir: Luma8, vis: Luma8, fused: Luma8) -> float:
     """MSE = (mean (IR - F)^2 + mean (VIS - F)^2) / 2 of HxW uint8 images, squared grey levels.
 
-    Range 0..65025, lower is better; the mean of the sources has the least that there is, so that it ranks
-    nothing by itself. F = IR = VIS gives 0. Source: Ma, Ma, Li, Information Fusion 45, 2019, Sec. 5.
+    Range 0..65025, lower is better; the mean of the sources has the smallest possible value, so that it ranks
+    nothing alone. F = IR = VIS gives 0. Source: Ma, Ma, Li, Information Fusion 45, 2019, Sec. 5.
     """
     require_luma(ir=ir, vis=vis, fused=fused)
     f = fused.astype(np.float64)

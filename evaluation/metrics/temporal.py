@@ -22,7 +22,7 @@ from fusepipe.evaluation.luma import Real, require_luma
 
 # Farneback's flow: scale, levels, window, iterations, neighbourhood and sigma of the polynomial, flags.
 FLOW = (0.5, 3, 21, 3, 7, 1.5, 0)
-# Where forward and backward flow cancel to this, and the motion stays in the picture, it is trusted.
+# Where forward and backward flow cancel to this, and the motion stays inside the image, it is valid.
 AGREEMENT_PX = 0.5
 
 Map = NDArray[np.float32]
@@ -33,7 +33,7 @@ class TemporalScore:
     """How a fused sequence moves compared with its sources.
 
     ``ratio``: TR, 1 = no flicker added; NaN where a sequence is constant or its sources do not change at
-    all, as there is nothing to compare with. ``luminance_excess``: mean over the steps, grey levels.
+    all, without anything to compare with. ``luminance_excess``: mean over the steps, grey levels.
     ``excess_of_step`` holds each step, ``error_of_step`` E of each step (NaN where no motion was trusted).
     """
 
@@ -79,7 +79,7 @@ class TemporalReference:
 
         TR = (E_F / s_F) / mean of (E_IR / s_IR, E_VIS / s_VIS); E(X) = mean |X_t - warp(X_t-1)| over all
         pixels of all steps with trusted motion, s(X) the mean of the frames' standard deviations. Luminance
-        excess: with d the step of the frame's mean, how far d_F lies outside the range of d_IR, d_VIS and 0.
+        excess: with d the step of the frame's mean, how far d_F is outside the range of d_IR, d_VIS and 0.
         """
         if len(fused) != len(self._steps) + 1:
             raise UsageError(f"the fused sequence has {len(fused)} frames, its sources {len(self._steps) + 1}")

@@ -1,1 +1,1 @@
-"""Results as tables, plots, pictures and one HTML page."""
+"""Reports of results: tables, plots, images, and HTML pages from one skeleton and style sheet."""

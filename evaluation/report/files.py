@@ -18,7 +18,7 @@ SUFFIXES = (".json", ".csv", ".html")
 
 
 def check_reports(paths: Sequence[Path], *, overwrite: bool) -> None:
-    """Finds out before hours of work whether the reports can be written.
+    """Checks at the start whether the reports can be written.
 
     Raises :class:`UsageError` for another ending, :class:`OutputExistsError` and :class:`SinkError`.
     """
@@ -39,13 +39,13 @@ def _existing(path: Path) -> Path:
     return next((parent for parent in path.absolute().parents if parent.exists()), Path("/"))
 
 
-def wants_pictures(paths: Sequence[Path]) -> bool:
-    """Is one of the reports a page that shows images?"""
+def wants_images(paths: Sequence[Path]) -> bool:
+    """Whether one of the reports is a page that shows images."""
     return any(path.suffix.lower() == ".html" for path in paths)
 
 
 def write_reports(comparison: Comparison, paths: Sequence[Path]) -> None:
-    """Each report complete or not at all: temporary file, then rename. Raises :class:`SinkError`."""
+    """Each report is written atomically. Raises :class:`SinkError`."""
     for path in paths:
         suffix = path.suffix.lower()
         if suffix == ".json":

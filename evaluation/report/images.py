@@ -17,12 +17,12 @@ MAX_WIDTH_PX = 800  # of an embedded image; patches come from the full image
 MAP_WIDTH_PX = 280
 WEBP_QUALITY, MAP_QUALITY = 88, 80
 FULL_LEVELS = 64  # of difference: where the colour scale of a map ends
-PATCHES = ("a", "b")  # a: where infrared stands out, b: where the visible image has detail
+PATCHES = ("a", "b")  # a: strongest infrared contrast, b: strongest visible detail
 SOURCES = {"ir": "infrared", "vis": "visible"}
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class Patch:
     """A square patch: left, top and side in pixels."""
 
     x: int
@@ -33,29 +33,29 @@ class Box:
         return image[self.y : self.y + self.side, self.x : self.x + self.side]
 
 
-def salient_boxes(ir: Luma8, vis: Luma8) -> list[Box]:
-    """One square where the infrared image stands out most, one where the visible one does, apart if possible.
+def salient_patches(ir: Luma8, vis: Luma8) -> list[Patch]:
+    """One square at the strongest infrared contrast, one at the strongest visible detail, without overlap if possible.
 
-    HxW uint8 sources. Standing out is the mean distance from the surroundings within the square, less half
-    of the other source's: from wide ones in infrared (warm things), from close ones in the visible image
-    (texture). Gives none for images under 24 pixels, whose patches say no more.
+    HxW uint8 sources. Contrast is the mean difference from the surroundings within the square, minus half
+    of the other source's: wide surroundings in infrared (warm objects), close ones in the visible image
+    (texture). None for images under 24 pixels.
     """
     height, width = ir.shape
     side = max(16, min(height, width) // 5)
     if min(height, width) < 24:
         return []
-    boxes: list[Box] = []
+    patches: list[Patch] = []
     for own, other, sigma in ((ir, vis, min(height, width) / 6), (vis, ir, side / 12)):
         strength = cv2.boxFilter(_contrast(own, sigma) - 0.5 * _contrast(other, sigma), cv2.CV_32F, (side, side))
         half = side // 2
         inside = strength[half : height - side + half + 1, half : width - side + half + 1].copy()
-        for box in boxes:
+        for patch in patches:
             apart = side + half
-            left, top = max(0, box.x - apart), max(0, box.y - apart)
-            inside[top : box.y + apart, left : box.x + apart] = -np.inf
+            left, top = max(0, patch.x - apart), max(0, patch.y - apart)
+            inside[top : patch.y + apart, left : patch.x + apart] = -np.inf
         _, _, _, (x, y) = cv2.minMaxLoc(np.where(np.isfinite(inside), inside, np.float32(-1e9)))
-        boxes.append(Box(int(x), int(y), side))
-    return boxes
+        patches.append(Patch(int(x), int(y), side))
+    return patches
 
 
 def _contrast(image: Luma8, sigma: float) -> NDArray[np.float32]:
@@ -163,11 +163,11 @@ class Gallery:
 
 def gallery(result: SetResult, example: Example, key: str) -> Gallery:
     """What the report shows of one pair; ``key`` is unique on the page."""
-    boxes = salient_boxes(example.ir, example.vis)
+    patches = salient_patches(example.ir, example.vis)
     height, width = example.ir.shape
     order = [method.name for method in result.methods if method.name in example.fused]
-    tiles = [_tile("ir", SOURCES["ir"], example.ir, boxes), _tile("vis", SOURCES["vis"], example.vis, boxes)]
-    tiles += [_tile(name, name, example.fused[name], boxes) for name in order]
+    tiles = [_tile("ir", SOURCES["ir"], example.ir, patches), _tile("vis", SOURCES["vis"], example.vis, patches)]
+    tiles += [_tile(name, name, example.fused[name], patches) for name in order]
     sources = {"infrared": example.ir, "visible": example.vis}
     return Gallery(
         key,
@@ -179,14 +179,14 @@ def gallery(result: SetResult, example: Example, key: str) -> Gallery:
     )
 
 
-def _tile(method: str, label: str, image: Luma8, boxes: Sequence[Box]) -> Tile:
+def _tile(method: str, label: str, image: Luma8, patches: Sequence[Patch]) -> Tile:
     height, width = image.shape
     outlines = [
         Outline(name, *(f"{100 * part:.2f}" for part in (b.x / width, b.y / height, b.side / width, b.side / height)))
-        for name, b in zip(PATCHES, boxes, strict=False)
+        for name, b in zip(PATCHES, patches, strict=False)
     ]
-    patches = {name: exact_uri(box.cut(image)) for name, box in zip(PATCHES, boxes, strict=False)}
-    return Tile(method, label, width, height, image_uri(image), outlines, patches)
+    magnified = {name: exact_uri(patch.cut(image)) for name, patch in zip(PATCHES, patches, strict=False)}
+    return Tile(method, label, width, height, image_uri(image), outlines, magnified)
 
 
 def _attention(name: str, share: Luma8) -> AttentionMap:

@@ -36,14 +36,14 @@ class _Section:
 
 @dataclass(frozen=True, slots=True)
 class _Galleries:
-    """The markup of the images of each set, and how many pairs were left out."""
+    """The markup of the images of each set, and how many pairs were omitted."""
 
     by_set: dict[str, str]
     left_out: int
 
 
 def page(comparison: Comparison, max_bytes: int = MAX_BYTES) -> str:
-    """The whole report as one HTML document of at most about ``max_bytes``: images are left out beyond."""
+    """The whole report as one HTML document of at most about ``max_bytes``: further images are omitted."""
     sections = [
         _Section(
             f"set-{index}",

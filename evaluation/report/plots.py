@@ -122,7 +122,7 @@ def _method_marks(name: str, values: Sequence[float], kind: str, y: float, low: 
         for index, value in enumerate(values[:: math.ceil(len(values) / MAX_POINTS)])
         if low <= value <= high
     ]
-    # a rule far off would squeeze the methods together: it gets an arrow, its number says how far
+    # a rule far outside would compress the scale: it gets an arrow and its value
     arrow = 0 if low <= found.mean <= high else 6 if found.mean > high else -6
     spread = _x(found.mean - found.spread, low, high), _x(found.mean + found.spread, low, high)
     mean_x = _x(found.mean, low, high)

@@ -1,4 +1,4 @@
-"""Published tables, as printed, and the presets that measure the same thing here."""
+"""Published tables as printed, and the presets that reproduce them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ SOURCE = (
 )
 TABLE1_SETS = ("nato_camp", "tree", "duine")
 TABLE1_MODELS = ("cbf", "gtf", "jsrsd", "fusiongan", "ddcgan")
-OWN = "paper's own"  # the row of the paper's network; `mfe` here, `stream` while there is none
+OWN = "paper's own"  # the row of the paper's network; `mfe` here, `stream` without it
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A published table: what to run, on what, and what was printed.
+    """A published table: models, data and the printed values.
 
     ``missing`` are rows that this version has no model for, with the reason. ``rename`` maps a model to
-    the row it stands for.
+    the row it corresponds to.
     """
 
     name: str
@@ -46,7 +46,7 @@ def printed_values(table: str) -> dict[tuple[str, str, str], float]:
 
 
 def table1(models: Collection[str]) -> Preset:
-    """Three sequences x the paper's methods x six metrics, with what ``models`` of them there are."""
+    """Three sequences x the paper's methods x six metrics, with the available ``models``."""
     own = "mfe" if "mfe" in models else "stream"
     there = tuple(model for model in TABLE1_MODELS if model in models)
     missing = {model: "not available in this version" for model in TABLE1_MODELS if model not in models}

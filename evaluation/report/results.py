@@ -1,4 +1,4 @@
-"""What a comparison found: sets of images, methods, values. Plain data that tables and reports are made of."""
+"""The results of a comparison: sets of images, methods, values. Plain data for tables and reports."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class MethodResult:
 
 @dataclass(slots=True, eq=False)
 class Example:
-    """One pair that the report shows: HxW uint8 luma of the sources and of each method.
+    """An example pair of the report: HxW uint8 luma of the sources and of each method.
 
-    ``attention`` has, of the methods that can tell, the share of the infrared in each pixel: 255 is all.
+    ``attention`` has, of the methods that provide it, the share of infrared in each pixel: 255 is all.
     """
 
     image: str
@@ -60,7 +60,7 @@ class Example:
 
 @dataclass(slots=True)
 class SetResult:
-    """One folder of pairs, or one sequence, and what each method made of it.
+    """One folder of pairs or one sequence, with the results of each method.
 
     ``luminance`` has the mean grey levels of the sources, ``ir`` and ``vis``, image by image.
     """
@@ -74,7 +74,7 @@ class SetResult:
     notes: list[str] = field(default_factory=list)
 
     def ranked(self) -> list[MethodResult]:
-        """The methods that marks are given among: all but the trivial rules, unless there is nothing else."""
+        """The methods that are ranked: all but the trivial rules, unless there are only these."""
         return [method for method in self.methods if not method.reference] or self.methods
 
     def leaders(self, name: str) -> tuple[set[str], set[str]]:
@@ -90,7 +90,7 @@ class SetResult:
 
 @dataclass(slots=True)
 class Comparison:
-    """Everything one command found.
+    """All results of one command.
 
     ``metrics`` are the columns. ``unavailable`` gives the reason of each method that did not run,
     ``failed`` those of them that count as a failure. ``printed`` are published values:
@@ -111,7 +111,7 @@ class Comparison:
 
     @property
     def columns(self) -> list[str]:
-        """The metrics that are columns of their own: bounds stand beside what they bound."""
+        """The metrics that are columns of their own: bounds are shown with the metric they limit."""
         return [name for name in self.metrics if METRICS[name].direction != "bound"]
 
     def as_json(self) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def missing_values(comparison: Comparison) -> list[str]:
 
 
 def finite(value: float | None) -> float | None:
-    """``None`` for what JSON has no number for."""
+    """``None`` for values that JSON cannot represent."""
     return value if value is not None and math.isfinite(value) else None
 
 
@@ -170,8 +170,8 @@ def _summary_json(found: Summary | None) -> dict[str, float | int | None] | None
     return {
         "mean": finite(found.mean),
         "spread": finite(found.spread),
-        "min": finite(found.least),
-        "max": finite(found.most),
+        "min": finite(found.min),
+        "max": finite(found.max),
         "images": found.count,
     }
 

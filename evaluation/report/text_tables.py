@@ -33,10 +33,10 @@ def evaluation_table(result: SetResult, comparison: Comparison) -> Table:
     for heading in ("mean", "spread", "min", "max"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    table.add_column("what it is")
+    table.add_column("definition")
     for name, found in method.summaries(comparison.metrics).items():
         row = METRICS[name]
-        values = [None] * 4 if found is None else [found.mean, found.spread, found.least, found.most]
+        values = [None] * 4 if found is None else [found.mean, found.spread, found.min, found.max]
         what = f"{row.definition} ({row.variant})" if row.variant else row.definition
         table.add_row(name, *(shown(value) for value in values), ARROWS[row.direction], what)
     return table
@@ -94,9 +94,9 @@ def _comparison_table(
 
 
 def _printed_cells(result: SetResult, comparison: Comparison, method: str, columns: list[str]) -> list[str]:
-    """The published means of a method, as printed; empty texts where there are none."""
+    """The published means of a method, as printed; empty where there are none."""
     values = (comparison.printed.get((result.name, method, name)) for name in columns)
-    # the blank stands where a measured value has its mark
+    # the blank is in the position of a measured value's mark
     return ["" if value is None else f"{value:.2f} " for value in values]
 
 
@@ -107,7 +107,7 @@ def printed_only(result: SetResult, comparison: Comparison) -> list[str]:
 
 
 def mark(result: SetResult, method: MethodResult, name: str) -> str:
-    """The sign of a cell: best, second best, or a trivial rule that is better than the best method."""
+    """The mark of a cell: best, second best, or a trivial rule that is better than the best method."""
     best, second = result.leaders(name)
     if method.name in best:
         return BEST

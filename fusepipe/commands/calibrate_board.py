@@ -21,12 +21,20 @@ if TYPE_CHECKING:
 @click.argument("visible", type=str)
 @click.option("--board", "board_text", required=True, metavar="KIND:SIZE:SPACING", help="checkerboard:6x5:0.1m, ...")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The calibration file.")
-@click.option("--plane-distance", type=Length(), help="The distance to align at [mean distance of the boards].")
+@click.option(
+    "--plane-distance", type=Length(), help="Distance at which the images are aligned [mean distance of the boards]."
+)
 @click.option("--infrared-lens", type=click.Choice(["pinhole", "fisheye"]), default="pinhole", show_default=True)
 @click.option("--visible-lens", type=click.Choice(["pinhole", "fisheye"]), default="pinhole", show_default=True)
 @click.option("--more-infrared", type=click.Path(path_type=Path), multiple=True, help="Views without a partner.")
 @click.option("--more-visible", type=click.Path(path_type=Path), multiple=True, help="Views without a partner.")
-@click.option("--views", type=click.IntRange(4, 200), default=25, show_default=True, help="Of clips and cameras.")
+@click.option(
+    "--views",
+    type=click.IntRange(4, 200),
+    default=25,
+    show_default=True,
+    help="Views to accept from clips and cameras.",
+)
 @click.option("--note", help="Kept in the file.")
 @overwrite_option
 @json_option
@@ -47,8 +55,8 @@ def command(
 ) -> None:
     """Calibrate from views of a board: INFRARED and VISIBLE are folders of images (paired by stem), clips or cameras.
 
-    From clips and cameras views are accepted by themselves, while the board is held still in new places;
-    Ctrl-C goes on with those that there are.
+    From clips and cameras, views are accepted automatically while the board is held still in a new position;
+    Ctrl-C ends the capture and calibrates from the accepted views.
     """
     from fusepipe.calibration.board.target import parse_board
     from fusepipe.calibration.file.storage import save_calibration
@@ -84,7 +92,7 @@ def command(
     if result.calibration is None:
         assert result.stereo is not None
         raise FusepipeError(f"nothing was written: {result.stereo.loose}")
-    click.echo(f"wrote {output}: holds for any distance, {result.calibration.plane_distance_m:g} m where none is said")
+    click.echo(f"wrote {output}: valid for any distance, default {result.calibration.plane_distance_m:g} m")
 
 
 def _watched(infrared: str, visible: str, board: Board, views: int, *, quiet: bool) -> tuple[Views, Views]:
@@ -94,17 +102,17 @@ def _watched(infrared: str, visible: str, board: Board, views: int, *, quiet: bo
     live = sys.stderr.isatty() and not quiet
     drawn = 0
 
-    def say(collector: Collector, said: str) -> None:
+    def show(collector: Collector, decision: str) -> None:
         nonlocal drawn
         if not live:
             return
         maps = [coverage_lines(counts) for counts in collector.coverage()]
-        lines = [f"{len(collector.pairs)} of {views} views; {said}", "infrared" + " " * 12 + "visible"]
+        lines = [f"{len(collector.pairs)} of {views} views; {decision}", "infrared" + " " * 12 + "visible"]
         lines += [f"{left}    {right}" for left, right in zip(*maps, strict=True)]
         click.echo(f"\x1b[{drawn}A\x1b[J" * bool(drawn) + "\n".join(lines), err=True)
         drawn = len(lines)
 
-    return watch(infrared, visible, board, views, say)
+    return watch(infrared, visible, board, views, show)
 
 
 def _board_lines(result: BoardResult) -> list[str]:
@@ -116,24 +124,25 @@ def _board_lines(result: BoardResult) -> list[str]:
         lines.append(
             f"{name}: {len(camera.errors_px)} views, reprojection error {camera.rms_px:.2f} px, worst view "
             f"{max(camera.errors_px.values()):.2f} px; focal length {lens.fx:.1f} ± {camera.deviations[0]:.1f} px "
-            f"({lens.field_of_view_deg:.1f}° across), {camera.covered:.0%} of the picture covered"
+            f"({lens.field_of_view_deg:.1f}° across), {camera.covered:.0%} of the image covered"
         )
         if camera.board_flaw_m:
             lines.append(
-                f"  the board is not quite what it should be: its points were solved for too, and are off by "
+                f"  the board deviates from its nominal geometry: its points were estimated as well and are off by "
                 f"{camera.board_flaw_m * 1000:.2g} mm"
             )
         for view, error in camera.rejected.items():
-            lines.append(f"  left out {view}: {error:.2f} px, it does not fit the others")
+            lines.append(f"  rejected {view}: {error:.2f} px, does not fit the other views")
         missing = result.without_board.get(name, [])
         if missing:
             lines.append(f"  no board found in {len(missing)}: {', '.join(missing[:8])}{' ...' * (len(missing) > 8)}")
-        lines += [f"  doubt: {doubt}" for doubt in camera.doubts()]
+        lines += [f"  warning: {warning}" for warning in camera.warnings()]
     if result.stereo is not None:
         stereo = result.stereo
         lines.append(
             f"both: {len(stereo.errors_px)} pairs, {stereo.rms_px:.2f} px; cameras "
-            f"{stereo.pose.baseline_m * 1000:.1f} mm apart, turned by {stereo.pose.angle_deg:.2f}° against each other"
+            f"{stereo.pose.baseline_m * 1000:.1f} mm apart, rotated by {stereo.pose.angle_deg:.2f}° relative to each "
+            "other"
         )
-        lines += [f"  left out {name}: {error:.2f} px" for name, error in stereo.rejected.items()]
+        lines += [f"  rejected {name}: {error:.2f} px" for name, error in stereo.rejected.items()]
     return lines

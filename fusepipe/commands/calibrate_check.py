@@ -16,7 +16,9 @@ from fusepipe.commands.options import Length, check_output_file, json_option, ov
 @click.argument("visible", type=str)
 @click.option("-o", "--report", type=click.Path(path_type=Path), help="A self-contained HTML page.")
 @click.option("--plane-distance", type=Length(), help="Check at this distance instead of the calibration's own.")
-@click.option("--pairs", "most", type=click.IntRange(1, 200), default=12, show_default=True, help="Maximum number of pairs.")
+@click.option(
+    "--pairs", "most", type=click.IntRange(1, 200), default=12, show_default=True, help="Maximum number of pairs."
+)
 @overwrite_option
 @json_option
 def command(

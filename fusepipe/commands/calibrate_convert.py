@@ -13,8 +13,12 @@ from fusepipe.commands.options import Length, check_output_file, overwrite_optio
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The file to write.")
 @click.option("--to", "form", type=click.Choice(["fusepipe", "opencv", "kalibr"]), help="[fusepipe, from it: opencv]")
-@click.option("--plane-distance", type=Length(), help="The distance to align at, which other formats do not know.")
-@click.option("--infrared-camera", type=click.IntRange(0, 1), default=0, show_default=True, help="First or second.")
+@click.option(
+    "--plane-distance", type=Length(), help="Distance at which the images are aligned; other formats do not have it."
+)
+@click.option(
+    "--infrared-camera", type=click.IntRange(0, 1), default=0, show_default=True, help="Index of the infrared camera."
+)
 @overwrite_option
 def command(
     source: Path, output: Path, form: str | None, plane_distance: float | None, infrared_camera: int, overwrite: bool

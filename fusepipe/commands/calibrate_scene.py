@@ -16,11 +16,13 @@ from fusepipe.commands.options import Length, check_output_file, json_option, ov
 @click.argument("visible", type=str)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The calibration file.")
 @click.option("--model", type=click.Choice(["auto", "similarity", "affine", "homography"]), default="auto")
-@click.option("--fov-infrared", type=click.FloatRange(1, 170), help="Hint: degrees across.")
-@click.option("--fov-visible", type=click.FloatRange(1, 170), help="Hint: degrees across.")
-@click.option("--mount", nargs=2, type=Length(), metavar="RIGHT DOWN", help="Hint: where the infrared camera sits.")
-@click.option("--plane-distance", type=Length(), help="How far away the scene is.")
-@click.option("--pairs", "most", type=click.IntRange(1, 200), default=24, show_default=True, help="At most so many.")
+@click.option("--fov-infrared", type=click.FloatRange(1, 170), help="Hint: horizontal field of view in degrees.")
+@click.option("--fov-visible", type=click.FloatRange(1, 170), help="Hint: horizontal field of view in degrees.")
+@click.option("--mount", nargs=2, type=Length(), metavar="RIGHT DOWN", help="Hint: position of the infrared camera.")
+@click.option("--plane-distance", type=Length(), help="Distance of the scene.")
+@click.option(
+    "--pairs", "most", type=click.IntRange(1, 200), default=24, show_default=True, help="Maximum number of pairs."
+)
 @click.option("--note", help="Kept in the file.")
 @overwrite_option
 @json_option
@@ -40,7 +42,7 @@ def command(
 ) -> None:
     """Calibrate without a board, from pairs of the scene: two images, two folders (by stem) or two recordings.
 
-    Exits with 1, and writes nothing, where the result could not be trusted.
+    Exits with 1 and writes nothing where the result is not reliable.
     """
     from fusepipe.calibration.file.storage import save_calibration
     from fusepipe.calibration.scene.local_matches import MODELS
@@ -66,10 +68,10 @@ def command(
     seen = result.quality
     click.echo(
         f"{len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'} ({scene.pair_names(pairs)}): {result.model}, "
-        f"confidence {seen.confidence:.2f}; {seen.near:.0%} of {seen.blocks} parts of the picture agree; the infrared "
-        f"camera sees {seen.overlap:.0%} of the visible picture"
+        f"confidence {seen.confidence:.2f}; {seen.near:.0%} of {seen.blocks} blocks agree; the infrared camera sees "
+        f"{seen.overlap:.0%} of the visible image"
     )
     if doubt := scene.doubt(result):
-        click.echo(f"  doubt: {doubt}")
+        click.echo(f"  warning: {doubt}")
     inputs = shlex.join([str(output), infrared, visible])
-    click.echo(f"wrote {output}; look at it with: fusepipe calibrate check {inputs}")
+    click.echo(f"wrote {output}; check it with: fusepipe calibrate check {inputs}")

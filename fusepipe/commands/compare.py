@@ -58,27 +58,27 @@ def command(
 ) -> None:
     """Run fusion methods side by side on the same pairs and measure them.
 
-    The trivial rules mean, max and sum are always there: each wins some metric, so that no single number
-    ranks methods. A model that cannot run is reported with its reason while the others go on; the exit code
-    is then 4. Times are measured one pair after the other, reading and scoring not included.
+    The trivial rules mean, max and sum are always included: each wins some metric, so that no single number
+    ranks methods. A model that cannot run is reported with its reason while the others continue; the exit code
+    is then 4. Times are measured one pair after the other, without reading and scoring.
     """
     from fusepipe.commands.options import usable_jobs
     from fusepipe.commands.terminal import ProgressBar
     from fusepipe.core.provenance import command_line
-    from fusepipe.evaluation.report.files import check_reports, wants_pictures, write_reports
+    from fusepipe.evaluation.report.files import check_reports, wants_images, write_reports
     from fusepipe.evaluation.report.published import SOURCE
     from fusepipe.workflows.compare import QUICK, CompareOptions, compare
 
     check_reports(report, overwrite=overwrite)
-    jobs, pictures, chosen = usable_jobs(jobs), wants_pictures(report), None
+    jobs, with_images, chosen = usable_jobs(jobs), wants_images(report), None
     if preset is not None:
         for option, value in (("--models", models), ("--sets", sets), ("--metrics", metrics)):
             if value is not None:
-                raise UsageError(f"{option} and --preset do not go together: the preset says what is compared")
-        chosen, options = preset_options(preset, data or "tno", limit=limit, jobs=jobs, pictures=pictures)
+                raise UsageError(f"{option} and --preset cannot be combined: the preset defines what is compared")
+        chosen, options = preset_options(preset, data or "tno", limit=limit, jobs=jobs, with_images=with_images)
     else:
         if data is None:
-            raise UsageError("say what to compare on: --data tno, or --data FOLDER with ir/ and vis/")
+            raise UsageError("name the data: --data tno, or --data FOLDER with ir/ and vis/")
         options = CompareOptions(
             data_folder(data),
             models or QUICK,
@@ -88,7 +88,7 @@ def command(
             variant=variant,
             metrics=metrics,
             jobs=jobs,
-            pictures=pictures,
+            with_images=with_images,
         )
     with ProgressBar("methods", enabled=not as_json) as progress:
         comparison = compare(options, progress.step)
@@ -112,16 +112,16 @@ def data_folder(data: str) -> Path:
     folder = default_folder()
     if not folder.is_dir():
         raise UsageError(
-            f"TNO is not at {folder}: 'fusepipe data tno' says where it can be had and arranges it; "
+            f"TNO is not at {folder}: 'fusepipe data tno' shows where to get it and arranges it; "
             "FUSEPIPE_TNO names another folder, and ./tno means the folder of that name here"
         )
     return folder
 
 
 def preset_options(
-    name: str, data: str, *, limit: int | None, jobs: int, pictures: bool
+    name: str, data: str, *, limit: int | None, jobs: int, with_images: bool
 ) -> tuple[Preset, CompareOptions]:
-    """The published table, and what to run for it with the models that there are."""
+    """The published table, and the options to reproduce it with the available models."""
     from fusepipe.core.models import MODELS
     from fusepipe.core.suggest import did_you_mean
     from fusepipe.evaluation.report.published import METRICS_OF_PAPER, PRESETS
@@ -129,7 +129,7 @@ def preset_options(
     from fusepipe.workflows.compare import CompareOptions
 
     if name not in PRESETS:
-        raise UsageError(f"there is no preset {name!r}: {did_you_mean(name, PRESETS)}")
+        raise UsageError(f"unknown preset {name!r}: {did_you_mean(name, PRESETS)}")
     preset = PRESETS[name](MODELS)
     options = CompareOptions(
         data_folder(data),
@@ -139,14 +139,14 @@ def preset_options(
         only=pair_names("n25") if preset.table == "table2" else None,
         metrics=METRICS_OF_PAPER,
         jobs=jobs,
-        pictures=pictures,
+        with_images=with_images,
         rename=preset.rename,
     )
     return preset, options
 
 
 def show(comparison: Comparison, reports: tuple[Path, ...], *, as_json: bool) -> None:
-    """The tables and what is to be said about them; or the one JSON document."""
+    """Prints the tables with their notes, or one JSON document."""
     from fusepipe.commands.terminal import table_width
     from fusepipe.evaluation.report.text_tables import LEGEND, comparison_tables, text
 

@@ -1,4 +1,4 @@
-"""``fusepipe data``: gets and arranges image data sets."""
+"""``fusepipe data``: downloads and arranges image data sets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_LISTED = 8
 
 @click.group()
 def command() -> None:
-    """Get and arrange image data sets."""
+    """Download and arrange image data sets."""
 
 
 @command.command()
@@ -42,10 +42,10 @@ def command() -> None:
 def tno(ctx: click.Context, source: str | None, to: Path | None, overwrite: bool, as_json: bool) -> None:
     """The TNO image fusion data set: three sequences and the 42 pairs that papers test on.
 
-    Without --from it says where the data set can be had and verifies what is arranged already. With
+    Without --from it shows where to get the data set and verifies what is arranged already. With
     --from, every image is found by name or content, verified by the checksum of its pixels and written as a
     grey PNG: sequences/NAME/{ir,vis}/0000.png and pairs/{ir,vis}/NAME.png. Exit code 3 where an image has
-    other pixels than the published one; it is left out.
+    other pixels than the published one; it is omitted.
     """
     from fusepipe.commands.terminal import ProgressBar
     from fusepipe.evaluation.tno_catalogue import ABOUT, DOI, PAGE, default_folder
@@ -59,19 +59,19 @@ def tno(ctx: click.Context, source: str | None, to: Path | None, overwrite: bool
             report = get(source, folder, overwrite=overwrite, step=progress.step)
         elif folder.is_dir():
             report = verify(folder, progress.step)
-    wrong = report is not None and bool(report.different)
+    failed = report is not None and bool(report.different)
     if as_json:
-        code = SourceError.exit_code if wrong else 0
-        document = {"ok": not wrong, "exit_code": code, "errors": [], "folder": str(folder), "credit": credit}
+        code = SourceError.exit_code if failed else 0
+        document = {"ok": not failed, "exit_code": code, "errors": [], "folder": str(folder), "credit": credit}
         click.echo(json.dumps(document | (report.as_json() if report else {"complete": None}), indent=2))
     else:
         show(report, folder, ABOUT)
-    if wrong:
+    if failed:
         ctx.exit(SourceError.exit_code)
 
 
 def show(report: Arranged | None, folder: Path, about: str) -> None:
-    """What is there and what lacks, for people."""
+    """Prints which images are complete, missing or different."""
     click.echo(about)
     if report is None:
         click.echo(
@@ -83,7 +83,7 @@ def show(report: Arranged | None, folder: Path, about: str) -> None:
     click.echo(f"\n{report.folder}:")
     for name, (have, of) in report.complete.items():
         click.echo(f"  {name:10} {have:3} of {of} images verified")
-    _list("not there", report.missing)
+    _list("missing", report.missing)
     _list("different", report.different)
 
 

@@ -1,4 +1,4 @@
-"""``fusepipe evaluate``: the metrics of fused images that are there already."""
+"""``fusepipe evaluate``: the metrics of existing fused images."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def command(
 ) -> None:
     """Measure fused images against their sources.
 
-    Images are matched by stem over the three folders; those without all partners are named and left out.
+    Images are matched by stem over the three folders; those without all partners are reported and omitted.
     Colour images count by their luma (BT.601), alpha is ignored, 16-bit images are refused. No single
     metric ranks methods: see `fusepipe compare`.
     """
     from fusepipe.commands.options import usable_jobs
     from fusepipe.commands.terminal import ProgressBar, table_width
     from fusepipe.core.provenance import command_line
-    from fusepipe.evaluation.report.files import check_reports, wants_pictures, write_reports
+    from fusepipe.evaluation.report.files import check_reports, wants_images, write_reports
     from fusepipe.evaluation.report.text_tables import evaluation_table, text
     from fusepipe.workflows.evaluate import EXAMPLES, evaluate
 
@@ -62,7 +62,7 @@ def command(
             variant=variant,
             metrics=metrics,
             jobs=usable_jobs(jobs),
-            examples=EXAMPLES if wants_pictures(report) else 0,
+            examples=EXAMPLES if wants_images(report) else 0,
             step=progress.step,
         )
     comparison.command = command_line()

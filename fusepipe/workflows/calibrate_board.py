@@ -1,4 +1,4 @@
-"""From images, clips or cameras that show a board to a calibration: reads, detects, solves, says how well."""
+"""``fusepipe calibrate board``: a calibration from images, clips or cameras that show a board."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from fusepipe.rig.fusers import load_fuser
 from fusepipe.rig.pipeline import Pipeline
 from fusepipe.rig.sources import minimal_rig
 
-SAMPLE_S = 0.25  # of capture time between two frames that are looked at
-GIVE_UP_AFTER = 8  # images of which none shows the board
+SAMPLE_S = 0.25  # of capture time between two frames that are searched
+MAX_WITHOUT_BOARD = 8  # images at the start, after which a folder without a board is refused
 Step = Callable[[int, int, str], None]
 
 
 @dataclass
 class Views:
-    """Boards found in the images of one camera."""
+    """Boards detected in the images of one camera."""
 
     camera: str
     size: Size | None = None
@@ -50,14 +50,14 @@ class Views:
             self.size = size
         elif self.size != size:
             raise SourceError(
-                f"{name}: is {size[0]}x{size[1]}, the {self.camera} images before it were "
-                f"{self.size[0]}x{self.size[1]}: one camera at one size, please"
+                f"{name}: is {size[0]}x{size[1]}, the previous {self.camera} images are "
+                f"{self.size[0]}x{self.size[1]}: use images of one camera at one size"
             )
 
 
 @dataclass(frozen=True)
 class BoardResult:
-    """Everything that was found out; ``calibration`` is ``None`` where there is only one camera, or a loose rig."""
+    """All results; ``calibration`` is ``None`` with only one camera, or for a rig that is not rigid."""
 
     board: Board
     infrared: CameraResult | None
@@ -87,7 +87,7 @@ class BoardResult:
                     "covered": round(camera.covered, 3),
                     "coverage": camera.coverage.tolist(),
                     "board_flaw_m": camera.board_flaw_m,
-                    "doubts": camera.doubts(),
+                    "doubts": camera.warnings(),
                 }
         if self.stereo is not None:
             document["stereo"] = {
@@ -104,10 +104,10 @@ class BoardResult:
 
 
 def read_folder(folders: Sequence[Path], board: Board, camera: str, step: Step | None = None) -> Views:
-    """Looks for the board in every image of folders; names are the stems.
+    """Detects the board in every image of folders; views are named by stem.
 
-    Raises :class:`UsageError` where the first ``GIVE_UP_AFTER`` images show no board: an image without one takes
-    seconds, and a folder without any is the wrong folder, or another board than was said.
+    Raises :class:`UsageError` where the first ``MAX_WITHOUT_BOARD`` images show no board: an image without one takes
+    seconds, and a folder without any is the wrong folder, or the board is another one.
     """
     views = Views(camera)
     files = [file for folder in folders for file in image_files.list_images(folder)]
@@ -126,30 +126,30 @@ def read_folder(folders: Sequence[Path], board: Board, camera: str, step: Step |
             views.found.append(View(file.stem, detection))
         if step is not None:
             step(number + 1, len(files), f"{camera}: {len(views.found)} boards")
-        if not views.found and number + 1 >= min(GIVE_UP_AFTER, len(files)):
+        if not views.found and number + 1 >= min(MAX_WITHOUT_BOARD, len(files)):
             looked = "any" if number + 1 == len(files) else f"the first {number + 1}"
             raise UsageError(
                 f"{' '.join(map(str, folders))}: no {board} in {looked} of the {len(files)} {camera} "
                 f"{'image' if len(files) == 1 else 'images'}: check --board (for a checkerboard the inner corners, one "
-                "less than the squares), and that the whole board is in the picture"
+                "less than the squares), and that the whole board is in the image"
             )
     return views
 
 
 class BoardSink:
-    """A sink that fuses nothing: it looks for the board in the pairs that reach it. ``done`` is set after enough."""
+    """A sink that detects the board in pairs instead of writing them; ``done`` is set after enough views."""
 
     label = "board views"
     outputs: Sequence[Path] = ()
 
-    def __init__(self, board: Board, views: int, say: Callable[[Collector, str], None]) -> None:
-        self._board, self._views, self._say = board, views, say
+    def __init__(self, board: Board, views: int, report: Callable[[Collector, str], None]) -> None:
+        self._board, self._views, self._report = board, views, report
         self._last_s = float("-inf")
         self.collector: Collector | None = None
         self.done = threading.Event()
 
     def check(self) -> None:
-        """Nothing to refuse: it writes nothing."""
+        """Does nothing: it writes no output."""
 
     def write(self, frame: FusedFrame) -> None:
         infrared, visible = frame.pair.infrared, frame.pair.visible
@@ -162,7 +162,7 @@ class BoardSink:
             self.collector = Collector(self._board, *sizes)
         name = frame.name or f"{time_s:.2f}s"
         found = detect(to_luma8(infrared.luma), self._board), detect(to_luma8(visible.luma), self._board)
-        self._say(self.collector, self.collector.offer(time_s, name, *found))
+        self._report(self.collector, self.collector.offer(time_s, name, *found))
         if len(self.collector.pairs) >= self._views:
             self.done.set()
 
@@ -172,10 +172,10 @@ class BoardSink:
 
 
 def watch(
-    infrared_url: str, visible_url: str, board: Board, views: int, say: Callable[[Collector, str], None]
+    infrared_url: str, visible_url: str, board: Board, views: int, report: Callable[[Collector, str], None]
 ) -> tuple[Views, Views]:
-    """Lets two cameras or clips run until enough views are accepted, or they end, or Ctrl-C."""
-    sink = BoardSink(board, views, say)
+    """Runs two cameras or clips until enough views are accepted, they end, or Ctrl-C is pressed."""
+    sink = BoardSink(board, views, report)
     pipeline = Pipeline(
         minimal_rig("board", infrared_url, visible_url), sinks=[sink], fuser=load_fuser("mean")
     )  # which closes both
@@ -190,10 +190,10 @@ def watch(
     pipeline.raise_error()
     collector = sink.collector
     if collector is None:
-        raise SourceError(f"{infrared_url} and {visible_url}: no pair of frames came")
+        raise SourceError(f"{infrared_url} and {visible_url}: no pair of frames arrived")
     if not collector.pairs:
         why = "; ".join(f"{count} times {reason}" for reason, count in collector.reasons.items())
-        raise UsageError(f"no view was accepted of {collector.offered} that were looked at: {why}")
+        raise UsageError(f"none of {collector.offered} views was accepted: {why}")
     infrared = Views("infrared", collector.infrared_size, [one for one, _ in collector.pairs])
     visible = Views("visible", collector.visible_size, [other for _, other in collector.pairs])
     return infrared, visible
@@ -207,10 +207,10 @@ def solve(
     plane_distance_m: float | None = None,
     note: str | None = None,
 ) -> BoardResult:
-    """Both lenses, then the pose. Raises :class:`UsageError` where the views do not suffice."""
+    """Calibrates both lenses, then the pose. Raises :class:`UsageError` where the views do not suffice."""
     if infrared.coloured > len(infrared.found) / 2 and not visible.coloured and visible.found:
         raise UsageError(
-            "the infrared images have colours and the visible ones have none: the cameras are swapped; give the "
+            "the infrared images are colour and the visible ones are not: the cameras are swapped; give the "
             "infrared images first"
         )
     cameras: list[CameraResult | None] = []
@@ -220,9 +220,9 @@ def solve(
             continue
         if not views.found:
             raise UsageError(
-                f"the board ({board}) is in none of the {len(views.without)} {views.camera} images (such as "
-                f"{listed(views.without, 3)}): count its inner corners again, and see that all of it is in the picture"
-                + (", warmer or colder than what is behind it" if views.camera == "infrared" else "")
+                f"the board ({board}) was not found in any of the {len(views.without)} {views.camera} images "
+                f"(such as {listed(views.without, 3)}): check the number of its inner corners, and that all of it "
+                "is in the image" + (", warmer or colder than the background" if views.camera == "infrared" else "")
             )
         cameras.append(calibrate_camera(views.found, board, views.size, model, views.camera))
     first, second = cameras
@@ -232,9 +232,9 @@ def solve(
         pairs = [(view, partners[view.name]) for view in infrared.found if view.name in partners]
         if not pairs:
             raise UsageError(
-                f"no infrared image with a board has the stem of a visible one with a board (such as "
-                f"{infrared.found[0].name!r} and {visible.found[0].name!r}): the two images of a view need one "
-                "name"
+                f"no infrared image with a board has the same stem as a visible one with a board (for example "
+                f"{infrared.found[0].name!r} and {visible.found[0].name!r}): both images of a view need the same "
+                "stem"
             )
         stereo = calibrate_stereo(pairs, board, first.lens, second.lens, (first.rms_px, second.rms_px))
         if stereo.loose:
@@ -246,22 +246,22 @@ def solve(
 
 
 def mirrored(pairs: Sequence[tuple[View, View]], board: Board, width_px: int) -> list[tuple[View, View]]:
-    """The same pairs with the infrared points where they would be were its images mirrored back."""
+    """The same pairs with the infrared points flipped horizontally, to undo mirroring."""
     columns, rows = board.shape
     order = np.arange(board.count).reshape(rows, columns)[:, ::-1].ravel()
-    turned = []
+    flipped = []
     for infrared, visible in pairs:
         seen = infrared.detection
         if len(seen.ids) == board.count:
             points = seen.points[order] * (-1, 1) + (width_px - 1, 0)
-            turned.append((View(infrared.name, Detection(points.astype(np.float32), seen.ids, seen.how)), visible))
-    return turned
+            flipped.append((View(infrared.name, Detection(points.astype(np.float32), seen.ids, seen.how)), visible))
+    return flipped
 
 
 def _why_loose(
     stereo: StereoResult, pairs: Sequence[tuple[View, View]], board: Board, first: CameraResult, second: CameraResult
 ) -> str:
-    """The reason, where it is a mirrored camera, else what the stereo error says."""
+    """The reason: a mirrored camera where that fits, else the one of the stereo calibration."""
     if board.kind != "checkerboard":
         return stereo.loose
     width = first.lens.size[0]
@@ -272,8 +272,8 @@ def _why_loose(
     other = calibrate_stereo(back, board, lens, second.lens, (first.rms_px, second.rms_px))
     if other.rms_px < 0.5 * stereo.rms_px:
         return (
-            f"the infrared images are mirrored: with left and right exchanged both cameras fit together to "
-            f"{other.rms_px:.1f} px instead of {stereo.rms_px:.1f} px. Switch mirroring (flip) off in its settings"
+            f"the infrared images are mirrored: flipped horizontally, the stereo error is {other.rms_px:.1f} px "
+            f"instead of {stereo.rms_px:.1f} px. Disable mirroring (flip) in the infrared camera's settings"
         )
     return stereo.loose
 

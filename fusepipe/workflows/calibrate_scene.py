@@ -1,4 +1,4 @@
-"""A calibration from image pairs of the scene: reads pairs, applies hints, registers, writes what it knows."""
+"""``fusepipe calibrate scene``: a calibration from image pairs of the scene, with hints about the rig."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fusepipe.calibration.scene.search import DEFAULT_SCALES, ScenePair
 from fusepipe.core.errors import UsageError
 from fusepipe.evaluation.image_sets import listed
 
-HINT_TOLERANCE = 1.12  # how far fields of view that a data sheet says may be off, as a factor
+HINT_TOLERANCE = 1.12  # tolerance of fields of view from data sheets, as a factor
 
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What is known of the rig: fields of view across, in degrees, and where the infrared camera sits.
+    """Known properties of the rig: horizontal fields of view in degrees, and the position of the infrared camera.
 
-    ``mount_m`` is how far to the right of, and below, the visible camera it is; ``distance_m`` is that of
+    ``mount_m`` is its distance to the right of and below the visible camera; ``distance_m`` is that of
     the scene.
     """
 
@@ -33,7 +33,7 @@ class Hints:
 
     def __post_init__(self) -> None:
         if (self.infrared_fov_deg is None) != (self.visible_fov_deg is None):
-            raise UsageError("give the fields of view of both cameras: --fov-infrared and --fov-visible")
+            raise UsageError("give the fields of view of both cameras, --fov-infrared and --fov-visible")
         if self.mount_m is not None and (self.visible_fov_deg is None or self.distance_m is None):
             raise UsageError("--mount needs --fov-infrared, --fov-visible and --plane-distance as well")
 
@@ -46,13 +46,13 @@ class Hints:
         return ratio / HINT_TOLERANCE, ratio * HINT_TOLERANCE
 
     def infrared_focal_px(self, width_px: int) -> float | None:
-        """Of an infrared picture of this width; ``None`` where the field of view is not known."""
+        """For an infrared image of this width; ``None`` where the field of view is not known."""
         if self.infrared_fov_deg is None:
             return None
         return width_px / 2 / math.tan(math.radians(self.infrared_fov_deg / 2))
 
     def parallax_px_m(self, visible_width_px: int) -> tuple[float, float] | None:
-        """Visible pixels times metres that the infrared image moves as 1/distance grows."""
+        """Visible pixels times metres by which the infrared image moves as 1/distance grows."""
         if self.mount_m is None or self.visible_fov_deg is None:
             return None
         focal_px = visible_width_px / 2 / math.tan(math.radians(self.visible_fov_deg / 2))
@@ -62,7 +62,7 @@ class Hints:
 def calibrate_scene(
     pairs: Sequence[ScenePair], hints: Hints | None = None, models: tuple[Model, ...] = MODELS, note: str | None = None
 ) -> tuple[SceneResult, Calibration | None]:
-    """Registers the pairs, all of one rig; no calibration where the result is refused."""
+    """Registers the pairs, all of one rig; no calibration where the result is not reliable."""
     hints = hints or Hints()
     focal_px = hints.infrared_focal_px(pairs[0].infrared.shape[1]) if pairs else None
     result = register(pairs, hints.scales, models, focal_px=focal_px)
@@ -98,13 +98,13 @@ def calibrate_scene(
 
 
 def doubt(result: SceneResult) -> str:
-    """What speaks against it although it was found, in words; empty: nothing."""
+    """A reason to doubt an accepted result; empty where there is none."""
     alone, pairs = result.quality.pairs_near, result.pairs
     if pairs < 2 or alone > pairs / 2:
         return ""
     return (
-        f"only {alone} of the {pairs} pairs lie so by themselves: they show things at several distances, or little, or "
-        "the cameras moved against each other or did not expose at the same time"
+        f"only {alone} of the {pairs} pairs agree individually: they show objects at several distances or too little "
+        "structure, or the cameras moved relative to each other or did not expose at the same time"
     )
 
 
@@ -124,5 +124,5 @@ def as_json(result: SceneResult, names: Sequence[str]) -> dict[str, Any]:
 
 
 def pair_names(pairs: Sequence[ScenePair]) -> str:
-    """For people."""
+    """The first names, for messages."""
     return listed([pair.name for pair in pairs])

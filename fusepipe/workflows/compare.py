@@ -1,4 +1,4 @@
-"""Runs fusion methods side by side on sets of pairs, times them and scores what they give."""
+"""``fusepipe compare``: runs fusion methods on the same sets of pairs, times and scores them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from fusepipe.evaluation.scorer import Scorer, Triple
 from fusepipe.evaluation.scores import metric_names
 from fusepipe.rig.fusers import load_fuser
 
-QUICK = ("stream", "pyramid")  # compared when nothing is named: the default model and the usual rule
-CHUNK = 16  # pairs fused, then scored: fusing is timed while nothing else of this program computes
-TEMPORAL_PIXELS = 40_000_000  # of a sequence, for TR: motion takes ten bytes a pixel and frame
-STILLS_SHOWN, FRAMES_SHOWN = 4, 2  # pairs that a report shows, of a set of stills and of a sequence
+QUICK = ("stream", "pyramid")  # the default: the default model and the usual classical method
+CHUNK = 16  # pairs fused, then scored: fusing is timed while nothing else is computed
+TEMPORAL_PIXELS = 40_000_000  # of a sequence, for TR: motion takes ten bytes per pixel and frame
+STILLS_SHOWN, FRAMES_SHOWN = 4, 2  # example pairs in a report, of a set of stills and of a sequence
 
 Step = Callable[[int, int, str], None]
 
@@ -34,7 +34,7 @@ class CompareOptions:
     """What to compare.
 
     ``sets`` and ``limit`` keep some of the data; ``only`` keeps images by name. ``sequence`` says whether
-    the sets are sequences where that is not to be guessed. ``pictures`` keeps pairs for a report.
+    the sets are sequences; None guesses it. ``with_images`` keeps example pairs for a report.
     ``rename`` gives sets and models the names under which they are shown. ``optional`` models are
     reported, not failed, where they cannot run.
     """
@@ -48,30 +48,30 @@ class CompareOptions:
     variant: str = "paper"
     metrics: tuple[str, ...] | None = None
     jobs: int = 1
-    pictures: bool = False
+    with_images: bool = False
     optional: frozenset[str] = frozenset()
     rename: Mapping[str, str] = field(default_factory=dict)
 
 
 def require_models(names: Sequence[str]) -> tuple[str, ...]:
-    """The models of a comparison, ``all`` for every one there is; :class:`UsageError` names the nearest."""
+    """The models of a comparison, ``all`` for every model; raises :class:`UsageError` with the nearest name."""
     if "all" in names:
         return tuple(MODELS)
     for name in names:
         if name not in MODELS and name not in TRIVIAL_RULES:
-            raise UsageError(f"there is no model {name!r}: {did_you_mean(name, [*MODELS, 'all'])}")
+            raise UsageError(f"unknown model {name!r}: {did_you_mean(name, [*MODELS, 'all'])}")
     return tuple(names)
 
 
 def compare(options: CompareOptions, step: Step = lambda done, total, what: None) -> Comparison:
     """Every model and the rules ``mean``, ``max`` and ``sum`` on every pair.
 
-    A model that cannot be loaded or fails on a pair is reported with its reason and left out of all sets;
-    the others go on. Raises :class:`SourceError` for data that cannot be used, :class:`UsageError` for an
+    A model that cannot be loaded or fails on a pair is reported with its reason and removed from all sets;
+    the others continue. Raises :class:`SourceError` for data that cannot be used, :class:`UsageError` for an
     unknown model or metric.
     """
     names = metric_names(options.variant, options.metrics)
-    # the bound stands beside what it bounds, asked for or not
+    # the bound is computed together with what it bounds, requested or not
     names += [BOUND[name] for name in names if name in BOUND and BOUND[name] not in names]
     models = [model for model in require_models(options.models) if model not in TRIVIAL_RULES]
     work = [_Work(image_set, options) for image_set in find_sets(options.data, options.sets, sequence=options.sequence)]
@@ -91,7 +91,7 @@ def compare(options: CompareOptions, step: Step = lambda done, total, what: None
             try:
                 with _load(model) as fuser:
                     _run(shown, fuser, work, scorer, progress)
-                if options.pictures and model in ATTENTION:
+                if options.with_images and model in ATTENTION:
                     with _load_attention(model) as explained:
                         for entry in work:
                             entry.explain(shown, explained)
@@ -102,7 +102,7 @@ def compare(options: CompareOptions, step: Step = lambda done, total, what: None
                 if model not in options.optional:
                     comparison.failed.append(shown)
                 for entry in work:
-                    entry.forget(shown)
+                    entry.remove(shown)
             done += pairs
     comparison.notes += missing_values(comparison)
     comparison.versions = versions()
@@ -110,8 +110,8 @@ def compare(options: CompareOptions, step: Step = lambda done, total, what: None
 
 
 def _title(options: CompareOptions, count: int) -> str:
-    place = options.data.resolve().name or str(options.data)
-    return f"{count} fusion {'method' if count == 1 else 'methods'} on {place}"
+    name = options.data.resolve().name or str(options.data)
+    return f"{count} fusion {'method' if count == 1 else 'methods'} on {name}"
 
 
 def _load(model: str) -> Fuser:
@@ -121,7 +121,7 @@ def _load(model: str) -> Fuser:
 
 
 def _load_attention(model: str) -> Fuser:
-    """What shows where the attention of a model looks."""
+    """A fuser whose output is the attention map of a model."""
     fuser: Fuser = model_factory(model)(ATTENTION[model], "auto", "auto", None)
     return fuser
 
@@ -140,7 +140,7 @@ def _run(name: str, fuser: Fuser, work: Sequence[_Work], scorer: Scorer, step: C
                 ir, vis = entry.read(index)
                 fuser.prepare(*vis.shape)
                 if index == 0:
-                    fuser.fuse(ir, vis)  # the first call warms caches and is nobody's typical pair
+                    fuser.fuse(ir, vis)  # warm-up: the first call is not typical
                 began = time.perf_counter()
                 fused = fuser.fuse(ir, vis)
                 method.ms_per_pair.append(1e3 * (time.perf_counter() - began))
@@ -157,7 +157,7 @@ def _run(name: str, fuser: Fuser, work: Sequence[_Work], scorer: Scorer, step: C
 
 
 class _Work:
-    """One set while it is compared: reads its pairs and collects what was found."""
+    """One set during the comparison: reads its pairs and collects the results."""
 
     def __init__(self, image_set: ImageSet, options: CompareOptions) -> None:
         pairs = image_set.pairs
@@ -166,21 +166,21 @@ class _Work:
         shown = options.rename.get(image_set.name, image_set.name)
         self.result = SetResult(shown, self.names, image_set.sequence, notes=pairs.notes())
         if not self.names:
-            raise SourceError(f"{image_set.name}: has none of the images asked for")
+            raise SourceError(f"{image_set.name}: has none of the requested images")
         if len(self.names) < len(pairs.names):
-            self.result.notes.append(f"{len(self.names)} of its {len(pairs.names)} pairs were asked for")
+            self.result.notes.append(f"{len(self.names)} of its {len(pairs.names)} pairs were requested")
         most = FRAMES_SHOWN if image_set.sequence else STILLS_SHOWN
         self._motion: TemporalReference | None = None
         self._pixels = 1
         self._examples: dict[int, Example] = {}
-        self._kept = evenly_spaced(len(self.names), most) if options.pictures else []
+        self._kept = evenly_spaced(len(self.names), most) if options.with_images else []
 
     def read(self, index: int) -> tuple[Luma8, Luma8]:
         ir_file, vis_file = self._files[index]
         return read_luma(ir_file, "infrared"), read_luma(vis_file)
 
     def check(self) -> None:
-        """Reads every pair once, so that a bad one stops the comparison before hours of work."""
+        """Reads every pair once, so that a bad one stops the comparison at the start."""
         shapes = set()
         ir_means, vis_means = [], []
         for index, name in enumerate(self.names):
@@ -204,19 +204,19 @@ class _Work:
             self._examples[index].fused[name] = fused
 
     def explain(self, name: str, attention: Fuser) -> None:
-        """Adds to the pairs that are shown where infrared counts in the fusion of method ``name``."""
+        """Adds the attention map of method ``name`` to the example pairs."""
         for example in self._examples.values():
             example.attention[name] = attention.fuse(example.ir, example.vis)
 
     @property
     def frames(self) -> int:
-        """How many frames of it are judged as a sequence: 0 of stills."""
+        """The number of frames that are scored as a sequence: 0 for stills."""
         if not self.result.sequence:
             return 0
         return min(len(self.names), max(2, TEMPORAL_PIXELS // self._pixels))
 
     def motion(self) -> TemporalReference | None:
-        """The motion of the sources, found once for all methods; ``None`` where there is no sequence."""
+        """The motion of the sources, computed once for all methods; ``None`` for stills."""
         if self._motion is None and self.frames > 1:
             pairs = [self.read(index) for index in range(self.frames)]
             self._motion = TemporalReference([ir for ir, _ in pairs], [vis for _, vis in pairs])
@@ -224,8 +224,8 @@ class _Work:
                 self.result.notes.append(f"TR and LE are those of the first {self.frames} frames")
         return self._motion
 
-    def forget(self, name: str) -> None:
-        """Drops all that a method that failed has left."""
+    def remove(self, name: str) -> None:
+        """Removes all results of a method that failed."""
         self.result.methods = [method for method in self.result.methods if method.name != name]
         for example in self._examples.values():
             example.fused.pop(name, None)

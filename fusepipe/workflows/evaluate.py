@@ -1,4 +1,4 @@
-"""Scores fused images that are there already: folders of infrared, visible and fused images, paired by stem."""
+"""``fusepipe evaluate``: scores existing fused images; infrared, visible and fused images are paired by stem."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fusepipe.evaluation.report.results import Comparison, Example, MethodResult
 from fusepipe.evaluation.scorer import Scorer, Triple
 from fusepipe.evaluation.scores import metric_names
 
-EXAMPLES = 6  # pairs kept for a report with pictures
+EXAMPLES = 6  # example pairs in a report with images
 
 
 def evaluate(
@@ -27,7 +27,7 @@ def evaluate(
 ) -> Comparison:
     """The metrics of every image that all three folders have.
 
-    ``step`` is told how many images are done. ``examples`` is how many pairs are kept as pictures.
+    ``step`` is called with the number of images done. ``examples`` is the number of pairs kept as images.
     Raises :class:`UsageError` for an unknown metric or variant, :class:`SourceError` for images that
     cannot be used: unreadable, 16-bit or of different sizes within a triple.
     """

@@ -51,7 +51,8 @@ def _read_images(infrared: Path, visible: Path, name: str) -> ScenePair:
             raise SourceError(f"{path}: cannot be used: {error}") from error
     if image_files.is_coloured(read[0]) and not image_files.is_coloured(read[1]):
         raise UsageError(
-            f"{infrared}: has colours and {visible} has none: the cameras are swapped; give the infrared images first"
+            f"{infrared}: is a colour image and {visible} is not: the cameras are swapped; give the "
+            "infrared images first"
         )
     if np.array_equal(read[0], read[1]):
         raise UsageError(f"{infrared} and {visible} are the same image: give one image of each camera")

@@ -86,7 +86,7 @@ def test_saved_files_are_readable(tmp_path: Path) -> None:
 def test_saving_never_overwrites_unasked(tmp_path: Path) -> None:
     path = write(tmp_path, "precious")
     calibration = make_calibration("identity", (320, 240), (640, 480))
-    with pytest.raises(OutputExistsError, match="is there already"):
+    with pytest.raises(OutputExistsError, match="exists already"):
         save_calibration(calibration, path)
     assert path.read_text() == "precious"
     save_calibration(calibration, path, overwrite=True)
@@ -165,7 +165,7 @@ def test_calibrations_are_immutable() -> None:
     ],
 )
 def test_make_calibration_refuses_what_a_file_could_not_hold(kind: str, matrix: object, message: str) -> None:
-    with pytest.raises(UsageError, match=f"no calibration can be made: {message}"):
+    with pytest.raises(UsageError, match=f"invalid calibration: {message}"):
         make_calibration(kind, (320, 240), (640, 480), matrix)  # type: ignore[arg-type]
 
 

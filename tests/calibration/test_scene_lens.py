@@ -186,5 +186,5 @@ def test_the_file_says_what_is_wrong_with_a_lens(tmp_path: Path) -> None:
             load_calibration(path)
     with pytest.raises(UsageError, match=r"kind homography\+lens needs infrared.lens"):
         make_calibration("homography+lens", IR, VIS, MATRIX)
-    with pytest.raises(UsageError, match=r"which a calibration of kind homography\+lens does not know"):
+    with pytest.raises(UsageError, match=r"which a calibration of kind homography\+lens does not have"):
         opencv_text(calibration)

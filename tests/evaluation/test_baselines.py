@@ -111,5 +111,5 @@ def test_what_does_not_apply_is_refused_in_one_line(options: dict[str, str], mes
 
 
 def test_unknown_baseline_names_the_nearest() -> None:
-    with pytest.raises(UsageError, match="no baseline 'pyramide': did you mean 'pyramid'"):
+    with pytest.raises(UsageError, match="unknown baseline 'pyramide': did you mean 'pyramid'"):
         load_baseline("pyramide")

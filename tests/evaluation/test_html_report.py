@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fusepipe.evaluation.metrics.registry import names_of
-from fusepipe.evaluation.report.images import salient_boxes
+from fusepipe.evaluation.report.images import salient_patches
 from fusepipe.evaluation.report.page import page
 from fusepipe.evaluation.report.results import Comparison, Example, MethodResult, SetResult
 from fusepipe.evaluation.scores import score
@@ -145,10 +145,10 @@ def test_patches_lie_where_a_source_stands_out() -> None:
     ir, vis = (np.full((100, 150), 90, np.uint8) for _ in range(2))
     ir[20:36, 100:112] = 220
     vis[60:80, 10:30] = np.random.default_rng(0).integers(0, 256, (20, 20), np.uint8)
-    hot, detail = salient_boxes(ir, vis)
+    hot, detail = salient_patches(ir, vis)
     assert hot.x <= 100 and hot.x + hot.side >= 110 and hot.y <= 22 and hot.y + hot.side >= 34
     assert abs(detail.x - 10) <= 4 and abs(detail.y - 60) <= 4
-    assert salient_boxes(ir[:20], vis[:20]) == []
+    assert salient_patches(ir[:20], vis[:20]) == []
 
 
 # -- in a browser

@@ -176,7 +176,7 @@ def test_fmi_of_a_source_and_of_noise() -> None:
     assert fmi(ir, ir, ir) == 1.0
     assert fmi(ir, vis, ir) > 0.5 > fmi(ir, vis, noise)
     assert fmi(ir, vis, ir, "pixel") > 0.5
-    with pytest.raises(UsageError, match="no feature 'edge'; known: gradient, pixel"):
+    with pytest.raises(UsageError, match="unknown feature 'edge'; known: gradient, pixel"):
         fmi(ir, vis, ir, "edge")  # type: ignore[arg-type]
 
 

@@ -52,9 +52,9 @@ def test_boards_are_named_in_one_word(text: str, board: Board) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("chess:6x5:0.1m", "is no board: write checkerboard:6x5:0.1m"),
-        ("checkerboard:6x5:0.1", "is no checkerboard board"),
-        ("checkerboard:6x6:0.1m", "turned by a quarter"),
+        ("chess:6x5:0.1m", "is not a board: use checkerboard:6x5:0.1m"),
+        ("checkerboard:6x5:0.1", "is not a checkerboard board"),
+        ("checkerboard:6x6:0.1m", "rotated by 90 degrees"),
         ("charuco:8x6:3cm:4cm", "does not fit into squares"),
         ("checkerboard:1x5:0.1m", "3 to 60 across"),
     ],
@@ -152,7 +152,7 @@ def test_too_few_views_are_told(views: Path, tmp_path: Path, capsys: pytest.Capt
         (tmp_path / band / "00.png").write_bytes((views / band / "00.png").read_bytes())
     arguments = ["board", tmp_path / "ir", tmp_path / "vis", "--board", str(BOARD), "-o", tmp_path / "x.yaml"]
     code, error = failure(capsys, *arguments)
-    assert code == 2 and "found in 1 infrared view; 4 are needed" in error
+    assert code == 2 and "found in 1 infrared view; 4 are the minimum" in error
 
 
 def test_one_bad_view_is_left_out() -> None:
@@ -216,8 +216,8 @@ def test_live_views_are_accepted_when_still_and_new() -> None:
     assert collector.offer(0.0, "a", *seen(0)) == "wait: hold still"
     assert collector.offer(0.25, "b", *seen(0, 40.0)) == "moving: hold still"
     assert collector.offer(0.5, "c", *seen(0, 40.5)) == "accepted"
-    assert collector.offer(0.75, "d", *seen(0, 41.0)).startswith("like a view before")
-    assert collector.offer(1.0, "e", seen(0)[0], None) == "no whole board in visible"
+    assert collector.offer(0.75, "d", *seen(0, 41.0)).startswith("similar to an accepted view")
+    assert collector.offer(1.0, "e", seen(0)[0], None) == "no complete board in visible"
     assert collector.offer(1.25, "f", *seen(3)) == "wait: hold still"
     assert collector.offer(1.5, "g", *seen(3)) == "accepted"
     assert [one.name for one, _ in collector.pairs] == ["c", "g"]
@@ -262,7 +262,7 @@ def test_names_folders_and_options_that_cannot_be_meant(
         )
     }
     sets = [Views(name, lens.size, found[name]) for name, lens in (("infrared", INFRARED), ("visible", VISIBLE))]
-    with pytest.raises(UsageError, match="such as 'infrared-0' and 'visible-0'"):
+    with pytest.raises(UsageError, match="for example 'infrared-0' and 'visible-0'"):
         solve(sets[0], sets[1], BOARD)
 
 

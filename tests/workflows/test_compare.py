@@ -92,7 +92,7 @@ def test_best_and_second_follow_the_direction():
 
 def test_mean_and_spread_by_hand():
     found = summary([1.0, None, 3.0])
-    assert (found.mean, found.spread, found.least, found.most, found.count) == (2.0, math.sqrt(2.0), 1.0, 3.0, 2)
+    assert (found.mean, found.spread, found.min, found.max, found.count) == (2.0, math.sqrt(2.0), 1.0, 3.0, 2)
     assert summary([None]) is None and summary([5.0]).spread == 0.0
     infinite = summary([1.0, math.inf])
     assert infinite.mean == math.inf and math.isnan(infinite.spread)
@@ -203,10 +203,10 @@ WRONG = {
     "unknown model": (["--data", "d", "--models", "strem"], 2, "did you mean 'stream'"),
     "no data": (["--models", "mean"], 2, "--data"),
     "no folder": (["--data", "nowhere"], 3, "nowhere"),
-    "no pairs": (["--data", "empty"], 3, "holds neither ir/ and vis/"),
+    "no pairs": (["--data", "empty"], 3, "contains neither ir/ and vis/"),
     "unknown set": (["--data", "clips", "--sets", "three"], 3, "it has one"),
     "unknown preset": (["--preset", "paper-table3"], 2, "did you mean 'paper-table"),
-    "preset and models": (["--preset", "paper-table1", "--models", "mean"], 2, "do not go together"),
+    "preset and models": (["--preset", "paper-table1", "--models", "mean"], 2, "cannot be combined"),
     "no TNO": (["--data", "tno"], 2, "fusepipe data tno"),
     "sizes": (["--data", "sizes"], 3, "sizes/1: images of one pair have to be of one size"),
     "unknown metric": (["--data", "d", "--metrics", "CCC"], 2, "CC"),

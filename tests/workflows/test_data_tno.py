@@ -200,7 +200,7 @@ WRONG = {
     "web page in disguise": ((200, {}, b"<!DOCTYPE html><p>"), "but a web page"),
     "truncated zip": ((200, {}, archive(a="b" * 999)[:500]), "is not a complete zip archive"),
     "early end": ((200, {"Content-Length": "5000"}, archive(a="b")), "connection"),
-    "nothing of it": ((200, {}, archive(**{"a.txt": "b"})), "holds no image of the TNO data set"),
+    "nothing of it": ((200, {}, archive(**{"a.txt": "b"})), "has no image of the TNO data set"),
     "redirect to a file": ((302, {"Location": "file:///etc/passwd"}, b""), "file:///etc/passwd"),
     "redirect loop": ((302, {"Location": "/x"}, b""), "the server answers 302"),
     "too large": ((200, {"Content-Length": str(tno_fetch.MAX_BYTES + 1)}, b""), "more than the"),

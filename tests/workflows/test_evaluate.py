@@ -145,7 +145,7 @@ WRONG = {
     "no metric": (["--metrics", ","], 2, "name at least one"),
     "unknown report": (["--report", "r.pdf"], 2, ".json, .csv, .html"),
     "no folder": (["--fused", "nowhere"], 3, "nowhere"),
-    "a file": (["--ir", __file__], 3, "name the folder of the infrared images"),
+    "a file": (["--ir", __file__], 3, "give the folder of the infrared images"),
 }
 
 

@@ -1,1 +1,1 @@
-"""``fusepipe calibrate check``: residuals of a calibration on image pairs, and the page of pictures."""
+"""``fusepipe calibrate check``: the residuals of a calibration on image pairs, and a page that shows them."""

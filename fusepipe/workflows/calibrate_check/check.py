@@ -1,4 +1,4 @@
-"""Checks a calibration file on pairs of images: figures, a verdict, and a page of pictures."""
+"""Measures a calibration file on pairs of images: figures, a verdict, and a page that shows them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fusepipe.workflows.scene_pairs import read_pairs
 
 @dataclass(frozen=True)
 class CheckResult:
-    """Of all pairs together, and of each."""
+    """The residuals of all pairs together, and of each."""
 
     path: Path
     calibration: Calibration
@@ -41,7 +41,7 @@ def check_calibration(
     """Raises what reading the calibration or the pairs raises."""
     calibration = load_calibration(path)
     if plane_distance_m is not None:
-        calibration.matrix3(plane_distance_m)  # refused where it knows of no other distance
+        calibration.matrix3(plane_distance_m)  # raises where it does not support the distance
         if calibration.kind == "stereo":
             calibration = calibration.model_copy(update={"plane_distance_m": plane_distance_m})
     pairs = read_pairs(infrared, visible, most)
@@ -58,24 +58,24 @@ def check_calibration(
 
 
 def _ideal(calibration: Calibration, pair: ScenePair) -> ScenePair:
-    """The pair without the distortion of its lenses, which a matrix cannot hold."""
+    """The pair undistorted, as the matrix expects it."""
     if calibration.kind != "stereo":
         return pair
     import cv2
 
-    freed = []
+    undistorted = []
     for lens, image in zip(calibration.lenses(), (pair.infrared, pair.visible), strict=True):
         here = lens.at((image.shape[1], image.shape[0]))
         y, x = np.mgrid[0 : image.shape[0], 0 : image.shape[1]].astype(np.float64)
         rays = np.stack([(x.ravel() - here.cx) / here.fx, (y.ravel() - here.cy) / here.fy], axis=1)
-        places = here.project(rays).astype(np.float32).reshape(*image.shape, 2)
-        freed.append(
+        grid = here.project(rays).astype(np.float32).reshape(*image.shape, 2)
+        undistorted.append(
             np.asarray(
-                cv2.remap(image, places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
+                cv2.remap(image, grid[..., 0], grid[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
                 np.uint8,
             )
         )
-    return ScenePair(freed[0], freed[1], pair.name)
+    return ScenePair(undistorted[0], undistorted[1], pair.name)
 
 
 def write_report(result: CheckResult, path: Path) -> None:

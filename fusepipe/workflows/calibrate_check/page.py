@@ -131,8 +131,8 @@ def _arrows(visible: Luma8, found: Residuals) -> NDArray[np.uint8]:
     image = np.asarray(cv2.cvtColor(visible // 2 + 40, cv2.COLOR_GRAY2BGR), np.uint8)
     thick = max(1, round(visible.shape[1] / 500))
     for residual in found.blocks:
-        x, y = residual.place
-        dx, dy = residual.off
+        x, y = residual.position
+        dx, dy = residual.offset
         colour = (80, 220, 80) if residual.length_px < 0.004 * visible.shape[1] else (60, 110, 255)
         cv2.circle(image, (round(x), round(y)), 2 * thick, colour, -1, cv2.LINE_AA)
         end = (round(x + 3 * dx), round(y + 3 * dy))

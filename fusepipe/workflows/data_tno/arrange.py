@@ -1,7 +1,7 @@
 """Arranges the TNO data set from a folder or an archive, every image verified by the checksum of its pixels.
 
-Members of an archive are read by name and never extracted: what is written are the names of the
-catalogue alone, so that no name in an archive can point anywhere.
+Members of an archive are read by name and never extracted: only the names of the catalogue
+are written, so that a name in an archive cannot point outside the folder.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Step = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class Arranged:
-    """What was found: ``complete`` counts verified images of all by set.
+    """The result: ``complete`` is (verified images, all images) of each set.
 
     ``missing`` images were not found, ``different`` ones have other pixels than expected; both with the
     reason. ``folder`` is where the images are.
@@ -52,7 +52,7 @@ class Arranged:
 
 
 class _Store:
-    """Named files that can be read: a folder or an archive."""
+    """The files of a folder or an archive."""
 
     def __init__(self, label: str, names: list[str], read: Callable[[str], bytes]) -> None:
         self.label = label
@@ -83,10 +83,10 @@ def _opened(source: Path) -> Iterator[_Store]:
             if path.is_file():
                 names.append(path.relative_to(source).as_posix())
             if len(names) > MAX_FILES:
-                raise SourceError(f"{source}: holds more than {MAX_FILES} files; name the folder of the data set")
+                raise SourceError(f"{source}: has more than {MAX_FILES} files; give the folder of the data set")
         yield _Store(str(source), sorted(names), lambda name: _file(source / name))
     elif not source.exists():
-        raise SourceError(f"{source}: there is no such file or folder")
+        raise SourceError(f"{source}: no such file or folder")
     else:
         with ExitStack() as stack:
             try:
@@ -110,7 +110,7 @@ def _file(path: Path) -> bytes:
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: Path) -> bytes:
     try:
-        # the size in the directory may lie: what is read is limited as well
+        # the size in the archive's directory may be wrong: the read is limited as well
         with archive.open(info) as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
@@ -124,7 +124,7 @@ def _first_words(path: Path) -> str:
 
 
 def verify(folder: Path, step: Step) -> Arranged:
-    """What an arranged folder holds of the data set; nothing is changed."""
+    """Verifies an arranged folder; nothing is changed."""
     report = Arranged(str(folder))
     with _opened(folder) as store:
         there = set(store.names)
@@ -132,7 +132,7 @@ def verify(folder: Path, step: Step) -> Arranged:
         for index, item in enumerate(catalogue()):
             step(index + 1, len(catalogue()))
             if item not in found:
-                report.missing[item.file] = "not there"
+                report.missing[item.file] = "missing"
             elif not _is(item, store.luma(item.file)):
                 report.different[item.file] = "its pixels differ from the published image"
     _count(report)
@@ -154,7 +154,7 @@ def get(source: str, target: Path, *, overwrite: bool, step: Step, api: str | No
     """Arranges ``source`` (a folder, a zip, an address or ``figshare``) in ``target``.
 
     Images are found by their names in the release or in the arranged layout, else by content; each is
-    verified. ``target`` appears complete or not at all. Raises :class:`OutputExistsError`,
+    verified. ``target`` is created atomically. Raises :class:`OutputExistsError`,
     :class:`SourceError` where nothing is found or the download fails, :class:`SinkError`.
     """
     if target.exists() and not overwrite:
@@ -214,7 +214,7 @@ def _arrange(source: Path, folder: Path, step: Step, label: str) -> Arranged:
         claimed = {name for item in images for name in named[item]}
         images |= _by_content(store, [item for item in items if item not in images], claimed, report)
     if not images:
-        raise SourceError(f"{label}: holds no image of the TNO data set that could be verified{_why(report.different)}")
+        raise SourceError(f"{label}: has no image of the TNO data set that could be verified{_why(report.different)}")
     for item in items:
         if item in images:
             path = folder / item.file

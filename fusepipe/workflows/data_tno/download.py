@@ -22,7 +22,7 @@ from fusepipe.core.errors import SinkError, SourceError
 from fusepipe.evaluation.tno_catalogue import ARTICLE, PAGE
 
 API = f"https://api.figshare.com/v2/articles/{ARTICLE}"
-TIMEOUT_S = 60.0  # without any byte
+TIMEOUT_S = 60.0  # without receiving any data
 MAX_BYTES = 4_000_000_000  # over ten times the release
 MAX_ANSWER_BYTES = 4_000_000
 BLOCK_BYTES = 1 << 18
@@ -31,7 +31,7 @@ Step = Callable[[int, int], None]
 
 
 class _WebOnly(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to http and https alone; urllib itself would also follow them to ftp."""
+    """Follows redirects to http and https only; urllib also follows them to ftp."""
 
     max_redirections = 5
 
@@ -70,19 +70,19 @@ _BY_HAND = f"download the archive by hand from {PAGE} and give it to --from"
 
 
 def download(url: str, target: Path, step: Step, *, md5: str = "", max_bytes: int = MAX_BYTES) -> None:
-    """``url`` to the file ``target``, which must not be there.
+    """``url`` to the file ``target``, which must not exist.
 
-    ``step`` is told the bytes so far and in all (0 where the server does not say). Raises
+    ``step`` is called with the bytes so far and in total (0 where the server does not announce it). Raises
     :class:`SourceError` for anything that is not the complete file, :class:`SinkError` where it cannot
     be written; an incomplete file may be left behind for the caller to remove.
     """
     digest = hashlib.md5(usedforsecurity=False)
     done = 0
     with _open(url) as answer:
-        said = answer.headers.get("Content-Length", "")
-        expected = int(said) if said.isdigit() else 0
+        announced = answer.headers.get("Content-Length", "")
+        expected = int(announced) if announced.isdigit() else 0
         if expected > max_bytes:
-            raise SourceError(f"{url}: has {expected} bytes, more than the {max_bytes} that are allowed")
+            raise SourceError(f"{url}: has {expected} bytes, more than the {max_bytes} allowed")
         if "html" in answer.headers.get_content_type():
             raise SourceError(f"{url}: is a web page, not an archive; {_BY_HAND}")
         try:
@@ -90,7 +90,7 @@ def download(url: str, target: Path, step: Step, *, md5: str = "", max_bytes: in
                 while block := _block(answer, url):
                     done += len(block)
                     if done > max_bytes:
-                        raise SourceError(f"{url}: has more than the {max_bytes} bytes that are allowed")
+                        raise SourceError(f"{url}: has more than the {max_bytes} bytes allowed")
                     digest.update(block)
                     file.write(block)
                     step(done, expected)
@@ -99,7 +99,7 @@ def download(url: str, target: Path, step: Step, *, md5: str = "", max_bytes: in
     if expected and done != expected:
         raise SourceError(f"{url}: the connection ended early: {done} of {expected} bytes; try again")
     if md5 and digest.hexdigest() != md5.lower():
-        raise SourceError(f"{url}: the file differs from what figshare announces (MD5); try again")
+        raise SourceError(f"{url}: the file does not match the MD5 from figshare; try again")
 
 
 def _block(answer: Any, url: str) -> bytes:

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from fusepipe.config.schema import Rig
 from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.core.image_files import SUFFIXES
 from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sinks.files.images import ImageFileSink
+from fusepipe.rig.from_options import rig_from_options
 from fusepipe.rig.pipeline import Pipeline
 
 VIDEO_SUFFIXES = {".mkv", ".mp4"}
@@ -57,13 +55,7 @@ def fuse_pipeline(options: FuseOptions) -> Pipeline:
         body["fusion"]["engine"] = str(options.engine)
     if options.calibration is not None:
         body["registration"] = {"calibration": str(options.calibration)}
-    try:
-        rig = Rig.model_validate(body)
-    except ValidationError as error:
-        detail = error.errors()[0]
-        option = str(detail["loc"][-1]) if detail["loc"] else "options"
-        raise UsageError(f"{option}: {detail['input']!r} {detail['msg'].removeprefix('Value error, ')}") from error
-    return Pipeline(rig, overwrite=options.overwrite, sinks=sinks)
+    return Pipeline(rig_from_options(body), overwrite=options.overwrite, sinks=sinks)
 
 
 def _are_images(infrared: Path, visible: Path) -> bool:

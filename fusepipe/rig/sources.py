@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from fusepipe.config.schema import Rig, SourceConfig
-from fusepipe.core.errors import SourceError, UsageError
+from fusepipe.config.schema import SourceConfig
+from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band
 from fusepipe.core.image_files import SUFFIXES
 from fusepipe.pipeline.sources.base import Source
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions
+from fusepipe.rig.from_options import minimal_rig
 
 
 def make_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
@@ -61,12 +60,3 @@ def live_options(config: SourceConfig) -> LiveOptions:
 def source_from_url(url: str, band: Band, name: str) -> Source:
     """The source of a bare URL or path, not opened yet. Raises :class:`UsageError` where it cannot be a source."""
     return make_source(minimal_rig(name, url, url).infrared, band, name)
-
-
-def minimal_rig(name: str, infrared: str, visible: str) -> Rig:
-    """A rig of two sources without outputs, for programs that consume its pairs themselves."""
-    try:
-        return Rig.model_validate({"name": name, "infrared": {"url": infrared}, "visible": {"url": visible}})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"{first['input']!r}: {first['msg'].removeprefix('Value error, ')}") from error

@@ -15,13 +15,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from fusepipe.config.schema import Rig
 from fusepipe.core import machine
-from fusepipe.core.errors import UsageError
 from fusepipe.core.fuser import Fuser
 from fusepipe.pipeline.sinks.files.video import VideoOptions
+from fusepipe.rig.from_options import rig_from_options
 from fusepipe.rig.fusers import load_fuser
 from fusepipe.rig.pipeline import Pipeline
 from fusepipe.workflows.bench.clips import Clips, render_clips
@@ -56,12 +54,7 @@ class BenchOptions:
             "fusion": {"model": self.model, "backend": self.backend, "precision": self.precision},
             "sinks": sinks,
         }
-        try:
-            return Rig.model_validate(body)
-        except ValidationError as error:
-            detail = error.errors()[0]
-            option = str(detail["loc"][-1])
-            raise UsageError(f"{option}: {detail['input']!r} {detail['msg'].removeprefix('Value error, ')}") from error
+        return rig_from_options(body)
 
 
 @dataclass(frozen=True, slots=True)

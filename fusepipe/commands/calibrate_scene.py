@@ -47,18 +47,18 @@ def command(
     from fusepipe.calibration.file.storage import save_calibration
     from fusepipe.calibration.scene.local_matches import MODELS
     from fusepipe.core.errors import FusepipeError
-    from fusepipe.workflows import calibrate_scene as scene
+    from fusepipe.workflows.calibrate_scene import Hints, calibrate_scene, doubt, pair_names, result_json
     from fusepipe.workflows.scene_pairs import read_pairs
 
     check_output_file(output, overwrite)
-    hints = scene.Hints(fov_infrared, fov_visible, mount, plane_distance)
+    hints = Hints(fov_infrared, fov_visible, mount, plane_distance)
     pairs = read_pairs(infrared, visible, most)
     models = MODELS if model == "auto" else tuple(m for m in MODELS if MODELS.index(m) <= MODELS.index(model))
-    result, calibration = scene.calibrate_scene(pairs, hints, models, note)
+    result, calibration = calibrate_scene(pairs, hints, models, note)
     if calibration is not None:
         save_calibration(calibration, output, overwrite)
     if as_json:
-        document = scene.as_json(result, [pair.name for pair in pairs])
+        document = result_json(result, [pair.name for pair in pairs])
         click.echo(json.dumps({"ok": calibration is not None, "output": str(output), **document}, indent=2))
         if calibration is None:
             raise click.exceptions.Exit(1)
@@ -67,11 +67,11 @@ def command(
         raise FusepipeError(f"nothing was written: {result.refusal}")
     seen = result.quality
     click.echo(
-        f"{len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'} ({scene.pair_names(pairs)}): {result.model}, "
+        f"{len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'} ({pair_names(pairs)}): {result.model}, "
         f"confidence {seen.confidence:.2f}; {seen.near:.0%} of {seen.blocks} blocks agree; the infrared camera sees "
         f"{seen.overlap:.0%} of the visible image"
     )
-    if doubt := scene.doubt(result):
-        click.echo(f"  warning: {doubt}")
+    if reason := doubt(result):
+        click.echo(f"  warning: {reason}")
     inputs = shlex.join([str(output), infrared, visible])
     click.echo(f"wrote {output}; check it with: fusepipe calibrate check {inputs}")

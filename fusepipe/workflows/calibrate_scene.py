@@ -108,8 +108,8 @@ def doubt(result: SceneResult) -> str:
     )
 
 
-def as_json(result: SceneResult, names: Sequence[str]) -> dict[str, Any]:
-    """A document of plain values."""
+def result_json(result: SceneResult, names: Sequence[str]) -> dict[str, Any]:
+    """The result as plain values for JSON; ``names`` are those of the pairs."""
     return {
         "model": result.model,
         "matrix": result.matrix.tolist(),

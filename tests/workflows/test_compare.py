@@ -14,7 +14,7 @@ from fusepipe.evaluation.metrics.registry import METRICS
 from fusepipe.evaluation.metrics.temporal import TemporalReference
 from fusepipe.evaluation.report.published import table1, table2
 from fusepipe.evaluation.scores import leaders, shown, summary
-from fusepipe.workflows import compare as comparing
+from fusepipe.rig.fusers import load_fuser
 
 
 @pytest.fixture
@@ -153,16 +153,15 @@ class Failing:
 
 @pytest.mark.parametrize("when", ["load", "fuse"])
 def test_a_model_that_fails_is_reported_and_the_others_go_on(compare, tmp_path, monkeypatch, when):
-    load = comparing.load_fuser
 
     def broken(model):
         if model != "stream":
-            return load(model)
+            return load_fuser(model)
         if when == "load":
             raise EngineError("there are no weights for 'stream'")
-        return Failing(load("mean"))
+        return Failing(load_fuser("mean"))
 
-    monkeypatch.setattr(comparing, "load_fuser", broken)
+    monkeypatch.setattr("fusepipe.workflows.compare.load_fuser", broken)
     args = ["--data", pairs(tmp_path / "d"), "--models", "stream,pyramid", "--metrics", "EN", "--jobs", 1]
     code, out, err = compare(*args, "--report", tmp_path / "r.json", "--report", tmp_path / "r.html")
     assert code == 4 and err.startswith("fusepipe: error: stream: ") and err.count("\n") == 1
@@ -176,8 +175,8 @@ def test_a_model_that_fails_is_reported_and_the_others_go_on(compare, tmp_path, 
 
 
 def test_table_1_beside_the_printed_values(compare, tmp_path, monkeypatch):
-    load = comparing.load_fuser  # what is tested is the table, not how long its methods take
-    monkeypatch.setattr(comparing, "load_fuser", lambda model: load("mean"))
+    # what is tested is the table, not how long its methods take
+    monkeypatch.setattr("fusepipe.workflows.compare.load_fuser", lambda model: load_fuser("mean"))
     for name in ("nato_camp", "tree", "duine"):
         pairs(tmp_path / "tno" / "sequences" / name, 2)
     code, out, err = compare("--preset", "paper-table1", "--data", tmp_path / "tno", "--json")
@@ -227,7 +226,9 @@ def test_mistakes_get_one_clear_line(compare, tmp_path, monkeypatch, case):
 
 
 def test_a_report_shows_the_attention_of_models_that_have_one(compare, tmp_path, monkeypatch):
-    monkeypatch.setattr(comparing, "ATTENTION", {"stream": "stream"})  # any network of two images to one
+    monkeypatch.setattr(
+        "fusepipe.workflows.compare.ATTENTION", {"stream": "stream"}
+    )  # any network of two images to one
     page = tmp_path / "page.html"
     arguments = ("--models", "stream,pyramid", "--metrics", "CC", "--jobs", 1, "--report", page)
     code, _, err = compare("--data", pairs(tmp_path / "d"), *arguments)

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from fusepipe.cli import main
+from fusepipe.core.errors import SourceError
 from fusepipe.evaluation.tno_catalogue import catalogue, default_folder, digest, locate, pair_names
-from fusepipe.workflows.data_tno import arrange as tno_data
-from fusepipe.workflows.data_tno import download as tno_fetch
+from fusepipe.workflows.data_tno.arrange import NOT_RELEASED
+from fusepipe.workflows.data_tno.download import MAX_BYTES, download, figshare_file
 
 
 @pytest.fixture
@@ -148,7 +149,7 @@ def test_a_download_of_the_release_is_arranged(data, server, release, tmp_path):
         "duine": {"have": 46, "of": 46},
         "pairs": {"have": 77, "of": 84},
     }
-    assert set(document["missing"].values()) == {tno_data.NOT_RELEASED} and document["different"] == {}
+    assert set(document["missing"].values()) == {NOT_RELEASED} and document["different"] == {}
     assert [p.name for p in tmp_path.iterdir()] == ["tno"] and not list(tmp_path.rglob("*outside*"))
 
 
@@ -203,7 +204,7 @@ WRONG = {
     "nothing of it": ((200, {}, archive(**{"a.txt": "b"})), "has no image of the TNO data set"),
     "redirect to a file": ((302, {"Location": "file:///etc/passwd"}, b""), "file:///etc/passwd"),
     "redirect loop": ((302, {"Location": "/x"}, b""), "the server answers 302"),
-    "too large": ((200, {"Content-Length": str(tno_fetch.MAX_BYTES + 1)}, b""), "more than the"),
+    "too large": ((200, {"Content-Length": str(MAX_BYTES + 1)}, b""), "more than the"),
 }
 
 
@@ -232,21 +233,21 @@ def test_the_largest_zip_of_the_article_is_taken(server):
         {"name": "TNO.zip", "size": 1_000, "download_url": "c", "computed_md5": "abc"},
     ]
     pages["/api"] = (200, {}, json.dumps({"files": files}).encode())
-    assert tno_fetch.figshare_file(f"{address}/api") == ("c", "abc")
+    assert figshare_file(f"{address}/api") == ("c", "abc")
     pages["/api"] = (200, {}, b'{"files": []}')
-    with pytest.raises(tno_fetch.SourceError, match="does not list a zip"):
-        tno_fetch.figshare_file(f"{address}/api")
+    with pytest.raises(SourceError, match="does not list a zip"):
+        figshare_file(f"{address}/api")
 
 
 def test_a_wrong_md5_is_noticed(server, tmp_path):
     address, pages = server
     pages["/a.zip"] = (200, {}, archive(a="b"))
-    with pytest.raises(tno_fetch.SourceError, match="MD5"):
-        tno_fetch.download(f"{address}/a.zip", tmp_path / "a.zip", lambda done, total: None, md5="0" * 32)
+    with pytest.raises(SourceError, match="MD5"):
+        download(f"{address}/a.zip", tmp_path / "a.zip", lambda done, total: None, md5="0" * 32)
 
 
 def test_a_stream_without_end_stops_at_the_limit(server, tmp_path):
     address, pages = server
     pages["/a.zip"] = (200, {"Content-Length": None}, bytes(50_000))
-    with pytest.raises(tno_fetch.SourceError, match="more than the 1000 bytes"):
-        tno_fetch.download(f"{address}/a.zip", tmp_path / "a.zip", lambda done, total: None, max_bytes=1000)
+    with pytest.raises(SourceError, match="more than the 1000 bytes"):
+        download(f"{address}/a.zip", tmp_path / "a.zip", lambda done, total: None, max_bytes=1000)

@@ -25,7 +25,13 @@ from numpy.typing import NDArray
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.core.frames import Luma8
 from fusepipe.core.fuser import FuserBase, FuserInfo, FusionBatch, Ticket
-from fusepipe.engines.backends.openvino_graph import PREPARED, layer_precisions, read_multiple, read_network
+from fusepipe.engines.backends.openvino_graph import (
+    PREPARED,
+    layer_precisions,
+    read_multiple,
+    read_network,
+    shared_core,
+)
 from fusepipe.engines.cache import CompileCache
 from fusepipe.engines.sampling_grid import GridCache, prefiltered_infrared
 from fusepipe.engines.tensor_names import SAMPLING_GRID
@@ -171,7 +177,7 @@ class OpenVinoFuser(FuserBase):
         cache: CompileCache | None = None,
     ) -> None:
         super().__init__()
-        self._core = openvino.Core()
+        self._core = shared_core()
         self._onnx, self._threads = onnx, threads
         self._cache = cache or CompileCache()
         try:

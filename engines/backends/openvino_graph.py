@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,6 +22,24 @@ _COMPUTE_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 
 PREPARED = 1
 """Version of :func:`read_network`: incremented with each change, so that cached compiled graphs are rebuilt."""
+
+
+_core_lock = threading.Lock()
+_cores: list[Any] = []
+
+
+def shared_core() -> Any:
+    """The one ``openvino.Core`` of the process, created at first use and kept until Python exits.
+
+    The CPU plugin gives the thread that loads it an alternate signal stack, and unmaps that stack when the plugin is
+    released. Released in another thread (a fuser closed there, or garbage collected) it leaves the first thread with a
+    stack that no longer exists, and the next signal, such as Ctrl-C, kills the process with SIGSEGV. A core that is
+    never released keeps the plugin loaded. (``SigAltStackSetup`` of OpenVINO's CPU plugin, seen with 2026.4.1.)
+    """
+    with _core_lock:
+        if not _cores:
+            _cores.append(openvino.Core())
+        return _cores[0]
 
 
 def read_network(core: Any, onnx: bytes) -> Any:
@@ -62,7 +81,7 @@ class GraphRunner:
         if threads:
             options["INFERENCE_NUM_THREADS"] = str(threads)
         try:
-            core = openvino.Core()
+            core = shared_core()
             graph = read_network(core, onnx)
             self._multiple = read_multiple(graph)
             self._compiled = core.compile_model(graph, "CPU", options)
@@ -142,14 +161,14 @@ def openvino_version() -> str:
 def cpu_capabilities() -> list[str]:
     """OpenVINO's optimisation capabilities of the CPU, such as ``BF16``; raises :class:`EngineError`."""
     try:
-        return [str(name) for name in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")]
+        return [str(name) for name in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")]
     except RuntimeError as error:
         raise EngineError(f"OpenVINO finds no CPU: {_last_line(error)}") from error
 
 
 def convolution_macs(onnx: bytes, height: int, width: int) -> tuple[int, int]:
     """(multiply-accumulates for one pair of this size, width of the widest input) of a network's convolutions."""
-    graph = openvino.Core().read_model(io.BytesIO(onnx))
+    graph = shared_core().read_model(io.BytesIO(onnx))
     graph.reshape(dict.fromkeys(graph.inputs, (1, 1, height, width)))
     macs, channels = 0, 1
     for op in graph.get_ops():
@@ -180,7 +199,7 @@ class ConvolutionChain:
             ones = np.ones(2, np.int64)
             node = ops.relu(ops.convolution(node, weights, ones, ones, ones, ones))
         options = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32", "PERFORMANCE_HINT": "LATENCY"}
-        self._compiled = openvino.Core().compile_model(openvino.Model([node], [source]), "CPU", options)
+        self._compiled = shared_core().compile_model(openvino.Model([node], [source]), "CPU", options)
         self._request = self._compiled.create_infer_request()
         self._feed = np.abs(rng.normal(0, 1, shape)).astype(np.float32)
         self.macs = self.LAYERS * 9 * channels * channels * height * width

@@ -292,3 +292,29 @@ def test_the_shipped_weights_reach_their_scores_on_tno(data_dir: Path) -> None:
     means = {name: float(np.mean(values)) for name, values in scores.items()}
     floors = {"MI": 2.90, "VIF": 0.70, "Qabf": 0.51, "SCD": 1.75, "SSIM": 0.71}
     assert all(means[name] >= floor for name, floor in floors.items()), means
+
+
+_RELEASED_ELSEWHERE = """
+import gc, signal, threading
+import numpy as np
+from fusepipe.engines.load import load_model
+
+fusers = [load_model("stream", precision="fp32")]
+image = np.zeros((32, 32), np.uint8)
+fusers[0].fuse(image, image)
+
+def release():
+    fusers.pop().close()
+    gc.collect()
+
+thread = threading.Thread(target=release)
+thread.start()
+thread.join()
+signal.signal(signal.SIGINT, lambda signum, frame: print("handled"))
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_a_signal_after_a_fuser_was_released_in_another_thread() -> None:
+    ran = subprocess.run([sys.executable, "-c", _RELEASED_ELSEWHERE], capture_output=True, text=True, timeout=100)
+    assert (ran.returncode, ran.stdout) == (0, "handled\n"), ran.stderr

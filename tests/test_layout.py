@@ -22,7 +22,6 @@ PENDING = frozenset(
         "pipeline/graph.py",
         "tests/faults/bench.py",
         "tests/faults/soak.py",
-        "tests/helpers/webrtc_page.py",
         "tests/pipeline/pairing/test_pairing.py",
         "tests/pipeline/servers/test_preview_webrtc.py",
         "tests/pipeline/servers/test_preview_webrtc_browser.py",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import threading
 import time
+import urllib.request
 from typing import Any
 from urllib.parse import urljoin
 
@@ -53,8 +55,8 @@ class Page:
     @property
     def watching(self) -> int:
         """The current number of WebRTC viewers."""
-        assert self.sink._view is not None
-        return int(self.sink._view.record()["video_clients"])
+        with urllib.request.urlopen(self.url("/api/rigs"), timeout=5) as answer:
+            return int(json.load(answer)["rigs"]["roof"]["video_clients"])
 
     def _run(self) -> None:
         index = 0

@@ -1,1 +1,1 @@
-"""Network servers that sinks share: RTSP and the web page, each with an asyncio loop in a thread of its own."""
+"""Network servers of the live sinks: RTSP and the preview page, each with an asyncio event loop in its own thread."""

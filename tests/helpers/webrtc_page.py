@@ -89,7 +89,7 @@ async def post(session: aiohttp.ClientSession, url: str, data: Any, **headers: s
     while True:
         async with session.post(url, data=data, headers={**SDP, **headers}) as answer:
             text = await answer.text()
-            if "being loaded" not in text or time.monotonic() > end_s:
+            if "still loading" not in text or time.monotonic() > end_s:
                 return answer.status, text, answer.headers
         await asyncio.sleep(0.1)
 

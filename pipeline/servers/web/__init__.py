@@ -1,5 +1,5 @@
-"""The preview page: the live picture, states and numbers in a browser, metrics and health for machines.
+"""The preview page: live video, states and statistics in a browser; metrics and health checks for machines.
 
-``access`` decides who may ask, ``views`` makes pictures, ``metrics`` text for Prometheus; all pure.
-``server`` is the aiohttp application in a thread of its own. It is read-only: nothing it serves changes a rig.
+``access`` (who may connect), ``rendering`` (views of a frame) and ``metrics`` (Prometheus text) are pure; ``server`` is
+the aiohttp application; ``whep``, ``peer``, ``video_feed`` and ``link_rate`` are WebRTC. Everything is read-only.
 """

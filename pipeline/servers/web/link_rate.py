@@ -1,92 +1,96 @@
-"""What a viewer's link takes, from the losses that its player reports. Pure; time is passed in.
+"""Estimates the capacity of a viewer's link from the losses that its player reports. Pure; time is passed in.
 
-UDP leaves this machine at any rate. A thin link loses it on the way, and each loss makes the player ask for more. So
-what got through is taken for what the link takes, and grows again while nothing is lost, as in the loss-based
-controller of Google's congestion control (draft-ietf-rmcat-gcc-02, section 6).
+UDP is sent at any rate; a slow link drops packets, and each loss makes the player request more. So the received rate is
+taken as the capacity, and grows again while nothing is lost, as in the loss-based controller of Google Congestion
+Control (draft-ietf-rmcat-gcc-02, section 6).
 
-The picture is encoded once for all. A viewer whose link takes less gets its packets at that pace and fewer pictures:
-when more than ``QUEUE_S`` of them wait, none is added until most have left, and then from a key frame on.
+The video is encoded once for all viewers. A viewer on a slow link gets paced packets and fewer frames: when more than
+``QUEUE_S`` of video are queued, frames are dropped until most of the queue has drained, then sending resumes on a key
+frame.
 """
 
 from __future__ import annotations
 
-LOSSY = 0.10  # a share of packets from which the link counts as too thin
-CLEAN = 0.02  # and, once it does, as still too thin; up to this it may take more
-MARGIN = 0.85  # of what got through
-GROWTH = 1.1  # from one look to the next
-LOOK_NS = 1_000_000_000  # players report a few times in a second, of a few packets each
-LEAST_BPS = 50_000.0  # less is no use: a key frame now and then
+LIMIT_LOSS = 0.10  # share of lost packets above which a link is limited
+KEEP_LOSS = 0.02  # share above which a limited link is reduced further; below, its rate grows
+MARGIN = 0.85  # of the received rate
+GROWTH = 1.1  # per interval
+INTERVAL_NS = 1_000_000_000  # of evaluation: players report several times a second, a few packets each
+MIN_BPS = 50_000.0  # an occasional key frame
 QUEUE_S = 1.0
-RESENT = 0.25  # of what is sent may be sent again when the player asks for it
-MOST_RESENT = 64  # packets at once: those of a key frame
+RETRANSMIT = 0.25  # max share of packets retransmitted on request
+MAX_RETRANSMIT = 64  # packets in one burst: those of a key frame
 
 
 class LinkRate:
-    """``rate_bps`` is ``None`` while nothing says that the link is thin."""
+    """``rate_bps`` is ``None`` while the link is not limited."""
 
     def __init__(self) -> None:
         self.rate_bps: float | None = None
-        self._resends = float(MOST_RESENT)  # packets that may be sent again
-        self._looked_ns: int | None = None  # when the last look was
-        self._highest = self._told = -1  # then, and of the last report
-        self._sent_bytes = self._wanted_bytes = 0  # since then
-        self._told_packets, self._lost_packets = 0, 0.0
-        self._cut = False  # at the last look
+        self._retransmits = float(MAX_RETRANSMIT)  # packets that may be retransmitted
+        self._evaluated_ns: int | None = None  # time of the last evaluation
+        self._highest = self._reported = -1  # sequence number, at the last evaluation and in the last report
+        self._sent_bytes = self._offered_bytes = 0  # since then
+        self._reported_packets, self._lost_packets = 0, 0.0
+        self._reduced = False  # in the last evaluation
 
-    # -- what goes out
+    # -- sending
 
-    def wanted(self, size_bytes: int) -> None:
-        """There is so much to send; it may not be sent."""
-        self._wanted_bytes += size_bytes
+    def offered(self, size_bytes: int) -> None:
+        """Counts data that is due to be sent, whether it is sent or not."""
+        self._offered_bytes += size_bytes
 
     def pause_s(self, size_bytes: int) -> float:
-        """How long to wait before this packet is sent; counts it."""
+        """The pause before this packet is sent; counts it."""
         self._sent_bytes += size_bytes
-        self._resends = min(MOST_RESENT, self._resends + RESENT)
+        self._retransmits = min(MAX_RETRANSMIT, self._retransmits + RETRANSMIT)
         return 0.0 if self.rate_bps is None else 8 * size_bytes / self.rate_bps
 
-    def may_resend(self) -> bool:
-        """Whether one packet may be sent again; counts it. On a thin link a new key frame is what helps."""
-        if self.rate_bps is not None or self._resends < 1:
+    def may_retransmit(self) -> bool:
+        """Whether one packet may be retransmitted; counts it. A limited link needs a new key frame instead."""
+        if self.rate_bps is not None or self._retransmits < 1:
             return False
-        self._resends -= 1
+        self._retransmits -= 1
         return True
 
     @property
     def limit_bytes(self) -> int | None:
-        """How much may wait; ``None``: there is no limit by the link."""
+        """Max size of the queue; ``None`` if the link is not limited."""
         return None if self.rate_bps is None else round(QUEUE_S * self.rate_bps / 8)
 
-    # -- what is heard
+    # -- reports
 
-    def heard(self, lost: float, highest: int, now_ns: int) -> None:
-        """A receiver report: the share that was lost, from 0 to 1, of the packets up to the ``highest`` number."""
-        # each for the packets it speaks of: many reports come while few packets do, and name no loss
-        told = max(0, highest - self._told) if self._told >= 0 else 0
-        self._told_packets, self._lost_packets = self._told_packets + told, self._lost_packets + lost * told
-        self._told = highest
-        if self._looked_ns is not None:
-            if now_ns - self._looked_ns < LOOK_NS:
+    def report(self, lost: float, highest: int, now_ns: int) -> None:
+        """A receiver report: the share (0..1) of lost packets up to sequence number ``highest``."""
+        # weighted by packets: many reports cover few packets and contain no loss
+        packets = max(0, highest - self._reported) if self._reported >= 0 else 0
+        self._reported_packets, self._lost_packets = (
+            self._reported_packets + packets,
+            self._lost_packets + lost * packets,
+        )
+        self._reported = highest
+        if self._evaluated_ns is not None:
+            if now_ns - self._evaluated_ns < INTERVAL_NS:
                 return
-            per_s = 8e9 / (now_ns - self._looked_ns)
-            # of packets after the highest that arrived a report says nothing, so none is lost where none arrives
+            per_s = 8e9 / (now_ns - self._evaluated_ns)
+            # reports do not cover packets after the highest received: if none arrives, all are lost
             silent = highest == self._highest and self._sent_bytes > 0
-            lost = 1.0 if silent else self._lost_packets / max(1, self._told_packets)
-            self._judge(lost, self._sent_bytes * per_s, self._wanted_bytes * per_s)
-        self._looked_ns, self._highest = now_ns, highest
-        self._sent_bytes = self._wanted_bytes = 0
-        self._told_packets, self._lost_packets = 0, 0.0
+            lost = 1.0 if silent else self._lost_packets / max(1, self._reported_packets)
+            self._evaluate(lost, self._sent_bytes * per_s, self._offered_bytes * per_s)
+        self._evaluated_ns, self._highest = now_ns, highest
+        self._sent_bytes = self._offered_bytes = 0
+        self._reported_packets, self._lost_packets = 0, 0.0
 
-    def _judge(self, lost: float, sent_bps: float, wanted_bps: float) -> None:
-        # Once it is thin nothing is sent again: one packet in twenty that is lost leaves no key frame whole.
-        lossy = lost > (LOSSY if self.rate_bps is None else CLEAN)
-        if lossy and self._cut:
-            self._cut = False  # these were sent before the cut, or waited on the link behind them
+    def _evaluate(self, lost: float, sent_bps: float, offered_bps: float) -> None:
+        # A limited link gets no retransmissions: with one packet in twenty lost, no key frame arrives complete.
+        lossy = lost > (LIMIT_LOSS if self.rate_bps is None else KEEP_LOSS)
+        if lossy and self._reduced:
+            self._reduced = False  # these packets were sent before the reduction, or queued behind such packets
             return
-        self._cut = lossy
+        self._reduced = lossy
         if lossy:
-            through_bps = max(LEAST_BPS, MARGIN * (1 - lost) * sent_bps)
-            self.rate_bps = through_bps if self.rate_bps is None else min(self.rate_bps, through_bps)
+            received_bps = max(MIN_BPS, MARGIN * (1 - lost) * sent_bps)
+            self.rate_bps = received_bps if self.rate_bps is None else min(self.rate_bps, received_bps)
         elif self.rate_bps is not None:
             grown_bps = GROWTH * self.rate_bps
-            self.rate_bps = None if grown_bps > 2 * wanted_bps else grown_bps
+            self.rate_bps = None if grown_bps > 2 * offered_bps else grown_bps

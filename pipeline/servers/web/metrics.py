@@ -1,4 +1,4 @@
-"""A rig's record as metrics for Prometheus. Pure: records in, text out."""
+"""Prometheus metrics of the rigs. Pure: records in, text out."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
-# name, help, the label's name, the record's key: counters that are mappings in the record
+# name, help, label, key of the record: counters that are mappings in the record
 _COUNTERS = (
-    ("fusepipe_frames_read", "Frames that came from a camera.", "band", "read"),
-    ("fusepipe_pairs", "Pairs by how they came to be.", "state", "pairs"),
-    ("fusepipe_skipped", "Frames that became no pair, by reason.", "reason", "skipped"),
-    ("fusepipe_dropped", "Frames dropped because a stage was late, by its mailbox.", "mailbox", "dropped"),
-    ("fusepipe_stage_cpu_seconds", "Processor time of a stage's own thread.", "stage", "stage_cpu_s"),
+    ("fusepipe_frames_read", "Frames read from a source.", "band", "read"),
+    ("fusepipe_pairs", "Pairs by state.", "state", "pairs"),
+    ("fusepipe_skipped", "Frames that did not become part of a pair, by reason.", "reason", "skipped"),
+    ("fusepipe_dropped", "Frames dropped because a stage was late, by mailbox.", "mailbox", "dropped"),
+    ("fusepipe_stage_cpu_seconds", "CPU time of the thread of a stage.", "stage", "stage_cpu_s"),
 )
-# percentiles over the whole run, in the record in milliseconds
+# percentiles over the whole run; milliseconds in the record
 _DISTRIBUTIONS = (
-    ("fusepipe_skew_seconds", "Absolute capture time difference within a pair.", "skew_ms"),
-    ("fusepipe_latency_seconds", "From the arrival of a pair's later frame to its output.", "latency_ms"),
+    ("fusepipe_skew_seconds", "Absolute difference of capture times within a pair.", "skew_ms"),
+    ("fusepipe_latency_seconds", "From the arrival of the later frame of a pair to its output.", "latency_ms"),
 )
 
 
@@ -50,11 +50,11 @@ class _Records(Collector):
     def _sinks(self) -> Iterable[Metric]:
         counts = (
             ("fusepipe_sink_failures", "Failures of an output.", "failures"),
-            ("fusepipe_sink_restarts", "How often an output that failed was started anew.", "restarts"),
-            ("fusepipe_sink_missed", "Frames that an output missed while it was away.", "missed"),
+            ("fusepipe_sink_restarts", "Restarts of an output after failures.", "restarts"),
+            ("fusepipe_sink_missed", "Frames that an output missed while it was down.", "missed"),
         )
         families = [CounterMetricFamily(name, text, labels=["rig", "sink"]) for name, text, _ in counts]
-        up = GaugeMetricFamily("fusepipe_sink_up", "Whether an output takes frames.", labels=["rig", "sink"])
+        up = GaugeMetricFamily("fusepipe_sink_up", "1 while an output accepts frames.", labels=["rig", "sink"])
         for rig, record in self._records.items():
             for sink in record.get("sinks", ()):
                 labels = [rig, str(sink["sink"])]
@@ -72,10 +72,10 @@ class _Records(Collector):
 
     def _singles(self) -> Iterable[Metric]:
         singles = (
-            ("fusepipe_last_frame_age_seconds", "Since the last output frame.", "last_frame_age_s"),
-            ("fusepipe_run_seconds", "Since the rig was started.", "seconds"),
-            ("fusepipe_preview_clients", "Who watches the preview now.", "clients"),
-            ("fusepipe_preview_video_clients", "Of these, who watches by WebRTC.", "video_clients"),
+            ("fusepipe_last_frame_age_seconds", "Time since the last output frame.", "last_frame_age_s"),
+            ("fusepipe_run_seconds", "Time since the start of the run.", "seconds"),
+            ("fusepipe_preview_clients", "Viewers of the preview now.", "clients"),
+            ("fusepipe_preview_video_clients", "Viewers of the preview over WebRTC.", "video_clients"),
         )
         for name, text, key in singles:
             gauge = GaugeMetricFamily(name, text, labels=["rig"])
@@ -85,16 +85,16 @@ class _Records(Collector):
             yield gauge
 
     def _drift(self) -> Iterable[Metric]:
-        """How the images lie against the calibration, of rigs that watch it."""
+        """The alignment of rigs with a drift watch."""
         watched = {rig: record["drift"] for rig, record in self._records.items() if record.get("drift")}
-        state = GaugeMetricFamily("fusepipe_drift_state", "1 for the state it is in.", labels=["rig", "state"])
+        state = GaugeMetricFamily("fusepipe_drift_state", "1 for the current state.", labels=["rig", "state"])
         for rig, drift in watched.items():
             for name in ("ok", "suspect", "lost"):
                 state.add_metric([rig, name], float(drift["state"] == name))
         yield state
         for name, text, key in (
-            ("fusepipe_drift_offset_pixels", "How far the infrared image is off the calibration.", "offset_px"),
-            ("fusepipe_drift_corrected_pixels", "How far it is moved back.", "corrected_px"),
+            ("fusepipe_drift_offset_pixels", "Offset of the infrared image from the calibration.", "offset_px"),
+            ("fusepipe_drift_corrected_pixels", "Correction of the offset.", "corrected_px"),
         ):
             gauge = GaugeMetricFamily(name, text, labels=["rig"])
             for rig, drift in watched.items():
@@ -102,7 +102,7 @@ class _Records(Collector):
             yield gauge
         for name, text, key in (
             ("fusepipe_drift_checks", "Measurements of the alignment.", "checks"),
-            ("fusepipe_drift_blind", "Of them, those that the pictures said too little for.", "blind"),
+            ("fusepipe_drift_blind", "Measurements without enough image detail.", "blind"),
         ):
             counter = CounterMetricFamily(name, text, labels=["rig"])
             for rig, drift in watched.items():
@@ -111,7 +111,7 @@ class _Records(Collector):
 
 
 def prometheus_text(records: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """The metrics of rigs; ``records`` maps a rig to its ``RunReport.as_json()`` and the preview's own numbers."""
+    """The metrics of all rigs; ``records`` maps a rig to its ``RunReport.as_json()`` and the preview's counters."""
     registry = CollectorRegistry()
     registry.register(_Records(records))
     return generate_latest(registry)

@@ -1,9 +1,9 @@
 "use strict";
-// Polls the rig's record once a second and draws it. The fused picture is video by WebRTC where that works; it is
-// Motion JPEG else, as are the other views. No library, read-only.
+// Polls the rig's record once a second and shows it. The fused view is WebRTC video where available; otherwise, and for
+// the other views, it is Motion JPEG. No libraries, read-only.
 const byId = (id) => document.getElementById(id);
 const live = byId("live"), video = byId("video"), wipe = byId("wipe"), rigs = byId("rig");
-const PAST = 600, RETRY_MS = 10000, LONGEST_RETRY_MS = 300000;
+const PAST = 600, RETRY_MS = 10000, MAX_RETRY_MS = 300000;
 let rig = "", view = "fused", since = 0, skews = [], drops = [], last = null, shown = "";
 let whep = null, webrtcNeeds = null, retryMs = RETRY_MS, retryAt = 0;
 
@@ -31,7 +31,7 @@ function show() {
   } else live.src = source;
 }
 
-// The picture that is shown now, until the video's first one; "" where there is none.
+// The image shown now, as a poster until the first video frame; "" if there is none.
 function still() {
   if (!live.naturalWidth || !live.getAttribute("src")) return "";
   const canvas = document.createElement("canvas");
@@ -44,7 +44,7 @@ function withoutVideo() {
   whep = null;
   retryAt = performance.now() + retryMs;
   setTimeout(show, retryMs + 10);
-  retryMs = Math.min(2 * retryMs, LONGEST_RETRY_MS);
+  retryMs = Math.min(2 * retryMs, MAX_RETRY_MS);
   show();
 }
 
@@ -96,7 +96,7 @@ function plot(canvas, values, floor) {
   return `${low.toFixed(0)} to ${high.toFixed(0)}`;
 }
 
-// Which mailboxes wait for a stage; `write-2` takes from `sink-2`.
+// The input mailboxes of each stage; that of `write-2` is `sink-2`.
 const BEFORE = { pair: ["infrared", "visible"], register: ["paired"], fuse: ["registered"], drift: ["drift"] };
 
 function stageTable(record, cpuBefore, seconds) {
@@ -107,11 +107,11 @@ function stageTable(record, cpuBefore, seconds) {
     const number = stage.startsWith("write-") ? Number(stage.slice(6)) : 0, sink = (record.sinks || [])[number - 1];
     const boxes = number ? [`sink-${number}`] : BEFORE[stage] || [];
     if (sink && !sink.up) bad.add(table.length);
-    const name = sink ? `${sink.sink}${sink.up ? "" : " (away)"}` : stage.replace("-", " ");
+    const name = sink ? `${sink.sink}${sink.up ? "" : " (down)"}` : stage.replace("-", " ");
     table.push([name, share(cpu, (cpuBefore.stages || {})[stage]), of(record.depths, boxes), of(record.dropped, boxes)]);
   }
   if (record.process_cpu_s !== undefined)
-    table.push(["whole process, engine included", share(record.process_cpu_s, cpuBefore.process), "", ""]);
+    table.push(["process total, including engine", share(record.process_cpu_s, cpuBefore.process), "", ""]);
   byId("stages").replaceChildren(...table.map(([name, ...values], i) => {
     const row = document.createElement("tr"), head = document.createElement("th");
     head.textContent = name;
@@ -125,7 +125,7 @@ const sum = (counts) => Object.values(counts || {}).reduce((a, b) => a + b, 0);
 const ms = (value) => value === undefined ? "–" : `${value.toFixed(1)} ms`;
 
 function draw(record, now) {
-  const state = record.ready ? record.state : record.state === null ? "waiting for a picture" : "no picture";
+  const state = record.ready ? record.state : record.state === null ? "waiting for video" : "no video";
   const badge = byId("state");
   badge.textContent = state;
   badge.className = "state " + (!record.ready ? "bad" : state === "fused" ? "good" : state === "no signal" ? "bad" : "fair");
@@ -140,10 +140,10 @@ function draw(record, now) {
   last = { now, pairs, lost, cpu: { stages: record.stage_cpu_s, process: record.process_cpu_s } };
   const latency = record.latency_ms || {}, skew = record.skew_ms || {};
   cards([
-    ["Pairs a second", rate === null ? "–" : rate.toFixed(1)],
+    ["Pairs per second", rate === null ? "–" : rate.toFixed(1)],
     ["Pairs", pairs],
-    ["Latency, median", ms(latency.p50)],
-    ["Latency, 99 %", ms(latency.p99)],
+    ["Pipeline latency, median", ms(latency.p50)],
+    ["Pipeline latency, 99 %", ms(latency.p99)],
     ["Skew, 95 %", ms(skew.p95)],
     ["Lost frames", lost],
   ]);
@@ -152,8 +152,8 @@ function draw(record, now) {
   for (const [name, count] of Object.entries(record.pairs || {})) counts.push([`pairs ${name}`, count]);
   for (const [name, count] of Object.entries(record.skipped || {})) counts.push([`skipped: ${name}`, count]);
   for (const sink of record.sinks || [])
-    if (sink.failures) counts.push([`output ${sink.sink}`, `failed ${sink.failures}×, started anew ${sink.restarts}×, missed ${sink.missed}`]);
-  counts.push(["watching this page", record.clients], ["of these by WebRTC", record.video_clients]);
+    if (sink.failures) counts.push([`output ${sink.sink}`, `failed ${sink.failures}×, restarted ${sink.restarts}×, missed ${sink.missed} frames`]);
+  counts.push(["viewers", record.clients], ["viewers over WebRTC", record.video_clients]);
   rows(byId("counts"), counts);
   const parts = Object.entries(record.sources || {}).map(([band, s]) =>
     [band, `${s.width}×${s.height} ${s.codec}${s.fps ? ` ${s.fps} fps` : ""}`]);
@@ -186,7 +186,7 @@ async function poll() {
       rigs.hidden = names.length < 2;
     }
     if (webrtcNeeds !== data.webrtc_needs) { webrtcNeeds = data.webrtc_needs; show(); }
-    byId("hint").textContent = webrtcNeeds ? `The picture is Motion JPEG; for video by WebRTC: ${webrtcNeeds}` : "";
+    byId("hint").textContent = webrtcNeeds ? `Showing Motion JPEG; for WebRTC video: ${webrtcNeeds}` : "";
     if (!names.includes(rig)) { if (names.length) { choose(names[0]); setTimeout(poll, 50); return; } }
     rigs.value = rig;
     document.title = rig ? `${rig} – fusepipe` : "fusepipe";
@@ -198,7 +198,7 @@ async function poll() {
     byId("skew-now").textContent = known.length ? `${known[known.length - 1].toFixed(2)}, of ${skewRange}` : "–";
     byId("drops-now").textContent = drops.length ? `${drops[drops.length - 1].toFixed(1)}, of ${dropRange}` : "–";
   } catch (error) {
-    byId("state").textContent = "not reachable";
+    byId("state").textContent = "unreachable";
     byId("state").className = "state bad";
   }
   setTimeout(poll, 1000);

@@ -1,7 +1,7 @@
 "use strict";
-// Video by WebRTC (WHEP): a POST takes the offer and brings the answer, a DELETE of its address ends it.
+// WebRTC video by WHEP: POST sends the offer and returns the answer; DELETE of the session URL ends it.
 class Whep {
-  // `shown` is called at the first picture, `failed` once if there is none in time or the connection ends.
+  // `shown` is called at the first frame, `failed` once on a timeout or when the connection ends.
   constructor(url, video, shown, failed) {
     this.video = video;
     this.failed = failed;
@@ -9,7 +9,7 @@ class Whep {
     this.peer = new RTCPeerConnection();
     this.peer.addTransceiver("video", { direction: "recvonly" });
     this.peer.addEventListener("track", ({ track, receiver }) => {
-      receiver.jitterBufferTarget = 0; // as late as need be, no later
+      receiver.jitterBufferTarget = 0; // min delay
       video.srcObject = new MediaStream([track]);
     });
     this.peer.addEventListener("connectionstatechange", () => {

@@ -1,8 +1,8 @@
-"""One WebRTC connection that sends H.264 as it was encoded. Needs aiortc, so it is imported at use.
+"""One WebRTC connection that sends H.264 access units without transcoding. Requires aiortc; imported at use.
 
-Nothing leaves for an address that nobody vouches for: no STUN or TURN server is asked, names of the offer are
-not looked up, and its candidates are not tried. The only candidate is the address under which the viewer reached
-this server; packets go where the viewer's own checks come from, and those carry the password of the answer.
+Nothing is sent to unverified addresses: STUN and TURN servers are not used, host names in the offer are not resolved,
+and its candidates are not tried. The only candidate is the address at which the viewer reached this server; packets go
+to where the viewer's connectivity checks come from, which carry the password of the answer.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from fusepipe.pipeline.servers.web.video_feed import CLOCK_HZ, VideoFeed, Viewer
 
 PROFILE = "42e01f"  # constrained baseline, level 3.1
 _TIME_BASE = Fraction(1, CLOCK_HZ)
-# what aiortc's parser raises for what is no SDP, and its connection for what it cannot take
+# what aiortc raises for invalid SDP, and for an offer that it cannot accept
 _UNREADABLE = (ValueError, IndexError, KeyError, AssertionError, AttributeError, TypeError, StopIteration)
 _REFUSED = (ValueError, InvalidStateError, OperationError)
 
 
 class OfferError(ValueError):
-    """What is wrong with an offer, in one line."""
+    """An invalid or unsupported offer."""
 
 
 class Peer:
-    """Answers one offer; then ``viewer.connected`` and ``viewer.ended`` say how it goes."""
+    """Answers one offer; ``viewer.connected`` and ``viewer.ended`` are its state."""
 
     def __init__(self, feed: VideoFeed, host: str) -> None:
         self._feed = feed
@@ -46,17 +46,17 @@ class Peer:
         self.viewer = Viewer(self._backlog_bytes)
         transceiver = self._peer.addTransceiver(_Track(self), direction="sendonly")
         transceiver.setCodecPreferences(
-            [codec for codec in RTCRtpSender.getCapabilities("video").codecs if _wanted(codec)]
+            [codec for codec in RTCRtpSender.getCapabilities("video").codecs if _supported(codec)]
         )
-        # aiortc has no public way to choose the address, or to hear of losses. Where a later version has
-        # renamed these, the tests of this module fail.
+        # aiortc has no public API for choosing the address and for loss reports. The tests of this module fail if
+        # a later version renames these attributes.
         self._sender: Any = transceiver.sender
         sender = self._sender
         self._ice: Any = sender.transport.transport.iceGatherer._connection
         gather = self._ice.get_component_candidates
         self._ice.get_component_candidates = lambda component, addresses: gather(component, [host])
-        sender._send_keyframe = self.viewer.ask_key
-        self._take_rtcp, sender._handle_rtcp_packet = sender._handle_rtcp_packet, self._hear
+        sender._send_keyframe = self.viewer.request_key
+        self._take_rtcp, sender._handle_rtcp_packet = sender._handle_rtcp_packet, self._report_received
         self._send_again, sender._retransmit = sender._retransmit, self._resend
         self._send, sender.transport._send_rtp = sender.transport._send_rtp, self._send_paced
         self._peer.on("connectionstatechange", self._changed)
@@ -68,12 +68,12 @@ class Peer:
             await self._peer.setRemoteDescription(RTCSessionDescription(sdp=readable, type="offer"))
             await self._peer.setLocalDescription()
         except _REFUSED as error:
-            raise OfferError("the offer has no H.264 of the constrained baseline profile, or is broken") from error
+            raise OfferError("the offer has no H.264 constrained baseline profile, or is invalid") from error
         return str(self._peer.localDescription.sdp)
 
     @property
     def addressed(self) -> bool:
-        """Whether there is an address to be reached at; after :meth:`answer`."""
+        """Whether it has a local candidate; after :meth:`answer`."""
         return bool(self._ice.local_candidates)
 
     async def close(self) -> None:
@@ -81,21 +81,21 @@ class Peer:
         await self._peer.close()
 
     def sending(self) -> None:
-        """The connection stands and asks for its first picture."""
+        """The connection is established and requests its first frame."""
         if not self.viewer.connected.is_set():
             self._feed.connected(self.viewer)
 
-    async def _hear(self, packet: Any) -> None:
-        """What the player reports of its losses goes to the viewer too."""
+    async def _report_received(self, packet: Any) -> None:
+        """Passes the loss reports of the player to the link rate estimate."""
         for report in getattr(packet, "reports", ()):
             if report.ssrc == self._sender._ssrc:
                 now_ns = time.monotonic_ns()
-                self.viewer.link.heard(report.fraction_lost / 256, report.highest_sequence, now_ns)
+                self.viewer.link.report(report.fraction_lost / 256, report.highest_sequence, now_ns)
         await self._take_rtcp(packet)
 
     async def _resend(self, sequence: int) -> None:
-        """A thin link would be filled with what is asked for again and again."""
-        if self.viewer.link.may_resend():
+        """Retransmits only if the link has capacity for it."""
+        if self.viewer.link.may_retransmit():
             await self._send_again(sequence)
 
     async def _send_paced(self, packet: bytes) -> None:
@@ -111,7 +111,7 @@ class Peer:
 
 
 class _Track(MediaStreamTrack):  # type: ignore[misc]
-    """What aiortc's sender takes pictures from; packets it packs into RTP as they are."""
+    """The media track of aiortc's sender, which packetises encoded packets without transcoding."""
 
     kind = "video"
 
@@ -129,14 +129,14 @@ class _Track(MediaStreamTrack):  # type: ignore[misc]
         return packet
 
 
-def _wanted(codec: Any) -> bool:
+def _supported(codec: Any) -> bool:
     if codec.name.lower() == "rtx":
         return True
     return bool(codec.name == "H264" and codec.parameters.get("profile-level-id") == PROFILE)
 
 
 def readable_offer(text: str) -> str:
-    """The offer without its candidates. Raises :class:`OfferError` where it is not one that a player would send."""
+    """The offer without its candidates. Raises :class:`OfferError` if it is not the offer of a player."""
     lines = [line for line in text.splitlines() if not line.startswith(("a=candidate:", "a=end-of-candidates"))]
     bare = "\r\n".join([*lines, ""])
     try:
@@ -144,9 +144,9 @@ def readable_offer(text: str) -> str:
         kinds = [section.kind for section in media]
         secured = all(m.dtls and m.dtls.fingerprints and m.ice.usernameFragment and m.ice.password for m in media)
     except _UNREADABLE as error:
-        raise OfferError("this is no SDP of a WebRTC offer") from error
+        raise OfferError("not the SDP of a WebRTC offer") from error
     if kinds != ["video"]:
-        raise OfferError(f"an offer is one video section to receive; this one has {', '.join(kinds)[:80] or 'none'}")
+        raise OfferError(f"an offer needs exactly one video section; this one has: {', '.join(kinds)[:80] or 'none'}")
     if not secured or not media[0].rtcp_mux or media[0].direction not in ("recvonly", "sendrecv"):
-        raise OfferError("an offer to receive video has ICE credentials, a DTLS fingerprint and RTCP multiplexed")
+        raise OfferError("an offer needs ICE credentials, a DTLS fingerprint, rtcp-mux and recvonly or sendrecv")
     return bare

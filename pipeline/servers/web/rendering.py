@@ -1,6 +1,6 @@
-"""The pictures of the preview: what one fused frame can be looked at as. Pure.
+"""Renders the views of the preview from one fused frame. Pure.
 
-All are HxWx3 uint8 (B, G, R), full range. A picture whose frame is missing is grey.
+All views are HxWx3 uint8 (B, G, R), full range. A missing frame is shown as grey.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from fusepipe.core.image_files import to_bgr
 from fusepipe.core.levels import full_range_luma
 
 VIEWS = ("fused", "infrared", "visible", "side", "wipe", "overlay")
-MAX_WIDTH_PX = 1280  # a preview needs no more, and a phone's link may not carry it
+MAX_WIDTH_PX = 1280  # sufficient for a preview, and bearable on a mobile link
 _GREY = 96
 
 
 def view(frame: FusedFrame, name: str, wipe: float = 0.5) -> Pixels:
-    """One of ``VIEWS``. ``wipe`` 0..1 is where the visible picture ends and the infrared one begins.
+    """One of ``VIEWS``. ``wipe`` (0..1) is the boundary between the visible image (left) and the infrared one.
 
-    ``overlay`` lays the infrared picture, in false colours, over the grey visible one.
+    ``overlay`` blends the infrared image in false colours with the greyscale visible one.
     """
     if name == "fused":
         return _colour(to_bgr(frame))
@@ -44,7 +44,7 @@ def view(frame: FusedFrame, name: str, wipe: float = 0.5) -> Pixels:
 
 
 def jpeg(frame: FusedFrame, name: str, wipe: float = 0.5, *, quality: int = 80) -> bytes:
-    """A view as JPEG, at most ``MAX_WIDTH_PX`` wide."""
+    """A view as JPEG, downscaled to ``MAX_WIDTH_PX``."""
     pixels = view(frame, name, wipe)
     height, width = pixels.shape[:2]
     if width > MAX_WIDTH_PX:
@@ -54,7 +54,7 @@ def jpeg(frame: FusedFrame, name: str, wipe: float = 0.5, *, quality: int = 80) 
 
 
 def png(frame: FusedFrame, name: str, wipe: float = 0.5) -> bytes:
-    """A view as PNG, at its full size."""
+    """A view as PNG, at full resolution."""
     return _encoded(".png", view(frame, name, wipe), [])
 
 
@@ -70,7 +70,7 @@ def _visible(frame: FusedFrame) -> Pixels:
 
 
 def _infrared(frame: FusedFrame) -> Pixels:
-    """As registered onto the visible picture; as it is where it could not be registered."""
+    """Registered onto the visible image, or unregistered if there is no registration."""
     pair = frame.pair
     if (luma := pair.registered_luma()) is not None:
         return _fitted(full_range_luma(luma), frame)

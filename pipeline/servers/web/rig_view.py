@@ -1,6 +1,6 @@
-"""One rig as the preview shows it: its newest frame, its recent past, its rendered pictures.
+"""The state of one rig on the preview page: newest frame, history, rendered images.
 
-The pipeline's thread hands in frames and returns at once; everything else happens in the server's loop.
+The pipeline's thread hands in frames without blocking; everything else runs in the server's event loop.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from fusepipe.pipeline.servers.loop_thread import LoopThread
 from fusepipe.pipeline.servers.web import rendering
 
 Record = Mapping[str, Any]
-HISTORY = 600  # frames: the page draws their skew
-READY_S = 5.0  # a rig whose last frame is older is not ready
+HISTORY = 600  # frames whose skew the page plots
+READY_S = 5.0  # max age of the last frame of a rig that is ready
 
 
 class RigView:
-    """``record`` gives the run's record so far; it is called in the server's loop.
+    """One rig on the page.
 
-    ``live`` says whether frames come as they are captured; a recording's may come faster.
+    ``record`` returns the run's record so far; it is called in the event loop. ``live`` is false for recordings, whose
+    frames may arrive faster than real time.
     """
 
     def __init__(
@@ -46,12 +47,13 @@ class RigView:
         self._rendered: dict[tuple[str, int], tuple[int, asyncio.Future[bytes]]] = {}
         self.ended = False
 
-    # -- the pipeline's side
+    # -- pipeline thread
 
     def show(self, frame: FusedFrame) -> None:
+        """Makes a frame the newest one; never blocks."""
         self._thread.post(self._show, frame)
 
-    # -- the loop's side
+    # -- event loop
 
     def _show(self, frame: FusedFrame) -> None:
         self._frame, self._shown_ns = frame, time.monotonic_ns()
@@ -65,7 +67,7 @@ class RigView:
         changed.set()
 
     def end(self) -> None:
-        """The rig is over: who waits for a frame stops waiting."""
+        """Ends the rig: waiting requests are released."""
         self.ended = True
         self._wake()
 
@@ -89,18 +91,18 @@ class RigView:
         self._video_clients -= video
 
     def newest(self) -> tuple[FusedFrame, int]:
-        """The newest frame, and when it was captured; of a recording, when it came. In ns, monotonic."""
+        """The newest frame and its capture time or, for recordings, its arrival; monotonic, in ns."""
         assert self._frame is not None
         return self._frame, self._frame.capture_ns if self._live else self._shown_ns
 
     async def next_after(self, number: int) -> int | None:
-        """The number of the newest frame, once there is one after ``number``; ``None`` when the rig has ended."""
+        """Waits for a frame after ``number``; returns the newest number, or ``None`` when the rig has ended."""
         while self._number <= number and not self.ended:
             await self._changed.wait()
         return None if self.ended else self._number
 
     async def jpeg(self, name: str, wipe_percent: int, executor: Executor) -> bytes:
-        """The newest frame; rendered once however many ask for the same."""
+        """The newest frame as JPEG; rendered once for all clients of the same view."""
         assert self._frame is not None
         key = (name, wipe_percent if name == "wipe" else 0)
         number, future = self._rendered.get(key, (-1, None))
@@ -119,7 +121,7 @@ class RigView:
         return await loop.run_in_executor(executor, rendering.png, self._frame, name, wipe_percent / 100)
 
     def record(self) -> dict[str, Any]:
-        """The run's record and this view's numbers."""
+        """The run's record and the state of the preview."""
         age_s = self.age_s
         return {
             **self._record(),

@@ -1,4 +1,4 @@
-"""The preview's HTTP server: aiohttp in a thread of its own, several rigs on one page."""
+"""The HTTP server of the preview page: aiohttp in its own thread, several rigs on one page."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from fusepipe.pipeline.servers.web.whep import Whep
 log = logging.getLogger(__name__)
 
 START_S = 10.0
-SEND_S = 10.0  # within which a client has to take a picture
-MAX_BODY_BYTES = 1024  # nothing takes a body but WHEP, which has a limit of its own
+SEND_S = 10.0  # max time for a client to accept an image
+MAX_BODY_BYTES = 1024  # only WHEP takes a body, with its own limit
 WRONG_TOKEN_S = 0.5
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -42,7 +42,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class WebServer:
-    """Listens on ``host:port``; ``start`` raises ``OSError``. The rigs on it bring the token, if one is needed."""
+    """Listens on ``host:port``; ``start`` raises ``OSError``. The rigs on the page provide the token, if any."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host, self.port = host, port
@@ -75,11 +75,11 @@ class WebServer:
         max_clients: int,
         live: bool,
     ) -> RigView:
-        """Raises ``ValueError`` where a rig of this name is on the page, or rigs disagree about the token."""
+        """Adds a rig. Raises ``ValueError`` for a duplicate name or a different token."""
         if name in self.rigs:
-            raise ValueError(f"a rig {name!r} is on this page already")
+            raise ValueError(f"a rig {name!r} is already on this page")
         if self.rigs and token != self.token:
-            raise ValueError("the rigs on this page have different tokens: give them the same")
+            raise ValueError("the rigs on this page have different tokens; use one token")
         self.token = token
         self._names |= set(names)
         self._access = Access(self.host, self.port, token=self.token, names=self._names)
@@ -94,13 +94,13 @@ class WebServer:
         try:
             self._thread.call(self._close(), START_S)
         except (TimeoutError, RuntimeError) as error:
-            log.warning("preview on port %d: closing: %s", self.port, error)
+            log.warning("preview on port %d: closing failed: %s", self.port, error)
         finally:
             self._thread.stop()
             if self._executor is not None:
                 self._executor.shutdown(wait=True, cancel_futures=True)
 
-    # -- in the loop
+    # -- event loop
 
     async def _listen(self) -> None:
         self._executor = ThreadPoolExecutor(2, thread_name_prefix=f"preview-{self.port}")
@@ -154,7 +154,7 @@ class WebServer:
         return response
 
     async def _log_in(self, request: web.Request) -> web.StreamResponse:
-        """Turns the token of the address into a cookie, so that it does not stay in the address bar."""
+        """Moves the token from the URL into a cookie, so that it does not stay in the address bar."""
         token = request.query["token"]
         refusal = self._access.refusal(request.path, request.headers, token)
         if refusal is not None:
@@ -176,16 +176,16 @@ class WebServer:
     def _rig(self, request: web.Request) -> RigView:
         rig = self.rigs.get(request.match_info["rig"])
         if rig is None:
-            raise web.HTTPNotFound(text="there is no such rig\n")
+            raise web.HTTPNotFound(text="unknown rig\n")
         return rig
 
     @staticmethod
     def _wanted(request: web.Request) -> tuple[str, int]:
         view, wipe = request.query.get("view", "fused"), request.query.get("wipe", "50")
         if view not in VIEWS:
-            raise web.HTTPBadRequest(text=f"view is one of {', '.join(VIEWS)}\n")
+            raise web.HTTPBadRequest(text=f"view: use one of {', '.join(VIEWS)}\n")
         if not (wipe.isascii() and wipe.isdigit() and len(wipe) <= 3 and int(wipe) <= 100):
-            raise web.HTTPBadRequest(text="wipe is a whole number from 0 to 100\n")
+            raise web.HTTPBadRequest(text="wipe: use an integer from 0 to 100\n")
         return view, int(wipe)
 
     async def _rigs(self, request: web.Request) -> web.StreamResponse:
@@ -199,10 +199,10 @@ class WebServer:
         return web.json_response({"rigs": records, "past": past, "time_s": time.time(), "webrtc_needs": needs})
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
-        """Motion JPEG: each client gets the newest picture as soon as it has taken the one before."""
+        """Motion JPEG: each client gets the newest image as soon as it has received the previous one."""
         rig, (view, wipe) = self._rig(request), self._wanted(request)
         if rig.clients >= rig.max_clients:
-            raise web.HTTPServiceUnavailable(text="as many watch as may\n", headers={"Retry-After": "5"})
+            raise web.HTTPServiceUnavailable(text="viewer limit reached\n", headers={"Retry-After": "5"})
         assert self._executor is not None
         rig.enter()
         try:
@@ -216,11 +216,11 @@ class WebServer:
                 data = await rig.jpeg(view, wipe, self._executor)
                 head = f"Content-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n".encode()
                 async with asyncio.timeout(SEND_S):
-                    # the boundary that ends a picture comes with it: browsers show it then
+                    # including the boundary, at which browsers display the image
                     await response.write(head + data + b"\r\n--frame\r\n")
             return response
         except (ConnectionError, TimeoutError):
-            return web.Response(status=499)  # gone, or takes nothing
+            return web.Response(status=499)  # disconnected or stalled
         finally:
             rig.leave()
 
@@ -229,7 +229,7 @@ class WebServer:
         assert self._executor is not None
         data = await rig.png(view, wipe, self._executor)
         if data is None:
-            raise web.HTTPServiceUnavailable(text="no picture yet\n")
+            raise web.HTTPServiceUnavailable(text="no frame yet\n")
         name = f"{rig.name}_{view}_{time.strftime('%Y%m%d-%H%M%S')}.png"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return web.Response(body=data, content_type="image/png", headers=headers)

@@ -1,7 +1,7 @@
-"""The fused picture as H.264 for those who watch by WebRTC: encoded once for all, and only while somebody watches.
+"""The fused video for WebRTC viewers: encoded once for all of them, and only while there are any.
 
-Everything here runs in the server's loop, but for the encoding itself. Each time the newest frame is taken;
-what came while the one before was encoded is left out, so that the feed never lags and never waits for anyone.
+Everything but the encoding runs in the server's event loop. The feed always encodes the newest frame and skips those
+that arrived during the previous one, so it never lags and never waits for a viewer.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from fusepipe.pipeline.servers.web.rig_view import RigView
 log = logging.getLogger(__name__)
 
 CLOCK_HZ = 90_000
-# Level 3.1 of the constrained baseline profile is what every browser has to decode (RFC 7742, section 6.2).
+# constrained baseline profile, level 3.1: mandatory for browsers (RFC 7742, section 6.2)
 MAX_WIDTH_PX, MAX_HEIGHT_PX = 1280, 720
 MAX_BLOCKS_PER_S = 108_000  # of 16x16 pixels (H.264, table A-1)
 MAX_FPS = 60.0
-_STALE = 2  # times what may wait: more than that is thrown away
-# By x264 always: what is watched here is small, and GPUs have few encoders, which the recordings may need.
+FLUSH_FACTOR = 2  # the queue is flushed above this multiple of its limit
+# always x264: the video is small, and GPUs have few encoder sessions, which recordings may need
 _OPTIONS = LiveVideoOptions(encoder="x264", baseline=True)
 
 
 class Viewer:
-    """One who watches: a queue between the feed and whatever sends, which waits in :meth:`next`.
+    """The queue of one viewer, between the feed and the sender, which waits in :meth:`next`.
 
-    ``backlog`` gives the bytes that were sent and have not left this machine; ``link`` bounds what waits to be sent.
-    ``connected`` is set by who sends, ``ended`` by either side.
+    ``backlog`` returns the bytes in the socket's send buffer; ``link`` limits the queue. ``connected`` is set by the
+    sender, ``ended`` by either side.
     """
 
     def __init__(self, backlog: Callable[[], int]) -> None:
@@ -53,31 +53,31 @@ class Viewer:
         self._queue: deque[tuple[AccessUnit, int]] = deque()
         self._queued_bytes = 0
         self._filled = asyncio.Event()
-        self._asked = False
+        self._key_requested = False
 
     @property
     def wants_key(self) -> bool:
         if not self.connected.is_set() or self._delivery.stalled:
             return False
-        return self._asked or self._delivery.wants_key
+        return self._key_requested or self._delivery.wants_key
 
     @property
     def queued_bytes(self) -> int:
         """The size of the queue."""
         return self._queued_bytes
 
-    def ask_key(self) -> None:
-        """The receiver cannot decode what it has: it needs a key frame."""
-        self._asked = True
+    def request_key(self) -> None:
+        """The player cannot decode and needs a key frame."""
+        self._key_requested = True
 
     def offer(self, unit: AccessUnit, pts: int, now_ns: int) -> None:
-        """Queues a picture, or leaves it out for one who is slow; ends the viewing of one who stays so."""
+        """Queues an access unit, or drops it for a slow viewer; disconnects a viewer that stays slow."""
         if not self.connected.is_set():
             return
-        self.link.wanted(unit.size_bytes)
+        self.link.offered(unit.size_bytes)
         self._delivery.limit_bytes = self.link.limit_bytes or LIMIT_BYTES
-        if len(self._queue) > 1 and self._queued_bytes > _STALE * self._delivery.limit_bytes:
-            # The link is thinner than it was: they would come seconds late, after pictures that were lost on it.
+        if len(self._queue) > 1 and self._queued_bytes > FLUSH_FACTOR * self._delivery.limit_bytes:
+            # the link became slower: these units would arrive seconds late, after frames lost on the link
             self._queue.clear()
             self._queued_bytes = 0
             self._delivery.lost()
@@ -87,13 +87,13 @@ class Viewer:
             self.ended.set()
         elif verdict is DeliveryDecision.SEND:
             self._delivery.wrote(unit.size_bytes)
-            self._asked = self._asked and not unit.key
+            self._key_requested = self._key_requested and not unit.key
             self._queue.append((unit, pts))
             self._queued_bytes += unit.size_bytes
             self._filled.set()
 
     async def next(self) -> tuple[AccessUnit, int]:
-        """The next picture and its time in ticks of ``CLOCK_HZ``; the first one is a key frame."""
+        """The next access unit and its time in ticks of ``CLOCK_HZ``; the first one is a key frame."""
         while not self._queue:
             self._filled.clear()
             await self._filled.wait()
@@ -103,7 +103,7 @@ class Viewer:
 
 
 class VideoFeed:
-    """One rig's. It runs while there are viewers."""
+    """The video of one rig; runs while there are viewers."""
 
     def __init__(self, rig: RigView, executor: Executor) -> None:
         self.rig = rig
@@ -120,7 +120,7 @@ class VideoFeed:
             self._task = asyncio.create_task(self._run())
 
     def connected(self, viewer: Viewer) -> None:
-        """The viewer's connection stands: it gets pictures from now on."""
+        """The viewer's connection is established: it gets video from now on."""
         viewer.connected.set()
         self._watched.set()
 
@@ -146,10 +146,10 @@ class VideoFeed:
                 key = self._wants_key(time.monotonic_ns())
                 unit = await loop.run_in_executor(self._executor, _encode, encoder, frame, key)
                 self._publish(unit, stamp_ns)
-                pause_s = shortest_interval_s(*encoder.size) - (time.monotonic() - begun_s)
+                pause_s = min_interval_s(*encoder.size) - (time.monotonic() - begun_s)
                 await asyncio.sleep(max(0.0, pause_s))
         except SinkError as error:
-            log.warning("rig %s: no video for its page: %s", self.rig.name, error)
+            log.warning("rig %s: preview video stopped: %s", self.rig.name, error)
         finally:
             for viewer in self._viewers:
                 viewer.ended.set()
@@ -167,11 +167,11 @@ class VideoFeed:
 
 
 def _encode(encoder: LiveEncoder, frame: FusedFrame, key: bool) -> AccessUnit:
-    return encoder.encode(fitted(frame), key=key)
+    return encoder.encode(downscaled(frame), key=key)
 
 
-def fitted(frame: FusedFrame) -> FusedFrame:
-    """The frame, made smaller where level 3.1 has no room for it; its aspect stays, to a pixel."""
+def downscaled(frame: FusedFrame) -> FusedFrame:
+    """The frame, downscaled to what level 3.1 allows; the aspect ratio is kept to a pixel."""
     scale = min(MAX_WIDTH_PX / frame.width, MAX_HEIGHT_PX / frame.height)
     if scale >= 1:
         return frame
@@ -186,7 +186,7 @@ def _resized(plane: Plane, size: tuple[int, int]) -> Plane:
     return replace(plane, pixels=np.asarray(cv2.resize(plane.pixels, size, interpolation=cv2.INTER_AREA)))
 
 
-def shortest_interval_s(width: int, height: int) -> float:
-    """Between two pictures of this size, in pixels, so that level 3.1 is kept."""
+def min_interval_s(width: int, height: int) -> float:
+    """The min interval of frames of this size in pixels at level 3.1."""
     blocks = -(-width // 16) * -(-height // 16)
     return max(1 / MAX_FPS, blocks / MAX_BLOCKS_PER_S)

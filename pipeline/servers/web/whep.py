@@ -1,7 +1,7 @@
-"""WHEP (draft-ietf-wish-whep): a viewer POSTs an offer, gets an answer and an address, and DELETEs that to leave.
+"""WHEP (draft-ietf-wish-whep): a viewer POSTs an offer, gets an answer and a session URL, which it DELETEs to leave.
 
-A session ends when its viewer says so, closes its connection, does not connect in time, or is silent for half a
-minute (the consent of ICE, RFC 7675); and when the rig ends.
+A session ends when its viewer deletes it, closes the connection, does not connect in time, or is silent for half a
+minute (ICE consent, RFC 7675), and when the rig ends.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 INSTALL = "pip install 'fusepipe[webrtc]'"
-MAX_OFFER_BYTES = 32_768  # browsers' offers have about 4,000
-OFFER_S = 5.0  # within which an offer has to arrive
+MAX_OFFER_BYTES = 32_768  # offers of browsers have about 4,000
+OFFER_S = 5.0  # max time for an offer to arrive
 ANSWER_S = 5.0
 CONNECT_S = 10.0
 CLOSE_S = 5.0
@@ -46,13 +46,13 @@ def _peer_module() -> ModuleType | None:
     try:
         return importlib.import_module("fusepipe.pipeline.servers.web.peer")
     except ImportError as error:
-        if error.name != "aiortc":  # it is there, and broken
-            log.warning("WebRTC cannot be used: %s", error)
+        if error.name != "aiortc":  # installed, but broken
+            log.warning("WebRTC is not available: %s", error)
         return None
 
 
 class Whep:
-    """The sessions of one server; all of it runs in the server's loop."""
+    """The WHEP sessions of one server; runs in its event loop."""
 
     def __init__(self, find: Callable[[web.Request], RigView], executor: Executor) -> None:
         self._find = find
@@ -63,14 +63,14 @@ class Whep:
 
     @property
     def needs(self) -> str | None:
-        """What to install, empty where nothing is missing; ``None`` while that is not known yet."""
+        """What has to be installed, empty if nothing; ``None`` until it is known."""
         loading = self._load()
         if not loading.done():
             return None
         return INSTALL if loading.result() is None else ""
 
     def _load(self) -> asyncio.Future[ModuleType | None]:
-        """Loads aiortc when the first one asks: on a small machine it takes seconds, which nobody waits for here."""
+        """Starts importing aiortc in the background: it takes seconds on a small machine."""
         if self._loading is None:
             loop = asyncio.get_running_loop()
             self._loading = loop.run_in_executor(self._executor, _peer_module)
@@ -79,17 +79,17 @@ class Whep:
     # -- requests
 
     async def offer(self, request: web.Request) -> web.StreamResponse:
-        """POST: 201 with the answer and the session's address."""
+        """POST: 201 with the answer and the session's URL."""
         rig = self._find(request)
         if request.content_type != "application/sdp":
-            raise web.HTTPUnsupportedMediaType(text="an offer is application/sdp\n")
+            raise web.HTTPUnsupportedMediaType(text="an offer has to be application/sdp\n")
         text = await self._body(request)
         if self.needs is None:
-            raise web.HTTPServiceUnavailable(text="WebRTC is being loaded\n", headers={"Retry-After": "2"})
+            raise web.HTTPServiceUnavailable(text="WebRTC is still loading\n", headers={"Retry-After": "2"})
         if self.needs:
-            raise web.HTTPNotImplemented(text=f"WebRTC needs: {self.needs}\n")
+            raise web.HTTPNotImplemented(text=f"WebRTC is not installed: {self.needs}\n")
         if rig.clients >= rig.max_clients:
-            raise web.HTTPServiceUnavailable(text="as many watch as may\n", headers={"Retry-After": "5"})
+            raise web.HTTPServiceUnavailable(text="viewer limit reached\n", headers={"Retry-After": "5"})
         rig.enter(video=True)
         peer, feed = None, self._feed(rig)
         try:
@@ -97,13 +97,13 @@ class Whep:
             async with asyncio.timeout(ANSWER_S):
                 answer = await peer.answer(text)
             if not peer.addressed:
-                raise web.HTTPServiceUnavailable(text="no UDP port could be opened\n")
+                raise web.HTTPServiceUnavailable(text="no UDP port available\n")
         except BaseException as error:
             rig.leave(video=True)
             if peer is not None:
                 await self._close(peer)
             if isinstance(error, TimeoutError):
-                raise web.HTTPServiceUnavailable(text="the answer took too long\n") from error
+                raise web.HTTPServiceUnavailable(text="creating the answer timed out\n") from error
             if isinstance(error, ValueError):
                 raise web.HTTPBadRequest(text=f"{error}\n") from error
             raise
@@ -116,7 +116,7 @@ class Whep:
         rig = self._find(request)
         session = self._sessions.get(request.match_info["session"])
         if session is None or session.rig is not rig:
-            raise web.HTTPNotFound(text="there is no such session\n")
+            raise web.HTTPNotFound(text="unknown session\n")
         await self._end([session])
         return web.Response(text="ended\n")
 
@@ -139,13 +139,13 @@ class Whep:
                 raise web.HTTPRequestEntityTooLarge(MAX_OFFER_BYTES, len(data))
             return data.decode("utf-8")
         except TimeoutError as error:
-            raise web.HTTPRequestTimeout(text="the offer did not arrive\n") from error
+            raise web.HTTPRequestTimeout(text="the offer did not arrive in time\n") from error
         except UnicodeDecodeError as error:
-            raise web.HTTPBadRequest(text="an offer is UTF-8\n") from error
+            raise web.HTTPBadRequest(text="an offer has to be UTF-8\n") from error
 
     def _feed(self, rig: RigView) -> VideoFeed:
         feed = self._feeds.get(rig.name)
-        if feed is None or feed.rig is not rig:  # a rig of this name may have come back
+        if feed is None or feed.rig is not rig:  # a rig of this name may have been restarted
             feed = self._feeds[rig.name] = VideoFeed(rig, self._executor)
         return feed
 
@@ -162,7 +162,7 @@ class Whep:
         return name
 
     async def _live(self, name: str, session: _WhepSession) -> None:
-        """Waits for the end of a session and clears up after it."""
+        """Waits for the end of a session and releases it."""
         viewer = session.peer.viewer
         session.feed.join(viewer)
         try:
@@ -194,4 +194,4 @@ class Whep:
             async with asyncio.timeout(CLOSE_S):
                 await peer.close()
         except TimeoutError:
-            log.warning("a WebRTC connection did not close within %g s", CLOSE_S)
+            log.warning("closing a WebRTC connection timed out after %g s", CLOSE_S)

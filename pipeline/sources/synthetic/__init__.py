@@ -1,1 +1,1 @@
-"""``synthetic://street``: a rendered scene with known truth, for demos, tests and benchmarks."""
+"""``synthetic://street``: a rendered scene with known ground truth, for demos, tests and benchmarks."""

@@ -1,7 +1,7 @@
-"""Sprites in the form in which they are laid over a picture quickly: small integers, warped and blended.
+"""Sprites in a form for fast compositing: integer rasters that are warped and blended.
 
-A layer is one sprite for one group of planes. Its pixels are premultiplied by their opacity, so laying it is
-``plane * (1 - opacity) + value``, and light alone, which hides nothing, is ``plane + value``.
+A layer is one sprite for one group of planes. Its pixels are premultiplied by their opacity, so compositing is
+``plane * (1 - opacity) + value``; emitted light, which occludes nothing, is ``plane + value``.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class Layer:
     camera: _Affine
     zero: float = 0.0
     light: bool = False
-    # What stands still is warped once.
+    # a static object is warped once
     _at: _Affine | None = field(default=None, repr=False)
     _warped: Sequence[NDArray[Any]] = field(default=(), repr=False)
 
     def lay(self, planes: list[Pixels], placed: Placement, shift: float, lit: float) -> None:
-        """Lays it over the planes, in place, where ``placed`` says and ``shift`` world units to the right.
+        """Composites it onto the planes, in place, at ``placed``, ``shift`` world units to the right.
 
-        ``lit`` is the part of the daylight that falls on it.
+        ``lit`` is the share of daylight on it.
         """
         at = self._to_plane(placed, shift)
         a, b, tx, c, d, ty = at

@@ -1,7 +1,7 @@
-"""The options of ``synthetic://SCENE?option=value&…``: parsed and checked once, here.
+"""The options of ``synthetic://SCENE?option=value&…``: parsing and validation.
 
-Every message is one line that shows the value and names what would be right. Each option is a field
-of :class:`SyntheticOptions` with its own docstring; ``docs/synthetic.md`` lists them all.
+Every error message is one line with the value and what is expected. Each option is a field of :class:`SyntheticOptions`
+with its own docstring; ``docs/synthetic.md`` lists them all.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Pace = Literal["fast", "real"]
 
 @dataclass(frozen=True, slots=True)
 class FlatField:
-    """Flat-field correction of a thermal camera: every ``every_ns`` the picture stands for ``length_ns``."""
+    """Flat-field correction of a thermal camera: every ``every_ns`` the image freezes for ``length_ns``."""
 
     every_ns: int
     length_ns: int
@@ -40,41 +40,41 @@ class SyntheticOptions:
     """One camera of a synthetic rig. All times in nanoseconds; sizes in pixels, (width, height)."""
 
     scene: str = "street"
-    """Which world is drawn: ``street``."""
+    """The scene: ``street``."""
     band: Band = Band.VISIBLE
-    """``infrared`` or ``visible``: which of the two cameras this is."""
+    """Which of the two cameras: ``infrared`` or ``visible``."""
     light: Light = "day"
-    """``day`` or ``night``: the hour in the world. Give both cameras the same."""
+    """``day`` or ``night``; use the same for both cameras."""
     size: tuple[int, int] = (640, 480)
-    """``WxH`` in pixels, 16 to 8192 each, odd ones too."""
+    """``WxH`` in pixels, 16 to 8192 each, even or odd."""
     fps: Fraction = Fraction(25)
-    """Frames a second, exact: ``9``, ``29.97`` or ``30000/1001``."""
+    """Frames per second, exact: ``9``, ``29.97`` or ``30000/1001``."""
     duration_ns: int = 10_000_000_000
-    """For how long the camera delivers: ``10s``, ``500ms``, ``2min``."""
+    """Duration of the stream: ``10s``, ``500ms``, ``2min``."""
     pace: Pace = "fast"
-    """``fast``: a recording, read as quickly as it can be. ``real``: a live camera on the host's clock."""
+    """``fast``: a recording, read as fast as possible. ``real``: a live camera on the host clock."""
     seed: int = 0
-    """Which noise, jitter, drops and repeats are drawn. The world is the same for every seed."""
+    """Random seed of noise, jitter, drops and repeats. The scene does not depend on it."""
     parallax: float = 0.0
-    """By how many pixels (at 640 wide) the nearest ground shifts between the cameras, the background by none."""
+    """Parallax of the nearest ground between the cameras in pixels (at a width of 640); 0 for the background."""
     skew_ppm: float = 0.0
-    """By how many millionths the camera's clock runs fast."""
+    """Clock skew in ppm; above 0 the camera's clock runs fast."""
     offset_ns: int = 0
-    """By how much the camera's clock is ahead from the start; may be negative."""
+    """Initial offset of the camera's clock; may be negative."""
     phase_ns: int = 0
-    """How much later than time zero the first frame is exposed (the clock knows): an unsynchronised rig."""
+    """Delay of the first exposure, included in the timestamps: an unsynchronised rig."""
     jitter_ns: int = 0
     """Standard deviation of the capture timestamps; at most a quarter of the frame interval."""
     drop: float = 0.0
-    """Probability, 0 to 1, that a frame never comes."""
+    """Probability (0..1) that a frame is dropped."""
     repeat: float = 0.0
-    """Probability, 0 to 1, that a frame shows the former picture again."""
+    """Probability (0..1) that a frame repeats the previous image."""
     noise: float = 0.0
     """Standard deviation of the pixel noise in 8-bit grey levels, 0 to 64."""
     ffc: FlatField | None = None
-    """``EVERY,LENGTH``: the infrared picture stands for LENGTH every EVERY, timestamps go on."""
+    """``EVERY,LENGTH``: the infrared image freezes for LENGTH every EVERY; timestamps continue."""
     depth: int = 8
-    """Bits of an infrared pixel: ``8``, or ``16`` for radiometric counts of 0.04 kelvin."""
+    """Bit depth of infrared: ``8``, or ``16`` for radiometric counts of 0.04 K."""
 
     @property
     def interval_ns(self) -> float:
@@ -83,7 +83,7 @@ class SyntheticOptions:
 
     @property
     def ticks(self) -> int:
-        """How many frames the camera exposes in its duration, dropped ones included; at least 1."""
+        """Number of frames exposed, including dropped ones; at least 1."""
         return math.ceil(Fraction(self.duration_ns) * self.fps / 1_000_000_000)
 
 
@@ -98,26 +98,26 @@ def _choice(*names: str) -> Callable[[str], str]:
 
 def _number(low: float, high: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
-        wanted = f"a number from {low:g} to {high:g}"
+        expected = f"a number from {low:g} to {high:g}"
         try:
             value = float(text)
         except ValueError:
-            raise ValueError(wanted) from None
+            raise ValueError(expected) from None
         if not low <= value <= high:  # also refuses nan
-            raise ValueError(wanted)
+            raise ValueError(expected)
         return value
 
     return parse
 
 
-def _duration(low_ns: int, high_ns: int, wanted: str) -> Callable[[str], int]:
+def _duration(low_ns: int, high_ns: int, expected: str) -> Callable[[str], int]:
     def parse(text: str) -> int:
         try:
             value = parse_duration_ns(text)
         except ValueError:
-            raise ValueError(wanted) from None
+            raise ValueError(expected) from None
         if not low_ns <= value <= high_ns:
-            raise ValueError(wanted)
+            raise ValueError(expected)
         return value
 
     return parse
@@ -132,37 +132,37 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _fps(text: str) -> Fraction:
-    wanted = "frames a second from 0.1 to 1000, such as 25, 29.97 or 30000/1001"
+    expected = "frames per second from 0.1 to 1000, such as 25, 29.97 or 30000/1001"
     try:
         value = Fraction(text)
     except (ValueError, ZeroDivisionError):
-        raise ValueError(wanted) from None
+        raise ValueError(expected) from None
     if not Fraction(1, 10) <= value <= 1000:
-        raise ValueError(wanted)
+        raise ValueError(expected)
     return value
 
 
 def _seed(text: str) -> int:
     if re.fullmatch(r"\d{1,18}", text) is None:
-        raise ValueError("a whole number from 0 with at most 18 digits")
+        raise ValueError("an integer from 0 with at most 18 digits")
     return int(text)
 
 
 def _flat_field(text: str) -> FlatField:
-    wanted = "EVERY,LENGTH with LENGTH the shorter one, such as 5s,400ms"
+    expected = "EVERY,LENGTH with LENGTH the shorter one, such as 5s,400ms"
     every, comma, length = text.partition(",")
     try:
         value = FlatField(parse_duration_ns(every), parse_duration_ns(length))
     except ValueError:
-        raise ValueError(wanted) from None
+        raise ValueError(expected) from None
     if not comma or not 0 < value.length_ns < value.every_ns:
-        raise ValueError(wanted)
+        raise ValueError(expected)
     return value
 
 
 _DAY_NS = 24 * H
 
-# option in the URL -> (field of SyntheticOptions, parser that raises ValueError("what is wanted")).
+# option in the URL -> (field of SyntheticOptions, parser that raises ValueError("what is expected")).
 OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "band": ("band", lambda text: Band(_choice("infrared", "visible")(text))),
     "light": ("light", _choice("day", "night")),
@@ -188,21 +188,21 @@ OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
 
 
 def parse_options(url: str, band: Band | None = None) -> SyntheticOptions:
-    """The checked options of a ``synthetic://`` URL.
+    """The validated options of a ``synthetic://`` URL.
 
-    ``band`` is the role the camera has in its rig: the default for a URL without ``band=``, and a
-    contradiction if the URL says otherwise. Raises :class:`UsageError`.
+    ``band`` is the role of the camera in its rig: the default for a URL without ``band=``; another value in the URL is
+    an error. Raises :class:`UsageError`.
     """
     parts = urlsplit(url)
     scene = parts.netloc + parts.path.rstrip("/")
     if parts.scheme != SCHEME:
         raise UsageError(f"{url!r} is not a {SCHEME}:// URL, such as {SCHEME}://street?band=infrared")
     if scene not in SCENES:
-        raise UsageError(f"{url!r}: there is no scene {scene!r} ({did_you_mean(scene, SCENES)})")
+        raise UsageError(f"{url!r}: unknown scene {scene!r} ({did_you_mean(scene, SCENES)})")
     values: dict[str, Any] = {}
     for name, text in parse_qsl(parts.query.replace("+", "%2B"), keep_blank_values=True):
         if name not in OPTIONS:
-            raise UsageError(f"{url!r}: there is no option {name!r} ({did_you_mean(name, OPTIONS)})")
+            raise UsageError(f"{url!r}: unknown option {name!r} ({did_you_mean(name, OPTIONS)})")
         field, parse = OPTIONS[name]
         if field in values:
             raise UsageError(f"{url!r}: {name} is given twice")
@@ -214,12 +214,12 @@ def parse_options(url: str, band: Band | None = None) -> SyntheticOptions:
 
 
 def _consistent(url: str, band: Band | None, scene: str, values: dict[str, Any]) -> SyntheticOptions:
-    """Checks what only several options together can tell, and fills in the band's defaults."""
+    """Checks combinations of options and applies the defaults of the band."""
     given = values.get("band", band)
     if given is None:
-        raise UsageError(f"{url!r} does not say which camera it is: add band=infrared or band=visible")
+        raise UsageError(f"{url!r}: band is missing: add band=infrared or band=visible")
     if band is not None and given is not band:
-        raise UsageError(f"{url!r} says band={given} but is used as the {band} camera: say band={band}")
+        raise UsageError(f"{url!r} has band={given} but is used as the {band} camera: use band={band}")
     options = replace(SyntheticOptions(scene=scene), **{**values, "band": given})
     if given is Band.VISIBLE:
         for name in ("ffc", "depth"):

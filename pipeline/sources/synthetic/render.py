@@ -1,7 +1,7 @@
-"""Turns a scene at a moment into the planes of one camera's frame.
+"""Renders a scene at a given time into the planes of one camera's frame.
 
-Each frame is a copy of the painted street with the movers laid over, each a sprite warped to its exact
-place. Sprites are painted when they are first seen, or all at once by :meth:`Renderer.prepare`.
+Each frame is a copy of the background with the movers composited on top, each a sprite warped to its exact position.
+Sprites are drawn at their first use, or all in advance by :meth:`Renderer.prepare`.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ class Renderer:
         self._noise = self._make_noise()
 
     def prepare(self) -> None:
-        """Paints every sprite now, so that no frame of a live camera waits for one."""
+        """Draws all sprites in advance, so that no frame of a live camera is delayed."""
         for mover in self._scene.movers:
             if self._band in mover.bands:
                 for sprite in mover.sprites:
                     self._layers(sprite)
 
     def render(self, true_ns: int, noise_key: int) -> tuple[Pixels, ...]:
-        """The camera's picture at a true time; ``noise_key`` picks the noise of this picture."""
+        """The planes at a true time; ``noise_key`` selects the noise."""
         planes: list[Pixels] = [plane.copy() for plane in self._backdrop]
         for placed in self._scene.placements(true_ns, self._band):
             shift = self._scene.shift(placed.ground_y, self._band)
@@ -67,20 +67,20 @@ class Renderer:
         return tuple(planes)
 
     def _in_view(self, placed: Placement, shift: float) -> bool:
-        """Whether any of it may be in the picture: so that what is outside costs nothing."""
+        """Whether it may be visible in the frame."""
         left, _, right, _ = placed.sprite.drawn
         reach = placed.metre * max(-left, right)
         low, high = self._view
         return low < placed.x + shift + reach and placed.x + shift - reach < high
 
     def _light_on(self, placed: Placement) -> float:
-        """By night, how much of the daylight falls on something."""
+        """The share of daylight on an object at night."""
         if self._band is Band.INFRARED or self._scene.light == "day":
             return 1.0
         return night_light(placed.x, placed.ground_y)
 
     def _layers(self, sprite: Sprite) -> tuple[Layer, ...]:
-        """A sprite ready to lay, painted at twice the density at which it is seen."""
+        """A sprite ready for compositing, drawn at twice the resolution at which it is shown."""
         layers = self._sprites.get(sprite.name)
         if layers is not None:
             return layers
@@ -99,7 +99,7 @@ class Renderer:
         return layers
 
     def _make_noise(self) -> NDArray[np.int16] | None:
-        """One sheet of noise, a little larger than the picture: each picture shows another part of it."""
+        """One sheet of noise, slightly larger than the frame: each frame uses another part of it."""
         options = self._options
         if not options.noise:
             return None

@@ -1,6 +1,6 @@
-"""Who is where in the street at any time, and where each camera sees them.
+"""The objects of the street at any time, and their positions in each camera.
 
-A scene is a pure function of true time: nothing here remembers anything.
+A scene is a pure function of true time, without state.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fusepipe.pipeline.sources.synthetic.street import foot, nearness, units_per
 from fusepipe.pipeline.sources.synthetic.truth import Matrix33, camera_matrix
 
 _STRIDE_M = 1.5
-"""How far a person goes in two steps."""
+"""The length of two steps of a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Mover:
-    """Something in the scene: ``place`` gives its placement at true time in seconds.
+    """An object of the scene; ``place`` returns its placement at a true time in seconds.
 
-    ``sprites`` are all the pictures it may show, and ``metre`` the largest scale at which it shows them.
+    ``sprites`` are all of its appearances, ``metre`` is the largest scale at which they are shown.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Mover:
 
 @dataclass(frozen=True, slots=True)
 class BoundingBox:
-    """Where a camera sees something, in its pixels: the box around the four corners of its extent."""
+    """The bounding box of an object in a camera, in pixels."""
 
     left: float
     top: float
@@ -73,12 +73,12 @@ _BOTH = (Band.INFRARED, Band.VISIBLE)
 
 
 def _around(x: float, length: float) -> float:
-    """``x`` on a loop of ``length`` units centred on 0: what leaves on one side comes back on the other."""
+    """``x`` wrapped to a loop of ``length`` units centred on 0."""
     return (x + length / 2) % length - length / 2
 
 
 def standing(name: str, sprite: Sprite, x: float, z_m: float, facing: int = 1, bands: Sequence[Band] = _BOTH) -> Mover:
-    """Something that keeps its place ``z_m`` metres away."""
+    """A static object ``z_m`` metres away."""
     y = foot(z_m)
     metre = units_per_metre(y)
     there = Placement(name, sprite, x, y, metre, facing, y)
@@ -86,7 +86,7 @@ def standing(name: str, sprite: Sprite, x: float, z_m: float, facing: int = 1, b
 
 
 def driving(name: str, sprite: Sprite, x: float, z_m: float, speed_m_s: float) -> Mover:
-    """A vehicle on a loop that is longer than the view; a negative speed goes left."""
+    """A vehicle on a loop that is wider than the view; a negative speed is to the left."""
     y, facing = foot(z_m), 1 if speed_m_s > 0 else -1
     metre = units_per_metre(y)
 
@@ -97,7 +97,7 @@ def driving(name: str, sprite: Sprite, x: float, z_m: float, speed_m_s: float) -
 
 
 def walking(name: str, coat: Colour, legs: Colour, x: float, z_m: float, speed_m_s: float) -> Mover:
-    """A person on a loop, stepping as far as they go."""
+    """A walking person on a loop."""
     y, facing = foot(z_m), 1 if speed_m_s > 0 else -1
     metre = units_per_metre(y)
     steps = tuple(person(name, step, coat, legs) for step in range(GAIT_STEPS))
@@ -111,7 +111,7 @@ def walking(name: str, coat: Colour, legs: Colour, x: float, z_m: float, speed_m
 
 
 def smoking(name: str, sprite: Sprite, x: float, z_m: float, start: float, life_s: float = 5.0) -> Mover:
-    """A puff that rises, drifts, grows and fades, again and again; ``start`` 0..1 is where in its life it begins."""
+    """A puff of smoke that rises, drifts, grows and fades in a loop; ``start`` (0..1) is its phase."""
     ground_y = foot(z_m)
     metre = units_per_metre(ground_y)
 
@@ -128,7 +128,7 @@ def smoking(name: str, sprite: Sprite, x: float, z_m: float, start: float, life_
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """The movers of a world; those nearer hide those farther. ``background`` is ``street`` or, for none, empty."""
+    """The movers of a scene; nearer ones occlude farther ones. ``background`` is ``street`` or empty."""
 
     light: Light
     movers: tuple[Mover, ...]
@@ -136,18 +136,18 @@ class Scene:
     background: str = "street"
 
     def placements(self, true_ns: int, band: Band) -> list[Placement]:
-        """What ``band`` can see at a true time, farthest first; parallax is in ``x`` already."""
+        """The placements visible in ``band`` at a true time, farthest first."""
         t_s = true_ns * 1e-9
         seen = [mover.place(t_s) for mover in self.movers if band in mover.bands]
         seen.sort(key=lambda placement: placement.ground_y)
         return seen
 
     def shift(self, ground_y: float, band: Band) -> float:
-        """By how many world units something standing at ``ground_y`` is moved sideways for ``band``."""
+        """The horizontal parallax in world units of an object at ``ground_y``, for ``band``."""
         return self.parallax * nearness(ground_y) if band is Band.INFRARED else 0.0
 
     def object_positions(self, true_ns: int, band: Band, size: tuple[int, int]) -> dict[str, BoundingBox]:
-        """Each thing's box in a camera of ``size`` (width, height), also where it is outside the picture."""
+        """The bounding box of each object in a camera of ``size`` (width, height), also outside the image."""
         camera = camera_matrix(band, size)
         boxes = {}
         for placed in self.placements(true_ns, band):
@@ -159,7 +159,7 @@ class Scene:
 
 
 def placement_matrix(placed: Placement, shift: float = 0.0) -> Matrix33:
-    """A sprite's metres to world units, 3x3."""
+    """The 3x3 matrix from metres of a sprite to world units."""
     m = placed.metre
     return np.array([[m * placed.facing, 0.0, placed.x + shift], [0.0, m, placed.y], [0.0, 0.0, 1.0]])
 

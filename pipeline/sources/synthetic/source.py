@@ -1,8 +1,7 @@
-"""The ``synthetic://`` source: a camera of a street that the program draws itself, with everything known.
+"""The ``synthetic://`` source: a rendered camera of a street with known ground truth.
 
-``pace=fast`` is a recording on its own media clock; ``pace=real`` is a live camera on the host's clock.
-Two live cameras expose on one grid of the host's clock, so a rig of equal rates is in phase unless
-``phase`` says otherwise.
+``pace=fast`` is a recording on its own media clock; ``pace=real`` is a live camera on the host clock. Live cameras
+expose on a common grid of the host clock, so cameras of equal frame rate are in phase unless ``phase`` is set.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ from fusepipe.pipeline.sources.synthetic.scene import Scene, make_scene
 from fusepipe.pipeline.sources.synthetic.timeline import Moment, Timeline
 
 TIME_BASE = Fraction(1, 90_000)
-_LONGEST_WAIT_S = 0.1
-_REMEMBERED = 10_000
+_MAX_WAIT_S = 0.1
+_MAX_TRUTHS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What is true about a delivered frame.
+    """The ground truth of a delivered frame.
 
-    ``true_ns`` is when it was exposed and ``picture_ns`` when the picture it shows was, both on the
-    timeline of ``capture_ns`` but free of the clock's errors.
+    ``true_ns`` is its exposure time and ``picture_ns`` that of the image it shows, both on the timeline of
+    ``capture_ns`` but without clock errors.
     """
 
     index: int
@@ -46,7 +45,7 @@ class Truth:
 class SyntheticSource:
     """A synthetic camera; see :class:`fusepipe.pipeline.sources.base.Source` for the contract.
 
-    Raises :class:`fusepipe.core.errors.UsageError` for a URL that makes no sense.
+    Raises :class:`fusepipe.core.errors.UsageError` for an invalid URL.
     """
 
     def __init__(self, url: str, band: Band, camera: str = "", stream_id: str = "") -> None:
@@ -56,7 +55,7 @@ class SyntheticSource:
         self._timeline = Timeline(self.options)
         self._renderer: Renderer | None = None
         self._start_ns = 0
-        self._live: deque[Truth] = deque(maxlen=_REMEMBERED)
+        self._live: deque[Truth] = deque(maxlen=_MAX_TRUTHS)
 
     @property
     def band(self) -> Band:
@@ -75,7 +74,7 @@ class SyntheticSource:
         return self._url
 
     def open(self) -> SourceInfo:
-        """Paints the street."""
+        """Renders the background."""
         options = self.options
         self._renderer = Renderer(options, self.scene)
         if options.pace == "real":
@@ -92,12 +91,12 @@ class SyntheticSource:
         )
 
     def frames(self, stop: threading.Event) -> Iterator[Frame]:
-        """The frames; a live camera that is kept from delivering in time skips what it missed."""
+        """The frames; a live camera that is late skips the frames it missed."""
         if self._renderer is None:
             raise SourceError(f"{self._url!r}: frames() before open()")
         live = self.options.pace == "real"
         if live:
-            self._start_ns = self._next_beat_ns()
+            self._start_ns = self._next_tick_ns()
         shown: tuple[int, tuple[Plane, ...]] = (-1, ())
         index = 0
         for moment in self._timeline.moments():
@@ -118,20 +117,20 @@ class SyntheticSource:
             index += 1
 
     def close(self) -> None:
-        """Lets go of the painted street."""
+        """Releases the renderer."""
         self._renderer = None
 
     def truth(self, index: int) -> Truth:
-        """What is true about frame ``index``.
+        """The ground truth of frame ``index``.
 
-        A recording knows all of its frames, a live camera the last 10,000 it delivered. Raises
-        :class:`IndexError` for others.
+        Available for all frames of a recording and the last 10,000 of a live camera; raises :class:`IndexError` for
+        others.
         """
         if self.options.pace == "fast":
             return self._truth(index, self._timeline.moment(index))
         first = self._live[0].index if self._live else 0
         if not first <= index < first + len(self._live):
-            raise IndexError(f"known are frames {first} to {first + len(self._live) - 1}; got {index = }")
+            raise IndexError(f"available: frames {first} to {first + len(self._live) - 1}; got {index = }")
         return self._live[index - first]
 
     def _truth(self, index: int, moment: Moment) -> Truth:
@@ -158,15 +157,15 @@ class SyntheticSource:
             arrival_ns=time.monotonic_ns(),
         )
 
-    def _next_beat_ns(self) -> int:
+    def _next_tick_ns(self) -> int:
         """The next multiple of the frame interval on the host's clock."""
         interval = 1_000_000_000 / self.options.fps
         return round((time.monotonic_ns() // interval + 1) * interval)
 
 
 def _wait_until(when_ns: int, stop: threading.Event) -> bool:
-    """Waits; ``False`` as soon as ``stop`` is set."""
+    """Waits until a monotonic time; ``False`` if ``stop`` is set before."""
     while (left_s := (when_ns - time.monotonic_ns()) * 1e-9) > 0:
-        if stop.wait(min(left_s, _LONGEST_WAIT_S)):
+        if stop.wait(min(left_s, _MAX_WAIT_S)):
             return False
     return not stop.is_set()

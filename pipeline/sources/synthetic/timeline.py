@@ -1,9 +1,8 @@
-"""When a synthetic camera exposes its frames and what its clock says: pure, random access, no waiting.
+"""Exposure times and timestamps of a synthetic camera. Pure, with random access.
 
-The camera ticks ``fps`` times a second. Each tick has a true time; the clock reads it with skew,
-offset and jitter. A tick may be dropped (it never becomes a frame), or show the former picture again
-(a repeat, or a flat-field freeze). Random draws come from a counter-based generator, keyed by seed,
-band and block of ticks, so that no draw depends on what was read before.
+The camera ticks ``fps`` times a second. Each tick has a true time, which the camera's clock reads with skew, offset and
+jitter. A tick may be dropped, or repeat the previous image (a repeat or a flat-field freeze). Random numbers come from
+a counter-based generator keyed by seed, band and block of ticks, so they do not depend on what was read before.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from fusepipe.core.frames import Band
 from fusepipe.pipeline.sources.synthetic.options import SyntheticOptions
 
 BLOCK = 1024
-"""Ticks whose draws are made together: large enough to be cheap, small enough to seek."""
+"""Ticks whose random numbers are generated together."""
 
 ORDER_LIMIT = 0.45
-"""Jitter is clipped at this part of the frame interval, so that timestamps keep their order."""
+"""Jitter is clipped at this share of the frame interval, so that timestamps stay in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One delivered frame: what is true about it and what the camera says.
+    """One delivered frame: ground truth and timestamp.
 
-    ``true_ns`` and ``picture_ns`` are the time of this tick and of the tick whose picture it shows, since
-    the start of the camera; ``reading_ns`` is the camera's own reading of ``true_ns``. ``repeated``: the
-    picture is the former one. ``frozen``: it is so because of a flat-field correction.
+    ``true_ns`` and ``picture_ns`` are the times of this tick and of the tick whose image it shows, since the start of
+    the camera; ``reading_ns`` is the camera's reading of ``true_ns``. ``repeated``: the image is the previous one.
+    ``frozen``: because of a flat-field correction.
     """
 
     index: int
@@ -47,7 +46,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """The delivered ticks of one block; ``picture`` is the tick whose picture each of them shows."""
+    """The delivered ticks of one block; ``picture`` is the tick whose image each of them shows."""
 
     ticks: NDArray[np.int64]
     picture: NDArray[np.int64]
@@ -56,30 +55,27 @@ class _Block:
 
 
 def generator(seed: int, band: Band, stream: int, block: int) -> np.random.Generator:
-    """A generator for one block of draws; the same arguments give the same draws anywhere."""
+    """The random generator of one block; deterministic in its arguments."""
     lane = (int(band is Band.INFRARED) << 56) | (stream << 48) | block
     return np.random.Generator(np.random.Philox(key=np.array([seed, lane], np.uint64)))
 
 
 class Timeline:
-    """The frames of one camera in order, and any of them by index.
-
-    What is kept for seeking is two integers per 1024 ticks.
-    """
+    """The frames of one camera, in order or by index; keeps two integers per block for seeking."""
 
     def __init__(self, options: SyntheticOptions) -> None:
         self._options = options
-        # Delivered frames before each block, and the last tick with a new picture before it.
+        # number of delivered frames before each block, and the last tick with a new image before it
         self._frames_before = [0]
         self._fresh_before = [-1]
 
     def tick_ns(self, tick: int) -> int:
-        """When a tick is, in true nanoseconds since the start, exact to the rounding."""
+        """The true time of a tick in nanoseconds since the start, exact to rounding."""
         fps = self._options.fps
         return self._options.phase_ns + round(tick * 1_000_000_000 * fps.denominator / fps.numerator)
 
     def reading_ns(self, true_ns: int, jitter_ns: float = 0.0) -> int:
-        """What the camera's clock says at a true time."""
+        """The reading of the camera's clock at a true time."""
         drift_ns = round(true_ns * self._options.skew_ppm * 1e-6)
         return true_ns + drift_ns + self._options.offset_ns + round(jitter_ns)
 
@@ -120,7 +116,7 @@ class Timeline:
         )
 
     def _block(self, number: int) -> _Block:
-        """The delivered ticks of a block whose predecessors are known; notes what its successor needs."""
+        """The delivered ticks of a block whose predecessors are known; stores what its successor needs."""
         options = self._options
         ticks = np.arange(number * BLOCK, min((number + 1) * BLOCK, options.ticks), dtype=np.int64)
         random = generator(options.seed, options.band, 0, number)
@@ -130,7 +126,7 @@ class Timeline:
         dropped = random.random(BLOCK)[: len(ticks)] < options.drop
         repeated = random.random(BLOCK)[: len(ticks)] < options.repeat
         frozen = self._frozen(ticks)
-        if number == 0:  # the first frame always comes, and there is no former picture
+        if number == 0:  # the first frame is always delivered, with a new image
             dropped[0] = repeated[0] = frozen[0] = False
         fresh = np.where(dropped | repeated | frozen, -1, ticks)
         picture = np.maximum(np.maximum.accumulate(fresh), self._fresh_before[number])
@@ -146,7 +142,7 @@ class Timeline:
             return np.zeros(len(ticks), np.bool_)
         # float64 is exact to a microsecond over a thousand years at these magnitudes
         since_ns = ticks * self._options.interval_ns
-        # Half a nanosecond of slack: 125 ticks of 40 ms are 5 s, whatever the rounding says.
+        # half a nanosecond of tolerance for rounding: 125 ticks of 40 ms are 5 s
         return np.asarray(
             (since_ns + 0.5 >= ffc.every_ns) & ((since_ns + 0.5) % ffc.every_ns < ffc.length_ns), np.bool_
         )

@@ -1,4 +1,4 @@
-"""Where the two synthetic cameras look: their exact matrices, and the true transform between them.
+"""Ground truth of the geometry: the matrices of the two synthetic cameras, and the true transform between them.
 
 The world's background plane is measured in units of which 640 fill the visible camera's width, with
 (0, 0) on the visible camera's axis, x to the right and y down. The infrared camera has a narrower

@@ -4,7 +4,7 @@ from collections import deque
 
 import pytest
 
-from fusepipe.pipeline.servers.web.link_rate import LEAST_BPS, MOST_RESENT, LinkRate
+from fusepipe.pipeline.servers.web.link_rate import MAX_RETRANSMIT, MIN_BPS, LinkRate
 
 S = 1_000_000_000
 PACKET_BYTES = 1200
@@ -16,20 +16,20 @@ class Link:
     def __init__(self, takes_bps):
         self.takes_bps, self.highest, self.now_ns = takes_bps, 0, 0
 
-    def run(self, rate, seconds, *, wanted_bps=2e6):
+    def run(self, rate, seconds, *, offered_bps=2e6):
         """What was sent in the last second, in bit/s."""
         sent = deque(maxlen=4)
         for _ in range(4 * seconds):
             self.now_ns += S // 4
-            rate.wanted(round(wanted_bps / 32))
-            may_bps = wanted_bps if rate.rate_bps is None else min(wanted_bps, rate.rate_bps)
+            rate.offered(round(offered_bps / 32))
+            may_bps = offered_bps if rate.rate_bps is None else min(offered_bps, rate.rate_bps)
             packets = round(may_bps / 32 / PACKET_BYTES)
             for _ in range(packets):
                 rate.pause_s(PACKET_BYTES)
             sent.append(8 * PACKET_BYTES * packets)
             arrived = min(packets, round(self.takes_bps / 32 / PACKET_BYTES))
             self.highest += packets if arrived else 0
-            rate.heard(1 - arrived / packets if arrived else 0.0, self.highest, self.now_ns)
+            rate.report(1 - arrived / packets if arrived else 0.0, self.highest, self.now_ns)
         return sum(sent)
 
 
@@ -47,10 +47,10 @@ def test_a_loss_that_goes_on_is_not_lived_with():
     rate.rate_bps, highest = 300e3, 0
     for look in range(6):
         for _ in range(30):
-            rate.wanted(4 * PACKET_BYTES)
+            rate.offered(4 * PACKET_BYTES)
             rate.pause_s(PACKET_BYTES)
         highest += 30
-        rate.heard(0.05, highest, look * S)
+        rate.report(0.05, highest, look * S)
     assert rate.rate_bps < 280e3
 
 
@@ -58,9 +58,9 @@ def test_what_was_sent_before_a_cut_is_not_held_against_it():
     rate, rates = LinkRate(), []
     for look in range(5):
         for _ in range(200):
-            rate.wanted(PACKET_BYTES)
+            rate.offered(PACKET_BYTES)
             rate.pause_s(PACKET_BYTES)
-        rate.heard(0.9 if look < 2 else 0.95, 200 * look, look * S)
+        rate.report(0.9 if look < 2 else 0.95, 200 * look, look * S)
         rates.append(rate.rate_bps)
     assert rates[0] is None and rates[1] == rates[2] > rates[3] == rates[4]
 
@@ -70,11 +70,11 @@ def test_reports_count_for_the_packets_they_speak_of():
     rate, highest = LinkRate(), 0
     for quarter in range(9):
         for _ in range(50):
-            rate.wanted(PACKET_BYTES)
+            rate.offered(PACKET_BYTES)
             rate.pause_s(PACKET_BYTES)
         highest += 50
         for report in range(10):
-            rate.heard(0.9 if not report else 0.0, highest, quarter * S // 4 + report)
+            rate.report(0.9 if not report else 0.0, highest, quarter * S // 4 + report)
     assert rate.rate_bps < 0.15 * 200 * 8 * PACKET_BYTES
 
 
@@ -96,17 +96,17 @@ def test_a_link_on_which_nothing_arrives_is_tried_at_the_least_rate():
     link.run(rate, 3)
     link.takes_bps = 0
     link.run(rate, 5)
-    assert rate.rate_bps == LEAST_BPS
-    assert rate.pause_s(PACKET_BYTES) == pytest.approx(8 * PACKET_BYTES / LEAST_BPS)
+    assert rate.rate_bps == MIN_BPS
+    assert rate.pause_s(PACKET_BYTES) == pytest.approx(8 * PACKET_BYTES / MIN_BPS)
 
 
 def test_packets_are_sent_again_for_a_moment_of_loss_only():
     rate = LinkRate()
-    assert sum(rate.may_resend() for _ in range(1000)) == MOST_RESENT
+    assert sum(rate.may_retransmit() for _ in range(1000)) == MAX_RETRANSMIT
     for _ in range(40):
         rate.pause_s(PACKET_BYTES)
-    assert sum(rate.may_resend() for _ in range(1000)) == 10, "a quarter of what is sent"
+    assert sum(rate.may_retransmit() for _ in range(1000)) == 10, "a quarter of the packets sent"
     rate.rate_bps = 300e3
     for _ in range(400):
         rate.pause_s(PACKET_BYTES)
-    assert not rate.may_resend(), "a thin link has no room for them"
+    assert not rate.may_retransmit(), "a limited link has no capacity for them"

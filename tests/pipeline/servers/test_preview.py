@@ -210,7 +210,7 @@ def test_what_the_page_serves():
         assert [page.get(path)[0] for path in wrong] == [404, 404, 400, 400]
         assert page.get("/", Host="evil.example")[0] == 403
         assert page.get("/", Origin="http://evil.example")[0] == 403
-        with pytest.raises(SinkError, match="a rig 'roof' is on this page already"):
+        with pytest.raises(SinkError, match="a rig 'roof' is already on this page"):
             WebPreviewSink(HOST, page.port, "roof", dict).start()
         with Page(rig="mast", port=page.port):
             assert list(json.loads(page.get("/api/rigs")[1])["rigs"]) == ["roof", "mast"]

@@ -114,10 +114,10 @@ def test_a_browser_shows_the_picture_and_the_numbers(width: int, tmp_path: Path,
         assert "rtcp, -12.5 ppm, jitter 0.8 ms" in parts and "connections to visible2, 1× timeout" in parts
         await tab.until("/pair2[3-7]\\.\\d %1/.test(document.getElementById('stages').textContent)")
         stages = await tab.value("document.getElementById('stages').textContent")
-        assert "rtsp://127.0.0.1:8554/roof (away)0.0 %23" in stages, "its processor time, 2 wait, 3 were dropped"
-        assert re.search(r"whole process, engine included(4[6-9]|5[0-4])\.\d %", stages), stages
+        assert "rtsp://127.0.0.1:8554/roof (down)0.0 %23" in stages, "CPU time, 2 waiting, 3 dropped"
+        assert re.search(r"process total, including engine(4[6-9]|5[0-4])\.\d %", stages), stages
         counts = await tab.value("document.getElementById('counts').textContent")
-        assert "failed 2×, started anew 1×, missed 40" in counts
+        assert "failed 2×, restarted 1×, missed 40 frames" in counts
         assert "<b>a warning</b>" in await tab.value("document.getElementById('warnings').textContent"), (
             "text, not HTML"
         )
@@ -145,9 +145,9 @@ def test_a_browser_says_so_when_pictures_stop(
         await tab.open(page)
         await tab.until("document.getElementById('state').textContent === 'fused'")
         camera.set()
-        await tab.until("document.getElementById('state').textContent === 'no picture'")
-        seen.append("no picture")
+        await tab.until("document.getElementById('state').textContent === 'no video'")
+        seen.append("no video")
 
     seen: list[str] = []
     browse(tmp_path / "profile", look)
-    assert seen == ["no picture"]
+    assert seen == ["no video"]

@@ -28,7 +28,7 @@ def page() -> Iterator[Page]:
         yield made
 
 
-def test_the_encoded_pictures_arrive_byte_for_byte(page, monkeypatch):
+def test_encoded_frames_arrive_byte_for_byte(page, monkeypatch):
     sent, received = [], []
     encode, decode = LiveEncoder.encode, aiortc.codecs.h264.H264Decoder.decode
 
@@ -69,10 +69,10 @@ def test_the_encoded_pictures_arrive_byte_for_byte(page, monkeypatch):
     asyncio.run(script())
     assert len(received) >= 15
     assert received[0] in sent and set(received) <= set(sent)
-    assert len(sent) <= len(page.write_s), "no picture is encoded twice"
+    assert len(sent) <= len(page.write_s), "no frame is encoded twice"
 
 
-def test_a_lost_picture_brings_a_key_frame(page, monkeypatch):
+def test_a_lost_frame_causes_a_key_frame(page, monkeypatch):
     keys = []
     encode = LiveEncoder.encode
 
@@ -101,7 +101,7 @@ def test_a_lost_picture_brings_a_key_frame(page, monkeypatch):
     asyncio.run(script())
 
 
-def test_a_viewer_that_joins_late_begins_at_once(page):
+def test_a_viewer_that_joins_late_starts_immediately(page):
     async def script() -> None:
         async with aiohttp.ClientSession() as session:
             first = await Player(session, page.whep).join()
@@ -132,7 +132,7 @@ def test_the_end_of_the_rig_ends_the_sessions():
     assert not [t for t in threading.enumerate() if t.name.startswith("preview-")]
 
 
-def test_sessions_leave_nothing_behind(page):
+def test_sessions_leak_nothing(page):
     process = psutil.Process()
 
     async def script() -> None:

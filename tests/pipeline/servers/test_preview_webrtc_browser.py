@@ -111,7 +111,7 @@ def test_the_video_plays(width: int, tmp_path: Path, rig: Rig) -> None:
         assert rig.by_video == 1
         assert await tab.value("document.getElementById('live').hidden")
         assert await tab.value("document.documentElement.scrollWidth") <= width, "nothing runs out of the page"
-        await tab.until("document.getElementById('counts').textContent.includes('by WebRTC1')")
+        await tab.until("document.getElementById('counts').textContent.includes('over WebRTC1')")
         shot = cv2.imread(str(await tab.picture(tmp_path / "video.png")))
         for level in (DARK, BRIGHT):
             assert np.all(np.abs(shot.astype(int) - level) <= 4, axis=2).mean() > 0.05, level
@@ -123,7 +123,7 @@ def test_the_video_plays(width: int, tmp_path: Path, rig: Rig) -> None:
         await tab.value("document.querySelector('[data-view=visible]').click()")
         await tab.until("document.getElementById('live').naturalWidth === 640")
         assert await tab.value("document.getElementById('video').hidden")
-        await tab.until("document.getElementById('counts').textContent.includes('by WebRTC0')")
+        await tab.until("document.getElementById('counts').textContent.includes('over WebRTC0')")
         await tab.value("document.querySelector('[data-view=fused]').click()")
         await tab.until(PLAYING)
         assert rig.by_video == 1

@@ -38,7 +38,7 @@ def page() -> Iterator[Page]:
 
 
 @pytest.mark.slow
-def test_frozen_and_killed_viewers_disturb_nobody_and_are_given_up(page, monkeypatch):
+def test_stalled_and_killed_viewers_affect_no_one_and_are_disconnected(page, monkeypatch):
     monkeypatch.setattr("aioice.ice.CONSENT_INTERVAL", 0.5)  # five seconds else
 
     viewers = [
@@ -95,7 +95,7 @@ async def warm(page: Page) -> None:
         await post(session, page.whep, "no offer")
 
 
-def test_one_that_never_connects_is_forgotten(page, monkeypatch):
+def test_a_session_that_never_connects_is_removed(page, monkeypatch):
     monkeypatch.setattr("fusepipe.pipeline.servers.web.whep.CONNECT_S", 3.0)
 
     async def script() -> None:
@@ -110,7 +110,7 @@ def test_one_that_never_connects_is_forgotten(page, monkeypatch):
     asyncio.run(asyncio.wait_for(script(), 60))
 
 
-def test_addresses_that_an_offer_names_are_left_alone(page):
+def test_addresses_in_an_offer_are_not_contacted(page):
     async def script() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as named:
             named.bind((HOST, 0))
@@ -136,21 +136,21 @@ def test_addresses_that_an_offer_names_are_left_alone(page):
     asyncio.run(script())
 
 
-def test_wrong_offers_are_refused_with_a_line(page, monkeypatch):
+def test_invalid_offers_are_refused_with_a_reason(page, monkeypatch):
     async def script() -> None:
         async with aiohttp.ClientSession() as session:
             made = {kinds: await offer_of(*kinds) for kinds in [("video",), ("video", "audio"), ("data",), ("audio",)]}
             good = made["video",][1]
             await warm(page)
             cases = [
-                ("no offer", 400, "one video section to receive; this one has none"),
-                ("m=video", 400, "no SDP of a WebRTC offer"),
-                (made["video", "audio"][1], 400, "this one has video, audio"),
-                (made["data",][1], 400, "this one has application"),
-                (made["audio",][1], 400, "this one has audio"),
+                ("no offer", 400, "exactly one video section; this one has: none"),
+                ("m=video", 400, "not the SDP of a WebRTC offer"),
+                (made["video", "audio"][1], 400, "this one has: video, audio"),
+                (made["data",][1], 400, "this one has: application"),
+                (made["audio",][1], 400, "this one has: audio"),
                 (re.sub("a=fingerprint.*\r\n", "", good), 400, "a DTLS fingerprint"),
                 (re.sub("a=ice-pwd.*\r\n", "", good), 400, "ICE credentials"),
-                (good.replace("a=recvonly", "a=sendonly"), 400, "an offer to receive video"),
+                (good.replace("a=recvonly", "a=sendonly"), 400, "recvonly or sendrecv"),
                 (good.replace("H264", "H265"), 400, "has no H.264"),
                 (good.replace("packetization-mode=1", "packetization-mode=0"), 400, "has no H.264"),
                 ("a=x\r\n" * 10_000, 413, ""),
@@ -182,7 +182,7 @@ async def slowly() -> Any:
     yield b"s=-\r\n"
 
 
-def test_no_more_watch_than_may():
+def test_the_viewer_limit_is_enforced():
     async def script(page: Page) -> None:
         async with aiohttp.ClientSession() as session:
             player = await Player(session, page.whep).join()
@@ -198,7 +198,7 @@ def test_no_more_watch_than_may():
         asyncio.run(script(page))
 
 
-def test_the_token_is_needed_and_the_address_is_the_one_that_was_reached():
+def test_the_token_is_required_and_the_candidate_is_the_local_address():
     async def script(page: Page) -> None:
         async with aiohttp.ClientSession() as session:
             peer, offer = await offer_of("video")
@@ -232,7 +232,7 @@ def good_offer() -> str:
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_any_text_is_an_offer_or_is_refused(good_offer, data):
+def test_random_text_is_refused_or_accepted_without_errors(good_offer, data):
     from fusepipe.pipeline.servers.web.peer import OfferError, readable_offer
 
     lines = good_offer.splitlines()

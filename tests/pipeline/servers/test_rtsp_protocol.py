@@ -348,7 +348,7 @@ def test_a_client_starts_on_a_key_unit_and_returns_on_one():
     assert not delivery.wants_key
 
 
-def test_a_client_that_takes_nothing_is_given_up_and_a_slow_one_is_not():
+def test_a_stalled_client_is_disconnected_and_a_slow_one_is_not():
     stuck = Delivery(limit_bytes=1000, patience_ns=10 * S)
     assert offers(stuck, [(True, 0, 0), (False, 1100, 1), (False, 1100, 10)])[-1] is DeliveryDecision.DROP
     assert offers(stuck, [(False, 1100, 11)]) == [DeliveryDecision.DISCONNECT]

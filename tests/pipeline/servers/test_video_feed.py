@@ -15,7 +15,7 @@ from fusepipe.pipeline.encoding.live_encoder import LiveEncoder
 from fusepipe.pipeline.servers.delivery import LIMIT_BYTES, PATIENCE_NS
 from fusepipe.pipeline.servers.loop_thread import LoopThread
 from fusepipe.pipeline.servers.web.rig_view import RigView
-from fusepipe.pipeline.servers.web.video_feed import VideoFeed, Viewer, fitted, shortest_interval_s
+from fusepipe.pipeline.servers.web.video_feed import VideoFeed, Viewer, downscaled, min_interval_s
 from fusepipe.pipeline.testing import MS, frame
 
 
@@ -52,7 +52,7 @@ def test_a_viewer_gets_nothing_before_it_is_connected_and_begins_with_a_key_fram
         viewer.offer(unit(key=False), 4, 0)
         assert not viewer.wants_key
         assert [(await viewer.next())[1] for _ in range(2)] == [3, 4]
-        viewer.ask_key()
+        viewer.request_key()
         assert viewer.wants_key
         viewer.offer(unit(key=True), 5, 0)
         assert not viewer.wants_key
@@ -76,7 +76,7 @@ def test_what_waits_for_a_link_that_turns_out_thin_is_thrown_away_for_a_key_fram
     asyncio.run(script())
 
 
-def test_a_viewer_whose_packets_do_not_leave_is_skipped_then_given_up():
+def test_a_stalled_viewer_is_skipped_and_then_disconnected():
     async def script():
         backlog = [0]
         viewer = viewer_with(backlog)
@@ -97,7 +97,7 @@ def test_a_viewer_whose_packets_do_not_leave_is_skipped_then_given_up():
     asyncio.run(script())
 
 
-def test_a_queue_that_nobody_empties_stays_bounded():
+def test_a_queue_that_is_not_drained_stays_bounded():
     async def script():
         viewer = viewer_with([0])
         for index in range(1000):
@@ -107,7 +107,7 @@ def test_a_queue_that_nobody_empties_stays_bounded():
     asyncio.run(script())
 
 
-def test_a_viewer_on_a_thin_link_gets_key_frames_and_no_more_than_the_link_takes():
+def test_a_viewer_on_a_slow_link_gets_key_frames_within_the_capacity_of_the_link():
     async def script():
         viewer = viewer_with([0])
         viewer.link.rate_bps = 160_000  # 20 kB a second
@@ -126,9 +126,9 @@ def test_a_viewer_on_a_thin_link_gets_key_frames_and_no_more_than_the_link_takes
             left_bytes = left_bytes if sending else 0.0
             assert viewer.queued_bytes <= 30_000, "one second of the link, and one frame"
         assert sum(u.size_bytes for u, _ in got) == pytest.approx(20_000 * 8, rel=0.2)
-        assert sum(u.key for u, _ in got) >= 4, "each new beginning is a key frame"
+        assert sum(u.key for u, _ in got) >= 4, "sending resumes on a key frame"
         for (_, before), (after, at) in pairwise(got):
-            assert after.key or at == before + 1, "none refers to a picture that was left out"
+            assert after.key or at == before + 1, "no frame refers to a dropped one"
 
     asyncio.run(script())
 
@@ -257,7 +257,7 @@ def test_a_viewer_that_asks_gets_a_key_frame_but_not_all_the_time():
         begun_s = time.monotonic()
         feeding.show(picture(0))
         for index in range(1, 40):
-            feeding.thread.post(feeding.viewers[0].ask_key)
+            feeding.thread.post(feeding.viewers[0].request_key)
             feeding.show(picture(index))
         elapsed_s = time.monotonic() - begun_s
         keys = sum(u.key for u, _ in feeding.units[0])
@@ -278,14 +278,14 @@ def test_an_encoder_that_fails_ends_the_viewing_and_nothing_else(monkeypatch, ca
     from fusepipe.core.errors import SinkError
 
     def fails(self, shot, **options):
-        raise SinkError("the encoder libx264 failed: out of luck")
+        raise SinkError("encoder libx264 failed: out of luck")
 
     monkeypatch.setattr(LiveEncoder, "encode", fails)
     with Feeding() as feeding:
         feeding.connect()
         feeding.rig.show(picture(0))
         feeding.wait(feeding.viewers[0].ended.is_set)
-        assert "no video for its page: the encoder libx264 failed" in caplog.text
+        assert "preview video stopped: encoder libx264 failed" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -293,15 +293,15 @@ def test_an_encoder_that_fails_ends_the_viewing_and_nothing_else(monkeypatch, ca
     [((480, 640), (640, 480)), ((720, 1280), (1280, 720)), ((1080, 1920), (1280, 720)), ((960, 1280), (960, 720))],
 )
 def test_large_pictures_are_made_smaller(shape, size):
-    small = fitted(picture(0, shape, colour=True))
+    small = downscaled(picture(0, shape, colour=True))
     assert (small.width, small.height) == size
     assert [p.pixels.shape for p in small.planes[1:]] == [((size[1] + 1) // 2, (size[0] + 1) // 2)] * 2
 
 
 def test_a_narrow_picture_keeps_two_pixels():
-    assert fitted(picture(0, (4000, 3))).width == 2
+    assert downscaled(picture(0, (4000, 3))).width == 2
 
 
 def test_no_more_pictures_a_second_than_the_level_allows():
-    assert shortest_interval_s(1280, 720) == pytest.approx(1 / 30)
-    assert shortest_interval_s(640, 480) == pytest.approx(1 / 60)
+    assert min_interval_s(1280, 720) == pytest.approx(1 / 30)
+    assert min_interval_s(640, 480) == pytest.approx(1 / 60)

@@ -1,4 +1,4 @@
-"""A sink that fails is started anew, live: by itself, without anybody waiting for it."""
+"""Sinks of live rigs are restarted after failures, without blocking the pipeline."""
 
 import threading
 import time

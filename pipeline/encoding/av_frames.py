@@ -20,16 +20,16 @@ def to_av_frame(
 
     ``pixel_format`` is yuv420p or gray. Padding repeats the last row and column.
     """
-    picture = VideoFrame(width, height, pixel_format)
-    _fill(picture, 0, _luma(frame.planes[0], value_range))
-    if len(picture.planes) == 3:
-        half = (picture.planes[1].width, picture.planes[1].height)
+    av_frame = VideoFrame(width, height, pixel_format)
+    _fill(av_frame, 0, _luma(frame.planes[0], value_range))
+    if len(av_frame.planes) == 3:
+        half = (av_frame.planes[1].width, av_frame.planes[1].height)
         for index in (1, 2):
             if len(frame.planes) == 3:
-                _fill(picture, index, _subsampled(frame.planes[index], half))
+                _fill(av_frame, index, _subsampled(frame.planes[index], half))
             else:
-                _fill(picture, index, np.full((1, 1), 128, np.uint8))
-    return picture
+                _fill(av_frame, index, np.full((1, 1), 128, np.uint8))
+    return av_frame
 
 
 def _luma(plane: Plane, value_range: ValueRange) -> Pixels:
@@ -46,9 +46,9 @@ def _subsampled(plane: Plane, half: tuple[int, int]) -> Pixels:
     return np.asarray(cv2.resize(plane.pixels, half, interpolation=cv2.INTER_AREA))
 
 
-def _fill(picture: VideoFrame, index: int, pixels: Pixels) -> None:
+def _fill(av_frame: VideoFrame, index: int, pixels: Pixels) -> None:
     """Copies pixels into a plane; padding repeats the last row and column."""
-    plane = picture.planes[index]
+    plane = av_frame.planes[index]
     target = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
     height, width = pixels.shape
     target[:height, :width] = pixels

@@ -87,17 +87,17 @@ class LiveEncoder:
             key = True
         context = self._context
         assert context is not None
-        picture = to_av_frame(frame, *self.size, "yuv420p", self._value_range)
+        av_frame = to_av_frame(frame, *self.size, "yuv420p", self._value_range)
         pts = round(Fraction(frame.capture_ns - self._first_ns, 1_000_000_000) / _TIME_BASE)
-        picture.pts = self._last_pts = max(pts, self._last_pts + 1)
-        picture.time_base = _TIME_BASE
+        av_frame.pts = self._last_pts = max(pts, self._last_pts + 1)
+        av_frame.time_base = _TIME_BASE
         if key or frame.capture_ns - self._key_ns >= self._options.key_frame_ns:
-            picture.pict_type = PictureType.I
+            av_frame.pict_type = PictureType.I
             self._key_ns = frame.capture_ns
-        return self._unit(context, picture, frame.capture_ns)
+        return self._unit(context, av_frame, frame.capture_ns)
 
-    def _unit(self, context: VideoCodecContext, picture: VideoFrame, capture_ns: int) -> AccessUnit:
-        packets = context.encode(picture)
+    def _unit(self, context: VideoCodecContext, av_frame: VideoFrame, capture_ns: int) -> AccessUnit:
+        packets = context.encode(av_frame)
         if len(packets) != 1:
             raise SinkError(f"encoder {self.name} returned {len(packets)} packets for one frame")
         nals = split_annex_b(bytes(packets[0]))

@@ -12,7 +12,7 @@ TRACK = "trackID=0"
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a stream is: the parameter sets of the encoder, the picture size and the usual rate."""
+    """The properties of a stream: parameter sets of the encoder, frame size, nominal frame rate."""
 
     name: str
     sps: bytes

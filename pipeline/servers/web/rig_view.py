@@ -81,7 +81,7 @@ class RigView:
         return self.age_s is not None and self.age_s < READY_S
 
     def enter(self, *, video: bool = False) -> None:
-        """One more watches, by video or by single pictures."""
+        """Adds a viewer, of WebRTC video or Motion JPEG."""
         self.clients += 1
         self.clients_total += 1
         self._video_clients += video

@@ -105,11 +105,11 @@ class VideoSink:
                     f"{self.label}: pair {frame.name or frame.index} is {frame.width}x{frame.height}, the video "
                     f"{self._size[0]}x{self._size[1]}; use an images sink for frames of different sizes"
                 )
-            picture = self._picture(frame)
+            av_frame = self._to_av_frame(frame)
             pts = round(Fraction(frame.capture_ns - self._first_ns, NANOSECONDS) / TIME_BASE)
-            picture.pts = self._last_pts = max(pts, self._last_pts + MIN_STEP)
-            picture.time_base = TIME_BASE
-            self._encode(picture)
+            av_frame.pts = self._last_pts = max(pts, self._last_pts + MIN_STEP)
+            av_frame.time_base = TIME_BASE
+            self._encode(av_frame)
             self._frames += 1
             if frame.capture_ns - self._synced_ns >= self._options.flush_ns:
                 self._synced_ns = frame.capture_ns
@@ -216,13 +216,13 @@ class VideoSink:
         context.colorspace = COLOR_SPACE[frame.matrix]
         self._stream = stream
 
-    def _picture(self, frame: FusedFrame) -> VideoFrame:
+    def _to_av_frame(self, frame: FusedFrame) -> VideoFrame:
         stream = self._stream
         assert stream is not None
         return to_av_frame(frame, stream.width, stream.height, stream.pix_fmt or "yuv420p", self._value_range)
 
-    def _encode(self, picture: VideoFrame | None) -> None:
+    def _encode(self, av_frame: VideoFrame | None) -> None:
         assert self._container is not None and self._stream is not None
-        for packet in self._stream.encode(picture):
+        for packet in self._stream.encode(av_frame):
             self.encoded_bytes += packet.size
             self._container.mux(packet)

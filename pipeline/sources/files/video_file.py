@@ -68,7 +68,7 @@ class VideoFileSource:
         return [self._path]
 
     def open(self) -> SourceInfo:
-        first = self._first_picture()  # size and rotation in the header may differ from those of the frames
+        first = self._first_frame()  # size and rotation in the header may differ from those of the frames
         container = self._container = self._open_container()
         stream = container.streams.video[0]
         self._zero = self._first_time(container)
@@ -121,14 +121,14 @@ class VideoFileSource:
         stream.codec_context.options = {"err_detect": "explode"}
         return container
 
-    def _first_picture(self) -> VideoFrame:
+    def _first_frame(self) -> VideoFrame:
         """The first frame that can be decoded, read through a separate container."""
         with self._open_container() as container:
             stream = container.streams.video[0]
             for number, packet in enumerate(container.demux(stream)):
                 try:
-                    for picture in packet.decode():
-                        return picture
+                    for av_frame in packet.decode():
+                        return av_frame
                 except av.FFmpegError:
                     if number > MAX_CONSECUTIVE_ERRORS:
                         break
@@ -165,9 +165,9 @@ class VideoFileSource:
                 if packet is None and errors > 1:
                     return  # the demuxer cannot continue
                 continue
-            for picture in decoded:
+            for av_frame in decoded:
                 errors = 0
-                yield self._frame(picture, index)
+                yield self._frame(av_frame, index)
                 index += 1
 
     def close(self) -> None:
@@ -183,17 +183,17 @@ class VideoFileSource:
     def _time_ns(self, pts: int, time_base: Fraction | None) -> int:
         return round((pts * (time_base or Fraction(1, 1000)) - self._zero) * NANOSECONDS)
 
-    def _frame(self, picture: VideoFrame, index: int) -> Frame | UnreadableFrame:
-        time_base = picture.time_base or Fraction(1, 1000)
-        if picture.pts is not None and not self._timeless:
-            pts, capture_ns = picture.pts, self._time_ns(picture.pts, picture.time_base)
+    def _frame(self, av_frame: VideoFrame, index: int) -> Frame | UnreadableFrame:
+        time_base = av_frame.time_base or Fraction(1, 1000)
+        if av_frame.pts is not None and not self._timeless:
+            pts, capture_ns = av_frame.pts, self._time_ns(av_frame.pts, av_frame.time_base)
         else:  # from the nominal rate; decoders output frames in presentation order
             capture_ns = round(index * NANOSECONDS / (self._fps or DEFAULT_FPS))
             pts = round(Fraction(capture_ns, NANOSECONDS) / time_base)
-        if picture.is_corrupt:
+        if av_frame.is_corrupt:
             reason = "corrupt frame"
             return UnreadableFrame(self.band, index, reason, capture_ns, arrival_ns=time.monotonic_ns())
-        planes, matrix = upright_planes(picture, self.band, self._count_range)
+        planes, matrix = upright_planes(av_frame, self.band, self._count_range)
         return Frame(
             band=self.band,
             planes=planes,

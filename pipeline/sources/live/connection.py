@@ -69,18 +69,18 @@ class LiveConnection:
         aspect = Fraction(stream.sample_aspect_ratio or 1)
         self._pixel_aspect = aspect if aspect > 0 else Fraction(1)
 
-    def info(self, picture: Frame) -> SourceInfo:
+    def info(self, first: Frame) -> SourceInfo:
         """The properties of the stream, from its first frame."""
         stream = self._container.streams.video[0]
         rate = stream.average_rate or stream.guessed_rate
         fps = float(rate) if rate and _FPS[0] <= float(rate) <= _FPS[1] else None
         return SourceInfo(
-            width=picture.width,
-            height=picture.height,
+            width=first.width,
+            height=first.height,
             fps=fps or self._options.fps,
             frames=None,
-            grey=not picture.chroma,
-            bit_depth=picture.luma.bit_depth,
+            grey=not first.chroma,
+            bit_depth=first.luma.bit_depth,
             codec=self.codec,
         )
 
@@ -158,27 +158,27 @@ class LiveConnection:
 
     def _decoded(self, packet: Packet[VideoStream], arrival_ns: int) -> Iterator[Frame | UnreadableFrame]:
         try:
-            pictures = packet.decode()
+            av_frames = packet.decode()
         except av.FFmpegError as error:
             yield self._unreadable(error.strerror or type(error).__name__, arrival_ns)
             return
-        for picture in pictures:
-            if not isinstance(picture, VideoFrame) or (picture.pts is None and not self._timeless):
+        for av_frame in av_frames:
+            if not isinstance(av_frame, VideoFrame) or (av_frame.pts is None and not self._timeless):
                 continue  # RTP frames before the first timestamp of the session: their time is unknown
-            if picture.is_corrupt:
+            if av_frame.is_corrupt:
                 yield self._unreadable("corrupt frame", arrival_ns)
             else:
-                yield self._frame(picture, arrival_ns)
+                yield self._frame(av_frame, arrival_ns)
 
     def _unreadable(self, reason: str, arrival_ns: int) -> UnreadableFrame:
         self.index += 1
         return UnreadableFrame(self._band, self.index - 1, reason, None, arrival_ns=arrival_ns)
 
-    def _frame(self, picture: VideoFrame, arrival_ns: int) -> Frame:
-        time_base = picture.time_base or Fraction(1, 90_000)
-        pts = picture.pts if picture.pts is not None else 0
+    def _frame(self, av_frame: VideoFrame, arrival_ns: int) -> Frame:
+        time_base = av_frame.time_base or Fraction(1, 90_000)
+        pts = av_frame.pts if av_frame.pts is not None else 0
         stamp, capture_ns = self._stamp(pts, round(pts * time_base * NANOSECONDS), arrival_ns)
-        planes, matrix = upright_planes(picture, self._band, self._count_range)
+        planes, matrix = upright_planes(av_frame, self._band, self._count_range)
         self.index += 1
         return Frame(
             band=self._band,

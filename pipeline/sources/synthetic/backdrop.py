@@ -15,12 +15,12 @@ from fusepipe.pipeline.sources.synthetic.street import BASE, NEAREST, finish, pa
 from fusepipe.pipeline.sources.synthetic.truth import camera_matrix, view_corners
 
 COLDEST_C, HOTTEST_C = -6.0, 36.0
-"""What an 8-bit infrared picture shows as 0 and 255, by day and by night: a fixed range."""
+"""The fixed temperature range of 8-bit infrared images, for day and night."""
 COUNTS_PER_KELVIN = 25.0
 COUNTS_AT_0C = 273.15 * COUNTS_PER_KELVIN
 """16-bit pixels are the absolute temperature in steps of 0.04 K, as radiometric cameras give it."""
 
-_CLIMB = 420.0  # the world ends this far above and below its middle; beyond, its edge goes on
+_CLIMB = 420.0  # the world ends this far above and below its middle; beyond, its edge is replicated
 
 
 def thermal_gain(depth: int) -> tuple[float, float]:
@@ -43,7 +43,7 @@ def backdrop(
     scale_px = float(np.hypot(camera[0, 0], camera[1, 0]))
     x, y = view_corners(band, size)
     # Painted at twice the camera's scale and averaged down; never finer than 4 pixels a unit, which is
-    # 2560 across, for the largest pictures.
+    # 2560 across, for the largest images.
     scale = float(np.clip(2 * scale_px, 0.5, 4.0))
     top, bottom = max(float(y.min()) - 4, -_CLIMB), min(float(y.max()) + 4, _CLIMB)
     canvas = Canvas(band, light, float(x.min()) - 4, top, float(x.max()) + 4, bottom, scale)
@@ -57,8 +57,8 @@ def backdrop(
     if blur > 0.3:
         world = cv2.GaussianBlur(world, (0, 0), blur)
     to_camera = (camera @ canvas.to_world)[:2]
-    picture = cv2.warpAffine(world, to_camera, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    planes = (_thermal_plane(picture, depth),) if band is Band.INFRARED else _colour_planes(picture)
+    image = cv2.warpAffine(world, to_camera, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    planes = (_thermal_plane(image, depth),) if band is Band.INFRARED else _colour_planes(image)
     for plane in planes:
         plane.flags.writeable = False
     return planes
@@ -73,10 +73,10 @@ def _thermal_plane(temp: Floats, depth: int) -> Pixels:
     return np.asarray(np.clip(levels, 0, 255), np.uint8)
 
 
-def _colour_planes(picture: Floats) -> tuple[Pixels, ...]:
+def _colour_planes(image: Floats) -> tuple[Pixels, ...]:
     """HxWx3 R, G, B to Y and to Cb and Cr of half the size, rounded up."""
-    ycc = ycbcr(picture)
-    height, width = picture.shape[:2]
+    ycc = ycbcr(image)
+    height, width = image.shape[:2]
     even = cv2.copyMakeBorder(ycc, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
     small = cv2.resize(even, ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_AREA)
     planes = (ycc[..., 0], small[..., 1], small[..., 2])

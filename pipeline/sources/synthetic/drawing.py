@@ -1,8 +1,8 @@
 """Drawing for the synthetic world: one description of a shape, its colour and its temperature, two bands.
 
-A :class:`Canvas` shows one band. Shapes are given in world units (x right, y down) and painted with a
-:class:`Paint` that says what each band sees of them; what has no colour or no temperature is not there
-for that band. Pixels are premultiplied by their opacity, so a canvas is a background or a sprite alike.
+A :class:`Canvas` renders one band. Shapes are given in world units (x right, y down) with a :class:`Paint`, which
+defines their appearance in each band; a shape without colour or temperature is invisible in that band. Pixels are
+premultiplied by their opacity, so a canvas is a background or a sprite alike.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _TILE = 256
 
 @dataclass(frozen=True, slots=True)
 class Paint:
-    """What a shape is made of.
+    """The material of a shape.
 
     ``colour`` is R, G, B of 0..255, or a pair of them for a gradient from the shape's top to its bottom;
-    ``temp`` is °C, or a pair likewise. ``None``: this band does not see the shape. ``glow`` is the light it
-    sends out by night, which no lamp need fall on. ``grain`` and ``mottle`` are the relative depth of
+    ``temp`` is °C, or a pair likewise. ``None``: invisible in this band. ``glow`` is the light
+    emitted at night. ``grain`` and ``mottle`` are the relative depth of
     the fine and the coarse texture of the colour; ``warmth`` is the depth of the coarse texture in kelvin.
     ``opacity`` is 0..1 in both bands.
     """
@@ -99,7 +99,7 @@ def smooth(points: Sequence[Point], steps: int = 6) -> list[Point]:
 
 
 class Canvas:
-    """One band's picture of a rectangle of the world, at ``scale`` pixels a unit.
+    """The image of a rectangle of the world in one band, at ``scale`` pixels per unit.
 
     ``pixels`` is 4xHxW float32 (R, G, B, opacity) for visible, 2xHxW (°C, opacity) for infrared, both
     premultiplied; ``glow`` is 3xHxW, the light sent out by night. The pixel centre (i, j) is the world point
@@ -117,7 +117,7 @@ class Canvas:
         self.pixels: Floats = np.zeros((4 if band is Band.VISIBLE else 2, height, width), np.float32)
         self.glow: Floats = np.zeros((3, height, width), np.float32)
         self.lean_from, self.lean_slope = 0.0, 0.0
-        # Where the thing stands that is being drawn: all of it leans as its foot does.
+        # ground position of the object being drawn: all of it has the parallax of its foot
         self.standing: float | None = None
 
     @property

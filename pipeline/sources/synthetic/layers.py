@@ -25,7 +25,7 @@ _Affine = tuple[float, float, float, float, float, float]
 
 @dataclass(slots=True)
 class Layer:
-    """One sprite for the planes ``group`` of a picture.
+    """One sprite for the planes ``group`` of a image.
 
     ``pixels`` is HxWx4 or HxW: premultiplied values, one a plane, then their opacity (0 to the type's
     maximum), then unused channels: OpenCV warps 1 and 4 channels far quicker than 2 and 3. ``light``: light to

@@ -113,7 +113,7 @@ class Renderer:
         return np.rint(sheet).astype(np.int16)
 
     def _add_noise(self, sheet: NDArray[np.int16], plane: Pixels, key: int) -> None:
-        """Adds the noise of picture ``key`` in place."""
+        """Adds the noise of image ``key`` in place."""
         dy, dx = generator(self._options.seed, self._band, 2, key).integers(0, _NOISE_MARGIN + 1, 2)
         height, width = plane.shape
         part = sheet[dy : dy + height, dx : dx + width]

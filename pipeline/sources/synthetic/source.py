@@ -30,13 +30,13 @@ _MAX_TRUTHS = 10_000
 class Truth:
     """The ground truth of a delivered frame.
 
-    ``true_ns`` is its exposure time and ``picture_ns`` that of the image it shows, both on the timeline of
+    ``true_ns`` is its exposure time and ``image_ns`` that of the image it shows, both on the timeline of
     ``capture_ns`` but without clock errors.
     """
 
     index: int
     true_ns: int
-    picture_ns: int
+    image_ns: int
     capture_ns: int
     repeated: bool
     frozen: bool
@@ -108,9 +108,9 @@ class SyntheticSource:
                     continue
                 if not _wait_until(true_ns, stop):
                     return
-            if moment.picture_tick != shown[0]:
-                pixels = self._renderer.render(self._start_ns + moment.picture_ns, moment.picture_tick)
-                shown = (moment.picture_tick, tuple(Plane(p, self.options.depth) for p in pixels))
+            if moment.image_tick != shown[0]:
+                pixels = self._renderer.render(self._start_ns + moment.image_ns, moment.image_tick)
+                shown = (moment.image_tick, tuple(Plane(p, self.options.depth) for p in pixels))
             if live:
                 self._live.append(self._truth(index, moment))
             yield self._frame(index, moment, shown[1])
@@ -138,7 +138,7 @@ class SyntheticSource:
         return Truth(
             index=index,
             true_ns=start + moment.true_ns,
-            picture_ns=start + moment.picture_ns,
+            image_ns=start + moment.image_ns,
             capture_ns=start + moment.reading_ns,
             repeated=moment.repeated,
             frozen=moment.frozen,

@@ -17,7 +17,7 @@ from fusepipe.core.frames import Band
 from fusepipe.pipeline.sources.synthetic.drawing import Canvas, Colour, Paint, Point, limb, smooth
 
 GAIT_STEPS = 12
-"""How many pictures make one stride of two steps."""
+"""Number of images of one stride (two steps)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def draw_person(canvas: Canvas, phase: float, coat: Colour, legs: Colour, hair: 
 def person(
     name: str, step: int, coat: Colour, legs: Colour, hair: Colour = (58, 44, 36), stride: float = 0.45
 ) -> Sprite:
-    """Picture ``step`` of ``GAIT_STEPS`` of a walking person."""
+    """Image ``step`` of ``GAIT_STEPS`` of a walking person."""
     draw = partial(draw_person, phase=2 * math.pi * step / GAIT_STEPS, coat=coat, legs=legs, hair=hair, stride=stride)
     return Sprite(f"{name}/{step}", draw, (-0.25, -1.79, 0.25, 0.0), (-0.75, -1.95, 0.85, 0.15))
 

@@ -1,6 +1,6 @@
-"""The street that stands still: sky, houses, trees, lamps, pavements and road, for either band.
+"""The static street: sky, houses, trees, lamps, pavements and road, for both bands.
 
-Heights and widths are world units (see ``synthetic_truth``); the ground is laid out in metres, seen by a
+Heights and widths are world units (see ``truth``); the ground is laid out in metres, seen by a
 camera 3.2 m above it: ``Z`` metres away, ``X`` metres to the right. The houses stand on the background
 plane, 34 m away.
 """
@@ -20,7 +20,7 @@ HORIZON = -20.0
 BASE = 40.0
 """Where the houses meet the ground: the background plane."""
 NEAREST = 240.0
-"""The nearest ground of a 4:3 picture, which has the whole parallax."""
+"""The nearest ground of a 4:3 image, which has the full parallax."""
 _HEIGHT_M = 3.2
 _FOCAL = 640.0
 
@@ -36,7 +36,7 @@ def foot(z_m: float) -> float:
 
 
 def units_per_metre(y: float) -> float:
-    """How large a metre is that stands on the ground at world ``y``."""
+    """World units per metre of an object on the ground at world ``y``."""
     return (y - HORIZON) / _HEIGHT_M
 
 
@@ -61,13 +61,13 @@ def lamplight(x: Floats, y: Floats) -> Floats:
 
 
 def night_light(x: float, y: float) -> float:
-    """By night, the part of its daylight luma that something has that stands on the ground at a world point."""
+    """The luma of an object at a ground point at night, as a share of its daylight luma."""
     lamps = sum(math.exp(-(((x - lamp) / 95) ** 2) - ((y - 58) / (46 if y > 58 else 30)) ** 2) for lamp in LAMPS)
     return float(_AMBIENT.mean()) + lamps * float(_LAMPLIGHT.mean())
 
 
 def paint_street(canvas: Canvas) -> None:
-    """Draws everything that stands still, back to front."""
+    """Draws all static objects, back to front."""
     _sky(canvas)
     _distance(canvas)
     for house in _HOUSES:
@@ -154,7 +154,7 @@ def _house(
 
 
 def _window(canvas: Canvas, x: float, y: float, width: float, height: float, lived: int, temp: float) -> None:
-    """A sash window; ``lived`` 0..10 says how warm it is and whether the light is on."""
+    """A sash window; ``lived`` (0..10) selects its temperature and whether the light is on."""
     half = width / 2
     warm = temp + (6.5 if lived in (1, 5, 8) else 2.5 if lived == 2 else -1.5)
     canvas.rect(x - half - 2, y - 2, x + half + 2, y + height + 2, Paint((236, 232, 224), temp + 1.2))
@@ -310,22 +310,22 @@ def finish(canvas: Canvas) -> Floats:
     """The painted street as HxWx3 R, G, B of 0..255 or HxW °C; by night the lamps light it and it glows."""
     if canvas.band is Band.INFRARED:
         return np.asarray(canvas.pixels[0], np.float32)
-    picture = cv2.merge(list(canvas.pixels[:3]))
+    image = cv2.merge(list(canvas.pixels[:3]))
     if canvas.light == "night":
-        # Lamplight and bloom are smooth: made in a small picture and enlarged.
+        # lamplight and bloom are smooth: rendered at low resolution and upscaled
         small = (-(-canvas.size[0] // 8), -(-canvas.size[1] // 8))
         x = canvas.left + (np.arange(small[0], dtype=np.float32) * 8 + 3.5) / canvas.scale
         y = canvas.top + (np.arange(small[1], dtype=np.float32) * 8 + 3.5) / canvas.scale
         light = lamplight(x[None], y[:, None])[..., None] * _LAMPLIGHT + _AMBIENT
-        picture *= _enlarged(light, canvas)
+        image *= _enlarged(light, canvas)
         glow = cv2.merge(list(canvas.glow))
-        picture += glow
+        image += glow
         bloom = cv2.resize(glow, small, interpolation=cv2.INTER_AREA)
-        picture += 0.30 * _enlarged(cv2.GaussianBlur(bloom, (0, 0), 9 * canvas.scale / 8), canvas)
-    return np.asarray(np.clip(picture, 0, 255), np.float32)
+        image += 0.30 * _enlarged(cv2.GaussianBlur(bloom, (0, 0), 9 * canvas.scale / 8), canvas)
+    return np.asarray(np.clip(image, 0, 255), np.float32)
 
 
 def _enlarged(small: Floats, canvas: Canvas) -> Floats:
-    """A picture of an eighth of the canvas's size at its full size."""
+    """Upscales an image from an eighth of the size of the canvas."""
     big = cv2.resize(small, (small.shape[1] * 8, small.shape[0] * 8), interpolation=cv2.INTER_LINEAR)
     return np.asarray(big[: canvas.size[1], : canvas.size[0]], np.float32)

@@ -29,7 +29,7 @@ ORDER_LIMIT = 0.45
 class Moment:
     """One delivered frame: ground truth and timestamp.
 
-    ``true_ns`` and ``picture_ns`` are the times of this tick and of the tick whose image it shows, since the start of
+    ``true_ns`` and ``image_ns`` are the times of this tick and of the tick whose image it shows, since the start of
     the camera; ``reading_ns`` is the camera's reading of ``true_ns``. ``repeated``: the image is the previous one.
     ``frozen``: because of a flat-field correction.
     """
@@ -38,18 +38,18 @@ class Moment:
     tick: int
     true_ns: int
     reading_ns: int
-    picture_tick: int
-    picture_ns: int
+    image_tick: int
+    image_ns: int
     repeated: bool
     frozen: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """The delivered ticks of one block; ``picture`` is the tick whose image each of them shows."""
+    """The delivered ticks of one block; ``image`` is the tick whose image each of them shows."""
 
     ticks: NDArray[np.int64]
-    picture: NDArray[np.int64]
+    image: NDArray[np.int64]
     frozen: NDArray[np.bool_]
     jitter_ns: NDArray[np.float64]
 
@@ -102,16 +102,16 @@ class Timeline:
 
     def _moment(self, number: int, block: _Block, position: int) -> Moment:
         tick = int(block.ticks[position])
-        picture = int(block.picture[position])
+        image = int(block.image[position])
         true_ns = self.tick_ns(tick)
         return Moment(
             index=self._frames_before[number] + position,
             tick=tick,
             true_ns=true_ns,
             reading_ns=self.reading_ns(true_ns, float(block.jitter_ns[position])),
-            picture_tick=picture,
-            picture_ns=self.tick_ns(picture),
-            repeated=picture != tick,
+            image_tick=image,
+            image_ns=self.tick_ns(image),
+            repeated=image != tick,
             frozen=bool(block.frozen[position]),
         )
 
@@ -129,12 +129,12 @@ class Timeline:
         if number == 0:  # the first frame is always delivered, with a new image
             dropped[0] = repeated[0] = frozen[0] = False
         fresh = np.where(dropped | repeated | frozen, -1, ticks)
-        picture = np.maximum(np.maximum.accumulate(fresh), self._fresh_before[number])
+        image = np.maximum(np.maximum.accumulate(fresh), self._fresh_before[number])
         if number == len(self._frames_before) - 1:
             self._frames_before.append(self._frames_before[number] + int((~dropped).sum()))
-            self._fresh_before.append(int(picture[-1]))
+            self._fresh_before.append(int(image[-1]))
         kept = ~dropped
-        return _Block(ticks[kept], picture[kept], frozen[kept], jitter[kept])
+        return _Block(ticks[kept], image[kept], frozen[kept], jitter[kept])
 
     def _frozen(self, ticks: NDArray[np.int64]) -> NDArray[np.bool_]:
         ffc = self._options.ffc

@@ -20,16 +20,16 @@ from fusepipe.pipeline.sources.synthetic.options import parse_options
 Matrix33 = NDArray[np.float64]
 
 VIEW_WIDTH = 640.0
-"""World units across the visible picture, whatever its size in pixels."""
+"""World units across the visible image, whatever its size in pixels."""
 
 INFRARED_VIEW = 0.86
 """The infrared camera's width of view as a part of the visible one's."""
 
 INFRARED_TURN_DEG = 1.2
-"""The infrared camera's roll: how far its picture is turned clockwise in the world."""
+"""The infrared camera's roll: how far its image is turned clockwise in the world."""
 
 INFRARED_AXIS = (9.0, -6.0)
-"""The world point in the middle of the infrared picture."""
+"""The world point in the middle of the infrared image."""
 
 
 def camera_matrix(band: Band, size: tuple[int, int]) -> Matrix33:
@@ -48,7 +48,7 @@ def camera_matrix(band: Band, size: tuple[int, int]) -> Matrix33:
 
 
 def view_corners(band: Band, size: tuple[int, int]) -> NDArray[np.float64]:
-    """The world points (2x4: x, y) of the corners of a camera's picture, a pixel's width outside it."""
+    """The world points (2x4: x, y) of the corners of a camera's image, a pixel's width outside it."""
     width, height = size
     corners = np.array([[-1, width, width, -1], [-1, -1, height, height], [1, 1, 1, 1]], np.float64)
     return np.asarray((np.linalg.inv(camera_matrix(band, size)) @ corners)[:2], np.float64)
@@ -63,7 +63,7 @@ def true_matrix(ir_size: tuple[int, int], vis_size: tuple[int, int]) -> Matrix33
 def synthetic_calibration(url: str, ir_size: tuple[int, int], vis_size: tuple[int, int]) -> Matrix33:
     """The calibration that ``synthetic://SCENE`` names: :func:`true_matrix` of that scene's rig.
 
-    Raises :class:`UsageError` for an unknown scene, or for sizes that are no pictures.
+    Raises :class:`UsageError` for an unknown scene, or for sizes that are no images.
     """
     parse_options(url, Band.VISIBLE)
     if min(*ir_size, *vis_size) < 1:

@@ -108,7 +108,7 @@ def test_a_picture_does_not_depend_on_which_were_drawn_before(band: Band) -> Non
         frames = list(source.frames(threading.Event()))
         renderer = Renderer(source.options, source.scene)
         for index in (49, 7, 30):
-            planes = renderer.render(source.truth(index).picture_ns, index)
+            planes = renderer.render(source.truth(index).image_ns, index)
             for plane, expected in zip(planes, frames[index].planes, strict=True):
                 assert np.array_equal(plane, expected.pixels)
 
@@ -133,7 +133,7 @@ def test_a_flat_field_freeze_repeats_the_bytes_and_the_truth_says_so() -> None:
         for index in range(25, 35):
             assert np.array_equal(frames[index].luma.pixels, frames[24].luma.pixels)
             assert frames[index].capture_ns == index * 40_000_000
-            assert source.truth(index).picture_ns == 24 * 40_000_000
+            assert source.truth(index).image_ns == 24 * 40_000_000
         assert not np.array_equal(frames[35].luma.pixels, frames[24].luma.pixels)
 
 
@@ -144,7 +144,7 @@ def test_the_truth_of_every_frame_is_known() -> None:
             assert truth.capture_ns == frame.capture_ns
             assert abs(frame.capture_ns - truth.true_ns - 5_000_000) < 20_000_000
             assert truth.true_ns % 40_000_000 == 0
-            assert truth.repeated == (truth.picture_ns != truth.true_ns)
+            assert truth.repeated == (truth.image_ns != truth.true_ns)
         with pytest.raises(IndexError):
             source.truth(50)
 

@@ -23,7 +23,7 @@ def test_an_honest_camera_reads_the_truth() -> None:
     frames = moments("fps=29.97&duration=5min")
     assert len(frames) == 8991
     assert [frame.index for frame in frames] == list(range(len(frames)))
-    assert all(frame.true_ns == frame.reading_ns == frame.picture_ns for frame in frames)
+    assert all(frame.true_ns == frame.reading_ns == frame.image_ns for frame in frames)
     assert frames[-1].true_ns == round(8990 * 1e9 / 29.97)
     assert not any(frame.repeated or frame.frozen for frame in frames)
 
@@ -59,21 +59,21 @@ def test_a_repeat_shows_the_former_delivered_picture_at_a_new_time() -> None:
     assert len(repeated) == pytest.approx(0.3 * len(frames), rel=0.05)
     for before, frame in pairwise(frames):
         assert frame.true_ns > before.true_ns
-        assert frame.picture_tick == (before.picture_tick if frame.repeated else frame.tick)
+        assert frame.image_tick == (before.image_tick if frame.repeated else frame.tick)
 
 
 @pytest.mark.parametrize("query", ["drop=1", "repeat=1"])
 def test_the_first_frame_always_comes(query: str) -> None:
     frames = moments(f"{query}&duration=200s")
     assert frames[0].tick == 0 and not frames[0].repeated
-    assert all(frame.picture_tick == 0 for frame in frames)
+    assert all(frame.image_tick == 0 for frame in frames)
 
 
 def test_a_flat_field_correction_freezes_the_picture_and_not_the_time() -> None:
     frames = moments("fps=25&duration=16s&ffc=5s,400ms")
     frozen = [frame.index for frame in frames if frame.frozen]
     assert frozen == [*range(125, 135), *range(250, 260), *range(375, 385)]
-    assert {frames[i].picture_tick for i in range(250, 260)} == {249}
+    assert {frames[i].image_tick for i in range(250, 260)} == {249}
     assert frames[255].reading_ns == 255 * 40_000_000
 
 

@@ -1,1 +1,4 @@
-"""Calibration from boards: targets, detection, single cameras, the stereo pair."""
+"""Calibration from boards: targets, detection, capture of views, intrinsics, and the stereo pose.
+
+Imports ``calibration.lens`` and ``calibration.matrix``; imported by ``calibration.file`` and the workflows.
+"""

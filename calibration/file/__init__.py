@@ -1,1 +1,4 @@
-"""Calibration files: the format, its fields, exchange with OpenCV and kalibr."""
+"""Calibration files: ``model`` and its ``fields``, ``storage`` on disk, ``exchange`` with OpenCV and kalibr.
+
+Imported by ``calibration.warp``, ``calibration.scene``, ``rig`` and the workflows.
+"""

@@ -1,1 +1,4 @@
-"""Calibration from the scene itself: search, registration, lens, residuals."""
+"""Calibration from the scene: initial search, block matching, registration, lens estimation, match quality, residuals.
+
+Nothing here reads files or knows cameras: image pairs in, matrices and figures out. Imported by the workflows.
+"""

@@ -20,7 +20,7 @@
       for (const select of [left, right]) {
         select.replaceChildren(...pictures().map((image) => option(image.alt, image.dataset.method)));
       }
-      // at first the visible image against the first method; later what was chosen, where it is there
+      // initially the visible image against the first method; later the selection, where it exists
       left.value = names.includes(keep[0]) ? keep[0] : "vis";
       right.value = names.includes(keep[1]) ? keep[1] : names[Math.min(2, names.length - 1)];
     };

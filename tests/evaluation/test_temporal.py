@@ -22,7 +22,7 @@ def mean_rule(a: Luma8, b: Luma8) -> Luma8:
 
 @pytest.fixture(scope="module")
 def static() -> tuple[list[Luma8], list[Luma8]]:
-    """A scene that stands still, with a camera's noise of one grey level; 96x128."""
+    """A static scene, with a camera's noise of one grey level; 96x128."""
     rng = np.random.default_rng(4)
     scenes = []
     for sigma in (3.0, 5.0):
@@ -80,7 +80,7 @@ def test_the_sources_and_their_mean_are_no_flicker(static: tuple[list[Luma8], li
 
 
 def test_motion_is_followed() -> None:
-    """A textured scene that moves by (3, 1) a frame: what follows it has far less error than what stands."""
+    """A textured scene that moves by (3, 1) a frame: a fused sequence that follows it has far less error.."""
     rng = np.random.default_rng(9)
     blurred = cv2.GaussianBlur(rng.normal(0, 1, (140, 180)), (0, 0), 3.0)
     world = (128 + 45 * blurred / blurred.std()).clip(0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Boards: found in faint, inverted and blurred images; lenses and poses against the truth; bad views told."""
+"""Boards: found in faint, inverted and blurred images; lenses and poses against the truth; bad views reported."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def test_mistakes_get_one_clear_line_and_leave_nothing(evaluate, folders, tmp_pa
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_42_pairs_with_every_metric(evaluate, data_dir, tmp_path):
-    """All metrics of all pairs on the cores there are; the visible image stands for the fused one."""
+    """All metrics of all pairs on all available cores; the visible image replaces the fused one."""
     pairs = data_dir / "tno" / "pairs"
     code, out, err = evaluate(
         "--ir", pairs / "ir", "--vis", pairs / "vis", "--fused", pairs / "vis", "--variant", "all", "--json"

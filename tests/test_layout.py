@@ -176,7 +176,9 @@ BESIDE_FOLDERS: dict[str, str] = {
     "fusepipe.pipeline.sinks": "base null runner",  # the protocol, its thread, and a sink that writes nothing
     "fusepipe.pipeline.sources": "base video_planes",  # the protocol, and the frames of FFmpeg
     # the loop and what every task of it uses
-    "fusepipe.train": "ablation checkpoint describe device distributed export figures loop schedule scores tensors weights",
+    "fusepipe.train": (
+        "ablation checkpoint describe device distributed export figures loop schedule scores tensors weights"
+    ),
     # a workflow that is one module, and what two of them share
     "fusepipe.workflows": (
         "calibrate_board calibrate_scene compare evaluate list_engines probe scene_pairs verify_engine"

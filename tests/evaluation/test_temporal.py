@@ -80,7 +80,7 @@ def test_the_sources_and_their_mean_are_no_flicker(static: tuple[list[Luma8], li
 
 
 def test_motion_is_followed() -> None:
-    """A textured scene that moves by (3, 1) a frame: a fused sequence that follows it has far less error.."""
+    """A textured scene that moves by (3, 1) a frame: a fused sequence that follows it has far less error."""
     rng = np.random.default_rng(9)
     blurred = cv2.GaussianBlur(rng.normal(0, 1, (140, 180)), (0, 0), 3.0)
     world = (128 + 45 * blurred / blurred.std()).clip(0, 255).astype(np.uint8)

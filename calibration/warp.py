@@ -123,6 +123,15 @@ class RemapWarp:
         return blurred
 
     @property
+    def scale(self) -> float:
+        """Visible pixels that one infrared pixel covers along a side, at the centre of the infrared image."""
+        x, y = ((side - 1) / 2 for side in self._infrared_size)
+        u, v, w = self._matrix @ (x, y, 1.0)
+        # derivatives of (u / w, v / w) by x and y
+        rows = [(self._matrix[row, :2] - place * self._matrix[2, :2]) / w for row, place in ((0, u / w), (1, v / w))]
+        return math.sqrt(abs(float(np.linalg.det(np.stack(rows)))))
+
+    @property
     def matrix(self) -> Matrix3:
         """3x3 float64, infrared pixel to visible pixel, scaled to a largest value of 1; read-only."""
         return self._matrix

@@ -5,19 +5,21 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fusepipe.core.errors import EngineError
 from fusepipe.core.files import write_bytes
+from fusepipe.engines.tensor_names import COARSE_INPUTS, COARSE_OUTPUTS, OUTPUT
 from fusepipe.train.networks.densefuse import DenseFuseNet
 from fusepipe.train.networks.fusiongan import FusionGanNet
 from fusepipe.train.networks.mfe import AttentionShare, MfeNet
+from fusepipe.train.networks.pyramid import PyramidNet
 from fusepipe.train.networks.student import MULTIPLE, ByteFusion, StudentNet
 
 OPSET = 20
@@ -27,6 +29,32 @@ _WORTH_HALVING = 1024
 def export_student(network: StudentNet, path: Path, model: str = "stream") -> None:
     """Writes the student to ``path``; H and W are multiples of 2. See :func:`write_graph`."""
     write_graph(network, path, {"model": model, "channels": str(network.channels)}, multiple=MULTIPLE)
+
+
+def export_pyramid(network: PyramidNet, path: Path, model: str = "stream") -> None:
+    """Writes the pyramid network to ``path``; H and W are multiples of its :attr:`~PyramidNet.multiple`.
+
+    The metadata's ``sharpness`` (finest level first) marks a graph with a coarse part between the tensors
+    :data:`COARSE_INPUTS` and :data:`COARSE_OUTPUTS`: a CPU runs that part as a network and the finer levels in integer
+    arithmetic (:mod:`fusepipe.engines.pyramid`).
+    """
+    sharpness = " ".join(f"{float(value):.6g}" for value in network.sharpness.detach().exp())
+    metadata = {"model": model, "channels": str(network.channels), "sharpness": sharpness}
+    inner = (*COARSE_INPUTS, *COARSE_OUTPUTS)
+    write_graph(_PyramidBytes(network), path, metadata, multiple=network.multiple, inner=inner)
+
+
+class _PyramidBytes(nn.Module):
+    """A pyramid network of uint8 luma that returns the tensors around its coarse part beside the fused image."""
+
+    def __init__(self, network: PyramidNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, infrared: Tensor, visible: Tensor) -> tuple[Tensor, ...]:
+        """N x 1 x H x W uint8; the fused image is uint8 as well, the rest as :meth:`PyramidNet.stages` returns it."""
+        fused, *inner = self.network.stages(infrared.float() / 255.0, visible.float() / 255.0)
+        return torch.round(fused.clamp(0.0, 1.0) * 255.0).to(torch.uint8), *inner
 
 
 def export_mfe(network: MfeNet, path: Path) -> None:
@@ -63,13 +91,20 @@ def inference_form(generator: nn.Module) -> nn.Module:
 
 
 def write_graph(
-    network: nn.Module, path: Path, metadata: Mapping[str, str], *, multiple: int = 1, half: bool = False
+    network: nn.Module,
+    path: Path,
+    metadata: Mapping[str, str],
+    *,
+    multiple: int = 1,
+    half: bool = False,
+    inner: Sequence[str] = (),
 ) -> None:
     """Writes ``path`` (one file, weights inside): ``infrared``, ``visible`` -> ``fused``.
 
     All three are N x 1 x H x W uint8 luma, full range; H and W are multiples of ``multiple``, which the
     graph's metadata says beside ``metadata``. ``network`` takes and gives images in [0, 1]; scaling and
-    rounding (half to even) are in the graph. ``half`` stores the weights in fp16; it computes in fp32.
+    rounding (half to even) are in the graph. ``half`` stores the weights in fp16; it computes in fp32. With ``inner``
+    ``network`` works on uint8 itself and returns further tensors, which get these names inside the graph.
     """
     example = torch.zeros(1, 1, 48, 64, dtype=torch.uint8)
     sizes = {
@@ -86,12 +121,12 @@ def write_graph(
         # the two inputs share their sizes, which torch warns about for each axis
         warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)
         program = torch.onnx.export(
-            ByteFusion(network).eval(),
+            (network if inner else ByteFusion(network)).eval(),
             (example, example.clone()),
             dynamo=True,
             opset_version=OPSET,
             input_names=["infrared", "visible"],
-            output_names=["fused"],
+            output_names=[OUTPUT, *inner],
             dynamic_shapes={"infrared": sizes, "visible": sizes},
             external_data=False,
             verbose=False,
@@ -99,6 +134,7 @@ def write_graph(
     if program is None:
         raise EngineError("torch.onnx.export gave no program")
     model = program.model_proto
+    del model.graph.output[1:]
     if half:
         _store_in_half(model.graph)
     for key, value in {**metadata, "multiple": str(multiple)}.items():

@@ -18,28 +18,32 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import openvino
-from numpy.typing import NDArray
 
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.core.frames import Luma8
 from fusepipe.core.fuser import FuserBase, FuserInfo, FusionBatch, Ticket
 from fusepipe.engines.backends.openvino_graph import (
     PREPARED,
+    coarse_part,
     layer_precisions,
     read_multiple,
     read_network,
+    read_sharpness,
     shared_core,
 )
+from fusepipe.engines.backends.openvino_slots import ImageSlot, PyramidSlot, Slot
 from fusepipe.engines.cache import CompileCache
-from fusepipe.engines.sampling_grid import GridCache, prefiltered_infrared
+from fusepipe.engines.pyramid import coarse_shape
+from fusepipe.engines.sampling_grid import GridCache
 from fusepipe.engines.tensor_names import SAMPLING_GRID
 
 STATIC_SIZES = 4
 """Number of sizes with a statically shaped graph."""
 MAX_IN_FLIGHT = 2
 MAX_BATCH = 16
+MAX_VISIBLE_LEVELS = 4
+"""For pyramid networks: the most halvings of the visible size to the infrared size."""
 _WAIT_S = 600.0  # the large baselines take minutes per pair on a loaded machine
 # int8 is in the graph (fusepipe.engines.builder.quantise); everything between its layers is fp32
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
@@ -47,48 +51,6 @@ _ACHIEVED = {"float32": "fp32", "f32": "fp32", "bfloat16": "bf16", "bf16": "bf16
 
 # (batch, height, width) of the padded input; None is the graph for any size
 _Size = tuple[int, int, int] | None
-
-
-class _Slot:
-    """One infer request with the input buffers it reads; busy while ``ticket`` is unfinished."""
-
-    def __init__(self, request: Any) -> None:
-        self.request = request
-        self.ticket: _OpenVinoTicket | None = None
-        self._inputs: dict[str, NDArray[Any]] = {}
-        self._grid_keys: list[str] = []
-
-    def start(self, batch: FusionBatch, padded: tuple[int, int, int], grids: GridCache | None) -> None:
-        """Copies the images and starts; ``grids`` is for graphs with the warp."""
-        count, height, width = padded
-        if grids is None:
-            self._copy("infrared", batch.infrared, (count, 1, height, width))
-        else:
-            images = prefiltered_infrared(batch)
-            self._copy("infrared", images, (count, 1, *images[0].shape))
-            self._write_grids(batch, images[0].shape, padded, grids)
-        self._copy("visible", batch.visible, (count, 1, height, width))
-        self.request.start_async()
-
-    def _copy(self, name: str, images: Sequence[Luma8], shape: tuple[int, ...]) -> None:
-        for target, image in zip(self._buffer(name, shape, np.uint8), images, strict=True):
-            _fill(target[0], image)
-
-    def _write_grids(
-        self, batch: FusionBatch, infrared: tuple[int, ...], padded: tuple[int, int, int], grids: GridCache
-    ) -> None:
-        keys, found = grids.of_batch(batch, (infrared[0], infrared[1]), padded[1:])
-        if keys != self._grid_keys:
-            buffer = self._buffer(SAMPLING_GRID, (*padded, 2), np.float32)
-            for target, grid in zip(buffer, found, strict=True):
-                target[:] = grid
-            self._grid_keys = keys
-
-    def _buffer(self, name: str, shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
-        if name not in self._inputs or self._inputs[name].shape != shape:
-            self._inputs[name] = np.empty(shape, kind)
-            self.request.set_tensor(name, openvino.Tensor(self._inputs[name], shared_memory=True))
-        return self._inputs[name]
 
 
 def _shape(name: str, size: tuple[int, int, int], grids: GridCache | None) -> tuple[int, ...]:
@@ -99,19 +61,11 @@ def _shape(name: str, size: tuple[int, int, int], grids: GridCache | None) -> tu
     return (batch, 1, -1, -1) if grids is not None and name == "infrared" else (batch, 1, height, width)
 
 
-def _fill(target: Luma8, image: Luma8) -> None:
-    """Copies HxW into the top left of a buffer of at least that size; the rest repeats the edge."""
-    height, width = image.shape
-    target[:height, :width] = image
-    target[:height, width:] = image[:, -1:]
-    target[height:] = target[height - 1]
-
-
-class _OpenVinoTicket:
+class OpenVinoTicket:
     """The result of one request; fetching it frees the request's slot for the next."""
 
-    def __init__(self, slot: _Slot, size: tuple[int, int]) -> None:
-        self._slot: _Slot | None = slot
+    def __init__(self, slot: Slot, size: tuple[int, int]) -> None:
+        self._slot: Slot | None = slot
         self._size = size
         self._lock = threading.Lock()
         self._images: list[Luma8] | None = None
@@ -137,13 +91,11 @@ class _OpenVinoTicket:
         assert self._images is not None  # one of the two is set by _fetch
         return self._images
 
-    def _fetch(self, slot: _Slot, deadline: float, timeout_s: float) -> None:
-        height, width = self._size
+    def _fetch(self, slot: Slot, deadline: float, timeout_s: float) -> None:
         try:
             if not slot.request.wait_for(max(0, round((deadline - time.monotonic()) * 1000))):
                 raise self._late(timeout_s)
-            fused = slot.request.get_output_tensor(0).data
-            self._images = [image[0, :height, :width].copy() for image in fused]
+            self._images = slot.collect(self._size)
         except RuntimeError as error:
             self._error = EngineError(f"OpenVINO failed: {_first_line(error)}")
             self._error.__cause__ = error
@@ -184,6 +136,9 @@ class OpenVinoFuser(FuserBase):
             self._graph = read_network(self._core, onnx)
             self._multiple = read_multiple(self._graph)
             self._grids = GridCache() if SAMPLING_GRID in {i.get_any_name() for i in self._graph.inputs} else None
+            self._sharpness = () if self._grids is not None else read_sharpness(self._graph)
+            if self._sharpness:
+                self._graph = coarse_part(self._graph)
             capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
             self._cpu = str(self._core.get_property("CPU", "FULL_DEVICE_NAME"))
         except RuntimeError as error:
@@ -199,9 +154,10 @@ class OpenVinoFuser(FuserBase):
             accepts_warp=self._grids is not None,
             max_in_flight=MAX_IN_FLIGHT,
             max_batch=MAX_BATCH,
+            max_visible_levels=MAX_VISIBLE_LEVELS if self._sharpness else 0,
         )
-        self._slots: dict[_Size, list[_Slot]] = {}
-        self._in_flight: deque[_OpenVinoTicket] = deque()
+        self._slots: dict[_Size, list[Slot]] = {}
+        self._in_flight: deque[OpenVinoTicket] = deque()
 
     def _choose(self, precision: str) -> tuple[str, str]:
         native = "BF16" in self._capabilities
@@ -224,6 +180,9 @@ class OpenVinoFuser(FuserBase):
             raise UsageError(f"cannot prepare {height = } {width = } {batch = }; a batch is 1 to {MAX_BATCH}")
         self._slots_for(self._padded(height, width, batch))
 
+    def _slot(self, request: Any) -> Slot:
+        return PyramidSlot(request, self._sharpness) if self._sharpness else ImageSlot(request, self._grids)
+
     def submit(self, batch: FusionBatch) -> Ticket:
         """See :class:`fusepipe.core.fuser.Fuser`; the images are copied before this returns."""
         self._require_open()
@@ -232,16 +191,18 @@ class OpenVinoFuser(FuserBase):
             raise UsageError(f"{len(batch.visible)} pairs are more than this fuser's {MAX_BATCH = }")
         if self._grids is None and (
             any(warp is not None for warp in batch.warps)
-            or any(image.shape != (height, width) for image in batch.infrared)
+            or (not self._sharpness and any(image.shape != (height, width) for image in batch.infrared))
         ):
             raise UsageError("this fuser takes registered infrared images: apply the warp first")
-        padded = self._padded(height, width, len(batch.visible))
+        if batch.visible_levels > self.info.max_visible_levels:
+            raise UsageError(f"this fuser takes infrared images of the visible size: {batch.visible_levels = }")
+        padded = self._padded(height, width, len(batch.visible), batch.visible_levels)
         slots = self._slots_for(padded)
         self._make_room()
         slot = next(s for s in slots if s.ticket is None or s.ticket.done)
-        ticket = _OpenVinoTicket(slot, (height, width))
+        ticket = OpenVinoTicket(slot, (height, width))
         try:
-            slot.start(batch, padded, self._grids)
+            slot.start(batch, padded)
         except (RuntimeError, MemoryError) as error:
             raise EngineError(f"OpenVINO cannot run {padded = }: {_first_line(error)}") from error
         slot.ticket = ticket
@@ -255,7 +216,10 @@ class OpenVinoFuser(FuserBase):
             self._settle(self._in_flight.popleft())
         self._slots.clear()
 
-    def _padded(self, height: int, width: int, batch: int) -> tuple[int, int, int]:
+    def _padded(self, height: int, width: int, batch: int, visible_levels: int = 0) -> tuple[int, int, int]:
+        """(batch, height, width) of what is compiled: the padded image, or the coarsest level of a pyramid network."""
+        if self._sharpness:
+            return batch, *coarse_shape((height, width), len(self._sharpness), visible_levels)
         m = self._multiple
         return batch, -(-height // m) * m, -(-width // m) * m
 
@@ -267,7 +231,7 @@ class OpenVinoFuser(FuserBase):
         self._in_flight = deque(waiting)
 
     @staticmethod
-    def _settle(ticket: _OpenVinoTicket) -> None:
+    def _settle(ticket: OpenVinoTicket) -> None:
         """Fetches a result, or the engine's error, into its ticket."""
         try:
             ticket.result(_WAIT_S)
@@ -275,7 +239,7 @@ class OpenVinoFuser(FuserBase):
             if not ticket.done:  # timed out: the ticket does not hold the error
                 raise
 
-    def _slots_for(self, padded: tuple[int, int, int]) -> Sequence[_Slot]:
+    def _slots_for(self, padded: tuple[int, int, int]) -> Sequence[Slot]:
         if padded in self._slots:
             return self._slots[padded]
         own = [size for size in self._slots if size is not None]
@@ -288,7 +252,7 @@ class OpenVinoFuser(FuserBase):
                 size = None
         if size not in self._slots:
             compiled = self._compile(size)
-            self._slots[size] = [_Slot(compiled.create_infer_request()) for _ in range(MAX_IN_FLIGHT)]
+            self._slots[size] = [self._slot(compiled.create_infer_request()) for _ in range(MAX_IN_FLIGHT)]
         return self._slots[size]
 
     def _drop(self, size: _Size) -> None:
@@ -312,6 +276,7 @@ class OpenVinoFuser(FuserBase):
                 self._cpu,
                 *self._capabilities,
                 str(size),
+                "coarse" if self._sharpness else "whole",
                 str(sorted(options.items())),
             )
         )

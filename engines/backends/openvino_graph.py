@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import openvino
+import openvino.opset13 as opset
 from numpy.typing import NDArray
 
 from fusepipe.core.errors import EngineError
 from fusepipe.core.frames import Luma8, Warp
 from fusepipe.core.fuser import FusionBatch
+from fusepipe.engines.pyramid import COARSE_SCALE
 from fusepipe.engines.sampling_grid import normalised_grid, prefiltered_infrared
-from fusepipe.engines.tensor_names import SAMPLING_GRID
+from fusepipe.engines.tensor_names import COARSE_INPUTS, COARSE_OUTPUTS, SAMPLING_GRID
 
 _COMPUTE_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 
@@ -67,6 +69,45 @@ def read_multiple(graph: Any) -> int:
     if not written.isdecimal() or int(written) < 1:
         raise RuntimeError(f"its metadata have fusepipe.multiple = {written!r}, not a whole number from 1")
     return int(written)
+
+
+def read_sharpness(graph: Any) -> tuple[float, ...]:
+    """``fusepipe.sharpness`` of a pyramid network, one number for each level, finest first; empty for other networks.
+
+    Raises ``RuntimeError``, as OpenVINO does, for anything but numbers.
+    """
+    place = ["framework", "fusepipe.sharpness"]
+    if not graph.has_rt_info(place):
+        return ()
+    written = str(graph.get_rt_info(place).value)
+    try:
+        return tuple(float(value) for value in written.split())
+    except ValueError as error:
+        raise RuntimeError(f"its metadata have fusepipe.sharpness = {written!r}, not numbers") from error
+
+
+def coarse_part(graph: Any) -> Any:
+    """The part of a pyramid network's graph that computes its coarsest level, as a model of its own.
+
+    Inputs: both coarse images, N x 1 x h x w int16 in 1/32 of grey levels. Outputs: the coarse fused image, gates and
+    gains in fp32, for :class:`fusepipe.engines.pyramid.Pyramid`. Modifies ``graph``. Raises ``RuntimeError`` if these
+    tensors are missing.
+    """
+    named = {name: port for op in graph.get_ops() for port in op.outputs() for name in port.get_names()}
+    missing = [name for name in (*COARSE_INPUTS, *COARSE_OUTPUTS) if name not in named]
+    if missing:
+        raise RuntimeError(f"its metadata describe a pyramid network, but it has no {', '.join(missing)}")
+    parameters = []
+    for name in COARSE_INPUTS:
+        parameter = opset.parameter([-1, 1, -1, -1], np.int16, name=name)
+        parameter.output(0).set_names({name})
+        scaled = opset.multiply(opset.convert(parameter, np.float32), np.float32(1 / COARSE_SCALE))
+        named[name].set_names(set())
+        for reader in list(named[name].get_target_inputs()):
+            reader.replace_source_output(scaled.output(0))
+        parameters.append(parameter)
+    results = [opset.result(named[name]) for name in COARSE_OUTPUTS]
+    return openvino.Model(results, parameters)
 
 
 class GraphRunner:

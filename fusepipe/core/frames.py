@@ -178,6 +178,10 @@ class Warp(Protocol):
     @property
     def valid(self) -> Luma8 | None: ...
     @property
+    def scale(self) -> float:
+        """How many visible pixels one infrared pixel covers along a side, at the centre of the infrared image."""
+
+    @property
     def sampling_grid(self) -> NDArray[np.float32]:
         """HxWx2 float32 at the visible size: (x, y) of each pixel in the image from :meth:`prefilter`, in pixels."""
 
@@ -188,6 +192,18 @@ class Warp(Protocol):
         """Infrared HxW pixels to the visible camera's geometry, same dtype."""
 
 
+def enlarged(pixels: Pixels, times: int, *, smooth: bool) -> Pixels:
+    """HxW pixels doubled ``times`` times along each side, interpolated bilinearly if ``smooth``, else repeated."""
+    if not times:
+        return pixels
+    import cv2
+
+    height, width = pixels.shape
+    size = (width << times, height << times)
+    larger: Pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST)
+    return larger
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FramePair:
     """A visible and an infrared frame that belong together, from pairing to fusion.
@@ -195,7 +211,8 @@ class FramePair:
     ``skew_ns`` is infrared capture time minus visible capture time, after the configured offset
     (``None`` when one frame is missing or the pair was made by name). ``registered`` is the infrared
     plane in the visible geometry, raw counts; ``luma`` is the same as 8-bit full range. With ``engine_warps`` both
-    are still in the infrared camera's geometry; :meth:`registered_luma` converts.
+    are still in the infrared camera's geometry. With ``visible_levels`` both are smaller: the visible size halved this
+    many times, and ``warp`` leads there. :meth:`registered_luma` and :meth:`seen` are always at the visible size.
     """
 
     index: int
@@ -209,6 +226,7 @@ class FramePair:
     registered: Plane | None = None
     luma: Plane | None = None
     engine_warps: bool = False
+    visible_levels: int = 0
 
     def __post_init__(self) -> None:
         if self.infrared is None and self.visible is None:
@@ -223,10 +241,18 @@ class FramePair:
         return frame
 
     def registered_luma(self) -> Plane | None:
-        """``luma`` in the visible geometry; warped here where the engine would do it."""
-        if self.luma is None or self.warp is None or not self.engine_warps:
-            return self.luma
-        return replace(self.luma, pixels=self.warp.apply(self.luma.pixels))
+        """``luma`` in the visible geometry and size; computed here where the engine warps or takes a smaller image."""
+        if self.luma is None:
+            return None
+        if self.engine_warps and self.warp is not None:
+            return replace(self.luma, pixels=self.warp.apply(self.luma.pixels))
+        return replace(self.luma, pixels=enlarged(self.luma.pixels, self.visible_levels, smooth=True))
+
+    def seen(self) -> Luma8 | None:
+        """The warp's mask at the visible size, 255 where the infrared camera sees; ``None``: it sees everything."""
+        if self.warp is None or self.warp.valid is None:
+            return None
+        return np.asarray(enlarged(self.warp.valid, self.visible_levels, smooth=False), np.uint8)
 
     @property
     def arrival_ns(self) -> int:

@@ -30,6 +30,8 @@ class FuserInfo:
 
     ``device`` is where it computes; ``reason`` why this backend and precision were chosen. ``max_in_flight``
     is the number of requests that it computes concurrently; ``max_batch`` the largest batch.
+    ``max_visible_levels``: the infrared image may be smaller than the visible one, by at most this many halvings
+    (:attr:`FusionBatch.visible_levels`).
     """
 
     model: str
@@ -40,6 +42,12 @@ class FuserInfo:
     accepts_warp: bool = False
     max_in_flight: int = 1
     max_batch: int = 1
+    max_visible_levels: int = 0
+
+
+def halved(side: int, times: int) -> int:
+    """A side of an image that is halved ``times`` times, rounding up."""
+    return -(-side >> times) if times else side
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,13 +55,15 @@ class FusionBatch:
     """1..N pairs of HxW uint8 images of one size, with the stream each belongs to.
 
     ``warps`` is empty, or has one warp (or ``None``) a pair for fusers that declare ``accepts_warp``;
-    ``infrared`` then holds the raw infrared planes.
+    ``infrared`` then holds the raw infrared planes. ``visible_levels``: how many times the visible size is halved,
+    rounding up, to get that of the registered infrared images; for fusers that declare ``max_visible_levels``.
     """
 
     infrared: Sequence[Luma8]
     visible: Sequence[Luma8]
     stream_ids: Sequence[str] = ()
     warps: Sequence[Warp | None] = ()
+    visible_levels: int = 0
 
     def __post_init__(self) -> None:
         if not self.infrared or len(self.infrared) != len(self.visible):
@@ -62,13 +72,14 @@ class FusionBatch:
                 f"got {len(self.infrared)} and {len(self.visible)}"
             )
         shape = self.visible[0].shape
-        for band, images in (("infrared", self.infrared), ("visible", self.visible)):
+        reduced = tuple(halved(side, self.visible_levels) for side in shape)
+        for band, images, expected in (("infrared", self.infrared, reduced), ("visible", self.visible, shape)):
             for image in images:
                 if image.dtype != np.uint8 or image.ndim != 2 or image.size == 0:
                     raise UsageError(f"a fuser takes HxW uint8 images; {band} is {image.dtype} of shape {image.shape}")
-                if image.shape != shape and not (self.warps and band == "infrared"):
+                if image.shape != expected and not (self.warps and band == "infrared"):
                     raise UsageError(
-                        f"infrared and visible differ in size: {band} {image.shape} and {shape}; register them first"
+                        f"infrared and visible differ in size: {band} {image.shape} and {expected}; register them first"
                     )
 
     @property

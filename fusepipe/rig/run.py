@@ -180,7 +180,14 @@ class RigRun:
 def _transforms(opened: OpenedRig, warn: Warn, warn_in_report: Warn) -> list[Callable[[FramePair], FramePair]]:
     """What each pair passes before fusion: the canvas of a live rig, registration, tone mapping."""
     rig, visible, aligner = opened.rig, opened.visible.info, opened.registration.aligner
-    registration = Registration(aligner.alignment, opened.output_size, apply=not opened.fuser.info.accepts_warp)
+    fuser = opened.fuser.info
+    registration = Registration(
+        aligner.alignment,
+        opened.output_size,
+        apply=not fuser.accepts_warp,
+        # a crop is a rectangle of visible pixels and cuts the registered infrared image alike
+        max_visible_levels=fuser.max_visible_levels if opened.registration.common_view is None else 0,
+    )
     aligner.on_change(registration.replace)
     tone_map = ToneMap(rig.infrared.count_range, warn_in_report)
     transforms: list[Callable[[FramePair], FramePair]] = [registration, tone_map]

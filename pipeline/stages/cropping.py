@@ -27,6 +27,10 @@ class CroppedWarp:
         return f"{self.whole.version}-{self.rectangle.left}-{self.rectangle.top}"
 
     @property
+    def scale(self) -> float:
+        return self.whole.scale
+
+    @property
     def sampling_grid(self) -> NDArray[np.float32]:
         part = self.rectangle
         return self.whole.sampling_grid[part.top : part.top + part.height, part.left : part.left + part.width]

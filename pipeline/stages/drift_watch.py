@@ -51,7 +51,7 @@ class DriftWatch:
         if version != self._version:
             self._meter.reset()
             self._version = version
-        valid = pair.warp.valid if pair.warp is not None else None
+        valid = pair.seen()
         visible = levels.full_range_luma(pair.visible.luma)
         found = self._meter.measure(levels.full_range_luma(luma), visible, valid)
         with self._lock:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusepipe.core import levels
-from fusepipe.core.frames import Frame, FramePair, FusedFrame, Luma8, PairState, Plane, Warp
+from fusepipe.core.frames import Frame, FramePair, FusedFrame, Luma8, PairState, Plane
 from fusepipe.core.fuser import Fuser, FusionBatch, Ticket
 
 FADE = 1 / 64  # width of the blending zone inside the border of the infrared view, as a share of the frame width
@@ -27,8 +27,9 @@ Weights = NDArray[np.float32]
 class Coverage:
     """The infrared field of view in the visible frame, computed once for each warp.
 
-    ``hidden`` is HxW uint8, 255 outside of it. ``fused`` and ``visible`` are HxW float32 blending weights that sum to
-    1: ``fused`` is 0 where hidden and rises to 1 within the blending zone.
+    ``hidden`` is uint8 at the size of the registered infrared image, 255 outside of it. ``fused`` and ``visible`` are
+    float32 blending weights at the visible size that sum to 1: ``fused`` is 0 where hidden and rises to 1 within the
+    blending zone.
     """
 
     version: str
@@ -37,12 +38,12 @@ class Coverage:
     visible: Weights
 
 
-def coverage_of(version: str, valid: Luma8) -> Coverage:
-    """The coverage of a warp, from its HxW uint8 mask ``valid`` (255 inside the infrared field of view, else 0)."""
+def coverage_of(version: str, valid: Luma8, hidden: Luma8) -> Coverage:
+    """The coverage of a warp, from its mask at the visible size (255 inside the infrared field of view, else 0)."""
     fade_px = max(1.0, valid.shape[1] * FADE)
     inside_px = np.asarray(cv2.distanceTransform(valid, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
     fused = np.minimum(inside_px / np.float32(fade_px), np.float32(1))
-    return Coverage(version, np.asarray(cv2.bitwise_not(valid), np.uint8), fused, np.float32(1) - fused)
+    return Coverage(version, hidden, fused, np.float32(1) - fused)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,11 +89,20 @@ class FusionStep:
             batch = FusionBatch((infrared,), (visible,), (pair.visible.stream_id,), (pair.warp,))
             self._pending.append(_Pending(pair, self._fuser.submit(batch)))
             return
-        coverage = self._coverage_of(pair.warp)
+        coverage = self._coverage_of(pair)
         if coverage is not None:
             # no artificial edge at the border of the infrared view: the engine gets the visible image outside of it
-            infrared = cv2.copyTo(visible, coverage.hidden, infrared.copy())
-        batch = FusionBatch((np.asarray(infrared, np.uint8),), (visible,), (pair.visible.stream_id,))
+            outside = visible
+            if pair.visible_levels:
+                size = (infrared.shape[1], infrared.shape[0])
+                outside = np.asarray(cv2.resize(visible, size, interpolation=cv2.INTER_AREA), np.uint8)
+            infrared = cv2.copyTo(outside, coverage.hidden, infrared.copy())
+        batch = FusionBatch(
+            (np.asarray(infrared, np.uint8),),
+            (visible,),
+            (pair.visible.stream_id,),
+            visible_levels=pair.visible_levels,
+        )
         self._pending.append(_Pending(pair, self._fuser.submit(batch)))
 
     def finish(self) -> FusedFrame:
@@ -107,7 +117,7 @@ class FusionStep:
         fused = pending.ticket.result()[0]
         if luma.value_range == "limited":
             fused = np.asarray(cv2.LUT(fused, levels.luma_to_limited()), dtype=np.uint8)
-        coverage = self._coverage_of(pair.warp)
+        coverage = self._coverage_of(pair)
         if coverage is not None:
             fused = np.asarray(cv2.blendLinear(fused, luma.pixels, coverage.fused, coverage.visible), dtype=np.uint8)
         return self._frame(pair, (Plane(fused, 8, luma.value_range), *self._chroma(pair.visible)))
@@ -125,11 +135,14 @@ class FusionStep:
         neutral = Plane(np.full(((height + 1) // 2, (width + 1) // 2), 128, np.uint8))
         return luma, neutral, neutral
 
-    def _coverage_of(self, warp: Warp | None) -> Coverage | None:
+    def _coverage_of(self, pair: FramePair) -> Coverage | None:
+        warp = pair.warp
         if warp is None or warp.valid is None:
             return None
         if self._coverage is None or self._coverage.version != warp.version:
-            self._coverage = coverage_of(warp.version, warp.valid)
+            seen = pair.seen()
+            assert seen is not None
+            self._coverage = coverage_of(warp.version, seen, np.asarray(cv2.bitwise_not(warp.valid), np.uint8))
         return self._coverage
 
     @staticmethod

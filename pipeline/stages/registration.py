@@ -6,6 +6,7 @@ combination of image sizes and cached; the cache is bounded for folders of image
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,11 @@ from fusepipe.core.frames import FramePair, Plane, Warp
 
 Size = tuple[int, int]  # (width, height)
 WarpBuilder = Callable[[Size, Size], Warp | None]
+Placed = tuple[Warp | None, int]
+"""A warp, and how many times the visible size it leads to is halved."""
 
+LOSSLESS_SCALE = 1.1
+"""A pixel of the registered image may be this much larger than an infrared one: less than interpolation costs."""
 MAX_WARPS = 8  # each takes about 7 bytes per visible pixel
 
 
@@ -23,13 +28,18 @@ class Registration:
 
     ``build`` takes the infrared and the visible size, (width, height) each, and returns ``None`` for an identity.
     ``visible_size`` is used for pairs before the first visible frame. Without ``apply`` the warp is only attached, for
-    an engine that warps. :meth:`replace` may be called by any thread: the next pair gets the new warp.
+    an engine that warps. ``max_visible_levels``: the infrared image is registered at a half, a quarter ... of the
+    visible size, this many halvings at most, as long as that keeps its detail. :meth:`replace` may be called by any
+    thread: the next pair gets the new warp.
     """
 
-    def __init__(self, build: WarpBuilder, visible_size: Size, *, apply: bool = True) -> None:
+    def __init__(
+        self, build: WarpBuilder, visible_size: Size, *, apply: bool = True, max_visible_levels: int = 0
+    ) -> None:
         self._apply = apply
+        self._max_levels = max_visible_levels if apply else 0
         # the builder and its warps are replaced together
-        self._made: tuple[WarpBuilder, OrderedDict[tuple[Size, Size], Warp | None]] = (build, OrderedDict())
+        self._made: tuple[WarpBuilder, OrderedDict[tuple[Size, Size], Placed]] = (build, OrderedDict())
         self._visible_size = visible_size
         self._infrared_size: Size | None = None
 
@@ -38,10 +48,10 @@ class Registration:
 
         Raises what the builder raises; the old builder is kept then.
         """
-        warps: OrderedDict[tuple[Size, Size], Warp | None] = OrderedDict()
+        warps: OrderedDict[tuple[Size, Size], Placed] = OrderedDict()
         if self._infrared_size is not None:
             key = self._infrared_size, self._visible_size
-            warps[key] = build(*key)
+            warps[key] = self._built(build, *key)
         self._made = (build, warps)
 
     def __call__(self, pair: FramePair) -> FramePair:
@@ -51,21 +61,33 @@ class Registration:
             return pair
         plane = pair.infrared.luma
         self._infrared_size = (plane.width, plane.height)
-        warp = self._warp((plane.width, plane.height), self._visible_size)
+        warp, visible_levels = self._warp((plane.width, plane.height), self._visible_size)
         if warp is None:
-            return replace(pair, registered=plane)
+            return replace(pair, registered=plane, visible_levels=visible_levels)
         if not self._apply:
             return replace(pair, warp=warp, registered=plane, engine_warps=True)
         warped = Plane(warp.apply(plane.pixels), plane.bit_depth, plane.value_range, plane.device)
-        return replace(pair, warp=warp, registered=warped)
+        return replace(pair, warp=warp, registered=warped, visible_levels=visible_levels)
 
-    def _warp(self, infrared: Size, visible: Size) -> Warp | None:
+    def _built(self, build: WarpBuilder, infrared: Size, visible: Size) -> Placed:
+        """The warp to the smallest of the halved visible sizes that keeps the detail of the infrared image."""
+        warp = build(infrared, visible)
+        if warp is None or not self._max_levels:
+            return warp, 0
+        levels = min(self._max_levels, int(math.log2(max(warp.scale * LOSSLESS_SCALE, 1.0))))
+        while levels and any(side % (1 << levels) for side in visible):
+            levels -= 1
+        if not levels:
+            return warp, 0
+        return build(infrared, (visible[0] >> levels, visible[1] >> levels)), levels
+
+    def _warp(self, infrared: Size, visible: Size) -> Placed:
         build, warps = self._made
         key = (infrared, visible)
         if key in warps:
             warps.move_to_end(key)
         else:
-            warps[key] = build(infrared, visible)
+            warps[key] = self._built(build, infrared, visible)
             if len(warps) > MAX_WARPS:
                 warps.popitem(last=False)
         return warps[key]

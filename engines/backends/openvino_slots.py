@@ -1,0 +1,127 @@
+"""One OpenVINO request with the buffers it reads: of whole images, or of the coarse level of a pyramid network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from fusepipe.core.frames import Luma8
+from fusepipe.core.fuser import FusionBatch
+from fusepipe.engines.pyramid import Pyramid
+from fusepipe.engines.sampling_grid import GridCache, prefiltered_infrared
+from fusepipe.engines.tensor_names import COARSE_INPUTS, COARSE_OUTPUTS, SAMPLING_GRID
+
+if TYPE_CHECKING:
+    from fusepipe.engines.backends.openvino import OpenVinoTicket
+
+PYRAMIDS = 4
+"""Sizes of images whose pyramids a slot keeps: about 20 bytes a pixel each."""
+
+
+class Slot(ABC):
+    """One infer request; busy while ``ticket`` is unfinished."""
+
+    def __init__(self, request: Any) -> None:
+        self.request = request
+        self.ticket: OpenVinoTicket | None = None
+        self._inputs: dict[str, NDArray[Any]] = {}
+
+    @abstractmethod
+    def start(self, batch: FusionBatch, padded: tuple[int, int, int]) -> None:
+        """Copies the images in and begins; ``padded`` is (batch, height, width) of what was compiled."""
+
+    @abstractmethod
+    def collect(self, size: tuple[int, int]) -> list[Luma8]:
+        """The fused images, new HxW uint8 arrays of ``size`` (height, width), once the request has finished."""
+
+    def _buffer(self, name: str, shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
+        if name not in self._inputs or self._inputs[name].shape != shape:
+            self._inputs[name] = np.empty(shape, kind)
+            self.request.set_tensor(name, openvino.Tensor(self._inputs[name], shared_memory=True))
+        return self._inputs[name]
+
+
+class ImageSlot(Slot):
+    """A request of the whole graph; ``grids`` is for graphs with the warp."""
+
+    def __init__(self, request: Any, grids: GridCache | None) -> None:
+        super().__init__(request)
+        self._grids = grids
+        self._grid_keys: list[str] = []
+
+    def start(self, batch: FusionBatch, padded: tuple[int, int, int]) -> None:
+        count, height, width = padded
+        if self._grids is None:
+            self._copy("infrared", batch.infrared, (count, 1, height, width))
+        else:
+            images = prefiltered_infrared(batch)
+            self._copy("infrared", images, (count, 1, *images[0].shape))
+            self._write_grids(batch, images[0].shape, padded, self._grids)
+        self._copy("visible", batch.visible, (count, 1, height, width))
+        self.request.start_async()
+
+    def collect(self, size: tuple[int, int]) -> list[Luma8]:
+        height, width = size
+        return [image[0, :height, :width].copy() for image in self.request.get_output_tensor(0).data]
+
+    def _copy(self, name: str, images: Sequence[Luma8], shape: tuple[int, ...]) -> None:
+        for target, image in zip(self._buffer(name, shape, np.uint8), images, strict=True):
+            _fill(target[0], image)
+
+    def _write_grids(
+        self, batch: FusionBatch, infrared: tuple[int, ...], padded: tuple[int, int, int], grids: GridCache
+    ) -> None:
+        keys, found = grids.of_batch(batch, (infrared[0], infrared[1]), padded[1:])
+        if keys != self._grid_keys:
+            buffer = self._buffer(SAMPLING_GRID, (*padded, 2), np.float32)
+            for target, grid in zip(buffer, found, strict=True):
+                target[:] = grid
+            self._grid_keys = keys
+
+
+class PyramidSlot(Slot):
+    """A request of a pyramid network's coarse part; the finer levels are computed here, before and after it."""
+
+    def __init__(self, request: Any, sharpness: Sequence[float]) -> None:
+        super().__init__(request)
+        self._sharpness = sharpness
+        self._pyramids: dict[tuple[int, int, int], list[Pyramid]] = {}
+        self._under_way: list[Pyramid] = []
+
+    def start(self, batch: FusionBatch, padded: tuple[int, int, int]) -> None:
+        self._under_way = self._for(batch)
+        shape = (padded[0], 1, *padded[1:])
+        targets = [self._buffer(name, shape, np.int16) for name in COARSE_INPUTS]
+        pairs = zip(self._under_way, batch.infrared, batch.visible, strict=True)
+        for index, (pyramid, infrared, visible) in enumerate(pairs):
+            for target, image in zip(targets, pyramid.reduce(infrared, visible), strict=True):
+                target[index, 0] = image
+        self.request.start_async()
+
+    def collect(self, size: tuple[int, int]) -> list[Luma8]:
+        fused, gates, gains = (self.request.get_tensor(name).data for name in COARSE_OUTPUTS)
+        return [
+            pyramid.add_detail(fused[index, 0], gates[index], gains[index])
+            for index, pyramid in enumerate(self._under_way)
+        ]
+
+    def _for(self, batch: FusionBatch) -> list[Pyramid]:
+        key = (*batch.shape, batch.visible_levels)
+        made = self._pyramids.setdefault(key, [])
+        if len(self._pyramids) > PYRAMIDS:
+            del self._pyramids[next(iter(self._pyramids))]
+        made += [Pyramid(*key[:2], self._sharpness, key[2]) for _ in range(len(batch.visible) - len(made))]
+        return made[: len(batch.visible)]
+
+
+def _fill(target: Luma8, image: Luma8) -> None:
+    """Copies HxW into the top left of a buffer at least that large; the rest repeats the edge."""
+    height, width = image.shape
+    target[:height, :width] = image
+    target[:height, width:] = image[:, -1:]
+    target[height:] = target[height - 1]

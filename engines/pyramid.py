@@ -1,0 +1,137 @@
+"""The finer levels of a pyramid network (:mod:`fusepipe.train.networks.pyramid`) on a CPU, in 16-bit integers.
+
+The network fuses the coarsest level; a finer level adds the sources' detail by gates and gains that the network gives.
+In a runtime's graph the finer levels are a dozen element-wise operations in fp32, each a pass over main memory. Here
+they are OpenCV's and NumPy's 16-bit passes over recycled buffers, equal to the graph within one grey level.
+
+Fixed point: grey levels in 1/32, gates in 1/4096, gains in 1/8192.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fusepipe.core.frames import Luma8
+
+Short = NDArray[np.int16]
+Maps = NDArray[np.float32]
+
+_FRACTION_BITS = 5
+GREY = 1 << _FRACTION_BITS
+GATE = 4096
+GAIN = 8192
+COARSE_SCALE = 255 * GREY
+"""What the coarse network calls 1.0 in this module's units."""
+
+
+def coarse_shape(size: tuple[int, int], levels: int, visible_levels: int = 0) -> tuple[int, int]:
+    """(height, width) of the coarsest level of images of ``size``, padded so that every level has even sides."""
+    multiple = 2 << (levels + visible_levels)
+    height, width = (-(-side // multiple) * 2 for side in size)
+    return height, width
+
+
+class Pyramid:
+    """The finer levels for one size of images; owns its buffers, so for one thread and one pair at a time.
+
+    ``height`` and ``width`` are the visible image's. ``sharpness`` is the network's, finest level first.
+    ``visible_levels``: how many times the visible image is twice as large as the infrared one (sides rounded up); those
+    levels take the visible image's detail as it is. Sides that are no whole multiples are padded with the edge.
+    """
+
+    def __init__(self, height: int, width: int, sharpness: Sequence[float], visible_levels: int = 0) -> None:
+        levels = len(sharpness)
+        self._size = (height, width)
+        self._visible_levels = visible_levels
+        coarse = coarse_shape(self._size, levels, visible_levels)
+        self._shapes = [(coarse[0] << k, coarse[1] << k) for k in reversed(range(visible_levels + levels + 1))]
+        self._levels = levels
+        # slope of z against the details' difference: gates are in 1/4096, details in 1/32 of a grey level
+        self._slopes = [float(k) * GATE / COARSE_SCALE for k in sharpness]
+        self._visible = [np.empty(shape, np.int16) for shape in self._shapes]
+        self._infrared = [np.empty(shape, np.int16) for shape in self._shapes[visible_levels:]]
+        scratch = np.empty((5, math.prod(self._shapes[visible_levels])), np.int16)  # the levels take turns
+        fine = self._shapes[visible_levels : visible_levels + levels]
+        self._work = [tuple(buffer[: math.prod(shape)].reshape(shape) for buffer in scratch) for shape in fine]
+        self._result = [np.empty(shape, np.int16) for shape in self._shapes[: visible_levels + levels]]
+
+    @property
+    def coarse_shape(self) -> tuple[int, int]:
+        """(height, width) of the coarsest level; even."""
+        return self._shapes[-1]
+
+    def reduce(self, infrared: Luma8, visible: Luma8) -> tuple[Short, Short]:
+        """Both images' coarsest level, h x w in 1/32 of grey levels; valid until the next call."""
+        for image, places in ((infrared, self._infrared), (visible, self._visible)):
+            _widen(image, places[0])
+            for larger, smaller in pairwise(places):
+                cv2.resize(larger, smaller.shape[::-1], dst=smaller, interpolation=cv2.INTER_AREA)
+        return self._infrared[-1], self._visible[-1]
+
+    def add_detail(self, fused: Maps, gates: Maps, gains: Maps) -> Luma8:
+        """The fused image (a new HxW uint8 array) of the pair that :meth:`reduce` saw last.
+
+        Takes what the coarse network gives: the fused coarse image (h x w), gates (levels x h x w) and gains
+        (levels x h/2 x w/2), as float32 in the network's own units, finest level first.
+        """
+        result = _fixed(fused, COARSE_SCALE)
+        fixed_gates, fixed_gains = _fixed(gates, GATE), _fixed(gains, GAIN)
+        for level in reversed(range(self._levels)):
+            result = self._finer(level, result, fixed_gates[level], fixed_gains[level])
+        for level in reversed(range(self._visible_levels)):
+            np.subtract(result, self._visible[level + 1], out=result)  # this level's result is not read again
+            place = self._result[level]
+            _enlarge(result, place)
+            np.add(place, self._visible[level], out=place)
+            result = place
+        np.clip(result, 0, COARSE_SCALE, out=result)
+        height, width = self._size
+        return np.asarray(cv2.convertScaleAbs(result[:height, :width], alpha=1 / GREY), np.uint8)
+
+    def _finer(self, level: int, coarser: Short, gate: Short, gain: Short) -> Short:
+        """One finer level: ``coarser`` enlarged, plus ``gain * (dv + z * (di - dv))``."""
+        at = self._visible_levels + level
+        di, dv, z, work, weight = self._work[level]
+        _enlarge(self._infrared[level + 1], di)
+        np.subtract(self._infrared[level], di, out=di)
+        _enlarge(self._visible[at + 1], dv)
+        np.subtract(self._visible[at], dv, out=dv)
+        np.abs(di, out=z)
+        np.abs(dv, out=work)
+        np.subtract(z, work, out=z)
+        _enlarge(gate, work)
+        cv2.addWeighted(z, self._slopes[level], work, 1.0, 0.0, dst=z)
+        np.clip(z, 0, GATE, out=z)
+        np.subtract(di, dv, out=di)
+        cv2.multiply(di, z, dst=di, scale=1 / GATE)
+        np.add(dv, di, out=dv)
+        _enlarge(gain, weight)
+        cv2.multiply(dv, weight, dst=dv, scale=1 / GAIN)
+        place = self._result[at]
+        _enlarge(coarser, place)
+        np.add(place, dv, out=place)
+        return place
+
+
+def _fixed(maps: Maps, scale: int) -> Short:
+    fixed: Short = np.rint(maps * np.float32(scale)).astype(np.int16)
+    return fixed
+
+
+def _widen(image: Luma8, place: Short) -> None:
+    height, width = image.shape
+    np.left_shift(image, _FRACTION_BITS, out=place[:height, :width], dtype=np.int16)
+    if width < place.shape[1]:
+        place[:height, width:] = place[:height, width - 1 : width]
+    if height < place.shape[0]:
+        place[height:] = place[height - 1]
+
+
+def _enlarge(image: Short, place: Short) -> None:
+    cv2.resize(image, place.shape[::-1], dst=place, interpolation=cv2.INTER_LINEAR)

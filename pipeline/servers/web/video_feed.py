@@ -34,7 +34,7 @@ MAX_BLOCKS_PER_S = 108_000  # of 16x16 pixels (H.264, table A-1)
 MAX_FPS = 60.0
 FLUSH_FACTOR = 2  # the queue is flushed above this multiple of its limit
 # always x264: the video is small, and GPUs have few encoder sessions, which recordings may need
-_OPTIONS = LiveVideoOptions(encoder="x264", baseline=True)
+ENCODING = LiveVideoOptions(encoder="x264", baseline=True)
 
 
 class Viewer:
@@ -134,7 +134,7 @@ class VideoFeed:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        encoder = LiveEncoder(_OPTIONS, fps=None)
+        encoder = LiveEncoder(ENCODING, fps=None)
         number = 0
         try:
             while await self._watched.wait():

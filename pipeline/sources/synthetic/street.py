@@ -21,8 +21,8 @@ BASE = 40.0
 """Where the houses meet the ground: the background plane."""
 NEAREST = 240.0
 """The nearest ground of a 4:3 image, which has the full parallax."""
-_HEIGHT_M = 3.2
-_FOCAL = 640.0
+CAMERA_HEIGHT_M = 3.2
+FOCAL_PX = 640.0
 
 LAMPS = (-258.0, 4.0, 204.0)
 _LAMP_FOOT, _LAMP_HEAD = 47.0, -62.0
@@ -32,17 +32,17 @@ _LAMPLIGHT = np.array([0.80, 0.66, 0.44], np.float32)
 
 def foot(z_m: float) -> float:
     """World y of the ground ``z_m`` metres away."""
-    return HORIZON + _FOCAL * _HEIGHT_M / z_m
+    return HORIZON + FOCAL_PX * CAMERA_HEIGHT_M / z_m
 
 
 def units_per_metre(y: float) -> float:
     """World units per metre of an object on the ground at world ``y``."""
-    return (y - HORIZON) / _HEIGHT_M
+    return (y - HORIZON) / CAMERA_HEIGHT_M
 
 
 def ground(x_m: float, z_m: float) -> Point:
     """The world point of a point on the ground."""
-    return _FOCAL * x_m / z_m, foot(z_m)
+    return FOCAL_PX * x_m / z_m, foot(z_m)
 
 
 def nearness(y: float) -> float:
@@ -219,8 +219,8 @@ def _ground(canvas: Canvas) -> None:
         return
     x, y = canvas.grid(rows, columns)
     y = np.maximum(y, BASE)
-    z = np.float32(_FOCAL * _HEIGHT_M) / (y - HORIZON)
-    across = x * z / _FOCAL
+    z = np.float32(FOCAL_PX * CAMERA_HEIGHT_M) / (y - HORIZON)
+    across = x * z / FOCAL_PX
     wide = fractal(across / 2.2, z / 2.2, 4)
     # Grain finer than a pixel far away would only shimmer: it fades with distance.
     fine = fractal(across * 4, z * 4, 3) * np.clip(14 / z, 0.25, 1)

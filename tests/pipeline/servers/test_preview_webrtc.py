@@ -82,8 +82,8 @@ def test_a_lost_frame_causes_a_key_frame(page, monkeypatch):
         return unit
 
     monkeypatch.setattr(LiveEncoder, "encode", note)
-    rarely = replace(video_feed._OPTIONS, key_frame_ns=600 * 10**9)  # unasked: not while this test runs
-    monkeypatch.setattr(video_feed, "_OPTIONS", rarely)
+    rarely = replace(video_feed.ENCODING, key_frame_ns=600 * 10**9)  # unasked: not while this test runs
+    monkeypatch.setattr(video_feed, "ENCODING", rarely)
 
     async def script() -> None:
         async with aiohttp.ClientSession() as session:

@@ -15,11 +15,11 @@ from fusepipe.pipeline.sources.synthetic.options import parse_options
 from fusepipe.pipeline.sources.synthetic.render import Renderer
 from fusepipe.pipeline.sources.synthetic.scene import Scene, driving, make_scene, standing
 from fusepipe.pipeline.sources.synthetic.sprites import Sprite
-from fusepipe.pipeline.sources.synthetic.street import _FOCAL, _HEIGHT_M, BASE, HORIZON, LAMPS, NEAREST
+from fusepipe.pipeline.sources.synthetic.street import BASE, CAMERA_HEIGHT_M, FOCAL_PX, HORIZON, LAMPS, NEAREST
 from fusepipe.pipeline.sources.synthetic.truth import camera_matrix, synthetic_calibration, true_matrix
 
-AT_HOUSES_M = _FOCAL * _HEIGHT_M / (BASE - HORIZON)
-NEAREST_M = _FOCAL * _HEIGHT_M / (NEAREST - HORIZON)
+AT_HOUSES_M = FOCAL_PX * CAMERA_HEIGHT_M / (BASE - HORIZON)
+NEAREST_M = FOCAL_PX * CAMERA_HEIGHT_M / (NEAREST - HORIZON)
 SIZES = [((320, 240), (640, 480)), ((161, 121), (333, 251)), ((640, 512), (1280, 720))]
 
 

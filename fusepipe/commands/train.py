@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
-from fusepipe.commands import train_mfe, train_proof
-from fusepipe.commands.training import PAIRS, PHOTOGRAPHS, Run, require_training, run_options
+from fusepipe.commands import train_mfe
+from fusepipe.commands.train_ablation import ablation
+from fusepipe.commands.train_figures import figures
+from fusepipe.commands.train_options import PAIRS, PHOTOGRAPHS, Run, require_training, run_options
 
 
 @click.group()
@@ -16,10 +18,10 @@ def command() -> None:
 @command.command()
 @run_options(PAIRS)
 def student(run: Run) -> None:
-    """Train the student `stream`; export it as ONNX; score it on the validation pairs.
+    """Train a student; export it as ONNX; score it on the validation pairs.
 
-    `--config stream-hq` is the larger student, `--config` a file of your own any other.
-    Ctrl-C stops it after the step in hand and leaves a checkpoint for --resume.
+    `default` is `stream`, `--config stream-hq` the larger student, `--config FILE.yaml` your own.
+    Ctrl-C stops it after the current step and writes a checkpoint for --resume.
     """
     require_training()
     from fusepipe.train.configs.student import load_student_config
@@ -33,7 +35,7 @@ def student(run: Run) -> None:
 
 
 def _baseline_command(baseline: str, text: str, data_help: str) -> click.Command:
-    """The training of one learned baseline."""
+    """The command that trains one learned baseline."""
 
     @click.command(baseline, help=text)
     @run_options(data_help)
@@ -58,5 +60,5 @@ for _name, _text, _data in (
 ):
     command.add_command(_baseline_command(_name, _text, _data))
 
-for _command in (*train_mfe.COMMANDS, *train_proof.COMMANDS):
+for _command in (*train_mfe.COMMANDS, ablation, figures):
     command.add_command(_command)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fusepipe.commands.options import Size
-from fusepipe.commands.training import PAIRS, PHOTOGRAPHS, Run, require_training, run_options
+from fusepipe.commands.train_options import PAIRS, PHOTOGRAPHS, Run, require_training, run_options
 
 if TYPE_CHECKING:
     from fusepipe.train.configs.mfe import MfeConfig
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def mfe(run: Run, photographs: Path) -> None:
     """Train the paper's network: stage1 on photographs, attention and finetune on pairs.
 
-    Each stage has its folder in --out. Ctrl-C stops after the step in hand and leaves a checkpoint for --resume.
+    Each stage has its folder in --out. Ctrl-C stops after the current step and writes a checkpoint for --resume.
     """
     require_training()
     from fusepipe.train.session.mfe import train_mfe
@@ -45,7 +45,7 @@ def stage1(run: Run) -> None:
 def _fusion_command(name: FusionStage, text: str) -> click.Command:
     @click.command(name, help=text)
     @run_options(PAIRS)
-    @click.option("--start", required=True, type=click.Path(path_type=Path), help="Weights of the stage before.")
+    @click.option("--start", required=True, type=click.Path(path_type=Path), help="Weights of the previous stage.")
     def train(run: Run, start: Path) -> None:
         require_training()
         from fusepipe.train.session.mfe import train_fusion
@@ -62,7 +62,7 @@ finetune = _fusion_command("finetune", "Train all of `mfe` on registered pairs."
 
 @click.command("describe")
 @click.option("--config", default="default", show_default=True, help="'default' or a YAML file.")
-@click.option("--size", type=Size(), default="640x480", show_default=True, help="Of the images whose shapes are shown.")
+@click.option("--size", type=Size(), default="640x480", show_default=True, help="Image size for the shapes and costs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def describe(config: str, size: tuple[int, int], as_json: bool) -> None:
     """Print the parts of `mfe` and the students: shapes, parameters, multiply-accumulates per pixel."""
@@ -79,7 +79,7 @@ COMMANDS = (mfe, stage1, attention, finetune, describe)
 
 
 def _config(run: Run, sections: tuple[str, ...]) -> MfeConfig:
-    """The configuration, with what the command line says instead."""
+    """The configuration with the overrides of the command line."""
     from fusepipe.train.configs.mfe import load_mfe_config
 
     settings = load_mfe_config(run.config)
@@ -89,7 +89,7 @@ def _config(run: Run, sections: tuple[str, ...]) -> MfeConfig:
 
 def _report(run: Run, report: dict[str, Any]) -> None:
     if "weights" not in report and report["finished"]:
-        return  # of several processes only the first one has something to tell
+        return  # of several processes only process 0 has a complete report
     run.show(report)
     if not run.as_json:
         files = [report["weights"], *([report["onnx"]] if "onnx" in report else [])]

@@ -17,7 +17,7 @@ from helpers.training import (
     write_pairs,
 )
 
-from fusepipe.commands import training
+from fusepipe.commands import train_options
 from fusepipe.core.errors import EngineError, OutputExistsError, UsageError
 
 torch = require_training()
@@ -246,6 +246,6 @@ class TestCommand:
 
 
 def test_missing_packages_give_the_line_that_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "find_spec", lambda name: None)
+    monkeypatch.setattr(train_options, "find_spec", lambda name: None)
     with pytest.raises(EngineError, match=r"pip install 'fusepipe\[train\]'"):
-        training.require_training()
+        train_options.require_training()

@@ -1,4 +1,4 @@
-"""What the trainings have in common on the command line: their options, and how a run is shown."""
+"""Options and output that the training commands share."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import click
 from fusepipe.core.errors import EngineError, Interrupted
 
 PAIRS = "Folder with DATASET/ir and DATASET/vis of the committed split."
-PHOTOGRAPHS = "Folder of photographs, searched with all below it."
+PHOTOGRAPHS = "Folder of photographs, searched recursively."
 
 _NEEDED = ("torch", "safetensors", "onnx", "onnxscript", "tensorboard")
 
 
 def require_training() -> None:
-    """Raises :class:`EngineError` with the line that installs what training needs."""
+    """Raises :class:`EngineError` with the install command where a package of the extra ``train`` is missing."""
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise EngineError(f"training needs {', '.join(missing)}: pip install 'fusepipe[train]'")
@@ -29,7 +29,7 @@ def require_training() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What every training is told: from what, to where, on what."""
+    """The options of a training: configuration, data, output folder, device."""
 
     config: str
     data: Path
@@ -42,14 +42,14 @@ class Run:
 
     @property
     def changes(self) -> dict[str, int]:
-        """What of the configuration the command line says otherwise."""
-        said = {"steps": self.steps, "seed": self.seed}
-        return {name: value for name, value in said.items() if value is not None}
+        """Values of the configuration that the command line overrides."""
+        given = {"steps": self.steps, "seed": self.seed}
+        return {name: value for name, value in given.items() if value is not None}
 
     def show(self, report: dict[str, Any]) -> None:
-        """Prints a finished run; raises :class:`Interrupted` for a stopped one."""
+        """Prints the report of a finished run; raises :class:`Interrupted` for a stopped one."""
         if not report["finished"]:
-            raise Interrupted(f"stopped at step {report['step']}; go on with --resume --out {self.out}")
+            raise Interrupted(f"stopped at step {report['step']}; continue with --resume --out {self.out}")
         if self.as_json:
             click.echo(json.dumps(report, indent=2))
             return
@@ -58,31 +58,29 @@ class Run:
 
 
 def run_options(data_help: str, *, steps: bool = True, seed: bool = True) -> Callable[[Callable[..., None]], Any]:
-    """The options of a run, given to the function as its first argument, a :class:`Run`."""
+    """Adds the options of a run; the function gets them as its first argument, a :class:`Run`."""
     options = [
         click.option("--config", default="default", show_default=True, help="'default' or a YAML file."),
         click.option("--data", required=True, type=click.Path(path_type=Path), help=data_help),
         click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run."),
         click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
-        click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out."),
+        click.option("--resume", is_flag=True, help="Continue from the checkpoint in --out."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout."),
     ]
     if steps:
-        options.append(
-            click.option("--steps", type=click.IntRange(min=1), help="Instead of the configuration's steps.")
-        )
+        options.append(click.option("--steps", type=click.IntRange(min=1), help="Overrides the configuration's steps."))
     if seed:
         options.append(
-            click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Instead of the configuration's seed.")
+            click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Overrides the configuration's seed.")
         )
 
     def decorate(function: Callable[..., None]) -> Any:
         @functools.wraps(function)
-        def told(**options: Any) -> None:
+        def with_run(**options: Any) -> None:
             run = {field.name: options.pop(field.name) for field in fields(Run) if field.name in options}
             function(Run(**run), **options)
 
-        command: Any = told
+        command: Any = with_run
         for option in reversed(options):
             command = option(command)
         return command

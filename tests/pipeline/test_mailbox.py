@@ -65,7 +65,7 @@ def test_a_burst_is_kept_for_a_consumer_that_is_in_time_and_not_for_a_late_one()
     assert box.dropped == 1 and box.depth == 5, "never more than the burst"
     time.sleep(BURST_NS / 1e9)
     box.put(6)
-    assert [box.get(), box.get()] == [5, 6], "nobody came for the others"
+    assert [box.get(), box.get()] == [5, 6], "the others were dropped"
     assert box.dropped == 5
 
 
@@ -139,8 +139,8 @@ def test_a_consumer_that_is_always_too_slow_gets_the_newest_only(monkeypatch, ji
     assert len(world.took) == pytest.approx(1000 * 40 / 48, rel=0.02), "and it never waits while there is one"
 
 
-def test_a_consumer_with_time_to_spare_is_not_judged_by_what_it_could_not_take(monkeypatch):
-    """Seven at once, of which one can be taken while newest only: still a load of two thirds."""
+def test_drops_do_not_count_against_a_consumer_with_idle_time(monkeypatch):
+    """Seven items together, of which only the newest is kept: still a load of two thirds."""
     sevens = [(210 * MS * group, 7 * group + each) for group in range(60) for each in range(7)]
     world = World(monkeypatch, sevens, burst=8)
     world.consume(lambda now_ns: 200 * MS if now_ns < 100 * MS else 10 * MS)

@@ -87,7 +87,7 @@ def test_a_slow_start_is_corrected_without_stepping_back():
     assert abs(outs[-1][0] - 5 * MS) < 3 * MS
 
 
-def test_one_wrong_timestamp_harms_nobody_else():
+def test_one_wrong_timestamp_affects_no_other_frame():
     clock = CaptureClock()
     shots = list(camera(2, seconds=20))
     shots[310] = (shots[310][0], shots[310][1] + 3600 * S, shots[310][2])
@@ -132,7 +132,7 @@ def test_a_senders_clock_that_agrees_is_believed_and_its_delay_remembered():
 @pytest.mark.parametrize(
     "wrong", [{"wall_error_ns": 3 * S}, {"wall_error_ns": -3 * S}, {"wall_ppm": 400.0, "count": 3000}]
 )
-def test_a_senders_clock_that_lies_is_not_believed(wrong):
+def test_an_implausible_sender_clock_is_not_used(wrong):
     clock = CaptureClock()
     errors = list(sender_shots(clock, **wrong))
     assert clock.report().grade == "media"

@@ -99,7 +99,9 @@ def test_a_pair_is_given_as_soon_as_no_better_match_can_come():
     waits = sorted(
         (now - max(p.infrared.arrival_ns, p.visible.arrival_ns)) / MS for p, now in zip(pairs, at, strict=True)
     )
-    assert waits[int(0.95 * len(waits))] == 0, "the infrared frame that is later than the visible one decides at once"
+    assert waits[int(0.95 * len(waits))] == 0, (
+        "the infrared frame that is later than the visible one decides immediately"
+    )
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -172,7 +174,7 @@ def test_a_reference_with_a_backlog_leads_again_once_it_has_caught_up():
     visible = stalled(camera(VIS, 5, seconds=20), 6, 9, 10 * MS)
     pairs, at, _ = live(make(), camera(IR, 5, seconds=20, phase_ns=4 * MS), visible)
     assert states(pairs, at, 6.6, 9.7) == {"single"} and states(pairs, at, 10.5, 20) == {"fused"}
-    assert gap_s(at) < 0.4, "the infrared camera goes on meanwhile"
+    assert gap_s(at) < 0.4, "the infrared camera continues in the meantime"
     assert all(a.lead.capture_ns < b.lead.capture_ns for a, b in pairwise(pairs))
 
 
@@ -184,7 +186,7 @@ def test_a_reference_that_never_catches_up_leads_as_it_is():
     assert gap_s(at) < 1.5
 
 
-def test_what_leads_alone_is_not_counted_as_not_needed():
+def test_frames_output_alone_are_not_counted_as_unused():
     pairer = make()
     live(pairer, camera(IR, 5, seconds=20, phase_ns=4 * MS), camera(VIS, 5, seconds=20, away=[(6, 12)]))
     assert pairer.log.skipped["unused infrared frame"] <= 10, "those around the change"
@@ -199,7 +201,7 @@ def test_frames_that_were_only_late_are_not_lost_to_a_slate():
     assert pairer.log.skipped["late pair"] <= 5, "those during the two slates"
 
 
-def test_both_go_and_a_card_stands_in():
+def test_a_slate_is_output_while_both_cameras_are_silent():
     pairs, at = outage(away_infrared=[(6, 12)], away_visible=[(6, 12)])
     assert states(pairs, at, 6.6, 12) == {"no signal"} and states(pairs, at, 12.5, 20) == {"fused"}
     cards = [p for p in pairs if p.state is PairState.NO_SIGNAL]

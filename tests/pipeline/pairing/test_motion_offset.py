@@ -31,7 +31,7 @@ def test_the_offset_is_found_within_less_than_a_frame(seed, offset_ms, fps):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_pictures_of_different_scenes_give_no_offset(seed):
+def test_different_scenes_give_no_offset(seed):
     assert not estimate_offset(energy(seed), energy(seed + 100)).trusted
 
 

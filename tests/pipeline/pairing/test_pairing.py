@@ -108,7 +108,7 @@ def test_9_hz_infrared_with_30_hz_visible_holds_between():
     assert sum(p.state is PairState.HELD for p in pairs) > 10
 
 
-def test_30_hz_infrared_with_9_hz_visible_counts_what_was_not_needed():
+def test_30_hz_infrared_with_9_hz_visible_counts_unused_frames():
     pairer = TimePairer(tolerance_ns=17 * MS)
     infrared = times(IR, *(i * 1000 / 30 for i in range(30)))
     visible = times(VIS, *(i * 1000 / 9 for i in range(9)))
@@ -125,7 +125,7 @@ def test_30_hz_infrared_with_9_hz_visible_counts_what_was_not_needed():
         ("drop", ["fused"]),
     ],
 )
-def test_what_happens_without_a_partner(policy, states):
+def test_frames_without_a_partner(policy, states):
     pairer = TimePairer(on_missing=policy, max_hold_ns=100 * MS)
     pairs = run(pairer, times(IR, 0), times(VIS, 0, 40, 80, 120))
     assert [p.state for p in pairs] == states
@@ -174,7 +174,7 @@ def test_one_wrong_timestamp_costs_one_pair(band, wrong_ms):
 
 
 @pytest.mark.parametrize("back_ms", [5000, 900_000])
-def test_a_clock_that_is_set_back_in_both_streams_goes_on(back_ms):
+def test_a_clock_reset_in_both_streams_is_bridged(back_ms):
     stamps = [back_ms + i * 40 for i in range(50)] + [i * 40 for i in range(50)]
     pairer = TimePairer()
     pairs = run(pairer, times(IR, *stamps), times(VIS, *stamps))
@@ -184,13 +184,13 @@ def test_a_clock_that_is_set_back_in_both_streams_goes_on(back_ms):
     assert pairer.log.skipped["visible clock reset"] == pairer.log.skipped["infrared clock reset"] == 1
 
 
-def test_a_pause_of_the_recording_stands():
+def test_a_gap_in_the_recording_is_kept():
     stamps = [0, 40, 80, 60_000, 60_040]
     pairs = run(TimePairer(), times(IR, *stamps), times(VIS, *stamps))
     assert [p.visible.capture_ns // MS for p in pairs] == stamps and {p.state for p in pairs} == {PairState.FUSED}
 
 
-def test_one_picture_a_minute_is_no_outlier():
+def test_one_frame_a_minute_is_not_an_outlier():
     stamps = [i * 60_000 for i in range(8)]
     pairs = run(TimePairer(), times(IR, *stamps), times(VIS, *stamps))
     assert len(pairs) == 8 and {p.state for p in pairs} == {PairState.FUSED}

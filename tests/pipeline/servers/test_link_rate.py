@@ -34,15 +34,15 @@ class Link:
 
 
 @pytest.mark.parametrize("takes_bps", [300e3, 800e3, 1.6e6])
-def test_the_rate_settles_at_what_the_link_takes(takes_bps):
+def test_the_rate_settles_at_the_capacity_of_the_link(takes_bps):
     rate, link = LinkRate(), Link(takes_bps)
     link.run(rate, 15)
     for _ in range(20):
         assert 0.6 * takes_bps < link.run(rate, 1) < 1.35 * takes_bps
 
 
-def test_a_loss_that_goes_on_is_not_lived_with():
-    """One packet in twenty is not many, and one of each key frame: nothing is sent again on a thin link."""
+def test_persistent_loss_reduces_the_rate_further():
+    """One lost packet in twenty hits every key frame: a limited link gets no retransmissions."""
     rate = LinkRate()
     rate.rate_bps, highest = 300e3, 0
     for look in range(6):
@@ -54,7 +54,7 @@ def test_a_loss_that_goes_on_is_not_lived_with():
     assert rate.rate_bps < 280e3
 
 
-def test_what_was_sent_before_a_cut_is_not_held_against_it():
+def test_packets_sent_before_a_reduction_do_not_cause_another():
     rate, rates = LinkRate(), []
     for look in range(5):
         for _ in range(200):
@@ -66,7 +66,7 @@ def test_what_was_sent_before_a_cut_is_not_held_against_it():
 
 
 def test_reports_count_for_the_packets_they_speak_of():
-    """A player reports more often than packets come through a thin link, and of none it says that none was lost."""
+    """Players report more often than packets arrive over a slow link; empty reports contain no loss."""
     rate, highest = LinkRate(), 0
     for quarter in range(9):
         for _ in range(50):

@@ -106,10 +106,10 @@ def test_any_headers_are_judged(host, origin, cookie):
     assert refusal is not None and refusal.status in (401, 403)
 
 
-# -- pictures and numbers
+# -- views and metrics
 
 
-def test_views_show_what_their_names_say():
+def test_views_show_their_content():
     shot = picture()
     level = {name: rendering.view(shot, name).mean(axis=2) for name in rendering.VIEWS}
     assert (level["fused"] == 120).all() and (level["visible"] == 50).all() and (level["infrared"] == 200).all()
@@ -118,20 +118,20 @@ def test_views_show_what_their_names_say():
     wipe = rendering.view(shot, "wipe", 0.25).mean(axis=2)
     assert (wipe[:, :14] == 50).all() and (wipe[:, 18:] == 200).all()
     colours = rendering.view(shot, "overlay")[0, 0]
-    assert len(set(colours.tolist())) == 3, "the infrared picture is in colour"
+    assert len(set(colours.tolist())) == 3, "the infrared image is in false colours"
     assert (rendering.view(picture(infrared=False), "infrared") == 96).all(), "grey where there is none"
     with pytest.raises(ValueError, match="is none of fused"):
         rendering.view(shot, "nope")
 
 
-def test_wide_pictures_are_made_smaller_for_the_page_and_not_for_snapshots():
+def test_wide_frames_are_downscaled_for_the_page_but_not_for_snapshots():
     wide = picture(shape=(40, 2000))
     small = cv2.imdecode(np.frombuffer(rendering.jpeg(wide, "fused"), np.uint8), cv2.IMREAD_COLOR)
     assert small.shape[:2] == (26, 1280)
     assert cv2.imdecode(np.frombuffer(rendering.png(wide, "side"), np.uint8), cv2.IMREAD_COLOR).shape == (40, 4000, 3)
 
 
-def test_metrics_are_what_prometheus_reads():
+def test_metrics_are_valid_for_prometheus():
     text = prometheus_text({'roof "1"': {**RECORD, "clients": 2, "last_frame_age_s": None}}).decode()
     samples = {
         (s.name, *sorted(s.labels.values())): s.value for f in text_string_to_metric_families(text) for s in f.samples
@@ -156,7 +156,7 @@ def test_metrics_are_what_prometheus_reads():
 
 
 class Page:
-    """A sink that serves, with a thread that shows pictures at about 20 a second."""
+    """A sink that serves, with a thread that writes about 20 frames per second."""
 
     def __init__(self, host: str = HOST, rig: str = "roof", **options) -> None:
         self.port = options.pop("port", None) or free_port()
@@ -190,7 +190,7 @@ class Page:
                 return error.code, error.read(), error.headers
 
 
-def test_what_the_page_serves():
+def test_the_routes_of_the_page():
     with Page() as page:
         wait_for(lambda: page.get("/readyz")[0] == 200)
         status, body, headers = page.get("/")
@@ -219,7 +219,7 @@ def test_what_the_page_serves():
     assert not [t for t in threading.enumerate() if t.name.startswith("preview-")]
 
 
-def test_the_live_picture_and_its_limits():
+def test_motion_jpeg_and_its_limits():
     with Page(max_clients=1) as page:
         with urllib.request.urlopen(f"http://{HOST}:{page.port}/rigs/roof/live.mjpg?view=visible", timeout=15) as live:
             assert live.headers["Content-Type"] == "multipart/x-mixed-replace; boundary=frame"
@@ -270,7 +270,7 @@ def test_large_requests_and_stuck_clients_are_cut_off(monkeypatch):
             assert page.get("/healthz")[0] == 200, "others are served meanwhile"
 
 
-def test_the_page_asks_nobody_else():
+def test_the_page_loads_nothing_from_other_sites():
     """No address of another server in what is served: it works where there is no internet."""
     from importlib.resources import files
 

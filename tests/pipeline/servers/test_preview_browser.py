@@ -1,4 +1,4 @@
-"""The preview page in a real browser: what it shows without WebRTC, picture by picture."""
+"""The preview page in a real browser: what it shows without WebRTC, as Motion JPEG."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ RECORD = {
 
 @pytest.fixture
 def camera() -> threading.Event:
-    """Set it to stop the pictures."""
+    """Set to stop the frames."""
     return threading.Event()
 
 
@@ -99,7 +99,7 @@ def share(pixels: np.ndarray, level: int) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1400, 390])
-def test_a_browser_shows_the_picture_and_the_numbers(width: int, tmp_path: Path, page: str) -> None:
+def test_a_browser_shows_the_video_and_the_statistics(width: int, tmp_path: Path, page: str) -> None:
     async def look(tab: Tab) -> None:
         await tab.size(width, 1000)
         await tab.open(page)
@@ -136,7 +136,7 @@ def test_a_browser_shows_the_picture_and_the_numbers(width: int, tmp_path: Path,
 
 
 @pytest.mark.slow
-def test_a_browser_says_so_when_pictures_stop(
+def test_a_browser_reports_when_the_video_stops(
     tmp_path: Path, page: str, camera: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fusepipe.pipeline.servers.web.rig_view.READY_S", 0.5)

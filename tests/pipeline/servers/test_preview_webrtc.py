@@ -1,4 +1,4 @@
-"""The preview page's video by WebRTC, with aiortc as the player: sessions from the first to the last."""
+"""WebRTC video of the preview page with aiortc as the player: the life of sessions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_encoded_frames_arrive_byte_for_byte(page, monkeypatch):
         return decode(self, encoded)
 
     def never(*_, **__):
-        raise AssertionError("the picture was encoded again")
+        raise AssertionError("the frame was transcoded")
 
     monkeypatch.setattr(LiveEncoder, "encode", note_sent)
     monkeypatch.setattr(aiortc.codecs.h264.H264Decoder, "decode", note_received)

@@ -1,4 +1,4 @@
-"""The preview page's video in a real browser: it plays, it is the right picture, and the page does without it."""
+"""WebRTC video of the preview page in a real browser: playback, correct images, fallback to Motion JPEG."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Rig:
         self.url = f"http://127.0.0.1:{port}/"
         self.sink = WebPreviewSink("127.0.0.1", port, "roof", lambda: RECORD, live=True)
         self.shape = (HEIGHT, WIDTH)
-        self.grain: np.ndarray | None = None  # moves, and so makes pictures large
+        self.grain: np.ndarray | None = None  # moving texture, for large frames
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._run, name="camera")
 
@@ -140,7 +140,7 @@ def test_the_video_plays(width: int, tmp_path: Path, rig: Rig) -> None:
 
 
 @pytest.mark.slow
-def test_where_packets_do_not_arrive_the_page_shows_single_pictures(
+def test_without_udp_the_page_falls_back_to_motion_jpeg(
     tmp_path: Path, rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As behind a reverse proxy, or a firewall that lets no UDP through."""
@@ -162,7 +162,7 @@ def test_where_packets_do_not_arrive_the_page_shows_single_pictures(
         assert rig.by_video == 0, "the page has said that it gave up"
         monkeypatch.setattr(Peer, "answer", answer)
         await tab.until(PLAYING)  # it tries again after ten seconds
-        seen.append("pictures, then video")
+        seen.append("images, then video")
 
     seen: list[str] = []
     browse(tmp_path / "profile", look)
@@ -183,7 +183,7 @@ THROUGH = """
 
 
 @pytest.mark.slow
-def test_a_browser_on_a_thin_link_gets_fewer_pictures_and_no_flood(tmp_path: Path, rig: Rig) -> None:
+def test_a_browser_on_a_slow_link_gets_fewer_frames_without_overload(tmp_path: Path, rig: Rig) -> None:
     """The video has more than 1 Mbit/s, and the link takes a fifth of that or less."""
     rig.grain = np.random.default_rng(1).integers(0, 60, (HEIGHT, WIDTH), dtype=np.uint8)
     takes_bps = 200_000.0
@@ -199,7 +199,7 @@ def test_a_browser_on_a_thin_link_gets_fewer_pictures_and_no_flood(tmp_path: Pat
             before = link.bytes.total()
             await asyncio.sleep(3)
             free_bps = 8 * (link.bytes.total() - before) / 3
-            assert free_bps > 5 * takes_bps, "the link will be too thin"
+            assert free_bps > 5 * takes_bps, "the link will be too slow"
             link.rate_bps = takes_bps
             await asyncio.sleep(8)
             before, frames = link.bytes.total(), await tab.value(FRAMES)

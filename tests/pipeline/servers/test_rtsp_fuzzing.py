@@ -139,7 +139,7 @@ PLAY = b"PLAY rtsp://h/roof RTSP/1.0\r\nCSeq: 2\r\n\r\n"
 
 @pytest.fixture
 def served():
-    """The port of a stream that gets 25 pictures a second."""
+    """The port of a stream with 25 frames per second."""
     port, stop = free_port(), threading.Event()
     sink = RtspServerSink(HOST, port, "roof", LiveVideoOptions(), fps=25)
     sink.start()

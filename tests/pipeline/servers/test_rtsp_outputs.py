@@ -36,7 +36,7 @@ def test_pyav_plays_from_a_key_frame_over(transport):
         frames = decoded(f"rtsp://{HOST}:{port}/roof", 20, transport)
     assert frames[0].key_frame and (frames[0].width, frames[0].height) == (320, 240)
     assert not any(each.is_corrupt for each in frames)
-    # PyAV knows no time of a first picture that its probing has taken
+    # PyAV has no timestamp for a first frame consumed by probing
     steps_s = np.diff([float(each.pts * each.time_base) for each in frames if each.pts is not None])
     assert len(steps_s) >= 15
     assert (steps_s > 0).all() and 0.02 < np.median(steps_s) < 0.4
@@ -128,7 +128,7 @@ def test_several_streams_share_a_port_and_end_one_by_one():
     assert not SERVERS.has(HOST, port)
 
 
-def test_a_picture_of_another_size_goes_on_in_the_same_session():
+def test_a_change_of_size_continues_the_session():
     port = free_port()
     with Camera(sink_on(port)) as camera:
         options = {"rtsp_transport": "tcp"}

@@ -31,7 +31,7 @@ SPS, PPS = bytes.fromhex("6764001eacd940a02ff970110000"), bytes.fromhex("68ebe3c
 # -- messages
 
 
-def test_messages_and_interleaved_packets_come_out_however_they_are_cut():
+def test_messages_and_interleaved_packets_are_parsed_in_any_fragmentation():
     messages = [
         Request("OPTIONS", "rtsp://h/a", {"cseq": "1"}),
         Interleaved(1, b"\x80\xc9" + bytes(30)),
@@ -70,7 +70,7 @@ def test_messages_and_interleaved_packets_come_out_however_they_are_cut():
         (b"OPTIONS rtsp://h RTSP/1.0\r\n" + b"A: " + b"b" * 20_000, 431),
     ],
 )
-def test_what_is_refused_and_how(data, status):
+def test_invalid_messages_and_their_status(data, status):
     with pytest.raises(ProtocolError) as caught:
         Parser().feed(data)
     assert caught.value.status == status
@@ -125,13 +125,13 @@ def test_any_requests_are_answered_or_refused(requests):
                 response = session.answer(message, 7)
                 assert response.status in (200, 400, 401, 404, 405, 454, 551)
                 assert Parser().feed(response.encode())
-                assert session.state is State.INIT, "nobody gets in without the password"
+                assert session.state is State.INIT, "no access without the password"
 
 
 # -- authentication
 
 
-def test_the_digest_is_that_of_the_standard():
+def test_the_digest_matches_the_standard():
     """The example of RFC 2617, section 3.5, computed without its qop (RFC 2069)."""
     got = digest.response(
         Credentials("Mufasa", "Circle Of Life"),
@@ -282,7 +282,7 @@ def test_a_session_from_describe_to_teardown():
     assert session.state is State.INIT and session.hang_up
 
 
-def test_what_a_session_refuses():
+def test_requests_that_a_session_refuses():
     session = session_of()
     assert ask(session, "DESCRIBE", "rtsp://h/rof").status == 404
     assert ask(session, "DESCRIBE", "rtsp://[::1/roof").status == 400
@@ -372,7 +372,7 @@ def test_a_quiet_stream_notices_too_that_nothing_leaves():
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 3000), st.integers(0, 3)), max_size=80))
-def test_no_picture_is_sent_whose_reference_was_not(script):
+def test_no_frame_is_sent_without_its_reference(script):
     delivery, now_ns, complete = Delivery(limit_bytes=1000, patience_ns=10 * S), 0, False
     for key, queued, seconds in script:
         now_ns += seconds * S

@@ -60,7 +60,7 @@ def test_a_viewer_gets_nothing_before_it_is_connected_and_begins_with_a_key_fram
     asyncio.run(script())
 
 
-def test_what_waits_for_a_link_that_turns_out_thin_is_thrown_away_for_a_key_frame():
+def test_the_queue_is_flushed_when_a_link_becomes_slow():
     async def script():
         viewer = viewer_with([0])
         for pts in range(10):
@@ -181,7 +181,7 @@ class Feeding:
         self.thread.call(self._connect(), 10)
 
     def show(self, shot: FusedFrame) -> None:
-        """Shows a picture and waits until all have it."""
+        """Shows a frame and waits until all viewers have it."""
         before = [len(got) for got in self.units]
         self.rig.show(shot)
         self.wait(lambda: all(len(got) > n for got, n in zip(self.units, before, strict=True)))
@@ -194,7 +194,7 @@ class Feeding:
             time.sleep(0.01)
 
 
-def test_a_picture_is_encoded_once_for_all_and_only_while_somebody_watches(monkeypatch):
+def test_frames_are_encoded_once_and_only_while_there_are_viewers(monkeypatch):
     encoded = []
     encode = LiveEncoder.encode
 
@@ -208,7 +208,7 @@ def test_a_picture_is_encoded_once_for_all_and_only_while_somebody_watches(monke
             feeding.rig.show(picture(index))
         time.sleep(0.2)
         assert encoded == []
-        feeding.connect()  # the newest picture is there already
+        feeding.connect()  # the newest frame is already available
         feeding.wait(lambda: all(feeding.units))
         for index in range(5, 8):
             feeding.show(picture(index))
@@ -217,7 +217,7 @@ def test_a_picture_is_encoded_once_for_all_and_only_while_somebody_watches(monke
         assert [u.key for u, _ in feeding.units[0]] == [True, False, False, False]
 
 
-def test_what_is_encoded_is_what_browsers_have_to_decode():
+def test_the_profile_is_mandatory_for_browsers():
     with Feeding() as feeding:
         feeding.connect()
         feeding.show(picture(0, (1080, 1920), level=50, colour=True))
@@ -231,7 +231,7 @@ def test_what_is_encoded_is_what_browsers_have_to_decode():
     assert (shown.width, shown.height) == (1280, 720)
     luma = np.frombuffer(shown.planes[0], np.uint8).reshape(720, -1)[:, :1280]
     assert abs(int(luma.mean()) - 50) <= 1
-    assert int(shown.color_range) == 2, "full range, as the picture is"
+    assert int(shown.color_range) == 2, "full range, like the frame"
 
 
 def test_times_are_those_of_capture_for_cameras_and_of_arrival_for_recordings():
@@ -292,16 +292,16 @@ def test_an_encoder_that_fails_ends_the_viewing_and_nothing_else(monkeypatch, ca
     ("shape", "size"),
     [((480, 640), (640, 480)), ((720, 1280), (1280, 720)), ((1080, 1920), (1280, 720)), ((960, 1280), (960, 720))],
 )
-def test_large_pictures_are_made_smaller(shape, size):
+def test_large_frames_are_downscaled(shape, size):
     small = downscaled(picture(0, shape, colour=True))
     assert (small.width, small.height) == size
     assert [p.pixels.shape for p in small.planes[1:]] == [((size[1] + 1) // 2, (size[0] + 1) // 2)] * 2
 
 
-def test_a_narrow_picture_keeps_two_pixels():
+def test_a_narrow_frame_keeps_two_pixels():
     assert downscaled(picture(0, (4000, 3))).width == 2
 
 
-def test_no_more_pictures_a_second_than_the_level_allows():
+def test_the_frame_rate_is_limited_by_the_level():
     assert min_interval_s(1280, 720) == pytest.approx(1 / 30)
     assert min_interval_s(640, 480) == pytest.approx(1 / 60)

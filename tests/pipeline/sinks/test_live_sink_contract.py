@@ -68,7 +68,7 @@ def test_it_closes_without_frames_and_without_a_start(make):
     assert sink.close().frames == 0
 
 
-def test_checking_takes_nothing(make):
+def test_check_opens_no_port(make):
     sink = make()
     for _ in range(2):
         sink.check()
@@ -77,7 +77,7 @@ def test_checking_takes_nothing(make):
     assert another.close().frames == sink.close().frames == 0
 
 
-def test_an_address_can_be_used_again_at_once(make):
+def test_an_address_can_be_reused_immediately(make):
     for _ in range(3):
         sink = make()
         sink.check()

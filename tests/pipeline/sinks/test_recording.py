@@ -70,14 +70,14 @@ def test_an_existing_file_is_never_overwritten(tmp_path):
     year = time.strftime("%Y", time.gmtime())
     (tmp_path / f"{year}.mkv").write_bytes(b"precious")
     (tmp_path / f"{year}.2.partial.mkv").write_bytes(b"from a killed run")
-    (tmp_path / f"{year}.3.jsonl").write_text("a sidecar of somebody\n")
+    (tmp_path / f"{year}.3.jsonl").write_text("a foreign sidecar\n")
     sink = recorder(pattern)
     sink.check()
     sink.write(fused(0))
     sink.close()
     assert (tmp_path / f"{year}.mkv").read_bytes() == b"precious"
     assert (tmp_path / f"{year}.2.partial.mkv").read_bytes() == b"from a killed run"
-    assert (tmp_path / f"{year}.3.jsonl").read_text() == "a sidecar of somebody\n"
+    assert (tmp_path / f"{year}.3.jsonl").read_text() == "a foreign sidecar\n"
     assert len(packets(tmp_path / f"{year}.4.mkv")) == 1
 
 

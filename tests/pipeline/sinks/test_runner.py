@@ -80,7 +80,7 @@ class Feed:
         except Exception as error:  # noqa: BLE001 - kept for the test
             self.raised = error
         finally:
-            self.inbox.cancel()  # nobody takes any more: a feeder that blocks is let go
+            self.inbox.cancel()  # no more consumers: releases a blocked producer
 
     def until(self, condition, timeout_s=10):
         """Feeds until ``condition``; then closes the mailbox and joins."""

@@ -109,7 +109,7 @@ def test_refuses_to_overwrite_and_keeps_the_old_until_the_new_is_complete(make, 
 
 
 @pytest.mark.parametrize("kind", VIDEOS)
-def test_frames_and_times_come_back(kind, tmp_path):
+def test_frames_and_timestamps_are_preserved(kind, tmp_path):
     sink = MAKERS[kind](tmp_path, fps=25)
     times_ms = [1000, 1040, 1075, 1200, 2200]
     for index, time_ms in enumerate(times_ms):
@@ -143,7 +143,7 @@ def test_ffv1_is_lossless_at_odd_sizes(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(33, 47), (1, 1), (4, 4), (50, 8000)])
-def test_h264_takes_any_size_and_says_when_it_pads(shape, tmp_path):
+def test_h264_accepts_any_size_and_reports_padding(shape, tmp_path):
     pixels = np.full(shape, 130, np.uint8)
     chroma = [np.full(((shape[0] + 1) // 2, (shape[1] + 1) // 2), c, np.uint8) for c in (100, 160)]
     sink = VideoSink(tmp_path / "a.mkv", VideoOptions())
@@ -265,7 +265,7 @@ def test_a_long_name_is_refused_with_the_reason_before_anything_is_written(tmp_p
 
 
 def test_a_symbolic_link_is_not_followed_into_another_file(tmp_path):
-    """The partial name is created anew, so a link planted there cannot redirect the recording."""
+    """The partial file is always created, so a link planted there cannot redirect the recording."""
     victim = tmp_path / "victim"
     victim.write_bytes(b"keep")
     (tmp_path / "a.partial.mkv").symlink_to(victim)

@@ -63,7 +63,7 @@ def test_colour_goes_through_unchanged_planes_to_the_same_file_again(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp", ".tif"])
-def test_a_truncated_file_is_unreadable_never_half_a_picture(tmp_path, suffix):
+def test_a_truncated_file_is_unreadable_never_half_an_image(tmp_path, suffix):
     pixels = RNG.integers(0, 256, (64, 64), dtype=np.uint8)
     for name in "abc":
         cv2.imwrite(str(tmp_path / f"{name}{suffix}"), pixels)
@@ -75,15 +75,15 @@ def test_a_truncated_file_is_unreadable_never_half_a_picture(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_data_behind_the_picture_is_fine(tmp_path, suffix):
-    """Telephones append films to their JPEG pictures."""
+def test_data_after_the_image_are_ignored(tmp_path, suffix):
+    """Phones append video clips to JPEG files."""
     path = tmp_path / f"a{suffix}"
     cv2.imwrite(str(path), RNG.integers(0, 256, (64, 64), dtype=np.uint8))
     path.write_bytes(path.read_bytes() + bytes(6000))
     assert read(path)[0].luma.pixels.shape == (64, 64)
 
 
-def test_a_small_file_cannot_claim_a_picture_that_fills_the_memory(tmp_path):
+def test_a_small_file_cannot_declare_an_image_that_fills_memory(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 4), np.uint8))
     data = bytearray((tmp_path / "a.png").read_bytes())
     data[16:24] = (60_000).to_bytes(4, "big") * 2
@@ -108,7 +108,7 @@ def test_a_slow_rate_is_exact(tmp_path):
 def test_an_empty_file_and_a_text_file_are_unreadable(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 4), np.uint8))
     (tmp_path / "b.png").write_bytes(b"")
-    (tmp_path / "c.png").write_text("no picture")
+    (tmp_path / "c.png").write_text("not an image")
     assert [getattr(i, "reason", "") for i in read(tmp_path)] == ["", "the file is empty", "not an image, or damaged"]
 
 
@@ -127,7 +127,7 @@ def test_two_files_of_one_stem_are_refused(tmp_path):
         image_files.list_images(tmp_path)
 
 
-def test_an_empty_folder_says_what_was_looked_for(tmp_path):
+def test_an_empty_folder_error_lists_the_formats(tmp_path):
     with pytest.raises(SourceError, match=r"no images in this folder \(looked for bmp, jpeg"):
         ImageFolderSource(tmp_path, Band.VISIBLE).open()
 

@@ -53,7 +53,7 @@ def source(request, tmp_path):
     made.close()
 
 
-def test_frames_are_what_open_said_and_in_order(source):
+def test_frames_match_the_properties_and_are_in_order(source):
     info = source.open()
     frames = list(source.frames(threading.Event()))
     assert len(frames) == COUNT and (info.frames in (None, COUNT))

@@ -115,7 +115,7 @@ def test_a_wrong_option_is_one_line_that_names_the_value_and_the_fix(query: str,
         ("synthetic://street?band=visible", Band.INFRARED, "is used as the infrared camera: use band=infrared"),
     ],
 )
-def test_a_wrong_url_says_what_is_wrong(url: str, band: Band | None, part: str) -> None:
+def test_an_invalid_url_is_explained(url: str, band: Band | None, part: str) -> None:
     with pytest.raises(UsageError, match=re.escape(part)):
         parse_options(url, band)
 

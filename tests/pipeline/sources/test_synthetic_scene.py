@@ -62,8 +62,8 @@ def test_a_hot_object_on_the_background_plane_is_where_the_true_matrix_says(
 
 
 @pytest.mark.parametrize("parallax", [8.0, -5.0])
-def test_parallax_shifts_the_nearest_things_by_as_much_as_it_says(parallax: float) -> None:
-    ir_size, vis_size = (320, 420), (1280, 1680)  # tall: the nearest ground of a 4:3 picture is well inside
+def test_parallax_shifts_the_nearest_objects_by_the_given_amount(parallax: float) -> None:
+    ir_size, vis_size = (320, 420), (1280, 1680)  # tall: the nearest ground of a 4:3 image is well inside
     for z_m, part in ((NEAREST_M, 1.0), (2 / (1 / NEAREST_M + 1 / AT_HOUSES_M), 0.5), (AT_HOUSES_M, 0.0)):
         scene = Scene("day", (standing("ball", BALL, 20.0, z_m),), parallax=parallax, background="")
         seen = _mapped(_centroid(_render(scene, Band.INFRARED, ir_size)), ir_size, vis_size)
@@ -108,7 +108,7 @@ def test_a_moving_thing_is_where_it_is_at_that_time_to_a_fraction_of_a_pixel() -
 
 
 @pytest.mark.parametrize("light", ["day", "night"])
-def test_each_band_sees_what_the_other_does_not(light: str) -> None:
+def test_each_band_shows_objects_the_other_does_not(light: str) -> None:
     scene = make_scene("street", "night" if light == "night" else "day")
     vis_size, ir_size, at_ns = (640, 480), (320, 240), 2_000_000_000
     visible = _render(scene, Band.VISIBLE, vis_size, at_ns, f"&light={light}")

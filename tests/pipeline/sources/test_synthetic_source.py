@@ -49,7 +49,7 @@ def digest(frames: list[Frame]) -> str:
     return total.hexdigest()
 
 
-def test_it_says_what_it_delivers() -> None:
+def test_open_returns_the_properties() -> None:
     source = SyntheticSource(f"{SMALL}&depth=16", Band.INFRARED)
     assert (source.band, source.clock, source.overflow) == (Band.INFRARED, "media", Overflow.BLOCK)
     assert source.label == f"{SMALL}&depth=16"
@@ -103,7 +103,7 @@ def test_the_same_url_gives_the_same_bytes_in_any_process(band: Band) -> None:
 
 
 @pytest.mark.parametrize("band", list(Band))
-def test_a_picture_does_not_depend_on_which_were_drawn_before(band: Band) -> None:
+def test_an_image_does_not_depend_on_those_rendered_before(band: Band) -> None:
     with opened(f"{SMALL}&noise=2&light=night", band) as source:
         frames = list(source.frames(threading.Event()))
         renderer = Renderer(source.options, source.scene)
@@ -125,7 +125,7 @@ def test_noise_has_the_stated_spread_and_differs_from_frame_to_frame() -> None:
         assert abs(correlation) < 0.1
 
 
-def test_a_flat_field_freeze_repeats_the_bytes_and_the_truth_says_so() -> None:
+def test_a_flat_field_freeze_repeats_the_bytes_and_is_in_the_truth() -> None:
     url = f"{SMALL}&ffc=1s,400ms&noise=2"
     with opened(url) as source:
         frames = list(source.frames(threading.Event()))
@@ -184,7 +184,7 @@ def test_a_live_camera_keeps_the_hosts_time() -> None:
         assert frames[0].pts == 0
 
 
-def test_a_live_camera_skips_what_it_could_not_deliver_in_time() -> None:
+def test_a_live_camera_skips_frames_that_are_late() -> None:
     with opened("synthetic://street?size=32x32&fps=50&duration=2s&pace=real") as source:
         frames = source.frames(threading.Event())
         first = next(frames)
@@ -196,7 +196,7 @@ def test_a_live_camera_skips_what_it_could_not_deliver_in_time() -> None:
             source.truth(2)
 
 
-def test_a_live_camera_wakes_at_once_when_it_is_stopped() -> None:
+def test_a_live_camera_stops_immediately() -> None:
     stop = threading.Event()
     seen: list[Frame] = []
     with opened("synthetic://street?size=32x32&fps=0.1&duration=1h&pace=real") as source:

@@ -45,7 +45,7 @@ def test_jitter_has_the_stated_spread_and_keeps_the_order() -> None:
     assert (np.diff([frame.reading_ns for frame in frames]) > 0).all()
 
 
-def test_drops_come_as_often_as_stated_and_leave_no_gap_in_the_index() -> None:
+def test_drops_have_the_given_rate_and_leave_no_gap_in_the_index() -> None:
     frames = moments("fps=25&duration=20min&drop=0.2")
     assert len(frames) == pytest.approx(0.8 * 30_000, rel=0.02)
     assert [frame.index for frame in frames] == list(range(len(frames)))
@@ -53,7 +53,7 @@ def test_drops_come_as_often_as_stated_and_leave_no_gap_in_the_index() -> None:
     assert all(frame.true_ns == frame.tick * 40_000_000 for frame in frames)
 
 
-def test_a_repeat_shows_the_former_delivered_picture_at_a_new_time() -> None:
+def test_a_repeat_shows_the_previous_delivered_image_at_a_new_time() -> None:
     frames = moments("fps=25&duration=20min&repeat=0.3&drop=0.3")
     repeated = [frame for frame in frames if frame.repeated]
     assert len(repeated) == pytest.approx(0.3 * len(frames), rel=0.05)
@@ -69,7 +69,7 @@ def test_the_first_frame_always_comes(query: str) -> None:
     assert all(frame.image_tick == 0 for frame in frames)
 
 
-def test_a_flat_field_correction_freezes_the_picture_and_not_the_time() -> None:
+def test_a_flat_field_correction_freezes_the_image_and_not_the_time() -> None:
     frames = moments("fps=25&duration=16s&ffc=5s,400ms")
     frozen = [frame.index for frame in frames if frame.frozen]
     assert frozen == [*range(125, 135), *range(250, 260), *range(375, 385)]

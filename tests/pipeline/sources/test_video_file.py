@@ -21,7 +21,7 @@ RAMP = np.tile(np.linspace(16, 235, W).astype(np.uint8), (H, 1))
 
 
 def write(path, pictures, codec="ffv1", pix_fmt="yuv420p", *, pts=None, color_range=None, options=None, rate=25):
-    """Writes arrays as luma (yuv, gray) or whole pictures (rgb) without touching their codes."""
+    """Writes arrays as luma (yuv, gray) or whole images (rgb) without touching their codes."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height, stream.pix_fmt = pictures[0].shape[1], pictures[0].shape[0], pix_fmt
@@ -64,7 +64,7 @@ def test_luma_comes_straight_from_the_file(tmp_path, pix_fmt):
 
 
 @pytest.mark.parametrize(("color_range", "expected"), [(1, "limited"), (2, "full"), (None, "limited")])
-def test_the_value_range_is_what_the_file_says(tmp_path, color_range, expected):
+def test_the_value_range_is_that_of_the_file(tmp_path, color_range, expected):
     write(tmp_path / "a.mkv", [RAMP], color_range=color_range)
     (frame,) = read(tmp_path / "a.mkv")
     assert {p.value_range for p in frame.planes} == {expected}
@@ -186,7 +186,7 @@ def test_avi_with_reordered_frames_keeps_them_all(tmp_path, ffmpeg):
     source.close()
 
 
-def test_b_frames_come_in_the_order_they_are_shown(tmp_path):
+def test_b_frames_are_in_presentation_order(tmp_path):
     write(tmp_path / "a.mp4", moving(30), "libx264", options={"bf": "3", "crf": "1"})
     frames = read(tmp_path / "a.mp4")
     assert [f.capture_ns // 1_000_000 for f in frames] == [40 * i for i in range(30)]
@@ -218,7 +218,7 @@ def test_a_name_cannot_pass_for_a_protocol(tmp_path, monkeypatch):
     assert len(read(Path("concat:a|b.mkv"))) == 1
 
 
-def test_interlaced_files_are_said_to_be(tmp_path, ffmpeg):
+def test_interlaced_files_are_noted(tmp_path, ffmpeg):
     write(tmp_path / "a.mkv", moving(6))
     command = [ffmpeg, "-v", "error", "-i", tmp_path / "a.mkv", "-vf", "setfield=tff", "-flags", "+ildct+ilme"]
     subprocess.run([*command, "-c:v", "mpeg2video", "-q:v", "2", tmp_path / "b.mkv"], check=True, timeout=60)
@@ -227,7 +227,7 @@ def test_interlaced_files_are_said_to_be(tmp_path, ffmpeg):
     source.close()
 
 
-def test_a_file_cut_in_the_middle_gives_what_it_has(tmp_path):
+def test_a_truncated_file_gives_the_frames_it_has(tmp_path):
     path = tmp_path / "a.mkv"
     write(path, moving(20), options={"g": "1"})
     data = path.read_bytes()

@@ -112,12 +112,12 @@ def run(folder: Path, outside: str, **registration: object) -> CollectSink:
     return sink
 
 
-def test_a_run_is_cropped_to_what_both_cameras_see(tmp_path: Path) -> None:
+def test_a_run_is_cropped_to_the_common_view(tmp_path: Path) -> None:
     whole, cropped = run(tmp_path, "visible"), run(tmp_path, "crop", drift="watch")
     assert {(f.width, f.height) for f in whole.frames} == {(640, 480)}
     assert {(f.width, f.height) for f in cropped.frames} == {(478, 358)}
     assert len(whole.frames) == len(cropped.frames) == 5
-    # away from the fade at the border of the infrared view, both are the same picture
+    # away from the fade at the border of the infrared view, both are the same image
     part = whole.frames[2].planes[0].pixels[50:408, 80:558]
     assert np.array_equal(part[20:-20, 20:-20], cropped.frames[2].planes[0].pixels[20:-20, 20:-20])
     assert [p.pixels.shape for p in cropped.frames[0].planes[1:]] == [(179, 239)] * 2

@@ -54,10 +54,10 @@ def test_a_turned_view_gives_the_largest_rectangle() -> None:
     assert found.width * found.height == best
 
 
-def test_too_little_in_common_is_refused() -> None:
+def test_a_common_view_that_is_too_small_is_refused() -> None:
     with pytest.raises(UsageError, match="common field of view is 10x200 of 640x480 pixels"):
         common_view(mask(640, 480, 0, 0, 11, 200), (640, 480))
-    with pytest.raises(UsageError, match="share no more than 0x0 pixels"):
+    with pytest.raises(UsageError, match="common field of view is 0x0 of 640x480 pixels"):
         common_view(mask(640, 480, 0, 0, 1, 1), (640, 480))
 
 

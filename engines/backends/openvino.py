@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import threading
-import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -21,18 +19,18 @@ from typing import Any
 import openvino
 
 from fusepipe.core.errors import EngineError, UsageError
-from fusepipe.core.frames import Luma8
 from fusepipe.core.fuser import FuserBase, FuserInfo, FusionBatch, Ticket
 from fusepipe.engines.backends.openvino_graph import (
     PREPARED,
     coarse_part,
+    last_line,
     layer_precisions,
     read_multiple,
     read_network,
     read_sharpness,
     shared_core,
 )
-from fusepipe.engines.backends.openvino_slots import ImageSlot, PyramidSlot, Slot
+from fusepipe.engines.backends.openvino_slots import WAIT_S, ImageSlot, OpenVinoTicket, PyramidSlot, Slot
 from fusepipe.engines.cache import CompileCache
 from fusepipe.engines.pyramid import coarse_shape
 from fusepipe.engines.sampling_grid import GridCache
@@ -44,7 +42,6 @@ MAX_IN_FLIGHT = 2
 MAX_BATCH = 16
 MAX_VISIBLE_LEVELS = 4
 """For pyramid networks: the most halvings of the visible size to the infrared size."""
-_WAIT_S = 600.0  # the large baselines take minutes per pair on a loaded machine
 # int8 is in the graph (fusepipe.engines.builder.quantise); everything between its layers is fp32
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 _ACHIEVED = {"float32": "fp32", "f32": "fp32", "bfloat16": "bf16", "bf16": "bf16"}
@@ -59,55 +56,6 @@ def _shape(name: str, size: tuple[int, int, int], grids: GridCache | None) -> tu
     if name == SAMPLING_GRID:
         return batch, height, width, 2
     return (batch, 1, -1, -1) if grids is not None and name == "infrared" else (batch, 1, height, width)
-
-
-class OpenVinoTicket:
-    """The result of one request; fetching it frees the request's slot for the next."""
-
-    def __init__(self, slot: Slot, size: tuple[int, int]) -> None:
-        self._slot: Slot | None = slot
-        self._size = size
-        self._lock = threading.Lock()
-        self._images: list[Luma8] | None = None
-        self._error: EngineError | None = None
-
-    @property
-    def done(self) -> bool:
-        return self._images is not None or self._error is not None
-
-    def result(self, timeout_s: float = _WAIT_S) -> list[Luma8]:
-        """See :class:`fusepipe.core.fuser.Ticket`; any thread."""
-        deadline = time.monotonic() + timeout_s
-        # Another thread may be fetching: it holds the lock until it has the images.
-        if not self._lock.acquire(timeout=max(timeout_s, 0.0)):
-            raise self._late(timeout_s)
-        try:
-            if self._slot is not None:
-                self._fetch(self._slot, deadline, timeout_s)
-        finally:
-            self._lock.release()
-        if self._error is not None:
-            raise self._error
-        assert self._images is not None  # one of the two is set by _fetch
-        return self._images
-
-    def _fetch(self, slot: Slot, deadline: float, timeout_s: float) -> None:
-        try:
-            if not slot.request.wait_for(max(0, round((deadline - time.monotonic()) * 1000))):
-                raise self._late(timeout_s)
-            self._images = slot.collect(self._size)
-        except RuntimeError as error:
-            self._error = EngineError(f"OpenVINO failed: {_first_line(error)}")
-            self._error.__cause__ = error
-        self._slot = None  # a kept ticket must not keep the buffers
-
-    def _late(self, timeout_s: float) -> EngineError:
-        return EngineError(f"the engine did not answer within {timeout_s:g} s; is the machine overloaded?")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 class OpenVinoFuser(FuserBase):
@@ -142,7 +90,7 @@ class OpenVinoFuser(FuserBase):
             capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
             self._cpu = str(self._core.get_property("CPU", "FULL_DEVICE_NAME"))
         except RuntimeError as error:
-            raise EngineError(f"OpenVINO cannot read the network {model!r}: {_first_line(error)}") from error
+            raise EngineError(f"OpenVINO cannot read the network {model!r}: {last_line(error)}") from error
         self._capabilities = sorted(str(name) for name in capabilities)
         achieved, why = self._choose(precision)
         self.info = FuserInfo(
@@ -204,7 +152,7 @@ class OpenVinoFuser(FuserBase):
         try:
             slot.start(batch, padded)
         except (RuntimeError, MemoryError) as error:
-            raise EngineError(f"OpenVINO cannot run {padded = }: {_first_line(error)}") from error
+            raise EngineError(f"OpenVINO cannot run {padded = }: {last_line(error)}") from error
         slot.ticket = ticket
         self._in_flight.append(ticket)
         return ticket
@@ -234,7 +182,7 @@ class OpenVinoFuser(FuserBase):
     def _settle(ticket: OpenVinoTicket) -> None:
         """Fetches a result, or the engine's error, into its ticket."""
         try:
-            ticket.result(_WAIT_S)
+            ticket.result(WAIT_S)
         except EngineError:
             if not ticket.done:  # timed out: the ticket does not hold the error
                 raise
@@ -291,7 +239,7 @@ class OpenVinoFuser(FuserBase):
                 self._cache.store(key, exported if isinstance(exported, bytes) else exported.read())
             ran = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         except RuntimeError as error:
-            raise EngineError(f"OpenVINO cannot compile for {size}: {_first_line(error)}") from error
+            raise EngineError(f"OpenVINO cannot compile for {size}: {last_line(error)}") from error
         between = {"int8": "fp32"}.get(self.info.precision, self.info.precision)
         if _ACHIEVED.get(ran, ran) != between:
             raise EngineError(f"asked for {self.info.precision}, but OpenVINO computes in {ran}: use fp32")

@@ -128,7 +128,7 @@ class GraphRunner:
             self._compiled = core.compile_model(graph, "CPU", options)
             self.accepts_warp = SAMPLING_GRID in {port.get_any_name() for port in graph.inputs}
         except RuntimeError as error:
-            raise EngineError(f"OpenVINO cannot run this network: {_last_line(error)}") from error
+            raise EngineError(f"OpenVINO cannot run this network: {last_line(error)}") from error
 
     def outputs(self, infrared: Luma8, visible: Luma8, warp: Warp | None = None) -> Mapping[str, NDArray[np.generic]]:
         """All outputs by name for one pair of HxW uint8; the edge is repeated up to the graph's multiple.
@@ -152,7 +152,7 @@ class GraphRunner:
         try:
             results = self._compiled(dict(feeds))
         except RuntimeError as error:
-            raise EngineError(f"OpenVINO cannot run this network: {_last_line(error)}") from error
+            raise EngineError(f"OpenVINO cannot run this network: {last_line(error)}") from error
         return {name: value for port, value in results.items() for name in port.get_names()}
 
     def fuse(self, infrared: Luma8, visible: Luma8, warp: Warp | None = None) -> Luma8:
@@ -162,7 +162,8 @@ class GraphRunner:
         return np.array(fused, np.uint8)
 
 
-def _last_line(error: BaseException) -> str:
+def last_line(error: BaseException) -> str:
+    """The last line of OpenVINO's message, which names the cause; the lines before it are its own call stack."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 
@@ -204,7 +205,7 @@ def cpu_capabilities() -> list[str]:
     try:
         return [str(name) for name in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")]
     except RuntimeError as error:
-        raise EngineError(f"OpenVINO finds no CPU: {_last_line(error)}") from error
+        raise EngineError(f"OpenVINO finds no CPU: {last_line(error)}") from error
 
 
 def convolution_macs(onnx: bytes, height: int, width: int) -> tuple[int, int]:

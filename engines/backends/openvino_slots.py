@@ -1,24 +1,26 @@
-"""One OpenVINO request with the buffers it reads: of whole images, or of the coarse level of a pyramid network."""
+"""OpenVINO requests with the buffers they read, of whole images or of a pyramid network's coarse level; their tickets."""
 
 from __future__ import annotations
 
+import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import openvino
 from numpy.typing import NDArray
 
+from fusepipe.core.errors import EngineError
 from fusepipe.core.frames import Luma8
 from fusepipe.core.fuser import FusionBatch
+from fusepipe.engines.backends.openvino_graph import last_line
 from fusepipe.engines.pyramid import Pyramid
 from fusepipe.engines.sampling_grid import GridCache, prefiltered_infrared
 from fusepipe.engines.tensor_names import COARSE_INPUTS, COARSE_OUTPUTS, SAMPLING_GRID
 
-if TYPE_CHECKING:
-    from fusepipe.engines.backends.openvino import OpenVinoTicket
-
+WAIT_S = 600.0  # the large baselines take minutes per pair on a loaded machine
 PYRAMIDS = 4
 """Sizes of images whose pyramids a slot keeps: about 20 bytes a pixel each."""
 
@@ -125,3 +127,47 @@ def _fill(target: Luma8, image: Luma8) -> None:
     target[:height, :width] = image
     target[:height, width:] = image[:, -1:]
     target[height:] = target[height - 1]
+
+
+class OpenVinoTicket:
+    """The result of one request; fetching it frees the request's slot for the next."""
+
+    def __init__(self, slot: Slot, size: tuple[int, int]) -> None:
+        self._slot: Slot | None = slot
+        self._size = size
+        self._lock = threading.Lock()
+        self._images: list[Luma8] | None = None
+        self._error: EngineError | None = None
+
+    @property
+    def done(self) -> bool:
+        return self._images is not None or self._error is not None
+
+    def result(self, timeout_s: float = WAIT_S) -> list[Luma8]:
+        """See :class:`fusepipe.core.fuser.Ticket`; any thread."""
+        deadline = time.monotonic() + timeout_s
+        # Another thread may be fetching: it holds the lock until it has the images.
+        if not self._lock.acquire(timeout=max(timeout_s, 0.0)):
+            raise self._late(timeout_s)
+        try:
+            if self._slot is not None:
+                self._fetch(self._slot, deadline, timeout_s)
+        finally:
+            self._lock.release()
+        if self._error is not None:
+            raise self._error
+        assert self._images is not None  # one of the two is set by _fetch
+        return self._images
+
+    def _fetch(self, slot: Slot, deadline: float, timeout_s: float) -> None:
+        try:
+            if not slot.request.wait_for(max(0, round((deadline - time.monotonic()) * 1000))):
+                raise self._late(timeout_s)
+            self._images = slot.collect(self._size)
+        except RuntimeError as error:
+            self._error = EngineError(f"OpenVINO failed: {last_line(error)}")
+            self._error.__cause__ = error
+        self._slot = None  # a kept ticket must not keep the buffers
+
+    def _late(self, timeout_s: float) -> EngineError:
+        return EngineError(f"the engine did not answer within {timeout_s:g} s; is the machine overloaded?")

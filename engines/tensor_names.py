@@ -7,4 +7,4 @@ SAMPLING_GRID = "sampling_grid"
 
 COARSE_INPUTS = ("coarse_infrared", "coarse_visible")
 COARSE_OUTPUTS = ("coarse_fused", "coarse_gates", "coarse_gains")
-"""Tensors inside the graph of a pyramid network, around its coarse part (:mod:`fusepipe.engines.pyramid`)."""
+"""Tensors inside the graph of a pyramid network, around its coarse part (``backends.openvino.pyramid``)."""

@@ -129,7 +129,6 @@ def test_no_rooms_of_a_package_import_each_other(package: str) -> None:
             ("openvino",),
             (
                 "fusepipe.engines.backends.openvino",
-                "fusepipe.engines.backends.openvino_graph",
                 "fusepipe.workflows.doctor.diagnosis",
             ),
         ),
@@ -162,7 +161,7 @@ BESIDE_FOLDERS: dict[str, str] = {
     "fusepipe.engines": (
         "cache choose fit graph load manifest sampling_grid sharing store tensor_names threads verification"
     ),  # for every backend
-    "fusepipe.engines.backends": "openvino openvino_graph torch",  # a backend that is one module
+    "fusepipe.engines.backends": "torch",  # a backend that is one module
     "fusepipe.evaluation": "image_sets luma scorer scores tno_catalogue",  # what is scored, with any metric
     "fusepipe.pipeline": "backoff graph mailbox statistics supervisor testing",  # what connects and runs the stages
     "fusepipe.pipeline.servers": "addresses delivery loop_thread shared_servers",  # of RTSP and web alike

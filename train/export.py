@@ -36,7 +36,7 @@ def export_pyramid(network: PyramidNet, path: Path, model: str = "stream") -> No
 
     The metadata's ``sharpness`` (finest level first) marks a graph with a coarse part between the tensors
     :data:`COARSE_INPUTS` and :data:`COARSE_OUTPUTS`: a CPU runs that part as a network and the finer levels in integer
-    arithmetic (:mod:`fusepipe.engines.pyramid`).
+    arithmetic (:mod:`fusepipe.engines.backends.openvino.pyramid`).
     """
     sharpness = " ".join(f"{float(value):.6g}" for value in network.sharpness.detach().exp())
     metadata = {"model": model, "channels": str(network.channels), "sharpness": sharpness}

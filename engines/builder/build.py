@@ -232,7 +232,7 @@ def _for_openvino(
     request: BuildRequest, graph: bytes, names: list[str], known: list[str], kept: tuple[str, ...], version: str
 ) -> CompiledEngine:
     """OpenVINO's plan is the graph itself, which runs with any version; it is compiled here to read the layers."""
-    from fusepipe.engines.backends.openvino import OpenVinoFuser
+    from fusepipe.engines.backends.openvino.fuser import OpenVinoFuser
 
     width, height = request.shapes.opt
     with OpenVinoFuser(request.model, graph, request.precision) as fuser:

@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from fusepipe.core.errors import EngineError
 from fusepipe.core.frames import Luma8
-from fusepipe.engines.backends.openvino_graph import GraphRunner
+from fusepipe.engines.backends.openvino.graph import GraphRunner
 from fusepipe.engines.graph import compute_nodes, core_nodes, element_types, parts, with_outputs
 
 Pair = tuple[Luma8, Luma8]  # infrared and visible, HxW uint8 of one size

@@ -48,7 +48,7 @@ MODELS: Mapping[str, str] = {
 NETWORKS = frozenset((*(name for name, made in MODELS.items() if made == _NETWORK), *ATTENTION.values()))
 
 BACKENDS: Mapping[str, str] = {
-    "openvino": "fusepipe.engines.backends.openvino:OpenVinoFuser",
+    "openvino": "fusepipe.engines.backends.openvino.fuser:OpenVinoFuser",
     "tensorrt": "fusepipe.engines.backends.tensorrt.runtime:open_plan",
     "tensorrt-rtx": "fusepipe.engines.backends.tensorrt.runtime:open_plan",
     "torch": "fusepipe.engines.backends.torch:TorchFuser",

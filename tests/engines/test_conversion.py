@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from fusepipe.core.errors import EngineError, UsageError  # noqa: E402
 from fusepipe.core.frames import Luma8  # noqa: E402
-from fusepipe.engines.backends.openvino_graph import GraphRunner  # noqa: E402
+from fusepipe.engines.backends.openvino.graph import GraphRunner  # noqa: E402
 from fusepipe.engines.builder.agreement import compare  # noqa: E402
 from fusepipe.engines.builder.emulate import emulate  # noqa: E402
 from fusepipe.engines.builder.half_precision import overflowing_nodes, to_half_precision  # noqa: E402

@@ -16,8 +16,8 @@ from fusepipe.core.fuser import FusionBatch
 from fusepipe.core.machine import Processor
 from fusepipe.core.models import NETWORKS
 from fusepipe.engines import choose
-from fusepipe.engines.backends import openvino as openvino_backend
-from fusepipe.engines.backends.openvino import MAX_BATCH, STATIC_SIZES, OpenVinoFuser
+from fusepipe.engines.backends.openvino import fuser as openvino_backend
+from fusepipe.engines.backends.openvino.fuser import MAX_BATCH, STATIC_SIZES, OpenVinoFuser
 from fusepipe.engines.builder.agreement import compare, require_agreement
 from fusepipe.engines.cache import CompileCache
 from fusepipe.engines.load import load_model, read_int8, read_onnx
@@ -75,7 +75,7 @@ def test_auto_says_what_it_took_and_why() -> None:
 
 
 def test_bf16_is_refused_where_the_cpu_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino_backend.openvino, "Core", FakeCore)
+    monkeypatch.setattr(openvino_backend, "shared_core", FakeCore)
     monkeypatch.setattr(choose, "fast_int8", lambda: "")
     with load_model("stream") as fuser:
         assert fuser.info.precision == "fp32"

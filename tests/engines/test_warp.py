@@ -21,8 +21,8 @@ from fusepipe.core.errors import EngineError, UsageError  # noqa: E402
 from fusepipe.core.frames import Luma8, Warp  # noqa: E402
 from fusepipe.core.fuser import Fuser, FuserInfo, FusionBatch  # noqa: E402
 from fusepipe.engines.backends.cuda.fake import FakeCuda  # noqa: E402
-from fusepipe.engines.backends.openvino import OpenVinoFuser  # noqa: E402
-from fusepipe.engines.backends.openvino_graph import GraphRunner  # noqa: E402
+from fusepipe.engines.backends.openvino.fuser import OpenVinoFuser  # noqa: E402
+from fusepipe.engines.backends.openvino.graph import GraphRunner  # noqa: E402
 from fusepipe.engines.backends.tensorrt.fake import FakePlan  # noqa: E402
 from fusepipe.engines.backends.tensorrt.runtime import TensorRtFuser  # noqa: E402
 from fusepipe.engines.builder.request import BuildRequest  # noqa: E402

@@ -155,7 +155,7 @@ class TestExport:
     @pytest.mark.slow
     @pytest.mark.parametrize("name", sorted(NETWORKS))
     def test_the_exported_graph_agrees_with_torch(self, name: str, tmp_path: Path) -> None:
-        from fusepipe.engines.backends.openvino import OpenVinoFuser
+        from fusepipe.engines.backends.openvino.fuser import OpenVinoFuser
         from fusepipe.engines.cache import CompileCache
 
         torch.manual_seed(3)

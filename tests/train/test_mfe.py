@@ -259,7 +259,7 @@ class TestWeights:
 @pytest.mark.slow
 @pytest.mark.parametrize("parts", [{}, {"attention": False}, {"reading": "channels"}, {"overshoot": 0.3}])
 def test_the_exported_graph_agrees_with_torch(parts: dict[str, object], tmp_path: Path) -> None:
-    from fusepipe.engines.backends.openvino import OpenVinoFuser
+    from fusepipe.engines.backends.openvino.fuser import OpenVinoFuser
     from fusepipe.engines.cache import CompileCache
 
     network = fresh(**parts)

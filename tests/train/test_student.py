@@ -169,7 +169,7 @@ class TestLoop:
 class TestExport:
     @pytest.mark.slow
     def test_the_exported_graph_agrees_with_torch(self, tmp_path: Path) -> None:
-        from fusepipe.engines.backends.openvino import OpenVinoFuser
+        from fusepipe.engines.backends.openvino.fuser import OpenVinoFuser
         from fusepipe.engines.cache import CompileCache
         from fusepipe.train.export import export_student
 

@@ -7,9 +7,10 @@ finer level a *gate* and a *gain*. A finer level adds detail (an image minus its
     fused = enlarged coarser result + gain * (dv + z * (di - dv)),    z = clamp(gate + sharpness * (|di| - |dv|), 0, 1)
 
 where ``di`` and ``dv`` are the details of the infrared and the visible image, gate and gain are enlarged from the
-coarse network's maps, and ``sharpness`` is one number a level: element-wise passes, which OpenCV does in 8 and 16 bit
-(:mod:`fusepipe.engines.pyramid`, equal within one grey level). Levels above the infrared camera's own resolution
-(``visible_levels``) only take the visible detail as it is. So nearly all arithmetic is done on few, wide cells.
+coarse network's maps, and ``sharpness`` is one number for each level: element-wise passes, which a CPU computes in
+16-bit integers (:mod:`fusepipe.engines.backends.openvino.pyramid`, equal within one grey level). Levels finer than the
+infrared image (``visible_levels``) take the visible detail unchanged. So nearly all arithmetic is spent on few, wide
+cells.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from fusepipe.core.fuser import Fuser
 from fusepipe.core.models import NETWORKS
 from fusepipe.core.suggest import did_you_mean
 from fusepipe.engines import choose
-from fusepipe.engines.backends.openvino_graph import ConvolutionChain, convolution_macs, cpu_capabilities
+from fusepipe.engines.backends.openvino.graph import ConvolutionChain, convolution_macs, cpu_capabilities
 from fusepipe.engines.builder.agreement import compare
 from fusepipe.engines.load import load_model, read_onnx
 from fusepipe.workflows.build_engine.images import street_pairs

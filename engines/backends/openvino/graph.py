@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fusepipe.core.errors import EngineError
 from fusepipe.core.frames import Luma8, Warp
 from fusepipe.core.fuser import FusionBatch
-from fusepipe.engines.pyramid import COARSE_SCALE
+from fusepipe.engines.backends.openvino.pyramid import COARSE_SCALE
 from fusepipe.engines.sampling_grid import normalised_grid, prefiltered_infrared
 from fusepipe.engines.tensor_names import COARSE_INPUTS, COARSE_OUTPUTS, SAMPLING_GRID
 
@@ -90,8 +90,8 @@ def coarse_part(graph: Any) -> Any:
     """The part of a pyramid network's graph that computes its coarsest level, as a model of its own.
 
     Inputs: both coarse images, N x 1 x h x w int16 in 1/32 of grey levels. Outputs: the coarse fused image, gates and
-    gains in fp32, for :class:`fusepipe.engines.pyramid.Pyramid`. Modifies ``graph``. Raises ``RuntimeError`` if these
-    tensors are missing.
+    gains in fp32, for :class:`~fusepipe.engines.backends.openvino.pyramid.Pyramid`. Modifies ``graph``. Raises
+    ``RuntimeError`` if these tensors are missing.
     """
     named = {name: port for op in graph.get_ops() for port in op.outputs() for name in port.get_names()}
     missing = [name for name in (*COARSE_INPUTS, *COARSE_OUTPUTS) if name not in named]

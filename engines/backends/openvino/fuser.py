@@ -20,7 +20,7 @@ import openvino
 
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.core.fuser import FuserBase, FuserInfo, FusionBatch, Ticket
-from fusepipe.engines.backends.openvino_graph import (
+from fusepipe.engines.backends.openvino.graph import (
     PREPARED,
     coarse_part,
     last_line,
@@ -30,9 +30,9 @@ from fusepipe.engines.backends.openvino_graph import (
     read_sharpness,
     shared_core,
 )
-from fusepipe.engines.backends.openvino_slots import WAIT_S, ImageSlot, OpenVinoTicket, PyramidSlot, Slot
+from fusepipe.engines.backends.openvino.pyramid import coarse_shape
+from fusepipe.engines.backends.openvino.slots import WAIT_S, ImageSlot, OpenVinoTicket, PyramidSlot, Slot
 from fusepipe.engines.cache import CompileCache
-from fusepipe.engines.pyramid import coarse_shape
 from fusepipe.engines.sampling_grid import GridCache
 from fusepipe.engines.tensor_names import SAMPLING_GRID
 
@@ -248,7 +248,7 @@ class OpenVinoFuser(FuserBase):
     def precisions(self, size: tuple[int, int, int], nodes: Iterable[str], known: Iterable[str] = ()) -> dict[str, str]:
         """The precision in which each of these ONNX nodes runs, read back from the graph compiled for a size.
 
-        ``size`` is (batch, height, width); see :func:`fusepipe.engines.backends.openvino_graph.layer_precisions`.
+        ``size`` is (batch, height, width); see :func:`fusepipe.engines.backends.openvino.graph.layer_precisions`.
         """
         return layer_precisions(self.compiled_model(size), nodes, known)
 

@@ -1,4 +1,4 @@
-"""OpenVINO requests with the buffers they read, of whole images or of a pyramid network's coarse level; their tickets."""
+"""OpenVINO requests with their buffers, for whole images or a pyramid network's coarse level, and their tickets."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from fusepipe.core.errors import EngineError
 from fusepipe.core.frames import Luma8
 from fusepipe.core.fuser import FusionBatch
-from fusepipe.engines.backends.openvino_graph import last_line
-from fusepipe.engines.pyramid import Pyramid
+from fusepipe.engines.backends.openvino.graph import last_line
+from fusepipe.engines.backends.openvino.pyramid import Pyramid
 from fusepipe.engines.sampling_grid import GridCache, prefiltered_infrared
 from fusepipe.engines.tensor_names import COARSE_INPUTS, COARSE_OUTPUTS, SAMPLING_GRID
 

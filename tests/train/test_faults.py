@@ -244,5 +244,5 @@ class TestSeveralProcesses:
 
 
 def test_figures_of_a_run_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="gone: there is no such folder"):
+    with pytest.raises(SourceError, match="gone: no such folder"):
         read_curve(tmp_path / "gone", ("train/pixel",))

@@ -54,6 +54,7 @@ class TestCommand:
         return ["mfe", "--config", str(config), *map(str, places), "--device", "cpu"]
 
     @pytest.mark.slow
+    @pytest.mark.timeout(260)
     def test_all_stages_run_stop_and_go_on(self, arguments: list[str], tmp_path: Path) -> None:
         stopped = train_in_child(arguments, interrupting("fusepipe.train.tasks.autoencoder", "AutoEncoderTask"))
         assert stopped.returncode == 130 and "--resume" in stopped.stderr, stopped.stderr
@@ -66,6 +67,7 @@ class TestCommand:
         assert again.returncode == 0 and "mfe.onnx" in again.stdout, again.stderr
 
     @pytest.mark.slow
+    @pytest.mark.timeout(260)
     def test_the_ablation_prints_its_table(self, arguments: list[str], tmp_path: Path) -> None:
         test = tmp_path / "tno" / "pairs"
         for band, seed in (("ir", 30), ("vis", 31)):

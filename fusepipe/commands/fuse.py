@@ -14,7 +14,7 @@ from fusepipe.commands.options import json_option, overwrite_option
 @click.command("fuse")
 @click.argument("infrared", type=click.Path(path_type=Path))
 @click.argument("visible", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="An image, a folder, or a video.")
+@click.option("-o", "--output", required=True, help="An image, a folder, or a video (mkv, mp4, mov, avi, webm).")
 @click.option("--model", default="stream", show_default=True, help="stream, stream-hq, pyramid, mean, max ...")
 @click.option("--backend", default="auto", show_default=True, help="openvino, tensorrt, tensorrt-rtx, torch or auto.")
 @click.option("--precision", default="auto", show_default=True, help="fp32, fp16, bf16, int8 or auto.")

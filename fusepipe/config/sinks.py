@@ -13,10 +13,9 @@ from fusepipe.config.locations import check_strftime, check_text
 from fusepipe.core.redact import redact
 from fusepipe.core.suggest import closest
 from fusepipe.core.units import BitrateBps, PositiveDurationNs, S, SizeBytes
+from fusepipe.core.video_formats import VIDEO_FORMATS, VIDEO_SUFFIXES, alternatives, folder_name_problem, video_format
 
 Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
-
-VIDEO_SUFFIXES = (".mkv", ".mp4")
 
 
 def _path_text(value: Any) -> str:
@@ -27,10 +26,16 @@ def _path_text(value: Any) -> str:
 
 def _video_path(value: Any) -> str:
     path = PurePath(text := check_strftime(_path_text(value)))
-    if path.suffix.lower() not in VIDEO_SUFFIXES:
-        raise ValueError(f"should end in {' or '.join(VIDEO_SUFFIXES)}")
+    if video_format(path) is None:
+        raise ValueError(f"should end in {alternatives(VIDEO_SUFFIXES)}")
     if path.stem.endswith(".partial"):
         raise ValueError("ends in .partial, which is reserved for files being written")
+    return text
+
+
+def _folder_path(value: Any) -> str:
+    if problem := folder_name_problem(text := _path_text(value)):
+        raise ValueError(problem)
     return text
 
 
@@ -39,18 +44,20 @@ class FileSink(ConfigModel):
 
     # a strftime pattern: a literal percent sign is %%, also after the path was resolved
     file: Annotated[str, BeforeValidator(_video_path)] = Field(
-        description="The video file, .mkv or .mp4, relative to this file; may contain the start time as %Y %m %d %H "
-        "%M %S (%% is a percent sign)."
+        description="The video file, .mkv, .mp4, .mov, .avi or .webm, relative to this file; may contain the start "
+        "time as %Y %m %d %H %M %S (%% is a percent sign). AVI has a constant frame rate instead of capture times."
     )
-    codec: Literal["h264", "ffv1"] = Field(
-        default="h264", description="h264 plays everywhere; ffv1 (.mkv only) is lossless and large."
+    codec: Literal["auto", "h264", "ffv1", "vp9"] = Field(
+        default="auto",
+        description="auto is vp9 in .webm, else h264, which plays everywhere; ffv1 (.mkv only) is lossless and large; "
+        "vp9 (.webm and .mkv) needs several times the CPU time.",
     )
     crf: Annotated[int, NotBool] = Field(
         default=20,
         ge=0,
         le=51,
         validation_alias="quality",
-        description="Constant rate factor of h264: 0 is lossless, 20 visually lossless, 51 worst.",
+        description="Constant rate factor of h264 and vp9: 0 is lossless, 20 visually lossless, 51 worst.",
     )
     preset: Preset = Field(
         default="superfast",
@@ -93,6 +100,12 @@ class FileSink(ConfigModel):
     )
 
     @property
+    def chosen_codec(self) -> str:
+        """``codec``, or the default of the container for ``auto``."""
+        found = video_format(self.file)
+        return found.codecs[0] if self.codec == "auto" and found is not None else self.codec
+
+    @property
     def segmented(self) -> bool:
         """Whether the recording is split into several files."""
         return self.segment_ns is not None or self.segment_bytes is not None
@@ -120,21 +133,24 @@ class FileSink(ConfigModel):
 
     @model_validator(mode="after")
     def _codec_and_options(self) -> Self:
-        if self.codec == "ffv1":
-            # fields_set has Python names, the message uses keys
-            for name, key in (("crf", "quality"), ("preset", "preset")):
-                if name in self.model_fields_set:
-                    raise ValueError(f"{key} is for codec h264; ffv1 is lossless: remove {key}")
-            if PurePath(self.file).suffix.lower() != ".mkv":
-                raise ValueError("codec ffv1 needs a file that ends in .mkv")
+        codec = self.chosen_codec
+        fields = self.model_fields_set  # has Python names, the message uses keys
+        if codec == "ffv1" and "crf" in fields:
+            raise ValueError("quality is for codec h264 and vp9; ffv1 is lossless: remove quality")
+        if codec != "h264" and "preset" in fields:
+            raise ValueError(f"preset is for codec h264, not {codec}: remove preset")
+        found = video_format(self.file)
+        if found is not None and codec not in found.codecs:
+            suffixes = [suffix for suffix, kind in VIDEO_FORMATS.items() if codec in kind.codecs]
+            raise ValueError(f"codec {codec} needs a file that ends in {alternatives(suffixes)}")
         return self
 
 
 class ImagesSink(ConfigModel):
     """A folder of images, one per pair."""
 
-    images: Annotated[str, BeforeValidator(_path_text)] = Field(
-        description="The folder, relative to this file; it is created if missing."
+    images: Annotated[str, BeforeValidator(_folder_path)] = Field(
+        description="The folder, relative to this file; it is created if missing. A name with a dot must end in /."
     )
     format: Literal["png", "jpg", "tif"] = Field(default="png", description="png and tif are lossless; jpg is smaller.")
 

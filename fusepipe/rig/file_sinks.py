@@ -24,7 +24,7 @@ def video_sink(
 ) -> Sink:
     """``restart``: in place of one that failed, so it takes a name of its own and overwrites nothing."""
     names = SegmentNames(config.file, utc=config.zone == "utc")
-    options = VideoOptions(config.codec, config.crf, config.preset, config.flush_ns)
+    options = VideoOptions(config.chosen_codec, config.crf, config.preset, config.flush_ns)
     if config.segmented or restart:
         rules = recording_rules(config)
         return RecordingSink(names, options, rules, live=live, engine=engine, sidecar=config.with_sidecar, fps=fps)

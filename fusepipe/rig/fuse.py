@@ -8,21 +8,23 @@ from typing import Any
 
 from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.core.image_files import SUFFIXES
+from fusepipe.core.video_formats import folder_name_problem, video_format
 from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sinks.files.images import ImageFileSink
 from fusepipe.rig.from_options import rig_from_options
 from fusepipe.rig.pipeline import Pipeline
 
-VIDEO_SUFFIXES = {".mkv", ".mp4"}
-
 
 @dataclass(frozen=True, slots=True)
 class FuseOptions:
-    """The options of ``fusepipe fuse``. ``count_range``: infrared counts (black, white)."""
+    """The options of ``fusepipe fuse``. ``count_range``: infrared counts (black, white).
+
+    ``output`` is an image, a video or a folder; as text it may end in a slash, which makes any name a folder.
+    """
 
     infrared: Path
     visible: Path
-    output: Path
+    output: Path | str
     model: str = "stream"
     backend: str = "auto"
     precision: str = "auto"
@@ -75,13 +77,20 @@ def _are_images(infrared: Path, visible: Path) -> bool:
 
 def _output(options: FuseOptions, *, stills: bool) -> tuple[list[Sink] | None, list[dict[str, Any]]]:
     """The one image of two images as a sink, else the rig's ``sinks``."""
-    output = options.output
-    if output.suffix.lower() in VIDEO_SUFFIXES:
-        return None, [{"file": str(output).replace("%", "%%")}]  # a plain name, not a time format
-    if stills and not output.is_dir() and output.suffix:
+    name = str(options.output)
+    if not name.strip():
+        raise UsageError("--output is empty; name an image, a folder or a video")
+    output = Path(name)
+    if name.endswith("/") or output.is_dir():
+        return None, [{"images": f"{output}/", "format": options.image_format or "png"}]
+    if video_format(output) is not None:
+        return None, [{"file": name.replace("%", "%%")}]  # a plain name, not a time format
+    if stills and output.suffix:
         if options.image_format is not None:
             raise UsageError("--format is for a folder; the suffix of the output image sets its format")
         return [ImageFileSink(output, overwrite=options.overwrite)], []
-    if output.suffix.lower() in SUFFIXES and not output.is_dir():
+    if output.suffix.lower() in SUFFIXES:
         raise UsageError(f"{output}: is one image, but the inputs are many; name a folder")
-    return None, [{"images": str(output), "format": options.image_format or "png"}]
+    if problem := folder_name_problem(name):
+        raise UsageError(f"{name}: {problem}")
+    return None, [{"images": name, "format": options.image_format or "png"}]

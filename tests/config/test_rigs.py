@@ -28,7 +28,7 @@ def test_values_and_defaults(tmp_path: Path) -> None:
     assert (rig.output.colour, rig.output.hot_overlay, rig.registration.drift) == ("visible", "off", "off")
     sink = rig.sinks[0]
     assert isinstance(sink, FileSink)
-    assert (sink.codec, sink.crf, sink.preset, sink.flush_ns) == ("h264", 20, "superfast", 1_000_000_000)
+    assert (sink.chosen_codec, sink.crf, sink.preset, sink.flush_ns) == ("h264", 20, "superfast", 1_000_000_000)
     assert (rig.name, rig.infrared.fps, rig.infrared.count_range, rig.infrared.latency_ns) == ("one", None, None, 0)
 
 

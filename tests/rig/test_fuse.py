@@ -204,3 +204,51 @@ def test_mistakes_get_one_clear_line_and_leave_nothing(fuse, tmp_path, monkeypat
     assert code == expected, err
     assert words in err and err.count("\n") == 1 and out == ""
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two folders of five images with common stems."""
+    for number in range(5):
+        image(tmp_path / "ir" / f"{number}.png", (48, 64))
+        image(tmp_path / "vis" / f"{number}.png", (48, 64, 3))
+    return tmp_path / "ir", tmp_path / "vis"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "muxer", "codec"),
+    [
+        ("mkv", "matroska", "h264"),
+        ("mp4", "mp4", "h264"),
+        ("mov", "mov", "h264"),
+        ("avi", "avi", "h264"),
+        ("webm", "webm", "vp9"),
+        ("AVI", "avi", "h264"),
+    ],
+)
+def test_every_video_format_that_users_expect_is_written(fuse, tmp_path, folders, suffix, muxer, codec):
+    output = tmp_path / f"v.{suffix}"
+    code, _, err = fuse(*folders, "-o", output, "--model", "mean")
+    assert code == 0 and output.is_file(), err
+    with av.open(str(output)) as container:
+        stream = container.streams.video[0]
+        assert muxer in container.format.name and stream.codec_context.name == codec
+        times = [float(frame.time) for frame in container.decode(stream)]
+    assert np.diff(times) == pytest.approx([0.04] * 4, abs=0.002)
+
+
+@pytest.mark.parametrize("name", ["v.gif", "v.ts", "v.flv", "v.wmv", "v.m4v", "v.json", "-", "", " "])
+def test_other_names_of_outputs_are_refused_in_a_line_with_what_is_possible(fuse, tmp_path, folders, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = fuse(*folders, "-o", name, "--model", "mean")
+    assert code == 2 and len(err.splitlines()) == 1
+    assert ".webm" in err if name.startswith("v.") else "name" in err
+    assert {p.name for p in tmp_path.iterdir()} == {"ir", "vis"}
+
+
+@pytest.mark.parametrize("name", ["out.v2/", "there.gif", "2024.05.01", "out"])
+def test_folders_may_have_dots_in_their_names(fuse, tmp_path, folders, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.gif").mkdir()
+    code, _, err = fuse(*folders, "-o", name, "--model", "mean")
+    assert code == 0 and len(list((tmp_path / name).iterdir())) == 5, err

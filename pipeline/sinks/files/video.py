@@ -1,6 +1,7 @@
-"""Video files through PyAV: H.264 or FFV1 in Matroska or fragmented MP4, with true timestamps.
+"""Video files through PyAV: H.264, FFV1 or VP9 in Matroska, WebM, AVI or fragmented MP4, with true timestamps.
 
-Crash-safe: both containers are written in fragments of at most the flush interval; each is on disk (``fdatasync``)
+AVI has a frame rate instead of timestamps: frames take the nearest slot of that rate, and gaps keep their length.
+Crash-safe: the containers are written in fragments of at most the flush interval; each is on disk (``fdatasync``)
 before the next one; the file has ``.partial`` in its name until it is closed.
 """
 
@@ -18,6 +19,7 @@ from av.video.stream import VideoStream
 
 from fusepipe.core.errors import OutputExistsError, SinkError, SinkSetupError
 from fusepipe.core.frames import FusedFrame, ValueRange
+from fusepipe.core.video_formats import ENCODERS, VIDEO_SUFFIXES, alternatives, video_format
 from fusepipe.pipeline.encoding.av_frames import COLOR_RANGE, COLOR_SPACE, to_av_frame
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.pipeline.sinks.files.partial_file import PartialFile, write_error
@@ -32,9 +34,12 @@ KEY_FRAME_S = 2.0  # max distance of key frames
 
 @dataclass(frozen=True, slots=True)
 class VideoOptions:
-    """Encoding: ``codec`` h264 or ffv1 (lossless, Matroska only); ``crf`` and ``preset`` are those of x264."""
+    """Encoding: ``codec`` h264, ffv1 (lossless, Matroska only) or vp9 (WebM and Matroska), "" for the container's own.
 
-    codec: str = "h264"
+    ``crf`` is that of x264, from 0 to 51, and scaled for VP9; ``preset`` is that of x264.
+    """
+
+    codec: str = ""
     crf: int = 20
     preset: str = "superfast"
     flush_ns: int = NANOSECONDS
@@ -62,9 +67,9 @@ class VideoSink:
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
         self._size = (0, 0)
-        self._even = 1
         self._value_range: ValueRange = "full"
         self._first_ns = 0
+        self._time_base, self._min_step = TIME_BASE, MIN_STEP
         self._last_pts = -MIN_STEP
         self._synced_ns = 0
         self._frames = 0
@@ -89,12 +94,21 @@ class VideoSink:
     @property
     def pts_s(self) -> float:
         """The presentation time of the last frame in seconds; Matroska rounds it to 1 ms."""
-        return float(self._last_pts * TIME_BASE)
+        return float(self._last_pts * self._time_base)
 
     def check(self) -> None:
         self._file.check()
-        if self._file.path.suffix.lower() not in (".mkv", ".mp4"):
-            raise SinkSetupError(f"{self._file.path}: unknown video format; use the extension .mkv or .mp4")
+        found = video_format(self._file.path)
+        if found is None:
+            kinds = alternatives(VIDEO_SUFFIXES)
+            raise SinkSetupError(f"{self._file.path}: unknown video format; use the extension {kinds}")
+        codec = self._options.codec or found.codecs[0]
+        if codec not in found.codecs:
+            raise SinkSetupError(f"{self._file.path}: codec {codec} does not fit; use {alternatives(found.codecs)}")
+        if ENCODERS[codec] not in av.codecs_available:
+            raise SinkSetupError(
+                f"{self._file.path}: this FFmpeg has no encoder {ENCODERS[codec]}; write another format, such as .mkv"
+            )
 
     def write(self, frame: FusedFrame) -> None:
         try:
@@ -106,9 +120,9 @@ class VideoSink:
                     f"{self._size[0]}x{self._size[1]}; use an images sink for frames of different sizes"
                 )
             av_frame = self._to_av_frame(frame)
-            pts = round(Fraction(frame.capture_ns - self._first_ns, NANOSECONDS) / TIME_BASE)
-            av_frame.pts = self._last_pts = max(pts, self._last_pts + MIN_STEP)
-            av_frame.time_base = TIME_BASE
+            pts = round(Fraction(frame.capture_ns - self._first_ns, NANOSECONDS) / self._time_base)
+            av_frame.pts = self._last_pts = max(pts, self._last_pts + self._min_step)
+            av_frame.time_base = self._time_base
             self._encode(av_frame)
             self._frames += 1
             if frame.capture_ns - self._synced_ns >= self._options.flush_ns:
@@ -167,48 +181,31 @@ class VideoSink:
     # -- encoding
 
     def _open(self, frame: FusedFrame) -> None:
-        path, options = self._file.path, self._options
         self._file.claim()
         self._size = (frame.width, frame.height)
         self._first_ns = self._synced_ns = frame.capture_ns
-        if path.suffix.lower() == ".mkv":
-            muxer = {"cluster_time_limit": str(options.flush_ns // 1_000_000), "flush_packets": "1"}
-            container = av.open(str(self._file.partial), "w", format="matroska", options=muxer)
-        else:
-            muxer = {
-                "movflags": "frag_keyframe+empty_moov+default_base_moof",
-                "frag_duration": str(options.flush_ns // 1000),
-                "flush_packets": "1",
-            }
-            container = av.open(str(self._file.partial), "w", format="mp4", options=muxer)
-        self._container = container
+        found = video_format(self._file.path)
+        assert found is not None  # see check()
+        muxer = muxer_options(found.muxer, self._options.flush_ns)
+        container = self._container = av.open(str(self._file.partial), "w", format=found.muxer, options=muxer)
         if self._creation_time is not None:
             container.metadata["creation_time"] = self._creation_time
         rate = Fraction(self._fps).limit_denominator(1001)
-        grey = len(frame.planes) == 1
-        if options.codec == "h264":
-            stream = container.add_stream("libx264", rate=rate)
-            stream.pix_fmt = "yuv420p"  # also for greyscale: many players do not support monochrome H.264
-            self._even = 2
-            stream.options = {
-                "crf": str(options.crf),
-                "preset": options.preset,
-                # no B-frames, no look-ahead: frames are written without delay
-                "tune": "zerolatency",
-                "x264-params": "sliced-threads=0:threads=2",
-                "g": str(max(1, round(KEY_FRAME_S * self._fps))),
-            }
-        else:
-            stream = container.add_stream("ffv1", rate=rate)
-            stream.pix_fmt = "gray" if grey else "yuv420p"
-            self._even = 1
-            stream.options = {"level": "3", "slicecrc": "1", "g": "1"}
-        stream.width = -(-frame.width // self._even) * self._even
-        stream.height = -(-frame.height // self._even) * self._even
+        if not found.timestamps:
+            self._time_base, self._min_step, self._last_pts = 1 / rate, 1, -1
+            self._note = f"constant {float(rate):g} fps: AVI has no capture times"
+        codec = self._options.codec or found.codecs[0]
+        stream = container.add_stream(ENCODERS[codec], rate=rate)
+        assert isinstance(stream, VideoStream)
+        stream.options = dict(encoder_options(codec, self._options, self._fps))
+        # yuv420p also for greyscale: many players do not support monochrome video
+        stream.pix_fmt = "gray" if codec == "ffv1" and len(frame.planes) == 1 else "yuv420p"
+        even = 1 if codec == "ffv1" else 2
+        stream.width, stream.height = (-(-length // even) * even for length in self._size)
         if (stream.width, stream.height) != self._size:
             self._note = f"padded to {stream.width}x{stream.height}: 4:2:0 requires even dimensions"
         context = stream.codec_context
-        context.time_base = TIME_BASE
+        context.time_base = self._time_base
         self._value_range = frame.planes[0].value_range
         context.color_range = COLOR_RANGE[self._value_range]
         if frame.pixel_aspect != 1:
@@ -226,3 +223,34 @@ class VideoSink:
         for packet in self._stream.encode(av_frame):
             self.encoded_bytes += packet.size
             self._container.mux(packet)
+
+
+def muxer_options(muxer: str, flush_ns: int) -> dict[str, str]:
+    """FFmpeg's options of a container that is flushed every ``flush_ns``; in MP4 and MOV each flush is a fragment."""
+    flushed = {"flush_packets": "1"}
+    if muxer in ("matroska", "webm"):
+        return {**flushed, "cluster_time_limit": str(flush_ns // 1_000_000)}
+    if muxer == "avi":
+        return flushed
+    movflags = "frag_keyframe+empty_moov+default_base_moof"
+    return {**flushed, "movflags": movflags, "frag_duration": str(flush_ns // 1000)}
+
+
+def encoder_options(codec: str, options: VideoOptions, fps: float) -> dict[str, str]:
+    """FFmpeg's options of an encoder: without delay, so that an interrupted recording has every frame."""
+    key_frames = str(max(1, round(KEY_FRAME_S * fps)))
+    if codec == "ffv1":
+        return {"level": "3", "slicecrc": "1", "g": "1"}
+    if codec == "vp9":
+        crf = round(options.crf * 63 / 51)  # x264's scale ends at 51, VP9's at 63
+        quality = {"lossless": "1"} if crf == 0 else {"crf": str(crf), "b": "0"}
+        speed = {"deadline": "realtime", "cpu-used": "7", "row-mt": "1", "threads": "2", "lag-in-frames": "0"}
+        return {**quality, **speed, "g": key_frames}
+    return {
+        "crf": str(options.crf),
+        "preset": options.preset,
+        # no B-frames, no look-ahead: frames are written without delay
+        "tune": "zerolatency",
+        "x264-params": "sliced-threads=0:threads=2",
+        "g": key_frames,
+    }

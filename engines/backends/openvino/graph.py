@@ -89,7 +89,7 @@ def read_sharpness(graph: Any) -> tuple[float, ...]:
 def coarse_part(graph: Any) -> Any:
     """The part of a pyramid network's graph that computes its coarsest level, as a model of its own.
 
-    Inputs: both coarse images, N x 1 x h x w int16 in 1/32 of grey levels. Outputs: the coarse fused image, gates and
+    Inputs: both coarse images, N x 1 x h x w float32 in 1/32 of grey levels. Outputs: the coarse fused image, gates and
     gains in fp32, for :class:`~fusepipe.engines.backends.openvino.pyramid.Pyramid`. Modifies ``graph``. Raises
     ``RuntimeError`` if these tensors are missing.
     """
@@ -99,9 +99,9 @@ def coarse_part(graph: Any) -> Any:
         raise RuntimeError(f"its metadata describe a pyramid network, but it has no {', '.join(missing)}")
     parameters = []
     for name in COARSE_INPUTS:
-        parameter = opset.parameter([-1, 1, -1, -1], np.int16, name=name)
+        parameter = opset.parameter([-1, 1, -1, -1], np.float32, name=name)
         parameter.output(0).set_names({name})
-        scaled = opset.multiply(opset.convert(parameter, np.float32), np.float32(1 / COARSE_SCALE))
+        scaled = opset.multiply(parameter, np.float32(1 / COARSE_SCALE))
         named[name].set_names(set())
         for reader in list(named[name].get_target_inputs()):
             reader.replace_source_output(scaled.output(0))

@@ -98,7 +98,7 @@ class PyramidSlot(Slot):
     def start(self, batch: FusionBatch, padded: tuple[int, int, int]) -> None:
         self._under_way = self._for(batch)
         shape = (padded[0], 1, *padded[1:])
-        targets = [self._buffer(name, shape, np.int16) for name in COARSE_INPUTS]
+        targets = [self._buffer(name, shape, np.float32) for name in COARSE_INPUTS]
         pairs = zip(self._under_way, batch.infrared, batch.visible, strict=True)
         for index, (pyramid, infrared, visible) in enumerate(pairs):
             for target, image in zip(targets, pyramid.reduce(infrared, visible), strict=True):

@@ -244,6 +244,7 @@ class _Lease(FuserBase):
         self._shared, self._release = shared, release
         self.info = shared.fuser.info
         self._room = threading.Semaphore(self.info.max_in_flight)
+        self._closing = threading.Lock()
 
     def prepare(self, height: int, width: int, batch: int = 1) -> None:
         """Prepares this size, and the batch sizes that the rigs can form together."""
@@ -265,6 +266,7 @@ class _Lease(FuserBase):
             raise EngineError(f"the engine has completed no request for {REQUEST_TIMEOUT_S:g} s")
         ticket = EngineTicket()
         try:
+            self._require_open()  # it may have been closed while this waited
             self._shared.put(_Job(self, ticket, (*batch.shape, pairs), batch, self._room.release))
         except EngineError:
             self._room.release()
@@ -273,12 +275,13 @@ class _Lease(FuserBase):
 
     def close(self) -> None:
         """Waits for requests in flight; closing the last lease closes the engine."""
-        if self._closed:
-            return
-        super().close()
-        for _ in range(self.info.max_in_flight):
-            self._room.acquire(timeout=REQUEST_TIMEOUT_S)
-        self._release()
+        with self._closing:
+            if self._closed:
+                return
+            super().close()
+            acquired = [self._room.acquire(timeout=REQUEST_TIMEOUT_S) for _ in range(self.info.max_in_flight)]
+            self._release()
+            self._room.release(max(1, sum(acquired)))  # threads that wait in submit find the lease closed
 
 
 ENGINES = SharedEngines()

@@ -4,9 +4,10 @@ A fuser takes registered infrared luma and visible luma, both HxW uint8 full ran
 size from 1x1 and any row stride, and gives fused luma of that size. Requests may be in flight
 together; results come by ticket, and each ticket holds its own result, so order is the caller's.
 
-Thread ownership: one thread calls ``prepare``, ``submit`` and ``close``. ``Ticket.result`` may be
-called from that thread or from one other. Input arrays must not change until the result has been
-returned. The arrays of a result belong to the caller.
+Threads: every method may be called from any thread, and several threads may share one fuser: requests
+are started one after the other, and each call gets the result of its own images. ``close`` finishes the
+requests in flight; later calls raise :class:`EngineError`. Input arrays must not change until the result
+has been returned. The arrays of a result belong to the caller.
 """
 
 from __future__ import annotations
@@ -110,10 +111,18 @@ class Fuser(Protocol):
         """Compiles and allocates for this size, so that ``submit`` does not have to."""
 
     def submit(self, batch: FusionBatch) -> Ticket:
-        """Starts a request; blocks only while ``max_in_flight`` requests are unfinished."""
+        """Starts a request; blocks only while ``max_in_flight`` requests are unfinished.
+
+        Safe from any thread; the ticket holds the results of this batch only. Do not change the images of
+        ``batch`` before ``Ticket.result`` has returned.
+        """
 
     def fuse(self, infrared: Luma8, visible: Luma8) -> Luma8:
-        """Fuses one pair synchronously: HxW uint8 in and out; calls ``prepare`` where needed."""
+        """Fuses one pair synchronously: HxW uint8 in and out; calls ``prepare`` where needed.
+
+        Safe from any thread. Raises :class:`UsageError` for images that do not fit, :class:`EngineError` if the
+        engine fails or is closed.
+        """
 
     def close(self) -> None:
         """Waits for requests in flight and frees all resources; may be called twice."""

@@ -240,6 +240,70 @@ def test_a_result_may_be_fetched_by_another_thread(fuser: Fuser, model: str, sce
     assert all(np.array_equal(a, b) for a, b in zip(fetched, expected, strict=True))
 
 
+THREADS = 4
+
+
+def in_threads(work: Callable[[int], None]) -> None:
+    """Runs ``work(index)`` in four threads that start together; raises the first failure."""
+    failures: list[BaseException] = []
+    start = threading.Barrier(THREADS)
+
+    def run(index: int) -> None:
+        try:
+            start.wait(30)
+            work(index)
+        except BaseException as error:  # noqa: BLE001 - raised below, in the test's thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(index,), name=f"caller-{index}") for index in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(300)
+    assert not any(thread.is_alive() for thread in threads)
+    if failures:
+        raise failures[0]
+
+
+@pytest.mark.parametrize("call", ["fuse", "submit"])
+def test_every_thread_gets_the_results_of_its_own_calls(fuser: Fuser, model: str, scene: Scene, call: str) -> None:
+    pairs = [scene(20 + 4 * (n % 2), 28, n) for n in range(THREADS)]
+    expected = [fuser.fuse(*pair) for pair in pairs]
+
+    def work(index: int) -> None:
+        infrared, visible = pairs[index]
+        for _ in range(1 if model in SLOW else 20):
+            if call == "fuse":
+                fused = fuser.fuse(infrared, visible)
+            else:
+                fused = fuser.submit(FusionBatch((infrared,), (visible,))).result()[0]
+            assert np.array_equal(fused, expected[index])
+
+    in_threads(work)
+
+
+def test_closing_while_other_threads_fuse_gives_results_or_a_clear_error(model: str, scene: Scene) -> None:
+    pair = scene(24, 32)
+    fuser = make(model)
+    expected = fuser.fuse(*pair)
+    refusals: list[str] = []
+
+    def work(index: int) -> None:
+        for count in range(2 if model in SLOW else 20):
+            if index == 0 and count == 1:
+                fuser.close()
+            try:
+                fused = fuser.fuse(*pair)
+            except EngineError as error:
+                refusals.append(str(error))
+                return
+            assert np.array_equal(fused, expected)
+
+    in_threads(work)
+    fuser.close()
+    assert refusals and all("closed" in text or "stopped" in text for text in refusals)
+
+
 def test_close_waits_keeps_results_and_may_come_twice(model: str, scene: Scene) -> None:
     infrared, visible = scene(48, 64)
     fuser = make(model)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -77,6 +78,7 @@ class OpenVinoFuser(FuserBase):
         cache: CompileCache | None = None,
     ) -> None:
         super().__init__()
+        self._lock = threading.RLock()  # choosing a request and starting it; never needed to fetch a result
         self._core = shared_core()
         self._onnx, self._threads = onnx, threads
         self._cache = cache or CompileCache()
@@ -123,17 +125,17 @@ class OpenVinoFuser(FuserBase):
 
     def prepare(self, height: int, width: int, batch: int = 1) -> None:
         """Compiles for this size unless compiled already; see the module's docstring."""
-        self._require_open()
         if min(height, width, batch) < 1 or batch > MAX_BATCH:
             raise UsageError(f"cannot prepare {height = } {width = } {batch = }; a batch is 1 to {MAX_BATCH}")
-        self._slots_for(self._padded(height, width, batch))
+        with self._lock:
+            self._require_open()
+            self._slots_for(self._padded(height, width, batch))
 
     def _slot(self, request: Any) -> Slot:
         return PyramidSlot(request, self._sharpness) if self._sharpness else ImageSlot(request, self._grids)
 
     def submit(self, batch: FusionBatch) -> Ticket:
         """See :class:`fusepipe.core.fuser.Fuser`; the images are copied before this returns."""
-        self._require_open()
         height, width = batch.shape
         if len(batch.visible) > MAX_BATCH:
             raise UsageError(f"{len(batch.visible)} pairs are more than this fuser's {MAX_BATCH = }")
@@ -145,24 +147,27 @@ class OpenVinoFuser(FuserBase):
         if batch.visible_levels > self.info.max_visible_levels:
             raise UsageError(f"this fuser takes infrared images of the visible size: {batch.visible_levels = }")
         padded = self._padded(height, width, len(batch.visible), batch.visible_levels)
-        slots = self._slots_for(padded)
-        self._make_room()
-        slot = next(s for s in slots if s.ticket is None or s.ticket.done)
-        ticket = OpenVinoTicket(slot, (height, width))
-        try:
-            slot.start(batch, padded)
-        except (RuntimeError, MemoryError) as error:
-            raise EngineError(f"OpenVINO cannot run {padded = }: {last_line(error)}") from error
-        slot.ticket = ticket
-        self._in_flight.append(ticket)
+        with self._lock:
+            self._require_open()
+            slots = self._slots_for(padded)
+            self._make_room()
+            slot = next(s for s in slots if s.ticket is None or s.ticket.done)
+            ticket = OpenVinoTicket(slot, (height, width))
+            try:
+                slot.start(batch, padded)
+            except (RuntimeError, MemoryError) as error:
+                raise EngineError(f"OpenVINO cannot run {padded = }: {last_line(error)}") from error
+            slot.ticket = ticket
+            self._in_flight.append(ticket)
         return ticket
 
     def close(self) -> None:
         """Waits for requests in flight (tickets keep their results) and frees everything."""
-        super().close()
-        while self._in_flight:
-            self._settle(self._in_flight.popleft())
-        self._slots.clear()
+        with self._lock:
+            super().close()
+            while self._in_flight:
+                self._settle(self._in_flight.popleft())
+            self._slots.clear()
 
     def _padded(self, height: int, width: int, batch: int, visible_levels: int = 0) -> tuple[int, int, int]:
         """(batch, height, width) of what is compiled: the padded image, or the coarsest level of a pyramid network."""
@@ -172,7 +177,7 @@ class OpenVinoFuser(FuserBase):
         return batch, -(-height // m) * m, -(-width // m) * m
 
     def _make_room(self) -> None:
-        """Waits until fewer than MAX_IN_FLIGHT requests are unfinished; only the owner calls this."""
+        """Waits until fewer than MAX_IN_FLIGHT requests are unfinished; called with the lock held."""
         waiting = [ticket for ticket in self._in_flight if not ticket.done]
         while len(waiting) >= MAX_IN_FLIGHT:
             self._settle(waiting.pop(0))
@@ -255,8 +260,9 @@ class OpenVinoFuser(FuserBase):
     def compiled_model(self, size: tuple[int, int, int]) -> Any:
         """OpenVINO's compiled model for a size (batch, height, width)."""
         batch, height, width = size
-        self._require_open()
-        return self._slots_for(self._padded(height, width, batch))[0].request.get_compiled_model()
+        with self._lock:
+            self._require_open()
+            return self._slots_for(self._padded(height, width, batch))[0].request.get_compiled_model()
 
     def _from_cache(self, key: str, options: dict[str, str]) -> Any:
         blob = self._cache.load(key)

@@ -17,8 +17,6 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import openvino
-
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.core.fuser import FuserBase, FuserInfo, FusionBatch, Ticket
 from fusepipe.engines.backends.openvino.graph import (
@@ -31,6 +29,7 @@ from fusepipe.engines.backends.openvino.graph import (
     read_sharpness,
     shared_core,
 )
+from fusepipe.engines.backends.openvino.library import openvino
 from fusepipe.engines.backends.openvino.pyramid import coarse_shape
 from fusepipe.engines.backends.openvino.slots import WAIT_S, ImageSlot, OpenVinoTicket, PyramidSlot, Slot
 from fusepipe.engines.cache import CompileCache

@@ -8,13 +8,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import openvino
-import openvino.opset13 as opset
 from numpy.typing import NDArray
 
 from fusepipe.core.errors import EngineError
 from fusepipe.core.frames import Luma8, Warp
 from fusepipe.core.fuser import FusionBatch
+from fusepipe.engines.backends.openvino.library import openvino, opset
 from fusepipe.engines.backends.openvino.pyramid import COARSE_SCALE
 from fusepipe.engines.sampling_grid import normalised_grid, prefiltered_infrared
 from fusepipe.engines.tensor_names import COARSE_INPUTS, COARSE_OUTPUTS, SAMPLING_GRID

@@ -21,6 +21,7 @@ from fusepipe import __version__
 from fusepipe.core import machine
 from fusepipe.core.errors import FusepipeError
 from fusepipe.core.folders import cache_folder
+from fusepipe.engines.backends.openvino.telemetry import without_telemetry
 from fusepipe.workflows.doctor.backends import check_backends
 from fusepipe.workflows.doctor.check import DoctorCheck
 from fusepipe.workflows.doctor.packages import (
@@ -181,7 +182,8 @@ def check_codecs(known: Mapping[tuple[str, str], bool]) -> DoctorCheck:
 
 def check_openvino() -> list[DoctorCheck]:
     """The devices that OpenVINO finds, with the precisions they support natively."""
-    openvino = _import("openvino")
+    with without_telemetry():
+        openvino = _import("openvino")
     fix = "pip install --force-reinstall --no-deps openvino"
     if isinstance(openvino, BaseException):
         return [DoctorCheck("working", "OpenVINO", "problem", one_line(openvino), fix)]

@@ -26,7 +26,7 @@ from fusepipe.pipeline.mailbox import Cancelled, Closed, Mailbox, get_any
 from fusepipe.pipeline.pairing.pairer import Pairer
 from fusepipe.pipeline.sinks.base import Sink, SinkReport
 from fusepipe.pipeline.sinks.runner import SinkFactory, SinkRunner
-from fusepipe.pipeline.sources.base import Overflow, Source, SourceItem
+from fusepipe.pipeline.sources.base import MayBlock, Overflow, Source, SourceItem
 from fusepipe.pipeline.stages.drift_watch import DriftWatch
 from fusepipe.pipeline.stages.fusion import FusionStep
 from fusepipe.pipeline.statistics import RunStatistics
@@ -123,7 +123,7 @@ class Graph:
 
     def _add_stages(self, sources: Sequence[Source]) -> None:
         for source in sources:
-            self._spawn(f"read-{source.band}", self._read, source)
+            self._spawn(f"read-{source.band}", self._read, source, may_block=isinstance(source, MayBlock))
         self._spawn("pair", self._pair)
         self._spawn("register", self._register)
         if self._drift_inbox is not None:
@@ -173,7 +173,7 @@ class Graph:
 
     # -- stages, one thread each
 
-    def _spawn(self, name: str, target: Callable[..., None], *args: Any) -> None:
+    def _spawn(self, name: str, target: Callable[..., None], *args: Any, may_block: bool = False) -> None:
         def run() -> None:
             self.statistics.stage_started(name)
             try:
@@ -181,7 +181,7 @@ class Graph:
             finally:
                 self.statistics.stage_ended(name)
 
-        self.supervisor.spawn(name, run)
+        self.supervisor.spawn(name, run, may_block=may_block)
 
     def _read(self, source: Source) -> None:
         inbox = self._inbox[source.band]
@@ -213,8 +213,9 @@ class Graph:
             self._note_unpaired_tail(inboxes)
         finally:
             self._paired.close()
+            self.supervisor.end_sources()  # a reader without frames would not notice that its inbox is cancelled
             for inbox in self._inbox.values():
-                inbox.cancel()  # the readers can stop
+                inbox.cancel()
 
     def _next_pairs(self, wanted: Band, inboxes: dict[Band, Mailbox[SourceItem]]) -> list[FramePair]:
         """Waits for the next item or deadline; removes the inbox of a stream that has ended."""
@@ -321,7 +322,7 @@ class Graph:
         with self._sink_lock:
             self.sink_errors.append(error)
             left = len(self._outbox) - len(self.sink_errors)
-        if not self._live or not left or self.supervisor.stop.is_set():
+        if not self._live or not left or self.supervisor.stopped_early:
             return False
         log.error("%s: %s; continuing with the other sinks", self.name, error)
         return True
@@ -338,7 +339,7 @@ class Graph:
 
 def require_pairs(graph: Graph) -> None:
     """Raises :class:`SourceError`, with the likely cause, if a run that was not stopped made no pair at all."""
-    if graph.statistics.states or graph.supervisor.stop.is_set():
+    if graph.statistics.states or graph.supervisor.stopped_early:
         return
     log = graph.pairer.log
     skipped = ", ".join(f"{count} {reason}" for reason, count in log.skipped.items()) or "both streams were empty"

@@ -34,7 +34,7 @@ def finish(outcome: RunOutcome, *, as_json: bool) -> NoReturn:
     if outcome.interrupted:
         kept = "; files are finalised" if outcome.reports and not outcome.stuck else ""
         click.echo(f"fusepipe: interrupted{kept}", err=True)
-    if outcome.stuck:  # joining a thread that hangs would hang this process too
+    if outcome.stuck or outcome.blocked:  # joining a thread that hangs would hang this process too
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

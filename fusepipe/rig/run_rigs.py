@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fusepipe.core.errors import FusepipeError, Interrupted, printable
+from fusepipe.pipeline.sources.live.blocked_threads import threads_left_behind
 from fusepipe.rig.event_log import log_to_stderr
 from fusepipe.rig.progress import ProgressLine
 from fusepipe.rig.reload import ReadRigs, reload
@@ -27,12 +28,17 @@ OPEN_ERRORS = (FusepipeError, OSError, MemoryError, RuntimeError)
 
 @dataclass
 class RunOutcome:
-    """Result of the pipelines of one command: reports, errors, and whether a thread hangs in a system call."""
+    """Result of the pipelines of one command: reports and errors.
+
+    ``stuck``: a thread hangs in a system call, so the run did not complete. ``blocked``: the run is complete, but the
+    reader of a camera that does not answer has not ended.
+    """
 
     reports: list[RunReport] = field(default_factory=list)
     errors: list[FusepipeError] = field(default_factory=list)
     interrupted: bool = False
     stuck: bool = False
+    blocked: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -115,6 +121,7 @@ class _Group:
             except FusepipeError as error:
                 self._outcome.errors.append(error)
         self._outcome.reports = [pipeline.report() for pipeline in self.running]
+        self._outcome.blocked = bool(threads_left_behind())
         return self._outcome
 
     def _status(self) -> str:

@@ -28,6 +28,7 @@ SILENT_NS = 250 * MS  # without a frame of the reference: the other camera leads
 SILENT_STEPS = 2.5  # ... or this many of its usual frame intervals, for slow cameras
 NO_SIGNAL_NS = 300 * MS  # without a frame of either camera
 SLATE_NS = 100 * MS
+END_NS = 1_000 * MS  # without a frame of either camera, once one has ended for good: the run ends
 BACKLOG_NS = 2_000 * MS  # max time for a returning reference to catch up before it leads anyway
 START_NS = 2_000 * MS  # for cameras to connect: no slate before
 
@@ -64,6 +65,7 @@ class LivePairer:
         self._usual_ns: dict[Band, float] = {}
         self._backlog_since_ns: int | None = None  # since when the returned reference delivers its backlog
         self._ended: set[Band] = set()
+        self._ended_ns = start_ns
         self._frozen: set[int] = set()  # indices of infrared frames with a frozen image
         self._last_visible: Frame | None = None
         self._last_out_ns: int | None = None  # capture time
@@ -76,7 +78,13 @@ class LivePairer:
         self._silent_ns = max(SILENT_NS, 2 * max_wait_ns)
 
     def wants(self) -> Band | None:
-        return None if len(self._ended) == 2 else self._reference
+        return None if self._is_over() else self._reference
+
+    def _is_over(self) -> bool:
+        """Whether both cameras have ended for good, or one has and the other is away."""
+        if not self._ended or len(self._ended) == 2:
+            return bool(self._ended)
+        return self._now_ns - max(self._ended_ns, *self._heard_ns.values()) > END_NS
 
     def push(self, item: SourceItem) -> list[FramePair]:
         """Takes an item of a camera; its ``arrival_ns`` is the current time."""
@@ -102,6 +110,7 @@ class LivePairer:
 
     def end(self, band: Band) -> list[FramePair]:
         self._ended.add(band)
+        self._ended_ns = self._now_ns
         return self._out(self._pairer.end(band), self._now_ns)
 
     def expire(self, now_ns: int) -> list[FramePair]:
@@ -153,7 +162,7 @@ class LivePairer:
         return FramePair(0, PairState.SINGLE, frame.band, infrared, visible, name=frame.name)
 
     def _slate(self, now_ns: int) -> list[FramePair]:
-        if now_ns < self._slate_due_ns or len(self._ended) == 2:
+        if now_ns < self._slate_due_ns or self._ended:
             return []
         self._slate_due_ns = now_ns + SLATE_NS
         last_ns = self._last_out_ns

@@ -85,6 +85,15 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class MayBlock(Protocol):
+    """A source whose reads may block for longer than a run waits for them when it ends."""
+
+    @property
+    def longest_block_ns(self) -> int:
+        """The timeout after which a blocked read returns."""
+
+
+@runtime_checkable
 class ReadsFiles(Protocol):
     """A source that reads files, which no sink may overwrite."""
 

@@ -12,12 +12,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
 from fusepipe.core.redact import redact
 from fusepipe.pipeline.backoff import CAMERA, CAMERA_LOGIN, Backoff
 from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
+from fusepipe.pipeline.sources.live.blocked_threads import leave_behind
 from fusepipe.pipeline.sources.live.connection import LiveConnection
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions
 from fusepipe.pipeline.sources.live.errors import PERMANENT, Cause, LiveError
@@ -68,12 +70,39 @@ class LiveSource:
     def label(self) -> str:
         return redact(self._url)
 
+    @property
+    def longest_block_ns(self) -> int:
+        """FFmpeg's open and read timeouts; resolving a host name may take longer."""
+        return max(self._options.open_timeout_ns, self._options.stall_timeout_ns)
+
     def open(self) -> SourceInfo:
         """Connects, decodes one frame and disconnects, as an engine may be compiled before frames are read.
 
         A camera that is offline is not an error: its size is unknown (0) then. Raises :class:`LiveError` for causes
         that do not go away by waiting, such as a wrong password.
         """
+        # FFmpeg's calls do not let a signal through; in the main thread, Ctrl-C would take effect after their timeout
+        result: Future[SourceInfo] = Future()
+        thread = threading.Thread(target=self._probe_into, args=(result,), name=f"open-{self.band}")
+        thread.start()
+        try:
+            info = result.result()
+        except LiveError:
+            thread.join()
+            raise
+        except BaseException:
+            leave_behind(thread)
+            raise
+        thread.join()
+        return info
+
+    def _probe_into(self, result: Future[SourceInfo]) -> None:
+        try:
+            result.set_result(self._probe())
+        except BaseException as error:  # noqa: BLE001 - raised by open
+            result.set_exception(error)
+
+    def _probe(self) -> SourceInfo:
         try:
             connection = self._connect()
             try:

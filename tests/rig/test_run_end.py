@@ -1,0 +1,161 @@
+"""A run ends within two seconds, whatever ends it and whatever the other camera does."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+from helpers.ports import free_port
+from helpers.waiting import wait_for
+
+RIG = """
+schema: 1
+rigs:
+  r:
+    infrared: {{url: "{infrared}"}}
+    visible: {{url: "{visible}"}}
+    fusion: {{model: mean}}
+    sinks: [{{images: out}}{sinks}]
+"""
+LIVE_END_S = 2.0
+LOAD_S = 2.0  # for a machine that runs other tests meanwhile
+
+
+@contextmanager
+def hanging(first_answer=b""):
+    """A camera that accepts connections, sends ``first_answer`` and then nothing, until the end of the test."""
+    server = socket.create_server(("127.0.0.1", 0))
+    server.settimeout(0.1)
+    over = threading.Event()
+    held = []
+
+    def serve():
+        while not over.is_set():
+            try:
+                connection, _ = server.accept()
+            except TimeoutError:
+                continue
+            held.append(connection)
+            if first_answer:
+                connection.recv(4096)
+                connection.sendall(first_answer)
+
+    thread = threading.Thread(target=serve, name="hanging-camera")
+    thread.start()
+    try:
+        yield server.getsockname()[1]
+    finally:
+        over.set()
+        thread.join(10)
+        for connection in held:
+            connection.close()
+        server.close()
+
+
+@contextmanager
+def absent():
+    yield f"rtsp://127.0.0.1:{free_port()}/ir"
+
+
+@contextmanager
+def hanging_rtsp():
+    with hanging() as port:
+        yield f"rtsp://127.0.0.1:{port}/ir"
+
+
+@contextmanager
+def dead_mjpeg():
+    """Sends one image, then nothing: a camera that dies during the run without closing the connection."""
+    import cv2
+    import numpy as np
+
+    jpeg = cv2.imencode(".jpg", np.full((120, 160), 90, np.uint8))[1].tobytes()
+    part = b"--B\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(jpeg), jpeg)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=B\r\n\r\n"
+    with hanging(head + part * 3) as port:
+        yield f"http://127.0.0.1:{port}/"
+
+
+@contextmanager
+def silent_udp():
+    yield f"udp://127.0.0.1:{free_port()}"
+
+
+OTHERS = {"absent": absent, "hanging": hanging_rtsp, "dead": dead_mjpeg, "silent": silent_udp}
+STREET = "synthetic://street?band=visible&pace=real&size=160x120&duration={}"
+
+
+def start(tmp_path, other, *options, duration="1h", sinks=""):
+    path = tmp_path / "rigs.yaml"
+    path.write_text(RIG.format(infrared=other, visible=STREET.format(duration), sinks=sinks))
+    return subprocess.Popen(
+        [sys.executable, "-m", "fusepipe", "run", "--rig", str(path), "--json", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def frames_written(tmp_path):
+    return len(list((tmp_path / "out").glob("*.png")))
+
+
+def wait_until_no_more_is_written(tmp_path, process, at_least=5):
+    """The time at which the last image was written."""
+    wait_for(lambda: frames_written(tmp_path) >= at_least or process.poll() is not None, 60)
+    count, since = frames_written(tmp_path), time.monotonic()
+    while process.poll() is None and time.monotonic() - since < 0.6:
+        time.sleep(0.02)
+        if frames_written(tmp_path) != count:
+            count, since = frames_written(tmp_path), time.monotonic()
+    return since
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("end", ["max-pairs", "duration", "end of one source", "signal", "error"])
+def test_a_run_ends_within_two_seconds_whatever_the_other_camera_does(tmp_path, other, end):
+    options = {"max-pairs": ["--max-pairs", "20"], "duration": ["--duration", "1s"]}.get(end, [])
+    duration = "1s" if end == "end of one source" else "1h"
+    with OTHERS[other]() as url:
+        process = start(tmp_path, url, *options, duration=duration)
+        try:
+            if end == "signal":
+                wait_for(lambda: frames_written(tmp_path) >= 5, 60)
+                process.send_signal(signal.SIGINT)
+                over = time.monotonic()
+            elif end == "error":
+                wait_for(lambda: frames_written(tmp_path) >= 5, 60)
+                (tmp_path / "out").rename(tmp_path / "gone")  # the sink cannot write any more
+                (tmp_path / "out").write_text("")
+                over = time.monotonic()
+            else:
+                over = wait_until_no_more_is_written(tmp_path, process)
+            out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
+            process.communicate(timeout=20)
+    assert time.monotonic() - over < LIVE_END_S + LOAD_S, err
+    assert process.returncode == {"signal": 130, "error": 5}.get(end, 0), err
+    assert json.loads(out)["rigs"][0]["seconds"] > 0
+
+
+@pytest.mark.parametrize("other", ["hanging", "silent"])
+def test_a_signal_ends_a_start_that_waits_for_a_camera(tmp_path, other):
+    with OTHERS[other]() as url:
+        process = start(tmp_path, url)
+        try:
+            time.sleep(2.5)
+            process.send_signal(signal.SIGINT)
+            over = time.monotonic()
+            _, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
+            process.communicate(timeout=20)
+    assert time.monotonic() - over < LIVE_END_S, err
+    assert process.returncode == 130, err

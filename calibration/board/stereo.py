@@ -26,6 +26,8 @@ MIN_PAIRS = 3
 LOOSE_RATIO = 3.0  # stereo error over the cameras' own
 LOOSE_FLOOR_PX = 1.0
 OUTLIER_RATIO = 2.5
+MAX_BASELINE_M = 2.0
+"""Cameras that are further apart are not impossible, but a wrong unit of length is likelier."""
 
 Array = NDArray[np.float64]
 
@@ -63,6 +65,12 @@ class StereoResult:
     rejected: dict[str, float]
     board_distance_m: float
     loose: str
+
+    def warnings(self) -> list[str]:
+        """What is unlikely about the pose."""
+        if self.pose.baseline_m <= MAX_BASELINE_M:
+            return []
+        return [f"cameras {self.pose.baseline_m:g} m apart: check the side of a square in --board and its unit"]
 
 
 def calibrate_stereo(

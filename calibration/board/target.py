@@ -16,6 +16,7 @@ from fusepipe.core.errors import UsageError
 
 BoardKind = Literal["checkerboard", "circles", "charuco"]
 KINDS: tuple[BoardKind, ...] = ("checkerboard", "circles", "charuco")
+MIN_SPACING_M, MAX_SPACING_M = 1e-4, 1.0
 _SYNTAX = {
     "checkerboard": "checkerboard:6x5:0.1m (inner corners across and down, side of a square)",
     "circles": "circles:4x11:0.04m (circles in a row, rows, half the distance between neighbours in a row)",
@@ -49,8 +50,11 @@ class Board:
                 f"a checkerboard of {self.columns}x{self.rows} inner corners looks the same when rotated by 90 "
                 "degrees: use one with unequal sides"
             )
-        if not 1e-4 <= self.spacing_m <= 10:
-            raise UsageError(f"the board's spacing is {self.spacing_m:g} m; 0.1 mm to 10 m is possible")
+        if not MIN_SPACING_M <= self.spacing_m <= MAX_SPACING_M:
+            raise UsageError(
+                f"the board's spacing is {self.spacing_m:g} m; 0.1 mm to {MAX_SPACING_M:g} m is possible: is the unit "
+                "right (25mm, 2.5cm, 0.025m)?"
+            )
         if self.kind == "charuco" and not 0 < self.marker_m < self.spacing_m:
             raise UsageError(f"a marker of {self.marker_m:g} m does not fit into squares of {self.spacing_m:g} m")
 
@@ -95,6 +99,8 @@ def parse_board(text: str) -> Board:
     length = r"(\d+(?:\.\d+)?)(m|cm|mm)"
     pattern = rf"(\d+)x(\d+):{length}" + (rf":{length}" if kind == "charuco" else "")
     match = re.fullmatch(pattern, rest)
+    if match is None and re.fullmatch(r"\d+x\d+(:[\d.]+)+", rest):
+        raise UsageError(f"{text!r}: lengths need a unit, mm, cm or m: {_SYNTAX[kind]}")
     if match is None:
         raise UsageError(f"{text!r} is not a {kind} board: use {_SYNTAX[kind]}")
     unit = {"m": 1.0, "cm": 0.01, "mm": 0.001}

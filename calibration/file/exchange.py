@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,13 +19,15 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import YAMLError
 
-from fusepipe.calibration.board.stereo import Pose
+from fusepipe.calibration.board.stereo import MAX_BASELINE_M, Pose
 from fusepipe.calibration.file.model import Calibration, Made, make_stereo_calibration
 from fusepipe.calibration.file.storage import load_calibration
 from fusepipe.calibration.lens import Lens, LensModel
 from fusepipe.core.errors import SourceError, UsageError
 
 Format = Literal["fusepipe", "opencv", "kalibr"]
+LengthUnit = Literal["m", "cm", "mm"]
+UNITS_M: Mapping[LengthUnit, float] = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 MAX_BYTES = 1 << 20
 _NAMES = {
     "K1": ("K1", "M1", "cameraMatrix1", "camera_matrix_1", "cameraMatrixL"),
@@ -48,17 +51,27 @@ def kind_of(path: Path) -> Format:
     raise SourceError(f"{path}: is neither fusepipe's, OpenCV's nor kalibr's YAML")
 
 
-def read(path: Path, kind: Format, plane_distance_m: float | None, infrared_camera: int = 0) -> Calibration:
+def read(
+    path: Path,
+    kind: Format,
+    plane_distance_m: float | None,
+    infrared_camera: int = 0,
+    unit: LengthUnit | None = None,
+) -> Calibration:
     """A calibration of any of the formats.
 
     ``infrared_camera`` says which of two cameras is the infrared one. OpenCV's and kalibr's files
-    hold no plane distance: it has to be given. Raises :class:`SourceError` and :class:`UsageError`.
+    hold no plane distance: it has to be given. ``unit`` is that of their translation; ``None`` means metres, unless
+    the cameras would then be more than ``MAX_BASELINE_M`` apart. Raises :class:`SourceError` and :class:`UsageError`.
     """
     if kind == "fusepipe":
+        if unit is not None:
+            raise UsageError(f"{path}: fusepipe's calibration files are in metres; remove --unit")
         return load_calibration(path)
     if plane_distance_m is None:
         raise UsageError(f"{path}: has no plane distance; give it with --plane-distance, such as 30m")
     cameras, pose = (_opencv if kind == "opencv" else _kalibr)(_load(path), path)
+    pose = _in_metres(pose, unit, path)
     if infrared_camera == 1:
         cameras = cameras[1], cameras[0]
         pose = Pose(pose.rotation.T, -pose.rotation.T @ pose.translation_m)
@@ -200,8 +213,19 @@ def _lens(
 
 def _pose(rotation: NDArray[np.float64], translation: NDArray[np.float64], path: Path) -> Pose:
     if rotation.shape != (3, 3) or translation.shape != (3,):
-        raise SourceError(f"{path}: the rotation is 3x3 and the translation 3 numbers, in metres")
+        raise SourceError(f"{path}: the rotation is 3x3 and the translation 3 numbers")
     return Pose(rotation, translation)
+
+
+def _in_metres(pose: Pose, unit: LengthUnit | None, path: Path) -> Pose:
+    """A pose with its translation in metres; the unit is that of the squares of the board that it was made with."""
+    if unit is None and pose.baseline_m > MAX_BASELINE_M:
+        number = pose.baseline_m
+        raise UsageError(
+            f"{path}: in metres, the cameras are {number:g} m apart. If the board was given in millimetres: --unit mm "
+            f"({number / 1000:g} m apart); in centimetres: --unit cm; if {number:g} m is right: --unit m"
+        )
+    return replace(pose, translation_m=pose.translation_m * UNITS_M[unit or "m"])
 
 
 class _Constructor(SafeConstructor):

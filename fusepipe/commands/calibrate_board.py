@@ -145,4 +145,5 @@ def _board_lines(result: BoardResult) -> list[str]:
             "other"
         )
         lines += [f"  rejected {name}: {error:.2f} px" for name, error in stereo.rejected.items()]
+        lines += [f"  warning: {warning}" for warning in stereo.warnings()]
     return lines

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fusepipe.commands.options import Length, check_output_file, overwrite_option
+
+if TYPE_CHECKING:
+    from fusepipe.calibration.file.exchange import LengthUnit
 
 
 @click.command("convert")
@@ -19,9 +23,20 @@ from fusepipe.commands.options import Length, check_output_file, overwrite_optio
 @click.option(
     "--infrared-camera", type=click.IntRange(0, 1), default=0, show_default=True, help="Index of the infrared camera."
 )
+@click.option(
+    "--unit",
+    type=click.Choice(["m", "cm", "mm"]),
+    help="Unit of the translation in SOURCE, that of the board's squares [m; has to be given for over 2 m].",
+)
 @overwrite_option
 def command(
-    source: Path, output: Path, form: str | None, plane_distance: float | None, infrared_camera: int, overwrite: bool
+    source: Path,
+    output: Path,
+    form: str | None,
+    plane_distance: float | None,
+    infrared_camera: int,
+    unit: LengthUnit | None,
+    overwrite: bool,
 ) -> None:
     """Convert SOURCE from or to OpenCV's stereo files (stereoCalibrate) and kalibr's camera chains."""
     from fusepipe.calibration.file import exchange
@@ -30,7 +45,7 @@ def command(
     check_output_file(output, overwrite)
     kind = exchange.kind_of(source)
     wanted = form or ("opencv" if kind == "fusepipe" else "fusepipe")
-    read = exchange.read(source, kind, plane_distance, infrared_camera)
+    read = exchange.read(source, kind, plane_distance, infrared_camera, unit)
     if wanted == "fusepipe":
         save_calibration(read, output, overwrite)
     else:

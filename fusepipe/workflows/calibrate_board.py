@@ -99,6 +99,7 @@ class BoardResult:
                 "angle_deg": round(self.stereo.pose.angle_deg, 4),
                 "board_distance_m": self.stereo.board_distance_m,
                 "loose": self.stereo.loose,
+                "doubts": self.stereo.warnings(),
             }
         return document
 

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from fusepipe.calibration.board.capture import Collector, coverage_lines
 from fusepipe.calibration.board.detection import Detection, charuco_board, detect
 from fusepipe.calibration.board.intrinsics import View, calibrate_camera
+from fusepipe.calibration.board.stereo import Pose, StereoResult
 from fusepipe.calibration.board.target import Board, parse_board
 from fusepipe.calibration.file.storage import load_calibration
 from fusepipe.calibration.lens import Lens
@@ -53,7 +54,11 @@ def test_boards_are_named_in_one_word(text: str, board: Board) -> None:
     ("text", "message"),
     [
         ("chess:6x5:0.1m", "is not a board: use checkerboard:6x5:0.1m"),
-        ("checkerboard:6x5:0.1", "is not a checkerboard board"),
+        ("checkerboard:6x5:0.1", "lengths need a unit, mm, cm or m: checkerboard:6x5:0.1m"),
+        ("charuco:8x6:4:3", "lengths need a unit"),
+        ("checkerboard:6x5", "is not a checkerboard board"),
+        ("checkerboard:6x5:25m", "spacing is 25 m; 0.1 mm to 1 m is possible: is the unit right"),
+        ("checkerboard:6x5:2.5m", "is the unit right"),
         ("checkerboard:6x6:0.1m", "rotated by 90 degrees"),
         ("charuco:8x6:3cm:4cm", "does not fit into squares"),
         ("checkerboard:1x5:0.1m", "3 to 60 across"),
@@ -62,6 +67,14 @@ def test_boards_are_named_in_one_word(text: str, board: Board) -> None:
 def test_impossible_boards_are_refused(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse_board(text)
+
+
+@pytest.mark.parametrize(("metres", "doubts"), [(0.08, 0), (2.0, 0), (60.0, 1)])
+def test_cameras_far_apart_are_doubted(metres: float, doubts: int) -> None:
+    pose = Pose(np.eye(3), np.array([-metres, 0.0, 0.0]))
+    warnings = StereoResult(pose, 0.3, {}, {}, 5.0, "").warnings()
+    assert len(warnings) == doubts
+    assert not doubts or "60 m apart: check the side of a square in --board" in warnings[0]
 
 
 def truth(lens: Lens, rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:

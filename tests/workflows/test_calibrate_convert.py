@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from fusepipe.calibration.board.stereo import Pose
 from fusepipe.calibration.file import exchange
@@ -96,3 +96,44 @@ def test_what_a_format_lacks_is_said(tmp_path: Path) -> None:
     long = make_stereo_calibration(replace(INFRARED, distortion=(0.1, 0, 0, 0, 0.3)), VISIBLE, POSE, 5.0)
     with pytest.raises(UsageError, match="has k3"):
         exchange.kalibr_text(long)
+
+
+IN_MM = make_stereo_calibration(
+    INFRARED, VISIBLE, Pose(POSE.rotation, np.array([-60.0, 0.0, 0.0])), 5.0
+)  # as a program writes it whose board was given in millimetres
+
+
+@pytest.mark.parametrize("form", ["opencv", "kalibr"])
+def test_a_baseline_in_millimetres_is_doubted_and_unit_mm_reads_it(form: str, tmp_path: Path) -> None:
+    theirs, ours = tmp_path / "theirs.yml", tmp_path / "ours.yaml"
+    theirs.write_text(exchange.opencv_text(IN_MM) if form == "opencv" else exchange.kalibr_text(IN_MM))
+
+    def convert(*arguments: str) -> Result:
+        command = ["calibrate", "convert", str(theirs), "-o", str(ours), "--plane-distance", "10m", "--overwrite"]
+        return CliRunner().invoke(cli, [*command, *arguments])
+
+    doubted = convert()
+    assert isinstance(doubted.exception, UsageError) and not ours.exists()
+    assert "60 m apart" in str(doubted.exception) and "--unit mm" in str(doubted.exception)
+    for unit, metres in (("mm", 0.06), ("cm", 0.6), ("m", 60.0)):
+        ran = convert("--unit", unit)
+        assert ran.exit_code == 0, ran.output
+        assert load_calibration(ours).rig_pose().baseline_m == pytest.approx(metres)
+
+
+def test_the_other_camera_first_is_scaled_too(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.yml"
+    path.write_text(exchange.opencv_text(IN_MM))
+    read = exchange.read(path, "opencv", 10.0, infrared_camera=1, unit="mm")
+    assert read.rig_pose().baseline_m == pytest.approx(0.06)
+
+
+def test_two_metres_are_not_doubted_and_our_own_files_have_no_unit(tmp_path: Path) -> None:
+    far = make_stereo_calibration(INFRARED, VISIBLE, Pose(POSE.rotation, np.array([-2.0, 0.0, 0.0])), 5.0)
+    path = tmp_path / "theirs.yml"
+    path.write_text(exchange.opencv_text(far))
+    assert exchange.read(path, "opencv", 10.0).rig_pose().baseline_m == pytest.approx(2.0)
+    ours = tmp_path / "ours.yaml"
+    save_calibration(RIG, ours)
+    with pytest.raises(UsageError, match="in metres"):
+        exchange.read(ours, "fusepipe", None, unit="mm")

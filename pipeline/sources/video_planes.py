@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+from dataclasses import dataclass
+
 import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
@@ -19,16 +23,44 @@ HIGH_DEFINITION = 720  # min height from which an unspecified matrix is BT.709
 def upright_planes(
     av_frame: VideoFrame, band: Band, count_range: tuple[int, int] | None
 ) -> tuple[tuple[Plane, ...], Matrix]:
-    """The planes of a frame, rotated as its display matrix says, and the matrix of its chroma."""
+    """The planes of a frame, rotated and mirrored as its display matrix says, and the matrix of its chroma."""
     planes = infrared_planes(av_frame) if band is Band.INFRARED else visible_planes(av_frame, count_range)
-    quarter_turns = round(av_frame.rotation / 90) % 4
-    if quarter_turns:
-        planes = tuple(Plane(_turned(p.pixels, quarter_turns), p.bit_depth, p.value_range) for p in planes)
+    orientation = display_orientation(av_frame)
+    if orientation != Orientation():
+        planes = tuple(Plane(orientation.apply(p.pixels), p.bit_depth, p.value_range) for p in planes)
     return planes, _matrix(av_frame)
 
 
-def _turned(pixels: Pixels, quarter_turns: int) -> Pixels:
-    return np.ascontiguousarray(np.rot90(pixels, quarter_turns))  # type: ignore[return-value]
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """How stored pixels are displayed: rows and columns exchanged, then mirrored left-right, then upside down."""
+
+    transposed: bool = False
+    mirrored: bool = False
+    flipped: bool = False
+
+    def apply(self, pixels: Pixels) -> Pixels:
+        """HxW to HxW, or WxH where ``transposed``."""
+        if self.transposed:
+            pixels = pixels.T
+        if self.mirrored:
+            pixels = pixels[:, ::-1]
+        return np.ascontiguousarray(pixels[::-1] if self.flipped else pixels)  # type: ignore[return-value]
+
+
+def display_orientation(av_frame: VideoFrame) -> Orientation:
+    """The orientation in a frame's display matrix, to the nearest quarter turn.
+
+    The matrix (FFmpeg's libavutil/display.h) maps a stored pixel (x, y) to (a x + c y, b x + d y).
+    """
+    # PyAV's stub has text keys
+    matrix = av_frame.side_data.get(SideDataType.DISPLAYMATRIX)  # type: ignore[call-overload]
+    if matrix is None:
+        return Orientation()
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))
+    if abs(b) > abs(a):
+        return Orientation(transposed=True, mirrored=c < 0, flipped=b < 0)
+    return Orientation(mirrored=a < 0, flipped=d < 0)
 
 
 def infrared_planes(av_frame: VideoFrame) -> tuple[Plane, ...]:

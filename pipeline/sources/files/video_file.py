@@ -15,8 +15,10 @@ from av.video.frame import VideoFrame
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
 from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
+from fusepipe.pipeline.sources.files.frame_numbers import FrameNumbers
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
-from fusepipe.pipeline.sources.video_planes import is_grey, upright_planes
+from fusepipe.pipeline.sources.files.sei import SeiFilter
+from fusepipe.pipeline.sources.video_planes import display_orientation, is_grey, upright_planes
 
 NANOSECONDS = 1_000_000_000
 MAX_CONSECUTIVE_ERRORS = 250  # consecutive undecodable packets after which a file is rejected
@@ -56,6 +58,7 @@ class VideoFileSource:
         self._zero = Fraction(0)
         self._fps: Fraction | None = None
         self._timeless = False
+        self._numbered = False
         self._pixel_aspect = Fraction(1)
 
     @property
@@ -74,9 +77,10 @@ class VideoFileSource:
         self._zero = self._first_time(container)
         rate = stream.average_rate or stream.guessed_rate
         self._fps = self._forced_fps or (Fraction(rate) if rate else None)
-        # AVI has no timestamps, only a rate; raw streams have neither
-        self._timeless = self._forced_fps is not None or "avi" in container.format.name or first.pts is None
-        turned = round(first.rotation / 90) % 2 == 1
+        # AVI has no timestamps, only a rate and numbered frames; raw streams have neither
+        self._numbered = "avi" in container.format.name
+        self._timeless = self._forced_fps is not None or self._numbered or first.pts is None
+        turned = display_orientation(first).transposed
         self._pixel_aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
         if turned:
             self._pixel_aspect = 1 / self._pixel_aspect
@@ -125,9 +129,10 @@ class VideoFileSource:
         """The first frame that can be decoded, read through a separate container."""
         with self._open_container() as container:
             stream = container.streams.video[0]
+            sei = SeiFilter(stream.codec_context.name, stream.codec_context.extradata)
             for number, packet in enumerate(container.demux(stream)):
                 try:
-                    for av_frame in packet.decode():
+                    for av_frame in sei.decode(packet):
                         return av_frame
                 except av.FFmpegError:
                     if number > MAX_CONSECUTIVE_ERRORS:
@@ -141,6 +146,8 @@ class VideoFileSource:
         if container is None:
             raise SourceError(f"{self._path}: not open")
         stream = container.streams.video[0]
+        sei = SeiFilter(stream.codec_context.name, stream.codec_context.extradata)
+        numbers = FrameNumbers(reorders=lambda: stream.codec_context.has_b_frames) if self._numbered else None
         index = errors = 0
         packets = container.demux(stream)
         while not stop.is_set():
@@ -149,14 +156,16 @@ class VideoFileSource:
                 packet = next(packets, None)
                 if packet is None:
                     return
-                decoded = packet.decode()
+                if numbers is not None:
+                    numbers.packet(packet.dts)
+                decoded = sei.decode(packet)
             except av.FFmpegError as error:
                 errors += 1
                 if errors > MAX_CONSECUTIVE_ERRORS:
                     raise SourceError(f"{self._path}: decoding fails after frame {index}: {error.strerror}") from error
                 capture_ns = None
                 if self._timeless:
-                    capture_ns = round(index * NANOSECONDS / (self._fps or DEFAULT_FPS))
+                    capture_ns = self._nominal_ns(index if numbers is None else numbers.next())
                 elif packet is not None and packet.pts is not None:
                     capture_ns = self._time_ns(packet.pts, stream.time_base)
                 reason = error.strerror or type(error).__name__
@@ -167,7 +176,7 @@ class VideoFileSource:
                 continue
             for av_frame in decoded:
                 errors = 0
-                yield self._frame(av_frame, index)
+                yield self._frame(av_frame, index, index if numbers is None else numbers.next())
                 index += 1
 
     def close(self) -> None:
@@ -183,12 +192,15 @@ class VideoFileSource:
     def _time_ns(self, pts: int, time_base: Fraction | None) -> int:
         return round((pts * (time_base or Fraction(1, 1000)) - self._zero) * NANOSECONDS)
 
-    def _frame(self, av_frame: VideoFrame, index: int) -> Frame | UnreadableFrame:
+    def _nominal_ns(self, number: int) -> int:
+        return round(number * NANOSECONDS / (self._fps or DEFAULT_FPS))
+
+    def _frame(self, av_frame: VideoFrame, index: int, number: int) -> Frame | UnreadableFrame:
         time_base = av_frame.time_base or Fraction(1, 1000)
         if av_frame.pts is not None and not self._timeless:
             pts, capture_ns = av_frame.pts, self._time_ns(av_frame.pts, av_frame.time_base)
         else:  # from the nominal rate; decoders output frames in presentation order
-            capture_ns = round(index * NANOSECONDS / (self._fps or DEFAULT_FPS))
+            capture_ns = self._nominal_ns(number)
             pts = round(Fraction(capture_ns, NANOSECONDS) / time_base)
         if av_frame.is_corrupt:
             reason = "corrupt frame"

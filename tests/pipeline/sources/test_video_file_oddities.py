@@ -1,0 +1,161 @@
+"""Video files with timing gaps, mirrored display matrices and malformed SEI, made with ffmpeg."""
+
+import re
+import struct
+import subprocess
+import threading
+
+import numpy as np
+import pytest
+
+from fusepipe.core.frames import Band, Frame, UnreadableFrame
+from fusepipe.pipeline.sources.files.video_file import VideoFileSource
+
+
+def read(path, band=Band.VISIBLE, **options):
+    source = VideoFileSource(path, band, **options)
+    source.open()
+    try:
+        return list(source.frames(threading.Event()))
+    finally:
+        source.close()
+
+
+def ffmpeg_video(ffmpeg, path, *options, source="testsrc=s=160x120:r=25:d=3"):
+    command = [ffmpeg, "-v", "error", "-y", "-f", "lavfi", "-i", source, *options, path]
+    subprocess.run([str(word) for word in command], check=True, timeout=60)
+    return path
+
+
+GAP = ["-vf", "select='not(between(n,25,49))'", "-fps_mode", "passthrough"]
+
+
+@pytest.mark.parametrize("band", Band)
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.avi", ["mjpeg"]),
+        ("a.avi", ["ffv1"]),
+        ("a.avi", ["mpeg4", "-bf", "2"]),
+        ("a.avi", ["libx264", "-bf", "0"]),
+        ("a.avi", ["libx264", "-bf", "3"]),
+        ("a.mp4", ["libx264", "-bf", "2"]),
+        ("a.ts", ["libx264", "-bf", "2"]),
+        ("a.mkv", ["mjpeg"]),
+        ("a.mpg", ["mpeg2video"]),
+        ("a.flv", ["flv"]),
+        ("a.wmv", ["wmv2"]),
+        ("a.gif", ["gif"]),
+    ],
+    ids=" ".join,
+)
+def test_dropped_frames_leave_a_gap_in_the_times(tmp_path, ffmpeg, name, codec, band):
+    frames = read(ffmpeg_video(ffmpeg, tmp_path / name, *GAP, "-c:v", *codec), band)
+    begin = 0 if name != "a.mpg" else frames[0].capture_ns
+    expected = [40 * n for n in range(75) if not 25 <= n <= 49]
+    assert [round((f.capture_ns - begin) / 1e6) for f in frames] == expected
+
+
+def test_a_forced_rate_keeps_the_gaps_of_an_avi(tmp_path, ffmpeg):
+    frames = read(ffmpeg_video(ffmpeg, tmp_path / "a.avi", *GAP, "-c:v", "mjpeg"), fps=50)
+    assert [f.capture_ns // 1_000_000 for f in frames[23:27]] == [460, 480, 1000, 1020]
+
+
+MATRICES = {
+    "hflip": (-1, 0, 0, 1),
+    "vflip": (1, 0, 0, -1),
+    "transpose": (0, 1, 1, 0),
+    "transverse": (0, -1, -1, 0),
+    "rotate 90": (0, 1, -1, 0),
+    "rotate 180": (-1, 0, 0, -1),
+    "rotate 270": (0, -1, 1, 0),
+}
+
+
+@pytest.mark.parametrize("band", Band)
+@pytest.mark.parametrize("name", MATRICES)
+def test_display_matrices_are_applied_as_ffmpeg_does(tmp_path, ffmpeg, name, band):
+    plain = ffmpeg_video(ffmpeg, tmp_path / "a.mp4", "-frames:v", "3", "-pix_fmt", "yuv420p", "-c:v", "libx264")
+    a, b, c, d = (value << 16 for value in MATRICES[name])
+    data = bytearray(plain.read_bytes())
+    at = data.index(b"tkhd") + 44
+    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path = tmp_path / "b.mp4"
+    path.write_bytes(data)
+    command = [ffmpeg, "-v", "error", "-i", path, "-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "yuv420p", "-"]
+    raw = subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+    source = VideoFileSource(path, band)
+    info = source.open()
+    source.close()
+    frame = read(path, band)[0]
+    assert (frame.width, frame.height) == (info.width, info.height)
+    shape = (frame.height, frame.width)
+    assert shape == ((160, 120) if MATRICES[name][0] == 0 else (120, 160))
+    sizes = [shape] if band is Band.INFRARED else [shape, *[(shape[0] // 2, shape[1] // 2)] * 2]
+    at = 0
+    for plane, size in zip(frame.planes, sizes, strict=True):
+        expected = np.frombuffer(raw, np.uint8, size[0] * size[1], at).reshape(size)
+        at += expected.size
+        assert np.array_equal(plane.pixels, expected)
+
+
+def with_sloppy_sei(data, sei):
+    """An Annex B stream with ``sei`` before each slice."""
+    out = b""
+    for unit in re.split(b"\0\0\0\1|\0\0\1", data)[1:]:
+        if unit[0] & 31 in (1, 5):
+            out += b"\0\0\0\1" + sei
+        out += b"\0\0\0\1" + unit
+    return out
+
+
+SLOPPY = {
+    "longer than the unit": b"\x06\x05" + bytes([162]) + b"\x55" * 122 + b"\x80",
+    "user data without its identifier": b"\x06\x05\x04abcd\x80",
+    "registered data without its fields": b"\x06\x04\x01\xb5\x80",
+    "cut off in its size": b"\x06\x05\xff\xff",
+    "recovery point that is cut off": b"\x06\x06\x20\x80",
+    "pseudo-random": b"\x06" + bytes((7 * i * i + 3) % 251 + 4 for i in range(60)),
+}
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv", "ts", "h264"])
+@pytest.mark.parametrize("sei", SLOPPY)
+def test_sloppy_sei_costs_no_frame(tmp_path, ffmpeg, sei, container):
+    plain = ffmpeg_video(ffmpeg, tmp_path / "a.h264", "-c:v", "libx264", "-bf", "0")
+    (tmp_path / "b.h264").write_bytes(with_sloppy_sei(plain.read_bytes(), SLOPPY[sei]))
+    path = tmp_path / f"c.{container}"
+    command = [ffmpeg, "-v", "error", "-r", "25", "-i", tmp_path / "b.h264", "-c", "copy", path]
+    subprocess.run(command, check=True, timeout=60)
+    frames, expected = read(path), read(plain)
+    assert all(isinstance(frame, Frame) for frame in frames) and len(frames) == len(expected) == 75
+    for frame, other in zip(frames, expected, strict=True):
+        assert np.array_equal(frame.luma.pixels, other.luma.pixels)
+
+
+def test_sloppy_sei_of_hevc_costs_no_frame(tmp_path, ffmpeg):
+    plain = ffmpeg_video(ffmpeg, tmp_path / "a.hevc", "-c:v", "libx265", "-x265-params", "bframes=0:log-level=none")
+    out = b""
+    for unit in re.split(b"\0\0\0\1|\0\0\1", plain.read_bytes())[1:]:
+        if unit[0] >> 1 & 63 < 32:  # a slice
+            out += b"\0\0\0\1\x4e\x01\x05" + bytes([162]) + b"\x55" * 122 + b"\x80"
+        out += b"\0\0\0\1" + unit
+    (tmp_path / "b.hevc").write_bytes(out)
+    command = [ffmpeg, "-v", "error", "-r", "25", "-i", tmp_path / "b.hevc", "-c", "copy", tmp_path / "c.mp4"]
+    subprocess.run(command, check=True, timeout=60)
+    frames = read(tmp_path / "c.mp4")
+    assert len(frames) == 75 and all(isinstance(frame, Frame) for frame in frames)
+
+
+def test_damage_is_recognised_between_sloppy_sei(tmp_path, ffmpeg):
+    plain = ffmpeg_video(ffmpeg, tmp_path / "a.h264", "-c:v", "libx264", "-bf", "0", "-crf", "10")
+    data = bytearray(with_sloppy_sei(plain.read_bytes(), SLOPPY["longer than the unit"]))
+    slices = [m.end() for m in re.finditer(b"\0\0\0\1[\x41\x61\x01\x21]", data)]
+    for at in range(slices[30] + 60, slices[30] + 400):
+        data[at] ^= 0x5A
+    (tmp_path / "b.h264").write_bytes(data)
+    command = [ffmpeg, "-v", "error", "-r", "25", "-i", tmp_path / "b.h264", "-c", "copy", tmp_path / "c.mp4"]
+    subprocess.run(command, check=True, timeout=60)
+    items = read(tmp_path / "c.mp4")
+    bad = [item for item in items if isinstance(item, UnreadableFrame)]
+    assert bad and len(items) - len(bad) >= 70

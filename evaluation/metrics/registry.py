@@ -9,7 +9,7 @@ A new metric is a pure function on HxW uint8 luma, a row here and a test on a ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -29,6 +29,7 @@ from fusepipe.evaluation.metrics.gradients import (
 )
 from fusepipe.evaluation.metrics.information import entropy, mutual_information, standard_deviation
 from fusepipe.evaluation.metrics.perceptual import qcb, qcv
+from fusepipe.evaluation.metrics.sequences import SEQUENCE_METRICS, SequenceMetric
 from fusepipe.evaluation.metrics.similarity import (
     MS_SSIM_MINIMUM_PX,
     correlation,
@@ -98,18 +99,6 @@ class Metric:
     source: str
     function: Callable[[Luma8, Luma8, Luma8], float]
     minimum_px: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class SequenceMetric:
-    """One row of sequences: ``function(ir, vis, fused)`` on equally many HxW uint8 frames, two or more."""
-
-    name: str
-    direction: Direction
-    definition: str
-    span: str
-    source: str
-    function: Callable[[Sequence[Luma8], Sequence[Luma8], Sequence[Luma8]], float]
 
 
 def _of_fused(function: Callable[[Luma8], float], minimum_px: int = 1) -> Callable[[Luma8, Luma8, Luma8], float]:
@@ -335,28 +324,6 @@ _ROWS = (
 )
 
 METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}
-
-SEQUENCE_METRICS: dict[str, SequenceMetric] = {
-    row.name: row
-    for row in (
-        SequenceMetric(
-            "TR",
-            "lower",
-            "temporal ratio: error along the motion per standard deviation, over the sources' mean of it",
-            "0 upward, 1 = no flicker added",
-            "Lai et al. 2018, with Farneback 2003",
-            temporal_ratio,
-        ),
-        SequenceMetric(
-            "LE",
-            "lower",
-            "luminance excess: how far the mean's step leaves the range of both sources' steps and 0, grey levels",
-            "0 to 255",
-            "this project",
-            luminance_excess,
-        ),
-    )
-}
 
 
 def names_of(variant: Selection) -> list[str]:

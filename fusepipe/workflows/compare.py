@@ -15,6 +15,7 @@ from fusepipe.core.provenance import versions
 from fusepipe.core.suggest import did_you_mean
 from fusepipe.evaluation.baselines.trivial import TRIVIAL_RULES, sum_rule
 from fusepipe.evaluation.image_sets import ImageSet, evenly_spaced, find_sets, listed, read_luma, require_one_size
+from fusepipe.evaluation.metrics.flow_difference import FlowReference
 from fusepipe.evaluation.metrics.temporal import TemporalReference
 from fusepipe.evaluation.report.results import BOUND, Comparison, Example, MethodResult, SetResult, missing_values
 from fusepipe.evaluation.scorer import Scorer, Triple
@@ -23,7 +24,7 @@ from fusepipe.rig.fusers import load_fuser
 
 QUICK = ("stream", "pyramid")  # the default: the default model and the usual classical method
 CHUNK = 16  # pairs fused, then scored: fusing is timed while nothing else is computed
-TEMPORAL_PIXELS = 40_000_000  # of a sequence, for TR: motion takes ten bytes per pixel and frame
+TEMPORAL_PIXELS = 40_000_000  # of a sequence, for TR and flowD: motion takes 18 bytes per pixel and frame
 STILLS_SHOWN, FRAMES_SHOWN = 4, 2  # example pairs in a report, of a set of stills and of a sequence
 
 Step = Callable[[int, int, str], None]
@@ -152,8 +153,24 @@ def _run(name: str, fuser: Fuser, work: Sequence[_Work], scorer: Scorer, step: C
             method.rows.extend(scorer.scores(triples))
             fused_frames += [triple.fused for triple in triples][: max(0, entry.frames - start)]
         if reference is not None:
-            found = reference.score(fused_frames)
-            method.temporal = {"TR": found.ratio, "LE": found.luminance_excess}
+            method.temporal = reference.score(fused_frames)
+
+
+class _Motion:
+    """The motion in a sequence of pairs, by which all methods are scored."""
+
+    def __init__(self, ir: Sequence[Luma8], vis: Sequence[Luma8]) -> None:
+        self._temporal, self._flow = TemporalReference(ir, vis), FlowReference(vis)
+
+    def score(self, fused: Sequence[Luma8]) -> dict[str, float]:
+        """The sequence metrics by name."""
+        temporal, flow = self._temporal.score(fused), self._flow.score(fused)
+        return {
+            "TR": temporal.ratio,
+            "LE": temporal.luminance_excess,
+            "flowD": flow.difference,
+            "flowD_SD": flow.relative,
+        }
 
 
 class _Work:
@@ -170,7 +187,7 @@ class _Work:
         if len(self.names) < len(pairs.names):
             self.result.notes.append(f"{len(self.names)} of its {len(pairs.names)} pairs were requested")
         most = FRAMES_SHOWN if image_set.sequence else STILLS_SHOWN
-        self._motion: TemporalReference | None = None
+        self._motion: _Motion | None = None
         self._pixels = 1
         self._examples: dict[int, Example] = {}
         self._kept = evenly_spaced(len(self.names), most) if options.with_images else []
@@ -215,13 +232,13 @@ class _Work:
             return 0
         return min(len(self.names), max(2, TEMPORAL_PIXELS // self._pixels))
 
-    def motion(self) -> TemporalReference | None:
+    def motion(self) -> _Motion | None:
         """The motion of the sources, computed once for all methods; ``None`` for stills."""
         if self._motion is None and self.frames > 1:
             pairs = [self.read(index) for index in range(self.frames)]
-            self._motion = TemporalReference([ir for ir, _ in pairs], [vis for _, vis in pairs])
+            self._motion = _Motion([ir for ir, _ in pairs], [vis for _, vis in pairs])
             if self.frames < len(self.names):
-                self.result.notes.append(f"TR and LE are those of the first {self.frames} frames")
+                self.result.notes.append(f"TR, LE and flowD are those of the first {self.frames} frames")
         return self._motion
 
     def remove(self, name: str) -> None:

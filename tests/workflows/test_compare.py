@@ -10,6 +10,7 @@ import pytest
 from fusepipe.cli import main
 from fusepipe.core.errors import EngineError
 from fusepipe.evaluation.baselines.trivial import TRIVIAL_RULES, sum_rule
+from fusepipe.evaluation.metrics.flow_difference import FlowReference
 from fusepipe.evaluation.metrics.registry import METRICS
 from fusepipe.evaluation.metrics.temporal import TemporalReference
 from fusepipe.evaluation.report.published import table1, table2
@@ -112,9 +113,16 @@ def test_sequences_get_tr_and_luminance_excess(compare, tmp_path):
     document = json.loads(compare("--data", folder, "--models", "mean", "--metrics", "EN", "--jobs", 1, "--json")[1])
     assert [s["set"] for s in document["sets"]] == ["one", "two"] and all(s["sequence"] for s in document["sets"])
     frames = [[cv2.imread(str(folder / "one" / band / f"{i}.png"), 0) for i in range(4)] for band in ("ir", "vis")]
-    expected = TemporalReference(*frames).score([sum_rule(i, v) for i, v in zip(*frames, strict=True)])
+    fused = [sum_rule(i, v) for i, v in zip(*frames, strict=True)]
+    expected, flow = TemporalReference(*frames).score(fused), FlowReference(frames[1]).score(fused)
     found = document["sets"][0]["methods"][-1]["temporal"]
-    assert found == {"TR": expected.ratio, "LE": expected.luminance_excess}
+    assert found == {
+        "TR": expected.ratio,
+        "LE": expected.luminance_excess,
+        "flowD": flow.difference,
+        "flowD_SD": flow.relative,
+    }
+    assert set(document["sequence_metrics"]) == set(found)
     stills = json.loads(compare("--data", folder, "--models", "mean", "--metrics", "EN", "--stills", "--json")[1])
     assert stills["sets"][0]["methods"][0]["temporal"] == {}
     chosen = json.loads(compare("--data", folder, "--sets", "two", "--limit", 2, "--models", "mean", "--json")[1])

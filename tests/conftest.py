@@ -75,7 +75,8 @@ def engine_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 TESTS = Path(__file__).parent
 UNIT_FOLDERS = frozenset({"calibration", "config", "core", "engines", "evaluation", "pipeline"})
-SERIAL_FOLDERS = frozenset({"faults", "rig", "train"})
+SERIAL_FOLDERS = frozenset({"faults", "rig"})
+PARALLEL_FOLDERS = frozenset({"train"})  # one thread a test; the processes that some start are not timed
 STARTS = frozenset({"aiohttp", "asyncio", "faults", "peers", "socket", "subprocess"})
 """A test module that imports one of these, itself or through a helper, starts processes or servers."""
 
@@ -98,7 +99,8 @@ def starts_something(file: Path) -> bool:
 def tiers(item: pytest.Item) -> Iterator[str]:
     """``serial``: not beside another test, as it starts processes or servers. ``unit``: fast and not serial."""
     folder = item.path.relative_to(TESTS).parts[0]
-    if folder in SERIAL_FOLDERS or starts_something(item.path) or item.get_closest_marker("gpu"):
+    starts = folder not in PARALLEL_FOLDERS and starts_something(item.path)
+    if starts or folder in SERIAL_FOLDERS or item.get_closest_marker("gpu"):
         yield "serial"
     elif folder in UNIT_FOLDERS and not any(item.get_closest_marker(mark) for mark in ("slow", "long")):
         yield "unit"

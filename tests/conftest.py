@@ -112,6 +112,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         for mark in tiers(item):
             item.add_marker(mark)
+        if TESTS / "train" in item.path.parents and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(300))  # whole trainings, beside others on a busy machine
     if "long" not in config.option.markexpr:
         long = [item for item in items if item.get_closest_marker("long")]
         if long:

@@ -159,7 +159,7 @@ BESIDE_FOLDERS: dict[str, str] = {
         "cache choose fit graph load manifest sampling_grid sharing store tensor_names threads verification"
     ),  # for every backend
     "fusepipe.engines.backends": "torch",  # a backend that is one module
-    "fusepipe.evaluation": "image_sets luma scorer scores tno_catalogue",  # what is scored, with any metric
+    "fusepipe.evaluation": "image_sets luma ranks scorer scores tno_catalogue",  # what is scored, with any metric
     "fusepipe.pipeline": "backoff graph mailbox statistics supervisor testing",  # what connects and runs the stages
     "fusepipe.pipeline.servers": "addresses delivery loop_thread shared_servers",  # of RTSP and web alike
     "fusepipe.pipeline.sinks": "base null runner",  # the protocol, its thread, and a sink that writes nothing

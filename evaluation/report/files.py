@@ -6,23 +6,30 @@ import csv
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fusepipe.core.errors import OutputExistsError, SinkError, UsageError
 from fusepipe.core.files import write_text
 from fusepipe.evaluation.report import text_tables
+from fusepipe.evaluation.report.json_document import comparison_json
 from fusepipe.evaluation.report.results import Comparison
 
 SUFFIXES = (".json", ".csv", ".html")
 
 
-def check_reports(paths: Sequence[Path], *, overwrite: bool) -> None:
-    """Checks at the start whether the reports can be written.
+def by_method(path: Path) -> Path:
+    """The table of one line per method that a comparison writes beside its CSV report: ``NAME.methods.csv``."""
+    return path.with_name(f"{path.stem}.methods.csv")
+
+
+def check_reports(paths: Sequence[Path], *, overwrite: bool, methods: bool = False) -> None:
+    """Checks at the start whether the reports can be written; with ``methods``, :func:`by_method` too.
 
     Raises :class:`UsageError` for another ending, :class:`OutputExistsError` and :class:`SinkError`.
     """
-    for path in paths:
+    beside = [by_method(path) for path in paths if methods and path.suffix.lower() == ".csv"]
+    for path in (*paths, *beside):
         if path.suffix.lower() not in SUFFIXES:
             raise UsageError(f"{path}: a report ends in {', '.join(SUFFIXES)}; got {path.suffix!r}")
         if path.is_dir():
@@ -49,16 +56,22 @@ def write_reports(comparison: Comparison, paths: Sequence[Path]) -> None:
     for path in paths:
         suffix = path.suffix.lower()
         if suffix == ".json":
-            text = json.dumps(comparison.as_json(), indent=2, allow_nan=False) + "\n"
+            text = json.dumps(comparison_json(comparison), indent=2, allow_nan=False) + "\n"
         elif suffix == ".csv":
-            buffer = io.StringIO()
-            csv.writer(buffer, lineterminator="\n").writerows(text_tables.csv_rows(comparison))
-            text = buffer.getvalue()
+            text = _as_csv(text_tables.csv_rows(comparison))
+            if comparison.ranked_by:
+                _write(by_method(path), _as_csv(text_tables.method_rows(comparison)))
         else:
             from fusepipe.evaluation.report.page import page
 
             text = page(comparison)
         _write(path, text)
+
+
+def _as_csv(rows: Iterable[Sequence[str]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()
 
 
 def _write(path: Path, text: str) -> None:

@@ -10,6 +10,7 @@ from fusepipe.evaluation.metrics.registry import METRICS, SEQUENCE_METRICS, Metr
 from fusepipe.evaluation.report import html
 from fusepipe.evaluation.report.images import gallery
 from fusepipe.evaluation.report.plots import MetricPlot, SequencePlot, metric_plots, sequence_plots
+from fusepipe.evaluation.report.rank_tables import overall_page_table, rank_page_table
 from fusepipe.evaluation.report.results import Comparison, SetResult
 from fusepipe.evaluation.report.score_table import ScoreTable, score_table
 
@@ -30,6 +31,7 @@ class _Section:
     anchor: str
     result: SetResult
     table: ScoreTable
+    ranks: ScoreTable | None
     metric_plots: Sequence[MetricPlot]
     sequence_plots: Sequence[SequencePlot]
 
@@ -49,6 +51,7 @@ def page(comparison: Comparison, max_bytes: int = MAX_BYTES) -> str:
             f"set-{index}",
             result,
             score_table(result, comparison),
+            rank_page_table(result, comparison),
             metric_plots(result, comparison),
             sequence_plots(result) if result.sequence else (),
         )
@@ -73,6 +76,7 @@ def _rendered(comparison: Comparison, sections: Sequence[_Section], galleries: _
         ],
         comparison=comparison,
         sections=sections,
+        overall=overall_page_table(comparison),
         galleries=galleries.by_set,
         left_out=galleries.left_out,
         max_megabytes=f"{max_bytes / 1e6:.0f}",

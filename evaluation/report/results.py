@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from fusepipe.core.frames import Luma8
 from fusepipe.evaluation.baselines.trivial import TRIVIAL_RULES
-from fusepipe.evaluation.metrics.registry import METRICS, SEQUENCE_METRICS
+from fusepipe.evaluation.metrics.registry import METRICS
+from fusepipe.evaluation.ranks import MethodRanks, method_ranks
 from fusepipe.evaluation.scores import Scores, Summary, leaders, summarise, summary
 
 BOUND = {"CC": "CC_bound"}  # metric -> the row that limits it
@@ -92,7 +91,8 @@ class SetResult:
 class Comparison:
     """All results of one command.
 
-    ``metrics`` are the columns. ``unavailable`` gives the reason of each method that did not run,
+    ``metrics`` are the columns, ``ranked_by`` those that the mean rank is taken over (none: no ranking).
+    ``unavailable`` gives the reason of each method that did not run,
     ``failed`` those of them that count as a failure. ``printed`` are published values:
     (set, method, metric) -> value.
     """
@@ -108,38 +108,17 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
     command: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    ranked_by: list[str] = field(default_factory=list)
+
+    def ranking(self, result: SetResult) -> list[MethodRanks]:
+        """All methods of a set, the trivial rules too, best mean rank first; empty without anything to rank."""
+        means = {method.name: {name: mean_of(method, name) for name in self.ranked_by} for method in result.methods}
+        return method_ranks(means, self.ranked_by)
 
     @property
     def columns(self) -> list[str]:
         """The metrics that are columns of their own: bounds are shown with the metric they limit."""
         return [name for name in self.metrics if METRICS[name].direction != "bound"]
-
-    def as_json(self) -> dict[str, Any]:
-        """A document of plain values; ``null`` where a metric is not defined or not finite."""
-        return {
-            "title": self.title,
-            "command": self.command,
-            "versions": self.versions,
-            "variant": self.variant,
-            "metrics": {
-                name: {
-                    "variant": METRICS[name].variant,
-                    "direction": METRICS[name].direction,
-                    "range": METRICS[name].span,
-                    "definition": METRICS[name].definition,
-                    "source": METRICS[name].source,
-                }
-                for name in self.metrics
-            },
-            "sequence_metrics": {
-                name: {"direction": row.direction, "range": row.span, "definition": row.definition}
-                for name, row in SEQUENCE_METRICS.items()
-            },
-            "sets": [_set_json(result, self) for result in self.sets],
-            "unavailable": self.unavailable,
-            "printed_source": self.printed_source,
-            "notes": self.notes,
-        }
 
 
 def mean_of(method: MethodResult, name: str) -> float | None:
@@ -157,58 +136,3 @@ def missing_values(comparison: Comparison) -> list[str]:
         if small:
             notes.append(f"{name}: not defined for {small} of {len(rows)} images, which are too small for it")
     return notes
-
-
-def finite(value: float | None) -> float | None:
-    """``None`` for values that JSON cannot represent."""
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _summary_json(found: Summary | None) -> dict[str, float | int | None] | None:
-    if found is None:
-        return None
-    return {
-        "mean": finite(found.mean),
-        "spread": finite(found.spread),
-        "min": finite(found.min),
-        "max": finite(found.max),
-        "images": found.count,
-    }
-
-
-def _set_json(result: SetResult, comparison: Comparison) -> dict[str, Any]:
-    methods: list[dict[str, Any]] = []
-    for method in result.methods:
-        summaries = method.summaries(comparison.metrics)
-        entry: dict[str, Any] = {
-            "method": method.name,
-            "reference": method.reference,
-            "engine": method.engine,
-            "ms_per_pair": _summary_json(method.time),
-            "metrics": {name: _summary_json(found) for name, found in summaries.items()},
-            "temporal": {name: finite(value) for name, value in method.temporal.items()},
-            "images": [
-                {"image": image, **{name: finite(row.get(name)) for name in comparison.metrics}}
-                for image, row in zip(result.images, method.rows, strict=True)
-            ],
-        }
-        printed = _printed(comparison, result.name, method.name)
-        methods.append(entry | ({"printed": printed} if printed else {}))
-    marks = {name: _marks(result, name) for name in comparison.columns}
-    return {
-        "set": result.name,
-        "sequence": result.sequence,
-        "pairs": len(result.images),
-        "methods": methods,
-        "leaders": marks,
-        "notes": result.notes,
-    }
-
-
-def _marks(result: SetResult, name: str) -> dict[str, Sequence[str]]:
-    best, second = result.leaders(name)
-    return {"best": sorted(best), "second": sorted(second)}
-
-
-def _printed(comparison: Comparison, where: str, method: str) -> dict[str, float]:
-    return {name: value for (s, m, name), value in comparison.printed.items() if (s, m) == (where, method)}

@@ -127,6 +127,20 @@ def cell(result: SetResult, method: MethodResult, name: str) -> Text:
     return Text.assemble((shown(mean_of(method, name)), style), sign)
 
 
+def method_rows(comparison: Comparison) -> Iterator[list[str]]:
+    """A heading, then one line for each method of each set: mean rank, ranks and metrics of sequences."""
+    temporal = list(SEQUENCE_METRICS) if any(m.temporal for r in comparison.sets for m in r.methods) else []
+    yield ["set", "method", "mean_rank", *(f"rank_{name}" for name in comparison.ranked_by), *temporal]
+    for result in comparison.sets:
+        ranked = {entry.method: entry for entry in comparison.ranking(result)}
+        for method in result.methods:
+            entry = ranked.get(method.name)
+            numbers: list[float | None] = [None if entry is None else entry.mean]
+            numbers += [None if entry is None else entry.ranks.get(name) for name in comparison.ranked_by]
+            numbers += [method.temporal.get(name) for name in temporal]
+            yield [result.name, method.name, *("" if value is None else repr(float(value)) for value in numbers)]
+
+
 def csv_rows(comparison: Comparison) -> Iterator[list[str]]:
     """A heading, then one line for each image of each method, with full precision."""
     yield ["set", "method", "image", *comparison.metrics, "ms"]

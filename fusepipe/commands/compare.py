@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,7 @@ def command(
     from fusepipe.evaluation.report.published import SOURCE
     from fusepipe.workflows.compare import QUICK, CompareOptions, compare
 
-    check_reports(report, overwrite=overwrite)
+    check_reports(report, overwrite=overwrite, methods=True)
     jobs, with_images, chosen = usable_jobs(jobs), wants_images(report), None
     if preset is not None:
         for option, value in (("--models", models), ("--sets", sets), ("--metrics", metrics)):
@@ -147,8 +148,7 @@ def preset_options(
 
 def show(comparison: Comparison, reports: tuple[Path, ...], *, as_json: bool) -> None:
     """Prints the tables with their notes, or one JSON document."""
-    from fusepipe.commands.terminal import table_width
-    from fusepipe.evaluation.report.text_tables import LEGEND, comparison_tables, text
+    from fusepipe.evaluation.report.json_document import comparison_json
 
     if as_json:
         failures = [
@@ -156,18 +156,10 @@ def show(comparison: Comparison, reports: tuple[Path, ...], *, as_json: bool) ->
             for name in comparison.failed
         ]
         document = {"ok": not failures, "exit_code": 4 if failures else 0, "errors": failures}
-        click.echo(json.dumps(document | comparison.as_json(), indent=2, allow_nan=False))
+        click.echo(json.dumps(document | comparison_json(comparison), indent=2, allow_nan=False))
     else:
-        for result in comparison.sets:
-            for table in comparison_tables(result, comparison, table_width()):
-                click.echo(text(table, table_width()))
-            for note in result.notes:
-                click.echo(f"note: {note}")
-        click.echo(LEGEND)
-        if comparison.printed_source:
-            click.echo(f"as printed: {comparison.printed_source}")
-        for note in comparison.notes:
-            click.echo(f"note: {note}")
+        for line in _lines(comparison):
+            click.echo(line)
         for path in reports:
             click.echo(f"report: {path}")
     for name, reason in comparison.unavailable.items():
@@ -175,3 +167,24 @@ def show(comparison: Comparison, reports: tuple[Path, ...], *, as_json: bool) ->
             click.echo(f"fusepipe: error: {name}: {reason}", err=True)
         elif not as_json:
             click.echo(f"not run: {name}: {reason}")
+
+
+def _lines(comparison: Comparison) -> Iterator[str]:
+    """Tables, legend and notes."""
+    from fusepipe.commands.terminal import table_width
+    from fusepipe.evaluation.report.rank_tables import overall_table, rank_tables, tie_notes
+    from fusepipe.evaluation.report.text_tables import LEGEND, comparison_tables, text
+
+    width = table_width()
+    for result in comparison.sets:
+        for table in (*comparison_tables(result, comparison, width), *rank_tables(result, comparison, width)):
+            yield text(table, width)
+        yield from (f"note: {note}" for note in (*result.notes, *tie_notes(result, comparison)))
+    together = overall_table(comparison)
+    if together is not None:
+        yield text(together, width)
+    yield LEGEND
+    yield f"mean rank: over {', '.join(comparison.ranked_by)}; 1 is best, = tied"
+    if comparison.printed_source:
+        yield f"as printed: {comparison.printed_source}"
+    yield from (f"note: {note}" for note in comparison.notes)

@@ -50,6 +50,7 @@ def command(
     from fusepipe.commands.terminal import ProgressBar, table_width
     from fusepipe.core.provenance import command_line
     from fusepipe.evaluation.report.files import check_reports, wants_images, write_reports
+    from fusepipe.evaluation.report.json_document import comparison_json
     from fusepipe.evaluation.report.text_tables import evaluation_table, text
     from fusepipe.workflows.evaluate import EXAMPLES, evaluate
 
@@ -68,9 +69,8 @@ def command(
     comparison.command = command_line()
     write_reports(comparison, report)
     if as_json:
-        click.echo(
-            json.dumps({"ok": True, "exit_code": 0, "errors": [], **comparison.as_json()}, indent=2, allow_nan=False)
-        )
+        document = {"ok": True, "exit_code": 0, "errors": []} | comparison_json(comparison)
+        click.echo(json.dumps(document, indent=2, allow_nan=False))
         return
     (result,) = comparison.sets
     click.echo(text(evaluation_table(result, comparison), table_width()))

@@ -16,7 +16,9 @@ from fusepipe.core.suggest import did_you_mean
 from fusepipe.evaluation.baselines.trivial import TRIVIAL_RULES, sum_rule
 from fusepipe.evaluation.image_sets import ImageSet, evenly_spaced, find_sets, listed, read_luma, require_one_size
 from fusepipe.evaluation.metrics.flow_difference import FlowReference
+from fusepipe.evaluation.metrics.registry import METRICS
 from fusepipe.evaluation.metrics.temporal import TemporalReference
+from fusepipe.evaluation.ranks import default_metrics
 from fusepipe.evaluation.report.results import BOUND, Comparison, Example, MethodResult, SetResult, missing_values
 from fusepipe.evaluation.scorer import Scorer, Triple
 from fusepipe.evaluation.scores import metric_names
@@ -79,6 +81,7 @@ def compare(options: CompareOptions, step: Step = lambda done, total, what: None
     for entry in work:
         entry.check()
     comparison = Comparison(_title(options, len(models)), names, options.variant, [entry.result for entry in work])
+    comparison.ranked_by = _ranked_by(names, options)
     pairs = sum(len(entry.names) for entry in work)
     total, done = pairs * (len(models) + len(TRIVIAL_RULES)), 0
     with Scorer(names, min(options.jobs, pairs)) as scorer:
@@ -108,6 +111,12 @@ def compare(options: CompareOptions, step: Step = lambda done, total, what: None
     comparison.notes += missing_values(comparison)
     comparison.versions = versions()
     return comparison
+
+
+def _ranked_by(names: Sequence[str], options: CompareOptions) -> list[str]:
+    """The metrics of the mean rank: those asked for by name, else one of each family."""
+    chosen = names if options.metrics is not None else default_metrics(names)
+    return [name for name in chosen if METRICS[name].direction != "bound"]
 
 
 def _title(options: CompareOptions, count: int) -> str:

@@ -1,5 +1,6 @@
 """``fusepipe compare`` as a user calls it, on small pairs and by rules that need no network."""
 
+import csv
 import json
 import math
 
@@ -135,6 +136,58 @@ def test_images_of_several_sizes_are_no_sequence(compare, tmp_path):
         cv2.imwrite(str(folder / band / "9.png"), np.zeros((50, 50), np.uint8))
     document = json.loads(compare("--data", tmp_path / "clips", "--models", "mean", "--metrics", "EN", "--json")[1])
     assert not document["sets"][0]["sequence"] and "treated as stills" in document["sets"][0]["notes"][0]
+
+
+def test_methods_are_ranked_over_metrics_in_every_report(compare, tmp_path):
+    folder = tmp_path / "clips"
+    pairs(folder / "one", 2), pairs(folder / "two", 2, seed=1)
+    report = [tmp_path / f"r.{kind}" for kind in ("json", "csv", "html")]
+    arguments = ("--data", folder, "--models", "pyramid", "--metrics", "MI,CC,MSE", "--jobs", 1)
+    code, out, err = compare(*arguments, *(part for path in report for part in ("--report", path)))
+    assert code == 0, err
+    document = json.loads(report[0].read_text())
+    assert document["ranked_by"] == ["MI", "CC", "MSE"]
+    for found in document["sets"]:
+        means = {m["method"]: {n: v["mean"] for n, v in m["metrics"].items()} for m in found["methods"]}
+        entries = found["ranking"]
+        assert [entry["mean_rank"] for entry in entries] == sorted(entry["mean_rank"] for entry in entries)
+        for entry in entries:
+            mine = means[entry["method"]]
+            assert entry["ranks"]["MI"] == 1 + sum(other["MI"] > mine["MI"] for other in means.values())
+            assert entry["ranks"]["MSE"] == 1 + sum(other["MSE"] < mine["MSE"] for other in means.values())
+            assert entry["mean_rank"] == pytest.approx(sum(entry["ranks"].values()) / 3)
+    over = document["mean_rank_over_sets"]
+    first = {entry["method"]: entry["mean_rank"] for entry in document["sets"][0]["ranking"]}
+    second = {entry["method"]: entry["mean_rank"] for entry in document["sets"][1]["ranking"]}
+    assert over == pytest.approx({name: (first[name] + second[name]) / 2 for name in first})
+    assert "one: mean rank" in out and "mean rank over 2 sets" in out and "mean rank: over MI, CC, MSE" in out
+    rows = list(csv.DictReader((tmp_path / "r.methods.csv").read_text().splitlines()))
+    assert [(row["set"], float(row["mean_rank"])) for row in rows if row["method"] == "max"] == [
+        ("one", first["max"]),
+        ("two", second["max"]),
+    ]
+    assert float(rows[0]["flowD"]) > 0 and float(rows[0]["rank_MI"]) >= 1
+    page = report[2].read_text()
+    assert page.count("<h3>Mean rank</h3>") == 2 and "All sets" in page
+
+
+def test_ties_are_named(compare, tmp_path):
+    for band in ("ir", "vis"):  # equal sources: every rule gives them back
+        (tmp_path / "d" / band).mkdir(parents=True)
+        image = np.random.default_rng(0).integers(0, 255, (48, 48)).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / "d" / band / "0.png"), image)
+    arguments = ("--data", tmp_path / "d", "--models", "mean", "--metrics", "MI,MSE", "--jobs", 1)
+    out = compare(*arguments)[1]
+    assert "MSE: tied: mean, max" in out and "1.5=" in out
+    (entry, *_) = json.loads(compare(*arguments, "--json")[1])["sets"][0]["ranking"]
+    assert entry["tied"]["MI"] == ["max"] and entry["ranks"]["MI"] == 1.5 and entry["place"] == 1
+
+
+def test_the_table_by_method_is_not_overwritten(compare, tmp_path):
+    (tmp_path / "r.methods.csv").write_text("mine")
+    arguments = ("--data", pairs(tmp_path / "d", 1), "--models", "mean", "--report", tmp_path / "r.csv")
+    code, _, err = compare(*arguments)
+    assert code != 0 and "r.methods.csv: exists" in err and (tmp_path / "r.methods.csv").read_text() == "mine"
 
 
 class Failing:

@@ -25,6 +25,11 @@ from fusepipe.commands.options import json_option, overwrite_option
     help="Calibration file [infrared is scaled to visible].",
 )
 @click.option("--range", "count_range", type=int, nargs=2, metavar="LO HI", help="Infrared counts of black and white.")
+@click.option(
+    "--visible-range", type=int, nargs=2, metavar="LO HI", help="Counts of black and white of a 16-bit visible image."
+)
+@click.option("--byte-order", type=click.Choice(["little", "big"]), help="Of 16-bit infrared, if it is not as usual.")
+@click.option("--visible-byte-order", type=click.Choice(["little", "big"]), help="Of 16-bit visible images.")
 @click.option("--format", "image_format", type=click.Choice(["png", "jpg", "tif"]), help="Of images in a folder [png].")
 @click.option("--grey", is_flag=True, help="Write luma only, without the visible colours.")
 @overwrite_option

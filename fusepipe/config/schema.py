@@ -122,6 +122,11 @@ class SourceConfig(ConfigModel):
         description="The counts [low, high] of a 16-bit camera that map to black and white; default: the full range "
         "of the bit depth.",
     )
+    byte_order: Literal["little", "big"] | None = Field(
+        default=None,
+        description="The order of the bytes in the 16-bit samples of image files and video files that do not have the "
+        "order which their format states, such as PNG images extracted from radiometric JPEG files: little.",
+    )
     latency_ns: DurationNs = Field(
         default=0,
         validation_alias="latency",
@@ -161,6 +166,8 @@ class SourceConfig(ConfigModel):
         scheme = scheme_of(self.url)
         if given and self.kind == "path":
             raise ValueError(f"{_key_of(self, given[0])} is for live cameras, such as rtsp://; remove it")
+        if self.byte_order is not None and self.kind != "path":
+            raise ValueError("byte_order is for files; remove it")
         if self.transport is not None and scheme not in ("rtsp", "rtsps"):
             raise ValueError("transport is for rtsp:// cameras; remove it")
         if self.fps is not None and self.kind == "live" and not self.url.startswith("/dev/"):
@@ -333,12 +340,15 @@ class RigBody(ConfigModel):
 class Rig(RigBody):
     """A rig that is ready to run: paths are absolute, environment variables are substituted.
 
-    ``name`` and ``base_dir`` are not keys of the file: the first is the key of the rig, the second the folder of the
-    file (the working folder, for a rig made in Python).
+    ``name``, ``base_dir`` and ``from_options`` are not keys of the file: the first is the key of the rig, the second
+    the folder of the file (the working folder, for a rig made in Python).
     """
 
     name: RigName = Field(default="rig", description="The rig's name.")
     base_dir: Path = Field(default_factory=Path.cwd, description="The folder that relative paths start from.")
+    from_options: bool = Field(
+        default=False, description="Whether it was made from command-line options: messages name them instead of keys."
+    )
 
     @model_validator(mode="after")
     def _resolve(self) -> Self:

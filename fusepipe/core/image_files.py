@@ -13,9 +13,11 @@ import cv2
 import numpy as np
 
 from fusepipe.core import levels
+from fusepipe.core.counts import ByteOrder
 from fusepipe.core.errors import SourceError
 from fusepipe.core.files import write_bytes
 from fusepipe.core.frames import Frame, FusedFrame, Pixels, Plane
+from fusepipe.core.image_pages import count_pages
 from fusepipe.core.natural_order import natural_key
 
 MAX_PIXELS = 1 << 28  # a small file can declare an image that fills the memory
@@ -60,8 +62,14 @@ def read_pixels(path: Path) -> Pixels:
 
     Raises :class:`UnreadableImage`, or ``OSError`` when the file cannot be read at all.
     """
-    data = path.read_bytes()
+    return decode_pixels(path.read_bytes())
+
+
+def decode_pixels(data: bytes) -> Pixels:
+    """As :func:`read_pixels`, of the bytes of a file. A file of several images is rejected: which one is not known."""
     _check_complete(data)
+    if (pages := count_pages(data)) > 1:
+        raise UnreadableImage(f"holds {pages} images; use the file itself as a source, or save each image in a file")
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
@@ -71,6 +79,11 @@ def read_pixels(path: Path) -> Pixels:
     if pixels.dtype not in (np.uint8, np.uint16):
         raise UnreadableImage(f"pixels are {pixels.dtype}; 8-bit and 16-bit integer images are supported")
     return np.asarray(pixels)
+
+
+def stated_byte_order(data: bytes) -> ByteOrder:
+    """The order in which the format of a file stores the bytes of a 16-bit sample."""
+    return "little" if data.startswith(b"II") else "big"  # TIFF says it; PNG and PNM are big-endian
 
 
 def _check_complete(data: bytes) -> None:

@@ -13,10 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusepipe.core.frames import Luma8, Pixels, Plane
+from fusepipe.core.frames import Luma8, Plane
 
 Lut = NDArray[np.uint8]
-USED_SHARE_MIN = 0.05  # below this share of the range a 16-bit image is nearly flat: worth a warning
 
 
 @cache
@@ -74,16 +73,3 @@ def default_range(plane: Plane) -> tuple[int, int]:
     if plane.value_range == "limited":
         return 16 << (plane.bit_depth - 8), 235 << (plane.bit_depth - 8)
     return 0, (1 << plane.bit_depth) - 1
-
-
-def unused_range_warning(what: str, pixels: Pixels, count_range: tuple[int, int]) -> str | None:
-    """One line when the counts use under 5 % of ``count_range``: the image would be nearly flat."""
-    low, high = int(pixels.min()), int(pixels.max())
-    used = (min(high, count_range[1]) - max(low, count_range[0])) / (count_range[1] - count_range[0])
-    if used >= USED_SHARE_MIN:
-        return None
-    margin = max(1, (high - low) // 4)
-    return (
-        f"{what}: counts {low}..{high} use {max(0.0, used):.1%} of the range {count_range[0]}..{count_range[1]}; "
-        f"set range: [{max(0, low - margin)}, {min(65535, high + margin)}]"
-    )

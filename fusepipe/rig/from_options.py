@@ -13,7 +13,7 @@ from fusepipe.core.errors import UsageError
 def rig_from_options(body: dict[str, Any]) -> Rig:
     """A rig from the keys of ``body``; raises :class:`UsageError` that names the option and its value."""
     try:
-        return Rig.model_validate(body)
+        return Rig.model_validate({"from_options": True, **body})
     except ValidationError as error:
         detail = error.errors()[0]
         option = str(detail["loc"][-1]) if detail["loc"] else "options"

@@ -8,6 +8,7 @@ from typing import Any
 
 from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.core.image_files import SUFFIXES
+from fusepipe.core.image_pages import holds_many_images
 from fusepipe.core.video_formats import folder_name_problem, video_format
 from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sinks.files.images import ImageFileSink
@@ -31,6 +32,9 @@ class FuseOptions:
     engine: Path | None = None
     calibration: Path | None = None
     count_range: tuple[int, int] | None = None
+    visible_range: tuple[int, int] | None = None
+    byte_order: str | None = None
+    visible_byte_order: str | None = None
     image_format: str | None = None
     grey: bool = False
     overwrite: bool = False
@@ -51,8 +55,12 @@ def fuse_pipeline(options: FuseOptions) -> Pipeline:
         "output": {"colour": "grey" if options.grey else "visible"},
         "sinks": config,
     }
-    if options.count_range:
-        body["infrared"]["range"] = list(options.count_range)
+    for key, value in (("range", options.count_range), ("byte_order", options.byte_order)):
+        if value:
+            body["infrared"][key] = value
+    for key, value in (("range", options.visible_range), ("byte_order", options.visible_byte_order)):
+        if value:
+            body["visible"][key] = value
     if options.engine:
         body["fusion"]["engine"] = str(options.engine)
     if options.calibration is not None:
@@ -68,10 +76,14 @@ def _are_images(infrared: Path, visible: Path) -> bool:
     if infrared.is_dir() != visible.is_dir():
         one, other = (infrared, visible) if infrared.is_dir() else (visible, infrared)
         raise UsageError(f"{one} is a folder and {other} is not; give two images, two folders or two videos")
-    image = [not path.is_dir() and path.suffix.lower() in SUFFIXES for path in (infrared, visible)]
+    image = [
+        path.is_file() and path.suffix.lower() in SUFFIXES and not holds_many_images(path)
+        for path in (infrared, visible)
+    ]
     if image[0] != image[1]:
         one, other = (infrared, visible) if image[0] else (visible, infrared)
-        raise UsageError(f"{one} is an image and {other} a video; give two images, two folders or two videos")
+        many = "a file of many images" if other.suffix.lower() in SUFFIXES else "a video"
+        raise UsageError(f"{one} is an image and {other} {many}; give two images, two folders or two videos")
     return image[0]
 
 

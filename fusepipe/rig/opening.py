@@ -10,6 +10,7 @@ from typing import Any
 from fusepipe.calibration.matrix import Size
 from fusepipe.config.schema import Rig
 from fusepipe.config.unsupported import unavailable
+from fusepipe.core.counts import RIG_KEYS, CountSettings, counts_warning
 from fusepipe.core.errors import ConfigError
 from fusepipe.core.frames import Band
 from fusepipe.core.fuser import Fuser
@@ -101,6 +102,8 @@ def open_rig(
     infrared = _open_source(rig, Band.INFRARED, warn, stack)
     visible = _open_source(rig, Band.VISIBLE, warn, stack)
     sources, live = (infrared.source, visible.source), infrared.source.clock == "wall"
+    if text := _visible_counts_warning(rig, visible.info):
+        warn(text)
     if rig.visible.count_range is not None and visible.info.bit_depth == 8:
         warn("visible: range is for 16-bit images; the 8-bit images are used unchanged")
     pairing.check_clocks(rig, sources)
@@ -132,6 +135,24 @@ def _open_source(rig: Rig, band: Band, warn: Warn, stack: ExitStack) -> OpenedSo
     if info.away:
         warn(f"{band}: {source.label} is not available yet: {info.away}; the run waits for it")
     return OpenedSource(source, info)
+
+
+def count_settings(rig: Rig, band: Band) -> CountSettings:
+    """The names of the settings of 16-bit counts where the user sets them."""
+    if not rig.from_options:
+        return RIG_KEYS
+    if band is Band.INFRARED:
+        return CountSettings("--range {low} {high}", "--byte-order {order}")
+    return CountSettings("--visible-range {low} {high}", "--visible-byte-order {order}")
+
+
+def _visible_counts_warning(rig: Rig, info: SourceInfo) -> str | None:
+    """Visible counts become 8-bit luma when they are read, unlike infrared ones, which the tone mapping checks."""
+    if info.levels is None:
+        return None
+    return counts_warning(
+        "visible", info.levels, rig.visible.count_range or (0, 65535), count_settings(rig, Band.VISIBLE)
+    )
 
 
 def _check_outputs(rig: Rig, sources: Sequence[Source], sinks: Sequence[Sink]) -> None:

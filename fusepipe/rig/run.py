@@ -10,7 +10,7 @@ from typing import Any
 
 from fusepipe.config.schema import Rig
 from fusepipe.core.errors import FusepipeError, UsageError
-from fusepipe.core.frames import FramePair
+from fusepipe.core.frames import Band, FramePair
 from fusepipe.pipeline.graph import Graph, RunLimits, require_pairs
 from fusepipe.pipeline.sinks.runner import SinkFactory
 from fusepipe.pipeline.stages.drift_watch import DriftWatch
@@ -21,7 +21,7 @@ from fusepipe.pipeline.stages.state_label import StateLabel
 from fusepipe.pipeline.stages.tonemap import ToneMap
 from fusepipe.pipeline.statistics import RunStatistics
 from fusepipe.rig.live_report import live_record
-from fusepipe.rig.opening import OpenedRig, Warn
+from fusepipe.rig.opening import OpenedRig, Warn, count_settings
 from fusepipe.rig.pairing import make_live_pairer
 from fusepipe.rig.report import RunReport
 from fusepipe.rig.settings import SettableParts, apply_settings, label_enabled
@@ -189,7 +189,7 @@ def _transforms(opened: OpenedRig, warn: Warn, warn_in_report: Warn) -> list[Cal
         max_visible_levels=fuser.max_visible_levels if opened.registration.common_view is None else 0,
     )
     aligner.on_change(registration.replace)
-    tone_map = ToneMap(rig.infrared.count_range, warn_in_report)
+    tone_map = ToneMap(rig.infrared.count_range, warn_in_report, count_settings(rig, Band.INFRARED))
     transforms: list[Callable[[FramePair], FramePair]] = [registration, tone_map]
     if opened.live:
         size = opened.output_size if visible.known or rig.output.size is not None else None

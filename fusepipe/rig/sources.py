@@ -8,6 +8,7 @@ from fusepipe.config.schema import SourceConfig
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band
 from fusepipe.core.image_files import SUFFIXES
+from fusepipe.core.image_pages import holds_many_images, is_png
 from fusepipe.pipeline.sources.base import Source
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions
 from fusepipe.rig.from_options import minimal_rig
@@ -36,13 +37,35 @@ def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
         raise SourceError(f"{path}: no such file or folder (the rig's {band} source)")
     if not path.is_dir() and not path.is_file():
         raise SourceError(f"{path}: neither a file nor a folder (the rig's {band} source)")
-    if path.is_dir() or path.suffix.lower() in SUFFIXES:
+    if path.is_dir() or (path.suffix.lower() in SUFFIXES and not holds_many_images(path)):
         from fusepipe.pipeline.sources.files.image_folder import ImageFolderSource
 
-        return ImageFolderSource(path, band, fps=config.fps, count_range=counts, camera=str(band), stream_id=rig_name)
+        return ImageFolderSource(
+            path,
+            band,
+            fps=config.fps,
+            count_range=counts,
+            byte_order=config.byte_order,
+            camera=str(band),
+            stream_id=rig_name,
+        )
+    if path.suffix.lower() in SUFFIXES and not is_png(path):
+        from fusepipe.pipeline.sources.files.image_folder import ImageOptions
+        from fusepipe.pipeline.sources.files.paged_image import PagedImageSource
+
+        options = ImageOptions(config.fps, counts, config.byte_order, str(band), rig_name)
+        return PagedImageSource(path, band, options)
     from fusepipe.pipeline.sources.files.video_file import VideoFileSource
 
-    return VideoFileSource(path, band, fps=config.fps, count_range=counts, camera=str(band), stream_id=rig_name)
+    return VideoFileSource(
+        path,
+        band,
+        fps=config.fps,
+        count_range=counts,
+        swap_bytes=config.byte_order == ("little" if is_png(path) else "big"),
+        camera=str(band),
+        stream_id=rig_name,
+    )
 
 
 def live_options(config: SourceConfig) -> LiveOptions:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
+from fusepipe.core.counts import CountLevels
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
 
 ClockKind = Literal["media", "wall"]
@@ -29,7 +30,8 @@ class SourceInfo:
 
     ``fps`` is nominal; ``frames`` is ``None`` if unknown; ``bit_depth`` is that of the luma. ``start_ns`` is the
     capture time of the first frame on the source's own timeline; ``notes`` are remarks for the user, such as ``is
-    interlaced``. A live camera that is offline has ``width`` and ``height`` 0, and the reason in ``away``.
+    interlaced``. A live camera that is offline has ``width`` and ``height`` 0, and the reason in ``away``. ``levels``
+    are those of the first image with 16-bit counts.
     """
 
     width: int
@@ -42,6 +44,7 @@ class SourceInfo:
     start_ns: int = 0
     notes: tuple[str, ...] = ()
     away: str = ""
+    levels: CountLevels | None = None
 
     @property
     def known(self) -> bool:

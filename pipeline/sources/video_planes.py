@@ -10,8 +10,10 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
+from numpy.typing import NDArray
 
 from fusepipe.core import levels
+from fusepipe.core.counts import CountLevels, measure_levels, swapped_bytes
 from fusepipe.core.frames import Band, Matrix, Pixels, Plane, ValueRange
 
 _LIMITED, _FULL = 1, 2  # AVColorRange
@@ -21,10 +23,15 @@ HIGH_DEFINITION = 720  # min height from which an unspecified matrix is BT.709
 
 
 def upright_planes(
-    av_frame: VideoFrame, band: Band, count_range: tuple[int, int] | None
+    av_frame: VideoFrame, band: Band, count_range: tuple[int, int] | None, *, swap_bytes: bool = False
 ) -> tuple[tuple[Plane, ...], Matrix]:
     """The planes of a frame, rotated and mirrored as its display matrix says, and the matrix of its chroma."""
-    planes = infrared_planes(av_frame) if band is Band.INFRARED else visible_planes(av_frame, count_range)
+    if swap_bytes and is_16_bit_grey(av_frame.format):
+        counts = Plane(swapped_bytes(_counts(av_frame)), 16)
+        mapped = Plane(levels.full_range_luma(counts, count_range))
+        planes: tuple[Plane, ...] = (counts,) if band is Band.INFRARED else (mapped,)
+    else:
+        planes = infrared_planes(av_frame) if band is Band.INFRARED else visible_planes(av_frame, count_range)
     orientation = display_orientation(av_frame)
     if orientation != Orientation():
         planes = tuple(Plane(orientation.apply(p.pixels), p.bit_depth, p.value_range) for p in planes)
@@ -61,6 +68,25 @@ def display_orientation(av_frame: VideoFrame) -> Orientation:
     if abs(b) > abs(a):
         return Orientation(transposed=True, mirrored=c < 0, flipped=b < 0)
     return Orientation(mirrored=a < 0, flipped=d < 0)
+
+
+def counts_of(av_frame: VideoFrame, *, swap_bytes: bool) -> CountLevels | None:
+    """The levels of a frame of 16-bit grey, else ``None``."""
+    if not is_16_bit_grey(av_frame.format):
+        return None
+    counts = _counts(av_frame)
+    return measure_levels(swapped_bytes(counts) if swap_bytes else counts)
+
+
+def is_16_bit_grey(form: VideoFormat) -> bool:
+    """Whether a format has 16-bit luma only."""
+    return is_grey(form) and form.components[0].bits == 16
+
+
+def _counts(av_frame: VideoFrame) -> NDArray[np.uint16]:
+    if not _is_planar_luma(av_frame.format):
+        av_frame = av_frame.reformat(format="gray16le")
+    return np.array(_view(av_frame, 0, "full").pixels, np.uint16)
 
 
 def infrared_planes(av_frame: VideoFrame) -> tuple[Plane, ...]:

@@ -7,20 +7,26 @@ from dataclasses import replace
 
 import numpy as np
 
+from fusepipe.core.counts import RIG_KEYS, CountSettings, counts_warning, measure_levels
 from fusepipe.core.frames import FramePair, Plane
-from fusepipe.core.levels import default_range, full_range_luma, unused_range_warning
+from fusepipe.core.levels import default_range, full_range_luma
 
 
 class ToneMap:
     """Identity for 8-bit full-range planes. The raw counts stay on the pair as ``registered``.
 
-    ``count_range`` is the rig's ``range``, by default the full range of the bit depth; a first frame that uses less
-    than 5 % of it is reported once through ``warn``.
+    ``count_range`` is the rig's ``range``, by default the full range of the bit depth; a first frame that uses little
+    of it, or whose bytes seem swapped, is reported once through ``warn``, which names ``settings``.
     """
 
-    def __init__(self, count_range: tuple[int, int] | None, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        count_range: tuple[int, int] | None,
+        warn: Callable[[str], None],
+        settings: CountSettings = RIG_KEYS,
+    ) -> None:
         self._count_range = count_range
-        self._warn = warn
+        self._warn, self._settings = warn, settings
         self._checked = False
 
     def __call__(self, pair: FramePair) -> FramePair:
@@ -31,7 +37,7 @@ class ToneMap:
             self._checked = True
             # the unwarped counts: the registered plane is zero outside the field of view
             count_range = self._count_range or default_range(plane)
-            warning = unused_range_warning("infrared", pair.infrared.luma.pixels, count_range)
+            warning = counts_warning("infrared", measure_levels(pair.infrared.luma.pixels), count_range, self._settings)
             if warning:
                 self._warn(warning)
         return replace(pair, luma=Plane(full_range_luma(plane, self._count_range)))

@@ -43,13 +43,6 @@ def test_bit_depth_gives_the_default_range():
     assert levels.full_range_luma(limited).tolist() == [[0, 255]]
 
 
-def test_a_nearly_flat_image_is_reported_with_a_range_that_fixes_it():
-    counts = np.array([[21000, 21400]], np.uint16)
-    warning = levels.unused_range_warning("infrared", counts, (0, 65535))
-    assert warning == "infrared: counts 21000..21400 use 0.6% of the range 0..65535; set range: [20900, 21500]"
-    assert levels.unused_range_warning("infrared", counts, (20900, 21500)) is None
-
-
 def test_an_8_bit_camera_may_have_a_range_too():
     plane = Plane(np.array([[50, 100, 150]], np.uint8))
     assert levels.full_range_luma(plane, (50, 150)).tolist() == [[0, 128, 255]]

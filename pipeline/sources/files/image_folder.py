@@ -5,16 +5,62 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from fusepipe.core import image_files
+from fusepipe.core.counts import ByteOrder, measure_levels, swapped_bytes
 from fusepipe.core.errors import SourceError
-from fusepipe.core.frames import Band, Frame, UnreadableFrame
+from fusepipe.core.frames import Band, Frame, Pixels, Plane, UnreadableFrame
+from fusepipe.core.image_files import stated_byte_order
 from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
 
 DEFAULT_FPS = 25.0
 NANOSECONDS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOptions:
+    """How image files are read. ``count_range`` maps visible 16-bit images to 8 bit.
+
+    ``byte_order`` is that of 16-bit samples, for files that do not have the order which their format states.
+    """
+
+    fps: float | None = None
+    count_range: tuple[int, int] | None = None
+    byte_order: ByteOrder | None = None
+    camera: str = ""
+    stream_id: str = ""
+
+    def in_order(self, pixels: Pixels, data: bytes) -> Pixels:
+        """The pixels of the file ``data`` with the bytes of each sample in the order that the options state."""
+        if self.byte_order is None or pixels.dtype != np.uint16 or self.byte_order == stated_byte_order(data):
+            return pixels
+        return swapped_bytes(pixels)
+
+
+def image_info(pixels: Pixels, path: Path, *, fps: float, frames: int) -> SourceInfo:
+    """The properties of a source whose first image is ``pixels``."""
+    return SourceInfo(
+        width=pixels.shape[1],
+        height=pixels.shape[0],
+        fps=fps,
+        frames=frames,
+        grey=pixels.ndim == 2,
+        bit_depth=8 * pixels.dtype.itemsize,
+        codec=path.suffix[1:].lower(),
+        levels=measure_levels(pixels) if pixels.dtype == np.uint16 else None,
+    )
+
+
+def image_planes(pixels: Pixels, band: Band, options: ImageOptions) -> tuple[Plane, ...]:
+    """The planes of an image: raw counts of an infrared one, 8-bit luma and chroma of a visible one."""
+    if band is Band.INFRARED:
+        return image_files.infrared_planes(pixels)
+    return image_files.visible_planes(pixels, options.count_range)
 
 
 class ImageFolderSource:
@@ -30,15 +76,14 @@ class ImageFolderSource:
         *,
         fps: float | None = None,
         count_range: tuple[int, int] | None = None,
+        byte_order: ByteOrder | None = None,
         camera: str = "",
         stream_id: str = "",
     ) -> None:
         self.band = band
         self._path = path
         self._fps = fps or DEFAULT_FPS
-        self._count_range = count_range
-        self._camera = camera
-        self._stream_id = stream_id
+        self._options = ImageOptions(fps, count_range, byte_order, camera, stream_id)
         self._files: list[Path] = []
 
     @property
@@ -60,20 +105,16 @@ class ImageFolderSource:
         first: Exception | None = None
         for path in self._files:
             try:
-                pixels = image_files.read_pixels(path)
+                pixels = self._read(path)
             except (image_files.UnreadableImage, OSError) as error:
                 first = first or error  # reported when it is read
                 continue
-            return SourceInfo(
-                width=pixels.shape[1],
-                height=pixels.shape[0],
-                fps=self._fps,
-                frames=len(self._files),
-                grey=pixels.ndim == 2,
-                bit_depth=8 * pixels.dtype.itemsize,
-                codec=path.suffix[1:].lower(),
-            )
+            return image_info(pixels, path, fps=self._fps, frames=len(self._files))
         raise SourceError(f"{self.label}: none of its {len(self._files)} images can be decoded ({first})") from first
+
+    def _read(self, path: Path) -> Pixels:
+        data = path.read_bytes()
+        return self._options.in_order(image_files.decode_pixels(data), data)
 
     def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
         fps = exact_rate(self._fps)
@@ -82,7 +123,7 @@ class ImageFolderSource:
                 return
             capture_ns = int(index * NANOSECONDS / fps)
             try:
-                pixels = image_files.read_pixels(path)
+                pixels = self._read(path)
             except image_files.UnreadableImage as error:
                 yield UnreadableFrame(self.band, index, str(error), capture_ns, path.stem, time.monotonic_ns())
                 continue
@@ -90,20 +131,15 @@ class ImageFolderSource:
                 reason = error.strerror or type(error).__name__
                 yield UnreadableFrame(self.band, index, reason, capture_ns, path.stem, time.monotonic_ns())
                 continue
-            planes = (
-                image_files.infrared_planes(pixels)
-                if self.band is Band.INFRARED
-                else image_files.visible_planes(pixels, self._count_range)
-            )
             yield Frame(
                 band=self.band,
-                planes=planes,
+                planes=image_planes(pixels, self.band, self._options),
                 index=index,
                 capture_ns=capture_ns,
                 pts=index,
                 time_base=1 / fps,
-                camera=self._camera,
-                stream_id=self._stream_id,
+                camera=self._options.camera,
+                stream_id=self._options.stream_id,
                 name=path.stem,
                 arrival_ns=time.monotonic_ns(),
             )

@@ -18,7 +18,7 @@ from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.files.frame_numbers import FrameNumbers
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
 from fusepipe.pipeline.sources.files.sei import SeiFilter
-from fusepipe.pipeline.sources.video_planes import display_orientation, is_grey, upright_planes
+from fusepipe.pipeline.sources.video_planes import counts_of, display_orientation, is_grey, upright_planes
 
 NANOSECONDS = 1_000_000_000
 MAX_CONSECUTIVE_ERRORS = 250  # consecutive undecodable packets after which a file is rejected
@@ -33,6 +33,7 @@ class VideoFileSource:
     """Frames of a file's first video stream, with its presentation timestamps.
 
     ``fps`` replaces the timestamps by index / fps. ``count_range`` maps visible frames of a higher bit depth to 8 bit.
+    ``swap_bytes`` exchanges the bytes of 16-bit grey samples.
     """
 
     clock: ClockKind = "media"
@@ -45,13 +46,14 @@ class VideoFileSource:
         *,
         fps: float | None = None,
         count_range: tuple[int, int] | None = None,
+        swap_bytes: bool = False,
         camera: str = "",
         stream_id: str = "",
     ) -> None:
         self.band = band
         self._path = path
         self._forced_fps = exact_rate(fps) if fps else None
-        self._count_range = count_range
+        self._count_range, self._swap_bytes = count_range, swap_bytes
         self._camera = camera
         self._stream_id = stream_id
         self._container: InputContainer | None = None
@@ -99,6 +101,7 @@ class VideoFileSource:
             codec=stream.codec_context.name,
             start_ns=0 if first.pts is None or self._timeless else self._time_ns(first.pts, first.time_base),
             notes=tuple(notes),
+            levels=counts_of(first, swap_bytes=self._swap_bytes),
         )
 
     def _open_container(self) -> InputContainer:
@@ -130,15 +133,21 @@ class VideoFileSource:
         with self._open_container() as container:
             stream = container.streams.video[0]
             sei = SeiFilter(stream.codec_context.name, stream.codec_context.extradata)
-            for number, packet in enumerate(container.demux(stream)):
+            codec = stream.codec_context.name
+            packets = container.demux(stream)
+            errors = 0
+            while errors <= MAX_CONSECUTIVE_ERRORS:
+                try:
+                    packet = next(packets, None)
+                except av.FFmpegError:
+                    break  # the demuxer cannot continue
+                if packet is None:
+                    break
                 try:
                     for av_frame in sei.decode(packet):
                         return av_frame
                 except av.FFmpegError:
-                    if number > MAX_CONSECUTIVE_ERRORS:
-                        break
-                    continue  # damage at the start is counted while reading
-            codec = stream.codec_context.name
+                    errors += 1  # damage at the start is counted while reading
         raise SourceError(f"{self._path}: no frame of its {codec} stream can be decoded")
 
     def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
@@ -205,7 +214,7 @@ class VideoFileSource:
         if av_frame.is_corrupt:
             reason = "corrupt frame"
             return UnreadableFrame(self.band, index, reason, capture_ns, arrival_ns=time.monotonic_ns())
-        planes, matrix = upright_planes(av_frame, self.band, self._count_range)
+        planes, matrix = upright_planes(av_frame, self.band, self._count_range, swap_bytes=self._swap_bytes)
         return Frame(
             band=self.band,
             planes=planes,

@@ -1,0 +1,84 @@
+"""What the counts of a 16-bit image say about how it has to be read: the range they use, and swapped bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusepipe.core.frames import Pixels
+
+ByteOrder = Literal["little", "big"]
+
+PERCENTILES = (1.0, 99.0)  # dead pixels are outside
+USED_SHARE_MIN = 0.25  # below this share of the range an image is grey fog: 14-bit counts in 16 bits
+SWAPPED_RATIO = 4.0  # how much more the high byte varies than the low one if they are swapped
+LOW_BYTES_MAX = 64  # different low bytes that swapped counts have: 64 are a quarter of the 16-bit range
+STEP = 4  # rows that are sampled
+
+
+@dataclass(frozen=True, slots=True)
+class CountLevels:
+    """``low`` and ``high``: the 1st and 99th percentile of the counts. ``swapped``: their bytes seem exchanged."""
+
+    low: int
+    high: int
+    swapped: bool
+
+
+def swapped_bytes(counts: Pixels) -> NDArray[np.uint16]:
+    """A copy of 16-bit counts with the two bytes of each exchanged."""
+    swapped: NDArray[np.uint16] = np.asarray(counts, np.uint16).byteswap()
+    return swapped
+
+
+def measure_levels(pixels: Pixels) -> CountLevels:
+    """Of one image, HxW or HxWx3 uint16."""
+    low, high = (int(value) for value in np.percentile(pixels, PERCENTILES))
+    return CountLevels(low, high, has_swapped_bytes(pixels))
+
+
+def has_swapped_bytes(pixels: Pixels) -> bool:
+    """Whether the high byte varies like noise and the low byte like an image.
+
+    8-bit images in the high byte, whose low byte is 0 or a copy of the high one, are not swapped.
+    """
+    sample = np.asarray(pixels[::STEP], np.uint16)
+    low_byte, high_byte = sample & 0xFF, sample >> 8
+    if not np.median(low_byte) or len(np.unique(low_byte)) > LOW_BYTES_MAX:
+        return False
+    spreads = [float(np.subtract(*np.percentile(byte, PERCENTILES[::-1]))) for byte in (low_byte, high_byte)]
+    return spreads[1] > SWAPPED_RATIO * max(spreads[0], 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class CountSettings:
+    """The names that messages give to the settings of one camera: keys of a rig, or options of a command."""
+
+    range: str = "range: [{low}, {high}]"
+    byte_order: str = "byte_order: {order}"
+
+
+RIG_KEYS = CountSettings()
+
+
+def counts_warning(what: str, levels: CountLevels, count_range: tuple[int, int], settings: CountSettings) -> str | None:
+    """One line where an image would come out as contours, grey fog or nearly black, with the setting that helps.
+
+    That is where the bytes of the counts seem swapped, or they use less than a quarter of ``count_range``.
+    """
+    if levels.swapped:
+        setting = settings.byte_order.format(order="little")
+        return f"{what}: the bytes of the 16-bit counts seem to be swapped; set {setting}"
+    low, high = levels.low, levels.high
+    used = (min(high, count_range[1]) - max(low, count_range[0])) / (count_range[1] - count_range[0])
+    if used >= USED_SHARE_MIN:
+        return None
+    margin = max(1, (high - low) // 4)
+    setting = settings.range.format(low=max(0, low - margin), high=min(65535, high + margin))
+    return (
+        f"{what}: counts {low}..{high} use {max(0.0, used):.1%} of the range {count_range[0]}..{count_range[1]}; "
+        f"set {setting}"
+    )

@@ -1,0 +1,83 @@
+"""A multi-page TIFF or an animated WebP as a source: each page is a frame, as each frame of a video."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+from fusepipe.core import image_pages
+from fusepipe.core.errors import SourceError
+from fusepipe.core.frames import Band, Frame, Pixels, UnreadableFrame
+from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
+from fusepipe.pipeline.sources.files.frame_rate import exact_rate
+from fusepipe.pipeline.sources.files.image_folder import DEFAULT_FPS, ImageOptions, image_info, image_planes
+
+NANOSECONDS = 1_000_000_000
+TIME_BASE = Fraction(1, 1000)
+
+
+class PagedImageSource:
+    """Frames from the pages of one file: at the times of a WebP animation, else at index / fps."""
+
+    clock: ClockKind = "media"
+    overflow = Overflow.BLOCK
+
+    def __init__(self, path: Path, band: Band, options: ImageOptions) -> None:
+        self.band = band
+        self._path, self._options = path, options
+        self._data = b""
+
+    @property
+    def label(self) -> str:
+        return str(self._path)
+
+    @property
+    def files(self) -> list[Path]:
+        """The file that it reads."""
+        return [self._path]
+
+    def open(self) -> SourceInfo:
+        self._data = self._path.read_bytes()
+        count = image_pages.count_pages(self._data)
+        for pixels, duration_ms in self._pages():
+            if pixels is not None:
+                fps = self._options.fps or (DEFAULT_FPS if duration_ms is None else 1000 / duration_ms)
+                return image_info(pixels, self._path, fps=fps, frames=count)
+        raise SourceError(f"{self.label}: none of its {count} pages can be decoded")
+
+    def _pages(self) -> Iterator[tuple[Pixels | None, int | None]]:
+        for pixels, duration_ms in image_pages.read_pages(self._path, self._data):
+            yield (None if pixels is None else self._options.in_order(pixels, self._data)), duration_ms
+
+    def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
+        fps = exact_rate(self._options.fps or DEFAULT_FPS)
+        elapsed_ms = 0
+        for index, (pixels, duration_ms) in enumerate(self._pages()):
+            if stop.is_set():
+                return
+            timed = duration_ms is not None and self._options.fps is None
+            capture_ns = elapsed_ms * NANOSECONDS // 1000 if timed else int(index * NANOSECONDS / fps)
+            elapsed_ms += duration_ms or 0
+            name = f"{self._path.stem}_{index:06d}"
+            if pixels is None:
+                reason = f"page {index + 1} cannot be decoded"
+                yield UnreadableFrame(self.band, index, reason, capture_ns, name, time.monotonic_ns())
+                continue
+            yield Frame(
+                band=self.band,
+                planes=image_planes(pixels, self.band, self._options),
+                index=index,
+                capture_ns=capture_ns,
+                pts=capture_ns * 1000 // NANOSECONDS if timed else index,
+                time_base=TIME_BASE if timed else 1 / fps,
+                camera=self._options.camera,
+                stream_id=self._options.stream_id,
+                name=name,
+                arrival_ns=time.monotonic_ns(),
+            )
+
+    def close(self) -> None:
+        self._data = b""

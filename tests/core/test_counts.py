@@ -1,0 +1,88 @@
+"""Counts of 16-bit images: little contrast and swapped bytes are recognised, and nothing else is."""
+
+import cv2
+import numpy as np
+import pytest
+
+from fusepipe.core.counts import CountSettings, counts_warning, has_swapped_bytes, measure_levels
+
+FULL = (0, 65535)
+OPTIONS = CountSettings("--range {low} {high}", "--byte-order {order}")
+
+
+def disc():
+    grey = np.full((240, 320), 60, np.uint8)
+    return cv2.circle(grey, (220, 150), 40, 230, -1)
+
+
+def scene(low, high, noise=15.0):
+    """Smooth counts with sensor noise."""
+    y, x = np.mgrid[:240, :320]
+    wave = np.sin(x / 45) / 4 + np.cos(y / 35) / 4 + 0.5
+    counts = low + (high - low) * wave + np.random.default_rng(1).normal(0, noise, x.shape)
+    return np.clip(counts, 0, 65535).astype(np.uint16)
+
+
+def dead(pixels):
+    pixels = pixels.copy()
+    pixels[5, 5], pixels[7, 9] = 0, 65535
+    return pixels
+
+
+def warning(pixels, count_range=FULL, settings=OPTIONS):
+    return counts_warning("infrared", measure_levels(pixels), count_range, settings)
+
+
+def test_a_nearly_flat_image_is_reported_with_a_range_that_fixes_it():
+    counts = np.array([[21000] * 50 + [21400] * 50], np.uint16)
+    assert warning(counts, FULL, CountSettings()) == (
+        "infrared: counts 21000..21400 use 0.6% of the range 0..65535; set range: [20900, 21500]"
+    )
+    assert warning(counts).endswith("set --range 20900 21500")
+    assert warning(counts, (20900, 21500)) is None
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [scene(20000, 30200), scene(0, 4080), scene(7000, 9000), scene(2000, 16000), disc().astype(np.uint16) * 16],
+    ids=["fog", "12 bits", "thermal", "14 bits", "12-bit disc"],
+)
+@pytest.mark.parametrize("spoil", [lambda p: p, dead], ids=["clean", "dead pixels"])
+def test_little_contrast_is_reported_whatever_single_pixels_say(pixels, spoil):
+    text = warning(spoil(pixels))
+    assert text is not None and "use " in text and "--range" in text
+    low, high = (int(word) for word in text.split()[-2:])
+    assert warning(spoil(pixels), (low, high)) is None
+
+
+@pytest.mark.parametrize("pixels", [scene(0, 65535), scene(10000, 50000), scene(3000, 30000)])
+def test_an_image_with_contrast_is_not_reported(pixels):
+    assert warning(pixels) is None and warning(dead(pixels)) is None
+
+
+SMOOTH = {
+    "disc": (29315 + (disc().astype(float) - 60) / 170 * 1500).astype(np.uint16),
+    "thermal": scene(28000, 31000),
+    "few counts": scene(29300, 29400, 3),
+    "centikelvin without noise": scene(29000, 32000, 0),
+    "14 bits": scene(2000, 9000),
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("spoil", [lambda p: p, dead], ids=["clean", "dead pixels"])
+def test_swapped_bytes_are_recognised(name, spoil):
+    pixels = spoil(SMOOTH[name])
+    assert has_swapped_bytes(pixels.byteswap())
+    assert not has_swapped_bytes(pixels)
+    assert warning(pixels.byteswap()) == (
+        "infrared: the bytes of the 16-bit counts seem to be swapped; set --byte-order little"
+    )
+
+
+@pytest.mark.parametrize("factor", [1, 16, 64, 256, 257])
+@pytest.mark.parametrize("colour", [False, True])
+def test_8_bit_images_in_16_bits_are_not_taken_for_swapped(factor, colour):
+    for grey in (disc(), (scene(0, 65535) >> 8).astype(np.uint8), np.tile(np.arange(256, dtype=np.uint8), (64, 1))):
+        pixels = grey.astype(np.uint16) * factor
+        assert not has_swapped_bytes(cv2.merge([pixels] * 3) if colour else pixels)

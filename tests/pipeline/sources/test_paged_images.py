@@ -1,0 +1,156 @@
+"""Multi-page TIFF, animated WebP and PNG: every page is a frame, wherever the file is used."""
+
+import threading
+
+import cv2
+import numpy as np
+import pytest
+
+from fusepipe.config.schema import SourceConfig
+from fusepipe.core import image_pages
+from fusepipe.core.errors import FusepipeError, SourceError, UsageError
+from fusepipe.core.frames import Band, Frame
+from fusepipe.core.image_files import UnreadableImage, read_pixels
+from fusepipe.pipeline.testing import CollectSink
+from fusepipe.rig.fuse import FuseOptions, fuse_pipeline
+from fusepipe.rig.sources import make_source
+
+H, W, PAGES = 48, 64, 20
+IR, VIS = Band.INFRARED, Band.VISIBLE
+
+
+def page(index, dtype=np.uint8):
+    """A white block that moves 3 pixels a page."""
+    pixels = np.full((H, W), 20, np.uint8)
+    pixels[10:30, 3 * index : 3 * index + 6] = 200
+    return pixels if dtype == np.uint8 else pixels.astype(np.uint16) * 40 + 7000
+
+
+def animated(path, step_ms=100):
+    animation = cv2.Animation()
+    animation.frames = [cv2.merge([page(i)] * 3 + [np.full((H, W), 255, np.uint8)]) for i in range(PAGES)]
+    animation.durations = [step_ms] * PAGES
+    assert cv2.imwriteanimation(str(path), animation)
+    return path
+
+
+def tiff(path, dtype=np.uint8):
+    assert cv2.imwritemulti(str(path), [page(i, dtype) for i in range(PAGES)])
+    return path
+
+
+MAKERS = {
+    "a.tiff": tiff,
+    "a.tif": lambda path: tiff(path, np.uint16),
+    "a.webp": animated,
+    "a.png": animated,
+    "a.gif": animated,
+}
+
+
+@pytest.fixture(params=MAKERS)
+def paged(request, tmp_path):
+    return MAKERS[request.param](tmp_path / request.param)
+
+
+def read(path, band, **options):
+    source = make_source(SourceConfig(url=str(path), **options), band, "rig")
+    info = source.open()
+    try:
+        return info, list(source.frames(threading.Event()))
+    finally:
+        source.close()
+
+
+def block_at(frame):
+    """The column at which the block begins."""
+    row = frame.planes[0].pixels[20].astype(int)
+    return int(np.argmax(row > (row.min() + row.max()) / 2))
+
+
+@pytest.mark.parametrize("band", Band)
+def test_every_page_is_a_frame_in_order(paged, band):
+    info, frames = read(paged, band)
+    assert all(isinstance(frame, Frame) for frame in frames)
+    assert len(frames) == PAGES and info.frames in (None, PAGES)
+    assert [frame.index for frame in frames] == list(range(PAGES))
+    assert np.abs(np.array([block_at(frame) for frame in frames]) - 3 * np.arange(PAGES)).max() <= 1
+    step_ms = 40 if paged.suffix.startswith(".tif") else 100
+    assert [round(frame.capture_ns / 1e6) for frame in frames] == [step_ms * i for i in range(PAGES)]
+
+
+def test_16_bit_pages_keep_infrared_counts(tmp_path):
+    info, frames = read(tiff(tmp_path / "a.tiff", np.uint16), IR)
+    assert info.bit_depth == 16
+    for index, frame in enumerate(frames):
+        assert np.array_equal(frame.luma.pixels, page(index, np.uint16))
+
+
+def test_fps_sets_the_times_of_pages(tmp_path):
+    for path in (tiff(tmp_path / "a.tiff"), animated(tmp_path / "a.webp")):
+        _, frames = read(path, VIS, fps=10)
+        assert [frame.capture_ns // 1_000_000 for frame in frames] == [100 * i for i in range(PAGES)]
+
+
+def test_fuse_gives_as_many_images_as_pages(paged, tmp_path):
+    pipeline = fuse_pipeline(FuseOptions(paged, paged, tmp_path / "out", model="max"))
+    pipeline.run()
+    assert len(list((tmp_path / "out").glob("*.png"))) == PAGES
+
+
+def test_fuse_writes_pages_as_a_video_and_not_as_one_image(tmp_path):
+    path = tiff(tmp_path / "a.tiff")
+    with pytest.raises(UsageError, match="is one image, but the inputs are many"):
+        fuse_pipeline(FuseOptions(path, path, tmp_path / "out.png", model="max"))
+    sink = CollectSink()
+    fuse_pipeline(FuseOptions(path, path, tmp_path / "out.mkv", model="max")).run()
+    assert (tmp_path / "out.mkv").stat().st_size and not sink.frames
+
+
+def test_pages_and_one_image_do_not_go_together(tmp_path):
+    cv2.imwrite(str(tmp_path / "one.png"), page(0))
+    with pytest.raises(UsageError, match=r"one.png is an image and .*a.tiff a file of many images"):
+        fuse_pipeline(FuseOptions(tiff(tmp_path / "a.tiff"), tmp_path / "one.png", tmp_path / "o", model="max"))
+
+
+def test_one_image_of_several_is_never_used_silently(paged, tmp_path):
+    if paged.suffix == ".gif":
+        pytest.skip("is always a video")
+    with pytest.raises(UnreadableImage, match=f"holds {PAGES} images"):
+        read_pixels(paged)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    paged.rename(folder / f"0{paged.suffix}")
+    with pytest.raises(SourceError, match=f"holds {PAGES} images"):
+        read(folder, IR)
+    cv2.imwrite(str(folder / "1.png"), page(0))
+    _, items = read(folder, IR)
+    assert [isinstance(item, Frame) for item in items] == [False, True]
+    assert f"holds {PAGES} images" in items[0].reason
+
+
+def test_overviews_and_thumbnails_are_not_pages(tmp_path):
+    path = tmp_path / "a.tiff"
+    cv2.imwritemulti(str(path), [page(0), cv2.resize(page(0), (W // 2, H // 2))])
+    assert image_pages.count_pages(path.read_bytes()) == 1
+    assert read_pixels(path).shape == (H, W)
+    cv2.imwritemulti(str(path), [page(0), cv2.resize(page(0), (W // 2, H // 2)), page(1)])
+    _, frames = read(path, IR)
+    assert [block_at(frame) for frame in frames] == [0, 3]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_damaged_files_end_in_an_error_or_fewer_frames(tmp_path, name):
+    data = MAKERS[name](tmp_path / name).read_bytes()
+    rng = np.random.default_rng(5)
+    for length in (0, 3, 9, 30, len(data) // 2, len(data) - 5):
+        spoilt = bytearray(data[:length] if length % 2 else data)
+        for at in rng.integers(0, max(1, len(spoilt)), 6):
+            if len(spoilt):
+                spoilt[at] ^= 0xFF
+        (tmp_path / name).write_bytes(spoilt)
+        try:
+            _, frames = read(tmp_path / name, IR)
+        except FusepipeError:
+            continue
+        assert len(frames) <= 3 * PAGES

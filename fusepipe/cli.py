@@ -16,6 +16,7 @@ import click
 
 from fusepipe import __version__
 from fusepipe.core.errors import FusepipeError, Interrupted, UsageError, failure_document, message_lines
+from fusepipe.core.redact import forget_known, remember
 from fusepipe.core.suggest import closest
 
 # command -> (module in fusepipe.commands, one line of help)
@@ -88,6 +89,8 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point of the ``fusepipe`` command."""
     args = sys.argv[1:] if argv is None else argv
     options = args[: args.index("--")] if "--" in args else args
+    forget_known()
+    remember(*args)
     as_json, traceback = "--json" in options, "--traceback" in options
     # --traceback is accepted anywhere, like --json
     args = [a for i, a in enumerate(args) if a != "--traceback" or i >= len(options)]

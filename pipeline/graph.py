@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusepipe.core.errors import SinkError, SourceError
-from fusepipe.core.frames import Band, Frame, FramePair, FusedFrame
+from fusepipe.core.frames import Band, Frame, FramePair, FusedFrame, PairState
 from fusepipe.core.fuser import Fuser
 from fusepipe.pipeline.mailbox import Cancelled, Closed, Mailbox, get_any
 from fusepipe.pipeline.pairing.pairer import Pairer
@@ -338,13 +338,21 @@ class Graph:
 
 
 def require_pairs(graph: Graph) -> None:
-    """Raises :class:`SourceError`, with the likely cause, if a run that was not stopped made no pair at all."""
-    if graph.statistics.states or graph.supervisor.stopped_early:
+    """Raises :class:`SourceError`, with the likely cause, if a run that was not stopped fused no pair at all."""
+    states = graph.statistics.states
+    if states[str(PairState.FUSED)] or states[str(PairState.HELD)] or graph.supervisor.stopped_early:
         return
     log = graph.pairer.log
     skipped = ", ".join(f"{count} {reason}" for reason, count in log.skipped.items()) or "both streams were empty"
     first = f" ({log.notes[0]})" if log.notes else ""
-    raise SourceError(f"{graph.name}: no pairs could be made: {skipped}{first}")
+    if not states:
+        raise SourceError(f"{graph.name}: no pairs could be made: {skipped}{first}")
+    counts = ", ".join(f"{count} {state}" for state, count in states.items() if count)
+    reasons = f"; {skipped}" if log.skipped else ""
+    raise SourceError(
+        f"{graph.name}: no pair was fused ({counts}{reasons}): the output shows one camera only; check that both "
+        "inputs cover the same time, and set sync.offset to the difference of their clocks"
+    )
 
 
 __all__ = ["CAPACITY", "Cancelled", "Graph", "RunLimits", "require_pairs"]

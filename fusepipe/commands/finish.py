@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from fusepipe.core.errors import failure_document, message_lines, printable
+from fusepipe.core.redact import hide_in, hide_known
 
 if TYPE_CHECKING:
     from fusepipe.rig.run_rigs import RunOutcome
@@ -23,17 +24,21 @@ def finish(outcome: RunOutcome, *, as_json: bool) -> NoReturn:
     code = outcome.exit_code
     if as_json:
         document = failure_document(code, outcome.errors) | {"rigs": [r.as_json() for r in outcome.reports]}
-        click.echo(json.dumps(document, indent=2))
+        click.echo(json.dumps(hide_in(document), indent=2))
     else:
         for report in outcome.reports:
             for text in report.summary():
-                click.echo(printable(text))
+                click.echo(printable(hide_known(text)))
     for error in outcome.errors:
         for text in message_lines(error):
             click.echo(f"fusepipe: error: {text}", err=True)
     if outcome.interrupted:
         kept = "; files are finalised" if outcome.reports and not outcome.stuck else ""
         click.echo(f"fusepipe: interrupted{kept}", err=True)
+    if not outcome.errors:  # which say it as well
+        for report in outcome.reports:
+            if report.shortfall:
+                click.echo(f"fusepipe: WARNING: {printable(report.rig)}: {printable(report.shortfall)}", err=True)
     if outcome.stuck or outcome.blocked:  # joining a thread that hangs would hang this process too
         sys.stdout.flush()
         sys.stderr.flush()

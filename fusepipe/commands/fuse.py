@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fusepipe.commands.finish import finish
-from fusepipe.commands.options import json_option, overwrite_option
+from fusepipe.commands.options import json_option, overwrite_option, strict_option
 
 
 @click.command("fuse")
@@ -32,6 +32,7 @@ from fusepipe.commands.options import json_option, overwrite_option
 @click.option("--visible-byte-order", type=click.Choice(["little", "big"]), help="Of 16-bit visible images.")
 @click.option("--format", "image_format", type=click.Choice(["png", "jpg", "tif"]), help="Of images in a folder [png].")
 @click.option("--grey", is_flag=True, help="Write luma only, without the visible colours.")
+@strict_option
 @overwrite_option
 @json_option
 def command(as_json: bool, **options: Any) -> None:

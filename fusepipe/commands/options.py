@@ -11,6 +11,10 @@ import click
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 
+strict_option = click.option(
+    "--strict", is_flag=True, help="Exit with 1 if under half of the possible pairs were fused [a warning]."
+)
+
 
 class Duration(click.ParamType[float]):
     """``20ms``, ``10s``, ``5min``: seconds as a float."""

@@ -25,7 +25,7 @@ def command(urls: tuple[str, ...], duration: float, transport: str | None, as_js
 
     from fusepipe.config.schema import SourceConfig
     from fusepipe.core.errors import UsageError
-    from fusepipe.core.redact import redact
+    from fusepipe.core.redact import hide_in, hide_known, redact_url
     from fusepipe.workflows.probe import probe
 
     if len(urls) > 2:
@@ -38,9 +38,9 @@ def command(urls: tuple[str, ...], duration: float, transport: str | None, as_js
         try:
             configs.append(SourceConfig.model_validate(data))
         except ValidationError as error:
-            raise UsageError(f"{redact(url)}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+            raise UsageError(f"{redact_url(url)}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
     report = probe(configs, duration)
     if as_json:
-        click.echo(json.dumps({"ok": True, **report.as_json()}, indent=2))
+        click.echo(json.dumps({"ok": True, **hide_in(report.as_json())}, indent=2))
     else:
-        click.echo("\n".join(report.lines()))
+        click.echo("\n".join(map(hide_known, report.lines())))

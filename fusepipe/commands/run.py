@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fusepipe.commands.finish import finish
-from fusepipe.commands.options import Duration, json_option, overwrite_option
+from fusepipe.commands.options import Duration, json_option, overwrite_option, strict_option
 
 if TYPE_CHECKING:
     from fusepipe.config.schema import Rig
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--max-pairs", type=click.IntRange(min=1), help="Stop after this many pairs.")
 @click.option("--dry-run", is_flag=True, help="Open the inputs, compile the engine, check the outputs; write nothing.")
 @click.option("--quiet", is_flag=True, help="No progress line.")
+@strict_option
 @overwrite_option
 @json_option
 def command(
@@ -33,6 +34,7 @@ def command(
     max_pairs: int | None,
     dry_run: bool,
     quiet: bool,
+    strict: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -42,6 +44,7 @@ def command(
     the rig file and applies the settings that can change while running.
     """
     from fusepipe.config.load import load_rig_file
+    from fusepipe.core.redact import hide_in, hide_known
     from fusepipe.rig.pipeline import Pipeline
     from fusepipe.rig.run_rigs import run_rigs
 
@@ -49,14 +52,16 @@ def command(
         return load_rig_file(file).select(list(names) or None)
 
     rigs = read()
-    pipelines = [Pipeline(rig, overwrite=overwrite, max_pairs=max_pairs, duration_s=duration) for rig in rigs]
+    pipelines = [
+        Pipeline(rig, overwrite=overwrite, max_pairs=max_pairs, duration_s=duration, strict=strict) for rig in rigs
+    ]
     if dry_run:
         plans = [pipeline.dry_run() for pipeline in pipelines]
         if as_json:
             from dataclasses import asdict
 
-            click.echo(json.dumps({"ok": True, "plans": [asdict(p) for p in plans]}, indent=2))
+            click.echo(json.dumps({"ok": True, "plans": hide_in([asdict(p) for p in plans])}, indent=2))
         else:
-            click.echo("\n".join(text for plan in plans for text in plan.summary()))
+            click.echo("\n".join(hide_known(text) for plan in plans for text in plan.summary()))
         return
     finish(run_rigs(pipelines, quiet=quiet or as_json, read=read), as_json=as_json)

@@ -26,6 +26,7 @@ def command(ctx: click.Context, file: Path, names: tuple[str, ...], schema: bool
     cameras and files.
     """
     from fusepipe.core.errors import ConfigError
+    from fusepipe.core.redact import hide_in, hide_known
     from fusepipe.rig.validate import validate
 
     if schema:
@@ -35,8 +36,8 @@ def command(ctx: click.Context, file: Path, names: tuple[str, ...], schema: bool
         return
     report = validate(file, names)
     if as_json:
-        click.echo(json.dumps(report.as_json(), indent=2))
+        click.echo(json.dumps(hide_in(report.as_json()), indent=2))
         ctx.exit(0 if report.ok else EXIT_CONFIG)
     if not report.ok:
         raise ConfigError(problems=report.problems)
-    click.echo(report.text())
+    click.echo(hide_known(report.text()))

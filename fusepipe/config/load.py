@@ -22,7 +22,7 @@ from fusepipe.config.schema import Rig, RigBody, check_rig_name
 from fusepipe.config.sinks import SINKS
 from fusepipe.config.unsupported import unavailable_keys
 from fusepipe.core.errors import ConfigError, Problem
-from fusepipe.core.redact import redact
+from fusepipe.core.redact import redact_url
 from fusepipe.core.suggest import did_you_mean
 from fusepipe.core.yaml_models import (
     FROM_YAML,
@@ -115,7 +115,7 @@ class RigFileDocument:
         sinks = node.child("sinks")
         entries = sinks.value if sinks and isinstance(sinks.value, tuple) else ()
         outputs = [_text(locate(entry, (kind,)).node) for entry in entries for kind in SINKS if entry.child(kind)]
-        return redact(f"{' + '.join(map(_short, inputs))} -> {', '.join(outputs) or 'nothing'}")
+        return f"{' + '.join(map(_short, inputs))} -> {', '.join(map(redact_url, outputs)) or 'nothing'}"
 
     def problem_at(self, name: str, key_path: Sequence[str | int], message: str) -> Problem:
         """A problem with a key of a rig that a check outside of the models has found."""
@@ -174,9 +174,9 @@ def _text(node: Node) -> str:
 
 
 def _short(url: str) -> str:
-    """A synthetic URL with its size as the only option; any other unchanged."""
+    """A synthetic URL with its size as the only option; any other with its secrets hidden."""
     if kind_of(url) != "synthetic":
-        return url
+        return redact_url(url)
     head, _, query = url.partition("?")
     size = next((option[5:] for option in query.split("&") if option.startswith("size=")), "")
     return f"{head} {size}".strip()

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, fiel
 
 from fusepipe.config.base import ConfigModel, NotBool, later_values
 from fusepipe.config.locations import (
+    LIVE_SCHEMES,
     SCHEMES,
     LocationKind,
     check_text,
@@ -30,7 +31,7 @@ from fusepipe.config.locations import (
 from fusepipe.config.sinks import FileSink, ImagesSink, PreviewSink, RtspSink, Sink, SinkConfig
 from fusepipe.core.frames import Band
 from fusepipe.core.models import BACKENDS, MODELS, PRECISIONS
-from fusepipe.core.redact import redact
+from fusepipe.core.redact import HIDDEN, redact_url, remember, unescaped_problem
 from fusepipe.core.suggest import did_you_mean
 from fusepipe.core.units import MS, DurationNs, LengthM, PositiveDurationNs, S, SignedDurationNs
 from fusepipe.core.yaml_models import field_keys
@@ -61,8 +62,16 @@ _LATER_BACKENDS = [name for name in get_args(Backend) if name != "auto" and name
 _LATER_PRECISIONS = [name for name in get_args(Precision) if name not in PRECISIONS]
 
 
+_ALMOST_URL = re.compile(rf"\s*(?P<scheme>{'|'.join(LIVE_SCHEMES)})(?:\s*:|//|\s+://)", re.IGNORECASE)
+
+
 def _source_url(value: str) -> str:
+    remember(value)
     scheme = scheme_of(check_text(value))
+    if not scheme and (meant := _ALMOST_URL.match(value)):
+        raise ValueError(f"looks like a URL, but is none: write {meant['scheme'].lower()}:// without spaces before it")
+    if scheme in LIVE_SCHEMES and (problem := unescaped_problem(value)):
+        raise ValueError(problem)
     if scheme and scheme not in SCHEMES:
         raise ValueError(f"has an unknown URL scheme {scheme}:// ({did_you_mean(scheme, SCHEMES)})")
     if scheme == "file" and not value[len("file://") :].startswith("/"):
@@ -190,10 +199,11 @@ class SourceConfig(ConfigModel):
     @property
     def label(self) -> str:
         """The URL with secrets hidden, for messages."""
-        return redact(self.url)
+        return redact_url(self.url)
 
     def __repr_args__(self) -> Any:
-        return [(name, self.label if name == "url" else value) for name, value in super().__repr_args__()]
+        shown = {"url": self.label, "options": dict.fromkeys(self.options, HIDDEN)}  # headers may have credentials
+        return [(name, shown.get(str(name), value)) for name, value in super().__repr_args__()]
 
 
 class SyncConfig(ConfigModel):

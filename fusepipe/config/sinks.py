@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from fusepipe.config.base import ConfigModel, NotBool
 from fusepipe.config.endpoints import Endpoint, parse_preview, parse_rtsp
 from fusepipe.config.locations import check_strftime, check_text
-from fusepipe.core.redact import redact
+from fusepipe.core.redact import redact_url, remember
 from fusepipe.core.suggest import closest
 from fusepipe.core.units import BitrateBps, PositiveDurationNs, S, SizeBytes
 from fusepipe.core.video_formats import VIDEO_FORMATS, VIDEO_SUFFIXES, alternatives, folder_name_problem, video_format
@@ -156,11 +156,13 @@ class ImagesSink(ConfigModel):
 
 
 def _rtsp_url(value: str) -> str:
+    remember(value)
     parse_rtsp(value)
     return value
 
 
 def _preview_url(value: str) -> str:
+    remember(value)
     parse_preview(value)
     return value
 
@@ -218,7 +220,7 @@ class RtspSink(ConfigModel):
         return self
 
     def __repr_args__(self) -> Any:
-        return [("rtsp", redact(self.rtsp))]
+        return [("rtsp", redact_url(self.rtsp))]
 
 
 class PreviewSink(ConfigModel):
@@ -245,7 +247,7 @@ class PreviewSink(ConfigModel):
         return parse_preview(self.preview)
 
     def __repr_args__(self) -> Any:
-        return [("preview", redact(self.preview))]
+        return [("preview", redact_url(self.preview))]
 
 
 SINKS: dict[str, type[ConfigModel]] = {

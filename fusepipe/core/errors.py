@@ -23,6 +23,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fusepipe.core.redact import hide_known
+
 
 class FusepipeError(Exception):
     """Root of the tree; itself a run-time failure."""
@@ -111,13 +113,19 @@ def printable(text: str) -> str:
 
 
 def message_lines(error: BaseException) -> list[str]:
-    """The printable lines of an error's message: one for each problem of a :class:`ConfigError`, else one."""
+    """The printable lines of an error's message: one for each problem of a :class:`ConfigError`, else one.
+
+    Secrets of the URLs that this process was given are hidden, also in the messages of libraries.
+    """
     text = str(error) or type(error).__name__
     parts = text.split("\n") if isinstance(error, ConfigError) and error.problems else [text]
-    return [printable(part) for part in parts]
+    return [printable(hide_known(part)) for part in parts]
 
 
 def failure_document(code: int, errors: Sequence[BaseException]) -> dict[str, Any]:
     """The keys ``ok``, ``exit_code`` and ``errors`` of every command's ``--json`` document."""
-    listed = [{"type": type(e).__name__, "message": str(e), "exit_code": getattr(e, "exit_code", code)} for e in errors]
+    listed = [
+        {"type": type(e).__name__, "message": hide_known(str(e)), "exit_code": getattr(e, "exit_code", code)}
+        for e in errors
+    ]
     return {"ok": code == 0, "exit_code": code, "errors": listed}

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from fusepipe.core.errors import ConfigError, Problem
-from fusepipe.core.redact import redact
+from fusepipe.core.redact import hide_known, redact_url
 from fusepipe.core.suggest import closest, did_you_mean
 from fusepipe.core.yaml_tree import KeyPath, Mark, Node, YamlDocument, key_text, parse_yaml, read_yaml
 
@@ -91,7 +91,10 @@ def model_problems(error: ValidationError, model: type[BaseModel], document: Yam
             message = _message(detail, spot.node)
         problem = document.problem(spot.mark, message)
         found.append(
-            (replace(problem, key=redact(problem.key), message=redact(message)), loc if kind == "missing" else ())
+            (
+                replace(problem, key=hide_known(problem.key), message=hide_known(message)),
+                loc if kind == "missing" else (),
+            )
         )
     # A misspelt required key is one mistake, not two.
     kept = [problem for problem, missing in found if missing not in suggested]
@@ -169,7 +172,7 @@ def _shown(node: Node) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, str):
-        text = redact(value)
+        text = redact_url(value)
         return repr(text if len(text) <= 60 else text[:57] + "...")
     return str(value).lower() if isinstance(value, bool) else str(value)
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 
+from fusepipe.core.redact import hide_known
+
 LOG_FORMAT = "%(asctime)s %(message)s"
+
+
+class _Formatter(logging.Formatter):
+    """Hides the secrets of the URLs that this process was given, in tracebacks of libraries too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hide_known(super().format(record))
 
 
 def log_to_stderr() -> None:
@@ -13,7 +22,7 @@ def log_to_stderr() -> None:
     if sys.stderr is None:
         return
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(LOG_FORMAT, "%H:%M:%S"))
+    handler.setFormatter(_Formatter(LOG_FORMAT, "%H:%M:%S"))
     logger = logging.getLogger("fusepipe")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)

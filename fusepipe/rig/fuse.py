@@ -38,6 +38,7 @@ class FuseOptions:
     image_format: str | None = None
     grey: bool = False
     overwrite: bool = False
+    strict: bool = False
 
 
 def fuse_pipeline(options: FuseOptions) -> Pipeline:
@@ -65,7 +66,7 @@ def fuse_pipeline(options: FuseOptions) -> Pipeline:
         body["fusion"]["engine"] = str(options.engine)
     if options.calibration is not None:
         body["registration"] = {"calibration": str(options.calibration)}
-    return Pipeline(rig_from_options(body), overwrite=options.overwrite, sinks=sinks)
+    return Pipeline(rig_from_options(body), overwrite=options.overwrite, strict=options.strict, sinks=sinks)
 
 
 def _are_images(infrared: Path, visible: Path) -> bool:

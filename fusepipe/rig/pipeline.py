@@ -48,7 +48,8 @@ class Pipeline:
     """One run of one rig; not reusable.
 
     ``sinks`` and ``fuser`` replace the rig's own where given; the pipeline closes them, and does not restart such
-    sinks when they fail. ``max_pairs`` and ``duration_s`` (of capture time) end the run early.
+    sinks when they fail. ``max_pairs`` and ``duration_s`` (of capture time) end the run early. With ``strict``, a run
+    that fused under half of the possible pairs is an error; one that fused none always is.
     Raises :class:`ConfigError` for a rig with keys that are not available.
     """
 
@@ -59,12 +60,13 @@ class Pipeline:
         overwrite: bool = False,
         max_pairs: int | None = None,
         duration_s: float | None = None,
+        strict: bool = False,
         sinks: Sequence[Sink] | None = None,
         fuser: Fuser | None = None,
     ) -> None:
         check_available(rig)
         self.statistics = RunStatistics()
-        self._rig = rig
+        self._rig, self._strict = rig, strict
         self._limits = RunLimits(max_pairs, None if duration_s is None else round(duration_s * 1e9))
         self._sinks, self._fuser = sinks, fuser
         self._sink_context = SinkContext(
@@ -132,8 +134,13 @@ class Pipeline:
         self._running.interrupt()
 
     def raise_error(self) -> None:
-        """Raises what ended the run early; unexpected exceptions are wrapped to name the stage."""
+        """Raises what ended the run early, and for a run that fused nothing, or too little with ``strict``.
+
+        Unexpected exceptions are wrapped to name the stage.
+        """
         self._running.raise_error()
+        if self._strict and not self.interrupted and (text := self.report().shortfall):
+            raise FusepipeError(f"{self._rig.name}: {text}")
 
     # -- settings
 

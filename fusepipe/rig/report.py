@@ -19,7 +19,8 @@ class RunReport:
     later frame to the written fused one. ``seconds``: wall time. ``stage_cpu_s``: CPU time of each stage's own thread,
     without the engine's threads. ``drift``: offset of the images from the calibration, where it is watched. ``live``:
     seconds in each state of a live rig, and each camera's clock, connections and failures by cause. ``sinks``: for each
-    whether it is up, its failures and restarts, and the frames it missed.
+    whether it is up, its failures and restarts, and the frames it missed. ``shortfall`` says, at the end of a run, that
+    no pair or under half of the possible ones was fused.
     """
 
     rig: str
@@ -44,6 +45,7 @@ class RunReport:
     drift: dict[str, Any] | None = None
     live: dict[str, Any] | None = None
     sinks: list[dict[str, Any]] = field(default_factory=list)
+    shortfall: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """A document of plain values."""

@@ -25,6 +25,7 @@ from fusepipe.rig.opening import OpenedRig, Warn, count_settings
 from fusepipe.rig.pairing import make_live_pairer
 from fusepipe.rig.report import RunReport
 from fusepipe.rig.settings import SettableParts, apply_settings, label_enabled
+from fusepipe.rig.shortfall import shortfall
 from fusepipe.rig.sinks import make_sink, restartable
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class RigRun:
         self.rig = opened.rig
         self.interrupted = False
         self._opened = opened
+        self._limited = limits != RunLimits()
         self._statistics = statistics
         self._started_s = self._ended_s = 0.0
         rig, live, visible = opened.rig, opened.live, opened.visible.info
@@ -163,7 +165,16 @@ class RigRun:
             warnings=seen["warnings"],
             error=None if graph.error is None else str(graph.error),
             live=None if self._live_pairer is None else live_record(self._live_pairer, opened.sources),
+            shortfall=self._shortfall(seen) or None,
         )
+
+    def _shortfall(self, seen: dict[str, Any]) -> str:
+        """See :func:`fusepipe.rig.shortfall.shortfall`; empty while it runs."""
+        if not self.graph.supervisor.finished:
+            return ""
+        stopped = self.interrupted or self.graph.supervisor.stopped_early
+        whole = not (self._limited or stopped or self._opened.live or self.graph.error)
+        return shortfall(seen["states"], seen["read"], self.graph.pairer.log.skipped, whole=whole)
 
     def preview_record(self) -> dict[str, Any]:
         """The report with values that exist only while running, for the preview; safe from any thread.

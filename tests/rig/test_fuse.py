@@ -2,6 +2,7 @@
 
 import json
 import os
+from fractions import Fraction
 
 import av
 import cv2
@@ -252,3 +253,57 @@ def test_folders_may_have_dots_in_their_names(fuse, tmp_path, folders, monkeypat
     (tmp_path / "there.gif").mkdir()
     code, _, err = fuse(*folders, "-o", name, "--model", "mean")
     assert code == 0 and len(list((tmp_path / name).iterdir())) == 5, err
+
+
+def moving_video(path, start_s=0.0, count=32, every=1):
+    """A video of every n-th of ``count`` frames at 25 frames per second whose times start at ``start_s``."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "gray"
+        for number in range(0, count, every):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64), 2 * number, np.uint8), format="gray")
+            frame.pts, frame.time_base = number + round(start_s * 25), Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("strict", [(), ("--strict",)])
+def test_videos_that_do_not_overlap_are_an_error(fuse, tmp_path, strict):
+    ir, vis = moving_video(tmp_path / "ir.mkv"), moving_video(tmp_path / "vis.mkv", start_s=5)
+    code, out, err = fuse(ir, vis, "-o", tmp_path / "o.mkv", "--model", "mean", *strict)
+    assert code == 3 and "32 single" in out
+    assert "no pair was fused" in err.splitlines()[-1] and "sync.offset" in err.splitlines()[-1]
+
+
+def test_videos_that_barely_overlap_end_with_a_loud_line_and_strict_makes_it_an_error(fuse, tmp_path):
+    ir, vis = moving_video(tmp_path / "ir.mkv"), moving_video(tmp_path / "vis.mkv", start_s=1)
+    code, _, err = fuse(ir, vis, "-o", tmp_path / "o.mkv", "--model", "mean")
+    assert code == 0 and "WARNING: fuse: only 7 of 32 possible pairs were fused" in err.splitlines()[-1]
+    code, out, err = fuse(ir, vis, "-o", tmp_path / "p.mkv", "--model", "mean", "--strict", "--json")
+    assert code == 1 and "only 7 of 32" in err.splitlines()[-1]
+    record = json.loads(out)
+    assert not record["ok"] and "only 7 of 32" in record["rigs"][0]["shortfall"]
+    assert (tmp_path / "p.mkv").exists(), "what was fused is kept"
+
+
+def test_folders_that_match_partly_end_with_a_loud_line(fuse, tmp_path):
+    for number in range(10):
+        image(tmp_path / "ir" / f"{number}.png")
+        image(tmp_path / "vis" / f"{number + 7}.png")
+    args = (tmp_path / "ir", tmp_path / "vis", "-o", tmp_path / "o", "--model", "mean")
+    code, _, err = fuse(*args)
+    assert code == 0 and "only 3 of 10 possible pairs" in err.splitlines()[-1] and "stem" in err
+    assert fuse(*args, "--overwrite", "--strict")[0] == 1
+
+
+def test_cameras_of_different_rates_are_no_shortfall(fuse, tmp_path):
+    ir, vis = moving_video(tmp_path / "ir.mkv", every=4), moving_video(tmp_path / "vis.mkv")
+    code, out, err = fuse(ir, vis, "-o", tmp_path / "o.mkv", "--model", "mean", "--strict")
+    assert code == 0 and err == "" and "8 fused, 24 held" in out
+
+
+def test_a_camera_that_recorded_for_a_quarter_of_the_time_is_a_shortfall(fuse, tmp_path):
+    ir, vis = moving_video(tmp_path / "ir.mkv", count=10), moving_video(tmp_path / "vis.mkv", count=100)
+    code, _, err = fuse(ir, vis, "-o", tmp_path / "o.mkv", "--model", "mean")
+    assert code == 0 and "only 35 of 100 frames show both cameras" in err.splitlines()[-1]

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
-from fusepipe.core.redact import redact
+from fusepipe.core.redact import redact_url
 from fusepipe.pipeline.backoff import CAMERA, CAMERA_LOGIN, Backoff
 from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.live.blocked_threads import leave_behind
@@ -68,7 +68,7 @@ class LiveSource:
 
     @property
     def label(self) -> str:
-        return redact(self._url)
+        return redact_url(self._url)
 
     @property
     def longest_block_ns(self) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import urlsplit
 
 RtspTransport = Literal["tcp", "udp"]
 S = 1_000_000_000
@@ -22,7 +21,7 @@ class LiveOptions:
     fps: float | None = None
     open_timeout_ns: int = 5 * S
     stall_timeout_ns: int = 3 * S
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict, repr=False)  # may have credentials, such as headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ def open_arguments(url: str, live: LiveOptions) -> OpenArguments:
         if live.fps is not None:
             chosen["framerate"] = f"{live.fps:g}"
         return OpenArguments(url, "v4l2", {**chosen, **live.options})
-    scheme = urlsplit(url).scheme.lower()
+    scheme = url.partition("://")[0].lower()  # a password may have brackets, which urlsplit takes for an IPv6 address
     chosen = {"protocol_whitelist": _NETWORK}
     if scheme in ("rtsp", "rtsps"):
         # RTSP describes the stream (SDP): probing, which takes seconds, is not needed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import ssl
 from enum import StrEnum
@@ -111,8 +112,10 @@ def classify(error: BaseException, url: str) -> tuple[Cause, str]:
 
 def probe_network(url: str) -> tuple[Cause, str] | None:
     """The cause found by a plain connection and, for TLS, a handshake; ``None`` if both work."""
-    parts = urlsplit(url)
+    scheme, _, rest = url.partition("://")
+    address = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]  # a password may have brackets
     try:
+        parts = urlsplit(f"{scheme}://{address}")
         host, port = parts.hostname, parts.port or PORTS.get(parts.scheme)
     except ValueError:
         return Cause.UNREACHABLE, "invalid port in the URL"

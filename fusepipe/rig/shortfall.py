@@ -1,0 +1,44 @@
+"""Whether a run fused what its inputs promise: a run that ends well but fused little must not pass unnoticed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+IN_FLIGHT = 24  # frames of a camera that may be read and not decided when a run ends before its sources do
+MIN_SHARE = 0.5
+
+
+def shortfall(pairs: Mapping[str, int], read: Mapping[str, int], skipped: Mapping[str, int], *, whole: bool) -> str:
+    """Says that no pair or under half of the possible ones was fused, with the likely fix; empty where enough were.
+
+    ``pairs`` counts by state, ``read`` frames by band, ``skipped`` frames by reason. The camera that delivered fewer
+    frames sets what is possible: at 9 and 30 frames per second, a pair for each of the 9; the others are held.
+    ``whole``: both sources were read to their end.
+    """
+    fused, total = pairs.get("fused", 0), sum(pairs.values())
+    both = fused + pairs.get("held", 0)
+    possible = (min(read.values()) if len(read) > 1 else 0) - (0 if whole else IN_FLIGHT)
+    if fused == 0:
+        amount = "no pair was fused" if total or read else ""
+    elif fused < MIN_SHARE * possible:
+        amount = f"only {fused} of {possible} possible pairs were fused"
+    elif both < MIN_SHARE * total:
+        amount = f"only {both} of {total} frames show both cameras"
+    else:
+        amount = ""
+    if not amount:
+        return ""
+    counts = [f"{count} {reason}" for reason, count in (*pairs.items(), *skipped.items()) if reason != "fused"]
+    return f"{amount} ({', '.join(counts) or 'a stream was empty'}); {_advice(pairs, read, skipped)}"
+
+
+def _advice(pairs: Mapping[str, int], read: Mapping[str, int], skipped: Mapping[str, int]) -> str:
+    if any(reason.endswith(" partner") for reason in skipped):
+        return "the images of a pair need the same file stem; rename them, or pair by time with sync.pair_by: time"
+    if len(read) < 2:
+        return "one camera delivered no frames; check that it is on and reachable"
+    if any("unreadable" in reason for reason in skipped):
+        return "check the damaged input"
+    if pairs.get("held", 0) > pairs.get("single", 0):
+        return "the frames of both cameras are further apart than sync.tolerance; raise it, or set sync.offset"
+    return "check that both inputs cover the same time, and set sync.offset to the difference of their clocks"

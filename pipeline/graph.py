@@ -349,10 +349,10 @@ def require_pairs(graph: Graph) -> None:
         raise SourceError(f"{graph.name}: no pairs could be made: {skipped}{first}")
     counts = ", ".join(f"{count} {state}" for state, count in states.items() if count)
     reasons = f"; {skipped}" if log.skipped else ""
-    raise SourceError(
-        f"{graph.name}: no pair was fused ({counts}{reasons}): the output shows one camera only; check that both "
-        "inputs cover the same time, and set sync.offset to the difference of their clocks"
-    )
+    advice = "check that both inputs cover the same time, and set sync.offset to the difference of their clocks"
+    if away := [band for band in Band if not graph.statistics.read[band]]:
+        advice = f"no frames from the {' and the '.join(away)} camera"
+    raise SourceError(f"{graph.name}: no pair was fused ({counts}{reasons}): {advice}")
 
 
 __all__ = ["CAPACITY", "Cancelled", "Graph", "RunLimits", "require_pairs"]

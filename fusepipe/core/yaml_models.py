@@ -20,7 +20,7 @@ from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from fusepipe.core.errors import ConfigError, Problem
-from fusepipe.core.redact import hide_known, redact_url
+from fusepipe.core.redact import redact, redact_url
 from fusepipe.core.suggest import closest, did_you_mean
 from fusepipe.core.yaml_tree import KeyPath, Mark, Node, YamlDocument, key_text, parse_yaml, read_yaml
 
@@ -92,7 +92,7 @@ def model_problems(error: ValidationError, model: type[BaseModel], document: Yam
         problem = document.problem(spot.mark, message)
         found.append(
             (
-                replace(problem, key=hide_known(problem.key), message=hide_known(message)),
+                replace(problem, key=redact(problem.key), message=redact(message)),
                 loc if kind == "missing" else (),
             )
         )

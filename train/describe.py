@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fusepipe.train.configs.mfe import NetworkParts
 from fusepipe.train.configs.student import load_student_config
-from fusepipe.train.networks.student import StudentNet
+from fusepipe.train.networks.pyramid import PyramidNet
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +77,11 @@ def describe(model: str, network: nn.Module, parts: Mapping[str, nn.Module], hei
 
 
 def describe_models(parts: NetworkParts, height: int, width: int) -> list[Part]:
-    """``mfe`` with these parts, and the students as they ship (which take even sizes)."""
+    """``mfe`` with these parts, and the students as they ship."""
     with torch.device("meta"):
         mfe = parts.build()
         students = {
-            config.model: StudentNet(config.channels, config.encoder_layers, config.decoder_layers)
+            config.model: PyramidNet(config.channels, config.levels, config.encoder_layers, config.decoder_layers)
             for config in map(load_student_config, ("default", "stream-hq"))
         }
     named: dict[str, nn.Module] = {"stem": mfe.extractor.stem}
@@ -93,11 +93,18 @@ def describe_models(parts: NetworkParts, height: int, width: int) -> list[Part]:
     if mfe.attention is not None:
         named["attention"] = mfe.attention
     named["reconstruction"] = mfe.reconstruction
-    even = height + height % 2, width + width % 2
     described = describe("mfe", mfe, named, height, width)
     for model, student in students.items():
-        described += describe(model, student, {}, *even)
+        described += describe(model, student, _layers(student), height, width)
     return described
+
+
+def _layers(student: PyramidNet) -> dict[str, nn.Module]:
+    """The layers of a student by name; the encoder's are called for each source."""
+    named: dict[str, nn.Module] = {f"encoder {n}": layer for n, layer in enumerate(student.encoder, 1)}
+    named["gate"] = student.gate
+    named |= {f"decoder {n}": layer for n, layer in enumerate(student.decoder, 1)}
+    return named | {"head": student.head}
 
 
 def table(parts: list[Part]) -> str:

@@ -1,4 +1,4 @@
-"""Networks as ONNX: uint8 luma in and out, any batch and any size (the student: any even one), fp32 inside."""
+"""Networks as ONNX: uint8 luma in and out, any batch and any size (students: of a multiple), fp32 inside."""
 
 from __future__ import annotations
 
@@ -16,19 +16,14 @@ from torch import Tensor, nn
 from fusepipe.core.errors import EngineError
 from fusepipe.core.files import write_bytes
 from fusepipe.engines.tensor_names import COARSE_INPUTS, COARSE_OUTPUTS, OUTPUT
+from fusepipe.train.networks.byte_fusion import ByteFusion
 from fusepipe.train.networks.densefuse import DenseFuseNet
 from fusepipe.train.networks.fusiongan import FusionGanNet
 from fusepipe.train.networks.mfe import AttentionShare, MfeNet
 from fusepipe.train.networks.pyramid import PyramidNet
-from fusepipe.train.networks.student import MULTIPLE, ByteFusion, StudentNet
 
 OPSET = 20
 _WORTH_HALVING = 1024
-
-
-def export_student(network: StudentNet, path: Path, model: str = "stream") -> None:
-    """Writes the student to ``path``; H and W are multiples of 2. See :func:`write_graph`."""
-    write_graph(network, path, {"model": model, "channels": str(network.channels)}, multiple=MULTIPLE)
 
 
 def export_pyramid(network: PyramidNet, path: Path, model: str = "stream") -> None:

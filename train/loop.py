@@ -56,8 +56,10 @@ class LoopSettings:
     """``auto``, ``fp32``, ``bf16`` or ``fp16``: what the networks compute in."""
     patience: int = 0
     """Validations without improvement after which the run ends early; 0 never does."""
-    snapshot_step: int = 0
-    """The weights after this step are kept beside the result, see :attr:`Loop.snapshot`; 0 keeps none."""
+    warm_up: float = 0.3
+    """Share of the run after which the rate is at its peak."""
+    second_moment_decay: float = 0.999
+    """Adam's beta2 of the generator's optimiser."""
     channels_last: bool = True
     """Memory layout of the generator; a quarter faster on CPUs for most networks."""
 
@@ -104,8 +106,7 @@ class Loop:
         self._critic = task.critic.to(self._device) if task.critic is not None else None
         self._average = self._copy() if settings.ema_decay is not None else None
         self._best = self._copy() if settings.keep == "best" else None
-        self._snapshot = self._copy() if settings.snapshot_step else None
-        self._optimisers = {"generator": _adam(self._generator, settings.learning_rate)}
+        self._optimisers = {"generator": _adam(self._generator, settings.learning_rate, settings.second_moment_decay)}
         if self._critic is not None:
             self._optimisers["critic"] = _adam(self._critic, settings.critic_learning_rate)
         self.progress = Progress()
@@ -127,11 +128,6 @@ class Loop:
     def result(self) -> nn.Module:
         """The weights that validated best so far, or those of the last step; see :attr:`LoopSettings.keep`."""
         return self._best if self._best is not None else self._current
-
-    @property
-    def snapshot(self) -> nn.Module | None:
-        """The weights after ``snapshot_step``; ``None`` until then."""
-        return self._snapshot if 0 < self._settings.snapshot_step <= self.progress.step else None
 
     @property
     def finished(self) -> bool:
@@ -161,8 +157,6 @@ class Loop:
                     report(progress.step, losses["generator"][0])
                     if board is not None and progress.step % _LOG_EVERY == 0:
                         _log(board, losses, progress.step)
-                    if self._snapshot is not None and progress.step == settings.snapshot_step:
-                        self._snapshot.load_state_dict(self._current.state_dict())
                     if progress.step % settings.validate_every == 0 or progress.step == settings.steps:
                         self._validate(board)
                         self._save()
@@ -188,7 +182,7 @@ class Loop:
         peaks = {"generator": settings.learning_rate, "critic": settings.critic_learning_rate}
         for name, optimiser in self._optimisers.items():
             for group in optimiser.param_groups:
-                group["lr"] = one_cycle(step, settings.steps, peaks[name])
+                group["lr"] = one_cycle(step, settings.steps, peaks[name], settings.warm_up)
         losses: dict[str, Loss] = {}
         with self._autocast():
             made = task.generate(self._parallel, batch, random)
@@ -281,7 +275,6 @@ class Loop:
             "critic": self._critic,
             "average": self._average,
             "best": self._best,
-            "snapshot": self._snapshot,
         }
         return {name: network for name, network in networks.items() if network is not None}
 
@@ -297,9 +290,10 @@ class Loop:
             self._scaler.load_state_dict(state["scaler"])
 
 
-def _adam(network: nn.Module, rate: float) -> torch.optim.Adam:
+def _adam(network: nn.Module, rate: float, second_moment_decay: float = 0.999) -> torch.optim.Adam:
     # no weight decay: it starves the deep levels of a network with skips
-    return torch.optim.Adam((p for p in network.parameters() if p.requires_grad), lr=rate)
+    trained = (p for p in network.parameters() if p.requires_grad)
+    return torch.optim.Adam(trained, lr=rate, betas=(0.9, second_moment_decay))
 
 
 def _log(board: SummaryWriter, losses: dict[str, tuple[float, dict[str, float]]], step: int) -> None:

@@ -14,7 +14,7 @@ from fusepipe.evaluation.metrics.gradients import qabf
 from fusepipe.evaluation.metrics.information import mutual_information
 from fusepipe.evaluation.metrics.similarity import correlation, scd, ssim
 from fusepipe.train.data.pairs import Pair
-from fusepipe.train.networks.student import ByteFusion
+from fusepipe.train.networks.byte_fusion import ByteFusion
 
 METRICS: Mapping[str, Callable[[Luma8, Luma8, Luma8], float]] = {
     "MI": mutual_information,
@@ -28,7 +28,7 @@ METRICS: Mapping[str, Callable[[Luma8, Luma8, Luma8], float]] = {
 
 
 def fuse_pair(network: nn.Module, pair: Pair) -> Luma8:
-    """The pair fused by the network on its device: HxW uint8 (both sides even for the student)."""
+    """The pair fused by the network on its device: HxW uint8."""
     device = next(network.parameters()).device
     infrared, visible = (torch.from_numpy(image)[None, None].to(device) for image in (pair.infrared, pair.visible))
     with torch.no_grad():

@@ -8,25 +8,26 @@ from pathlib import Path
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.train.configs.mfe import NetworkParts
 from fusepipe.train.networks.mfe import MfeNet
-from fusepipe.train.networks.student import StudentNet
+from fusepipe.train.networks.pyramid import PyramidNet, with_levels
 from fusepipe.train.tensors import read_tensors, write_tensors
 
 STUDENTS = ("stream", "stream-hq")
 MFE = "mfe"
+_STUDENT_FORM = ("channels", "levels", "encoder_layers", "decoder_layers")
 
 
-def save_student(path: Path, network: StudentNet, metadata: Mapping[str, str]) -> None:
-    """Writes a student with its width and depth; ``metadata`` says where it comes from."""
+def save_student(path: Path, network: PyramidNet, metadata: Mapping[str, str]) -> None:
+    """Writes a student with its form; ``metadata`` says where it comes from."""
     write_tensors(path, network.state_dict(), {"model": STUDENTS[0], **student_form(network), **metadata})
 
 
-def student_form(network: StudentNet) -> dict[str, str]:
-    """Width and depth of a student, as the metadata of its files."""
+def student_form(network: PyramidNet) -> dict[str, str]:
+    """Width, levels and depth of a student, as the metadata of its files."""
     layers = {"encoder_layers": str(len(network.encoder)), "decoder_layers": str(len(network.decoder))}
-    return {"channels": str(network.channels), **layers}
+    return {"channels": str(network.channels), "levels": str(network.levels), **layers}
 
 
-def load_student(path: Path) -> StudentNet:
+def load_student(path: Path) -> PyramidNet:
     """The student of a file written by :func:`save_student`, in evaluation mode on the CPU.
 
     Raises :class:`EngineError` for another file.
@@ -34,12 +35,25 @@ def load_student(path: Path) -> StudentNet:
     tensors, metadata = read_tensors(path)
     if metadata.get("model") not in STUDENTS:
         raise EngineError(f"{path}: not weights of a student network ({metadata.get('model') = })")
-    # counted, not read from the metadata, which older files lack
-    layers = [name.split(".")[0] for name in tensors if name.endswith(".weight")]
-    encoder, decoder = layers.count("encoder"), layers.count("decoder")
-    network = StudentNet(int(metadata["channels"]), encoder, decoder)
+    if "levels" not in metadata:
+        raise EngineError(f"{path}: weights of a student of version 0.1, which is no pyramid network: train it again")
+    network = PyramidNet(*(int(metadata[name]) for name in _STUDENT_FORM))
     network.load_state_dict(tensors)
     return network.eval()
+
+
+def initial_student(path: Path, form: Mapping[str, str]) -> PyramidNet:
+    """A student's weights to start from; levels that ``form`` (see :func:`student_form`) has fewer are left out.
+
+    Raises :class:`UsageError` where the weights are of another form.
+    """
+    given = load_student(path)
+    levels = int(form["levels"])
+    if levels < given.levels:
+        given = with_levels(given, levels)
+    if student_form(given) != form:
+        raise UsageError(f"initial: {path} has {student_form(given)}, the configuration asks for {dict(form)}")
+    return given.train()
 
 
 def save_mfe(path: Path, network: MfeNet, metadata: Mapping[str, str]) -> None:
@@ -87,9 +101,3 @@ def initial_mfe(path: Path, parts: NetworkParts) -> MfeNet:
     # what stage 1 does not have keeps its initialisation
     network.load_state_dict(network.state_dict() | start.state_dict())
     return network
-
-
-def load_weights(path: Path) -> MfeNet | StudentNet:
-    """The ``mfe`` or student of a weights file, in evaluation mode on the CPU."""
-    _, metadata = read_tensors(path)
-    return load_mfe(path) if metadata.get("model") == MFE else load_student(path)

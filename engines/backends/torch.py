@@ -62,14 +62,17 @@ class TorchFuser(FuserBase):
 
 
 class TorchGraph:
-    """An ONNX graph as a function of two N x 1 x H x W uint8 tensors."""
+    """An ONNX graph as a function of tensors, its weights on ``device``; raises :class:`EngineError` for operators
+    that are not supported.
+    """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, device: torch.device | None = None) -> None:
         unknown = sorted({node.op_type for node in model.graph.node} - set(_OPERATORS))
         if unknown:
             raise EngineError(f"the backend torch does not support the operators {', '.join(unknown)}")
         self._constants = {
-            tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in model.graph.initializer
+            tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()).to(device)
+            for tensor in model.graph.initializer
         }
         self._nodes = [
             (node, _OPERATORS[node.op_type], {a.name: helper.get_attribute_value(a) for a in node.attribute})
@@ -84,17 +87,22 @@ class TorchGraph:
         self._output = model.graph.output[0].name
 
     def __call__(self, infrared: Tensor, visible: Tensor) -> Tensor:
-        values: dict[str, Any] = {"": None, "infrared": infrared, "visible": visible, **self._constants}
+        """The fused image of N x 1 x H x W uint8 images, without gradients."""
         with torch.inference_mode():
-            for index, (node, operator, attributes) in enumerate(self._nodes):
-                results = operator([values[name] for name in node.input], attributes)
-                parts = results if isinstance(results, tuple | list) else (results,)
-                values |= dict(zip(node.output, parts, strict=False))
-                for name in self._done_after.get(index, ()):  # activations of large images take much memory
-                    if name and name not in self._constants:
-                        del values[name]
-        fused: Tensor = values[self._output]
-        return fused
+            return self.output({"infrared": infrared, "visible": visible})
+
+    def output(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The graph's first output for its inputs by name; differentiable as PyTorch's functions are."""
+        values: dict[str, Any] = {"": None, **inputs, **self._constants}
+        for index, (node, operator, attributes) in enumerate(self._nodes):
+            results = operator([values[name] for name in node.input], attributes)
+            parts = results if isinstance(results, tuple | list) else (results,)
+            values |= dict(zip(node.output, parts, strict=False))
+            for name in self._done_after.get(index, ()):  # activations of large images take much memory
+                if name and name not in self._constants:
+                    del values[name]
+        result: Tensor = values[self._output]
+        return result
 
 
 # -- operators: (inputs, attributes) -> output, as ONNX defines them
@@ -209,13 +217,17 @@ def _clip(inputs: Sequence[Any], attributes: Attributes) -> Tensor:
 
 def _resize(inputs: Sequence[Any], attributes: Attributes) -> Tensor:
     mode = attributes.get("mode", b"nearest"), attributes.get("coordinate_transformation_mode", b"half_pixel")
-    if mode != (b"linear", b"half_pixel") or attributes.get("antialias"):
-        raise EngineError(f"the backend torch resizes linearly by pixel centres only, not {mode}")
+    floors = attributes.get("nearest_mode", b"round_prefer_floor") == b"floor"
+    if mode == (b"linear", b"half_pixel") and not attributes.get("antialias"):
+        method: dict[str, Any] = {"mode": "bilinear", "align_corners": False}
+    elif mode == (b"nearest", b"asymmetric") and floors:
+        method = {"mode": "nearest"}
+    else:
+        raise EngineError(f"the backend torch resizes linearly by pixel centres, or repeats pixels, not {mode}")
     image = inputs[0]
     if len(inputs) > 3 and inputs[3] is not None:
-        return F.interpolate(image, size=_ints(inputs[3])[2:], mode="bilinear", align_corners=False)
-    scales = [float(value) for value in inputs[2].tolist()[2:]]
-    return F.interpolate(image, scale_factor=scales, mode="bilinear", align_corners=False)
+        return F.interpolate(image, size=_ints(inputs[3])[2:], **method)
+    return F.interpolate(image, scale_factor=[float(value) for value in inputs[2].tolist()[2:]], **method)
 
 
 def _squeeze(inputs: Sequence[Any], attributes: Attributes) -> Tensor:

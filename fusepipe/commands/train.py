@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from fusepipe.commands import train_mfe
@@ -17,7 +19,12 @@ def command() -> None:
 
 @command.command()
 @run_options(PAIRS)
-def student(run: Run) -> None:
+@click.option(
+    "--detector",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="YOLOX detector (.onnx) whose detections the fused image should keep; without it this term is off.",
+)
+def student(run: Run, detector: Path | None) -> None:
     """Train a student; export it as ONNX; score it on the validation pairs.
 
     `default` is `stream`, `--config stream-hq` the larger student, `--config FILE.yaml` your own.
@@ -28,10 +35,11 @@ def student(run: Run) -> None:
     from fusepipe.train.session.student import train_student
 
     settings = load_student_config(run.config).model_copy(update=run.changes)
-    report = train_student(settings, run.data, run.out, resume=run.resume, device=run.device)
+    report = train_student(settings, run.data, run.out, detector=detector, resume=run.resume, device=run.device)
     run.show(report)
     if not run.as_json:
-        click.echo(f"weights of step {report['best_step']}: {report['weights']}, {report['onnx']}")
+        click.echo(f"weights of step {report['step']}: {report['weights']}, {report['onnx']}")
+        click.echo("detection term: " + (f"with {detector}" if detector else "off, no --detector given"))
 
 
 def _baseline_command(baseline: str, text: str, data_help: str) -> click.Command:

@@ -49,9 +49,9 @@ def assert_equal_checkpoints(*folders: Path) -> None:
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def write_pairs(data: Path) -> Path:
+def write_pairs(data: Path, height: int = 48, width: int = 64) -> Path:
     """The made pairs ``a`` and ``b`` in ``data/made/{ir,vis}``; returns ``data``."""
-    for pair, stem in zip(make_pairs(2), ("a", "b"), strict=True):
+    for pair, stem in zip(make_pairs(2, height, width), ("a", "b"), strict=True):
         for band, image in (("ir", pair.infrared), ("vis", pair.visible)):
             folder = data / "made" / band
             folder.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,8 @@ from fusepipe.train.losses import ddcgan as ddcgan_losses
 from fusepipe.train.losses import fusiongan as fusiongan_losses
 from fusepipe.train.networks import ddcgan, densefuse, fusiongan
 from fusepipe.train.networks.borders import trim
+from fusepipe.train.networks.byte_fusion import ByteFusion
 from fusepipe.train.networks.discriminator import Discriminator
-from fusepipe.train.networks.student import ByteFusion
 
 NETWORKS = {"densefuse": densefuse.DenseFuseNet, "fusiongan": fusiongan.FusionGanNet, "ddcgan": ddcgan.DdcGanNet}
 

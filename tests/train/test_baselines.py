@@ -151,7 +151,7 @@ class TestCommand:
     @pytest.fixture
     def data(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         """Two made pairs in a data folder, and a split that names them."""
-        monkeypatch.setattr(session, "read_split", lambda split: [("made", "a" if split == "train" else "b")])
+        monkeypatch.setattr(session, "read_split", lambda split, sets: [("made", "a" if split == "train" else "b")])
         return write_pairs(tmp_path / "data")
 
     @pytest.mark.slow

@@ -29,14 +29,14 @@ from fusepipe.train.data.pairs import load_pairs, load_photographs
 from fusepipe.train.device import choose_device
 from fusepipe.train.distributed import process_group
 from fusepipe.train.figures import read_curve
-from fusepipe.train.networks.student import StudentNet
+from fusepipe.train.networks.pyramid import PyramidNet
 from fusepipe.train.session.baselines import train_baseline
 from fusepipe.train.session.console import stop_on_signals
 from fusepipe.train.session.mfe import REPORT, WEIGHTS, train_fusion, train_stage1
 from fusepipe.train.session.student import train_student
 from fusepipe.train.tasks.autoencoder import AutoEncoderTask
 from fusepipe.train.tasks.base import Loss
-from fusepipe.train.tasks.student import initial_student
+from fusepipe.train.tasks.student import new_student
 from fusepipe.train.tensors import fingerprint, read_tensors, write_tensors
 from fusepipe.train.weights import save_student
 
@@ -171,10 +171,11 @@ class TestRuns:
             stage1(photos, out, resume=True)
 
     def test_a_start_of_another_width_is_told(self, tmp_path: Path) -> None:
-        save_student(tmp_path / "wide.safetensors", StudentNet(24, 4, 3), {})
-        settings = load_student_config("default").model_copy(update={"start": str(tmp_path / "wide.safetensors")})
-        with pytest.raises(UsageError, match=r"start: .*wide\.safetensors has .*'24'.* asks for .*'16'"):
-            initial_student(settings, start=True)
+        save_student(tmp_path / "narrow.safetensors", PyramidNet(16), {})
+        changes = {"initial": str(tmp_path / "narrow.safetensors")}
+        settings = load_student_config("default").model_copy(update=changes)
+        with pytest.raises(UsageError, match=r"initial: .*narrow\.safetensors has .*'16'.* asks for .*'48'"):
+            new_student(settings, start=True)
 
     def test_the_third_signal_ends_what_does_not_listen(self) -> None:
         with stop_on_signals() as stop:

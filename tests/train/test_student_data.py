@@ -1,4 +1,4 @@
-"""The student's losses and data: split, decoding, crops, what cameras do."""
+"""The students' data: split, decoding, the teacher's images, variants, crops, scenes for the detector."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers.training import require_training
+from helpers.training import require_training, write_pairs
 
 from fusepipe.core.errors import SourceError, UsageError
 
@@ -16,55 +16,19 @@ torch = require_training()
 
 from helpers.made_pairs import make_pairs
 
+from fusepipe.core.frames import Luma8
 from fusepipe.train.configs.student import StudentConfig
-from fusepipe.train.data.augmentation import Augmentation
+from fusepipe.train.data.decoded import DecodedImages
 from fusepipe.train.data.images import read_luma
-from fusepipe.train.data.pairs import Pair, halves, load_pairs
+from fusepipe.train.data.pairs import load_pairs
 from fusepipe.train.data.sampler import CropSampler
-from fusepipe.train.data.split import read_split
-from fusepipe.train.losses import fusion as losses
-from fusepipe.train.networks.student import StudentNet
+from fusepipe.train.data.scenes import scenes
+from fusepipe.train.data.sensors import Sensors
+from fusepipe.train.data.split import BASE_SETS, read_split
+from fusepipe.train.data.taught import FORMS, TaughtPair, Teacher, split_files, taught_pairs
+from fusepipe.train.data.taught_crops import TaughtCrops
+from fusepipe.train.data.variants import variant
 from fusepipe.train.session import student as session
-
-
-class TestLosses:
-    def test_the_terms_are_zero_where_they_should_be(self) -> None:
-        image = torch.rand(2, 1, 24, 24)
-        for term in (losses.intensity_loss, losses.gradient_loss, losses.ssim_loss):
-            assert float(term(image, image, image)) == pytest.approx(0, abs=1e-5)
-
-    def test_gradient_keeps_the_sign(self) -> None:
-        ramp = torch.linspace(0, 1, 16).expand(1, 1, 16, 16)
-        flat = torch.full_like(ramp, 0.5)
-        assert float(losses.gradient_loss(ramp, ramp, flat)) == pytest.approx(0, abs=1e-6)
-        assert float(losses.gradient_loss(1 - ramp, ramp, flat)) == pytest.approx(1 / 15, rel=1e-4)
-
-    def test_correlation_of_the_sum_is_nearly_zero(self) -> None:
-        torch.manual_seed(0)
-        first, second = torch.rand(2, 1, 1, 24, 24) / 2
-        assert float(losses.correlation_loss(first + second, first, second)) < 0.01
-        assert float(losses.correlation_loss(first, first, second)) > 0.4
-
-    def test_correlation_of_equal_sources_is_left_alone(self) -> None:
-        torch.manual_seed(0)
-        image, fused = torch.rand(2, 1, 1, 24, 24)
-        assert float(losses.correlation_loss(fused, image, image)) == 0
-
-    def test_flat_crops_have_finite_gradients(self) -> None:
-        network = StudentNet()
-        flat, other = torch.ones(2, 1, 32, 32), torch.rand(2, 1, 32, 32)
-        for pair in ((flat, flat), (flat, other)):
-            loss, _ = losses.fusion_loss(network(*pair), *pair, losses.LossWeights(1, 1, 1, 1, 1, 1, 1))
-            loss.backward()
-        assert all(bool(p.grad.isfinite().all()) for p in network.parameters() if p.grad is not None)
-
-    def test_ssim_agrees_with_scikit_image(self) -> None:
-        skimage = pytest.importorskip("skimage.metrics", reason="an independent SSIM to compare with")
-        first, second = torch.rand(2, 1, 1, 40, 40, dtype=torch.float64)
-        expected = skimage.structural_similarity(
-            first[0, 0].numpy(), second[0, 0].numpy(), win_size=7, data_range=1.0, use_sample_covariance=False
-        )
-        assert float(losses.ssim(first, second)) == pytest.approx(expected, abs=1e-6)
 
 
 class TestData:
@@ -72,7 +36,17 @@ class TestData:
         training, validation = read_split("train"), read_split("validation")
         assert len(training) > 200 and len(validation) > 20
         assert not set(training) & set(validation)
-        assert {dataset for dataset, _ in training + validation} == {"roadscene", "msrs", "llvip"}
+        sets = {dataset for dataset, _ in training + validation}
+        assert sets == {*BASE_SETS, "m3svd", "m3fd", "msrs_more", "kaist", "llvip_more"}
+
+    def test_scenes_of_the_test_videos_are_not_trained_on(self) -> None:
+        for dataset, stem in read_split("train"):
+            assert dataset != "m3svd" or not stem.startswith(("0111_1716", "0114_1609"))
+
+    def test_mfe_and_the_baselines_keep_their_sets(self) -> None:
+        training, validation = read_split("train", BASE_SETS), read_split("validation", BASE_SETS)
+        assert (len(training), len(validation)) == (242, 26)
+        assert {dataset for dataset, _ in training} == set(BASE_SETS)
 
     @pytest.mark.parametrize("name", ["tno", "TNO", "Tno"])
     def test_tno_is_refused(self, tmp_path: Path, name: str) -> None:
@@ -115,18 +89,9 @@ class TestData:
         with pytest.raises(SourceError, match="sizes differ"):
             load_pairs(tmp_path, [("set", "a")], 60)
 
-    def test_halves_are_made_of_pairs_in_which_a_crop_still_fits(self) -> None:
-        large, small = (
-            Pair(n, np.full(s, 7, np.uint8), np.full(s, 9, np.uint8)) for n, s in (("l", (66, 98)), ("s", (62, 98)))
-        )
-        (half,) = halves([large, small], 32)
-        assert half.name == "l/2" and half.infrared.shape == half.visible.shape == (32, 48)
-        assert int(half.infrared.max()) == 7 and int(half.visible.min()) == 9
-
     def test_crops_depend_on_seed_and_step_only(self) -> None:
         def crops(seed: int, step: int) -> bytes:
-            sampler = CropSampler(make_pairs(), 4, 32, Augmentation(noise=0.02, flat=0.5), seed)
-            infrared, visible, *_ = sampler.batch(step)
+            infrared, visible = CropSampler(make_pairs(), 4, 32, seed).batch(step)
             assert infrared.shape == visible.shape == (4, 1, 32, 32)
             assert float(infrared.min()) >= 0 and float(infrared.max()) <= 1
             return bytes(infrared.numpy().tobytes() + visible.numpy().tobytes())
@@ -134,74 +99,129 @@ class TestData:
         assert crops(1, 7) == crops(1, 7)
         assert len({crops(1, 7), crops(1, 8), crops(2, 7)}) == 3
 
-    def test_bands_are_exchanged_and_inverted(self) -> None:
-        infrared, visible = np.full((32, 32), 51, np.uint8), np.full((32, 32), 204, np.uint8)
-        plain = {"gain": 0.0, "offset": 0.0, "same": 0.0, "flat": 0.0}
-
-        def levels(**options: float) -> set[tuple[int, int]]:
-            augmentation = Augmentation(**{**plain, **options})
-            crops = CropSampler([Pair("a", infrared, visible)], 64, 32, augmentation, 0).batch(0)[:2]
-            pairs = zip(*(c[:, 0, 0, 0].mul(255).round().int().tolist() for c in crops), strict=True)
-            return set(pairs)
-
-        assert levels() == {(51, 204)}
-        assert levels(swap=0.5) == {(51, 204), (204, 51)}
-        assert levels(invert=0.5) == {(51, 204), (204, 204), (51, 51), (204, 51)}
-        assert levels(same=1.0) == {(51, 51), (204, 204)}
-
-    def test_what_the_sensor_adds_is_seen_by_the_network_alone(self) -> None:
-        (pair,) = make_pairs(1)
-
-        def crops(**options: float) -> list[torch.Tensor]:
-            return list(CropSampler([pair], 1, 32, Augmentation(**options), 0).batch(0))
-
-        infrared, visible, infrared_target, visible_target = crops()
-        assert torch.equal(infrared, infrared_target) and torch.equal(visible, visible_target)
-        noisy = crops(noise=0.1)
-        assert torch.equal(noisy[2], infrared_target) and torch.equal(noisy[3], visible_target)
-        for seen, target in zip(noisy[:2], noisy[2:], strict=True):
-            assert 0.005 < float((seen - target).abs().mean()) < 0.1
-        shifted = crops(shift_px=2.0)
-        assert torch.equal(shifted[1], visible_target) and not torch.equal(shifted[0], infrared_target)
-
-    def test_a_crop_shows_more_or_less_of_the_scene(self) -> None:
-        columns = np.tile(np.arange(0, 256, 2, dtype=np.uint8), (128, 1))
-        ramp = Pair("ramp", columns, columns)
-
-        def spans(**options: float) -> torch.Tensor:
-            plain = Augmentation(gain=0, offset=0, same=0, flat=0, **options)
-            infrared = CropSampler([ramp], 64, 32, plain, 0).batch(0)[0]
-            return (infrared.amax(dim=(1, 2, 3)) - infrared.amin(dim=(1, 2, 3))) * 255 / 2
-
-        assert bool((spans().round() == 31).all())
-        zoomed = spans(zoom=0.405)
-        assert 19 <= float(zoomed.min()) < 24 and 42 < float(zoomed.max()) <= 48
-        assert bool((spans(zoom=1.39).round() <= 127).all()), "never more than the picture"
-
-    def test_tones_change_in_half_of_the_bands_and_low_light_darkens_the_visible_one(self) -> None:
-        flat = Pair("a", np.full((32, 32), 64, np.uint8), np.full((32, 32), 128, np.uint8))
-
-        def levels(**options: float) -> torch.Tensor:
-            plain = Augmentation(gain=0, offset=0, same=0, flat=0, **options)
-            return torch.stack(CropSampler([flat], 200, 32, plain, 0).batch(0)[:2])[:, :, 0, 0, 0] * 255
-
-        infrared, visible = levels(tone=0.5)
-        for band, level in ((infrared, 64.0), (visible, 128.0)):
-            assert 70 < int((band.round() == level).sum()) < 130
-            powers = torch.log(band / 255) / np.log(level / 255)
-            assert 0.6 < float(powers.min()) < 0.7 and 1.5 < float(powers.max()) < 1.66
-        infrared, visible = levels(low_light=0.5)
-        assert bool((infrared.round() == 64).all())
-        assert 70 < int((visible.round() == 128).sum()) < 130 and 12 <= float(visible.min()) < 30
-
-    def test_grain_is_part_of_the_images_in_half_of_the_crops(self) -> None:
-        flat = Pair("a", np.full((32, 32), 51, np.uint8), np.full((32, 32), 204, np.uint8))
-        only = Augmentation(gain=0, offset=0, same=0, flat=0, grain=0.1)
-        infrared, visible, *targets = CropSampler([flat], 64, 32, only, 0).batch(0)
-        assert torch.equal(infrared, targets[0]) and torch.equal(visible, targets[1])
-        deviations = infrared.flatten(1).std(dim=1)
-        assert 16 < int((deviations > 0).sum()) < 48 and 0.07 < float(deviations.max()) < 0.11
-
     def test_crops_larger_than_a_pair_are_refused(self) -> None:
         with pytest.raises(UsageError, match="crops of 64 px"):
-            CropSampler(make_pairs(), 1, 64, Augmentation(), 0)
+            CropSampler(make_pairs(), 1, 64, 0)
+
+
+class MeanTeacher(Teacher):
+    """The mean of both images, counting its calls."""
+
+    def __init__(self, fingerprint: str = "mean") -> None:
+        self.fingerprint, self.calls = fingerprint, 0
+        self.fuse = self._fuse
+
+    def _fuse(self, infrared: Luma8, visible: Luma8) -> Luma8:
+        self.calls += 1
+        return np.asarray((infrared.astype(int) + visible) // 2, np.uint8)
+
+
+class TestTaughtPairs:
+    @staticmethod
+    def made(data: Path, teacher: Teacher, forms: tuple[str, ...] = FORMS) -> list[TaughtPair]:
+        files = split_files(data, [("made", "a"), ("made", "b")])
+        return list(taught_pairs(files, forms, teacher, DecodedImages(800)))
+
+    def test_each_form_is_fused_once_and_found_by_later_runs(self, tmp_path: Path) -> None:
+        data, teacher, again = write_pairs(tmp_path), MeanTeacher(), MeanTeacher()
+        first, second = self.made(data, teacher), self.made(data, again)
+        assert [pair.form for pair in first] == [*FORMS, *FORMS] and (teacher.calls, again.calls) == (6, 0)
+        for one, other in zip(first, second, strict=True):
+            assert np.array_equal(one.images, other.images)
+            infrared, visible, taught = one.images
+            assert np.array_equal(taught, again.fuse(infrared, visible))
+        whole, half = first[:2]
+        assert half.images.shape[1:] == tuple(side // 2 for side in whole.images.shape[1:])
+        assert np.array_equal(whole.images[0], read_luma(data / "made" / "ir" / "a.png"))
+
+    def test_a_stopped_preparation_continues(self, tmp_path: Path) -> None:
+        data, teacher = write_pairs(tmp_path), MeanTeacher()
+        next(iter(self.made(data, teacher, ("half",))))
+        self.made(data, teacher)
+        assert teacher.calls == 6
+
+    def test_another_teacher_and_another_image_are_fused_again(self, tmp_path: Path) -> None:
+        data, other = write_pairs(tmp_path), MeanTeacher("other")
+        self.made(data, MeanTeacher())
+        assert len(self.made(data, other)) == other.calls
+        cv2.imwrite(str(data / "made" / "ir" / "a.png"), np.full((48, 64), 3, np.uint8))
+        changed = MeanTeacher()
+        assert int(self.made(data, changed)[0].images[0].max()) == 3 and changed.calls == 3
+
+    def test_missing_images_are_told(self, tmp_path: Path) -> None:
+        with pytest.raises(SourceError, match="no image 'z'"):
+            split_files(write_pairs(tmp_path), [("made", "z")])
+        with pytest.raises(UsageError, match="test set"):
+            split_files(tmp_path / "tno", [])
+
+
+class TestVariants:
+    def test_they_depend_on_the_name_only(self) -> None:
+        (pair,) = make_pairs(1)
+        one, again, other = (variant(pair.infrared, pair.visible, name) for name in ("s/a", "s/a", "s/b"))
+        assert all(map(np.array_equal, one, again)) and not all(map(np.array_equal, one, other))
+
+    def test_they_cover_what_thermal_cameras_do(self) -> None:
+        ramp = np.tile(np.arange(32, 224, 2, dtype=np.uint8), (96, 1))
+        made = [variant(ramp, ramp, str(n))[0].astype(int) for n in range(60)]
+        slopes = [image[48, 70] - image[48, 26] for image in made]
+        assert any(slope < 0 for slope in slopes), "the other polarity"
+        assert any(0 < slope < 53 for slope in slopes), "flat contrast"
+        assert any(slope > 100 for slope in slopes), "a jump of gain"
+        assert any(not image[:, 0].any() or not image[0].any() for image in made), "black borders"
+
+
+class TestTaughtCrops:
+    @staticmethod
+    def pairs() -> list[TaughtPair]:
+        rng = np.random.default_rng(1)
+        return [
+            TaughtPair(dataset, "a", form, rng.integers(low, low + 40, (3, 96, 128), np.uint8))
+            for dataset, form, low in (("one", "full", 0), ("one", "half", 60), ("two", "full", 120))
+        ]
+
+    def crops(self, seed: int = 0, **changes: object) -> TaughtCrops:
+        given = {"batch": 4, "crop_px": 64, "sensors": Sensors(noise=0, jpeg=0, same=0), "seed": seed, **changes}
+        return TaughtCrops(self.pairs(), {"one": 1.0, "two": 1.0}, {"full": 1.0, "half": 1.0}, **given)  # type: ignore[arg-type]
+
+    def test_they_depend_on_seed_and_step_only(self) -> None:
+        made = {
+            key: b"".join(part.numpy().tobytes() for part in self.crops(key[0], sensors=Sensors()).batch(key[1]))
+            for key in ((1, 7), (1, 8), (2, 7))
+        }
+        assert len(set(made.values())) == 3
+        again = self.crops(1, sensors=Sensors()).batch(7)
+        assert b"".join(part.numpy().tobytes() for part in again) == made[1, 7]
+        assert [tuple(part.shape) for part in again] == [(4, 1, 64, 64)] * 5
+
+    def test_sets_and_forms_are_drawn_by_weight(self) -> None:
+        levels = self.crops(batch=400).batch(0)[2].mean(dim=(1, 2, 3)) * 255
+        counts = [int(((levels > low) & (levels < low + 40)).sum()) for low in (0, 60, 120)]
+        assert counts[0] == pytest.approx(400 / 3, abs=40) and counts[1] == pytest.approx(400 / 3, abs=40)
+        assert sum(counts) == 400
+
+    def test_sensors_change_what_the_network_sees_alone(self) -> None:
+        plain = self.crops().batch(3)
+        assert torch.equal(plain[0], plain[2]) and torch.equal(plain[1], plain[3])
+        for sensors in (Sensors(noise=0.1, jpeg=0, same=0), Sensors(noise=0, jpeg=1, same=0)):
+            batch = self.crops(sensors=sensors).batch(3)
+            assert 0.001 < float((batch[0] - batch[2]).abs().mean()) < 0.1
+            assert float(batch[4].min()) >= 0 and float(batch[4].max()) <= 1
+
+    def test_equal_bands_have_themselves_as_the_teachers_image(self) -> None:
+        _, _, *targets = self.crops(sensors=Sensors(noise=0, jpeg=0, same=1)).batch(0)
+        assert torch.equal(targets[0], targets[1]) and torch.equal(targets[0], targets[2])
+
+    def test_crops_larger_than_every_pair_are_refused(self) -> None:
+        with pytest.raises(UsageError, match="crops of 128 px"):
+            self.crops(crop_px=128)
+
+
+def test_a_scene_has_the_visible_image_in_colour(tmp_path: Path) -> None:
+    data = write_pairs(tmp_path)
+    red = np.zeros((48, 64, 3), np.uint8)
+    red[..., 2] = 255
+    cv2.imwrite(str(data / "made" / "vis" / "a.png"), red)
+    (scene,) = scenes(split_files(data, [("made", "a")]), 32)
+    assert scene.infrared.shape == (24, 32) and scene.visible.shape == (24, 32, 3)
+    assert scene.visible[0, 0].tolist() == pytest.approx([76, 255, 85], abs=1)

@@ -19,85 +19,122 @@ from fusepipe.train.configs.fields import (
     Weight,
 )
 from fusepipe.train.configs.reading import read_config
-from fusepipe.train.data.augmentation import Augmentation
+from fusepipe.train.data.sensors import Sensors
 
 SHIPPED = {"default": "student", "stream-hq": "stream_hq"}
 """Shipped configurations of students: name to file."""
 
+Share = Annotated[float, Field(ge=0, le=1)]
 
-class Finish(Model):
-    """Changes of the trained weights before they are scored and exported."""
 
-    earlier: Annotated[float, Field(ge=0, le=1)] = 0.25
-    """Share of the run's weights at ``earlier_step``, averaged in (Wortsman et al. 2022, "Model soups"): more
-    mutual information, for a little less of edges."""
-    earlier_step: Annotated[int, Field(ge=0)] = 8000
-    """Step of those weights; a shorter run averages nothing."""
+class Ramp(Model):
+    """A weight that moves linearly from the first step to the last."""
 
-    mixing: Annotated[float, Field(gt=0)] = 1.5
-    """Factor of the mixing weight's logits: above 1 each pixel stays closer to one of its sources."""
-    detail: Weight = 0.9
-    """Factor of the detail before its tanh: below 1 less is added to the mix."""
+    start: Weight
+    """At the first step."""
+    end: Weight
+    """At the last step."""
+
+    def at(self, part: float) -> float:
+        """The weight after this part of the run, in [0, 1]."""
+        return self.start + (self.end - self.start) * part
+
+
+class Forms(Model):
+    """How often a crop is of each form of a pair (relative); 0 leaves a form out."""
+
+    full: Weight = 1.0
+    """At the size of the decoded images."""
+    half: Weight = 0.7
+    """At half that size: a crop then shows four times as much of the scene."""
+    variant: Weight = 0.3
+    """With other gain, contrast, polarity, sharpness, borders and light (``data.variants``)."""
+
+    @model_validator(mode="after")
+    def _one_is_drawn(self) -> Self:
+        if not any(self.model_dump().values()):
+            raise ValueError("give at least one form a weight")
+        return self
+
+
+class Detection(Model):
+    """The loss on what a detector sees (``losses.detection``); used where the run has a detector."""
+
+    weight: Weight = 0.5
+    """Weight of the term."""
+    every: Positive = 6
+    """Steps between two images that the detector looks at."""
+    start: Share = 0.3
+    """Share of the run after which the term begins."""
 
 
 class StudentConfig(Model):
-    """Training of the student network."""
+    """Training of a pyramid network from the images of its teacher."""
 
     model: Literal["stream", "stream-hq"] = "stream"
     """Name of the model and of its files."""
-    channels: Channels = 16
+    channels: Channels = 48
     """Width of the hidden layers; multiples of 16 run best."""
-    encoder_layers: Positive = 4
+    levels: Annotated[int, Field(ge=1, le=6)] = 3
+    """Levels of the pyramid above the coarse one; one less takes four times the arithmetic."""
+    encoder_layers: Positive = 3
     """Convolutions of the encoder, which each source passes separately."""
-    decoder_layers: Positive = 3
-    """Convolutions of the decoder, after the gate, without the last."""
-    branches: bool = True
-    """Train each hidden layer as a sum of branches, folded on export (``networks.branches``)."""
-    steps: Positive = 20_000
+    decoder_layers: Positive = 2
+    """Convolutions of the decoder, after the gate, without the head."""
+    initial: str = ""
+    """Initial weights: ``stream`` or ``stream-hq`` as shipped, or the path of such a file; it may have more levels.
+    Empty starts from random ones."""
+    steps: Positive = 10_000
     """Optimiser steps."""
-    batch: Positive = 6
+    batch: Positive = 3
     """Crops per step."""
-    crop_px: Annotated[Crop, Field(multiple_of=2)] = 112
+    crop_px: Annotated[Crop, Field(ge=64)] = 160
     """Height and width of a crop."""
-    learning_rate: Rate = 2e-3
-    """Peak of the one-cycle rate."""
+    learning_rate: Rate = 4e-3
+    """Peak of the one-cycle rate, at a tenth of the run."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of the moving average of the weights, which is validated and exported."""
-    teacher: str = ""
-    """Teacher of the distillation: ``mfe``, ``stream`` or ``stream-hq`` as shipped, or the path of such weights."""
-    distillation: Weight = 0.0
-    """Weight of the distance to the teacher's image."""
-    start: str = ""
-    """Path of the initial weights (``.safetensors``); empty starts from random ones."""
     seed: Seed = 0
-    """Of initialisation, crops and augmentation."""
+    """Of initialisation, crops and noise."""
     clip_norm: Weight = 1.0
     """Gradients longer than this are shortened to it; 0 leaves them."""
     max_side_px: Side = 800
-    """Larger pairs are halved until they fit, so that a crop shows as much of the scene as in the smaller sets."""
-    halves: bool = True
-    """Train on each pair at half its size too, where a crop fits: it then shows four times as much of the scene."""
-    validate_every: Positive = 2000
+    """Larger images are halved until they fit, so that a crop shows as much of the scene as in the smaller sets."""
+    validate_every: Positive = 1000
     """Steps between validations and checkpoints."""
-    losses: Losses = Losses(correlation=7.0, fidelity=1.4, edges=1.8, information=2.5)
-    steadiness: Steadiness = Steadiness(flicker=1.0, luminance=0.5)
-    augmentation: Augmentation = Augmentation(
-        tone=0.25,
-        zoom=0.262,
-        low_light=0.02,
-        grain=0.012,
-        noise=0.003,
-        shift_px=0.15,
-        swap=0.05,
-        invert=0.08,
+    sets: dict[str, Weight] = Field(
+        default={
+            "roadscene": 0.22,
+            "msrs": 0.12,
+            "llvip": 0.14,
+            "m3svd": 0.11,
+            "m3fd": 0.21,
+            "msrs_more": 0.05,
+            "kaist": 0.08,
+            "llvip_more": 0.07,
+        },
+        min_length=1,
     )
-    finish: Finish = Finish()
-
-    @model_validator(mode="after")
-    def _distillation_has_a_teacher(self) -> Self:
-        if bool(self.teacher) != bool(self.distillation):
-            raise ValueError("teacher and distillation go together: give both or neither")
-        return self
+    """How often a crop is of each data set of the split (relative); sets that are not named are left out."""
+    forms: Forms = Forms()
+    sensors: Sensors = Sensors()
+    teacher: Ramp = Ramp(start=24, end=20)
+    """Weight of the mean absolute distance to the teacher's image."""
+    fusion: Ramp = Ramp(start=0.4, end=0.5)
+    """Weight of the fusion loss, whose terms are weighted by ``losses``."""
+    losses: Losses = Losses(
+        intensity=4.0, gradient=8.0, ssim=2.5, correlation=5.5, fidelity=1.6, edges=2.5, information=6.0
+    )
+    agreement: Weight = 1.5
+    """Weight of the correlation with both sources."""
+    target: Weight = 3.0
+    """Weight of the contrast and the edges of warm objects (``losses.targets``)."""
+    overflow: Weight = 5.0
+    """Weight of the mean distance of levels outside [0, 1] to that range."""
+    steadiness: Steadiness = Steadiness(flicker=0.25, luminance=0.7)
+    steady_every: Positive = 6
+    """Steps between two batches that are fused a second time."""
+    detection: Detection = Detection()
 
 
 def load_student_config(name: str) -> StudentConfig:

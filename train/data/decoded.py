@@ -8,9 +8,11 @@ image, so a changed image is decoded again. The folder may be deleted at any tim
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusepipe.core.errors import SourceError
 from fusepipe.core.files import atomic_file
@@ -19,32 +21,49 @@ from fusepipe.core.frames import Luma8
 from fusepipe.train.data.images import read_luma, reduced
 
 
-class DecodedImages:
-    """Images by path, reduced to ``max_side_px``; ``folder`` is created when the first one is kept."""
+class KeptArrays:
+    """Arrays on disk by key, each made once; ``folder`` is created when the first one is kept."""
 
-    def __init__(self, max_side_px: int, folder: Path | None = None) -> None:
-        self._max_side_px = max_side_px
+    def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder or cache_folder("training")
 
-    def __getitem__(self, path: Path) -> Luma8:
-        """HxW uint8, read-only. Raises :class:`SourceError` for unreadable images and a full or read-only cache."""
-        try:
-            found = path.stat()
-        except OSError as error:
-            raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
-        key = f"{path.resolve()}\0{found.st_size}\0{found.st_mtime_ns}\0{self._max_side_px}"
+    def get(self, key: str, make: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """The array of this key, read-only and memory-mapped, else the one that ``make`` returns, after keeping it.
+
+        Raises :class:`SourceError` for a full or read-only folder.
+        """
         kept = self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
         try:
             return np.asarray(np.load(kept, mmap_mode="r"))
-        except (OSError, ValueError):  # missing, or truncated by a full disk: decoded again
-            image = reduced(read_luma(path), self._max_side_px)
+        except (OSError, ValueError):  # missing, or truncated by a full disk: made again
+            array = make()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with atomic_file(kept, durable=False) as file:  # one that a power failure cut off is decoded again
-                np.save(file, image)
+            with atomic_file(kept, durable=False) as file:  # one that a power failure cut off is made again
+                np.save(file, array)
         except OSError as error:
             raise SourceError(
                 f"cannot keep decoded images in {self._folder} ({error.strerror}): make room, or name another "
                 "folder with XDG_CACHE_HOME"
             ) from error
-        return image
+        return array
+
+
+class DecodedImages:
+    """Images by path, reduced to ``max_side_px``."""
+
+    def __init__(self, max_side_px: int, folder: Path | None = None) -> None:
+        self._max_side_px = max_side_px
+        self.arrays = KeptArrays(folder)
+
+    def key(self, path: Path) -> str:
+        """What identifies the image's content at this size; raises :class:`SourceError` where there is no such file."""
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
+        return f"{path.resolve()}\0{found.st_size}\0{found.st_mtime_ns}\0{self._max_side_px}"
+
+    def __getitem__(self, path: Path) -> Luma8:
+        """HxW uint8, read-only. Raises :class:`SourceError` for unreadable images and a full or read-only cache."""
+        return self.arrays.get(self.key(path), lambda: reduced(read_luma(path), self._max_side_px))

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from fusepipe.core.errors import SourceError
 from fusepipe.evaluation.image_sets import match
 from fusepipe.train.data.images import IMAGE_SUFFIXES, find_image, refuse_test_data, require_folder
-from fusepipe.train.data.split import read_split
+from fusepipe.train.data.split import BASE_SETS, read_split
 
 Item = TypeVar("Item")
 PairFiles = tuple[Path, Path]
@@ -74,13 +74,14 @@ def images_below(folder: Path) -> list[Path]:
 
 
 def committed_pairs(data: Path, *, most_validation: int = 0) -> Split[PairFiles]:
-    """The pairs of ``splits/registered_pairs.csv``, in ``data/DATASET/{ir,vis}``; all of them must exist."""
+    """The base sets' pairs of ``splits/registered_pairs.csv``, in ``data/DATASET/{ir,vis}``; all must exist."""
     require_folder(data, "DATASET/ir and DATASET/vis in it")
 
     def files(split: list[tuple[str, str]]) -> list[PairFiles]:
         return [(find_image(data / name / "ir", stem), find_image(data / name / "vis", stem)) for name, stem in split]
 
-    return Split(files(read_split("train")), files(spread(read_split("validation"), most_validation)))
+    validation = spread(read_split("validation", BASE_SETS), most_validation)
+    return Split(files(read_split("train", BASE_SETS)), files(validation))
 
 
 def paired_folders(data: Path, *, most_validation: int = 0) -> Split[PairFiles]:

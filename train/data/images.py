@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.core.frames import Luma8
@@ -50,8 +51,8 @@ def read_luma(path: Path) -> Luma8:
     return np.asarray(image, dtype=np.uint8)
 
 
-def reduced(image: Luma8, max_side_px: int) -> Luma8:
-    """The image halved until no side is longer than ``max_side_px``."""
-    while max(image.shape) > max_side_px and min(image.shape) > 1:
+def reduced(image: NDArray[np.uint8], max_side_px: int) -> NDArray[np.uint8]:
+    """The image (HxW or HxWxC) halved until no side is longer than ``max_side_px``."""
+    while max(image.shape[:2]) > max_side_px and min(image.shape[:2]) > 1:
         image = np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
     return image

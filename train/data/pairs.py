@@ -46,15 +46,6 @@ def load_pairs(data: Path, pairs: Sequence[tuple[str, str]], max_side_px: int) -
     return loaded
 
 
-def halves(pairs: Sequence[Pair], min_px: int) -> list[Pair]:
-    """The pairs at half their size, of those whose sides then are ``min_px`` or more."""
-    large = (pair for pair in pairs if min(pair.visible.shape) // 2 >= min_px)
-    return [
-        Pair(f"{pair.name}/2", *(_fit(image, max(image.shape) - 1) for image in (pair.infrared, pair.visible)))
-        for pair in large
-    ]
-
-
 def load_photographs(folder: Path, max_side_px: int) -> list[Pair]:
     """All photographs below a folder in the order of their names, each as a pair with itself (for auto-encoders).
 

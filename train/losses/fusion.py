@@ -89,6 +89,11 @@ def correlation_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor
     return 1 - torch.where(differ, scd, 2.0).mean() / 2
 
 
+def agreement_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """One minus the mean correlation with both sources."""
+    return 1 - (_pearson(fused, infrared) + _pearson(fused, visible)).mean() / 2
+
+
 def fidelity_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     """Two minus the sum of the visual information fidelities to both sources, halved."""
     return 1 - (visual_information(infrared, fused) + visual_information(visible, fused)).mean() / 2

@@ -148,6 +148,22 @@ def _padded(image: Tensor, multiple: int, size: tuple[int, int] | None = None) -
     return F.pad(image, (0, right, 0, down), mode="replicate") if down or right else image
 
 
+def with_levels(network: PyramidNet, levels: int) -> PyramidNet:
+    """A copy with the finest ``levels`` of the network's levels; its coarse part then works at a larger size.
+
+    Raises ``ValueError`` where the network has fewer.
+    """
+    if not 0 < levels <= network.levels:
+        raise ValueError(f"the network has {network.levels} levels, not {levels} or more")
+    made = PyramidNet(network.channels, levels, len(network.encoder), len(network.decoder))
+    maps = 3 * CELL * CELL
+    rows = [*range(maps + levels), *range(maps + network.levels, maps + network.levels + levels)]
+    state = network.state_dict()
+    state |= {name: state[name][rows] for name in ("head.weight", "head.bias")}
+    made.load_state_dict(state | {"sharpness": state["sharpness"][:levels]})
+    return made.train(network.training)
+
+
 def macs_per_pixel(network: PyramidNet) -> float:
     """Multiply-accumulates of the convolutions per pixel at full infrared size (encoder counted twice)."""
 

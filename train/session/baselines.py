@@ -15,7 +15,7 @@ from fusepipe.train.configs.baselines import BaselineConfig, DenseFuseConfig
 from fusepipe.train.data.folders import VALIDATION_SHARE
 from fusepipe.train.data.images import refuse_test_data
 from fusepipe.train.data.pairs import Pair, load_pairs, load_photographs
-from fusepipe.train.data.split import read_split
+from fusepipe.train.data.split import BASE_SETS, read_split
 from fusepipe.train.device import choose_device, limit_threads
 from fusepipe.train.distributed import Processes, require_one_process
 from fusepipe.train.export import export_baseline
@@ -50,7 +50,8 @@ def _load(config: BaselineConfig, data: Path) -> tuple[list[Pair], list[Pair]]:
         photographs = load_photographs(data, config.max_side_px)
         train = [p for index, p in enumerate(photographs) if index % VALIDATION_SHARE]
         return train, photographs[::VALIDATION_SHARE]
-    train, validation = (load_pairs(data, read_split(split), config.max_side_px) for split in ("train", "validation"))
+    pairs = (read_split(split, BASE_SETS) for split in ("train", "validation"))
+    train, validation = (load_pairs(data, part, config.max_side_px) for part in pairs)
     return train, validation
 
 

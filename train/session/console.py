@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
+
+Item = TypeVar("Item")
 
 _SIGNALS_TO_ABORT = 3
 
@@ -38,6 +41,11 @@ def stop_on_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def preparation_bar(what: str, items: Iterable[Item], count: int) -> Iterator[Item]:
+    """The items, with their progress on stderr while they are made."""
+    return iter(track(items, what, total=count, console=Console(stderr=True), transient=True))
 
 
 @contextmanager

@@ -2,53 +2,81 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
+from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import nn
 
+from fusepipe.core.errors import UsageError
 from fusepipe.core.files import write_text
+from fusepipe.core.suggest import did_you_mean
 from fusepipe.train.checkpoint import refuse_overwriting, require_checkpoint
 from fusepipe.train.configs.student import StudentConfig
+from fusepipe.train.data.decoded import DecodedImages
+from fusepipe.train.data.folders import PairFiles
 from fusepipe.train.data.images import refuse_test_data
-from fusepipe.train.data.pairs import halves, load_pairs
-from fusepipe.train.data.split import read_split
+from fusepipe.train.data.pairs import load_pairs
+from fusepipe.train.data.scenes import scenes
+from fusepipe.train.data.split import SplitName, read_split
+from fusepipe.train.data.taught import FORMS, TaughtPair, Teacher, split_files, taught_pairs
 from fusepipe.train.device import choose_device
 from fusepipe.train.distributed import Processes, require_one_process
-from fusepipe.train.export import export_student
+from fusepipe.train.export import export_pyramid
 from fusepipe.train.loop import Loop, LoopSettings
-from fusepipe.train.networks.branches import folded
-from fusepipe.train.networks.student import StudentNet, average, finish
+from fusepipe.train.networks.detector import Detector
+from fusepipe.train.networks.pyramid import PyramidNet
 from fusepipe.train.scores import mean_scores
-from fusepipe.train.session.console import progress_bar, stop_on_signals
-from fusepipe.train.tasks.student import StudentTask, initial_student
+from fusepipe.train.session.console import preparation_bar, progress_bar, stop_on_signals
+from fusepipe.train.tasks.detection import DetectionTerm
+from fusepipe.train.tasks.student import StudentTask, initial_path, new_student
+from fusepipe.train.tensors import fingerprint
 from fusepipe.train.weights import save_student
 
 SCORES = "scores.json"
+TEACHER = Path(str(files("fusepipe.engines") / "weights" / "mfe.onnx"))
+"""The teacher's graph."""
+_WARM_UP, _SECOND_MOMENT_DECAY = 0.1, 0.99
 
 
 def student_settings(config: StudentConfig) -> LoopSettings:
-    """How the loop trains a student of this configuration."""
+    """How the loop trains a student of this configuration.
+
+    The average at the last step is kept: the rate ends near 0, and the validation loss knows neither the teacher nor
+    the detector.
+    """
     return LoopSettings(
         steps=config.steps,
         batch=config.batch,
         learning_rate=config.learning_rate,
+        warm_up=_WARM_UP,
+        second_moment_decay=_SECOND_MOMENT_DECAY,
         seed=config.seed,
         validate_every=config.validate_every,
         ema_decay=config.ema_decay,
         clip_norm=config.clip_norm,
-        snapshot_step=config.finish.earlier_step if config.finish.earlier else 0,
+        keep="last",
     )
 
 
 def train_student(
-    config: StudentConfig, data: Path, out: Path, *, resume: bool = False, device: str = "auto"
+    config: StudentConfig,
+    data: Path,
+    out: Path,
+    *,
+    detector: Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
 ) -> dict[str, Any]:
     """Trains, exports ``MODEL.safetensors`` and ``MODEL.onnx`` and scores them on the validation split.
 
-    Returns the report that is also written to ``scores.json``: ``finished``, ``step``, ``best_step`` and, when
+    ``detector`` is a YOLOX file (``.onnx``) for the detection term, which is off without one. Returns the report that
+    is also written to ``scores.json``: ``finished``, ``step``, ``seed``, ``detector`` (path or None) and, when
     finished, ``validation`` (metric to mean), ``weights``, ``onnx`` and ``seconds``. Raises :class:`UsageError` for
     ``data`` inside TNO, and where there is nothing to resume.
     """
@@ -57,50 +85,75 @@ def train_student(
     (require_checkpoint if resume else refuse_overwriting)(out)
     started = time.monotonic()
     processes = Processes(choose_device(device))
-    network = initial_student(config, start=not resume)
-    train = load_pairs(data, read_split("train"), config.max_side_px)
-    if config.halves:
-        train += halves(train, config.crop_px)
-    validation = load_pairs(data, read_split("validation"), config.max_side_px)
-    task = StudentTask(config, network, train, validation, processes.device)
-    identity = config.model_dump(mode="json")
+    sees = Detector(detector, processes.device) if detector is not None else None
+    network = new_student(config, start=not resume)
+    train = split_files(data, _split("train", config))
+    validation = load_pairs(data, _split("validation", config), config.max_side_px)
+    teacher = Teacher(TEACHER.read_bytes())
+    taught = _taught(train, config, teacher)
+    term = _detection(sees, train, config, processes.device) if sees is not None else None
+    task = StudentTask(config, network, taught, validation, term)
+    identity = config.model_dump(mode="json") | {"teacher_file": teacher.fingerprint} | _given(config, detector)
     loop = Loop(task, student_settings(config), out, processes, identity=identity, resume=resume)
     with stop_on_signals() as stop, progress_bar(config.steps, loop.progress.step) as report_step:
         finished = loop.run(stop, report_step)
     report: dict[str, Any] = {
         "finished": finished,
         "step": loop.progress.step,
-        "best_step": loop.progress.best_step,
         "seed": config.seed,
+        "detector": str(detector) if detector is not None else None,
         "seconds": round(time.monotonic() - started, 1),
     }
     if not finished:
         return report
-    trained, metadata = _finished_student(config, loop)
+    trained = plain_student(loop.result)
     weights, graph = (out / f"{config.model}.{suffix}" for suffix in ("safetensors", "onnx"))
+    metadata = {"model": config.model, "steps": str(loop.progress.step), "seed": str(config.seed)}
     save_student(weights, trained, metadata)
-    export_student(trained, graph, config.model)
+    export_pyramid(trained, graph, config.model)
     report["validation"] = {k: round(v, 4) for k, v in mean_scores(trained, validation).items()}
     report |= {"weights": str(weights), "onnx": str(graph), "config": config.model_dump()}
     write_text(out / SCORES, json.dumps(report, indent=2) + "\n")
     return report
 
 
-def _finished_student(config: StudentConfig, loop: Loop) -> tuple[StudentNet, dict[str, str]]:
-    """The best weights in the plain network's form, finished as configured, and the metadata of their file."""
-    network = plain_student(loop.result)
-    share = config.finish.earlier if loop.snapshot is not None else 0.0
-    if loop.snapshot is not None:
-        average(network, plain_student(loop.snapshot), share)
-    finish(network, config.finish.mixing, config.finish.detail)
-    done = config.finish.model_dump() | {"earlier": share}
-    metadata = {"model": config.model, "steps": str(loop.progress.best_step), "seed": str(config.seed)}
-    return network, metadata | {key: str(value) for key, value in done.items()}
+def _split(split: SplitName, config: StudentConfig) -> list[tuple[str, str]]:
+    """The pairs of the configuration's sets; raises :class:`UsageError` for a set without pairs."""
+    pairs = read_split(split)
+    known = {dataset for dataset, _ in pairs}
+    for name in config.sets:
+        if name not in known:
+            raise UsageError(f"sets: {name!r} is no data set of the split: {did_you_mean(name, sorted(known))}")
+    return [(dataset, stem) for dataset, stem in pairs if config.sets.get(dataset)]
 
 
-def plain_student(network: nn.Module) -> StudentNet:
-    """A trained student without its branches, contiguous and on the CPU, in evaluation mode."""
-    trained = folded(cast(StudentNet, network))
-    plain = StudentNet(trained.channels, len(trained.encoder), len(trained.decoder))
+def _taught(train: Mapping[tuple[str, str], PairFiles], config: StudentConfig, teacher: Teacher) -> list[TaughtPair]:
+    """The training pairs in the forms that the configuration draws."""
+    images = DecodedImages(config.max_side_px)
+    if all(min(images[visible].shape) < config.crop_px for _, visible in train.values()):
+        raise UsageError(f"crop_px: no training image is as large as {config.crop_px} px")
+    forms = [form for form in FORMS if getattr(config.forms, form)]
+    pairs = taught_pairs(train, forms, teacher, images)
+    return list(preparation_bar("teacher's images", pairs, len(train) * len(forms)))
+
+
+def _detection(
+    detector: Detector, train: Mapping[tuple[str, str], PairFiles], config: StudentConfig, device: torch.device
+) -> DetectionTerm:
+    seen = preparation_bar("detector", scenes(train, config.max_side_px), len(train))
+    return DetectionTerm(detector, seen, config.sets, config.seed, device)
+
+
+def _given(config: StudentConfig, detector: Path | None) -> dict[str, str]:
+    """The hashes of the files that a resumed run must have had as well."""
+    given = {"detector": hashlib.sha256(detector.read_bytes()).hexdigest()[:16] if detector is not None else ""}
+    path = initial_path(config.initial)
+    return given | {"initial": fingerprint(path) if config.initial else ""}
+
+
+def plain_student(network: nn.Module) -> PyramidNet:
+    """A trained student, contiguous and on the CPU, in evaluation mode."""
+    trained = cast(PyramidNet, network)
+    plain = PyramidNet(trained.channels, trained.levels, len(trained.encoder), len(trained.decoder))
     plain.load_state_dict(trained.state_dict())  # a new network: the exporter fails on channels_last weights
     return plain.eval()

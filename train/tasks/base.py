@@ -32,6 +32,7 @@ class StepRandom:
     """The random numbers of one step, which depend on the run's seed and the step only."""
 
     def __init__(self, seed: int, step: int, batch: int, rank: int, world: int, device: torch.device) -> None:
+        self.step = step
         self.seed = 1_000_003 * seed + step
         self.generator = torch.Generator().manual_seed(self.seed)
         """A CPU generator that continues through the step: critic first, then generator."""

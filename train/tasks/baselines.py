@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from fusepipe.train.configs.baselines import BaselineConfig, DdcGanConfig, DenseFuseConfig, FusionGanConfig
-from fusepipe.train.data.augmentation import Augmentation
 from fusepipe.train.data.crops import Batch
 from fusepipe.train.data.pairs import Pair
 from fusepipe.train.data.sampler import CropSampler
@@ -25,8 +24,6 @@ from fusepipe.train.networks.discriminator import Discriminator
 from fusepipe.train.tasks.base import Loss, StepRandom, mean_loss
 
 _VALIDATION_BATCHES = 4
-# the papers change nothing in a patch: all options of the students' augmentation are off, flips remain
-_FLIPS_ONLY = Augmentation(**dict.fromkeys(Augmentation.model_fields, 0.0))
 
 Terms = dict[str, Tensor]
 """Scalars by name, weighted: their sum is the loss."""
@@ -41,8 +38,8 @@ class BaselineTask(ABC, Generic[Config]):
 
     def __init__(self, config: Config, train: Sequence[Pair], validation: Sequence[Pair]) -> None:
         self._config = config
-        self._sampler = CropSampler(train, config.batch, config.crop_px, _FLIPS_ONLY, config.seed)
-        self._validation = CropSampler(validation, config.batch, config.crop_px, _FLIPS_ONLY, config.seed)
+        self._sampler = CropSampler(train, config.batch, config.crop_px, config.seed)
+        self._validation = CropSampler(validation, config.batch, config.crop_px, config.seed)
 
     @abstractmethod
     def generator_terms(self, made: Tensor, infrared: Tensor, visible: Tensor, noise: torch.Generator) -> Terms: ...

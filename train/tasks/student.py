@@ -1,99 +1,126 @@
-"""The students ``stream`` and ``stream-hq``: the fusion loss, a second look and, optionally, a teacher."""
+"""The students ``stream`` and ``stream-hq``: the teacher's images, the fusion loss, targets, calm, and a detector."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from importlib.resources import files
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from fusepipe.core.errors import UsageError
 from fusepipe.train.configs.student import StudentConfig
 from fusepipe.train.data.crops import Batch, as_input
 from fusepipe.train.data.pairs import Pair
-from fusepipe.train.data.sampler import CropSampler
-from fusepipe.train.losses.distillation import distillation_loss
-from fusepipe.train.losses.fusion import fusion_loss
+from fusepipe.train.data.taught import TaughtPair
+from fusepipe.train.data.taught_crops import TaughtCrops
+from fusepipe.train.losses.fusion import agreement_loss, fusion_loss
 from fusepipe.train.losses.steadiness import SecondLook, steadiness
-from fusepipe.train.networks.branches import branch
-from fusepipe.train.networks.student import StudentNet
+from fusepipe.train.losses.targets import target_loss
+from fusepipe.train.networks.pyramid import PyramidNet
 from fusepipe.train.tasks.base import GeneratorOnly, Loss, StepRandom, mean_loss
-from fusepipe.train.tasks.teacher import Teacher
-from fusepipe.train.weights import load_student, student_form
+from fusepipe.train.tasks.detection import DetectionTerm
+from fusepipe.train.weights import STUDENTS, initial_student, student_form
+
+_LEAK = 0.1  # share of the levels outside [0, 1] that the fusion loss sees: its gradient does not vanish there
 
 
-def initial_student(config: StudentConfig, *, start: bool) -> StudentNet:
-    """The network at its first step: seeded, with the weights of ``config.start`` if ``start``, then its branches.
+def new_student(config: StudentConfig, *, start: bool) -> PyramidNet:
+    """The network at its first step: seeded, or with the weights of ``config.initial`` if ``start``.
 
     Raises :class:`UsageError` where those weights are of another form.
     """
     torch.manual_seed(config.seed)
-    network = StudentNet(config.channels, config.encoder_layers, config.decoder_layers)
-    if config.start and start:
-        given = load_student(Path(config.start))
-        has, wanted = student_form(given), student_form(network)
-        if has != wanted:
-            raise UsageError(f"start: {config.start} has {has}, the configuration asks for {wanted}")
-        network.load_state_dict(given.state_dict())
-    if config.branches:
-        branch(network)
+    network = PyramidNet(config.channels, config.levels, config.encoder_layers, config.decoder_layers)
+    if config.initial and start:
+        return initial_student(initial_path(config.initial), student_form(network))
     return network
 
 
+def initial_path(initial: str) -> Path:
+    """The weights file of a shipped student by its name, else the path as given."""
+    if initial in STUDENTS:
+        return Path(str(files("fusepipe.engines") / "weights" / f"{initial}.safetensors"))
+    return Path(initial)
+
+
 class StudentTask(GeneratorOnly):
-    """Crops of pairs held in memory; with ``steadiness`` the first quarter of each batch is fused a second time."""
+    """Crops of taught pairs held in memory; every ``steady_every`` steps a batch is fused a second time.
+
+    ``detection`` adds its term every ``detection.every`` steps, from the share ``detection.start`` of the run on; it
+    calls the generator on images of its own, so that a student trains in one process.
+    """
 
     def __init__(
         self,
         config: StudentConfig,
-        network: StudentNet,
-        train: Sequence[Pair],
+        network: PyramidNet,
+        train: Sequence[TaughtPair],
         validation: Sequence[Pair],
-        device: torch.device,
+        detection: DetectionTerm | None = None,
     ) -> None:
         self._config, self._validation, self._weights = config, validation, config.losses.weights()
-        self._sampler = CropSampler(train, config.batch, config.crop_px, config.augmentation, config.seed)
-        self._teacher = Teacher(config.teacher, device) if config.distillation else None
+        self._crops = TaughtCrops(
+            train,
+            config.sets,
+            config.forms.model_dump(),
+            batch=config.batch,
+            crop_px=config.crop_px,
+            sensors=config.sensors,
+            seed=config.seed,
+        )
+        self._detection = detection
         self.generator = network
 
     def batches(self, first: int, steps: int, *, rank: int, world: int) -> AbstractContextManager[Iterator[Batch]]:
-        return self._sampler.batches(first, steps)
+        return self._crops.batches(first, steps)
 
     def generate(self, generator: nn.Module, batch: Batch, random: StepRandom) -> Tensor:
         fused: Tensor = generator(*batch[:2])
         look = self._look(batch, random)
         if look is None:
             return fused
-        return torch.cat((fused, generator(*look.seen(*self._quarter(batch)))))
+        return torch.cat((fused, generator(*look.seen(*batch[:2]))))
 
     def generator_loss(self, made: Tensor, critic: nn.Module | None, batch: Batch, random: StepRandom) -> Loss:
+        config, part = self._config, random.step / self._config.steps
         fused = made[: len(batch[0])]
-        total, terms = fusion_loss(fused, batch[2], batch[3], self._weights)
-        if self._teacher is not None:
-            terms["distillation"] = distillation_loss(fused, self._teacher(batch[2], batch[3]))
-            total = total + self._config.distillation * terms["distillation"]
+        loss = self._image_loss(fused, batch, part)
+        total, terms = loss.total, loss.terms
         look = self._look(batch, random)
         if look is not None:
-            infrared, visible = self._quarter(batch)
-            found = steadiness(infrared, visible, fused[: len(infrared)], made[len(fused) :], look)
-            terms["flicker"], terms["luminance"] = found
-            weights = self._config.steadiness
-            total = total + (weights.flicker * found[0] + weights.luminance * found[1])
+            terms["flicker"], terms["luminance"] = steadiness(batch[0], batch[1], fused, made[len(fused) :], look)
+            total = total + config.steadiness.flicker * terms["flicker"]
+            total = total + config.steadiness.luminance * terms["luminance"]
+        detection = config.detection
+        if self._detection is not None and part >= detection.start and random.step % detection.every == 0:
+            terms["detection"] = self._detection.loss(self.generator, random.step)
+            total = total + detection.weight * terms["detection"]
         return Loss(total, terms)
 
-    @staticmethod
-    def _quarter(batch: Batch) -> tuple[Tensor, Tensor]:
-        """Infrared and visible of the first quarter of the batch, as the network sees them."""
-        count = -(-len(batch[0]) // 4)
-        return batch[0][:count], batch[1][:count]
+    def _image_loss(self, fused: Tensor, batch: Batch, part: float) -> Loss:
+        """The terms on a fused batch, after this part of the run."""
+        config, infrared, visible = self._config, batch[2], batch[3]
+        inside = fused.clamp(0, 1)
+        fusion, terms = fusion_loss(inside + _LEAK * (fused - inside), infrared, visible, self._weights)
+        terms["teacher"], terms["overflow"] = F.l1_loss(fused, batch[4]), F.l1_loss(fused, inside)
+        total = config.teacher.at(part) * terms["teacher"] + config.fusion.at(part) * fusion
+        total = total + config.overflow * terms["overflow"]
+        if config.agreement:
+            terms["agreement"] = agreement_loss(inside, infrared, visible)
+            total = total + config.agreement * terms["agreement"]
+        if config.target:
+            terms["target"] = target_loss(fused, infrared, visible)
+            total = total + config.target * terms["target"]
+        return Loss(total, terms)
 
     def _look(self, batch: Batch, random: StepRandom) -> SecondLook | None:
         weights = self._config.steadiness
-        if not (weights.flicker or weights.luminance):
+        if not (weights.flicker or weights.luminance) or random.step % self._config.steady_every:
             return None
-        return SecondLook.at(self._quarter(batch)[0], random.seed)
+        return SecondLook.at(batch[0], random.seed)
 
     def validate(self, generator: nn.Module, device: torch.device) -> Loss:
         def loss(pair: Pair) -> Loss:

@@ -1,0 +1,73 @@
+"""Random crops of taught pairs, drawn by data set and form."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fusepipe.core.errors import UsageError
+from fusepipe.train.data.camera import turned
+from fusepipe.train.data.crops import Batch
+from fusepipe.train.data.sensors import Sensors, seen
+from fusepipe.train.data.taught import TaughtPair
+
+_BANDS = 2
+
+
+class TaughtCrops:
+    """Random crops of the pairs; all randomness comes from (seed, step), so a run resumes exactly.
+
+    ``sets`` and ``forms`` give how often a crop is of a data set and of a form (relative). Raises :class:`UsageError`
+    where no pair is as large as a crop.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[TaughtPair],
+        sets: Mapping[str, float],
+        forms: Mapping[str, float],
+        *,
+        batch: int,
+        crop_px: int,
+        sensors: Sensors,
+        seed: int,
+    ) -> None:
+        large = (pair for pair in pairs if pair.side_px >= crop_px)
+        self._pairs = [pair for pair in large if sets.get(pair.dataset) and forms.get(pair.form)]
+        if not self._pairs:
+            raise UsageError(f"crops of {crop_px} px need pairs at least that large; none is")
+        count = Counter((pair.dataset, pair.form) for pair in self._pairs)
+        shares = [sets[p.dataset] * forms[p.form] / count[p.dataset, p.form] for p in self._pairs]
+        self._shares = np.array(shares) / sum(shares)
+        self._batch, self._crop_px, self._sensors, self._seed = batch, crop_px, sensors, seed
+
+    def batch(self, step: int) -> Batch:
+        """The crops of a step, five tensors of N x 1 x C x C float32.
+
+        Infrared and visible as the network sees them, with the sensors' artefacts (about [0, 1]), then both as the
+        loss takes them, then the teacher's image, in [0, 1].
+        """
+        rng = np.random.default_rng((self._seed, step))
+        crops = np.stack([self._crop(rng) for _ in range(self._batch)], axis=1)
+        return tuple(torch.from_numpy(np.ascontiguousarray(crops))[:, :, None])
+
+    def batches(self, first: int, steps: int) -> AbstractContextManager[Iterator[Batch]]:
+        """The batches of the steps ``first`` to ``steps`` - 1."""
+        return nullcontext(self.batch(step) for step in range(first, steps))
+
+    def _crop(self, rng: np.random.Generator) -> NDArray[np.float32]:
+        """5 x C x C, see :meth:`batch`."""
+        images = self._pairs[int(rng.choice(len(self._pairs), p=self._shares))].images
+        side = self._crop_px
+        y, x = (int(rng.integers(most - side + 1)) for most in images.shape[1:])
+        targets = images[:, y : y + side, x : x + side]
+        if rng.random() < self._sensors.same:
+            targets = targets[[int(rng.integers(_BANDS))] * 3]
+        as_seen = seen(targets[:_BANDS], self._sensors, rng)
+        crop = np.concatenate((as_seen, targets.astype(np.float32) / np.float32(255)))
+        return turned(crop, int(rng.integers(8)))

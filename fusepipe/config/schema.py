@@ -214,8 +214,9 @@ class SyncConfig(ConfigModel):
     )
     pair_by: Literal["auto", "name", "time"] = Field(
         default="auto",
-        description="name pairs the images of two folders by stem, time pairs by capture time; auto is name if both "
-        "sources are image folders.",
+        description="name pairs the images of two folders by stem, time pairs by capture time, that of images being in "
+        "their names (2024-05-01_12-30-15.250, UNIX times) or EXIF, else their order; auto is name for two image "
+        "folders with common stems.",
     )
     tolerance_ns: DurationNs = Field(
         default=20 * MS,

@@ -107,7 +107,8 @@ def open_rig(
     if rig.visible.count_range is not None and visible.info.bit_depth == 8:
         warn("visible: range is for 16-bit images; the 8-bit images are used unchanged")
     pairing.check_clocks(rig, sources)
-    by_name = pairing.pairs_by_name(rig)
+    by_name, infrared, visible = _by_name_or_times(rig, infrared, visible, warn)
+    measured = infrared.info.timed and visible.info.timed
     if by_name:
         pairing.check_common_names(rig, sources)
     elif not live and (text := pairing.start_times_warning(rig, infrared.info, visible.info)):
@@ -120,10 +121,32 @@ def open_rig(
         own = replace(context, fps=reference.info.fps, live=live)
         sinks = [make_sink(rig, index, own) for index in range(len(rig.sinks))]
     _check_outputs(rig, sources, sinks)
-    pairer = pairing.make_pairer(rig, by_name=by_name)
+    pairer = pairing.make_pairer(rig, by_name=by_name, measured=measured)
     opened_fuser = lease_fuser(rig.fusion) if fuser is None else fuser
     stack.callback(opened_fuser.close)
     return OpenedRig(rig, infrared, visible, live, pairer, registration, output, sinks, own, opened_fuser)
+
+
+def _by_name_or_times(
+    rig: Rig, infrared: OpenedSource, visible: OpenedSource, warn: Warn
+) -> tuple[bool, OpenedSource, OpenedSource]:
+    """Whether to pair by name; the sources, with the times of image files where they are paired by those."""
+    sources = (infrared.source, visible.source)
+    by_name = pairing.pairs_by_name(rig)
+    if by_name and (rig.sync.pair_by == "name" or pairing.have_common_names(sources)):
+        return True, infrared, visible
+    times = pairing.image_times(sources)
+    if times is None:
+        return by_name, infrared, visible
+    if by_name:
+        warn(f"the folders have no file stem in common; paired by the times in {times[0][1]} and {times[1][1]}")
+    from fusepipe.pipeline.sources.files.image_folder import ImageFolderSource
+
+    opened = []
+    for one, (times_ns, _) in zip((infrared, visible), times, strict=True):
+        assert isinstance(one.source, ImageFolderSource)
+        opened.append(replace(one, info=one.source.use_times(times_ns, one.info)))
+    return False, opened[0], opened[1]
 
 
 def _open_source(rig: Rig, band: Band, warn: Warn, stack: ExitStack) -> OpenedSource:

@@ -33,8 +33,11 @@ def pairs_by_name(rig: Rig) -> bool:
     return rig.sync.pair_by != "time" and folders
 
 
-def make_pairer(rig: Rig, *, by_name: bool) -> NamePairer | TimePairer:
-    """The pairer of recordings and, within a :class:`LivePairer`, of live cameras."""
+def make_pairer(rig: Rig, *, by_name: bool, measured: bool) -> NamePairer | TimePairer:
+    """The pairer of recordings and, within a :class:`LivePairer`, of live cameras.
+
+    ``measured``: both sources have capture times.
+    """
     sync = rig.sync
     if by_name:
         return NamePairer(sync.reference)
@@ -45,7 +48,22 @@ def make_pairer(rig: Rig, *, by_name: bool) -> NamePairer | TimePairer:
         on_missing=sync.on_missing,
         max_hold_ns=sync.max_hold_ns,
         max_wait_ns=sync.max_wait_ns,
+        measured=measured,
     )
+
+
+def image_times(sources: Sequence[Source]) -> list[tuple[list[int], str]] | None:
+    """The capture times of two opened image folders, and where from; ``None`` unless both have them."""
+    from fusepipe.pipeline.sources.files.image_folder import ImageFolderSource
+
+    found = [source.capture_times() for source in sources if isinstance(source, ImageFolderSource)]
+    known = [times for times in found if times is not None]
+    return known if len(known) == len(sources) else None
+
+
+def pairing_description(*, by_name: bool, measured: bool) -> str:
+    """How frames are paired, for reports."""
+    return "name" if by_name else "capture time" if measured else "index, for lack of capture times"
 
 
 def pairing_rules(rig: Rig) -> PairingRules:
@@ -87,11 +105,22 @@ def check_clocks(rig: Rig, sources: Sequence[Source]) -> None:
         raise ConfigError(f"{rig.name}: a live and a recorded source have no common clock to pair by ({kinds})")
 
 
-def check_common_names(rig: Rig, sources: Sequence[Source]) -> None:
-    """Raises :class:`SourceError` where no file stem is in both folders."""
+def have_common_names(sources: Sequence[Source]) -> bool:
+    """Whether a file stem is in both folders."""
+    infrared, visible = _stems(sources)
+    return bool(infrared & visible)
+
+
+def _stems(sources: Sequence[Source]) -> tuple[set[str], set[str]]:
     from fusepipe.pipeline.sources.files.image_folder import ImageFolderSource
 
     infrared, visible = (set(s.names) if isinstance(s, ImageFolderSource) else set() for s in sources)
+    return infrared, visible
+
+
+def check_common_names(rig: Rig, sources: Sequence[Source]) -> None:
+    """Raises :class:`SourceError` where no file stem is in both folders."""
+    infrared, visible = _stems(sources)
     if not infrared & visible:
         example = f"{min(infrared)!r} and {min(visible)!r}"
         raise SourceError(

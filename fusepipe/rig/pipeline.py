@@ -25,6 +25,7 @@ from fusepipe.pipeline.sinks.base import Sink, StartableSink
 from fusepipe.pipeline.statistics import RunStatistics
 from fusepipe.rig.dry_run import DryRun
 from fusepipe.rig.opening import OpenedRig, check_available, open_rig
+from fusepipe.rig.pairing import pairing_description
 from fusepipe.rig.report import RunReport
 from fusepipe.rig.run import RigRun
 from fusepipe.rig.sinks import SinkContext
@@ -86,7 +87,10 @@ class Pipeline:
             return DryRun(
                 opened.rig.name,
                 opened.source_records(),
-                "name" if isinstance(opened.pairer, NamePairer) else "capture time",
+                pairing_description(
+                    by_name=isinstance(opened.pairer, NamePairer),
+                    measured=opened.infrared.info.timed and opened.visible.info.timed,
+                ),
                 opened.registration.description,
                 asdict(opened.fuser.info),
                 [sink.label for sink in opened.sinks],

@@ -14,13 +14,14 @@ MAX_LINES = 10  # of skipped names in the summary; --json has more
 class RunReport:
     """The figures of one run, all measured in it.
 
-    ``pairs``: count by state. ``skipped``: unpaired frames by reason. ``dropped``: frames that live mailboxes dropped,
-    by stage. ``skew_ms``: absolute capture time difference within a pair. ``latency_ms``: from the arrival of the
-    later frame to the written fused one. ``seconds``: wall time. ``stage_cpu_s``: CPU time of each stage's own thread,
-    without the engine's threads. ``drift``: offset of the images from the calibration, where it is watched. ``live``:
-    seconds in each state of a live rig, and each camera's clock, connections and failures by cause. ``sinks``: for each
-    whether it is up, its failures and restarts, and the frames it missed. ``shortfall`` says, at the end of a run, that
-    no pair or under half of the possible ones was fused.
+    ``pairs``: count by state. ``skipped``: unpaired frames by reason. ``dropped``: frames that live mailboxes
+    dropped, by stage. ``skew_ms``: absolute capture time difference within a pair, ``None`` where not known.
+    ``latency_ms``: from the arrival of the later frame to the written fused one. ``seconds``: wall time.
+    ``stage_cpu_s``: CPU time of each stage's own thread, without the engine's threads. ``drift``: offset of the
+    images from the calibration, where it is watched. ``live``: seconds in each state of a live rig, and each camera's
+    clock, connections and failures by cause. ``sinks``: for each whether it is up, its failures and restarts, and the
+    frames it missed. ``shortfall`` says, at the end of a run, that no pair or under half of the possible ones was
+    fused.
     """
 
     rig: str
@@ -33,7 +34,7 @@ class RunReport:
     skipped: dict[str, int]
     notes: list[str]
     dropped: dict[str, int]
-    skew_ms: dict[str, float]
+    skew_ms: dict[str, float] | None
     latency_ms: dict[str, float]
     sources: dict[str, dict[str, Any]]
     registration: str
@@ -66,6 +67,8 @@ class RunReport:
         if self.skew_ms:
             mean, p95, most = (self.skew_ms[k] for k in ("mean", "p95", "max"))
             lines.append(f"  skew mean {mean:.2f} ms, p95 {p95:.2f} ms, max {most:.2f} ms")
+        elif self.pairs:
+            lines.append("  skew not known: the pairs were not made by capture times")
         if self.latency_ms:
             p50, p95, p99 = (self.latency_ms[k] for k in ("p50", "p95", "p99"))
             lines.append(f"  latency p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms")

@@ -153,7 +153,7 @@ class RigRun:
             skipped=dict(graph.pairer.log.skipped),
             notes=list(graph.pairer.log.notes),
             dropped=graph.dropped(),
-            skew_ms=seen["skew_ms"],
+            skew_ms=seen["skew_ms"] or None,
             latency_ms=seen["latency_ms"],
             sources=opened.source_records(),
             registration=opened.registration.description,

@@ -46,7 +46,8 @@ class TimePairer:
     (``held``, then ``single``), ``single`` outputs the reference alone, ``drop`` drops it. A pair is decided as soon as
     no better match can arrive: when the other stream has reached the reference's time or ended, or, live,
     ``max_wait_ns`` after the arrival. A frame may be the partner of two reference frames if it is the nearest to both,
-    within the tolerance. ``rules`` holds these values; any thread may replace it, for the next decision.
+    within the tolerance. ``rules`` holds these values; any thread may replace it, for the next decision. Without
+    ``measured``, times are counted by a frame rate, so the pairs have no ``skew_ns``.
     """
 
     def __init__(
@@ -57,8 +58,11 @@ class TimePairer:
         on_missing: OnMissing = "hold",
         max_hold_ns: int = 1_000_000_000,
         max_wait_ns: int = 60_000_000,
+        *,
+        measured: bool = True,
     ) -> None:
         self.log = PairingLog()
+        self._measured = measured
         self._reference = reference
         self.rules = PairingRules(tolerance_ns, offset_ns, on_missing, max_hold_ns, max_wait_ns)
         self._waiting: deque[Frame] = deque()  # undecided reference frames, in order
@@ -175,7 +179,7 @@ class TimePairer:
     def _pair(self, state: PairState, frame: Frame, other: _OtherFrame | None) -> FramePair:
         skew_ns = None
         partner = other.item if other is not None and isinstance(other.item, Frame) else None
-        if other is not None:
+        if other is not None and self._measured:
             later_ns = other.time_ns - self._time_ns(self._reference, frame.capture_ns)
             skew_ns = later_ns if self._reference is Band.VISIBLE else -later_ns
         infrared, visible = (partner, frame) if self._reference is Band.VISIBLE else (frame, partner)

@@ -32,14 +32,14 @@ class _Records(Collector):
         for name, text, label, key in _COUNTERS:
             counter = CounterMetricFamily(name, text, labels=["rig", label])
             for rig, record in self._records.items():
-                for value, count in record.get(key, {}).items():
+                for value, count in (record.get(key) or {}).items():
                     counter.add_metric([rig, str(value)], count)
             yield counter
         for name, text, key in _DISTRIBUTIONS:
             gauge = GaugeMetricFamily(name, text, labels=["rig", "quantile"])
             for rig, record in self._records.items():
                 for quantile, percentile in (("0.5", "p50"), ("0.95", "p95"), ("0.99", "p99"), ("1", "max")):
-                    if percentile in record.get(key, {}):
+                    if percentile in (record.get(key) or {}):
                         gauge.add_metric([rig, quantile], record[key][percentile] / 1e3)
             yield gauge
         yield from self._sinks()
@@ -66,7 +66,7 @@ class _Records(Collector):
     def _gauge(self, name: str, text: str, label: str, key: str) -> Metric:
         gauge = GaugeMetricFamily(name, text, labels=["rig", label])
         for rig, record in self._records.items():
-            for value, number in record.get(key, {}).items():
+            for value, number in (record.get(key) or {}).items():
                 gauge.add_metric([rig, value], number)
         return gauge
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from fusepipe.core.frames import Band, Frame, Pixels, Plane, UnreadableFrame
 from fusepipe.core.image_files import stated_byte_order
 from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
+from fusepipe.pipeline.sources.files.image_times import capture_times_ns
 
 DEFAULT_FPS = 25.0
 NANOSECONDS = 1_000_000_000
@@ -53,6 +56,7 @@ def image_info(pixels: Pixels, path: Path, *, fps: float, frames: int) -> Source
         bit_depth=8 * pixels.dtype.itemsize,
         codec=path.suffix[1:].lower(),
         levels=measure_levels(pixels) if pixels.dtype == np.uint16 else None,
+        timed=False,
     )
 
 
@@ -64,7 +68,7 @@ def image_planes(pixels: Pixels, band: Band, options: ImageOptions) -> tuple[Pla
 
 
 class ImageFolderSource:
-    """Frames from image files. ``capture_ns`` is index / fps, as a folder has no timestamps."""
+    """Frames from image files. ``capture_ns`` is index / fps, or, after :meth:`use_times`, that of each file."""
 
     clock: ClockKind = "media"
     overflow = Overflow.BLOCK
@@ -85,6 +89,7 @@ class ImageFolderSource:
         self._fps = fps or DEFAULT_FPS
         self._options = ImageOptions(fps, count_range, byte_order, camera, stream_id)
         self._files: list[Path] = []
+        self._times_ns: list[int] | None = None
 
     @property
     def label(self) -> str:
@@ -112,6 +117,22 @@ class ImageFolderSource:
             return image_info(pixels, path, fps=self._fps, frames=len(self._files))
         raise SourceError(f"{self.label}: none of its {len(self._files)} images can be decoded ({first})") from first
 
+    def capture_times(self) -> tuple[list[int], str] | None:
+        """The capture time of each file in UNIX nanoseconds, and where from; ``None`` where not all have one.
+
+        Also ``None`` with an explicit ``fps``, which replaces them. Call it after :meth:`open`.
+        """
+        return None if self._options.fps else capture_times_ns(self._files)
+
+    def use_times(self, times_ns: Sequence[int], info: SourceInfo) -> SourceInfo:
+        """Takes these times, of :meth:`capture_times`, for the frames; returns ``info`` with what follows from them."""
+        order = sorted(range(len(self._files)), key=lambda index: times_ns[index])
+        self._files = [self._files[index] for index in order]
+        self._times_ns = [times_ns[index] for index in order]
+        steps_ns = sorted(after - before for before, after in pairwise(self._times_ns))
+        fps = NANOSECONDS / steps_ns[len(steps_ns) // 2] if steps_ns else info.fps
+        return replace(info, timed=True, start_ns=self._times_ns[0], fps=fps)
+
     def _read(self, path: Path) -> Pixels:
         data = path.read_bytes()
         return self._options.in_order(image_files.decode_pixels(data), data)
@@ -121,7 +142,7 @@ class ImageFolderSource:
         for index, path in enumerate(self._files):
             if stop.is_set():
                 return
-            capture_ns = int(index * NANOSECONDS / fps)
+            capture_ns = int(index * NANOSECONDS / fps) if self._times_ns is None else self._times_ns[index]
             try:
                 pixels = self._read(path)
             except image_files.UnreadableImage as error:
@@ -136,8 +157,8 @@ class ImageFolderSource:
                 planes=image_planes(pixels, self.band, self._options),
                 index=index,
                 capture_ns=capture_ns,
-                pts=index,
-                time_base=1 / fps,
+                pts=index if self._times_ns is None else capture_ns,
+                time_base=1 / fps if self._times_ns is None else Fraction(1, NANOSECONDS),
                 camera=self._options.camera,
                 stream_id=self._options.stream_id,
                 name=path.stem,

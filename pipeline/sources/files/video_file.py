@@ -102,6 +102,7 @@ class VideoFileSource:
             start_ns=0 if first.pts is None or self._timeless else self._time_ns(first.pts, first.time_base),
             notes=tuple(notes),
             levels=counts_of(first, swap_bytes=self._swap_bytes),
+            timed=not self._timeless,
         )
 
     def _open_container(self) -> InputContainer:

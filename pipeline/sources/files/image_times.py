@@ -1,0 +1,88 @@
+"""Capture times of image files: from their names, or from EXIF (``DateTimeOriginal``, ``SubSecTimeOriginal``)."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+NANOSECONDS = 1_000_000_000
+MIN_MEDIAN_STEP_NS = 2_000_000  # no camera is faster: what looks like a fraction of a second is a counter
+_EARLIEST_S, _LATEST_S = 946_684_800, 4_102_444_800  # 2000 and 2100: other numbers are no UNIX times
+
+# 2024-05-01_12-30-15.250, 20240501T123015250, FLIR_20240501_123015, DJI_20240501123015_0001, 2024-05-01 12h30m15s
+_DATE = re.compile(
+    r"(?<!\d)(20\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[T _-]{0,3}(\d\d)[-_:.h]?(\d\d)[-_:.m]?(\d\d)"
+    r"(?:(?:[.,s_-]?)(\d{9}|\d{6}|\d{3})(?!\d)|[.,](\d{1,9})(?!\d)|(?!\d))"
+)
+# 1714566615, 1714566615.25, 1714566615_250000000, 1714566615250 (ms), then microseconds and nanoseconds
+_EPOCH = re.compile(r"(?<!\d)(?:(\d{10})(?:[._](\d{3}|\d{6}|\d{9}))?|(\d{13})|(\d{16})|(\d{19}))(?!\d)")
+
+
+def name_time_ns(stem: str) -> int | None:
+    """The time in a file's stem as UNIX time in nanoseconds (local times as if in UTC); ``None`` without one."""
+    if (date := _DATE.search(stem)) is not None:
+        digits = date[7] or date[8] or ""
+        return _utc_ns([int(date[i]) for i in range(1, 7)], digits)
+    if (epoch := _EPOCH.search(stem)) is None:
+        return None
+    if epoch[1]:
+        found_ns = int(epoch[1]) * NANOSECONDS + _fraction_ns(epoch[2] or "")
+    else:
+        found_ns = next(int(epoch[i]) * unit for i, unit in ((3, 1_000_000), (4, 1000), (5, 1)) if epoch[i])
+    return found_ns if _EARLIEST_S <= found_ns // NANOSECONDS < _LATEST_S else None
+
+
+def exif_time_ns(path: Path) -> int | None:
+    """``DateTimeOriginal`` with ``SubSecTimeOriginal`` as UNIX time in nanoseconds; ``None`` without one."""
+    from PIL import ExifTags, Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large images: only the header is read
+            with Image.open(path) as image:
+                exif = image.getexif()
+                tags = {**exif, **exif.get_ifd(ExifTags.IFD.Exif)}  # TIFF may have them beside its own tags
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    text = str(tags.get(ExifTags.Base.DateTimeOriginal, "")).strip("\0 ")
+    match = re.fullmatch(r"(\d{4})[:-](\d\d)[:-](\d\d)[ T](\d\d):(\d\d):(\d\d)", text)
+    digits = str(tags.get(ExifTags.Base.SubsecTimeOriginal, "")).strip("\0 ")
+    return _utc_ns([int(part) for part in match.groups()], digits if digits.isdigit() else "") if match else None
+
+
+def capture_times_ns(files: Sequence[Path]) -> tuple[list[int], str] | None:
+    """The time of each file and where they are from, ``file names`` or ``EXIF``.
+
+    ``None`` where a file has none, or two have the same: such times are too coarse to pair by.
+    """
+    times = [name_time_ns(path.stem) for path in files]
+    if (found := _usable(times)) is not None:
+        return found, "file names"
+    if not files or exif_time_ns(files[0]) is None:
+        return None
+    found = _usable([exif_time_ns(path) for path in files])
+    return None if found is None else (found, "EXIF")
+
+
+def _usable(times: Sequence[int | None]) -> list[int] | None:
+    known = [time_ns for time_ns in times if time_ns is not None]
+    if not known or len(known) < len(times) or len(set(known)) < len(known):
+        return None
+    steps = sorted(after - before for before, after in pairwise(sorted(known)))
+    return known if not steps or steps[len(steps) // 2] >= MIN_MEDIAN_STEP_NS else None
+
+
+def _utc_ns(parts: Sequence[int], digits: str) -> int | None:
+    try:
+        moment = datetime(*parts, tzinfo=UTC)  # type: ignore[misc,arg-type]
+    except ValueError:
+        return None
+    return int(moment.timestamp()) * NANOSECONDS + _fraction_ns(digits)
+
+
+def _fraction_ns(digits: str) -> int:
+    return int(digits[:9].ljust(9, "0")) if digits else 0

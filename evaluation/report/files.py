@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fusepipe.core.errors import OutputExistsError, SinkError, UsageError
 from fusepipe.core.files import write_text
-from fusepipe.evaluation.report import text_tables
+from fusepipe.evaluation.report import csv_tables
 from fusepipe.evaluation.report.json_document import comparison_json
 from fusepipe.evaluation.report.results import Comparison
 
@@ -58,9 +58,9 @@ def write_reports(comparison: Comparison, paths: Sequence[Path]) -> None:
         if suffix == ".json":
             text = json.dumps(comparison_json(comparison), indent=2, allow_nan=False) + "\n"
         elif suffix == ".csv":
-            text = _as_csv(text_tables.csv_rows(comparison))
+            text = _as_csv(csv_tables.csv_rows(comparison))
             if comparison.ranked_by:
-                _write(by_method(path), _as_csv(text_tables.method_rows(comparison)))
+                _write(by_method(path), _as_csv(csv_tables.method_rows(comparison)))
         else:
             from fusepipe.evaluation.report.page import page
 

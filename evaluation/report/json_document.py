@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fusepipe.evaluation.metrics.registry import METRICS, SEQUENCE_METRICS
+from fusepipe.evaluation.report.detection_tables import detection_json
 from fusepipe.evaluation.report.rank_tables import overall, ranking_json
 from fusepipe.evaluation.report.results import Comparison, SetResult
 from fusepipe.evaluation.scores import Summary
@@ -35,6 +36,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
         },
         "ranked_by": comparison.ranked_by,
         "mean_rank_over_sets": overall(comparison),
+        "detection_over_sets": detection_json(comparison.detection_over_sets),
         "sets": [_set_json(result, comparison) for result in comparison.sets],
         "unavailable": comparison.unavailable,
         "printed_source": comparison.printed_source,
@@ -85,6 +87,7 @@ def _set_json(result: SetResult, comparison: Comparison) -> dict[str, Any]:
         "methods": methods,
         "leaders": marks,
         "ranking": ranking_json(comparison.ranking(result)),
+        "detection": detection_json(result.detection),
         "notes": result.notes,
     }
 

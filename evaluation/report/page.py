@@ -8,6 +8,8 @@ from itertools import zip_longest
 
 from fusepipe.evaluation.metrics.registry import METRICS, SEQUENCE_METRICS, Metric, SequenceMetric
 from fusepipe.evaluation.report import html
+from fusepipe.evaluation.report.detection_tables import LEGEND as DETECTION_LEGEND
+from fusepipe.evaluation.report.detection_tables import detection_page_table
 from fusepipe.evaluation.report.images import gallery
 from fusepipe.evaluation.report.plots import MetricPlot, SequencePlot, metric_plots, sequence_plots
 from fusepipe.evaluation.report.rank_tables import overall_page_table, rank_page_table
@@ -32,6 +34,7 @@ class _Section:
     result: SetResult
     table: ScoreTable
     ranks: ScoreTable | None
+    detection: ScoreTable | None
     metric_plots: Sequence[MetricPlot]
     sequence_plots: Sequence[SequencePlot]
 
@@ -52,6 +55,7 @@ def page(comparison: Comparison, max_bytes: int = MAX_BYTES) -> str:
             result,
             score_table(result, comparison),
             rank_page_table(result, comparison),
+            detection_page_table(result.name, result.detection),
             metric_plots(result, comparison),
             sequence_plots(result) if result.sequence else (),
         )
@@ -77,6 +81,8 @@ def _rendered(comparison: Comparison, sections: Sequence[_Section], galleries: _
         comparison=comparison,
         sections=sections,
         overall=overall_page_table(comparison),
+        detection_overall=detection_page_table("all sets", comparison.detection_over_sets),
+        detection_legend=DETECTION_LEGEND,
         galleries=galleries.by_set,
         left_out=galleries.left_out,
         max_megabytes=f"{max_bytes / 1e6:.0f}",

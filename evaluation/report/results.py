@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from fusepipe.core.frames import Luma8
 from fusepipe.evaluation.baselines.trivial import TRIVIAL_RULES
+from fusepipe.evaluation.detection.score import DetectionScore
 from fusepipe.evaluation.metrics.registry import METRICS
 from fusepipe.evaluation.ranks import MethodRanks, method_ranks
 from fusepipe.evaluation.scores import Scores, Summary, leaders, summarise, summary
@@ -61,7 +62,8 @@ class Example:
 class SetResult:
     """One folder of pairs or one sequence, with the results of each method.
 
-    ``luminance`` has the mean grey levels of the sources, ``ir`` and ``vis``, image by image.
+    ``luminance`` has the mean grey levels of the sources, ``ir`` and ``vis``, image by image; ``detection`` what a
+    detector sees in ``infrared``, ``visible`` and each method's images.
     """
 
     name: str
@@ -71,6 +73,7 @@ class SetResult:
     luminance: dict[str, list[float]] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    detection: dict[str, DetectionScore] = field(default_factory=dict)
 
     def ranked(self) -> list[MethodResult]:
         """The methods that are ranked: all but the trivial rules, unless there are only these."""
@@ -109,6 +112,7 @@ class Comparison:
     command: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     ranked_by: list[str] = field(default_factory=list)
+    detection_over_sets: dict[str, DetectionScore] = field(default_factory=dict)
 
     def ranking(self, result: SetResult) -> list[MethodRanks]:
         """All methods of a set, the trivial rules too, best mean rank first; empty without anything to rank."""

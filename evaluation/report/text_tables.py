@@ -1,4 +1,4 @@
-"""Tables of results for a terminal, best and second best marked; and the rows of CSV files."""
+"""Tables of results for a terminal, best and second best marked."""
 
 from __future__ import annotations
 
@@ -125,29 +125,3 @@ def cell(result: SetResult, method: MethodResult, name: str) -> Text:
     sign = mark(result, method, name)
     style = {BEST: "bold green", SECOND: "underline", RULE_WINS: "italic"}.get(sign, "")
     return Text.assemble((shown(mean_of(method, name)), style), sign)
-
-
-def method_rows(comparison: Comparison) -> Iterator[list[str]]:
-    """A heading, then one line for each method of each set: mean rank, ranks and metrics of sequences."""
-    temporal = list(SEQUENCE_METRICS) if any(m.temporal for r in comparison.sets for m in r.methods) else []
-    yield ["set", "method", "mean_rank", *(f"rank_{name}" for name in comparison.ranked_by), *temporal]
-    for result in comparison.sets:
-        ranked = {entry.method: entry for entry in comparison.ranking(result)}
-        for method in result.methods:
-            entry = ranked.get(method.name)
-            numbers: list[float | None] = [None if entry is None else entry.mean]
-            numbers += [None if entry is None else entry.ranks.get(name) for name in comparison.ranked_by]
-            numbers += [method.temporal.get(name) for name in temporal]
-            yield [result.name, method.name, *("" if value is None else repr(float(value)) for value in numbers)]
-
-
-def csv_rows(comparison: Comparison) -> Iterator[list[str]]:
-    """A heading, then one line for each image of each method, with full precision."""
-    yield ["set", "method", "image", *comparison.metrics, "ms"]
-    for result in comparison.sets:
-        for method in result.methods:
-            times: list[float | None] = [*method.ms_per_pair] or [None] * len(method.rows)
-            for image, row, ms in zip(result.images, method.rows, times, strict=True):
-                values = (row.get(name) for name in comparison.metrics)
-                numbers = ["" if value is None else repr(float(value)) for value in (*values, ms)]
-                yield [result.name, method.name, image, *numbers]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,18 @@ if TYPE_CHECKING:
 @click.option(
     "--sequence/--stills", default=None, help="The pairs are frames in order, or not [folders of folders are]."
 )
+@click.option(
+    "--detector",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="FILE.onnx",
+    help="Also measure detections with this network, in YOLOX's format.",
+)
+@click.option(
+    "--labels-map",
+    multiple=True,
+    metavar="[SET:]0=person,1=car",
+    help="What the class numbers in labels/ mean, in the detector's names.",
+)
 @variant_option
 @metrics_option
 @jobs_option
@@ -50,6 +62,8 @@ def command(
     sets: tuple[str, ...] | None,
     limit: int | None,
     sequence: bool | None,
+    detector: Path | None,
+    labels_map: tuple[str, ...],
     variant: str,
     metrics: tuple[str, ...] | None,
     jobs: int | None,
@@ -59,23 +73,20 @@ def command(
 ) -> None:
     """Run fusion methods side by side on the same pairs and measure them.
 
-    The trivial rules mean, max and sum are always included: each wins some metric, so that no single number
-    ranks methods. A model that cannot run is reported with its reason while the others continue; the exit code
-    is then 4. Times are measured one pair after the other, without reading and scoring.
+    The trivial rules mean, max and sum are always included: each wins some metric. A model that cannot run is reported
+    with its reason while the others continue; the exit code is then 4. Times are measured one pair after the other,
+    without reading and scoring.
     """
     from fusepipe.commands.options import usable_jobs
     from fusepipe.commands.terminal import ProgressBar
     from fusepipe.core.provenance import command_line
     from fusepipe.evaluation.report.files import check_reports, wants_images, write_reports
-    from fusepipe.evaluation.report.published import SOURCE
     from fusepipe.workflows.compare import QUICK, CompareOptions, compare
 
     check_reports(report, overwrite=overwrite, methods=True)
     jobs, with_images, chosen = usable_jobs(jobs), wants_images(report), None
     if preset is not None:
-        for option, value in (("--models", models), ("--sets", sets), ("--metrics", metrics)):
-            if value is not None:
-                raise UsageError(f"{option} and --preset cannot be combined: the preset defines what is compared")
+        _require_absent({"--models": models, "--sets": sets, "--metrics": metrics, "--detector": detector})
         chosen, options = preset_options(preset, data or "tno", limit=limit, jobs=jobs, with_images=with_images)
     else:
         if data is None:
@@ -86,6 +97,8 @@ def command(
             sets=sets,
             limit=limit,
             sequence=sequence,
+            detector=detector,
+            labels_map=labels_map,
             variant=variant,
             metrics=metrics,
             jobs=jobs,
@@ -94,14 +107,26 @@ def command(
     with ProgressBar("methods", enabled=not as_json) as progress:
         comparison = compare(options, progress.step)
     if chosen is not None:
-        comparison.printed, comparison.printed_source = chosen.printed, SOURCE
-        comparison.unavailable |= chosen.missing
-        comparison.notes += chosen.notes
+        _add_published(comparison, chosen)
     comparison.command = command_line()
     write_reports(comparison, report)
     show(comparison, report, as_json=as_json)
     if comparison.failed:
         ctx.exit(EngineError.exit_code)
+
+
+def _add_published(comparison: Comparison, preset: Preset) -> None:
+    from fusepipe.evaluation.report.published import SOURCE
+
+    comparison.printed, comparison.printed_source = preset.printed, SOURCE
+    comparison.unavailable |= preset.missing
+    comparison.notes += preset.notes
+
+
+def _require_absent(options: Mapping[str, object]) -> None:
+    for option, value in options.items():
+        if value is not None:
+            raise UsageError(f"{option} and --preset cannot be combined: the preset defines what is compared")
 
 
 def data_folder(data: str) -> Path:
@@ -172,10 +197,14 @@ def show(comparison: Comparison, reports: tuple[Path, ...], *, as_json: bool) ->
 def _lines(comparison: Comparison) -> Iterator[str]:
     """Tables, legend and notes."""
     from fusepipe.commands.terminal import table_width
+    from fusepipe.evaluation.report.detection_tables import LEGEND as DETECTION_LEGEND
+    from fusepipe.evaluation.report.detection_tables import detection_table
     from fusepipe.evaluation.report.rank_tables import overall_table, rank_tables, tie_notes
     from fusepipe.evaluation.report.text_tables import LEGEND, comparison_tables, text
 
     width = table_width()
+    detections = [(result.name, result.detection) for result in comparison.sets]
+    detections += [("all sets", comparison.detection_over_sets)]
     for result in comparison.sets:
         for table in (*comparison_tables(result, comparison, width), *rank_tables(result, comparison, width)):
             yield text(table, width)
@@ -183,8 +212,12 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     together = overall_table(comparison)
     if together is not None:
         yield text(together, width)
+    seen = [found for title, rows in detections if (found := detection_table(title, rows)) is not None]
+    yield from (text(table, width) for table in seen)
     yield LEGEND
     yield f"mean rank: over {', '.join(comparison.ranked_by)}; 1 is best, = tied"
+    if seen:
+        yield DETECTION_LEGEND
     if comparison.printed_source:
         yield f"as printed: {comparison.printed_source}"
     yield from (f"note: {note}" for note in comparison.notes)

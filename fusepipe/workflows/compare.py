@@ -14,6 +14,10 @@ from fusepipe.core.models import ATTENTION, MODELS, model_factory
 from fusepipe.core.provenance import versions
 from fusepipe.core.suggest import did_you_mean
 from fusepipe.evaluation.baselines.trivial import TRIVIAL_RULES, sum_rule
+from fusepipe.evaluation.detection.image_set import SetDetection, score_rows
+from fusepipe.evaluation.detection.labels import parse_maps
+from fusepipe.evaluation.detection.score import ImageDetections
+from fusepipe.evaluation.detection.yolox import YoloxDetector, class_names
 from fusepipe.evaluation.image_sets import ImageSet, evenly_spaced, find_sets, listed, read_luma, require_one_size
 from fusepipe.evaluation.metrics.flow_difference import FlowReference
 from fusepipe.evaluation.metrics.registry import METRICS
@@ -27,6 +31,7 @@ from fusepipe.rig.fusers import load_fuser
 QUICK = ("stream", "pyramid")  # the default: the default model and the usual classical method
 CHUNK = 16  # pairs fused, then scored: fusing is timed while nothing else is computed
 TEMPORAL_PIXELS = 40_000_000  # of a sequence, for TR and flowD: motion takes 18 bytes per pixel and frame
+FREE_INPUT_PX = 640  # the side of a detector's input where its file leaves it open
 STILLS_SHOWN, FRAMES_SHOWN = 4, 2  # example pairs in a report, of a set of stills and of a sequence
 
 Step = Callable[[int, int, str], None]
@@ -39,7 +44,8 @@ class CompareOptions:
     ``sets`` and ``limit`` keep some of the data; ``only`` keeps images by name. ``sequence`` says whether
     the sets are sequences; None guesses it. ``with_images`` keeps example pairs for a report.
     ``rename`` gives sets and models the names under which they are shown. ``optional`` models are
-    reported, not failed, where they cannot run.
+    reported, not failed, where they cannot run. ``detector`` is an ONNX file in YOLOX's format, ``labels_map``
+    says what the numbers in ``labels/`` mean (:func:`fusepipe.evaluation.detection.labels.parse_maps`).
     """
 
     data: Path
@@ -54,6 +60,8 @@ class CompareOptions:
     with_images: bool = False
     optional: frozenset[str] = frozenset()
     rename: Mapping[str, str] = field(default_factory=dict)
+    detector: Path | None = None
+    labels_map: tuple[str, ...] = ()
 
 
 def require_models(names: Sequence[str]) -> tuple[str, ...]:
@@ -78,8 +86,14 @@ def compare(options: CompareOptions, step: Step = lambda done, total, what: None
     names += [BOUND[name] for name in names if name in BOUND and BOUND[name] not in names]
     models = [model for model in require_models(options.models) if model not in TRIVIAL_RULES]
     work = [_Work(image_set, options) for image_set in find_sets(options.data, options.sets, sequence=options.sequence)]
+    detector = _open_detector(options.detector)
+    if detector is None and options.labels_map:
+        raise UsageError("--labels-map is for --detector: name the detector's file")
+    maps = parse_maps(options.labels_map, detector.names) if detector is not None else {}
     for entry in work:
         entry.check()
+        if detector is not None:
+            entry.watch(detector, maps)
     comparison = Comparison(_title(options, len(models)), names, options.variant, [entry.result for entry in work])
     comparison.ranked_by = _ranked_by(names, options)
     pairs = sum(len(entry.names) for entry in work)
@@ -108,9 +122,28 @@ def compare(options: CompareOptions, step: Step = lambda done, total, what: None
                 for entry in work:
                     entry.remove(shown)
             done += pairs
+    if detector is not None:
+        for entry in work:
+            entry.result.detection = score_rows([entry.detections()])
+        comparison.detection_over_sets = score_rows([entry.detections() for entry in work]) if len(work) > 1 else {}
     comparison.notes += missing_values(comparison)
     comparison.versions = versions()
     return comparison
+
+
+def _open_detector(path: Path | None) -> YoloxDetector | None:
+    if path is None:
+        return None
+    from fusepipe.engines.backends.openvino.onnx_function import OnnxFunction
+
+    run = OnnxFunction(path, FREE_INPUT_PX)
+    shape, output = run.input_shape, run.output_shape
+    if len(shape) != 4 or shape[:2] != (1, 3) or len(output) != 3:
+        raise UsageError(f"{path}: not a YOLOX detector: it takes {shape} and gives {output}")
+    try:
+        return YoloxDetector(run, (shape[2], shape[3]), output, class_names(path, output[2] - 5))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def _ranked_by(names: Sequence[str], options: CompareOptions) -> list[str]:
@@ -156,6 +189,7 @@ def _run(name: str, fuser: Fuser, work: Sequence[_Work], scorer: Scorer, step: C
                 method.ms_per_pair.append(1e3 * (time.perf_counter() - began))
                 method.luminance.append(float(fused.mean()))
                 entry.keep(index, name, fused)
+                entry.detect(index, name, fused)
                 triples.append(Triple(entry.names[index], ir, vis, fused))
                 count += 1
                 step(count)
@@ -197,6 +231,7 @@ class _Work:
             self.result.notes.append(f"{len(self.names)} of its {len(pairs.names)} pairs were requested")
         most = FRAMES_SHOWN if image_set.sequence else STILLS_SHOWN
         self._motion: _Motion | None = None
+        self._detection: SetDetection | None = None
         self._pixels = 1
         self._examples: dict[int, Example] = {}
         self._kept = evenly_spaced(len(self.names), most) if options.with_images else []
@@ -229,6 +264,21 @@ class _Work:
         if index in self._examples:
             self._examples[index].fused[name] = fused
 
+    def watch(self, detector: YoloxDetector, maps: Mapping[str, Mapping[int, str]]) -> None:
+        """Detects in the sources, and from now on in every fused image."""
+        files = dict(zip(self.names, self._files, strict=True))
+        self._detection = SetDetection(detector, self.result.name, files, maps)
+        self._detection.read_sources()
+        self.result.notes += self._detection.notes
+
+    def detect(self, index: int, name: str, fused: Luma8) -> None:
+        if self._detection is not None:
+            self._detection.add(name, self.names[index], fused)
+
+    def detections(self) -> dict[str, Sequence[ImageDetections]]:
+        """What the detector saw, by source and method."""
+        return self._detection.images() if self._detection is not None else {}
+
     def explain(self, name: str, attention: Fuser) -> None:
         """Adds the attention map of method ``name`` to the example pairs."""
         for example in self._examples.values():
@@ -253,6 +303,8 @@ class _Work:
     def remove(self, name: str) -> None:
         """Removes all results of a method that failed."""
         self.result.methods = [method for method in self.result.methods if method.name != name]
+        if self._detection is not None:
+            self._detection.remove(name)
         for example in self._examples.values():
             example.fused.pop(name, None)
             example.attention.pop(name, None)

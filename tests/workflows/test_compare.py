@@ -190,6 +190,62 @@ def test_the_table_by_method_is_not_overwritten(compare, tmp_path):
     assert code != 0 and "r.methods.csv: exists" in err and (tmp_path / "r.methods.csv").read_text() == "mine"
 
 
+def detector_file(path, sides=(64, 96), output=(1, 126, 85)):
+    """A network in YOLOX's format that sees one person in every image, whatever is in it."""
+    onnx = pytest.importorskip("onnx")
+    from onnx import helper, numpy_helper
+
+    values = np.zeros(output, np.float32)
+    values[0, 0, :6] = (3.0, 2.0, math.log(2), math.log(3), 1.0, 0.9)  # centre (24, 16), size (16, 24) of the input
+    nodes = [
+        helper.make_node("ReduceMax", ["images"], ["largest"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Mul", ["largest", "zero"], ["none"]),
+        helper.make_node("Add", ["seen", "none"], ["output"]),
+    ]
+    constants = [numpy_helper.from_array(values, "seen"), numpy_helper.from_array(np.zeros(1, np.float32), "zero")]
+    taken = helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1, 3, *sides])
+    given = helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, list(output))
+    graph = helper.make_graph(nodes, "fixed", [taken], [given], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+def test_a_detector_scores_sources_and_methods(compare, tmp_path):
+    folder = pairs(tmp_path / "d", 3, shape=(64, 96))
+    (folder / "labels").mkdir()
+    (folder / "labels" / "0.txt").write_text(f"7 {24 / 96} {16 / 64} {16 / 96} {24 / 64}\n")  # that very person
+    (folder / "labels" / "1.txt").write_text(
+        f"7 0.8 0.8 0.1 0.1\n7 {24 / 96} {16 / 64} {16 / 96} {24 / 64}\n9 0 0 0 0\n"
+    )
+    report = [tmp_path / f"r.{kind}" for kind in ("json", "csv", "html")]
+    options = ["--data", folder, "--models", "max", "--metrics", "EN", "--jobs", 1]
+    options += ["--detector", detector_file(tmp_path / "d.onnx")]
+    code, out, err = compare(*options)
+    assert code == 2 and "what the class numbers mean is not known: give --labels-map d:0=person" in err
+    options += ["--labels-map", "7=person"]
+    code, out, err = compare(*options, *(part for path in report for part in ("--report", path)))
+    assert code == 0, err
+    (found,) = json.loads(report[0].read_text())["sets"]
+    assert list(found["detection"]) == ["infrared", "visible", "mean", "max", "sum"]
+    for row in found["detection"].values():
+        # two of three labelled persons are found, and nothing else; the third pair has no labels
+        assert row["ap50"] == {"person": pytest.approx(2 / 3)}
+        assert row["recall"]["either"] == {"found": 1, "of": 1}
+    assert "d: detection" in out and "2 of 3 pairs have labels" in out and "0.667" in out and "1/1" in out
+    rows = list(csv.DictReader((tmp_path / "r.methods.csv").read_text().splitlines()))
+    assert {row["AP50 person"][:5] for row in rows} == {"0.666"} and rows[0]["persons of either"] == "1/1"
+    assert "<h3>Detection</h3>" in report[2].read_text()
+
+
+def test_detections_of_several_sets_are_scored_together_too(compare, tmp_path):
+    for name in ("one", "two"):
+        pairs(tmp_path / "clips" / name, 2, shape=(64, 96))
+    detector = detector_file(tmp_path / "d.onnx")
+    options = ("--data", tmp_path / "clips", "--models", "max", "--metrics", "EN", "--detector", detector, "--json")
+    document = json.loads(compare(*options)[1])
+    assert document["detection_over_sets"]["max"]["recall"]["infrared"] == {"found": 4, "of": 4}
+
+
 class Failing:
     """A fuser that breaks at its second pair."""
 
@@ -269,6 +325,11 @@ WRONG = {
     "preset and models": (["--preset", "paper-table1", "--models", "mean"], 2, "cannot be combined"),
     "no TNO": (["--data", "tno"], 2, "fusepipe data tno"),
     "sizes": (["--data", "sizes"], 3, "sizes/1: images of one pair have to be of one size"),
+    "labels without a detector": (["--data", "d", "--labels-map", "0=person"], 2, "--labels-map is for --detector"),
+    "no detector": (["--data", "d", "--detector", "nowhere.onnx"], 2, "nowhere.onnx"),
+    "detector and preset": (["--preset", "paper-table1", "--detector", "other.onnx"], 2, "cannot be combined"),
+    "not YOLOX": (["--data", "d", "--detector", "other.onnx"], 2, "not a YOLOX detector: with an input of 96x64"),
+    "not ONNX": (["--data", "d", "--detector", "text.onnx"], 4, "text.onnx: OpenVINO cannot run it"),
     "unknown metric": (["--data", "d", "--metrics", "CCC"], 2, "CC"),
 }
 
@@ -280,6 +341,8 @@ def test_mistakes_get_one_clear_line(compare, tmp_path, monkeypatch, case):
     (tmp_path / "empty").mkdir()
     pairs(tmp_path / "d", 1), pairs(tmp_path / "clips" / "one", 1), pairs(tmp_path / "sizes", 2)
     cv2.imwrite(str(tmp_path / "sizes" / "ir" / "1.png"), np.zeros((9, 9), np.uint8))
+    detector_file(tmp_path / "other.onnx", output=(1, 100, 85))
+    (tmp_path / "text.onnx").write_text("no network")
     args, expected, words = WRONG[case]
     code, out, err = compare(*args)
     assert code == expected, err

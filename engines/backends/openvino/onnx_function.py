@@ -1,0 +1,47 @@
+"""Any ONNX network with one input and one output as a function of arrays, in fp32 on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusepipe.core.errors import EngineError
+from fusepipe.engines.backends.openvino.graph import last_line, shared_core
+
+
+class OnnxFunction:
+    """``input_shape`` and ``output_shape`` are those it was compiled for.
+
+    Free dimensions of the input become 1 (the batch) and ``free_side_px``. Raises :class:`EngineError` for a file that
+    OpenVINO cannot read or run, or that has several inputs or outputs.
+    """
+
+    def __init__(self, path: Path, free_side_px: int) -> None:
+        self._path = path
+        try:
+            core = shared_core()
+            model = core.read_model(str(path))
+            if len(model.inputs) != 1 or len(model.outputs) != 1:
+                raise EngineError(
+                    f"{path}: has {len(model.inputs)} inputs and {len(model.outputs)} outputs, not one of each"
+                )
+            shape = model.inputs[0].get_partial_shape()
+            if shape.is_dynamic:
+                sides = (d.get_length() if d.is_static else 1 if i == 0 else free_side_px for i, d in enumerate(shape))
+                model.reshape(list(sides))
+            options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+            self._compiled: Any = core.compile_model(model, "CPU", options)
+            self.input_shape = tuple(int(side) for side in self._compiled.inputs[0].shape)
+            self.output_shape = tuple(int(side) for side in self._compiled.outputs[0].shape)
+        except RuntimeError as error:
+            raise EngineError(f"{path}: OpenVINO cannot run it: {last_line(error)}") from error
+
+    def __call__(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The output for an input of ``input_shape``."""
+        try:
+            return np.array(self._compiled(values)[0], np.float32)
+        except RuntimeError as error:
+            raise EngineError(f"{self._path}: OpenVINO cannot run it: {last_line(error)}") from error

@@ -1,0 +1,1 @@
+"""How well an object detector sees in fused images: AP50 where labels exist, recall of persons where none do."""

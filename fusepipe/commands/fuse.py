@@ -36,7 +36,10 @@ from fusepipe.commands.options import json_option, overwrite_option, strict_opti
 @overwrite_option
 @json_option
 def command(as_json: bool, **options: Any) -> None:
-    """Fuse INFRARED and VISIBLE: two images, two folders (paired by stem), or two videos."""
+    """Fuse INFRARED and VISIBLE: two images, two folders (paired by stem), or two videos.
+
+    A multi-page TIFF or an animated image is a video. VIDEO?stream=1 is one of several video streams of a file.
+    """
     from fusepipe.rig.fuse import FuseOptions, fuse_pipeline
     from fusepipe.rig.run_rigs import run_rigs
 

@@ -14,6 +14,7 @@ LIVE_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "srt", "udp")
 SCHEMES = ("file", "synthetic", *LIVE_SCHEMES)
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_STREAM = re.compile(r"(.+)\?stream=(\d{1,4})", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
 # Those that give digits: independent of the locale and safe in a file name.
@@ -57,8 +58,21 @@ def resolve_url(written: str, base_dir: Path) -> str:
     """A local path or ``file://`` URL as an absolute path; any other URL unchanged."""
     scheme = scheme_of(written)
     if scheme == "file":
-        return os.path.normpath(unquote(urlsplit(written).path))
+        parts = urlsplit(written)
+        query = f"?{parts.query}" if parts.query else ""
+        return os.path.normpath(unquote(parts.path)) + query
     return written if scheme else resolve_path(written, base_dir)
+
+
+def split_stream(path: str | Path) -> tuple[Path, int | None]:
+    """The file of ``video.mkv?stream=1``, and the index of the stream; ``None`` where none is given.
+
+    A file of that very name is taken as it is.
+    """
+    match = _STREAM.fullmatch(str(path))
+    if match is None or Path(path).exists():
+        return Path(path), None
+    return Path(match[1]), int(match[2])
 
 
 def check_strftime(pattern: str) -> str:

@@ -118,7 +118,8 @@ class SourceConfig(ConfigModel):
 
     url: Annotated[str, AfterValidator(_source_url)] = Field(
         description="A video file or an image folder, relative to this file; a live camera (rtsp://, http:// for "
-        "MJPEG, /dev/video0, or any other URL that FFmpeg reads); or synthetic://street."
+        "MJPEG, /dev/video0, or any other URL that FFmpeg reads); or synthetic://street. video.mkv?stream=1 is one of "
+        "several video streams of a file, by the index that ffprobe shows."
     )
     fps: Annotated[float, Field(gt=0, le=10_000), NotBool] | None = Field(
         default=None,

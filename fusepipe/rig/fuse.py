@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fusepipe.config.locations import split_stream
 from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.core.image_files import SUFFIXES
 from fusepipe.core.image_pages import holds_many_images
@@ -71,6 +72,7 @@ def fuse_pipeline(options: FuseOptions) -> Pipeline:
 
 def _are_images(infrared: Path, visible: Path) -> bool:
     """Whether both inputs are single images; raises where the two are of different kinds."""
+    (infrared, _), (visible, _) = split_stream(infrared), split_stream(visible)
     for path in (infrared, visible):
         if not path.exists():
             raise SourceError(f"{path}: no such file or folder")

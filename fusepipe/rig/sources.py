@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from fusepipe.config.locations import split_stream
 from fusepipe.config.schema import SourceConfig
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band
@@ -32,11 +31,13 @@ def make_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
 
 
 def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
-    path, counts = Path(config.url), config.count_range
+    (path, stream), counts = split_stream(config.url), config.count_range
     if not path.exists():
         raise SourceError(f"{path}: no such file or folder (the rig's {band} source)")
     if not path.is_dir() and not path.is_file():
         raise SourceError(f"{path}: neither a file nor a folder (the rig's {band} source)")
+    if stream is not None and (path.is_dir() or path.suffix.lower() in SUFFIXES):
+        raise SourceError(f"{path}: has no video streams to choose from; remove ?stream={stream}")
     if path.is_dir() or (path.suffix.lower() in SUFFIXES and not holds_many_images(path)):
         from fusepipe.pipeline.sources.files.image_folder import ImageFolderSource
 
@@ -60,6 +61,7 @@ def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
     return VideoFileSource(
         path,
         band,
+        stream=stream,
         fps=config.fps,
         count_range=counts,
         swap_bytes=config.byte_order == ("little" if is_png(path) else "big"),

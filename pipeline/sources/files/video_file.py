@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
@@ -18,6 +19,7 @@ from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.files.frame_numbers import FrameNumbers
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
 from fusepipe.pipeline.sources.files.sei import SeiFilter
+from fusepipe.pipeline.sources.streams import listed, video_streams
 from fusepipe.pipeline.sources.video_planes import counts_of, display_orientation, is_grey, upright_planes
 
 NANOSECONDS = 1_000_000_000
@@ -30,8 +32,9 @@ _ARBITRARY_START = frozenset({"mpegts", "mpeg"})
 
 
 class VideoFileSource:
-    """Frames of a file's first video stream, with its presentation timestamps.
+    """Frames of one video stream of a file, with its presentation timestamps.
 
+    ``stream`` is the index of the stream in the container, as ffprobe shows it; ``None`` is the first video stream.
     ``fps`` replaces the timestamps by index / fps. ``count_range`` maps visible frames of a higher bit depth to 8 bit.
     ``swap_bytes`` exchanges the bytes of 16-bit grey samples.
     """
@@ -44,6 +47,7 @@ class VideoFileSource:
         path: Path,
         band: Band,
         *,
+        stream: int | None = None,
         fps: float | None = None,
         count_range: tuple[int, int] | None = None,
         swap_bytes: bool = False,
@@ -51,7 +55,7 @@ class VideoFileSource:
         stream_id: str = "",
     ) -> None:
         self.band = band
-        self._path = path
+        self._path, self._stream_index = path, stream
         self._forced_fps = exact_rate(fps) if fps else None
         self._count_range, self._swap_bytes = count_range, swap_bytes
         self._camera = camera
@@ -65,7 +69,7 @@ class VideoFileSource:
 
     @property
     def label(self) -> str:
-        return str(self._path)
+        return str(self._path) if self._stream_index is None else f"{self._path}?stream={self._stream_index}"
 
     @property
     def files(self) -> list[Path]:
@@ -75,7 +79,7 @@ class VideoFileSource:
     def open(self) -> SourceInfo:
         first = self._first_frame()  # size and rotation in the header may differ from those of the frames
         container = self._container = self._open_container()
-        stream = container.streams.video[0]
+        stream = self._video_stream(container)
         self._zero = self._first_time(container)
         rate = stream.average_rate or stream.guessed_rate
         self._fps = self._forced_fps or (Fraction(rate) if rate else None)
@@ -87,6 +91,11 @@ class VideoFileSource:
         if turned:
             self._pixel_aspect = 1 / self._pixel_aspect
         notes = []
+        if self._stream_index is None and len(streams := video_streams(container)) > 1:
+            notes.append(
+                f"has {len(streams)} video streams: {listed(streams)}; stream {stream.index} is used: add "
+                f"?stream={streams[1].index} to the name to choose another"
+            )
         if first.interlaced_frame:
             notes.append("is interlaced; deinterlace it first to avoid combing artefacts")
         if self._timeless and self._forced_fps is None:
@@ -118,10 +127,11 @@ class VideoFileSource:
             raise SourceError(f"{path}: cannot be read: permission denied") from error
         except (av.FFmpegError, OSError) as error:
             raise SourceError(f"{path}: FFmpeg cannot read this video: {error.strerror}") from error
-        if not container.streams.video:
+        try:
+            stream = self._video_stream(container)
+        except SourceError:
             container.close()
-            raise SourceError(f"{path}: has no video stream")
-        stream = container.streams.video[0]
+            raise
         # One thread: frame threading reports corruption with a later packet, slice threading not at all. Each source
         # has its own thread, and decoding 1080p takes one core a few ms.
         stream.codec_context.thread_count = 1
@@ -129,10 +139,22 @@ class VideoFileSource:
         stream.codec_context.options = {"err_detect": "explode"}
         return container
 
+    def _video_stream(self, container: InputContainer) -> VideoStream:
+        """The stream that is read. Raises :class:`SourceError`."""
+        streams = video_streams(container)
+        if not streams:
+            raise SourceError(f"{self._path}: has no video stream")
+        if self._stream_index is None:
+            return streams[0]
+        for stream in streams:
+            if stream.index == self._stream_index:
+                return stream
+        raise SourceError(f"{self._path}: stream {self._stream_index} is no video stream; it has {listed(streams)}")
+
     def _first_frame(self) -> VideoFrame:
         """The first frame that can be decoded, read through a separate container."""
         with self._open_container() as container:
-            stream = container.streams.video[0]
+            stream = self._video_stream(container)
             sei = SeiFilter(stream.codec_context.name, stream.codec_context.extradata)
             codec = stream.codec_context.name
             packets = container.demux(stream)
@@ -155,7 +177,7 @@ class VideoFileSource:
         container = self._container
         if container is None:
             raise SourceError(f"{self._path}: not open")
-        stream = container.streams.video[0]
+        stream = self._video_stream(container)
         sei = SeiFilter(stream.codec_context.name, stream.codec_context.extradata)
         numbers = FrameNumbers(reorders=lambda: stream.codec_context.has_b_frames) if self._numbered else None
         index = errors = 0

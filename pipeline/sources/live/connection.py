@@ -23,6 +23,7 @@ from fusepipe.core.frames import Band, Frame, Stamp, UnreadableFrame
 from fusepipe.pipeline.sources.base import SourceInfo
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions, open_arguments
 from fusepipe.pipeline.sources.live.errors import Cause, LiveError, classify, is_timeout
+from fusepipe.pipeline.sources.streams import listed, video_streams
 from fusepipe.pipeline.sources.video_planes import upright_planes
 
 NANOSECONDS = 1_000_000_000
@@ -59,7 +60,7 @@ class LiveConnection:
         self._sender_ns: OrderedDict[int, int] = OrderedDict()
         self._pixel_aspect = Fraction(1)
         self._container = self._open()
-        stream = self._container.streams.video[0]
+        stream = video_streams(self._container)[0]
         # one thread, no reordering delay: each frame is output with its own packet
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"flags": "low_delay"}
@@ -71,8 +72,10 @@ class LiveConnection:
 
     def info(self, first: Frame) -> SourceInfo:
         """The properties of the stream, from its first frame."""
-        stream = self._container.streams.video[0]
+        stream = video_streams(self._container)[0]
         rate = stream.average_rate or stream.guessed_rate
+        streams = video_streams(self._container)
+        several = len(streams) > 1
         fps = float(rate) if rate and _FPS[0] <= float(rate) <= _FPS[1] else None
         return SourceInfo(
             width=first.width,
@@ -82,18 +85,19 @@ class LiveConnection:
             grey=not first.chroma,
             bit_depth=first.luma.bit_depth,
             codec=self.codec,
+            notes=(f"has {len(streams)} video streams: {listed(streams)}; stream {stream.index} is used",) * several,
         )
 
     @property
     def codec(self) -> str:
-        return str(self._container.streams.video[0].codec_context.name)
+        return str(video_streams(self._container)[0].codec_context.name)
 
     def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
         """Frames as they arrive, until ``stop``; raises :class:`LiveError` when the stream ends or stalls.
 
         ``stop`` takes effect within the stall timeout even while the camera is silent.
         """
-        stream = self._container.streams.video[0]
+        stream = video_streams(self._container)[0]
         packets = self._container.demux(stream)
         limit_ns = self._options.stall_timeout_ns + self._options.open_timeout_ns
         seen_ns = time.monotonic_ns()
@@ -139,8 +143,7 @@ class LiveConnection:
             raise LiveError(self._label, *classify(error, self._url)) from None
         except ValueError as error:  # no such input format in this FFmpeg
             raise LiveError(self._label, Cause.CODEC, str(error).replace(self._url, self._label)) from None
-        video = container.streams.video
-        if not video or video[0].codec_context is None:
+        if not video_streams(container):
             container.close()
             raise LiveError(self._label, Cause.CODEC, "the stream has no video")
         return container

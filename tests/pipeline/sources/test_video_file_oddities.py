@@ -4,12 +4,18 @@ import re
 import struct
 import subprocess
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fusepipe.config.locations import split_stream
+from fusepipe.config.schema import Rig, SourceConfig
+from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
 from fusepipe.pipeline.sources.files.video_file import VideoFileSource
+from fusepipe.rig.fuse import FuseOptions, fuse_pipeline
+from fusepipe.rig.sources import make_source
 
 
 def read(path, band=Band.VISIBLE, **options):
@@ -159,3 +165,56 @@ def test_damage_is_recognised_between_sloppy_sei(tmp_path, ffmpeg):
     items = read(tmp_path / "c.mp4")
     bad = [item for item in items if isinstance(item, UnreadableFrame)]
     assert bad and len(items) - len(bad) >= 70
+
+
+@pytest.fixture
+def two_streams(tmp_path, ffmpeg):
+    """Audio, then a dark and a bright video, in one file."""
+    command = [ffmpeg, "-v", "error"]
+    for source in ("anullsrc=d=1", "color=0x202020:s=64x48:r=25:d=1", "color=white:s=96x48:r=25:d=1"):
+        command += ["-f", "lavfi", "-i", source]
+    path = tmp_path / "both.mkv"
+    command += ["-map", "0", "-map", "1", "-map", "2", "-c:v", "ffv1", str(path)]
+    subprocess.run(command, check=True, timeout=60)
+    return path
+
+
+@pytest.mark.parametrize(("stream", "size"), [(None, 64), (1, 64), (2, 96)])
+def test_a_stream_is_chosen_by_its_index(two_streams, stream, size):
+    source = VideoFileSource(two_streams, Band.VISIBLE, stream=stream)
+    info = source.open()
+    source.close()
+    frames = read(two_streams, stream=stream)
+    assert info.width == size and {frame.width for frame in frames} == {size} and len(frames) == 25
+    text = (
+        "has 2 video streams: stream 1 (ffv1 64x48), stream 2 (ffv1 96x48); stream 1 is used: "
+        "add ?stream=2 to the name to choose another"
+    )
+    assert info.notes == ((text,) if stream is None else ())
+
+
+def test_a_stream_of_a_file_in_a_rig_and_in_fuse(two_streams, tmp_path):
+    rig = Rig.model_validate(
+        {"infrared": {"url": f"{two_streams}?stream=1"}, "visible": {"url": f"file://{two_streams}?stream=2"}}
+    )
+    for band, config, size in ((Band.INFRARED, rig.infrared, 64), (Band.VISIBLE, rig.visible, 96)):
+        source = make_source(config, band, "rig")
+        assert source.open().width == size
+        source.close()
+    inputs = Path(f"{two_streams}?stream=1"), Path(f"{two_streams}?stream=2")
+    report = fuse_pipeline(FuseOptions(*inputs, tmp_path / "out.mkv", model="max")).run()
+    assert report.pairs == {"fused": 25} and not any("streams" in text for text in report.warnings)
+
+
+@pytest.mark.parametrize("index", [0, 3])
+def test_a_stream_that_is_no_video_is_rejected(two_streams, index):
+    with pytest.raises(SourceError, match=rf"stream {index} is no video stream; it has stream 1 \(ffv1 64x48\), "):
+        read(two_streams, stream=index)
+
+
+def test_a_file_whose_name_ends_like_a_stream_is_itself(two_streams):
+    odd = two_streams.with_name("odd.mkv?stream=2")
+    two_streams.rename(odd)
+    assert split_stream(odd) == (odd, None)
+    with pytest.raises(SourceError, match="no such file"):
+        make_source(SourceConfig(url="a.mkv?stream=1"), Band.INFRARED, "rig")

@@ -18,6 +18,8 @@ from fusepipe.engines.tensor_names import INPUTS, OUTPUT, SAMPLING_GRID
 
 # The layers a precision applies to; everything else takes a few per cent of the time.
 COMPUTE = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
+_SCALING = frozenset({"Cast", "Div", "Mul"})
+_ROUNDING = frozenset({"Cast", "Round", "Mul", "Clip"})
 
 
 def read_graph(content: bytes, name: str) -> onnx.ModelProto:
@@ -167,6 +169,23 @@ def core_nodes(model: onnx.ModelProto) -> set[str]:
             before.add(node.name)
             wanted |= {name for name in node.input if name}
     return after & before
+
+
+def inner_nodes(model: onnx.ModelProto) -> set[str]:
+    """Names of all nodes but those that scale the bytes of the images and those that clip and round the result."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    outer: set[str] = set()
+    scaled = set(INPUTS)
+    for node in model.graph.node:
+        if node.op_type in _SCALING and {name for name in node.input if name} <= scaled | constants:
+            outer.add(node.name)
+            scaled |= set(node.output)
+    unrounded = OUTPUT
+    for node in reversed(model.graph.node):
+        if node.op_type in _ROUNDING and unrounded in node.output:
+            outer.add(node.name)
+            unrounded = node.input[0]
+    return {node.name for node in model.graph.node} - outer
 
 
 def parts(model: onnx.ModelProto, name: str) -> list[str]:

@@ -50,6 +50,8 @@ class TorchFuser(FuserBase):
         height, width = batch.shape
         if any(warp is not None for warp in batch.warps):
             raise UsageError("this fuser takes registered infrared images: apply the warp first")
+        if batch.visible_levels:
+            raise UsageError(f"this fuser takes infrared images of the visible size: {batch.visible_levels = }")
         if len(batch.visible) > MAX_BATCH:
             raise UsageError(f"{len(batch.visible)} pairs are more than this fuser's {MAX_BATCH = }")
         pad = ((0, 0), (0, -height % self._multiple), (0, -width % self._multiple))

@@ -27,7 +27,7 @@ from fusepipe.engines.verification import Verification
 if TYPE_CHECKING:
     import onnx
 
-CONVERSION = 3
+CONVERSION = 4
 """Version of the graph conversion: incremented with each change, so that older engines of the cache are rebuilt."""
 NEEDS_ONNX = "converting a network needs onnx and ml_dtypes: pip install 'fusepipe[build]'"
 
@@ -170,7 +170,7 @@ def convert(request: BuildRequest, pairs: Sequence[Pair], step: Step = lambda te
 
 
 def _converted(request: BuildRequest, graph: onnx.ModelProto, pairs: Sequence[Pair], step: Step) -> onnx.ModelProto:
-    from fusepipe.engines.builder.half_precision import overflowing_nodes, to_half_precision
+    from fusepipe.engines.builder.half_precision import lowered_nodes, overflowing_nodes, to_half_precision
     from fusepipe.engines.builder.quantise import Target, quantise
     from fusepipe.engines.builder.tensor_ranges import absolute_maxima, compute_input_ranges
 
@@ -178,7 +178,7 @@ def _converted(request: BuildRequest, graph: onnx.ModelProto, pairs: Sequence[Pa
     if request.precision == "int8":
         target: Target = "cpu" if request.backend == "openvino" else "tensorrt"
         return quantise(graph, compute_input_ranges(graph, pairs), target)
-    overflowing = overflowing_nodes(graph, absolute_maxima(graph, pairs))
+    overflowing = overflowing_nodes(graph, absolute_maxima(graph, pairs, lowered_nodes(graph, "fp16")))
     if request.backend == "openvino" or request.precision == "fp32":
         return graph  # OpenVINO takes bf16 as a hint; the precision is read back afterwards
     keep = overflowing if request.precision == "fp16" else []

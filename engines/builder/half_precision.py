@@ -1,8 +1,10 @@
 """Converts fp32 graphs to fp16 or bf16. The precision is part of the graph, not a flag of the builder.
 
 Weights and activations between the first and the last convolution become 16 bit; scaling of the bytes and
-the final mix stay fp32 (:func:`fusepipe.engines.graph.core_nodes`). Where a layer's values would not
-fit in fp16 it stays fp32, and the graph's metadata names it.
+the final mix stay fp32 (:func:`fusepipe.engines.graph.core_nodes`). The finer levels of a pyramid network become fp16
+as well: element-wise operations at full size, limited by memory bandwidth. With bf16 they stay fp32, since its 8
+significant bits would round the images to whole grey levels at every step. Where a layer's values would not fit in fp16
+it stays fp32, and the graph's metadata names it.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from fusepipe.engines.graph import (
     drop_unused,
     element_types,
     float_inputs,
+    inner_nodes,
+    metadata,
     replace_nodes,
     set_metadata,
 )
@@ -36,8 +40,14 @@ _NUMPY = {"fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
 _BF16_OPSET = 22  # the first with bf16 convolutions
 
 
+def lowered_nodes(model: onnx.ModelProto, precision: str) -> set[str]:
+    """Names of the nodes that ``fp16`` or ``bf16`` applies to; see the module's docstring."""
+    pyramid = bool(metadata(model, "sharpness"))
+    return inner_nodes(model) if pyramid and precision == "fp16" else core_nodes(model)
+
+
 def overflowing_nodes(model: onnx.ModelProto, maxima: Mapping[str, float]) -> list[str]:
-    """Names of core nodes whose inputs, weights or outputs do not fit in fp16.
+    """Names of the nodes to be lowered whose inputs, weights or outputs do not fit in fp16.
 
     ``maxima`` is the largest magnitude of each tensor (:func:`tensor_ranges.absolute_maxima`).
     Raises :class:`EngineError` for values that are not finite: such a network is damaged in any precision.
@@ -50,11 +60,11 @@ def overflowing_nodes(model: onnx.ModelProto, maxima: Mapping[str, float]) -> li
     broken = sorted(name for name, value in maxima.items() if not np.isfinite(value))
     if broken:
         raise EngineError(f"the network has values that are not finite (in {broken[0]!r}): its weights are damaged")
-    core = core_nodes(model)
+    low = lowered_nodes(model, "fp16")
     return [
         node.name
         for node in model.graph.node
-        if node.name in core
+        if node.name in low
         and any(maxima.get(name, 0.0) * HEADROOM > FP16_LIMIT for name in (*node.input, *node.output))
     ]
 
@@ -67,7 +77,7 @@ def to_half_precision(model: onnx.ModelProto, precision: str, keep: Iterable[str
     target, kept = _TYPES[precision], set(keep)
     result = _with_opset(model, _BF16_OPSET) if precision == "bf16" else _copy(model)
     graph, types = result.graph, element_types(result)
-    low = core_nodes(result) - kept
+    low = lowered_nodes(result, precision) - kept
     producer = {name: node.name for node in graph.node for name in node.output}
     constants = {tensor.name: tensor for tensor in graph.initializer}
     cast: dict[tuple[str, int], str] = {}

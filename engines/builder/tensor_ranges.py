@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from onnx import TensorProto
 from fusepipe.core.errors import EngineError
 from fusepipe.core.frames import Luma8
 from fusepipe.engines.backends.openvino.graph import GraphRunner
-from fusepipe.engines.graph import compute_nodes, core_nodes, element_types, parts, with_outputs
+from fusepipe.engines.graph import compute_nodes, element_types, parts, with_outputs
 
 Pair = tuple[Luma8, Luma8]  # infrared and visible, HxW uint8 of one size
 
@@ -65,14 +65,14 @@ def centre_crop(image: Luma8) -> Luma8:
     return image[top : top + CROP_PX, left : left + CROP_PX]
 
 
-def absolute_maxima(model: onnx.ModelProto, pairs: Sequence[Pair]) -> dict[str, float]:
-    """The largest magnitude, over the pairs, of each float tensor that core nodes read or write."""
-    types, core = element_types(model), core_nodes(model)
+def absolute_maxima(model: onnx.ModelProto, pairs: Sequence[Pair], nodes: Set[str]) -> dict[str, float]:
+    """The largest magnitude, over the pairs, of each float tensor that the nodes of these names read or write."""
+    types = element_types(model)
     constants = {tensor.name for tensor in model.graph.initializer}
     names = {
         name
         for node in model.graph.node
-        if node.name in core
+        if node.name in nodes
         for name in (*node.input, *node.output)
         if name and name not in constants and types[name] == TensorProto.FLOAT
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.engine_requests import padding_multiple
 
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.core.frames import Luma8
@@ -69,8 +70,9 @@ def on_fake_cuda() -> Fuser:
     """TensorRT's runtime on fake CUDA, which raises where a GPU would be misused."""
     cuda = FakeCuda()
     info = FuserInfo("stream", "tensorrt", "fp32", reason="a test", max_in_flight=2, max_batch=3)
-    shapes = Shapes((2, 2), (64, 48), (2048, 2048), batch=3)
-    return TensorRtFuser(info, shapes, 2, lambda: FakePlan(cuda, read_onnx("stream")), lambda: cuda)
+    multiple = padding_multiple()
+    shapes = Shapes((multiple, multiple), (64, 48), (2048, 2048), batch=3)
+    return TensorRtFuser(info, shapes, multiple, lambda: FakePlan(cuda, read_onnx("stream")), lambda: cuda)
 
 
 # Iterative optimisations and large generators meet the contract on two small sizes only.

@@ -107,11 +107,18 @@ def test_int8_runs_where_it_is_asked_for_and_stays_close() -> None:
     assert 0 < difference.max() <= 24 and difference.mean() < 1.0
 
 
-@pytest.mark.parametrize(("model", "bytes_out"), [("stream", 10), ("mfe", 26)])
-def test_int8_layers_hand_on_bytes(model: str, bytes_out: int) -> None:
+@pytest.mark.parametrize("model", ["stream", "mfe"])
+def test_int8_layers_hand_on_bytes(model: str) -> None:
     """A layer whose bias another layer shares would give fp32, to be quantised by a step of its own."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fusepipe[build]'")
     network = read_int8(model)
     assert network is not None
+    nodes = onnx.load_model_from_string(network).graph.node
+    reads = {name: [node for node in nodes if name in node.input] for made in nodes for name in made.output}
+    after = [reads[node.output[0]] for node in nodes if node.op_type == "Conv"]
+    after = [reads[first[0].output[0]] if first[0].op_type == "Relu" else first for first in after]
+    bytes_out = [{node.op_type for node in readers} for readers in after].count({"QuantizeLinear"})
+    assert bytes_out > 0
     with OpenVinoFuser(model, network, "int8") as fuser:
         compiled = fuser.compiled_model((1, 32, 48))
     given = [

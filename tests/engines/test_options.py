@@ -144,17 +144,19 @@ def test_an_engine_for_one_odd_size_takes_that_size(warp: bool) -> None:
     """Images are padded to the network's multiple on their way; raw infrared ones are not."""
     size, images = (97, 65), replace(IMAGES, make_warp=verification_warp)
     built = build(build_request("tensorrt-rtx", "fp32", shapes=Shapes(size, size, size, 2), warp=warp), images)
-    shapes, cuda = built.manifest.shapes, FakeCuda()
-    assert (shapes.opt, shapes.max) == ((98, 66), (98, 66)) and shapes.min == ((96, 64) if warp else (98, 66))
+    shapes, cuda, multiple = built.manifest.shapes, FakeCuda(), built.manifest.multiple
+    up, down = {2: ((98, 66), (96, 64)), 16: ((112, 80), (96, 64))}[multiple]
+    assert (shapes.opt, shapes.max) == (up, up) and shapes.min == (down if warp else up)
     assert shapes.batch == 2
     graph = built.plan.with_name(f"{built.plan.name}.onnx").read_bytes()
     info = FuserInfo("stream", "tensorrt-rtx", "fp32", accepts_warp=warp, max_in_flight=2, max_batch=2)
-    multiple = built.manifest.multiple
     with TensorRtFuser(info, shapes, multiple, lambda: FakePlan(cuda, graph), lambda: cuda) as fuser:
         assert fuser.fuse(smooth_image(1, 65, 97), smooth_image(2, 65, 97)).shape == (65, 97)
 
 
-@pytest.mark.parametrize(("sizes", "multiple"), [((1, 1, 1), 2), ((641, 479, 1), 4), ((640, 480, 1), 2)])
+@pytest.mark.parametrize(
+    ("sizes", "multiple"), [((1, 1, 1), 2), ((641, 479, 1), 4), ((640, 480, 1), 2), ((97, 9, 1), 16)]
+)
 def test_every_size_between_least_and_most_fits_after_padding(sizes: tuple[int, int, int], multiple: int) -> None:
     width, height, batch = sizes
     asked = Shapes((width, height), (width, height), (width, height), batch)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.engine_requests import padding_multiple
 from helpers.waiting import wait_for
 
 from fusepipe.config.schema import FusionConfig
@@ -104,8 +105,9 @@ def test_an_error_reaches_the_rig_whose_pair_it_was_and_the_others_go_on() -> No
 
 
 def on_fake_cuda(cuda: FakeCuda) -> Fuser:
-    shapes = Shapes((2, 2), (64, 48), (128, 128), batch=4)
-    return TensorRtFuser(INFO, shapes, 2, lambda: FakePlan(cuda, read_onnx("stream")), lambda: cuda)
+    multiple = padding_multiple()
+    shapes = Shapes((multiple, multiple), (64, 48), (128, 128), batch=4)
+    return TensorRtFuser(INFO, shapes, multiple, lambda: FakePlan(cuda, read_onnx("stream")), lambda: cuda)
 
 
 @pytest.mark.parametrize("count", [1, 2])

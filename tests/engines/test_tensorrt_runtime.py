@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.engine_requests import padding_multiple
 from helpers.gpu_here import require_gpu
 from helpers.waiting import wait_for
 
@@ -23,7 +24,8 @@ from fusepipe.engines.backends.tensorrt.runtime import CACHED_SIZES, TensorRtFus
 from fusepipe.engines.load import load_model, read_onnx
 from fusepipe.engines.manifest import Shapes
 
-SHAPES = Shapes((2, 2), (64, 48), (256, 256), batch=3)
+MULTIPLE = padding_multiple()
+SHAPES = Shapes((MULTIPLE, MULTIPLE), (64, 48), (256, 256), batch=3)
 INFO = FuserInfo("stream", "tensorrt", "fp32", max_in_flight=2, max_batch=3)
 
 
@@ -48,7 +50,7 @@ class Rig:
             self.plan = FakePlan(self.cuda, read_onnx("stream"))
             return self.plan
 
-        self.fuser = TensorRtFuser(INFO, SHAPES, 2, load, lambda: self.cuda)
+        self.fuser = TensorRtFuser(INFO, SHAPES, MULTIPLE, load, lambda: self.cuda)
 
 
 def on_gpu() -> TensorRtFuser:
@@ -59,7 +61,7 @@ def on_gpu() -> TensorRtFuser:
 
     library = tensorrt_library.load_library(backend)
     plan, _ = tensorrt_plan.build_plan(library, read_onnx("stream"), SHAPES, tensorrt_plan.PlanOptions(), [])
-    return open_plan("stream", backend, "fp32", plan, SHAPES)
+    return open_plan("stream", backend, "fp32", plan, SHAPES, multiple=MULTIPLE)
 
 
 @pytest.fixture(params=["fake", pytest.param("hardware", marks=pytest.mark.gpu)])
@@ -187,7 +189,7 @@ def test_buffers_are_reused_and_old_sizes_are_freed() -> None:
     with rig.fuser as fuser:
         for _ in range(2):
             for side in range(CACHED_SIZES + 2):
-                fuser.fuse(*scene(10 + 2 * side, 10))
+                fuser.fuse(*scene(10 + 16 * side, 10))
         for _ in range(5):
             fuser.fuse(*scene(10, 10))
     assert rig.cuda.calls["allocate"] == rig.cuda.calls["free"]  # FakeCuda.close found no leak either
@@ -249,7 +251,7 @@ def test_a_plan_that_cannot_be_loaded_fails_immediately(error: type[Exception]) 
         raise error("tensorrt refuses the plan: built for another GPU")
 
     with pytest.raises(EngineError, match="another GPU"):
-        TensorRtFuser(INFO, SHAPES, 2, load, lambda: cuda)
+        TensorRtFuser(INFO, SHAPES, MULTIPLE, load, lambda: cuda)
     assert cuda.closed and not [t for t in threading.enumerate() if t.name == "tensorrt-stream"]
 
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fusepipe[build]'")
 
+from helpers.engine_requests import padding_multiple  # noqa: E402
 from onnx import TensorProto, helper  # noqa: E402
 
 from fusepipe.calibration.warp import RemapWarp  # noqa: E402
@@ -126,8 +127,9 @@ def on_openvino() -> Fuser:
 
 def on_fake_cuda(cuda: FakeCuda) -> Fuser:
     info = FuserInfo("stream", "tensorrt", "fp32", accepts_warp=True, max_in_flight=2, max_batch=3)
-    shapes = Shapes((2, 2), (64, 48), (512, 512), batch=3)
-    return TensorRtFuser(info, shapes, 2, lambda: FakePlan(cuda, warped_stream()), lambda: cuda)
+    multiple = padding_multiple()
+    shapes = Shapes((multiple, multiple), (64, 48), (512, 512), batch=3)
+    return TensorRtFuser(info, shapes, multiple, lambda: FakePlan(cuda, warped_stream()), lambda: cuda)
 
 
 @pytest.fixture(autouse=True)
@@ -302,4 +304,4 @@ def test_run_leaves_the_registration_to_the_engine(
             assert images[0].shape == images[1].shape
             assert (images[0].shape == (120, 160, 3)) == (outside == "visible"), "cropped to what both cameras see"
             difference = np.abs(images[0] - images[1])
-            assert difference.max() <= 2 and difference.mean() < 0.02
+            assert difference.max() <= 2 and difference.mean() < 0.04

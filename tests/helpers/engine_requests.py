@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from fusepipe.cli import cli
 from fusepipe.core.frames import Luma8
+from fusepipe.engines.backends.openvino.graph import read_multiple, shared_core
 from fusepipe.engines.builder.request import BuildImages, BuildRequest
 from fusepipe.engines.builder.tensorrt_plan import PlanOptions
 from fusepipe.engines.load import read_onnx
@@ -42,6 +44,19 @@ def build_request(
         model, read_onnx(model), backend, precision, SHAPES, PlanOptions(), rebuild="fusepipe build-engine X"
     )
     return replace(made, **changes)
+
+
+def padding_multiple(model: str = "stream") -> int:
+    """The multiple that the shipped network's heights and widths are padded to."""
+    return read_multiple(shared_core().read_model(io.BytesIO(read_onnx(model))))
+
+
+def compute_layers(model: str = "stream") -> int:
+    """How many layers of the shipped network have weights and a bias."""
+    import onnx
+
+    nodes = onnx.load_model_from_string(read_onnx(model)).graph.node
+    return sum(node.op_type == "Conv" and len(node.input) > 2 for node in nodes)
 
 
 def file_names(folder: Path) -> list[str]:

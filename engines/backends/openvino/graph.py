@@ -21,8 +21,9 @@ from fusepipe.engines.tensor_names import COARSE_INPUTS, COARSE_OUTPUTS, SAMPLIN
 _COMPUTE_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 
 
-PREPARED = 1
-"""Version of :func:`read_network`: incremented with each change, so that cached compiled graphs are rebuilt."""
+PREPARED = 2
+"""Version of :func:`read_network` and :func:`coarse_part`: incremented with each change, so that cached compiled
+graphs are rebuilt."""
 
 
 _core_lock = threading.Lock()
@@ -47,9 +48,17 @@ def read_network(core: Any, onnx: bytes) -> Any:
     """An ONNX network as an OpenVINO model, ready to compile; raises ``RuntimeError`` if OpenVINO cannot read it.
 
     Constants shared by several layers (an encoder applied to both images) are duplicated: OpenVINO's CPU plugin fuses
-    only a bias that no other layer uses; a shared one, and all that follows, would be computed in fp32.
+    only a bias that no other layer uses; a shared one, and all that follows, would be computed in fp32. In pyramid
+    networks the bytes pass a rounding without effect: OpenVINO would compute the averages of an int8 graph's images in
+    bytes, rounding them at each level.
     """
     model = core.read_model(io.BytesIO(onnx))
+    if read_sharpness(model):
+        for op in [reader.get_node() for port in model.inputs for reader in port.get_target_inputs()]:
+            readers = list(op.output(0).get_target_inputs())
+            rounded = opset.round(op, "half_to_even").output(0)
+            for reader in readers:
+                reader.replace_source_output(rounded)
     for op in list(model.get_ops()):
         if op.get_type_name() != "Constant" or op.get_element_type() != openvino.Type.f32:
             continue
@@ -208,9 +217,14 @@ def cpu_capabilities() -> list[str]:
 
 
 def convolution_macs(onnx: bytes, height: int, width: int) -> tuple[int, int]:
-    """(multiply-accumulates for one pair of this size, width of the widest input) of a network's convolutions."""
+    """(multiply-accumulates for one pair of this size, width of the widest input) of a network's convolutions.
+
+    The size is rounded up to the network's multiple.
+    """
     graph = shared_core().read_model(io.BytesIO(onnx))
-    graph.reshape(dict.fromkeys(graph.inputs, (1, 1, height, width)))
+    multiple = read_multiple(graph)
+    padded = (-(-side // multiple) * multiple for side in (height, width))
+    graph.reshape(dict.fromkeys(graph.inputs, (1, 1, *padded)))
     macs, channels = 0, 1
     for op in graph.get_ops():
         if op.get_type_name() != "Convolution":

@@ -49,7 +49,7 @@ def open_plan(
     plan: bytes,
     shapes: Shapes,
     *,
-    multiple: int = 2,
+    multiple: int,
     warp: bool = False,
     version_compatible: bool = False,
     reason: str = "",

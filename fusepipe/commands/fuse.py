@@ -32,6 +32,7 @@ from fusepipe.commands.options import json_option, overwrite_option, strict_opti
 @click.option("--visible-byte-order", type=click.Choice(["little", "big"]), help="Of 16-bit visible images.")
 @click.option("--format", "image_format", type=click.Choice(["png", "jpg", "tif"]), help="Of images in a folder [png].")
 @click.option("--grey", is_flag=True, help="Write luma only, without the visible colours.")
+@click.option("--swap", is_flag=True, help="The first input is the visible one, the second the infrared one.")
 @strict_option
 @overwrite_option
 @json_option

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ class FuseOptions:
     """The options of ``fusepipe fuse``. ``count_range``: infrared counts (black, white).
 
     ``output`` is an image, a video or a folder; as text it may end in a slash, which makes any name a folder.
+    ``swap`` exchanges the two inputs.
     """
 
     infrared: Path
@@ -40,6 +41,7 @@ class FuseOptions:
     grey: bool = False
     overwrite: bool = False
     strict: bool = False
+    swap: bool = False
 
 
 def fuse_pipeline(options: FuseOptions) -> Pipeline:
@@ -47,6 +49,8 @@ def fuse_pipeline(options: FuseOptions) -> Pipeline:
 
     Raises :class:`SourceError` for missing inputs, :class:`UsageError` for options that do not go together.
     """
+    if options.swap:
+        options = replace(options, infrared=options.visible, visible=options.infrared, swap=False)
     stills = _are_images(options.infrared, options.visible)
     sinks, config = _output(options, stills=stills)
     body: dict[str, Any] = {

@@ -20,6 +20,7 @@ from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sources.base import Source, SourceInfo
 from fusepipe.rig import pairing
 from fusepipe.rig.fusers import lease_fuser
+from fusepipe.rig.input_doubts import input_doubts
 from fusepipe.rig.registration import OpenedRegistration, open_registration
 from fusepipe.rig.sinks import SinkContext, check_inputs_kept, make_sink
 from fusepipe.rig.sources import make_source
@@ -102,6 +103,8 @@ def open_rig(
     infrared = _open_source(rig, Band.INFRARED, warn, stack)
     visible = _open_source(rig, Band.VISIBLE, warn, stack)
     sources, live = (infrared.source, visible.source), infrared.source.clock == "wall"
+    for doubt in input_doubts(sources, infrared.info, visible.info):
+        warn(doubt)
     if text := _visible_counts_warning(rig, visible.info):
         warn(text)
     if rig.visible.count_range is not None and visible.info.bit_depth == 8:

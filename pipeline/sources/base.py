@@ -11,6 +11,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from fusepipe.core.counts import CountLevels
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
+from fusepipe.core.image_colour import ImageColour
 
 ClockKind = Literal["media", "wall"]
 SourceItem = Frame | UnreadableFrame
@@ -32,6 +33,7 @@ class SourceInfo:
     capture time of the first frame on the source's own timeline; ``notes`` are remarks for the user, such as ``is
     interlaced``. A live camera that is offline has ``width`` and ``height`` 0, and the reason in ``away``. ``levels``
     are those of the first image with 16-bit counts. ``timed``: capture times are measured, not counted by a frame rate.
+    ``colour`` is that of the first image.
     """
 
     width: int
@@ -46,6 +48,7 @@ class SourceInfo:
     away: str = ""
     levels: CountLevels | None = None
     timed: bool = True
+    colour: ImageColour = "grey"
 
     @property
     def known(self) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fusepipe.core import levels
 from fusepipe.core.counts import CountLevels, measure_levels, swapped_bytes
 from fusepipe.core.frames import Band, Matrix, Pixels, Plane, ValueRange
+from fusepipe.core.image_colour import ImageColour, image_colour
 
 _LIMITED, _FULL = 1, 2  # AVColorRange
 _MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020", 10: "bt2020"}  # AVColorSpace
@@ -76,6 +77,13 @@ def counts_of(av_frame: VideoFrame, *, swap_bytes: bool) -> CountLevels | None:
         return None
     counts = _counts(av_frame)
     return measure_levels(swapped_bytes(counts) if swap_bytes else counts)
+
+
+def colour_of(av_frame: VideoFrame) -> ImageColour:
+    """Whether a frame is grey, in natural or in false colours."""
+    return (
+        "grey" if is_grey(av_frame.format) else image_colour(np.asarray(av_frame.to_ndarray(format="bgr24"), np.uint8))
+    )
 
 
 def is_16_bit_grey(form: VideoFormat) -> bool:

@@ -307,3 +307,37 @@ def test_a_camera_that_recorded_for_a_quarter_of_the_time_is_a_shortfall(fuse, t
     ir, vis = moving_video(tmp_path / "ir.mkv", count=10), moving_video(tmp_path / "vis.mkv", count=100)
     code, _, err = fuse(ir, vis, "-o", tmp_path / "o.mkv", "--model", "mean")
     assert code == 0 and "only 35 of 100 frames show both cameras" in err.splitlines()[-1]
+
+
+def test_exchanged_inputs_are_named_and_swap_exchanges_them(fuse, tmp_path):
+    ir, vis = image(tmp_path / "i.png"), image(tmp_path / "v.png", (30, 40, 3))
+    _, right, _ = fuse(ir, vis, "-o", tmp_path / "a.png", "--model", "max")
+    _, wrong, _ = fuse(vis, ir, "-o", tmp_path / "b.png", "--model", "max")
+    _, swapped, _ = fuse(vis, ir, "-o", tmp_path / "c.png", "--model", "max", "--swap")
+    assert "seem to be exchanged" in wrong and "--swap" in wrong
+    assert "seem to be" not in right + swapped
+    assert (load(tmp_path / "a.png") == load(tmp_path / "c.png")).all()
+
+
+@pytest.mark.parametrize("kind", ["file", "copy", "folder", "video"])
+def test_the_same_input_twice_is_named(fuse, tmp_path, kind):
+    first = second = image(tmp_path / "ir" / "a.png")
+    if kind == "copy":
+        second = tmp_path / "b.png"
+        second.write_bytes(first.read_bytes())
+    elif kind == "folder":
+        first = second = tmp_path / "ir"
+    elif kind == "video":
+        first = second = moving_video(tmp_path / "v.mkv")
+    code, out, err = fuse(first, second, "-o", tmp_path / "o", "--model", "mean")
+    assert code == 0 and "infrared and visible are the same" in out, err
+
+
+@pytest.mark.parametrize("name", ["JET", "RAINBOW"])
+@pytest.mark.parametrize("grey", [False, True])
+def test_false_colours_of_the_infrared_image_are_named(fuse, tmp_path, name, grey):
+    ramp = np.tile(np.arange(160, dtype=np.uint8), (120, 1))
+    cv2.imwrite(str(tmp_path / "i.png"), cv2.applyColorMap(ramp, getattr(cv2, f"COLORMAP_{name}")))
+    vis = image(tmp_path / "v.png", (120, 160) if grey else (120, 160, 3))
+    code, out, err = fuse(tmp_path / "i.png", vis, "-o", tmp_path / "o.png", "--model", "mean")
+    assert code == 0 and "false colours" in out and "white-hot" in out and "seem to be" not in out, err

@@ -16,6 +16,7 @@ from fusepipe.core import image_files
 from fusepipe.core.counts import ByteOrder, measure_levels, swapped_bytes
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, Pixels, Plane, UnreadableFrame
+from fusepipe.core.image_colour import image_colour
 from fusepipe.core.image_files import stated_byte_order
 from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
@@ -57,6 +58,7 @@ def image_info(pixels: Pixels, path: Path, *, fps: float, frames: int) -> Source
         codec=path.suffix[1:].lower(),
         levels=measure_levels(pixels) if pixels.dtype == np.uint16 else None,
         timed=False,
+        colour=image_colour(pixels),
     )
 
 

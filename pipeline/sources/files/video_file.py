@@ -20,7 +20,7 @@ from fusepipe.pipeline.sources.files.frame_numbers import FrameNumbers
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
 from fusepipe.pipeline.sources.files.sei import SeiFilter
 from fusepipe.pipeline.sources.streams import listed, video_streams
-from fusepipe.pipeline.sources.video_planes import counts_of, display_orientation, is_grey, upright_planes
+from fusepipe.pipeline.sources.video_planes import colour_of, counts_of, display_orientation, is_grey, upright_planes
 
 NANOSECONDS = 1_000_000_000
 MAX_CONSECUTIVE_ERRORS = 250  # consecutive undecodable packets after which a file is rejected
@@ -112,6 +112,7 @@ class VideoFileSource:
             notes=tuple(notes),
             levels=counts_of(first, swap_bytes=self._swap_bytes),
             timed=not self._timeless,
+            colour=colour_of(first),
         )
 
     def _open_container(self) -> InputContainer:

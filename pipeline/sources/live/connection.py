@@ -20,11 +20,12 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from fusepipe.core.frames import Band, Frame, Stamp, UnreadableFrame
+from fusepipe.core.image_colour import ImageColour
 from fusepipe.pipeline.sources.base import SourceInfo
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions, open_arguments
 from fusepipe.pipeline.sources.live.errors import Cause, LiveError, classify, is_timeout
 from fusepipe.pipeline.sources.streams import listed, video_streams
-from fusepipe.pipeline.sources.video_planes import upright_planes
+from fusepipe.pipeline.sources.video_planes import colour_of, upright_planes
 
 NANOSECONDS = 1_000_000_000
 # demuxers that derive timestamps from an assumed frame rate
@@ -59,6 +60,7 @@ class LiveConnection:
         self._count_range, self._camera, self._stream_id = count_range, camera, stream_id
         self._sender_ns: OrderedDict[int, int] = OrderedDict()
         self._pixel_aspect = Fraction(1)
+        self._colour: ImageColour | None = None  # of the first frame
         self._container = self._open()
         stream = video_streams(self._container)[0]
         # one thread, no reordering delay: each frame is output with its own packet
@@ -86,6 +88,7 @@ class LiveConnection:
             bit_depth=first.luma.bit_depth,
             codec=self.codec,
             notes=(f"has {len(streams)} video streams: {listed(streams)}; stream {stream.index} is used",) * several,
+            colour=self._colour or "grey",
         )
 
     @property
@@ -182,6 +185,7 @@ class LiveConnection:
         pts = av_frame.pts if av_frame.pts is not None else 0
         stamp, capture_ns = self._stamp(pts, round(pts * time_base * NANOSECONDS), arrival_ns)
         planes, matrix = upright_planes(av_frame, self._band, self._count_range)
+        self._colour = self._colour or colour_of(av_frame)
         self.index += 1
         return Frame(
             band=self._band,

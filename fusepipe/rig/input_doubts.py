@@ -1,0 +1,56 @@
+"""Warnings about inputs that are probably not what the user meant: exchanged, the same twice, in false colours.
+
+They are conservative: a grey infrared image is never doubted for its colours.
+"""
+
+from __future__ import annotations
+
+import filecmp
+from collections.abc import Iterator
+from pathlib import Path
+
+from fusepipe.core.frames import Band
+from fusepipe.pipeline.sources.base import ReadsFiles, Source, SourceInfo
+
+
+def input_doubts(sources: tuple[Source, Source], infrared: SourceInfo, visible: SourceInfo) -> Iterator[str]:
+    """One line for each doubt, with what to do; ``sources`` are the infrared and the visible one, opened."""
+    if _are_same(*sources):
+        yield (
+            f"infrared and visible are the same: {sources[0].label}; give one input of each camera, or, for two video "
+            "tracks of one file, select one for each with ?stream=1"
+        )
+        return
+    if infrared.colour == "grey":
+        return
+    if infrared.colour == "natural" and visible.colour != "natural":
+        yield (
+            f"the infrared input {sources[0].label} is in colour and the visible one is not: they seem to be "
+            "exchanged; exchange the two, or use fusepipe fuse --swap"
+        )
+    elif infrared.colour == "false":
+        yield (
+            f"{Band.INFRARED}: {sources[0].label} is in false colours, in which hot can be darker than cold; record it "
+            "with the palette white-hot (grey)"
+        )
+    else:
+        yield (
+            f"{Band.INFRARED}: {sources[0].label} is in colour; if it is a thermal camera, select its palette "
+            "white-hot (grey), else check that it is the infrared input"
+        )
+
+
+def _are_same(infrared: Source, visible: Source) -> bool:
+    if not (isinstance(infrared, ReadsFiles) and isinstance(visible, ReadsFiles)):
+        return infrared.label == visible.label and not infrared.label.startswith("synthetic:")
+    if "?stream=" in infrared.label + visible.label:
+        return infrared.label == visible.label
+    pairs = list(zip(infrared.files, visible.files, strict=False))
+    return bool(pairs) and len(infrared.files) == len(visible.files) and all(_same_file(*p) for p in pairs[:3])
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other) or filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False  # reported when it is read

@@ -1,0 +1,61 @@
+"""Grey, natural and false colours of an image."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fusepipe.core.image_colour import image_colour
+from fusepipe.core.image_files import read_pixels
+
+DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+RNG = np.random.default_rng(0)
+
+
+def thermal():
+    image = np.full((240, 320), 60, np.uint8)
+    cv2.circle(image, (220, 150), 40, 230, -1)
+    return cv2.add(cv2.GaussianBlur(image, (41, 41), 0), RNG.integers(0, 12, image.shape, np.uint8))
+
+
+@pytest.mark.parametrize("name", ["JET", "RAINBOW", "TURBO", "INFERNO", "HOT", "PLASMA"])
+@pytest.mark.parametrize("quality", [None, 80])
+def test_palettes_are_false_colours(name, quality):
+    image = cv2.applyColorMap(thermal(), getattr(cv2, f"COLORMAP_{name}"))
+    if quality is not None:
+        image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    assert image_colour(image) == "false"
+
+
+def test_grey_images_are_grey_whatever_their_channels():
+    grey = thermal()
+    assert image_colour(grey) == "grey" == image_colour(cv2.merge([grey] * 3))
+    assert image_colour(cv2.imdecode(cv2.imencode(".jpg", cv2.merge([grey] * 3))[1], cv2.IMREAD_COLOR)) == "grey"
+    assert image_colour(grey.astype(np.uint16) * 200) == "grey"
+
+
+def test_natural_colours():
+    image = cv2.resize(RNG.integers(0, 255, (12, 16, 3), np.uint8), (320, 240), interpolation=cv2.INTER_CUBIC)
+    assert image_colour(image) == "natural"
+    assert image_colour(image.astype(np.uint16) * 257) == "natural"
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["tno/pairs", "roadscene", "msrs"])
+def test_no_infrared_image_of_the_data_sets_is_taken_for_another(name):
+    files = sorted((DATA / name / "ir").iterdir()) if (DATA / name / "ir").is_dir() else []
+    files = files or sorted((DATA / name).rglob("*ir*/*.png"))
+    if not files:
+        pytest.skip(f"needs {DATA / name}")
+    assert {path.name: kind for path in files if (kind := image_colour(read_pixels(path))) != "grey"} == {}
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["roadscene", "msrs"])
+def test_no_visible_image_of_the_data_sets_is_in_false_colours(name):
+    files = sorted((DATA / name / "vis").iterdir()) if (DATA / name / "vis").is_dir() else []
+    if not files:
+        pytest.skip(f"needs {DATA / name}")
+    kinds = [image_colour(read_pixels(path)) for path in files]
+    assert "false" not in kinds and "natural" in kinds

@@ -297,8 +297,8 @@ def test_the_shipped_weights_reach_their_scores_on_tno(data_dir: Path) -> None:
             scores["SCD"].append(scd(infrared, visible, fused))
             scores["SSIM"].append(ssim(infrared, visible, fused, variant="common"))
     means = {name: float(np.mean(values)) for name, values in scores.items()}
-    floors = {"MI": 2.90, "VIF": 0.70, "Qabf": 0.51, "SCD": 1.75, "SSIM": 0.71}
-    assert all(means[name] >= floor for name, floor in floors.items()), means
+    floors = {"MI": 2.40, "VIF": 0.77, "Qabf": 0.54, "SCD": 1.80, "SSIM": 0.71}
+    assert not {name: value for name, value in means.items() if value < floors[name]}, means
 
 
 _RELEASED_ELSEWHERE = """

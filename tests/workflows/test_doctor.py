@@ -112,14 +112,14 @@ def test_the_remains_of_a_removed_distribution_do_no_harm(tmp_path: Path) -> Non
 
 def test_the_requirements_are_those_without_extras() -> None:
     found = packages.requirements("fusepipe")
-    assert found["opencv-python-headless"] == "4.10"
+    assert found["opencv-python-headless"] == "4.11"
     assert found["ruamel-yaml"] == "0.18"
     assert "torch" not in found and "pytest" not in found
 
 
 def test_a_package_that_is_missing_or_old_is_a_problem() -> None:
     checks = packages.check_dependencies(
-        {"numpy": "2.0", "av": "14.2", "rich": "13.7"}, {"numpy": "1.26.4", "av": "14.10"}
+        {"numpy": "2.0", "av": "14.2", "rich": "13.7"}, {"numpy": "1.26.4", "av": "14.11"}
     )
     assert [check.status for check in checks] == ["problem", "ok", "problem"]
     assert checks[0].message == "1.26.4 is older than 2.0" and checks[0].fix == "pip install 'numpy>=2.0'"
@@ -127,7 +127,7 @@ def test_a_package_that_is_missing_or_old_is_a_problem() -> None:
 
 
 def test_another_cv2_wheel_in_place_of_ours_is_a_note() -> None:
-    (check,) = packages.check_dependencies({"opencv-python-headless": "4.10"}, {"opencv-python": "4.11.0.86"})
+    (check,) = packages.check_dependencies({"opencv-python-headless": "4.11"}, {"opencv-python": "4.11.0.86"})
     assert check.status == "note"
     assert "pip uninstall -y opencv-python &&" in check.fix
 

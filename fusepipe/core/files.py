@@ -12,6 +12,7 @@ import errno
 import glob
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,6 +96,26 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
             _remove(temporary)
 
 
+def replace_folder(new: Path, target: Path) -> None:
+    """Renames the complete folder ``new`` to ``target``, on the same file system, in place of a folder there.
+
+    The old folder is moved aside beside ``target`` and deleted only when the new one has its name. Whatever stops the
+    renames, an interrupt included, moves it back. Raises ``OSError`` as the file system gives it.
+    """
+    old = _temporary(target)
+    try:
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
+    finally:
+        if target.exists():  # else moving back failed as well: then it is the only copy
+            _remove_folder(old)
+
+
 def remove_leftovers(path: Path) -> None:
     """Removes temporary files of ``path`` that a killed process left; call it only where no other process writes."""
     for leftover in path.parent.glob(f"{glob.escape(_prefix(path))}*.partial"):
@@ -114,6 +135,13 @@ def _sync(file: BinaryIO, durable: bool) -> None:
     file.flush()
     if durable:
         os.fsync(file.fileno())
+
+
+def _remove_folder(path: Path) -> None:
+    if path.is_symlink():  # only the link: the folder that it names is not ours
+        _remove(path)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _remove(path: Path) -> None:

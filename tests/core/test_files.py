@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,66 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     path.write_bytes(b"whole")
     files.remove_leftovers(path)
     assert names(tmp_path) == [".a1.plan.0123456789abcdef.partial", "a[1].plan"]
+
+
+def made_folder(path: Path, content: str) -> Path:
+    path.mkdir()
+    (path / "a.txt").write_text(content)
+    return path
+
+
+def stopped_at(renames: int, error: BaseException) -> Callable[[Path, Path], Path]:
+    """``Path.rename`` that is stopped before the given one, counted from 1; those after it work again."""
+    done, real = 0, Path.rename
+
+    def rename(path: Path, target: Path) -> Path:
+        nonlocal done
+        done += 1
+        if done == renames:
+            raise error
+        return real(path, target)
+
+    return rename
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    target = tmp_path / "data"
+    for content in ("first", "second"):
+        files.replace_folder(made_folder(tmp_path / "new", content), target)
+        assert names(tmp_path) == ["data"] and (target / "a.txt").read_text() == content
+
+
+@pytest.mark.parametrize("renames", [1, 2])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143), OSError(errno.EIO, "I/O error")])
+def test_a_folder_that_could_not_be_replaced_is_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, renames: int
+) -> None:
+    target, new = made_folder(tmp_path / "data", "old"), made_folder(tmp_path / "new", "new")
+    monkeypatch.setattr(Path, "rename", stopped_at(renames, error))
+    with pytest.raises(type(error)):
+        files.replace_folder(new, target)
+    assert names(tmp_path) == ["data", "new"] and (target / "a.txt").read_text() == "old"
+
+
+def test_a_folder_that_cannot_be_moved_back_is_kept_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, new = made_folder(tmp_path / "data", "old"), made_folder(tmp_path / "new", "new")
+    allowed, real = iter([True]), Path.rename
+
+    def rename(path: Path, to: Path) -> Path:
+        if not next(allowed, False):
+            raise OSError(errno.EIO, "I/O error")
+        return real(path, to)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(OSError, match="I/O error"):
+        files.replace_folder(new, target)
+    (aside,) = tmp_path.glob(".data.*.partial")
+    assert (aside / "a.txt").read_text() == "old" and not target.exists()
+
+
+def test_a_link_to_a_folder_is_replaced_without_its_folder(tmp_path: Path) -> None:
+    elsewhere = made_folder(tmp_path / "elsewhere", "old")
+    (tmp_path / "data").symlink_to(elsewhere)
+    files.replace_folder(made_folder(tmp_path / "new", "new"), tmp_path / "data")
+    assert names(tmp_path) == ["data", "elsewhere"] and (elsewhere / "a.txt").read_text() == "old"
+    assert (tmp_path / "data" / "a.txt").read_text() == "new"

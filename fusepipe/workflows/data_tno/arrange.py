@@ -6,7 +6,6 @@ are written, so that a name in an archive cannot point outside the folder.
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import zipfile
@@ -22,6 +21,7 @@ import numpy as np
 
 from fusepipe.core import image_files
 from fusepipe.core.errors import OutputExistsError, SinkError, SourceError
+from fusepipe.core.files import replace_folder
 from fusepipe.core.frames import Luma8
 from fusepipe.evaluation.tno_catalogue import Item, catalogue, digest, locate, set_of
 from fusepipe.workflows.data_tno.download import download, figshare_file
@@ -175,25 +175,12 @@ def get(source: str, target: Path, *, overwrite: bool, step: Step, api: str | No
             download(address, place, step, md5=md5)
         report = _arrange(place, work / "tno", step, source)
         report.folder = str(target)
-        _replace(work / "tno", target)
+        replace_folder(work / "tno", target)
     except OSError as error:
         raise SinkError(f"{target}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return report
-
-
-def _replace(new: Path, target: Path) -> None:
-    old = new.with_name("old")
-    there = target.exists()
-    if there:
-        os.replace(target, old)  # noqa: PTH105 - all renames are on one file system
-    try:
-        os.replace(new, target)  # noqa: PTH105
-    except OSError:
-        if there:
-            os.replace(old, target)  # noqa: PTH105
-        raise
 
 
 def _arrange(source: Path, folder: Path, step: Step, label: str) -> Arranged:

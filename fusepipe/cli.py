@@ -22,7 +22,7 @@ from fusepipe.core.suggest import closest
 # command -> (module in fusepipe.commands, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "Run one, several or all rigs of a rigs.yaml."),
-    "fuse": ("fuse", "Fuse two images, or two folders paired by stem."),
+    "fuse": ("fuse", "Fuse two images, folders or videos."),
     "calibrate": ("calibrate", "Calibrate a rig from a board or from the scene; check it."),
     "validate": ("validate", "Check a rigs.yaml; print its JSON schema."),
     "probe": ("probe", "Measure one or two live cameras: rate, jitter, clock."),

@@ -14,32 +14,42 @@ import numpy as np
 
 from fusepipe.calibration.gradient_field import to_luma8
 from fusepipe.calibration.scene.search import ScenePair
+from fusepipe.config.schema import SyncConfig
 from fusepipe.core import image_files
 from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.core.frames import Band, FramePair
+from fusepipe.core.image_pages import holds_many_images
 from fusepipe.evaluation.image_sets import match
 from fusepipe.pipeline.pairing.time_pairer import TimePairer
 from fusepipe.pipeline.sources.base import Source, SourceInfo
 from fusepipe.rig.sources import source_from_url
 
-MAX_PAIRS = 24
-MIN_TOLERANCE_NS = 20_000_000  # as `sync.tolerance` of a rig
+MAX_SAMPLED_PAIRS = 24
+MIN_TOLERANCE_NS = SyncConfig().tolerance_ns  # as a rig that does not set `sync.tolerance`
 
 T = TypeVar("T")
 
 
-def read_pairs(infrared: str, visible: str, most: int = MAX_PAIRS) -> list[ScenePair]:
+def read_pairs(infrared: str, visible: str, most: int = MAX_SAMPLED_PAIRS) -> list[ScenePair]:
     """Up to ``most`` pairs, evenly spread, of two images, two folders (by stem), or two recordings (by time).
 
-    Raises :class:`SourceError`, and :class:`UsageError` where the cameras are swapped.
+    Image files with several pages or frames are recordings. Raises :class:`SourceError`, and :class:`UsageError` where
+    the cameras are swapped.
     """
     paths = Path(infrared), Path(visible)
-    if all(path.suffix.lower() in image_files.SUFFIXES and path.is_file() for path in paths):
+    if all(_is_one_image(path) for path in paths):
         return [_read_images(paths[0], paths[1], paths[0].stem)]
     if all(path.is_dir() for path in paths):
         files = match(infrared=paths[0], visible=paths[1]).files
         return [_read_images(files[name][0], files[name][1], name) for name in evenly(list(files), most)]
     return _read_recordings(infrared, visible, most)
+
+
+def _is_one_image(path: Path) -> bool:
+    try:
+        return path.suffix.lower() in image_files.SUFFIXES and path.is_file() and not holds_many_images(path)
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _read_images(infrared: Path, visible: Path, name: str) -> ScenePair:

@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -66,6 +67,23 @@ def test_fewer_frames_than_wanted_are_all_taken(tmp_path: Path) -> None:
         "0.30s",
         "0.40s",
     ]
+
+
+@pytest.mark.parametrize("form", ["tif", "webp", "png"])
+def test_image_files_with_several_frames_are_recordings(tmp_path: Path, form: str) -> None:
+    for name, size in (("ir", (24, 32)), ("vis", (48, 64))):
+        frames = [np.full((*size, 3), 20 + 30 * index, np.uint8) for index in range(4)]
+        path = str(tmp_path / f"{name}.{form}")
+        if form == "tif":
+            assert cv2.imwritemulti(path, frames)
+        else:
+            animation = cv2.Animation()
+            animation.frames, animation.durations = frames, [100] * 4
+            assert cv2.imwriteanimation(path, animation, [cv2.IMWRITE_WEBP_QUALITY, 101] if form == "webp" else [])
+    pairs = read_pairs(str(tmp_path / f"ir.{form}"), str(tmp_path / f"vis.{form}"))
+    levels = [20, 50, 80, 110]
+    assert [round(float(np.median(pair.infrared))) for pair in pairs] == pytest.approx(levels, abs=1)
+    assert [round(float(np.median(pair.visible))) for pair in pairs] == pytest.approx(levels, abs=1)
 
 
 def test_recordings_that_do_not_overlap_have_no_pairs(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from typing import Any
 
 import click
 
-from fusepipe import __version__
 from fusepipe.core.errors import FusepipeError, Interrupted, UsageError, failure_document, message_lines
 from fusepipe.core.redact import forget_known, remember
 from fusepipe.core.suggest import closest
+from fusepipe.core.version import __version__
 
 # command -> (module in fusepipe.commands, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {

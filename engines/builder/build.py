@@ -14,8 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusepipe import __version__
 from fusepipe.core.errors import EngineError
+from fusepipe.core.version import __version__
 from fusepipe.engines import store
 from fusepipe.engines.builder.agreement import require_agreement, require_precision
 from fusepipe.engines.builder.request import BuildImages, BuildRequest, Pair

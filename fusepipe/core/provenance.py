@@ -9,7 +9,7 @@ from importlib import metadata
 
 import click
 
-from fusepipe import __version__
+from fusepipe.core.version import __version__
 
 _COMPUTES = ("numpy", "opencv-python-headless", "openvino", "scipy", "scikit-learn", "scikit-image")
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from fusepipe import __version__
 from fusepipe.core.errors import SinkError, SourceError
+from fusepipe.core.version import __version__
 from fusepipe.evaluation.tno_catalogue import ARTICLE, PAGE
 
 API = f"https://api.figshare.com/v2/articles/{ARTICLE}"

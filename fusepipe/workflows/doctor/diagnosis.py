@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from fusepipe import __version__
 from fusepipe.core import machine
 from fusepipe.core.errors import FusepipeError
 from fusepipe.core.folders import cache_folder
+from fusepipe.core.version import __version__
 from fusepipe.engines.backends.openvino.telemetry import without_telemetry
 from fusepipe.workflows.doctor.backends import check_backends
 from fusepipe.workflows.doctor.check import DoctorCheck

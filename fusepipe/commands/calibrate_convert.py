@@ -10,7 +10,7 @@ import click
 from fusepipe.commands.options import Length, check_output_file, overwrite_option
 
 if TYPE_CHECKING:
-    from fusepipe.calibration.file.exchange import LengthUnit
+    from fusepipe.calibration.file.exchange import Format, LengthUnit
 
 
 @click.command("convert")
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
 def command(
     source: Path,
     output: Path,
-    form: str | None,
+    form: Format | None,
     plane_distance: float | None,
     infrared_camera: int,
     unit: LengthUnit | None,
     overwrite: bool,
 ) -> None:
     """Convert SOURCE from or to OpenCV's stereo files (stereoCalibrate) and kalibr's camera chains."""
-    from fusepipe.calibration.file import exchange
-    from fusepipe.calibration.file.storage import save_calibration, save_text
+    from fusepipe.workflows.calibrate_convert import convert
 
     check_output_file(output, overwrite)
-    kind = exchange.kind_of(source)
-    wanted = form or ("opencv" if kind == "fusepipe" else "fusepipe")
-    read = exchange.read(source, kind, plane_distance, infrared_camera, unit)
-    if wanted == "fusepipe":
-        save_calibration(read, output, overwrite)
-    else:
-        text = exchange.opencv_text(read) if wanted == "opencv" else exchange.kalibr_text(read)
-        save_text(text, output, overwrite)
-    click.echo(f"wrote {output} ({kind} to {wanted})")
+    done = convert(
+        source,
+        output,
+        form,
+        plane_distance_m=plane_distance,
+        infrared_camera=infrared_camera,
+        unit=unit,
+        overwrite=overwrite,
+    )
+    click.echo(f"wrote {output} ({done.source_format} to {done.output_format})")

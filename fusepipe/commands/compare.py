@@ -23,7 +23,6 @@ from fusepipe.core.errors import EngineError, UsageError
 if TYPE_CHECKING:
     from fusepipe.evaluation.report.published import Preset
     from fusepipe.evaluation.report.results import Comparison
-    from fusepipe.workflows.compare import CompareOptions
 
 
 @click.command("compare")
@@ -81,7 +80,7 @@ def command(
     from fusepipe.commands.terminal import ProgressBar
     from fusepipe.core.provenance import command_line
     from fusepipe.evaluation.report.files import check_reports, wants_images, write_reports
-    from fusepipe.workflows.compare import QUICK, CompareOptions, compare
+    from fusepipe.workflows.compare import QUICK, CompareOptions, compare, find_data, preset_options
 
     check_reports(report, overwrite=overwrite, methods=True)
     jobs, with_images, chosen = usable_jobs(jobs), wants_images(report), None
@@ -92,7 +91,7 @@ def command(
         if data is None:
             raise UsageError("name the data: --data tno, or --data FOLDER with ir/ and vis/")
         options = CompareOptions(
-            data_folder(data),
+            find_data(data),
             models or QUICK,
             sets=sets,
             limit=limit,
@@ -127,48 +126,6 @@ def _require_absent(options: Mapping[str, object]) -> None:
     for option, value in options.items():
         if value is not None:
             raise UsageError(f"{option} and --preset cannot be combined: the preset defines what is compared")
-
-
-def data_folder(data: str) -> Path:
-    """``tno`` is where `fusepipe data tno` arranges it; anything else is a folder."""
-    from fusepipe.evaluation.tno_catalogue import default_folder
-
-    if data != "tno":
-        return Path(data)
-    folder = default_folder()
-    if not folder.is_dir():
-        raise UsageError(
-            f"TNO is not at {folder}: 'fusepipe data tno' shows where to get it and arranges it; "
-            "FUSEPIPE_TNO names another folder, and ./tno means the folder of that name here"
-        )
-    return folder
-
-
-def preset_options(
-    name: str, data: str, *, limit: int | None, jobs: int, with_images: bool
-) -> tuple[Preset, CompareOptions]:
-    """The published table, and the options to reproduce it with the available models."""
-    from fusepipe.core.models import MODELS
-    from fusepipe.core.suggest import did_you_mean
-    from fusepipe.evaluation.report.published import METRICS_OF_PAPER, PRESETS
-    from fusepipe.evaluation.tno_catalogue import pair_names
-    from fusepipe.workflows.compare import CompareOptions
-
-    if name not in PRESETS:
-        raise UsageError(f"unknown preset {name!r}: {did_you_mean(name, PRESETS)}")
-    preset = PRESETS[name](MODELS)
-    options = CompareOptions(
-        data_folder(data),
-        preset.models,
-        sets=preset.sets,
-        limit=limit,
-        only=pair_names("n25") if preset.table == "table2" else None,
-        metrics=METRICS_OF_PAPER,
-        jobs=jobs,
-        with_images=with_images,
-        rename=preset.rename,
-    )
-    return preset, options
 
 
 def show(comparison: Comparison, reports: tuple[Path, ...], *, as_json: bool) -> None:

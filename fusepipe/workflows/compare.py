@@ -23,9 +23,11 @@ from fusepipe.evaluation.metrics.flow_difference import FlowReference
 from fusepipe.evaluation.metrics.registry import METRICS
 from fusepipe.evaluation.metrics.temporal import TemporalReference
 from fusepipe.evaluation.ranks import default_metrics
+from fusepipe.evaluation.report.published import METRICS_OF_PAPER, PRESETS, Preset
 from fusepipe.evaluation.report.results import BOUND, Comparison, Example, MethodResult, SetResult, missing_values
 from fusepipe.evaluation.scorer import Scorer, Triple
 from fusepipe.evaluation.scores import metric_names
+from fusepipe.evaluation.tno_catalogue import default_folder, pair_names
 from fusepipe.rig.fusers import load_fuser
 
 QUICK = ("stream", "pyramid")  # the default: the default model and the usual classical method
@@ -72,6 +74,46 @@ def require_models(names: Sequence[str]) -> tuple[str, ...]:
         if name not in MODELS and name not in TRIVIAL_RULES:
             raise UsageError(f"unknown model {name!r}: {did_you_mean(name, [*MODELS, 'all'])}")
     return tuple(names)
+
+
+def find_data(data: str) -> Path:
+    """The folder that ``--data`` names: for ``tno`` the one in which ``fusepipe data tno`` arranges it.
+
+    Raises :class:`UsageError` where TNO is not arranged.
+    """
+    if data != "tno":
+        return Path(data)
+    folder = default_folder()
+    if not folder.is_dir():
+        raise UsageError(
+            f"TNO is not at {folder}: 'fusepipe data tno' shows where to get it and arranges it; "
+            "FUSEPIPE_TNO names another folder, and ./tno means the folder of that name here"
+        )
+    return folder
+
+
+def preset_options(
+    name: str, data: str, *, limit: int | None, jobs: int, with_images: bool
+) -> tuple[Preset, CompareOptions]:
+    """The published table, and the options to reproduce it with the available models.
+
+    Raises :class:`UsageError` for an unknown name, with the nearest.
+    """
+    if name not in PRESETS:
+        raise UsageError(f"unknown preset {name!r}: {did_you_mean(name, PRESETS)}")
+    preset = PRESETS[name](MODELS)
+    options = CompareOptions(
+        find_data(data),
+        preset.models,
+        sets=preset.sets,
+        limit=limit,
+        only=pair_names("n25") if preset.table == "table2" else None,
+        metrics=METRICS_OF_PAPER,
+        jobs=jobs,
+        with_images=with_images,
+        rename=preset.rename,
+    )
+    return preset, options
 
 
 def compare(options: CompareOptions, step: Step = lambda done, total, what: None) -> Comparison:

@@ -15,7 +15,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
+
 from fusepipe.core.errors import UsageError
+from fusepipe.core.files import write_text
 from fusepipe.evaluation.image_sets import find_sets, read_luma, require_one_size
 from fusepipe.evaluation.report.published import METRICS_OF_PAPER
 from fusepipe.evaluation.scorer import Scorer, Triple
@@ -35,10 +38,11 @@ VARIANTS: Mapping[str, Mapping[str, bool]] = {
 """Rows of Table 2 in its order: the parts of the network that are switched off."""
 
 SCORES = "scores.json"
+_SCORES = TypeAdapter(dict[str, FiniteFloat])
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class AblationRow:
     """One row of the table: scores of its seeds, metric to values in the order of the seeds."""
 
     variant: str
@@ -78,7 +82,7 @@ def run_ablation(
     *,
     seeds: int = 3,
     jobs: int = 1,
-) -> list[Row] | None:
+) -> list[AblationRow] | None:
     """Trains and scores every row with every seed; ``None`` if the session was stopped.
 
     Completed runs are not repeated, so a stopped ablation continues. ``pairs`` are only scored, never trained on.
@@ -95,7 +99,9 @@ def run_ablation(
             if weights is None:
                 return None
             found[variant].append(_scored(weights, pairs, jobs))
-    return [Row(variant, {m: [run[m] for run in runs] for m in METRICS_OF_PAPER}) for variant, runs in found.items()]
+    return [
+        AblationRow(variant, {m: [run[m] for run in runs] for m in METRICS_OF_PAPER}) for variant, runs in found.items()
+    ]
 
 
 def _seeded(config: MfeConfig, parts: NetworkParts, seed: int) -> MfeConfig:
@@ -136,21 +142,29 @@ def _trained(
 
 def _scored(weights: Path, pairs: Sequence[Pair], jobs: int) -> dict[str, float]:
     """Means of the paper's metrics in the paper's variants; cached in a file beside the weights."""
-    kept = weights.with_name(SCORES)
-    if kept.exists():
-        scores: dict[str, float] = json.loads(kept.read_text(encoding="utf-8"))
-        return scores
+    cache = weights.with_name(SCORES)
+    if (cached := _cached_scores(cache)) is not None:
+        return cached
     network = load_mfe(weights)
     names = metric_names("paper", METRICS_OF_PAPER)
     triples = [Triple(p.name, p.infrared, p.visible, fuse_pair(network, p)) for p in pairs]
     with Scorer(names, jobs) as scorer:
         found = summarise(scorer.scores(triples), names)
     scores = {name: summary.mean for name, summary in found.items() if summary is not None}
-    kept.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    write_text(cache, json.dumps(scores, indent=2) + "\n")
     return scores
 
 
-def wins(rows: Sequence[Row]) -> dict[str, int]:
+def _cached_scores(cache: Path) -> dict[str, float] | None:
+    """The scores of an earlier run; ``None`` where there are none, or not all of them can be read."""
+    try:
+        scores = _SCORES.validate_json(cache.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    return scores if scores.keys() == set(METRICS_OF_PAPER) else None
+
+
+def wins(rows: Sequence[AblationRow]) -> dict[str, int]:
     """Number of metrics in which the full network's mean is above each other row's."""
     full = next(row for row in rows if row.variant == "full")
     return {
@@ -160,7 +174,7 @@ def wins(rows: Sequence[Row]) -> dict[str, int]:
     }
 
 
-def table(rows: Sequence[Row], printed: Mapping[tuple[str, str, str], float]) -> str:
+def table(rows: Sequence[AblationRow], printed: Mapping[tuple[str, str, str], float]) -> str:
     """Mean ± standard deviation over the seeds, and below it the values the paper printed, as Markdown."""
     lines = ["| row | " + " | ".join(METRICS_OF_PAPER) + " |", "|---" * (len(METRICS_OF_PAPER) + 1) + "|"]
     for row in rows:

@@ -9,6 +9,7 @@ import click
 
 from fusepipe.commands.train_options import PAIRS, PHOTOGRAPHS, Run, require_training, run_options
 from fusepipe.core.errors import Interrupted
+from fusepipe.core.files import write_text
 
 
 @click.command("ablation")
@@ -37,6 +38,6 @@ def ablation(run: Run, photographs: Path, test: Path, selection: str | None, see
     if rows is None:
         raise Interrupted(f"stopped; continue with --resume --out {run.out}")
     text = table(rows, printed_values("table2"))
-    (run.out / "table2.md").write_text(text + "\n", encoding="utf-8")
+    write_text(run.out / "table2.md", text + "\n")
     report = {"rows": {row.variant: dict(row.scores) for row in rows}, "full_is_above_in": wins(rows)}
     click.echo(json.dumps(report, indent=2) if run.as_json else text)

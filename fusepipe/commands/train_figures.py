@@ -8,6 +8,7 @@ import click
 
 from fusepipe.commands.train_options import require_training
 from fusepipe.core.errors import SourceError
+from fusepipe.core.files import write_text
 
 
 @click.command("figures", short_help="Draw stage 1 with and without the discriminator.")
@@ -20,8 +21,7 @@ from fusepipe.core.errors import SourceError
 def figures(with_run: Path, without_run: Path, photographs: Path, out: Path) -> None:
     """Draw stage 1 with and without the discriminator: loss (Fig. 5) and images (Fig. 6)."""
     require_training()
-    import cv2
-
+    from fusepipe.core.image_files import write_pixels
     from fusepipe.train.checkpoint import make_folder
     from fusepipe.train.data.folders import images_below
     from fusepipe.train.data.images import read_luma
@@ -41,6 +41,7 @@ def figures(with_run: Path, without_run: Path, photographs: Path, out: Path) -> 
     for name, run in runs.items():
         network = load_mfe(run / WEIGHTS)
         columns[name] = [reconstruct(network, image) for image in images]
-    (out / "stage1-loss.svg").write_text(plot(curves, "Stage 1", "L_pixel + (1 - SSIM)"), encoding="utf-8")
-    cv2.imwrite(str(out / "stage1-pictures.png"), side_by_side(columns))
-    click.echo(f"{out / 'stage1-loss.svg'}, {out / 'stage1-pictures.png'}")
+    curve_file, image_file = out / "stage1-loss.svg", out / "stage1-images.png"
+    write_text(curve_file, plot(curves, "Stage 1", "L_pixel + (1 - SSIM)"))
+    write_pixels(image_file, side_by_side(columns))
+    click.echo(f"{curve_file}, {image_file}")

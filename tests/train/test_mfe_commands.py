@@ -83,6 +83,9 @@ class TestCommand:
         runs = {path.parts[-3]: json.loads(path.read_text())["step"] for path in out.glob("*/finetune/report.json")}
         assert runs == {"without-d-0": 3, "without-a-0": 6, "without-s-0": 3, "full-0": 3}
         assert len(list(out.glob("stage1-*"))) == 3
+        # scores that cannot be read are computed again
+        for row, left in (("full-0", '{"MI": 2.'), ("without-d-0", '{"MI": 2.0}')):
+            (out / row / "finetune" / "scores.json").write_text(left)
         again = train_in_child([*given, "--resume"])
         assert again.returncode == 0 and again.stdout == done.stdout, again.stderr
         config = Path(given[given.index("--config") + 1])

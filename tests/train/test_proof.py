@@ -15,7 +15,7 @@ from fusepipe.core.errors import SourceError
 
 require_training()
 
-from fusepipe.train.ablation import Row, table, wins
+from fusepipe.train.ablation import AblationRow, table, wins
 from fusepipe.train.configs.mfe import MfeConfig
 from fusepipe.train.figures import plot, read_curve
 from fusepipe.train.session.mfe import train_stage1
@@ -25,8 +25,8 @@ class TestProof:
     def test_ablation_rows_and_wins(self) -> None:
         metrics = ("MI", "CC", "VIF", "Qabf", "SCD", "SSIM")
         rows = [
-            Row("without D", {metric: [1.0, 3.0] for metric in metrics}),
-            Row("full", {metric: [2.5, 2.7] if metric != "CC" else [1.0, 1.0] for metric in metrics}),
+            AblationRow("without D", {metric: [1.0, 3.0] for metric in metrics}),
+            AblationRow("full", {metric: [2.5, 2.7] if metric != "CC" else [1.0, 1.0] for metric in metrics}),
         ]
         assert rows[0].mean("MI") == 2 and rows[0].spread("MI") == pytest.approx(2**0.5)
         assert wins(rows) == {"without D": 5}
@@ -49,8 +49,8 @@ class TestProof:
         assert done.exit_code == 0, done.output
         svg = (tmp_path / "out" / "stage1-loss.svg").read_text()
         assert svg.count("<polyline") == 2 and "without discriminator" in svg
-        pictures = cv2.imread(str(tmp_path / "out" / "stage1-pictures.png"))
-        assert pictures is not None and pictures.shape[1] >= 3 * 256
+        images = cv2.imread(str(tmp_path / "out" / "stage1-images.png"))
+        assert images is not None and images.shape[1] >= 3 * 256
         with pytest.raises(SourceError, match="stage 1"):
             read_curve(big, ("train/pixel",))
 

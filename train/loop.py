@@ -65,7 +65,7 @@ class LoopSettings:
 
 
 @dataclass(slots=True)
-class Progress:
+class TrainingState:
     """State of a run: steps done, lowest validation loss and its step, validations since, the last one's terms."""
 
     step: int = 0
@@ -109,7 +109,7 @@ class Loop:
         self._optimisers = {"generator": _adam(self._generator, settings.learning_rate, settings.second_moment_decay)}
         if self._critic is not None:
             self._optimisers["critic"] = _adam(self._critic, settings.critic_learning_rate)
-        self.progress = Progress()
+        self.progress = TrainingState()
         self._checkpoint = Checkpoint(out, identity)
         if processes.first:
             if not resume:
@@ -285,7 +285,7 @@ class Loop:
 
     def _load(self) -> None:
         state = self._checkpoint.load(self._networks(), self._optimisers)
-        self.progress = Progress(**state["progress"])
+        self.progress = TrainingState(**state["progress"])
         if self._scaler.is_enabled():
             self._scaler.load_state_dict(state["scaler"])
 

@@ -60,8 +60,8 @@ def command(
     """
     from fusepipe.calibration.board.target import parse_board
     from fusepipe.calibration.file.storage import save_calibration
-    from fusepipe.commands.terminal import ProgressBar
     from fusepipe.core.errors import FusepipeError, UsageError
+    from fusepipe.core.progress_bar import ProgressBar
     from fusepipe.workflows.calibrate_board import read_folder, solve
 
     board = parse_board(board_text)

@@ -77,7 +77,7 @@ def command(
     without reading and scoring.
     """
     from fusepipe.commands.options import usable_jobs
-    from fusepipe.commands.terminal import ProgressBar
+    from fusepipe.core.progress_bar import ProgressBar
     from fusepipe.core.provenance import command_line
     from fusepipe.evaluation.report.files import check_reports, wants_images, write_reports
     from fusepipe.workflows.compare import QUICK, CompareOptions, compare, find_data, preset_options

@@ -42,7 +42,7 @@ def command(ctx: click.Context, source: str | None, to: Path | None, overwrite: 
     grey PNG: sequences/NAME/{ir,vis}/0000.png and pairs/{ir,vis}/NAME.png. Exit code 3 where an image has
     other pixels than the published one; it is omitted.
     """
-    from fusepipe.commands.terminal import ProgressBar
+    from fusepipe.core.progress_bar import ProgressBar
     from fusepipe.evaluation.tno_catalogue import ABOUT, DOI, PAGE, default_folder
     from fusepipe.workflows.data_tno.arrange import get, verify
 

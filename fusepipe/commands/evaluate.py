@@ -47,7 +47,8 @@ def command(
     metric ranks methods: see `fusepipe compare`.
     """
     from fusepipe.commands.options import usable_jobs
-    from fusepipe.commands.terminal import ProgressBar, table_width
+    from fusepipe.commands.terminal import table_width
+    from fusepipe.core.progress_bar import ProgressBar
     from fusepipe.core.provenance import command_line
     from fusepipe.evaluation.report.files import check_reports, wants_images, write_reports
     from fusepipe.evaluation.report.json_document import comparison_json

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Self
 
 from fusepipe.core.errors import Interrupted
+from fusepipe.core.signal_handlers import signal_handler
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -38,20 +39,16 @@ class StopSignals:
         self._reloads = reloads
         self._had_terminal = has_terminal()
         self._raising = False
-        self._before: dict[int, Any] = {}
+        self._handlers = ExitStack()
 
     def __enter__(self) -> Self:
-        for number in SIGNALS:
-            # nohup's ignored SIGHUP is kept. Background jobs inherit SIGINT ignored; install the handler anyway
-            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._handle)
+        self._handlers.enter_context(signal_handler(SIGNALS, self._handle))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, previous in self._before.items():
-            signal.signal(number, previous)
+        self._handlers.close()
 
     @contextmanager
     def raising(self) -> Iterator[None]:

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
+from fusepipe.core.progress_bar import ProgressBar
+from fusepipe.core.signal_handlers import signal_handler
 
 Item = TypeVar("Item")
 
@@ -22,42 +22,32 @@ _SIGNALS_TO_ABORT = 3
 def stop_on_signals() -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set; outside the main thread, which alone may install handlers, no signal does.
 
-    The third signal raises :class:`KeyboardInterrupt`: scoring and exporting do not check the event.
+    The third signal raises :class:`KeyboardInterrupt`: scoring and exporting do not check the event. A run of a rig
+    counts its signals instead (:class:`fusepipe.rig.signals.StopSignals`): the second aborts it, and SIGHUP reloads.
     """
     stop = threading.Event()
     signals = itertools.count(1)
 
-    def handle(signum: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         stop.set()
         if next(signals) >= _SIGNALS_TO_ABORT:
             raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():
+    with signal_handler((signal.SIGINT, signal.SIGTERM), handle):
         yield stop
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def preparation_bar(what: str, items: Iterable[Item], count: int) -> Iterator[Item]:
     """The items, with their progress on stderr while they are made."""
-    return iter(track(items, what, total=count, console=Console(stderr=True), transient=True))
+    with ProgressBar(what) as bar:
+        for done, item in enumerate(items, 1):
+            bar.step(done, count)
+            yield item
 
 
 @contextmanager
 def progress_bar(steps: int, done: int = 0) -> Iterator[Callable[[int, float], None]]:
     """Shows steps, loss and the time remaining on stderr; yields ``report(step, loss)``."""
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as line:
-        task = line.add_task("train", total=steps, completed=done, loss=float("nan"))
-        yield lambda step, loss: line.update(task, completed=step, loss=loss)
+    with ProgressBar("training") as bar:
+        bar.step(done, steps)
+        yield lambda step, loss: bar.step(step, steps, f"training, loss {loss:.3f}")

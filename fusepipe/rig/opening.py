@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -22,7 +22,7 @@ from fusepipe.rig import pairing
 from fusepipe.rig.fusers import lease_fuser
 from fusepipe.rig.input_doubts import input_doubts
 from fusepipe.rig.registration import OpenedRegistration, open_registration
-from fusepipe.rig.sinks import SinkContext, check_inputs_kept, make_sink
+from fusepipe.rig.sinks import SinkContext, SinkRestart, check_inputs_kept, make_sink, sink_restarts
 from fusepipe.rig.sources import make_source
 
 Warn = Callable[[str], None]
@@ -42,8 +42,8 @@ class OpenedSource:
 class OpenedRig:
     """Everything of a rig that a run needs: opened, checked, and not started.
 
-    ``live``: the sources are live cameras. ``output_size`` is (width, height). ``sink_context`` is what the rig's
-    own sinks were made with; ``None`` where the caller supplied the sinks, which cannot be restarted then.
+    ``live``: the sources are live cameras. ``output_size`` is (width, height). ``sink_restarts``: by index, what
+    makes the replacement of a failed sink from the rig's settings by then; empty where the caller supplied the sinks.
     """
 
     rig: Rig
@@ -54,7 +54,7 @@ class OpenedRig:
     registration: OpenedRegistration
     output_size: Size
     sinks: Sequence[Sink]
-    sink_context: SinkContext | None
+    sink_restarts: Mapping[int, SinkRestart]
     fuser: Fuser
 
     @property
@@ -118,16 +118,17 @@ def open_rig(
         warn(text)
     output = output_size(rig, infrared.info, visible.info, live=live)
     registration = open_registration(rig, infrared.info, visible.info, output, warn)
-    own = None
+    restarts: Mapping[int, SinkRestart] = {}
     if sinks is None:
         reference = infrared if rig.sync.reference is Band.INFRARED else visible
         own = replace(context, fps=reference.info.fps, live=live)
         sinks = [make_sink(rig, index, own) for index in range(len(rig.sinks))]
+        restarts = sink_restarts(rig, own)
     _check_outputs(rig, sources, sinks)
     pairer = pairing.make_pairer(rig, by_name=by_name, measured=measured)
     opened_fuser = lease_fuser(rig.fusion) if fuser is None else fuser
     stack.callback(opened_fuser.close)
-    return OpenedRig(rig, infrared, visible, live, pairer, registration, output, sinks, own, opened_fuser)
+    return OpenedRig(rig, infrared, visible, live, pairer, registration, output, sinks, restarts, opened_fuser)
 
 
 def _by_name_or_times(
@@ -142,14 +143,12 @@ def _by_name_or_times(
     if times is None:
         return by_name, infrared, visible
     if by_name:
-        warn(f"the folders have no file stem in common; paired by the times in {times[0][1]} and {times[1][1]}")
-    from fusepipe.pipeline.sources.files.image_folder import ImageFolderSource
-
-    opened = []
-    for one, (times_ns, _) in zip((infrared, visible), times, strict=True):
-        assert isinstance(one.source, ImageFolderSource)
-        opened.append(replace(one, info=one.source.use_times(times_ns, one.info)))
-    return False, opened[0], opened[1]
+        warn(f"the folders have no file stem in common; paired by the times in {times[0].origin} and {times[1].origin}")
+    infrared, visible = (
+        replace(one, info=found.source.use_times(found.times_ns, one.info))
+        for one, found in zip((infrared, visible), times, strict=True)
+    )
+    return False, infrared, visible
 
 
 def _open_source(rig: Rig, band: Band, warn: Warn, stack: ExitStack) -> OpenedSource:

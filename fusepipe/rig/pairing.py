@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fusepipe.config.schema import Rig
@@ -16,7 +17,7 @@ from fusepipe.pipeline.pairing.live_pairer import LivePairer
 from fusepipe.pipeline.pairing.name_pairer import NamePairer
 from fusepipe.pipeline.pairing.pairer import Pairer
 from fusepipe.pipeline.pairing.time_pairer import PairingRules, TimePairer
-from fusepipe.pipeline.sources.base import Source, SourceInfo
+from fusepipe.pipeline.sources.base import HasImageTimes, Source, SourceInfo
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +53,22 @@ def make_pairer(rig: Rig, *, by_name: bool, measured: bool) -> NamePairer | Time
     )
 
 
-def image_times(sources: Sequence[Source]) -> list[tuple[list[int], str]] | None:
-    """The capture times of two opened image folders, and where from; ``None`` unless both have them."""
-    from fusepipe.pipeline.sources.files.image_folder import ImageFolderSource
+@dataclass(frozen=True, slots=True)
+class ImageTimes:
+    """The capture times of an opened image folder's images, and where they are from, such as file names."""
 
-    found = [source.capture_times() for source in sources if isinstance(source, ImageFolderSource)]
-    known = [times for times in found if times is not None]
-    return known if len(known) == len(sources) else None
+    source: HasImageTimes
+    times_ns: Sequence[int]
+    origin: str
+
+
+def image_times(sources: Sequence[Source]) -> list[ImageTimes] | None:
+    """The capture times of two opened image folders; ``None`` unless both have them."""
+    found = []
+    for source in sources:
+        if isinstance(source, HasImageTimes) and (times := source.capture_times()) is not None:
+            found.append(ImageTimes(source, *times))
+    return found if len(found) == len(sources) else None
 
 
 def pairing_description(*, by_name: bool, measured: bool) -> str:

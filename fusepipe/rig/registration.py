@@ -24,7 +24,11 @@ MAX_STRETCH = 0.02  # aspect ratios that differ by more are worth a warning
 
 @dataclass(frozen=True, slots=True)
 class OpenedRegistration:
-    """``common_view`` is set with ``registration.outside: crop``; ``description`` is for people."""
+    """How the infrared image is mapped onto the visible one; ``description`` says it for people.
+
+    ``common_view`` is ``None`` unless the rig has ``registration.outside: crop``: without it the visible image is kept
+    whole, and there is no stage that crops.
+    """
 
     aligner: Aligner
     common_view: CommonViewCrop | None

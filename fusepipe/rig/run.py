@@ -26,7 +26,6 @@ from fusepipe.rig.pairing import make_live_pairer
 from fusepipe.rig.report import RunReport
 from fusepipe.rig.settings import SettableParts, apply_settings, label_enabled
 from fusepipe.rig.shortfall import shortfall
-from fusepipe.rig.sinks import make_sink, restartable
 
 log = logging.getLogger(__name__)
 
@@ -74,16 +73,13 @@ class RigRun:
 
     def _restarts(self) -> list[SinkFactory | None]:
         """For each sink, how to make one in place of it: as the rig's settings are by then."""
-        context = self._opened.sink_context
-        if context is None:
-            return []
+        restarts = self._opened.sink_restarts
 
-        def restart(index: int) -> SinkFactory | None:
-            if not restartable(self._opened.rig, index):
-                return None
-            return lambda: make_sink(self.rig, index, context, restart=True)
+        def factory(index: int) -> SinkFactory | None:
+            restart = restarts.get(index)
+            return None if restart is None else lambda: restart(self.rig)
 
-        return [restart(index) for index in range(len(self._opened.rig.sinks))]
+        return [factory(index) for index in range(len(self._opened.sinks))]
 
     # -- life
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,10 @@ class SinkContext:
     engine: Callable[[], dict[str, Any]] = _empty
 
 
+SinkRestart = Callable[[Rig], Sink]
+"""Makes the replacement of a failed sink from the rig's current settings."""
+
+
 def make_sink(rig: Rig, index: int, context: SinkContext, *, restart: bool = False) -> Sink:
     """Sink ``index`` of a rig; nothing is written yet. ``%Y`` and other time fields of a file name take the time now.
 
@@ -63,6 +67,15 @@ def restartable(rig: Rig, index: int) -> bool:
     """Whether a sink that failed can be replaced: not a video file whose fixed name the failed one has taken."""
     config = rig.sinks[index]
     return not isinstance(config, FileSink) or config.named_by_time
+
+
+def sink_restarts(rig: Rig, context: SinkContext) -> Mapping[int, SinkRestart]:
+    """By index of the sink, what makes its replacement; sinks that are not :func:`restartable` are left out."""
+
+    def restart(index: int) -> SinkRestart:
+        return lambda current: make_sink(current, index, context, restart=True)
+
+    return {index: restart(index) for index in range(len(rig.sinks)) if restartable(rig, index)}
 
 
 def check_inputs_kept(sources: Sequence[Source], sinks: Sequence[Sink]) -> None:

@@ -101,6 +101,17 @@ class MayBlock(Protocol):
 
 
 @runtime_checkable
+class HasImageTimes(Protocol):
+    """A source of image files that may have a capture time each."""
+
+    def capture_times(self) -> tuple[list[int], str] | None:
+        """The capture time of each image in ns, and where from; ``None`` where they are not known for all."""
+
+    def use_times(self, times_ns: Sequence[int], info: SourceInfo) -> SourceInfo:
+        """Takes these capture times instead of index / fps; returns ``info`` as it is with them."""
+
+
+@runtime_checkable
 class ReadsFiles(Protocol):
     """A source that reads files, which no sink may overwrite."""
 

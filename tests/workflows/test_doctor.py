@@ -119,7 +119,7 @@ def test_the_requirements_are_those_without_extras() -> None:
 
 def test_a_package_that_is_missing_or_old_is_a_problem() -> None:
     checks = packages.check_dependencies(
-        {"numpy": "2.0", "av": "14.2", "rich": "13.7"}, {"numpy": "1.26.4", "av": "14.11"}
+        {"numpy": "2.0", "av": "14.2", "rich": "13.7"}, {"numpy": "1.26.4", "av": "14.10"}
     )
     assert [check.status for check in checks] == ["problem", "ok", "problem"]
     assert checks[0].message == "1.26.4 is older than 2.0" and checks[0].fix == "pip install 'numpy>=2.0'"
@@ -127,7 +127,7 @@ def test_a_package_that_is_missing_or_old_is_a_problem() -> None:
 
 
 def test_another_cv2_wheel_in_place_of_ours_is_a_note() -> None:
-    (check,) = packages.check_dependencies({"opencv-python-headless": "4.11"}, {"opencv-python": "4.11.0.86"})
+    (check,) = packages.check_dependencies({"opencv-python-headless": "4.10"}, {"opencv-python": "4.11.0.86"})
     assert check.status == "note"
     assert "pip uninstall -y opencv-python &&" in check.fix
 

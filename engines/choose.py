@@ -18,7 +18,7 @@ class Choice:
     reason: str
 
 
-def installed(backend: str) -> bool:
+def package_installed(backend: str) -> bool:
     """Whether the package of a TensorRT backend is installed; it is not imported."""
     return find_spec(MODULES[backend]) is not None
 
@@ -27,9 +27,9 @@ def gpu_backend(gpu: Gpu | None, why_no_gpu: str) -> Choice:
     """The backend for the GPU, or ``openvino`` with the reason why not."""
     if gpu is None:
         return Choice("openvino", "auto: no NVIDIA GPU found")
-    if installed("tensorrt"):
+    if package_installed("tensorrt"):
         return Choice("tensorrt", f"auto: {gpu.name} with tensorrt")
-    if installed("tensorrt-rtx"):
+    if package_installed("tensorrt-rtx"):
         if machine.rtx_runs_on(gpu.sm):
             return Choice("tensorrt-rtx", f"auto: {gpu.name} with tensorrt_rtx")
         how = "pip install 'fusepipe[tensorrt]' for TensorRT, which does"

@@ -48,7 +48,7 @@ def misfit(manifest: Manifest, *, library_version: str, onnx_sha256: str | None,
         return f"it was built from other weights ({manifest.onnx_sha256[:12]}, now {onnx_sha256[:12]})"
     portable = manifest.options.get("version_compatible") or manifest.backend == "openvino"
     if not portable and Version(manifest.library_version) != Version(library_version):
-        return f"it was built by {manifest.library} {manifest.library_version}, here is {library_version}"
+        return f"it was built by {manifest.library} {manifest.library_version}; this machine has {library_version}"
     if sm and manifest.backend == "tensorrt-rtx" and not rtx_runs_on(sm):
         return f"TensorRT-RTX does not run on GPUs of architecture {sm}, plain TensorRT does (--backend tensorrt)"
     if sm and manifest.targets and sm not in manifest.targets:

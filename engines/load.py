@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.core.fuser import Fuser
-from fusepipe.core.models import BACKENDS, MODELS, NETWORKS, PRECISIONS, resolve
+from fusepipe.core.models import BACKENDS, MODELS, NETWORKS, PRECISIONS, backend_factory
 from fusepipe.core.suggest import did_you_mean
 from fusepipe.engines import choose, store
 from fusepipe.engines.fit import why_misfit
@@ -110,11 +110,10 @@ def _on_cpu(model: str, precision: str, reason: str) -> Fuser:
 
 def _make(backend: str, model: str, onnx: bytes, precision: str, reason: str) -> Fuser:
     try:
-        factory = resolve(BACKENDS[backend])
+        factory = backend_factory(backend)
     except ImportError as error:
         raise EngineError(f"the backend {backend!r} cannot be imported ({error}): {_INSTALL[backend]}") from error
-    fuser: Fuser = factory(model, onnx, precision, reason=reason)
-    return fuser
+    return factory(model, onnx, precision, reason=reason)
 
 
 # -- built engines

@@ -266,4 +266,4 @@ def _text(path: Path) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise SourceError(f"{path}: is no text") from error
+        raise SourceError(f"{path}: is not a text file") from error

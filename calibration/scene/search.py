@@ -25,7 +25,7 @@ MAX_ROLL_DEG = 6.0
 ROLL_STEP_DEG = 3.0
 ROLLS_TRIED_AT = 2  # scales: the best ones without roll
 DEFAULT_SCALES = (0.7, 2.3)
-MAX_PAIRS = 8  # more do not improve the result
+MAX_SEARCHED_PAIRS = 8  # more do not improve the result
 
 Spectrum = NDArray[np.complex64]
 
@@ -60,7 +60,7 @@ def search(
     ``scales`` bounds the width of the infrared view over that of the visible view. ``min_overlap`` is a
     part of the smaller of the two views.
     """
-    chosen = [pairs[round(i)] for i in np.linspace(0, len(pairs) - 1, min(len(pairs), MAX_PAIRS))]
+    chosen = [pairs[round(i)] for i in np.linspace(0, len(pairs) - 1, min(len(pairs), MAX_SEARCHED_PAIRS))]
     steps = max(1, math.ceil(math.log(scales[1] / scales[0]) / math.log(SCALE_STEP)))
     tried = np.geomspace(scales[0], scales[1], steps + 1)
     plane = _Plane(chosen, max(tried), min_overlap)

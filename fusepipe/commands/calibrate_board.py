@@ -70,7 +70,9 @@ def command(
     if folders and Path(infrared).samefile(visible):
         raise UsageError(f"{infrared} is given for both cameras: give one folder of infrared and one of visible images")
     if not folders and (more_infrared or more_visible):
-        raise UsageError("--more-infrared and --more-visible add to folders of images; INFRARED and VISIBLE are none")
+        raise UsageError(
+            "--more-infrared and --more-visible add to folders of images: INFRARED and VISIBLE must be folders"
+        )
     if folders:
         found = []
         for camera, folder, more in (("infrared", infrared, more_infrared), ("visible", visible, more_visible)):

@@ -28,7 +28,9 @@ from fusepipe.commands.options import json_option, overwrite_option, strict_opti
 @click.option(
     "--visible-range", type=int, nargs=2, metavar="LO HI", help="Counts of black and white of a 16-bit visible image."
 )
-@click.option("--byte-order", type=click.Choice(["little", "big"]), help="Of 16-bit infrared, if it is not as usual.")
+@click.option(
+    "--byte-order", type=click.Choice(["little", "big"]), help="Of 16-bit infrared, if it differs from the format's."
+)
 @click.option("--visible-byte-order", type=click.Choice(["little", "big"]), help="Of 16-bit visible images.")
 @click.option("--format", "image_format", type=click.Choice(["png", "jpg", "tif"]), help="Of images in a folder [png].")
 @click.option("--grey", is_flag=True, help="Write luma only, without the visible colours.")

@@ -69,7 +69,7 @@ def _source_url(value: str) -> str:
     remember(value)
     scheme = scheme_of(check_text(value))
     if not scheme and (meant := _ALMOST_URL.match(value)):
-        raise ValueError(f"looks like a URL, but is none: write {meant['scheme'].lower()}:// without spaces before it")
+        raise ValueError(f"is not a valid URL: write {meant['scheme'].lower()}:// without spaces before it")
     if scheme in LIVE_SCHEMES and (problem := unescaped_problem(value)):
         raise ValueError(problem)
     if scheme and scheme not in SCHEMES:

@@ -15,8 +15,7 @@ def load_fuser(
     ``backend`` and ``precision`` ``auto`` select the best available here; ``fuser.info`` says which and why.
     Raises :class:`UsageError` for unknown names, :class:`EngineError` where it cannot run here.
     """
-    fuser: Fuser = model_factory(model)(model, backend, precision, engine)
-    return fuser
+    return model_factory(model)(model, backend, precision, engine)
 
 
 def lease_fuser(fusion: FusionConfig) -> Fuser:

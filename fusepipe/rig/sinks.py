@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
-from fusepipe.config.schema import FileSink, ImagesSink, Rig, RtspSink
+from fusepipe.config.schema import FileSink, ImagesSink, PreviewSink, Rig, RtspSink
 from fusepipe.core.errors import SinkError
 from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sources.base import ReadsFiles, Source
@@ -47,20 +47,24 @@ def make_sink(rig: Rig, index: int, context: SinkContext, *, restart: bool = Fal
     ``restart``: in place of one that failed; it must not overwrite what that one has written.
     """
     config = rig.sinks[index]
-    if isinstance(config, FileSink):
-        return file_sinks.video_sink(
-            config,
-            fps=context.fps,
-            live=context.live,
-            overwrite=context.overwrite,
-            engine=context.engine,
-            restart=restart,
-        )
-    if isinstance(config, ImagesSink):
-        return file_sinks.images_sink(config, overwrite=context.overwrite and not restart)
-    if isinstance(config, RtspSink):
-        return live_sinks.rtsp_sink(config, fps=context.fps, live=context.live, warn=context.warn)
-    return live_sinks.preview_sink(config, rig.name, context.report, live=context.live)
+    match config:
+        case FileSink():
+            return file_sinks.video_sink(
+                config,
+                fps=context.fps,
+                live=context.live,
+                overwrite=context.overwrite,
+                engine=context.engine,
+                restart=restart,
+            )
+        case ImagesSink():
+            return file_sinks.images_sink(config, overwrite=context.overwrite and not restart)
+        case RtspSink():
+            return live_sinks.rtsp_sink(config, fps=context.fps, live=context.live, warn=context.warn)
+        case PreviewSink():
+            return live_sinks.preview_sink(config, rig.name, context.report, live=context.live)
+        case _:
+            assert_never(config)
 
 
 def restartable(rig: Rig, index: int) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from fusepipe.config.locations import split_stream
 from fusepipe.config.schema import SourceConfig
 from fusepipe.core.errors import SourceError
@@ -18,16 +20,21 @@ def make_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
 
     Raises :class:`SourceError` where a path does not exist.
     """
-    if config.kind == "synthetic":
-        from fusepipe.pipeline.sources.synthetic.source import SyntheticSource
+    kind = config.kind
+    match kind:
+        case "synthetic":
+            from fusepipe.pipeline.sources.synthetic.source import SyntheticSource
 
-        return SyntheticSource(config.url, band, camera=str(band), stream_id=rig_name)
-    if config.kind == "live":
-        from fusepipe.pipeline.sources.live.camera import LiveSource
+            return SyntheticSource(config.url, band, camera=str(band), stream_id=rig_name)
+        case "live":
+            from fusepipe.pipeline.sources.live.camera import LiveSource
 
-        options, counts = live_options(config), config.count_range
-        return LiveSource(config.url, band, options, count_range=counts, camera=str(band), stream_id=rig_name)
-    return _file_source(config, band, rig_name)
+            options, counts = live_options(config), config.count_range
+            return LiveSource(config.url, band, options, count_range=counts, camera=str(band), stream_id=rig_name)
+        case "path":
+            return _file_source(config, band, rig_name)
+        case _:
+            assert_never(kind)
 
 
 def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:

@@ -207,8 +207,7 @@ def _load(model: str) -> Fuser:
 
 def _load_attention(model: str) -> Fuser:
     """A fuser whose output is the attention map of a model."""
-    fuser: Fuser = model_factory(model)(ATTENTION[model], "auto", "auto", None)
-    return fuser
+    return model_factory(model)(ATTENTION[model])
 
 
 def _run(name: str, fuser: Fuser, work: Sequence[_Work], scorer: Scorer, step: Callable[[int], None]) -> None:

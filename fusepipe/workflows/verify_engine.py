@@ -20,7 +20,7 @@ from fusepipe.engines.verification import Verification
 from fusepipe.workflows.build_engine import images
 from fusepipe.workflows.build_engine.build import read_model
 
-MAX_PAIRS = 12
+MAX_VERIFIED_PAIRS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def verify_engine(plan: Path, folders: tuple[Path, Path] | None = None, model: P
         gpu=gpu if runs_on(manifest.backend, gpu) else None,
     )
     require_precision(manifest.requested_precision, *read_precisions(request, graph))
-    pairs = images.verification_pairs() if folders is None else images.folder_pairs(*folders, MAX_PAIRS)
+    pairs = images.verification_pairs() if folders is None else images.folder_pairs(*folders, MAX_VERIFIED_PAIRS)
     build_images = BuildImages((), pairs, images.score, make_warp=images.verification_warp)
     verification = verify(request, content, graph, build_images)
     require_agreement(verification, manifest.requested_precision)

@@ -119,7 +119,9 @@ def test_a_plan_of_another_version_names_both_and_the_command(tmp_path: Path) ->
     plan = build(build_request("tensorrt-rtx", "fp16"), IMAGES, tmp_path / "x.plan").plan
     here = read_manifest(plan).library_version
     manifest_path(plan).write_text(manifest_path(plan).read_text().replace(here, "1.0.0.1"))
-    with pytest.raises(EngineError, match=rf"tensorrt_rtx 1\.0\.0\.1, here is {here}.*fusepipe build-engine X"):
+    with pytest.raises(
+        EngineError, match=rf"tensorrt_rtx 1\.0\.0\.1; this machine has {here}.*fusepipe build-engine X"
+    ):
         load_model("stream", engine=str(plan))
 
 

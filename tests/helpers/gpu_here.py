@@ -7,13 +7,13 @@ import os
 import pytest
 
 from fusepipe.engines.backends.cuda.api import Gpu, find_gpu
-from fusepipe.engines.choose import installed
+from fusepipe.engines.choose import package_installed
 
 
 def require_gpu() -> tuple[str, Gpu]:
     """(backend, GPU) of this machine. Without them the test skips; with ``FUSEPIPE_REQUIRE_GPU=1`` it fails."""
     gpu, why = find_gpu()
-    backend = next((name for name in ("tensorrt", "tensorrt-rtx") if installed(name)), "")
+    backend = next((name for name in ("tensorrt", "tensorrt-rtx") if package_installed(name)), "")
     if gpu is not None and backend:
         return backend, gpu
     missing = why if gpu is None else "neither tensorrt nor tensorrt_rtx is installed"

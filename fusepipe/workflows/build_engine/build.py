@@ -15,7 +15,7 @@ from fusepipe.engines.backends.tensorrt.library import load_library
 from fusepipe.engines.builder.build import BuiltEngine, build, require_onnx
 from fusepipe.engines.builder.request import BuildImages, BuildRequest
 from fusepipe.engines.builder.tensorrt_plan import PlanOptions, require_options
-from fusepipe.engines.choose import Choice, cpu_precision, gpu_backend, gpu_here, installed
+from fusepipe.engines.choose import Choice, cpu_precision, gpu_backend, gpu_here, package_installed
 from fusepipe.engines.fit import runs_on
 from fusepipe.engines.load import read_onnx
 from fusepipe.engines.manifest import Shapes, graph_path, manifest_path
@@ -111,7 +111,7 @@ def _auto_backend(precision: str, gpu: Gpu | None, why_not: str) -> Choice:
     if choice.name != "openvino" or precision in ("auto", *PRECISIONS["openvino"]):
         return choice
     why = choice.reason.removeprefix("auto: ")
-    if installed("tensorrt-rtx"):
+    if package_installed("tensorrt-rtx"):
         return Choice(
             "tensorrt-rtx", f"auto: {precision} is for NVIDIA GPUs; {why}, and tensorrt-rtx builds without one"
         )

@@ -17,7 +17,7 @@ from fusepipe.core.frames import Luma8
 from fusepipe.evaluation.report import html
 from fusepipe.evaluation.report.images import image_uri
 
-MAX_PAIRS = 8
+MAX_SHOWN_PAIRS = 8
 WORDS = {"good": "Good", "fair": "Fair", "bad": "Not aligned", "unknown": "Inconclusive"}
 REGIONS = ("upper", "middle", "lower")
 DISTANCE_FACTORS = (0.25, 0.5, 0.75, 1, 1.5, 2, 4, 20)  # of the plane distance, at which the error is predicted
@@ -45,7 +45,7 @@ class _PairImages:
 def page(
     title: str, calibration: Calibration, overall: Residuals, pairs: Sequence[MeasuredPair], facts: Sequence[str]
 ) -> str:
-    """The whole report as one HTML document; at most ``MAX_PAIRS`` pairs are shown."""
+    """The whole report as one HTML document; at most ``MAX_SHOWN_PAIRS`` pairs are shown."""
     distance = calibration.plane_distance_m
     found = None if distance is None else by_distance(calibration, [distance * f for f in DISTANCE_FACTORS])
     return html.render(
@@ -62,8 +62,8 @@ def page(
         ],
         plane_distance="" if distance is None else f"{distance:.3g}",
         distances=[(f"{distance_m:.3g}", f"{error_px:.1f}") for distance_m, error_px in found or ()],
-        pairs=[_images(calibration, one) for one in pairs[:MAX_PAIRS]],
-        not_shown=max(0, len(pairs) - MAX_PAIRS),
+        pairs=[_images(calibration, one) for one in pairs[:MAX_SHOWN_PAIRS]],
+        not_shown=max(0, len(pairs) - MAX_SHOWN_PAIRS),
         script="",
     )
 

@@ -1,4 +1,4 @@
 """Registration of the infrared camera to the visible one: calibration files, boards, scenes, warps, drift.
 
-Imports ``core`` and the YAML reader; imported by ``pipeline``, ``rig`` and above.
+Imports ``core`` only; imported by ``pipeline``, ``rig`` and above.
 """

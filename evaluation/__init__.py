@@ -1,4 +1,4 @@
 """Metrics, classical baselines and the report that shows them side by side.
 
-Imports ``core`` only; imported by ``rig`` (baselines are fusers), ``workflows`` and ``train``.
+Imports ``core`` only; imported by ``train``, ``workflows`` and ``commands``.
 """

@@ -4,7 +4,8 @@
     fused = fusepipe.load_fuser("stream").fuse(ir, vis)          # two HxW uint8 luma arrays
     report = fusepipe.Pipeline(fusepipe.load_rig("rigs.yaml", "demo")).run()
 
-The names below are imported on first use, so that ``import fusepipe`` stays light.
+The names below are imported on first use, so that ``import fusepipe`` stays light. This is for users' programs: within
+fusepipe only ``workflows.doctor`` imports it, to check it.
 """
 
 from __future__ import annotations

@@ -228,6 +228,11 @@ def test_every_module_says_what_it_is() -> None:
     assert [module for module, text in texts.items() if len(text.split()) < 4] == [], "say it in a docstring"
 
 
+def test_every_package_says_what_may_import_it() -> None:
+    texts = {package: ast.get_docstring(parsed(MODULES[package])) or "" for package in packages()}
+    assert [package for package, text in texts.items() if "import" not in text.lower()] == []
+
+
 def test_no_module_is_in_a_folder_that_git_ignores() -> None:
     """Nor in one that ruff, pytest or setuptools pass over: such a module would not be committed, or not be checked."""
     ignored = {"build", "dist", "runs", "venv", "node_modules", "site-packages", "out", "rec"}

@@ -1,5 +1,5 @@
 """Training of the networks that ship, and their export to ONNX; needs the extra ``fusepipe[train]``.
 
 ``session`` runs ``tasks`` in the one ``loop``; ``checkpoint`` resumes it. Beside ``workflows``: may import ``core``,
-``config``, ``evaluation`` and ``engines``; imported by ``commands`` only. README.md describes the layout.
+``evaluation`` and ``engines``; imported by ``commands`` only. README.md describes the layout.
 """

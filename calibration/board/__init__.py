@@ -1,4 +1,5 @@
 """Calibration from boards: targets, detection, capture of views, intrinsics, and the stereo pose.
 
-Imports ``calibration.lens`` and ``calibration.matrix``; imported by ``calibration.file`` and the workflows.
+Imports ``calibration.lens`` and ``calibration.matrix``; imported by ``calibration.file``, ``calibration.warp``,
+``workflows`` and ``commands``.
 """

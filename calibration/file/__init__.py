@@ -1,4 +1,5 @@
 """Calibration files: ``model`` and its ``fields``, ``storage`` on disk, ``exchange`` with OpenCV and kalibr.
 
-Imported by ``calibration.warp``, ``calibration.scene``, ``rig`` and the workflows.
+Imports ``calibration.board``, ``calibration.lens`` and ``calibration.matrix``; imported by ``calibration.warp``,
+``calibration.scene``, ``rig``, workflows and commands.
 """

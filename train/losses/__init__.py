@@ -1,1 +1,4 @@
-"""Loss terms: pure functions of tensors; imports nothing of ``train``."""
+"""Loss terms: pure functions of tensors.
+
+Of ``train`` imports ``networks`` only; imported by ``configs``, ``data`` and ``tasks``.
+"""

@@ -1,1 +1,4 @@
-"""The networks as PyTorch modules; imports nothing of ``train``."""
+"""The networks as PyTorch modules.
+
+Imports nothing of ``train``; imported by all of it but ``data``.
+"""

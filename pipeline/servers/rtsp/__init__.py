@@ -17,4 +17,6 @@
 The modules above the line are pure: no sockets, threads or clocks. No library on PyPI serves H.264 over TCP and UDP
 with sender reports to many clients: gst-rtsp-server is a system package that pip cannot install, and aiortc's RTP
 modules are tied to its DTLS transport.
+
+Imported by ``pipeline.sinks.live`` and ``rig``.
 """

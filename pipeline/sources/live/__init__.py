@@ -1,1 +1,4 @@
-"""Live cameras: connecting, reconnecting, classified errors, FFmpeg options."""
+"""Live cameras: connecting, reconnecting, classified errors, FFmpeg options.
+
+Imported by ``pipeline.supervisor`` and ``rig``.
+"""

@@ -13,26 +13,35 @@ NANOSECONDS = 1_000_000_000
 MIN_MEDIAN_STEP_NS = 2_000_000  # no camera is faster: what looks like a fraction of a second is a counter
 _EARLIEST_S, _LATEST_S = 946_684_800, 4_102_444_800  # 2000 and 2100: other numbers are no UNIX times
 
-# 2024-05-01_12-30-15.250, 20240501T123015250, FLIR_20240501_123015, DJI_20240501123015_0001, 2024-05-01 12h30m15s
-_DATE = re.compile(
-    r"(?<!\d)(20\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[T _-]{0,3}(\d\d)[-_:.h]?(\d\d)[-_:.m]?(\d\d)"
-    r"(?:(?:[.,s_-]?)(\d{9}|\d{6}|\d{3})(?!\d)|[.,](\d{1,9})(?!\d)|(?!\d))"
-)
-# 1714566615, 1714566615.25, 1714566615_250000000, 1714566615250 (ms), then microseconds and nanoseconds
-_EPOCH = re.compile(r"(?<!\d)(?:(\d{10})(?:[._](\d{3}|\d{6}|\d{9}))?|(\d{13})|(\d{16})|(\d{19}))(?!\d)")
+# 2024-05-01_12-30-15, 20240501T123015, FLIR_20240501_123015, DJI_20240501123015_0001, 2024-05-01 12h30m15s
+_DATE = re.compile(r"(?<!\d)(20\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[T _-]{0,3}(\d\d)[-_:.h]?(\d\d)[-_:.m]?(\d\d)")
+# UNIX time in seconds, milliseconds, microseconds and nanoseconds
+_EPOCH = re.compile(r"(?<!\d)(?:\d{10}|\d{13}|\d{16}|\d{19})(?!\d)")
+# What may follow: a decimal fraction; else milliseconds, microseconds or nanoseconds; else no digits.
+_FRACTION = re.compile(r"[.,](\d{1,9})(?!\d)|[s_-]?(\d{9}|\d{6}|\d{3})(?!\d)|(?![.,s_-]?\d)")
+_COUNTER = re.compile(r"[_-]\d{4}(?!\d)")  # of four digits, as DJI's names have it after the date
+_DECIMALS = re.compile(r"[.,](\d{1,9})(?!\d)|(?![.,]?\d)")
 
 
 def name_time_ns(stem: str) -> int | None:
-    """The time in a file's stem as UNIX time in nanoseconds (local times as if in UTC); ``None`` without one."""
-    if (date := _DATE.search(stem)) is not None:
-        digits = date[7] or date[8] or ""
-        return _utc_ns([int(date[i]) for i in range(1, 7)], digits)
+    """The time in a file's stem as UNIX time in nanoseconds (local times as if in UTC).
+
+    ``None`` without one, or where digits follow it that may or may not be a fraction of a second.
+    """
+    if (date := _DATE.search(stem)) is not None and (whole_ns := _utc_ns([int(part) for part in date.groups()], "")):
+        if _COUNTER.match(stem, date.end()):
+            return whole_ns
+        fraction = _FRACTION.match(stem, date.end())
+        return None if fraction is None else whole_ns + _fraction_ns(fraction[1] or fraction[2] or "")
     if (epoch := _EPOCH.search(stem)) is None:
         return None
-    if epoch[1]:
-        found_ns = int(epoch[1]) * NANOSECONDS + _fraction_ns(epoch[2] or "")
-    else:
-        found_ns = next(int(epoch[i]) * unit for i, unit in ((3, 1_000_000), (4, 1000), (5, 1)) if epoch[i])
+    unit_ns = 10 ** (19 - len(epoch[0]))
+    # a number after "_" or "-" is a counter where the time itself is finer than a second
+    fraction = (_FRACTION if unit_ns == NANOSECONDS else _DECIMALS).match(stem, epoch.end())
+    if fraction is None:
+        return None
+    digits = next((group for group in fraction.groups() if group), "")
+    found_ns = int(epoch[0]) * unit_ns + _fraction_ns(digits) * unit_ns // NANOSECONDS
     return found_ns if _EARLIEST_S <= found_ns // NANOSECONDS < _LATEST_S else None
 
 

@@ -6,6 +6,7 @@ import shutil
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -185,6 +186,24 @@ def test_an_existing_folder_is_replaced_only_when_asked(data, data_dir, tmp_path
     assert code == 5 and "--overwrite" in err and (tmp_path / "tno" / "mine.txt").exists()
     assert data(*args, "--overwrite")[0] == 0
     assert not (tmp_path / "tno" / "mine.txt").exists() and [p.name for p in tmp_path.iterdir()] == ["tno"]
+
+
+@pytest.mark.data
+def test_an_interrupt_while_it_is_replaced_leaves_the_old_folder(data, data_dir, tmp_path, monkeypatch):
+    (tmp_path / "tno").mkdir()
+    (tmp_path / "tno" / "mine.txt").write_text("keep")
+    rename = Path.rename
+
+    def interrupted(path, target):
+        if path.name == "tno" and target == tmp_path / "tno":  # the new folder; the old one is moved aside by now
+            assert not target.exists()
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    code, _, err = data("--from", data_dir / "tno", "--to", tmp_path / "tno", "--overwrite")
+    assert code == 130 and "interrupted" in err
+    assert (tmp_path / "tno" / "mine.txt").read_text() == "keep" and [p.name for p in tmp_path.iterdir()] == ["tno"]
 
 
 def archive(**members):

@@ -30,7 +30,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise EngineError(f"{path}: cannot be read as safetensors ({error})") from error
 
 
-def fingerprint(path: Path) -> str:
+def weights_hash(path: Path) -> str:
     """Hash of the names, types, shapes and values of a file's tensors; independent of their order and the metadata."""
     tensors, _ = read_tensors(path)
     digest = hashlib.sha256()

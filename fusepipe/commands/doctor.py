@@ -13,7 +13,7 @@ import click
 from fusepipe.commands.options import json_option
 
 if TYPE_CHECKING:
-    from fusepipe.workflows.doctor.check import DoctorCheck
+    from fusepipe.workflows.doctor.doctor_check import DoctorCheck
 
 _COLOUR = {"ok": "green", "note": "yellow", "problem": "red"}
 _TITLES = {
@@ -35,8 +35,8 @@ def command(ctx: click.Context, as_json: bool) -> None:
 
     Each line is ok, a note (fusepipe works without it) or a problem. Exit code 1 if there is a problem.
     """
-    from fusepipe.workflows.doctor.check import healthy
     from fusepipe.workflows.doctor.diagnosis import diagnose
+    from fusepipe.workflows.doctor.doctor_check import healthy
 
     checks = diagnose()
     ok = healthy(checks)

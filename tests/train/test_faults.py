@@ -37,7 +37,7 @@ from fusepipe.train.session.student import train_student
 from fusepipe.train.tasks.autoencoder import AutoEncoderTask
 from fusepipe.train.tasks.base import Loss
 from fusepipe.train.tasks.student import new_student
-from fusepipe.train.tensors import fingerprint, read_tensors, write_tensors
+from fusepipe.train.tensors import read_tensors, weights_hash, write_tensors
 from fusepipe.train.weights import save_student
 
 
@@ -130,10 +130,10 @@ class TestRuns:
     def test_what_a_finished_one_lost_is_made_anew(self, photos: Path, tmp_path: Path) -> None:
         out, moved = tmp_path / "out", tmp_path / "moved"
         stage1(photos, out)
-        made = fingerprint(out / WEIGHTS)
+        made = weights_hash(out / WEIGHTS)
         (out / WEIGHTS).unlink()
         assert stage1(photos, out, resume=True)["weights"] == str(out / WEIGHTS)
-        assert fingerprint(out / WEIGHTS) == made
+        assert weights_hash(out / WEIGHTS) == made
         for left in ("", "{}", '{"config": 1}'):
             (out / REPORT).write_text(left)
             assert stage1(photos, out, resume=True)["best_step"] == 4
@@ -159,7 +159,7 @@ class TestRuns:
         write_tensors(tmp_path / "one", tensors, {"x": "1", "y": "2"})
         write_tensors(tmp_path / "two", dict(reversed(tensors.items())), {"y": "3"})
         write_tensors(tmp_path / "three", {**tensors, "b": torch.tensor(3)}, {"x": "1", "y": "2"})
-        first, second, third = (fingerprint(tmp_path / name) for name in ("one", "two", "three"))
+        first, second, third = (weights_hash(tmp_path / name) for name in ("one", "two", "three"))
         assert first == second != third
 
     def test_a_checkpoint_of_another_format_is_refused(self, photos: Path, tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ from helpers.made_images import write
 
 from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.train.data import loading
-from fusepipe.train.data.camera import Camera, change_pair, change_photograph, cut, displaced, turned
+from fusepipe.train.data.camera_effects import CameraEffects, change_pair, change_photograph, cut, displaced, turned
 from fusepipe.train.data.crops import PairCrops, PhotographCrops, crop_batches
 from fusepipe.train.data.decoded import DecodedImages
 from fusepipe.train.data.folders import paired_folders, photographs
 
-PLAIN = Camera(**dict.fromkeys(Camera.model_fields, 0.0))
+PLAIN = CameraEffects(**dict.fromkeys(CameraEffects.model_fields, 0.0))
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ class TestCamera:
         assert np.mean(distances) > 0.5 and max(distances) <= 3.5
 
     def test_photographs_stay_in_range(self) -> None:
-        camera = Camera(swap=0, same=0, flat=0, low_light=0.5)
+        camera = CameraEffects(swap=0, same=0, flat=0, low_light=0.5)
         for n in range(20):
             made = change_photograph(
                 np.random.default_rng(n).random((16, 16), np.float32), camera, np.random.default_rng(n)
@@ -159,14 +159,14 @@ class TestCamera:
 class TestCrops:
     def test_they_depend_on_the_seed_and_the_number_alone(self, files: list[Path]) -> None:
         def made(seed: int, number: int) -> bytes:
-            return bytes(PhotographCrops(files, images(), 32, Camera(), seed)[number][0].tobytes())
+            return bytes(PhotographCrops(files, images(), 32, CameraEffects(), seed)[number][0].tobytes())
 
         assert made(0, 3) == made(0, 3) and len({made(0, 3), made(0, 4), made(1, 3)}) == 3
 
     @pytest.mark.slow
     def test_workers_and_processes_give_what_one_process_gives(self, files: list[Path]) -> None:
         pairs = list(pairwise(files))
-        crops = PairCrops(pairs, images(), 24, Camera(noise=0.1, shift_px=2), 3)
+        crops = PairCrops(pairs, images(), 24, CameraEffects(noise=0.1, shift_px=2), 3)
         with crop_batches(crops, 2, 5, 4, workers=0) as fetched:
             whole = list(fetched)
         assert len(whole) == 3 and [tuple(part.shape) for part in whole[0]] == [(4, 1, 24, 24)] * 4
@@ -183,7 +183,7 @@ class TestCrops:
     @pytest.mark.slow
     def test_what_is_wrong_with_an_image_is_told_in_a_line(self, files: list[Path]) -> None:
         files[0].write_bytes(b"no image")
-        crops = PhotographCrops(files[:1], images(), 24, Camera(), 0)
+        crops = PhotographCrops(files[:1], images(), 24, CameraEffects(), 0)
         with crop_batches(crops, 0, 1, 1, workers=1) as fetched, pytest.raises(SourceError) as caught:
             next(fetched)
         assert str(caught.value) == f"{files[0]}: not an image that can be decoded"

@@ -20,7 +20,7 @@ torch = require_training()
 
 from fusepipe.train.configs.fields import Steadiness
 from fusepipe.train.configs.mfe import FusionStageConfig, Stage1Config
-from fusepipe.train.data.camera import Camera
+from fusepipe.train.data.camera_effects import CameraEffects
 from fusepipe.train.data.decoded import DecodedImages
 from fusepipe.train.data.folders import Split
 from fusepipe.train.device import choose_precision
@@ -130,7 +130,7 @@ class TestLoop:
         assert_equal_checkpoints(tmp_path / "whole", tmp_path / "parts")
 
     def test_it_learns(self, files: list[Path], tmp_path: Path) -> None:
-        camera = Camera(swap=0, same=0, flat=0, low_light=0, invert=0)
+        camera = CameraEffects(swap=0, same=0, flat=0, low_light=0, invert=0)
         changes = {"adversarial": 0.0, "skip_dropout": 0.0, "camera": camera}
         losses = run_loop(loop(files, tmp_path, steps=50, validate_every=50, learning_rate=4e-3, **changes))
         assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])

@@ -24,8 +24,8 @@ torch = require_training()
 
 
 from fusepipe.train.checkpoint import CHECKPOINT
-from fusepipe.train.configs.student import Detection, StudentConfig
-from fusepipe.train.data.scenes import Scene, scenes
+from fusepipe.train.configs.student import DetectorLossConfig, StudentConfig
+from fusepipe.train.data.detector_scenes import DetectorScene, detector_scenes
 from fusepipe.train.data.split import read_split
 from fusepipe.train.data.taught import TaughtPair, split_files
 from fusepipe.train.device import choose_device
@@ -68,8 +68,8 @@ class FakeDetector:
         )
 
 
-def made_scenes() -> list[Scene]:
-    return [Scene("made", p.infrared, np.stack((p.visible,) * 3, axis=-1)) for p in make_pairs(2, 80, 96)]
+def made_scenes() -> list[DetectorScene]:
+    return [DetectorScene("made", p.infrared, np.stack((p.visible,) * 3, axis=-1)) for p in make_pairs(2, 80, 96)]
 
 
 def make_loop(
@@ -171,7 +171,7 @@ class TestTask:
 
     def test_the_total_is_the_weighted_sum_of_the_terms(self) -> None:
         config = tiny(steps=10)
-        total, terms = self.terms(4, detection=Detection(start=0.0, every=2))
+        total, terms = self.terms(4, detection=DetectorLossConfig(start=0.0, every=2))
         weights = {name: config.fusion.at(0.4) * value for name, value in config.losses.model_dump().items()}
         weights |= {"teacher": config.teacher.at(0.4), "overflow": config.overflow, "agreement": config.agreement}
         weights |= {"target": config.target, **config.steadiness.model_dump(), "detection": config.detection.weight}
@@ -179,7 +179,7 @@ class TestTask:
         assert total == pytest.approx(sum(weights[name] * value for name, value in terms.items()), rel=1e-5)
 
     def test_calm_and_detections_are_looked_at_every_few_steps(self) -> None:
-        late = {"detection": Detection(start=0.5, every=3)}
+        late = {"detection": DetectorLossConfig(start=0.5, every=3)}
         names = [set(self.terms(step, **late)[1]) for step in (0, 3, 6, 7)]
         assert ["flicker" in found for found in names] == [True, False, True, False]
         assert ["detection" in found for found in names] == [False, False, True, False], "from half of the run on"
@@ -204,10 +204,10 @@ class TestTask:
 
 class TestDetectionTerm:
     def test_scenes_in_which_nothing_is_found_are_left_out(self) -> None:
-        dark = Scene("made", np.zeros((80, 96), np.uint8), np.zeros((80, 96, 3), np.uint8))
+        dark = DetectorScene("made", np.zeros((80, 96), np.uint8), np.zeros((80, 96, 3), np.uint8))
         detector = FakeDetector()
         assert len(DetectionTerm(detector, [dark, *made_scenes()], {"made": 1.0}, 0, CPU)) == 2  # type: ignore[arg-type]
-        framing = Scene("made", np.zeros((320, 416), np.uint8), np.zeros((320, 416, 3), np.uint8))
+        framing = DetectorScene("made", np.zeros((320, 416), np.uint8), np.zeros((320, 416, 3), np.uint8))
         with pytest.raises(SourceError, match="finds no person and no vehicle"):
             DetectionTerm(detector, [framing], {"made": 1.0}, 0, CPU)  # type: ignore[arg-type]
 
@@ -243,7 +243,7 @@ class TestDetectionTerm:
 
         path = data_dir / "detector" / "yolox_nano.onnx"
         detector, pairs = Detector(path), read_split("train", ["llvip"])[:2]
-        made = list(scenes(split_files(data_dir, pairs), 800))
+        made = list(detector_scenes(split_files(data_dir, pairs), 800))
         term = DetectionTerm(detector, made, {"llvip": 1.0}, 0, CPU)
         assert len(term) == 2, "people walk in both"
         image = torch.rand(1, 3, 416, 416) * 255

@@ -19,10 +19,10 @@ from helpers.made_pairs import make_pairs
 from fusepipe.core.frames import Luma8
 from fusepipe.train.configs.student import StudentConfig
 from fusepipe.train.data.decoded import DecodedImages
+from fusepipe.train.data.detector_scenes import detector_scenes
 from fusepipe.train.data.images import read_luma
 from fusepipe.train.data.pairs import load_pairs
 from fusepipe.train.data.sampler import CropSampler
-from fusepipe.train.data.scenes import scenes
 from fusepipe.train.data.sensors import Sensors
 from fusepipe.train.data.split import BASE_SETS, read_split
 from fusepipe.train.data.taught import FORMS, TaughtPair, Teacher, split_files, taught_pairs
@@ -222,6 +222,6 @@ def test_a_scene_has_the_visible_image_in_colour(tmp_path: Path) -> None:
     red = np.zeros((48, 64, 3), np.uint8)
     red[..., 2] = 255
     cv2.imwrite(str(data / "made" / "vis" / "a.png"), red)
-    (scene,) = scenes(split_files(data, [("made", "a")]), 32)
+    (scene,) = detector_scenes(split_files(data, [("made", "a")]), 32)
     assert scene.infrared.shape == (24, 32) and scene.visible.shape == (24, 32, 3)
     assert scene.visible[0, 0].tolist() == pytest.approx([76, 255, 85], abs=1)

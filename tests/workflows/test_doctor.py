@@ -16,7 +16,7 @@ from fusepipe.core import machine
 from fusepipe.core.errors import EngineError
 from fusepipe.workflows.doctor import diagnosis, packages
 from fusepipe.workflows.doctor.backends import check_backends
-from fusepipe.workflows.doctor.check import DoctorCheck, healthy
+from fusepipe.workflows.doctor.doctor_check import DoctorCheck, healthy
 
 INTEL = """\
 processor\t: 0

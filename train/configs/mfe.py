@@ -19,7 +19,7 @@ from fusepipe.train.configs.fields import (
     Weight,
 )
 from fusepipe.train.configs.reading import read_config
-from fusepipe.train.data.camera import Camera
+from fusepipe.train.data.camera_effects import CameraEffects
 from fusepipe.train.networks.mfe import MfeNet, Reading
 
 Count = Annotated[int, Field(ge=0)]
@@ -97,7 +97,7 @@ class Stage1Config(StageConfig):
     """Share of images for which each skip is left out, so that the deep levels learn too."""
     images: Count = 0
     """Limit of the photographs to train on, evenly spaced over the available ones; 0 takes all."""
-    camera: Camera = Camera(swap=0.0, same=0.0, flat=0.0)
+    camera: CameraEffects = CameraEffects(swap=0.0, same=0.0, flat=0.0)
     """Augmentation of a crop, which is both input and target."""
 
 
@@ -110,7 +110,7 @@ class FusionStageConfig(StageConfig):
     """Weights of the fusion loss."""
     steadiness: Steadiness = Steadiness()
     """Weights of the terms against flicker; 0 leaves the second look out."""
-    camera: Camera = Camera()
+    camera: CameraEffects = CameraEffects()
     """Augmentation of a crop."""
 
 

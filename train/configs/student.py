@@ -57,7 +57,7 @@ class Forms(Model):
         return self
 
 
-class Detection(Model):
+class DetectorLossConfig(Model):
     """The loss on what a detector sees (``losses.detection``); used where the run has a detector."""
 
     weight: Weight = 0.5
@@ -134,7 +134,7 @@ class StudentConfig(Model):
     steadiness: Steadiness = Steadiness(flicker=0.25, luminance=0.7)
     steady_every: Positive = 6
     """Steps between two batches that are fused a second time."""
-    detection: Detection = Detection()
+    detection: DetectorLossConfig = DetectorLossConfig()
 
 
 def load_student_config(name: str) -> StudentConfig:

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fusepipe.core.errors import EngineError, FusepipeError, SourceError
-from fusepipe.train.data.camera import Camera, change_pair, change_photograph, cut
+from fusepipe.train.data.camera_effects import CameraEffects, change_pair, change_photograph, cut
 from fusepipe.train.data.decoded import DecodedImages
 from fusepipe.train.data.folders import PairFiles
 from fusepipe.train.losses.fusion import MIN_SIDE_PX
@@ -35,7 +35,9 @@ _PREFETCHED = 4
 class PhotographCrops(Dataset[list[NDArray[np.float32]]]):
     """Crop ``number`` of a run on photographs: 1 x C x C, as a list of one."""
 
-    def __init__(self, files: Sequence[Path], images: DecodedImages, crop_px: int, camera: Camera, seed: int) -> None:
+    def __init__(
+        self, files: Sequence[Path], images: DecodedImages, crop_px: int, camera: CameraEffects, seed: int
+    ) -> None:
         self._files, self._images, self._crop_px = list(files), images, crop_px
         self._camera, self._seed = camera, seed
 
@@ -50,7 +52,7 @@ class PairCrops(Dataset[list[NDArray[np.float32]]]):
     """Crop ``number`` of a run on pairs: what the network sees and what the loss takes, each 1 x C x C."""
 
     def __init__(
-        self, files: Sequence[PairFiles], images: DecodedImages, crop_px: int, camera: Camera, seed: int
+        self, files: Sequence[PairFiles], images: DecodedImages, crop_px: int, camera: CameraEffects, seed: int
     ) -> None:
         self._files, self._images, self._crop_px = list(files), images, crop_px
         self._camera, self._seed = camera, seed

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from fusepipe.core.errors import FusepipeError
-from fusepipe.train.data.camera import Camera
+from fusepipe.train.data.camera_effects import CameraEffects
 from fusepipe.train.data.crops import PairCrops, crop_batches
 from fusepipe.train.data.decoded import DecodedImages
 from fusepipe.train.data.folders import PAIRS
@@ -36,7 +36,7 @@ def main(data: Path, pairs: str, batch: int, crop_px: int, steps: int, workers: 
         files = PAIRS[pairs](data).train
     except FusepipeError as error:
         raise click.ClickException(str(error)) from error
-    camera = Camera(noise=0.05, blur_px=1.0, shift_px=2.0)
+    camera = CameraEffects(noise=0.05, blur_px=1.0, shift_px=2.0)
     crops = PairCrops(files, DecodedImages(800), crop_px, camera, seed=0)
     for name in ("first pass", "from the cache"):
         began, used = time.perf_counter(), time.process_time()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from fusepipe.train.data.camera import grained
+from fusepipe.train.data.camera_effects import grained
 
 _QUALITIES = (15, 60)  # of JPEG: artefacts from strong to hardly visible
 _COMPRESSED = 0.7  # share of the bands of a crop with artefacts

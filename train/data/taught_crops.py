@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from fusepipe.core.errors import UsageError
-from fusepipe.train.data.camera import turned
+from fusepipe.train.data.camera_effects import turned
 from fusepipe.train.data.crops import Batch
 from fusepipe.train.data.sensors import Sensors, seen
 from fusepipe.train.data.taught import TaughtPair

@@ -32,7 +32,7 @@ from fusepipe.train.session.console import progress_bar, stop_on_signals
 from fusepipe.train.tasks.autoencoder import AutoEncoderTask
 from fusepipe.train.tasks.base import Task
 from fusepipe.train.tasks.fusion import FusionTask
-from fusepipe.train.tensors import fingerprint
+from fusepipe.train.tensors import weights_hash
 from fusepipe.train.weights import initial_mfe, load_mfe, save_mfe
 
 FusionStage = Literal["attention", "finetune"]
@@ -93,7 +93,7 @@ class MfeSession:
         if stage == "attention" and not parts.attention:
             raise UsageError("network.attention: false leaves no attention to train: use 'fusepipe train finetune'")
         files = PAIRS[config.pairs](data, most_validation=config.validation_images)
-        identity = {**config.fixed(), **_identity(files, parts), "start": fingerprint(start)}
+        identity = {**config.fixed(), **_identity(files, parts), "start": weights_hash(start)}
         if report := self._completed(out, identity):
             return report
         images = DecodedImages(config.max_side_px)

@@ -19,10 +19,10 @@ from fusepipe.core.suggest import did_you_mean
 from fusepipe.train.checkpoint import refuse_overwriting, require_checkpoint
 from fusepipe.train.configs.student import StudentConfig
 from fusepipe.train.data.decoded import DecodedImages
+from fusepipe.train.data.detector_scenes import detector_scenes
 from fusepipe.train.data.folders import PairFiles
 from fusepipe.train.data.images import refuse_test_data
 from fusepipe.train.data.pairs import load_pairs
-from fusepipe.train.data.scenes import scenes
 from fusepipe.train.data.split import SplitName, read_split
 from fusepipe.train.data.taught import FORMS, TaughtPair, Teacher, split_files, taught_pairs
 from fusepipe.train.device import choose_device
@@ -35,7 +35,7 @@ from fusepipe.train.scores import mean_scores
 from fusepipe.train.session.console import preparation_bar, progress_bar, stop_on_signals
 from fusepipe.train.tasks.detection import DetectionTerm
 from fusepipe.train.tasks.student import StudentTask, initial_path, new_student
-from fusepipe.train.tensors import fingerprint
+from fusepipe.train.tensors import weights_hash
 from fusepipe.train.weights import save_student
 
 SCORES = "scores.json"
@@ -140,7 +140,7 @@ def _taught(train: Mapping[tuple[str, str], PairFiles], config: StudentConfig, t
 def _detection(
     detector: Detector, train: Mapping[tuple[str, str], PairFiles], config: StudentConfig, device: torch.device
 ) -> DetectionTerm:
-    seen = preparation_bar("detector", scenes(train, config.max_side_px), len(train))
+    seen = preparation_bar("detector", detector_scenes(train, config.max_side_px), len(train))
     return DetectionTerm(detector, seen, config.sets, config.seed, device)
 
 
@@ -148,7 +148,7 @@ def _given(config: StudentConfig, detector: Path | None) -> dict[str, str]:
     """The hashes of the files that a resumed run must have had as well."""
     given = {"detector": hashlib.sha256(detector.read_bytes()).hexdigest()[:16] if detector is not None else ""}
     path = initial_path(config.initial)
-    return given | {"initial": fingerprint(path) if config.initial else ""}
+    return given | {"initial": weights_hash(path) if config.initial else ""}
 
 
 def plain_student(network: nn.Module) -> PyramidNet:

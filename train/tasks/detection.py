@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusepipe.core.errors import SourceError
-from fusepipe.train.data.scenes import Scene
+from fusepipe.train.data.detector_scenes import DetectorScene
 from fusepipe.train.losses.detection import detection_loss
 from fusepipe.train.networks.detector import Detector, scores
 
@@ -35,10 +35,15 @@ class DetectionTerm:
     """
 
     def __init__(
-        self, detector: Detector, scenes: Iterable[Scene], sets: Mapping[str, float], seed: int, device: torch.device
+        self,
+        detector: Detector,
+        scenes: Iterable[DetectorScene],
+        sets: Mapping[str, float],
+        seed: int,
+        device: torch.device,
     ) -> None:
         self._detector, self._seed, self._device = detector, seed, device
-        self._scenes: list[Scene] = []
+        self._scenes: list[DetectorScene] = []
         weights = []
         for scene in scenes:
             person, vehicle = self._found(scene)
@@ -54,7 +59,7 @@ class DetectionTerm:
     def __len__(self) -> int:
         return len(self._scenes)
 
-    def _found(self, scene: Scene) -> tuple[float, float]:
+    def _found(self, scene: DetectorScene) -> tuple[float, float]:
         """The best score of a person and of a vehicle in either source."""
         with torch.no_grad():
             infrared, luma, chroma = self._tensors(scene.infrared, scene.visible)

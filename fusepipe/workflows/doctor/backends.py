@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from fusepipe.core.machine import rtx_runs_on
-from fusepipe.workflows.doctor.check import DoctorCheck
+from fusepipe.workflows.doctor.doctor_check import DoctorCheck
 
 # backend -> (its package, the extras that install it with its dependencies)
 _GPU = {"tensorrt": ("tensorrt", "tensorrt,cuda"), "tensorrt-rtx": ("tensorrt_rtx", "tensorrt-rtx,cuda")}

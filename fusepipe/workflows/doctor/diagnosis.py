@@ -23,7 +23,7 @@ from fusepipe.core.folders import cache_folder
 from fusepipe.core.version import __version__
 from fusepipe.engines.backends.openvino.telemetry import without_telemetry
 from fusepipe.workflows.doctor.backends import check_backends
-from fusepipe.workflows.doctor.check import DoctorCheck
+from fusepipe.workflows.doctor.doctor_check import DoctorCheck
 from fusepipe.workflows.doctor.packages import (
     CV2_WANTED,
     CV2_WHEELS,

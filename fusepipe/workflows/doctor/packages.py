@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from fusepipe.core.models import BACKENDS
-from fusepipe.workflows.doctor.check import DoctorCheck
+from fusepipe.workflows.doctor.doctor_check import DoctorCheck
 
 CV2_WHEELS = (
     "opencv-python",

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from fusepipe.pipeline.servers.loop_thread import LoopThread
 from fusepipe.pipeline.servers.web.access import Access
-from fusepipe.pipeline.servers.web.metrics import prometheus_text
+from fusepipe.pipeline.servers.web.prometheus import prometheus_text
 from fusepipe.pipeline.servers.web.rendering import VIEWS
 from fusepipe.pipeline.servers.web.rig_view import Record, RigView
 from fusepipe.pipeline.servers.web.whep import Whep

@@ -20,7 +20,7 @@ from fusepipe.core.errors import SinkError
 from fusepipe.core.frames import Band, FramePair, FusedFrame, PairState, Plane
 from fusepipe.pipeline.servers.web import rendering
 from fusepipe.pipeline.servers.web.access import Access
-from fusepipe.pipeline.servers.web.metrics import prometheus_text
+from fusepipe.pipeline.servers.web.prometheus import prometheus_text
 from fusepipe.pipeline.sinks.live.preview import GENERATED_TOKEN, SERVERS, WebPreviewSink
 from fusepipe.pipeline.testing import MS, frame
 

@@ -10,7 +10,7 @@ from fusepipe.core.errors import DiskFullError, OutputExistsError, SinkError, Si
 from fusepipe.core.frames import Band, FramePair, FusedFrame, PairState
 from fusepipe.pipeline.backoff import FULL_DISK, SINK, Backoff, BackoffPolicy
 from fusepipe.pipeline.mailbox import Cancelled, Mailbox
-from fusepipe.pipeline.servers.web.metrics import prometheus_text
+from fusepipe.pipeline.servers.web.prometheus import prometheus_text
 from fusepipe.pipeline.sinks import runner as sink_runner
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.pipeline.sinks.runner import SinkRunner

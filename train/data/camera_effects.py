@@ -19,7 +19,7 @@ Image = NDArray[np.float32]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Camera(BaseModel):
+class CameraEffects(BaseModel):
     """Random changes of a crop; 0 disables a change."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -81,7 +81,7 @@ def turned(image: NDArray[np.float32], way: int) -> NDArray[np.float32]:
     return image.swapaxes(-1, -2) if way & 4 else image
 
 
-def change_levels(bands: NDArray[np.float32], options: Camera, rng: np.random.Generator) -> NDArray[np.float32]:
+def change_levels(bands: NDArray[np.float32], options: CameraEffects, rng: np.random.Generator) -> NDArray[np.float32]:
     """Polarity, contrast and brightness of ``B x H x W``, each band separately; the result is in [0, 1]."""
     count = len(bands)
     negative = rng.random((count, 1, 1)) < options.invert
@@ -128,7 +128,7 @@ def grained(image: Image, most: float, rng: np.random.Generator) -> Image:
     return np.asarray(image + grain * np.float32(most * rng.random() / max(float(grain.std()), 1e-6)), np.float32)
 
 
-def change_photograph(image: Image, options: Camera, rng: np.random.Generator) -> Image:
+def change_photograph(image: Image, options: CameraEffects, rng: np.random.Generator) -> Image:
     """A photograph's crop flipped and with changed levels: input and target of an auto-encoder."""
     (changed,) = change_levels(turned(image, int(rng.integers(8)))[None], options, rng)
     if rng.random() < options.low_light:
@@ -136,7 +136,7 @@ def change_photograph(image: Image, options: Camera, rng: np.random.Generator) -
     return np.ascontiguousarray(changed)
 
 
-def change_pair(infrared: Image, visible: Image, options: Camera, rng: np.random.Generator) -> SeenPair:
+def change_pair(infrared: Image, visible: Image, options: CameraEffects, rng: np.random.Generator) -> SeenPair:
     """A pair of crops as the network sees it and as the loss takes it."""
     bands = turned(np.stack((infrared, visible)), int(rng.integers(8)))
     bands = change_levels(bands, options, rng)

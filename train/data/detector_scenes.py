@@ -17,7 +17,7 @@ from fusepipe.train.data.images import read_luma, reduced, refuse_test_data
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Scene:
+class DetectorScene:
     """An infrared image (HxW uint8), and the visible one as luma, Cr and Cb (HxWx3 uint8, BT.601 full range)."""
 
     dataset: str
@@ -25,14 +25,14 @@ class Scene:
     visible: NDArray[np.uint8]
 
 
-def scenes(files: Mapping[tuple[str, str], PairFiles], max_side_px: int) -> Iterator[Scene]:
+def detector_scenes(files: Mapping[tuple[str, str], PairFiles], max_side_px: int) -> Iterator[DetectorScene]:
     """The pairs, halved until no side is longer than ``max_side_px``; raises :class:`SourceError` where unreadable."""
     for (dataset, _), (infrared, visible) in files.items():
         colour = reduced(_read_colour(visible), max_side_px)
         luma = reduced(read_luma(infrared), max_side_px)
         if luma.shape != colour.shape[:2]:
             raise SourceError(f"{infrared} and {visible}: sizes differ ({luma.shape}, {colour.shape[:2]})")
-        yield Scene(dataset, luma, np.asarray(cv2.cvtColor(colour, cv2.COLOR_BGR2YCrCb), np.uint8))
+        yield DetectorScene(dataset, luma, np.asarray(cv2.cvtColor(colour, cv2.COLOR_BGR2YCrCb), np.uint8))
 
 
 def _read_colour(path: Path) -> NDArray[np.uint8]:

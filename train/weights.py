@@ -36,7 +36,7 @@ def load_student(path: Path) -> PyramidNet:
     if metadata.get("model") not in STUDENTS:
         raise EngineError(f"{path}: not weights of a student network ({metadata.get('model') = })")
     if "levels" not in metadata:
-        raise EngineError(f"{path}: weights of a student of version 0.1, which is no pyramid network: train it again")
+        raise EngineError(f"{path}: weights of a student of version 0.1, which is not a pyramid network; retrain it")
     network = PyramidNet(*(int(metadata[name]) for name in _STUDENT_FORM))
     network.load_state_dict(tensors)
     return network.eval()

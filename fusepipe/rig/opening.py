@@ -20,7 +20,7 @@ from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sources.base import Source, SourceInfo
 from fusepipe.rig import pairing
 from fusepipe.rig.fusers import lease_fuser
-from fusepipe.rig.input_doubts import input_doubts
+from fusepipe.rig.input_warnings import input_warnings
 from fusepipe.rig.registration import OpenedRegistration, open_registration
 from fusepipe.rig.sinks import SinkContext, SinkRestart, check_inputs_kept, make_sink, sink_restarts
 from fusepipe.rig.sources import make_source
@@ -103,8 +103,8 @@ def open_rig(
     infrared = _open_source(rig, Band.INFRARED, warn, stack)
     visible = _open_source(rig, Band.VISIBLE, warn, stack)
     sources, live = (infrared.source, visible.source), infrared.source.clock == "wall"
-    for doubt in input_doubts(sources, infrared.info, visible.info):
-        warn(doubt)
+    for text in input_warnings(sources, infrared.info, visible.info):
+        warn(text)
     if text := _visible_counts_warning(rig, visible.info):
         warn(text)
     if rig.visible.count_range is not None and visible.info.bit_depth == 8:
@@ -157,8 +157,8 @@ def _open_source(rig: Rig, band: Band, warn: Warn, stack: ExitStack) -> OpenedSo
     info = source.open()
     for note in info.notes:
         warn(f"{band}: {source.label} {note}")
-    if info.away:
-        warn(f"{band}: {source.label} is not available yet: {info.away}; the run waits for it")
+    if info.offline_reason:
+        warn(f"{band}: {source.label} is not available yet: {info.offline_reason}; the run waits for it")
     return OpenedSource(source, info)
 
 

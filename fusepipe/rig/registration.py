@@ -91,9 +91,9 @@ def open_registration(
         if crop:
             raise UsageError(
                 f"{rig.name}: registration.outside is crop, and the common view is not known while a camera is "
-                "away: start again when both deliver, or leave outside at visible"
+                "offline: start again when both are connected, or leave outside at visible"
             )
-        return OpenedRegistration(aligner, None, registration.calibration or "known when both cameras deliver")
+        return OpenedRegistration(aligner, None, registration.calibration or "known when both cameras are connected")
     sizes = (infrared.width, infrared.height), (visible.width, visible.height)
     aligner.alignment(*sizes)
     if registration.calibration is None and _stretch(*sizes) > MAX_STRETCH:

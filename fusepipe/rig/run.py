@@ -118,7 +118,7 @@ class RigRun:
         """See :meth:`fusepipe.Pipeline.set_plane_distance`."""
         infrared, visible = self._opened.infrared.info, self._opened.visible.info
         if not (infrared.known and visible.known):
-            raise UsageError(f"{self.rig.name}: a camera was away at the start; set plane_distance in the rig")
+            raise UsageError(f"{self.rig.name}: a camera was offline at the start; set plane_distance in the rig")
         aligner = self._opened.registration.aligner
         aligner.set_plane_distance(distance_m, (infrared.width, infrared.height), (visible.width, visible.height))
 

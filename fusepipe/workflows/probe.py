@@ -109,7 +109,7 @@ def probe(configs: list[SourceConfig], seconds: float) -> ProbeReport:
     for one in seen:
         info = one.source.open()
         if not info.known:
-            raise SourceError(f"{one.source.label}: {info.away or 'delivers no image'}")
+            raise SourceError(f"{one.source.label}: {info.offline_reason or 'delivers no image'}")
         infos.append(info)
     stop = threading.Event()
     threads = [threading.Thread(target=_collect, args=(one, stop), name=f"probe-{one.band}") for one in seen]

@@ -41,6 +41,6 @@ def test_missing_data_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1 and str(tmp_path) in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_a_method_that_is_none_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+def test_an_unknown_method_is_reported_before_anything_is_measured(tmp_path: Path) -> None:
     done = measured("mean", "strem", "--data", str(tmp_path))
     assert done.returncode == 1 and "'strem'" in done.stderr and "stream" in done.stderr and not done.stdout

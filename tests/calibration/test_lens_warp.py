@@ -123,7 +123,7 @@ def test_the_distance_changes_between_two_frames_and_only_if_it_can() -> None:
     assert fixed.alignment.plane_distance_m is None
 
 
-def test_a_correction_is_scaled_with_the_picture() -> None:
+def test_a_correction_is_scaled_with_the_image() -> None:
     seen: list[np.ndarray] = []
 
     def build(i: object, v: object, d: object, adjust: np.ndarray | None) -> None:

@@ -63,7 +63,7 @@ class FakeBf16Core(FakeCore):
         (("stream", "auto", "fp31"), "'fp32'"),
     ],
 )
-def test_wrong_names_are_told_the_nearest(arguments: tuple[str, ...], message: str) -> None:
+def test_wrong_names_suggest_the_nearest_name(arguments: tuple[str, ...], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load_model(*arguments)
 

@@ -86,7 +86,7 @@ def test_pairs_that_come_while_the_engine_computes_go_together() -> None:
     assert engine.closed == 1
 
 
-def test_an_error_reaches_the_rig_whose_pair_it_was_and_the_others_go_on() -> None:
+def test_an_error_reaches_the_rig_whose_pair_it_was_and_the_others_continue() -> None:
     engine = Slow()
     engine.go.set()
     first, second = leases(SharedEngines(), engine, 2)

@@ -120,7 +120,7 @@ def test_it_shows_every_pair_and_method_and_the_definitions(text: str) -> None:
     assert "Brightness over time" in text and text.count('class="fused"') == 4
 
 
-def test_pictures_are_left_out_beyond_the_size_and_counted(compared: Comparison, text: str) -> None:
+def test_images_are_left_out_beyond_the_size_and_counted(compared: Comparison, text: str) -> None:
     limit = len(text.encode()) - 100_000
     few = page(compared, max_bytes=limit)
     assert len(few.encode()) <= limit
@@ -130,7 +130,7 @@ def test_pictures_are_left_out_beyond_the_size_and_counted(compared: Comparison,
     assert 'id="viewer"' not in none and "6 further example pairs" in none
 
 
-def test_a_comparison_without_pictures_or_values() -> None:
+def test_a_comparison_without_images_or_values() -> None:
     empty = comparison(count=1)
     for result in empty.sets:
         result.examples = []

@@ -34,7 +34,7 @@ def test_mean_ranks_by_hand() -> None:
     assert places([(entry.method, entry.mean) for entry in found]) == {"one": 1, "two": 1, "three": 3}
 
 
-def test_a_metric_that_a_method_lacks_ranks_nobody() -> None:
+def test_a_metric_that_one_method_lacks_is_not_ranked() -> None:
     means = {"a": {"MI": 1.0, "VIF": None}, "b": {"MI": 2.0, "VIF": 0.5}}
     assert [(entry.method, entry.ranks) for entry in method_ranks(means, ["MI", "VIF"])] == [
         ("b", {"MI": 1}),

@@ -41,7 +41,7 @@ def test_half_an_hour_with_faults_and_500_cut_connections_is_flat():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_what_is_not_flat_is_said_to_be_so():
+def test_a_rising_line_fails_the_flatness_check():
     """A line that rises by more than its bound fails."""
     still = [(float(x), 100.0 + x % 3) for x in range(60)]
     rising = [(float(x), 100.0 + x) for x in range(60)]
@@ -53,7 +53,7 @@ def test_what_is_not_flat_is_said_to_be_so():
     assert abs(flatness.rise(busy, robust=True)) < 3 < abs(flatness.rise(busy)), "moments without a processor"
 
 
-def test_a_duration_that_is_none_is_one_line():
+def test_an_invalid_duration_is_reported_in_one_line():
     done = soak("--duration", "soon")
     assert done.returncode == 2 and "soon" in done.stderr and "Traceback" not in done.stderr
 

@@ -133,15 +133,15 @@ class TestLosses:
         assert float(fusiongan_losses.critic_loss(real, made, noise())) < float(
             fusiongan_losses.critic_loss(made, real, noise())
         )
-        assert float(fusiongan_losses.deceiving_loss(real, noise())) < float(
-            fusiongan_losses.deceiving_loss(made, noise())
+        assert float(fusiongan_losses.adversarial_loss(real, noise())) < float(
+            fusiongan_losses.adversarial_loss(made, noise())
         )
         assert (
             float(ddcgan_losses.critic_loss(5 * real, -5 * real))
             < 0.1
             < float(ddcgan_losses.critic_loss(-5 * real, 5 * real))
         )
-        assert float(ddcgan_losses.deceiving_loss(5 * real)) < 0.1 < float(ddcgan_losses.deceiving_loss(-5 * real))
+        assert float(ddcgan_losses.adversarial_loss(5 * real)) < 0.1 < float(ddcgan_losses.adversarial_loss(-5 * real))
 
     @pytest.mark.parametrize("patch_px", [20, 33])
     def test_critics_score_patches_of_their_size(self, patch_px: int) -> None:

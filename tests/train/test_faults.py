@@ -127,7 +127,7 @@ class TestRuns:
             stage1(photos, tmp_path / "out")
         assert not (tmp_path / "out" / WEIGHTS).exists()
 
-    def test_what_a_finished_one_lost_is_made_anew(self, photos: Path, tmp_path: Path) -> None:
+    def test_lost_files_of_a_finished_run_are_written_again(self, photos: Path, tmp_path: Path) -> None:
         out, moved = tmp_path / "out", tmp_path / "moved"
         stage1(photos, out)
         made = weights_hash(out / WEIGHTS)
@@ -141,7 +141,7 @@ class TestRuns:
         shutil.move(out, moved)
         assert stage1(photos, moved, resume=True)["weights"] == str(moved / WEIGHTS)
 
-    def test_a_finished_one_of_other_data_or_another_start_is_not_gone_on_from(
+    def test_a_finished_run_of_other_data_or_another_start_is_not_resumed(
         self, photos: Path, pairs: Path, tmp_path: Path
     ) -> None:
         stage1(photos, tmp_path / "out")
@@ -170,7 +170,7 @@ class TestRuns:
         with pytest.raises(EngineError, match=f"{CHECKPOINT}: not a checkpoint of this version"):
             stage1(photos, out, resume=True)
 
-    def test_a_start_of_another_width_is_told(self, tmp_path: Path) -> None:
+    def test_a_start_of_another_width_is_reported(self, tmp_path: Path) -> None:
         save_student(tmp_path / "narrow.safetensors", PyramidNet(16), {})
         changes = {"initial": str(tmp_path / "narrow.safetensors")}
         settings = load_student_config("default").model_copy(update=changes)
@@ -233,7 +233,7 @@ class TestSeveralProcesses:
             train_baseline("densefuse", settings, photos, tmp_path / "out", device="cpu")
         assert not (tmp_path / "out").exists()
 
-    def test_half_an_environment_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_incomplete_environment_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with (
             pytest.raises(UsageError, match="WORLD_SIZE=2 without RANK, LOCAL_RANK"),
             process_group(torch.device("cpu")),

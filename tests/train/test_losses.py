@@ -1,4 +1,4 @@
-"""The losses on fused images: their terms, steadiness, targets, detections."""
+"""The losses on fused images: their terms, temporal consistency, targets, detections."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ torch = require_training()
 
 from fusepipe.train.losses import fusion as losses
 from fusepipe.train.losses.detection import detection_loss
-from fusepipe.train.losses.steadiness import SecondLook, steadiness
 from fusepipe.train.losses.targets import target_loss
+from fusepipe.train.losses.temporal_consistency import SecondView, temporal_consistency
 from fusepipe.train.networks.pyramid import PyramidNet
 
 
@@ -62,14 +62,14 @@ class TestLosses:
         assert float(losses.ssim(first, second)) == pytest.approx(expected, abs=1e-6)
 
 
-class TestSteadiness:
+class TestTemporalConsistency:
     @staticmethod
     def terms(network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> tuple[float, float]:
         torch.manual_seed(6)
         images = torch.rand(2, 3, 1, 48, 48) * 0.6 + 0.2
-        look = SecondLook.at(images[0], 11)
+        look = SecondView.at(images[0], 11)
         second = network(*look.seen(images[0], images[1]))
-        flicker, luminance = steadiness(images[0], images[1], network(*images), second, look)
+        flicker, luminance = temporal_consistency(images[0], images[1], network(*images), second, look)
         return float(flicker), float(luminance)
 
     def test_a_calm_network_costs_nothing(self) -> None:
@@ -85,7 +85,7 @@ class TestSteadiness:
 
     def test_a_second_look_is_the_same_for_the_same_seed(self) -> None:
         image = torch.zeros(4, 1, 8, 8)
-        first, again, other = (SecondLook.at(image, seed) for seed in (3, 3, 4))
+        first, again, other = (SecondView.at(image, seed) for seed in (3, 3, 4))
         assert torch.equal(first.noise[0], again.noise[0]) and torch.equal(first.exposure[1], again.exposure[1])
         assert not torch.equal(first.noise[0], other.noise[0])
         assert not torch.equal(first.noise[0], first.noise[1])

@@ -55,7 +55,7 @@ class TestCommand:
 
     @pytest.mark.slow
     @pytest.mark.timeout(260)
-    def test_all_stages_run_stop_and_go_on(self, arguments: list[str], tmp_path: Path) -> None:
+    def test_all_stages_run_stop_and_resume(self, arguments: list[str], tmp_path: Path) -> None:
         stopped = train_in_child(arguments, interrupting("fusepipe.train.tasks.autoencoder", "AutoEncoderTask"))
         assert stopped.returncode == 130 and "--resume" in stopped.stderr, stopped.stderr
         done = train_in_child([*arguments, "--resume", "--json"])
@@ -97,6 +97,6 @@ class TestCommand:
         assert lacking.returncode == 2 and "switches off one part at a time: leave all on" in lacking.stderr
 
 
-def test_resuming_nothing_is_told(tmp_path: Path) -> None:
+def test_resuming_without_a_checkpoint_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing to resume"):
         train_stage1(load_mfe_config("default"), tmp_path, tmp_path / "absent", resume=True, device="cpu")

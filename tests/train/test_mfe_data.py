@@ -86,7 +86,7 @@ class TestDecoded:
         write(path, 30, 30, seed=1)
         assert DecodedImages(60)[path].shape == (30, 30)
 
-    def test_a_file_that_was_cut_off_is_made_anew(self, tmp_path: Path) -> None:
+    def test_a_truncated_file_is_written_again(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.png")
         cache = DecodedImages(800, tmp_path / "kept")
         first = np.array(cache[path])
@@ -181,7 +181,7 @@ class TestCrops:
                 assert all(torch.equal(a[own], b) for x, y in parts for a, b in zip(x, y, strict=True))
 
     @pytest.mark.slow
-    def test_what_is_wrong_with_an_image_is_told_in_a_line(self, files: list[Path]) -> None:
+    def test_what_is_wrong_with_an_image_is_reported_in_one_line(self, files: list[Path]) -> None:
         files[0].write_bytes(b"no image")
         crops = PhotographCrops(files[:1], images(), 24, CameraEffects(), 0)
         with crop_batches(crops, 0, 1, 1, workers=1) as fetched, pytest.raises(SourceError) as caught:

@@ -18,7 +18,7 @@ from fusepipe.core.errors import EngineError, OutputExistsError, UsageError
 
 torch = require_training()
 
-from fusepipe.train.configs.fields import Steadiness
+from fusepipe.train.configs.fields import TemporalConsistency
 from fusepipe.train.configs.mfe import FusionStageConfig, Stage1Config
 from fusepipe.train.data.camera_effects import CameraEffects
 from fusepipe.train.data.decoded import DecodedImages
@@ -65,7 +65,7 @@ def loop(files: list[Path], out: Path, *, resume: bool = False, **changes: Any) 
     return make_loop(config, make_task(config, files), out, resume=resume)
 
 
-class TestSteadiness:
+class TestTemporalConsistency:
     class Restless(torch.nn.Module):
         """Changes more than its sources, and remembers what it saw."""
 
@@ -81,7 +81,9 @@ class TestSteadiness:
 
         random = StepRandom(seed=0, step=3, batch=5, rank=0, world=1, device=CPU)
         for name, weights in (("without", {}), ("with", {"flicker": 2.0, "luminance": 3.0})):
-            config = FusionStageConfig(batch=5, crop_px=32, workers=0, steadiness=Steadiness(**weights))
+            config = FusionStageConfig(
+                batch=5, crop_px=32, workers=0, temporal_consistency=TemporalConsistency(**weights)
+            )
             task = FusionTask(config, MfeNet(), split, images(), attention_only=False)
             with task.batches(0, 1, rank=0, world=1) as fetched:
                 batch = next(fetched)
@@ -104,8 +106,8 @@ class TestSteadiness:
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
     def test_a_resumed_run_equals_an_uninterrupted_one(self, precision: str, files: list[Path], tmp_path: Path) -> None:
         values = {"steps": 4, "batch": 5, "crop_px": 32, "validate_every": 4, "workers": 0, "validation_images": 1}
-        weights = Steadiness(flicker=1.0, luminance=1.0)
-        config = FusionStageConfig(**values, precision=precision, steadiness=weights)
+        weights = TemporalConsistency(flicker=1.0, luminance=1.0)
+        config = FusionStageConfig(**values, precision=precision, temporal_consistency=weights)
         split = Split([(files[0], files[1])], [(files[2], files[3])])
 
         def of(out: str, *, resume: bool = False) -> Loop:

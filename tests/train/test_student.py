@@ -27,7 +27,7 @@ from fusepipe.train.checkpoint import CHECKPOINT
 from fusepipe.train.configs.student import DetectorLossConfig, StudentConfig
 from fusepipe.train.data.detector_scenes import DetectorScene, detector_scenes
 from fusepipe.train.data.split import read_split
-from fusepipe.train.data.taught import TaughtPair, split_files
+from fusepipe.train.data.teacher_pairs import DistillationPair, split_files
 from fusepipe.train.device import choose_device
 from fusepipe.train.distributed import Processes
 from fusepipe.train.loop import Loop
@@ -48,14 +48,14 @@ SHIPPED = Path(__file__).parents[2] / "engines" / "weights"
 
 def tiny(**changes: object) -> StudentConfig:
     plain: dict[str, object] = {"steps": 6, "batch": 1, "crop_px": 64, "channels": 8, "validate_every": 3}
-    return StudentConfig(**{**plain, "sets": {"made": 1.0}, "steady_every": 2, **changes})  # type: ignore[arg-type]
+    return StudentConfig(**{**plain, "sets": {"made": 1.0}, "temporal_every": 2, **changes})  # type: ignore[arg-type]
 
 
-def taught() -> list[TaughtPair]:
+def made_distillation_pairs() -> list[DistillationPair]:
     """Made pairs whose teacher is the mean."""
     pairs = make_pairs(3, 80, 96)
     stacks = [np.stack((p.infrared, p.visible, p.infrared // 2 + p.visible // 2)) for p in pairs]
-    return [TaughtPair("made", str(n), "full", images) for n, images in enumerate(stacks)]
+    return [DistillationPair("made", str(n), "full", images) for n, images in enumerate(stacks)]
 
 
 class FakeDetector:
@@ -77,7 +77,7 @@ def make_loop(
 ) -> Loop:
     network = network or new_student(config, start=not resume)
     term = DetectionTerm(FakeDetector(), made_scenes(), config.sets, config.seed, CPU) if detect else None  # type: ignore[arg-type]
-    task = StudentTask(config, network, taught(), make_pairs(1, 80, 96), term)
+    task = StudentTask(config, network, made_distillation_pairs(), make_pairs(1, 80, 96), term)
     settings, identity = session.student_settings(config), config.model_dump(mode="json")
     return Loop(task, settings, out, Processes(CPU), identity=identity, resume=resume)
 
@@ -138,7 +138,7 @@ class TestLoop:
         with pytest.raises(OutputExistsError, match="--resume"):
             session.train_student(tiny(), tmp_path, tmp_path)
 
-    def test_a_damaged_checkpoint_is_told(self, tmp_path: Path) -> None:
+    def test_a_damaged_checkpoint_is_reported(self, tmp_path: Path) -> None:
         train(tmp_path, stop_after=2)
         (tmp_path / CHECKPOINT).write_bytes(b"\x00" * 50)
         with pytest.raises(EngineError, match="safetensors"):
@@ -162,7 +162,7 @@ class TestTask:
         config = tiny(steps=10, **changes)
         network = new_student(config, start=True)
         term = DetectionTerm(FakeDetector(), made_scenes(), config.sets, 0, CPU) if detect else None  # type: ignore[arg-type]
-        task = StudentTask(config, network, taught(), [], term)
+        task = StudentTask(config, network, made_distillation_pairs(), [], term)
         random = StepRandom(0, step, 1, 0, 1, CPU)
         with torch.no_grad(), task.batches(0, 1, rank=0, world=1) as batches:
             batch = next(batches)
@@ -174,7 +174,8 @@ class TestTask:
         total, terms = self.terms(4, detection=DetectorLossConfig(start=0.0, every=2))
         weights = {name: config.fusion.at(0.4) * value for name, value in config.losses.model_dump().items()}
         weights |= {"teacher": config.teacher.at(0.4), "overflow": config.overflow, "agreement": config.agreement}
-        weights |= {"target": config.target, **config.steadiness.model_dump(), "detection": config.detection.weight}
+        weights |= {"target": config.target, "detection": config.detection.weight}
+        weights |= config.temporal_consistency.model_dump()
         assert terms.keys() == weights.keys()
         assert total == pytest.approx(sum(weights[name] * value for name, value in terms.items()), rel=1e-5)
 
@@ -190,7 +191,7 @@ class TestTask:
         none = {"start": 0.0, "end": 0.0}
         config = tiny(learning_rate=5e-3, steps=40, batch=2, fusion=none, teacher={"start": 20.0, "end": 20.0}, **rest)
         network = new_student(config, start=True)
-        pair = taught()[0].images
+        pair = made_distillation_pairs()[0].images
         infrared, visible, wanted = (torch.from_numpy(image)[None, None].float() / 255 for image in pair)
 
         def distance() -> float:
@@ -276,7 +277,7 @@ class TestExport:
         with OpenVinoFuser("stream", Path(report["onnx"]).read_bytes(), "fp32") as fuser:
             difference = np.abs(fuser.fuse(pair.infrared, pair.visible).astype(int) - expected)
         assert difference.max() <= 1
-        with pytest.raises(UsageError, match="sets: 'mode' is no data set of the split: did you mean 'made'"):
+        with pytest.raises(UsageError, match="sets: 'mode' is not a data set of the split: did you mean 'made'"):
             session.train_student(tiny(sets={"mode": 1.0}), data, tmp_path / "other", device="cpu")
         with pytest.raises(UsageError, match="crop_px: no training image is as large as 128 px"):
             session.train_student(tiny(crop_px=128), data, tmp_path / "other", device="cpu")

@@ -25,8 +25,8 @@ from fusepipe.train.data.pairs import load_pairs
 from fusepipe.train.data.sampler import CropSampler
 from fusepipe.train.data.sensors import Sensors
 from fusepipe.train.data.split import BASE_SETS, read_split
-from fusepipe.train.data.taught import FORMS, TaughtPair, Teacher, split_files, taught_pairs
-from fusepipe.train.data.taught_crops import TaughtCrops
+from fusepipe.train.data.teacher_crops import DistillationCrops
+from fusepipe.train.data.teacher_pairs import FORMS, DistillationPair, Teacher, distillation_pairs, split_files
 from fusepipe.train.data.variants import variant
 from fusepipe.train.session import student as session
 
@@ -116,11 +116,11 @@ class MeanTeacher(Teacher):
         return np.asarray((infrared.astype(int) + visible) // 2, np.uint8)
 
 
-class TestTaughtPairs:
+class TestDistillationPairs:
     @staticmethod
-    def made(data: Path, teacher: Teacher, forms: tuple[str, ...] = FORMS) -> list[TaughtPair]:
+    def made(data: Path, teacher: Teacher, forms: tuple[str, ...] = FORMS) -> list[DistillationPair]:
         files = split_files(data, [("made", "a"), ("made", "b")])
-        return list(taught_pairs(files, forms, teacher, DecodedImages(800)))
+        return list(distillation_pairs(files, forms, teacher, DecodedImages(800)))
 
     def test_each_form_is_fused_once_and_found_by_later_runs(self, tmp_path: Path) -> None:
         data, teacher, again = write_pairs(tmp_path), MeanTeacher(), MeanTeacher()
@@ -128,8 +128,8 @@ class TestTaughtPairs:
         assert [pair.form for pair in first] == [*FORMS, *FORMS] and (teacher.calls, again.calls) == (6, 0)
         for one, other in zip(first, second, strict=True):
             assert np.array_equal(one.images, other.images)
-            infrared, visible, taught = one.images
-            assert np.array_equal(taught, again.fuse(infrared, visible))
+            infrared, visible, fused = one.images
+            assert np.array_equal(fused, again.fuse(infrared, visible))
         whole, half = first[:2]
         assert half.images.shape[1:] == tuple(side // 2 for side in whole.images.shape[1:])
         assert np.array_equal(whole.images[0], read_luma(data / "made" / "ir" / "a.png"))
@@ -148,7 +148,7 @@ class TestTaughtPairs:
         changed = MeanTeacher()
         assert int(self.made(data, changed)[0].images[0].max()) == 3 and changed.calls == 3
 
-    def test_missing_images_are_told(self, tmp_path: Path) -> None:
+    def test_missing_images_are_reported(self, tmp_path: Path) -> None:
         with pytest.raises(SourceError, match="no image 'z'"):
             split_files(write_pairs(tmp_path), [("made", "z")])
         with pytest.raises(UsageError, match="test set"):
@@ -171,18 +171,18 @@ class TestVariants:
         assert any(not image[:, 0].any() or not image[0].any() for image in made), "black borders"
 
 
-class TestTaughtCrops:
+class TestDistillationCrops:
     @staticmethod
-    def pairs() -> list[TaughtPair]:
+    def pairs() -> list[DistillationPair]:
         rng = np.random.default_rng(1)
         return [
-            TaughtPair(dataset, "a", form, rng.integers(low, low + 40, (3, 96, 128), np.uint8))
+            DistillationPair(dataset, "a", form, rng.integers(low, low + 40, (3, 96, 128), np.uint8))
             for dataset, form, low in (("one", "full", 0), ("one", "half", 60), ("two", "full", 120))
         ]
 
-    def crops(self, seed: int = 0, **changes: object) -> TaughtCrops:
+    def crops(self, seed: int = 0, **changes: object) -> DistillationCrops:
         given = {"batch": 4, "crop_px": 64, "sensors": Sensors(noise=0, jpeg=0, same=0), "seed": seed, **changes}
-        return TaughtCrops(self.pairs(), {"one": 1.0, "two": 1.0}, {"full": 1.0, "half": 1.0}, **given)  # type: ignore[arg-type]
+        return DistillationCrops(self.pairs(), {"one": 1.0, "two": 1.0}, {"full": 1.0, "half": 1.0}, **given)  # type: ignore[arg-type]
 
     def test_they_depend_on_seed_and_step_only(self) -> None:
         made = {

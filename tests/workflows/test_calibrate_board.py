@@ -148,7 +148,7 @@ def test_a_rig_is_calibrated_to_half_a_pixel(views: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_loose_rig_and_a_mirrored_camera_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_loose_rig_and_a_mirrored_camera_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for kind in ("loose", "mirrored"):
         folder = tmp_path / kind
         folder.mkdir()
@@ -159,7 +159,7 @@ def test_a_loose_rig_and_a_mirrored_camera_are_told(tmp_path: Path, capsys: pyte
         assert ("not one rigid rig" if kind == "loose" else "are mirrored") in error
 
 
-def test_too_few_views_are_told(views: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_few_views_are_reported(views: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for band in ("ir", "vis"):
         (tmp_path / band).mkdir()
         (tmp_path / band / "00.png").write_bytes((views / band / "00.png").read_bytes())
@@ -343,7 +343,7 @@ def test_real_visible_corners_are_those_that_were_published(data_dir: Path) -> N
         assert off.min(axis=1).mean() < 1.0 and len(set(off.argmin(axis=1))) == 30
 
 
-def test_folders_without_the_board_are_told_after_a_few_images(
+def test_folders_without_the_board_are_reported_after_a_few_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("ir", "vis"):

@@ -127,7 +127,7 @@ def test_one_image_is_no_pair(street: ScenePair, tmp_path: Path, capsys: pytest.
     assert "are the same image" in capsys.readouterr().err
 
 
-def test_swapped_cameras_are_told(street: ScenePair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_swapped_cameras_are_reported(street: ScenePair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     colour = cv2.applyColorMap(street.visible, cv2.COLORMAP_JET)
     assert cv2.imwrite(str(tmp_path / "colour.png"), colour) and cv2.imwrite(
         str(tmp_path / "grey.png"), street.infrared

@@ -269,7 +269,7 @@ class Failing:
 
 
 @pytest.mark.parametrize("when", ["load", "fuse"])
-def test_a_model_that_fails_is_reported_and_the_others_go_on(compare, tmp_path, monkeypatch, when):
+def test_a_model_that_fails_is_reported_and_the_others_continue(compare, tmp_path, monkeypatch, when):
 
     def broken(model):
         if model != "stream":

@@ -48,8 +48,8 @@ class Losses(Model):
         return LossWeights(**self.model_dump())
 
 
-class Steadiness(Model):
-    """Weights of the terms against flicker; a quarter of each batch is fused twice (``losses.steadiness``)."""
+class TemporalConsistency(Model):
+    """Weights of the terms against flicker; a quarter of each batch is fused twice (``losses.temporal_consistency``)."""
 
     flicker: Weight = 0.0
     """Temporal noise of the fused image in excess of its sources'."""

@@ -14,7 +14,7 @@ from fusepipe.train.configs.fields import (
     Rate,
     Seed,
     Side,
-    Steadiness,
+    TemporalConsistency,
     Threads,
     Weight,
 )
@@ -108,8 +108,8 @@ class FusionStageConfig(StageConfig):
     """``committed``: the pairs of ``splits/registered_pairs.csv``; ``folders``: all paired folders below the data."""
     losses: Losses = Losses()
     """Weights of the fusion loss."""
-    steadiness: Steadiness = Steadiness()
-    """Weights of the terms against flicker; 0 leaves the second look out."""
+    temporal_consistency: TemporalConsistency = TemporalConsistency()
+    """Weights of the terms against flicker; 0 leaves the second augmented view out."""
     camera: CameraEffects = CameraEffects()
     """Augmentation of a crop."""
 

@@ -15,7 +15,7 @@ from fusepipe.train.configs.fields import (
     Rate,
     Seed,
     Side,
-    Steadiness,
+    TemporalConsistency,
     Weight,
 )
 from fusepipe.train.configs.reading import read_config
@@ -131,8 +131,8 @@ class StudentConfig(Model):
     """Weight of the contrast and the edges of warm objects (``losses.targets``)."""
     overflow: Weight = 5.0
     """Weight of the mean distance of levels outside [0, 1] to that range."""
-    steadiness: Steadiness = Steadiness(flicker=0.25, luminance=0.7)
-    steady_every: Positive = 6
+    temporal_consistency: TemporalConsistency = TemporalConsistency(flicker=0.25, luminance=0.7)
+    temporal_every: Positive = 6
     """Steps between two batches that are fused a second time."""
     detection: DetectorLossConfig = DetectorLossConfig()
 

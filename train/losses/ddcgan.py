@@ -14,7 +14,7 @@ def content_losses(made: Tensor, infrared: Tensor, visible: Tensor) -> dict[str,
     return {"intensity": 4 * F.mse_loss(made, infrared), "gradient": gradient}
 
 
-def deceiving_loss(score: Tensor) -> Tensor:
+def adversarial_loss(score: Tensor) -> Tensor:
     """The generator's adversarial loss, -log D(F); ``score`` is N x 1 logits.
 
     The non-saturating form of eqs. 3 and 4 (Goodfellow et al. 2014): log(1 - D(F)) has no gradient while

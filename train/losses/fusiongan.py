@@ -28,7 +28,7 @@ def _labels(score: Tensor, low: float, high: float, noise: torch.Generator) -> T
     return torch.empty(score.shape).uniform_(low, high, generator=noise).to(score.device)
 
 
-def deceiving_loss(score: Tensor, noise: torch.Generator) -> Tensor:
+def adversarial_loss(score: Tensor, noise: torch.Generator) -> Tensor:
     """Least squares to soft labels of a real image, 0.7 .. 1.2 (eq. 3); ``score`` is N x 1 of fused patches."""
     return F.mse_loss(score, _labels(score, 0.7, 1.2, noise))
 

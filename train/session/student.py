@@ -24,7 +24,7 @@ from fusepipe.train.data.folders import PairFiles
 from fusepipe.train.data.images import refuse_test_data
 from fusepipe.train.data.pairs import load_pairs
 from fusepipe.train.data.split import SplitName, read_split
-from fusepipe.train.data.taught import FORMS, TaughtPair, Teacher, split_files, taught_pairs
+from fusepipe.train.data.teacher_pairs import FORMS, DistillationPair, Teacher, distillation_pairs, split_files
 from fusepipe.train.device import choose_device
 from fusepipe.train.distributed import Processes, require_one_process
 from fusepipe.train.export import export_pyramid
@@ -90,9 +90,9 @@ def train_student(
     train = split_files(data, _split("train", config))
     validation = load_pairs(data, _split("validation", config), config.max_side_px)
     teacher = Teacher(TEACHER.read_bytes())
-    taught = _taught(train, config, teacher)
+    distilled = _distillation_pairs(train, config, teacher)
     term = _detection(sees, train, config, processes.device) if sees is not None else None
-    task = StudentTask(config, network, taught, validation, term)
+    task = StudentTask(config, network, distilled, validation, term)
     identity = config.model_dump(mode="json") | {"teacher_file": teacher.fingerprint} | _given(config, detector)
     loop = Loop(task, student_settings(config), out, processes, identity=identity, resume=resume)
     with stop_on_signals() as stop, progress_bar(config.steps, loop.progress.step) as report_step:
@@ -123,17 +123,19 @@ def _split(split: SplitName, config: StudentConfig) -> list[tuple[str, str]]:
     known = {dataset for dataset, _ in pairs}
     for name in config.sets:
         if name not in known:
-            raise UsageError(f"sets: {name!r} is no data set of the split: {did_you_mean(name, sorted(known))}")
+            raise UsageError(f"sets: {name!r} is not a data set of the split: {did_you_mean(name, sorted(known))}")
     return [(dataset, stem) for dataset, stem in pairs if config.sets.get(dataset)]
 
 
-def _taught(train: Mapping[tuple[str, str], PairFiles], config: StudentConfig, teacher: Teacher) -> list[TaughtPair]:
+def _distillation_pairs(
+    train: Mapping[tuple[str, str], PairFiles], config: StudentConfig, teacher: Teacher
+) -> list[DistillationPair]:
     """The training pairs in the forms that the configuration draws."""
     images = DecodedImages(config.max_side_px)
     if all(min(images[visible].shape) < config.crop_px for _, visible in train.values()):
         raise UsageError(f"crop_px: no training image is as large as {config.crop_px} px")
     forms = [form for form in FORMS if getattr(config.forms, form)]
-    pairs = taught_pairs(train, forms, teacher, images)
+    pairs = distillation_pairs(train, forms, teacher, images)
     return list(preparation_bar("teacher's images", pairs, len(train) * len(forms)))
 
 

@@ -104,7 +104,7 @@ class FusionGanTask(BaselineTask[FusionGanConfig]):
         content = fusiongan_losses.content_losses(made, trim(infrared, border), trim(visible, border))
         assert self.critic is not None
         return {
-            "adversarial": c.adversarial * fusiongan_losses.deceiving_loss(self.critic["visible"](made), noise),
+            "adversarial": c.adversarial * fusiongan_losses.adversarial_loss(self.critic["visible"](made), noise),
             "intensity": c.content * content["intensity"],
             "gradient": c.content * c.gradient * content["gradient"],
         }
@@ -136,7 +136,7 @@ class DdcGanTask(BaselineTask[DdcGanConfig]):
         content = ddcgan_losses.content_losses(made, infrared, visible)
         assert self.critic is not None
         terms = {
-            f"adversarial_{band}": c.adversarial * ddcgan_losses.deceiving_loss(critic(made))
+            f"adversarial_{band}": c.adversarial * ddcgan_losses.adversarial_loss(critic(made))
             for band, critic in self.critic.items()
         }
         terms["intensity"] = c.content * content["intensity"]

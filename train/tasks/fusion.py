@@ -14,7 +14,7 @@ from fusepipe.train.data.crops import Batch, PairCrops, as_input, crop_batches, 
 from fusepipe.train.data.decoded import DecodedImages
 from fusepipe.train.data.folders import PairFiles, Split
 from fusepipe.train.losses.fusion import fusion_loss
-from fusepipe.train.losses.steadiness import SecondLook, steadiness
+from fusepipe.train.losses.temporal_consistency import SecondView, temporal_consistency
 from fusepipe.train.networks.mfe import MfeNet
 from fusepipe.train.tasks.base import GeneratorOnly, Loss, StepRandom, mean_loss
 from fusepipe.train.tasks.previews import ROWS, centre, grid
@@ -25,8 +25,9 @@ _SEEN_TWICE = slice(None, None, 4)
 class FusionTask(GeneratorOnly):
     """The attention alone (``attention_only``), or all of the network.
 
-    With ``steadiness`` every fourth pair passes the network a second time, in the same call; where a process's part of
-    the batch is not divisible by four, that is one more than a quarter. Validation leaves the second look out.
+    With ``temporal_consistency`` every fourth pair passes the network a second time, in the same call; where a
+    process's part of the batch is not divisible by four, that is one more than a quarter. Validation leaves the second
+    augmented view out.
     """
 
     def __init__(
@@ -38,7 +39,8 @@ class FusionTask(GeneratorOnly):
         *,
         attention_only: bool,
     ) -> None:
-        self._config, self._weights, self._steadiness = config, config.losses.weights(), config.steadiness
+        self._config, self._weights = config, config.losses.weights()
+        self._temporal_consistency = config.temporal_consistency
         self._images, self._validation = images, files.validation
         for pair in files.validation:
             require_validation_size(pair[1], read_pair(images, pair)[1])
@@ -66,16 +68,17 @@ class FusionTask(GeneratorOnly):
         if look is None:
             return loss
         infrared, visible, first = (part[_SEEN_TWICE] for part in (batch[0], batch[1], fused))
-        found = steadiness(infrared, visible, first, made[len(fused) :], look)
-        total = loss.total + self._steadiness.flicker * found[0] + self._steadiness.luminance * found[1]
+        found = temporal_consistency(infrared, visible, first, made[len(fused) :], look)
+        weights = self._temporal_consistency
+        total = loss.total + weights.flicker * found[0] + weights.luminance * found[1]
         return Loss(total, {**loss.terms, "flicker": found[0], "luminance": found[1]})
 
-    def _look(self, batch: Batch, random: StepRandom) -> SecondLook | None:
-        """The second look, if weighted; each image has noise of its own, whichever process takes it."""
-        if not (self._steadiness.flicker or self._steadiness.luminance):
+    def _look(self, batch: Batch, random: StepRandom) -> SecondView | None:
+        """The second augmented view, if weighted; each image has noise of its own, whichever process takes it."""
+        if not (self._temporal_consistency.flicker or self._temporal_consistency.luminance):
             return None
         seeds = (random.uniform(1)[_SEEN_TWICE, 0].double() * 2**31).long().tolist()
-        return SecondLook.joined([SecondLook.at(batch[0][:1], seed) for seed in seeds])
+        return SecondView.joined([SecondView.at(batch[0][:1], seed) for seed in seeds])
 
     def _fusion(self, made: Tensor, infrared: Tensor, visible: Tensor) -> Loss:
         return Loss(*fusion_loss(made, infrared, visible, self._weights))

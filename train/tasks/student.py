@@ -14,11 +14,11 @@ from torch.nn import functional as F
 from fusepipe.train.configs.student import StudentConfig
 from fusepipe.train.data.crops import Batch, as_input
 from fusepipe.train.data.pairs import Pair
-from fusepipe.train.data.taught import TaughtPair
-from fusepipe.train.data.taught_crops import TaughtCrops
+from fusepipe.train.data.teacher_crops import DistillationCrops
+from fusepipe.train.data.teacher_pairs import DistillationPair
 from fusepipe.train.losses.fusion import agreement_loss, fusion_loss
-from fusepipe.train.losses.steadiness import SecondLook, steadiness
 from fusepipe.train.losses.targets import target_loss
+from fusepipe.train.losses.temporal_consistency import SecondView, temporal_consistency
 from fusepipe.train.networks.pyramid import PyramidNet
 from fusepipe.train.tasks.base import GeneratorOnly, Loss, StepRandom, mean_loss
 from fusepipe.train.tasks.detection import DetectionTerm
@@ -47,7 +47,7 @@ def initial_path(initial: str) -> Path:
 
 
 class StudentTask(GeneratorOnly):
-    """Crops of taught pairs held in memory; every ``steady_every`` steps a batch is fused a second time.
+    """Crops of distillation pairs held in memory; every ``temporal_every`` steps a batch is fused a second time.
 
     ``detection`` adds its term every ``detection.every`` steps, from the share ``detection.start`` of the run on; it
     calls the generator on images of its own, so that a student trains in one process.
@@ -57,12 +57,12 @@ class StudentTask(GeneratorOnly):
         self,
         config: StudentConfig,
         network: PyramidNet,
-        train: Sequence[TaughtPair],
+        train: Sequence[DistillationPair],
         validation: Sequence[Pair],
         detection: DetectionTerm | None = None,
     ) -> None:
         self._config, self._validation, self._weights = config, validation, config.losses.weights()
-        self._crops = TaughtCrops(
+        self._crops = DistillationCrops(
             train,
             config.sets,
             config.forms.model_dump(),
@@ -91,9 +91,11 @@ class StudentTask(GeneratorOnly):
         total, terms = loss.total, loss.terms
         look = self._look(batch, random)
         if look is not None:
-            terms["flicker"], terms["luminance"] = steadiness(batch[0], batch[1], fused, made[len(fused) :], look)
-            total = total + config.steadiness.flicker * terms["flicker"]
-            total = total + config.steadiness.luminance * terms["luminance"]
+            terms["flicker"], terms["luminance"] = temporal_consistency(
+                batch[0], batch[1], fused, made[len(fused) :], look
+            )
+            total = total + config.temporal_consistency.flicker * terms["flicker"]
+            total = total + config.temporal_consistency.luminance * terms["luminance"]
         detection = config.detection
         if self._detection is not None and part >= detection.start and random.step % detection.every == 0:
             terms["detection"] = self._detection.loss(self.generator, random.step)
@@ -116,11 +118,11 @@ class StudentTask(GeneratorOnly):
             total = total + config.target * terms["target"]
         return Loss(total, terms)
 
-    def _look(self, batch: Batch, random: StepRandom) -> SecondLook | None:
-        weights = self._config.steadiness
-        if not (weights.flicker or weights.luminance) or random.step % self._config.steady_every:
+    def _look(self, batch: Batch, random: StepRandom) -> SecondView | None:
+        weights = self._config.temporal_consistency
+        if not (weights.flicker or weights.luminance) or random.step % self._config.temporal_every:
             return None
-        return SecondLook.at(batch[0], random.seed)
+        return SecondView.at(batch[0], random.seed)
 
     def validate(self, generator: nn.Module, device: torch.device) -> Loss:
         def loss(pair: Pair) -> Loss:

@@ -150,7 +150,7 @@ class VideoFileSource:
         for stream in streams:
             if stream.index == self._stream_index:
                 return stream
-        raise SourceError(f"{self._path}: stream {self._stream_index} is no video stream; it has {listed(streams)}")
+        raise SourceError(f"{self._path}: stream {self._stream_index} is not a video stream; it has {listed(streams)}")
 
     def _first_frame(self) -> VideoFrame:
         """The first frame that can be decoded, read through a separate container."""

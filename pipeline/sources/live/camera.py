@@ -114,7 +114,7 @@ class LiveSource:
         except LiveError as error:
             if error.cause in PERMANENT:
                 raise
-            return replace(UNKNOWN, fps=self._options.fps, away=str(error).removeprefix(f"{self.label}: "))
+            return replace(UNKNOWN, fps=self._options.fps, offline_reason=str(error).removeprefix(f"{self.label}: "))
         return UNKNOWN
 
     def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:

@@ -122,8 +122,8 @@ def test_causes_of_cameras_that_cannot_be_opened():
 def test_a_camera_that_is_offline_at_the_start_is_not_an_error_and_ends_promptly():
     source = LiveSource(f"rtsp://ann:hunter2@127.0.0.1:{free_port()}/x", Band.VISIBLE, QUICK)
     info = source.open()
-    assert not info.known and info.away.startswith("connection refused")
-    assert "hunter2" not in info.away + source.label
+    assert not info.known and info.offline_reason.startswith("connection refused")
+    assert "hunter2" not in info.offline_reason + source.label
     stop = threading.Event()
     threading.Timer(1.0, stop.set).start()
     begun = time.monotonic()

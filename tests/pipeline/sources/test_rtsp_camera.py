@@ -65,7 +65,7 @@ def test_a_login_is_checked_at_the_start_and_never_logged(rtsp_camera, caplog):
             LiveSource(url, Band.VISIBLE, PATIENT).open()
         assert "hunter" not in str(caught.value)
     missing = LiveSource(right.replace("/cam", "/nope"), Band.VISIBLE, PATIENT)
-    assert "not found" in missing.open().away, "a relay has no such stream until its publisher connects"
+    assert "not found" in missing.open().offline_reason, "a relay has no such stream until its publisher connects"
     assert "hunter" not in caplog.text
 
 

@@ -22,39 +22,39 @@ _PER_LUMINANCE = 1 / _EXPOSURE  # in units of the largest change, as flicker is 
 
 
 @dataclass(frozen=True, slots=True)
-class SecondLook:
+class SecondView:
     """Noise (N x 1 x H x W) and change of exposure (N x 1 x 1 x 1) of the infrared and of the visible image."""
 
     noise: tuple[Tensor, Tensor]
     exposure: tuple[Tensor, Tensor]
 
     @staticmethod
-    def joined(looks: Sequence[SecondLook]) -> SecondLook:
+    def joined(looks: Sequence[SecondView]) -> SecondView:
         """The looks of single images as one of a batch."""
         noise = [torch.cat([look.noise[band] for look in looks]) for band in (0, 1)]
         exposure = [torch.cat([look.exposure[band] for look in looks]) for band in (0, 1)]
-        return SecondLook((noise[0], noise[1]), (exposure[0], exposure[1]))
+        return SecondView((noise[0], noise[1]), (exposure[0], exposure[1]))
 
     @staticmethod
-    def at(infrared: Tensor, seed: int) -> SecondLook:
-        """The second look of a batch of this shape; depends on the seed only, not on the device."""
+    def at(infrared: Tensor, seed: int) -> SecondView:
+        """The second augmented view of a batch of this shape; depends on the seed only, not on the device."""
         source = torch.Generator().manual_seed(seed)
         count = len(infrared)
         deviation = _NOISE * (0.3 + torch.rand(2, count, 1, 1, 1, generator=source))
         exposure = _EXPOSURE * (2 * torch.rand(2, count, 1, 1, 1, generator=source) - 1)
         noise = deviation * torch.randn(2, *infrared.shape, generator=source)
         pair = [cast(tuple[Tensor, Tensor], tuple(part.to(infrared.device))) for part in (noise, exposure)]
-        return SecondLook(pair[0], pair[1])
+        return SecondView(pair[0], pair[1])
 
     def seen(self, infrared: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-        """The images of the second look."""
+        """The images of the second augmented view."""
         return infrared + self.noise[0] + self.exposure[0], visible + self.noise[1] + self.exposure[1]
 
 
-def steadiness(
-    infrared: Tensor, visible: Tensor, fused: Tensor, second: Tensor, look: SecondLook
+def temporal_consistency(
+    infrared: Tensor, visible: Tensor, fused: Tensor, second: Tensor, look: SecondView
 ) -> tuple[Tensor, Tensor]:
-    """Flicker and luminance loss of the change from ``fused`` to the second look ``second``; scalars, 0 at best.
+    """Flicker and luminance loss of the change from ``fused`` to the second view ``second``; scalars, 0 at best.
 
     Flicker: how far its mean absolute change, relative to the image's spread, is above ``_CALM`` of the sources' (TR).
     Luminance: how far the mean moves beyond the two exposures and 0 (luminance excess).

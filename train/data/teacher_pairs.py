@@ -27,7 +27,7 @@ FORMS = ("full", "half", "variant")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TaughtPair:
+class DistillationPair:
     """A pair in one of its forms: ``images`` are infrared, visible and the teacher's, 3 x H x W uint8."""
 
     dataset: str
@@ -61,9 +61,9 @@ def split_files(data: Path, pairs: Sequence[tuple[str, str]]) -> Mapping[tuple[s
     }
 
 
-def taught_pairs(
+def distillation_pairs(
     files: Mapping[tuple[str, str], PairFiles], forms: Sequence[str], teacher: Teacher, images: DecodedImages
-) -> Iterator[TaughtPair]:
+) -> Iterator[DistillationPair]:
     """Each pair in each of the forms, fused by the teacher where no run has kept that yet.
 
     Raises :class:`SourceError` for unreadable images and for different sizes.
@@ -76,7 +76,7 @@ def taught_pairs(
                 infrared, visible = changed(*read_pair(images, pair), form, name)
                 return np.stack((infrared, visible, teacher.fuse(infrared, visible)))
 
-            yield TaughtPair(dataset, stem, form, images.arrays.get(key, make))
+            yield DistillationPair(dataset, stem, form, images.arrays.get(key, make))
 
 
 def changed(infrared: Luma8, visible: Luma8, form: str, name: str) -> tuple[Luma8, Luma8]:

@@ -1,4 +1,4 @@
-"""Random crops of taught pairs, drawn by data set and form."""
+"""Random crops of distillation pairs, drawn by data set and form."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fusepipe.core.errors import UsageError
 from fusepipe.train.data.camera_effects import turned
 from fusepipe.train.data.crops import Batch
 from fusepipe.train.data.sensors import Sensors, seen
-from fusepipe.train.data.taught import TaughtPair
+from fusepipe.train.data.teacher_pairs import DistillationPair
 
 _BANDS = 2
 
 
-class TaughtCrops:
+class DistillationCrops:
     """Random crops of the pairs; all randomness comes from (seed, step), so a run resumes exactly.
 
     ``sets`` and ``forms`` give how often a crop is of a data set and of a form (relative). Raises :class:`UsageError`
@@ -28,7 +28,7 @@ class TaughtCrops:
 
     def __init__(
         self,
-        pairs: Sequence[TaughtPair],
+        pairs: Sequence[DistillationPair],
         sets: Mapping[str, float],
         forms: Mapping[str, float],
         *,

@@ -13,7 +13,7 @@ from fusepipe.core.frames import Band
 from fusepipe.pipeline.sources.base import ReadsFiles, Source, SourceInfo
 
 
-def input_doubts(sources: tuple[Source, Source], infrared: SourceInfo, visible: SourceInfo) -> Iterator[str]:
+def input_warnings(sources: tuple[Source, Source], infrared: SourceInfo, visible: SourceInfo) -> Iterator[str]:
     """One line for each doubt, with what to do; ``sources`` are the infrared and the visible one, opened."""
     if _are_same(*sources):
         yield (

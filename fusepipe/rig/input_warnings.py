@@ -14,7 +14,7 @@ from fusepipe.pipeline.sources.base import ReadsFiles, Source, SourceInfo
 
 
 def input_warnings(sources: tuple[Source, Source], infrared: SourceInfo, visible: SourceInfo) -> Iterator[str]:
-    """One line for each doubt, with what to do; ``sources`` are the infrared and the visible one, opened."""
+    """One line for each warning, with what to do; ``sources`` are the infrared and the visible one, opened."""
     if _are_same(*sources):
         yield (
             f"infrared and visible are the same: {sources[0].label}; give one input of each camera, or, for two video "

@@ -103,8 +103,8 @@ def open_rig(
     infrared = _open_source(rig, Band.INFRARED, warn, stack)
     visible = _open_source(rig, Band.VISIBLE, warn, stack)
     sources, live = (infrared.source, visible.source), infrared.source.clock == "wall"
-    for text in input_warnings(sources, infrared.info, visible.info):
-        warn(text)
+    for warning in input_warnings(sources, infrared.info, visible.info):
+        warn(warning)
     if text := _visible_counts_warning(rig, visible.info):
         warn(text)
     if rig.visible.count_range is not None and visible.info.bit_depth == 8:

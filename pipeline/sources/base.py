@@ -31,7 +31,7 @@ class SourceInfo:
 
     ``fps`` is nominal; ``frames`` is ``None`` if unknown; ``bit_depth`` is that of the luma. ``start_ns`` is the
     capture time of the first frame on the source's own timeline; ``notes`` are remarks for the user, such as ``is
-    interlaced``. A live camera that is offline has ``width`` and ``height`` 0, and the reason in ``offline_reason``. ``levels``
+    interlaced``. A live camera that is offline has ``width`` and ``height`` 0, and an ``offline_reason``. ``levels``
     are those of the first image with 16-bit counts. ``timed``: capture times are measured, not counted by a frame rate.
     ``colour`` is that of the first image.
     """

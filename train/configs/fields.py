@@ -49,7 +49,10 @@ class Losses(Model):
 
 
 class TemporalConsistency(Model):
-    """Weights of the terms against flicker; a quarter of each batch is fused twice (``losses.temporal_consistency``)."""
+    """Weights of the terms against flicker; a quarter of each batch is fused twice.
+
+    See ``losses.temporal_consistency``.
+    """
 
     flicker: Weight = 0.0
     """Temporal noise of the fused image in excess of its sources'."""

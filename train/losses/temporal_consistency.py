@@ -29,10 +29,10 @@ class SecondView:
     exposure: tuple[Tensor, Tensor]
 
     @staticmethod
-    def joined(looks: Sequence[SecondView]) -> SecondView:
-        """The looks of single images as one of a batch."""
-        noise = [torch.cat([look.noise[band] for look in looks]) for band in (0, 1)]
-        exposure = [torch.cat([look.exposure[band] for look in looks]) for band in (0, 1)]
+    def joined(views: Sequence[SecondView]) -> SecondView:
+        """The views of single images as one of a batch."""
+        noise = [torch.cat([view.noise[band] for view in views]) for band in (0, 1)]
+        exposure = [torch.cat([view.exposure[band] for view in views]) for band in (0, 1)]
         return SecondView((noise[0], noise[1]), (exposure[0], exposure[1]))
 
     @staticmethod
@@ -52,7 +52,7 @@ class SecondView:
 
 
 def temporal_consistency(
-    infrared: Tensor, visible: Tensor, fused: Tensor, second: Tensor, look: SecondView
+    infrared: Tensor, visible: Tensor, fused: Tensor, second: Tensor, view: SecondView
 ) -> tuple[Tensor, Tensor]:
     """Flicker and luminance loss of the change from ``fused`` to the second view ``second``; scalars, 0 at best.
 
@@ -62,9 +62,9 @@ def temporal_consistency(
     change = second - fused
     step = change.mean(dim=(1, 2, 3))
     own = _relative(change - step[:, None, None, None], fused)
-    theirs = (_relative(look.noise[0], infrared) + _relative(look.noise[1], visible)) / 2
+    theirs = (_relative(view.noise[0], infrared) + _relative(view.noise[1], visible)) / 2
     flicker = F.relu(own / (theirs + 1e-4) - _CALM).mean()
-    first, other = (exposure.flatten() for exposure in look.exposure)
+    first, other = (exposure.flatten() for exposure in view.exposure)
     above = F.relu(step - torch.maximum(first, other).clamp_min(0))
     below = F.relu(torch.minimum(first, other).clamp_max(0) - step)
     return flicker, (above + below).mean() * _PER_LUMINANCE

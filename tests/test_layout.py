@@ -174,7 +174,7 @@ BESIDE_FOLDERS: dict[str, str] = {
     "fusepipe.pipeline": "backoff graph mailbox statistics supervisor testing",  # what connects and runs the stages
     "fusepipe.pipeline.servers": "addresses delivery loop_thread shared_servers",  # of RTSP and web alike
     "fusepipe.pipeline.sinks": "base null runner",  # the protocol, its thread, and a sink that writes nothing
-    "fusepipe.pipeline.sources": "base streams video_planes",  # the protocol, and the frames of FFmpeg
+    "fusepipe.pipeline.sources": "base image_colour streams video_planes",  # the protocol, and the frames of FFmpeg
     # the loop and what every task of it uses
     "fusepipe.train": (
         "ablation checkpoint describe device distributed export figures loop schedule scores tensors weights"

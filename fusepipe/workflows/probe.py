@@ -153,6 +153,7 @@ def _without_pixels(frame: Frame, first: Frame) -> Frame:
 
 
 def camera_report(seen: CameraRecording, codec: str) -> CameraReport:
+    """Frame rate, gaps, clock and failures of one recorded camera, which has at least two frames."""
     frames = seen.frames
     last = frames[-1]
     arrivals = np.diff([f.arrival_ns for f in frames]) / MS
@@ -178,6 +179,10 @@ def camera_report(seen: CameraRecording, codec: str) -> CameraReport:
 
 
 def pair_report(infrared: CameraRecording, visible: CameraRecording) -> PairReport:
+    """Suggested tolerance, relative clock skew and offset of two cameras that were recorded at the same time.
+
+    Raises :class:`SourceError` where their frames do not overlap in time.
+    """
     motion = estimate_offset(infrared.motion.samples, visible.motion.samples)
     own, other = (np.array([f.capture_ns for f in s.frames], np.int64) for s in (visible, infrared))
     nearest = np.array([np.abs(other - t).min() for t in own if other[0] <= t <= other[-1]]) / MS
@@ -202,6 +207,7 @@ def pair_report(infrared: CameraRecording, visible: CameraRecording) -> PairRepo
 
 
 def camera_lines(camera: CameraReport) -> list[str]:
+    """The report of one camera as text, a line for each entry."""
     clock = camera.clock
     depth = f" {camera.bit_depth} bit" if camera.bit_depth > 8 else ""
     kind = "colour" if camera.colour else "grey"
@@ -226,6 +232,7 @@ def camera_lines(camera: CameraReport) -> list[str]:
 
 
 def pair_lines(pair: PairReport) -> list[str]:
+    """The report of two cameras as text, with the suggested settings of ``sync``."""
     lines = [
         f"together: nearest frames are {pair.nearest_p50_ms:.1f} ms apart (median), {pair.nearest_p99_ms:.1f} ms (99th "
         f"percentile)",

@@ -29,6 +29,7 @@ class AccessUnit:
 
     @property
     def size_bytes(self) -> int:
+        """Of all NAL units, without start codes."""
         return sum(len(nal) for nal in self.nals)
 
     def annex_b(self) -> bytes:
@@ -37,6 +38,7 @@ class AccessUnit:
 
 
 def nal_type(nal: bytes) -> int:
+    """``nal_unit_type`` of a NAL unit without start code, 0 to 31 (ITU-T H.264, table 7-1)."""
     return nal[0] & 0x1F
 
 

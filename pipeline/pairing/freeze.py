@@ -15,7 +15,7 @@ MIN_FREEZE_NS = 150_000_000
 SAMPLES = 4096
 
 
-def fingerprint(frame: Frame) -> int:
+def luma_checksum(frame: Frame) -> int:
     """A checksum of about ``SAMPLES`` samples of the luma."""
     pixels = frame.luma.pixels
     step = max(1, int((pixels.size / SAMPLES) ** 0.5))
@@ -35,7 +35,7 @@ class FreezeDetector:
 
     def push(self, frame: Frame) -> bool:
         """Takes the next frame of the camera; whether its image is frozen."""
-        seen = fingerprint(frame)
+        seen = luma_checksum(frame)
         if seen != self._last:
             self._last, self._repeats, self._since_ns, self._frozen = seen, 0, frame.arrival_ns, False
             return False

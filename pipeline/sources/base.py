@@ -11,7 +11,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from fusepipe.core.counts import CountLevels
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
-from fusepipe.core.image_colour import ImageColour
+from fusepipe.pipeline.sources.image_colour import ImageColour
 
 ClockKind = Literal["media", "wall"]
 SourceItem = Frame | UnreadableFrame

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fusepipe.core import levels
 from fusepipe.core.counts import CountLevels, measure_levels, swapped_bytes
 from fusepipe.core.frames import Band, Matrix, Pixels, Plane, ValueRange
-from fusepipe.core.image_colour import ImageColour, image_colour
+from fusepipe.pipeline.sources.image_colour import ImageColour, image_colour
 
 _LIMITED, _FULL = 1, 2  # AVColorRange
 _MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020", 10: "bt2020"}  # AVColorSpace

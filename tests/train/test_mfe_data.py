@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from helpers.training import require_training
 
 torch = require_training()
@@ -16,7 +15,6 @@ torch = require_training()
 from helpers.made_images import write
 
 from fusepipe.core.errors import SourceError, UsageError
-from fusepipe.train.data import loading
 from fusepipe.train.data.camera_effects import CameraEffects, change_pair, change_photograph, cut, displaced, turned
 from fusepipe.train.data.crops import PairCrops, PhotographCrops, crop_batches
 from fusepipe.train.data.decoded import DecodedImages
@@ -187,17 +185,3 @@ class TestCrops:
         with crop_batches(crops, 0, 1, 1, workers=1) as fetched, pytest.raises(SourceError) as caught:
             next(fetched)
         assert str(caught.value) == f"{files[0]}: not an image that can be decoded"
-
-
-class TestLoading:
-    def test_how_fast_crops_are_made_is_printed(self, tmp_path: Path) -> None:
-        for band, seed in (("ir", 1), ("vis", 2)):
-            for number in range(3):
-                write(tmp_path / "made" / band / f"{number}.png", seed=seed + 10 * number)
-        words = ["--data", str(tmp_path), "--pairs", "folders", "--batch", "2", "--crop-px", "32", "--steps", "2"]
-        done = CliRunner().invoke(loading.main, [*words, "--workers", "0"])
-        assert done.exit_code == 0 and done.output.count("ms a batch of 2 pairs of 32x32") == 2, done.output
-
-    def test_missing_pairs_are_one_line(self, tmp_path: Path) -> None:
-        done = CliRunner().invoke(loading.main, ["--data", str(tmp_path)])
-        assert done.exit_code == 1 and str(tmp_path) in done.output and done.output.count("\n") == 1

@@ -24,6 +24,8 @@ MAX_FAILURES = 3  # failed logins on one connection
 
 
 class State(Enum):
+    """State of an RTSP session (RFC 2326, appendix A)."""
+
     INIT = auto()
     READY = auto()
     PLAYING = auto()

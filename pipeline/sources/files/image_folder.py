@@ -16,11 +16,11 @@ from fusepipe.core import image_files
 from fusepipe.core.counts import ByteOrder, measure_levels, swapped_bytes
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, Pixels, Plane, UnreadableFrame
-from fusepipe.core.image_colour import image_colour
 from fusepipe.core.image_files import stated_byte_order
 from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
 from fusepipe.pipeline.sources.files.image_times import capture_times_ns
+from fusepipe.pipeline.sources.image_colour import image_colour
 
 DEFAULT_FPS = 25.0
 NANOSECONDS = 1_000_000_000

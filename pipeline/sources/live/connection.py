@@ -20,8 +20,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from fusepipe.core.frames import Band, Frame, Stamp, UnreadableFrame
-from fusepipe.core.image_colour import ImageColour
 from fusepipe.pipeline.sources.base import SourceInfo
+from fusepipe.pipeline.sources.image_colour import ImageColour
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions, open_arguments
 from fusepipe.pipeline.sources.live.errors import Cause, LiveError, classify, is_timeout
 from fusepipe.pipeline.sources.streams import listed, video_streams

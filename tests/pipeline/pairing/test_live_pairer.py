@@ -6,9 +6,9 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from helpers.arrival_log import ArrivalLog, replay
 
 from fusepipe.core.frames import Band, PairState, Stamp
-from fusepipe.pipeline.pairing.arrival_log import ArrivalLog, replay
 from fusepipe.pipeline.pairing.capture_clock import CaptureClock
 from fusepipe.pipeline.pairing.live_pairer import LivePairer
 from fusepipe.pipeline.pairing.time_pairer import TimePairer

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from fusepipe.core.image_colour import image_colour
 from fusepipe.core.image_files import read_pixels
+from fusepipe.pipeline.sources.image_colour import image_colour
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 RNG = np.random.default_rng(0)

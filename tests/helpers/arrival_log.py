@@ -2,7 +2,7 @@
 
 Pairing of live cameras is a function of its inputs: frames, their arrival times, and the times at which waits expired.
 :class:`ArrivalLog` records them; :func:`replay` makes the same pairs from the log, at any speed. Images are not kept,
-only the fingerprints needed to detect freezes.
+only the checksums needed to detect freezes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fusepipe.core.frames import Band, Frame, FramePair, Plane, Stamp, UnreadableFrame
-from fusepipe.pipeline.pairing.freeze import fingerprint
+from fusepipe.pipeline.pairing.freeze import luma_checksum
 from fusepipe.pipeline.pairing.pairer import Pairer
 from fusepipe.pipeline.sources.base import SourceItem
 
@@ -51,7 +51,7 @@ class ArrivalLog:
 
 
 def replay(lines: Iterable[str], pairer: Pairer) -> Iterator[FramePair]:
-    """The pairs that ``pairer`` makes from a log; their images contain only the fingerprint."""
+    """The pairs that ``pairer`` makes from a log; their images contain only the checksum."""
     for line in lines:
         event = json.loads(line)
         if "push" in event:
@@ -67,7 +67,7 @@ def _item(item: SourceItem) -> dict[str, Any]:
     if isinstance(item, UnreadableFrame):
         return {**common, "unreadable": item.reason}
     stamp = None if item.stamp is None else [item.stamp.kind, item.stamp.epoch, item.stamp.sender_ns]
-    return {**common, "stamp": stamp, "picture": fingerprint(item)}
+    return {**common, "stamp": stamp, "checksum": luma_checksum(item)}
 
 
 def _restored(data: dict[str, Any]) -> SourceItem:
@@ -76,7 +76,7 @@ def _restored(data: dict[str, Any]) -> SourceItem:
         return UnreadableFrame(band, index, data["unreadable"], capture_ns, arrival_ns=arrival_ns)
     return Frame(
         band=band,
-        planes=(Plane(np.array([[data["picture"]]], np.uint32).view(np.uint8)),),
+        planes=(Plane(np.array([[data["checksum"]]], np.uint32).view(np.uint8)),),
         index=index,
         capture_ns=capture_ns,
         pts=0,

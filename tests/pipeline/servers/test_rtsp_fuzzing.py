@@ -36,7 +36,7 @@ S = 1_000_000_000
 RAMP = np.tile(np.linspace(20, 235, 160).astype(np.uint8), (120, 1))
 
 
-def picture(index):
+def fused_frame(index):
     visible = frame(Band.VISIBLE, index, time.monotonic_ns(), pixels=RAMP)
     pair = FramePair(index, PairState.SINGLE, Band.VISIBLE, None, visible)
     return FusedFrame(pair, (Plane(RAMP),), PairState.SINGLE, index, visible.capture_ns, visible.pts, visible.time_base)
@@ -147,7 +147,7 @@ def served():
     def write():
         index = 0
         while not stop.wait(0.04):
-            sink.write(picture(index))
+            sink.write(fused_frame(index))
             index += 1
 
     thread = threading.Thread(target=write, name="camera")
@@ -251,7 +251,7 @@ def test_a_push_survives_a_target_that_answers_anything(monkeypatch, caplog):
         sink = RtspPushSink(HOST, port, "roof", LiveVideoOptions(), credentials=Credentials("ann", "secret"), fps=25)
         deadline, index = time.monotonic() + 40, 0
         while len(talks) < 40 and time.monotonic() < deadline:
-            sink.write(picture(index))
+            sink.write(fused_frame(index))
             index += 1
             time.sleep(0.02)
         begun_s = time.monotonic()

@@ -16,7 +16,7 @@ import av
 import numpy as np
 import pytest
 from helpers.ports import free_port
-from helpers.rtsp_pictures import HOST, RAMP, Camera, decoded, picture, sink_on
+from helpers.rtsp_frames import HOST, RAMP, Camera, decoded, fused_frame, sink_on
 from helpers.waiting import wait_for
 
 from fusepipe.core.errors import SinkError
@@ -266,7 +266,7 @@ def test_a_client_that_connects_early_waits_for_the_first_frame():
     port = free_port()
     sink = sink_on(port)
     sink.start()
-    late = threading.Timer(1.0, lambda: sink.write(picture(0, time.monotonic_ns())))
+    late = threading.Timer(1.0, lambda: sink.write(fused_frame(0, time.monotonic_ns())))
     try:
         with Client(port) as client:
             late.start()

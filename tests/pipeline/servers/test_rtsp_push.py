@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 from helpers.ports import free_port
-from helpers.rtsp_pictures import HOST, RAMP, Camera, picture
+from helpers.rtsp_frames import HOST, RAMP, Camera, fused_frame
 from helpers.waiting import wait_for
 from peers.cameras import GI_PYTHON, MISSING, RECORDER_ELEMENTS, RTSP_RECORDER, gst_rtsp_server
 
@@ -106,7 +106,7 @@ def test_a_push_with_a_password(recorder):
 
 def test_frames_are_encoded_without_delay_and_key_frames_on_request():
     encoder = LiveEncoder(LiveVideoOptions(key_frame_ns=400 * MS), fps=25)
-    units = [encoder.encode(picture(i, i * 40 * MS, np.roll(RAMP, i, 1)), key=i == 5) for i in range(20)]
+    units = [encoder.encode(fused_frame(i, i * 40 * MS, np.roll(RAMP, i, 1)), key=i == 5) for i in range(20)]
     assert [i for i, unit in enumerate(units) if unit.key] == [0, 5, 15]
     for unit in units:
         kinds = [nal_type(nal) for nal in unit.nals]
@@ -118,19 +118,19 @@ def test_frames_are_encoded_without_delay_and_key_frames_on_request():
 
 def test_nvenc_is_used_where_available_else_x264():
     encoder = LiveEncoder(LiveVideoOptions(), fps=25)
-    encoder.encode(picture(0, 0))
+    encoder.encode(fused_frame(0, 0))
     assert encoder.name in ("libx264", "h264_nvenc")
     forced = LiveEncoder(LiveVideoOptions(encoder="nvenc"), fps=25)
     if encoder.name == "h264_nvenc":
-        assert forced.encode(picture(0, 0)).key
+        assert forced.encode(fused_frame(0, 0)).key
     else:
         with pytest.raises(SinkError, match=r"NVENC is not available \(.+\); use encoder: auto or x264"):
-            forced.encode(picture(0, 0))
+            forced.encode(fused_frame(0, 0))
 
 
 def test_the_bit_rate_is_kept():
     rng = np.random.default_rng(1)
-    noise = [picture(i, i * 40 * MS, rng.integers(0, 256, (240, 320), dtype=np.uint8)) for i in range(75)]
+    noise = [fused_frame(i, i * 40 * MS, rng.integers(0, 256, (240, 320), dtype=np.uint8)) for i in range(75)]
     bound = LiveEncoder(LiveVideoOptions(bitrate_bps=500_000), fps=25)
     free = LiveEncoder(LiveVideoOptions(), fps=25)
     bits = {e: sum(e.encode(each).size_bytes for each in noise) * 8 / 3 for e in (bound, free)}

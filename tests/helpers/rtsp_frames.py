@@ -16,7 +16,7 @@ HOST = "127.0.0.1"
 RAMP = np.tile(np.linspace(20, 235, 320).astype(np.uint8), (240, 1))
 
 
-def picture(index: int, capture_ns: int, pixels: np.ndarray = RAMP) -> FusedFrame:
+def fused_frame(index: int, capture_ns: int, pixels: np.ndarray = RAMP) -> FusedFrame:
     visible = frame(Band.VISIBLE, index, capture_ns, pixels=pixels)
     pair = FramePair(index, PairState.FUSED, Band.VISIBLE, visible, visible, 0)
     planes = (Plane(pixels),)
@@ -55,7 +55,7 @@ class Camera:
                     pixels = self._noise.integers(0, 256, pixels.shape, dtype=np.uint8)
                 for sink in self.sinks:
                     before_s = time.monotonic()
-                    sink.write(picture(index, time.monotonic_ns(), pixels))
+                    sink.write(fused_frame(index, time.monotonic_ns(), pixels))
                     if index:  # the first one opens the encoder
                         self.longest_s = max(self.longest_s, time.monotonic() - before_s)
                 index += 1

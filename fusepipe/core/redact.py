@@ -20,22 +20,34 @@ MAX_KNOWN = 4096
 _SCHEME = r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)"
 _URL = re.compile(rf"{_SCHEME}(?P<rest>[^\s\"']*)")
 _WHOLE_URL = re.compile(rf"\s*{_SCHEME}(?P<rest>.*)", re.DOTALL)
+# `rtsp//admin:x@h`, `rtsp ://admin:x@h`, `rtsp+push:admin:x@h`, `rtsp:/x@h`: misspelt URLs have passwords too
+_ALMOST_URL = re.compile(
+    r"\s*(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*(?:[\s/+]*(?::|//)[\s:/+]*|[\s/+]+(?=[^\s:/@]*:)))(?P<rest>.*@.*)", re.DOTALL
+)
+_FLAG = re.compile(r"--?[A-Za-z][A-Za-z-]*=")
 _AUTHORITY_END = re.compile(r"[/?#]")
 _HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:@\s\"']*)(:[0-9]*)?")
 # Cameras take passwords as `?password=x`, and also inside the path: `/user=admin&password=x&channel=1`.
-_KEY = r"(?P<key>[A-Za-z0-9_-]*(?:pass|pwd|token|secret|key|auth|signature|credential)[A-Za-z0-9_-]*)"
-_SECRET_OPTION = re.compile(rf"{_KEY}=(?P<value>[^&#;\s\"']*)", re.IGNORECASE)
-_WHOLE_SECRET_OPTION = re.compile(rf"{_KEY}=(?P<value>[^&;]*)", re.IGNORECASE)
+_KEY = (
+    r"(?P<key>[A-Za-z0-9_-]*(?:(?:pass|pwd|psw|token|secret|key|auth|signature|credential)[A-Za-z0-9_-]*|pw|pas))"
+)
+# An unescaped '&' or ';' is part of the value unless the next option follows it.
+_IN_VALUE = r"(?![&;][A-Za-z0-9_.-]+=)"
+_SECRET_OPTION = re.compile(rf"{_KEY}=(?P<value>(?:{_IN_VALUE}[^#\s\"'])*)", re.IGNORECASE)
+_WHOLE_SECRET_OPTION = re.compile(rf"{_KEY}=(?P<value>(?:{_IN_VALUE}.)*)", re.IGNORECASE | re.DOTALL)
 # In text, a space ends a URL; not so in a password, which what follows the user's name is unless it is a port.
-_SPACED = re.compile(rf"{_SCHEME}[^\s/?#@:\[]*:(?![0-9]*(?:[/?#\s\"']|$))[^@\n]*@(?=[^\s@]*(?:\s|$))")
+_SPACED = re.compile(rf"{_SCHEME}[^\s/?#@:\[]*:(?![0-9]*(?:[/?#\s\"']|,\s|$))[^@\n]*@(?=[^\s@]*(?:\s|$))")
 # `/a@b` is a path, `/abc@10.0.0.8/x` and `?abc@host:554` are the end of a password with a slash
 _HOST_BEHIND = re.compile(
     r"(\[[^\]]*\]|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+)([:/?].*)?|[A-Za-z0-9_-]+(:[0-9]+|/).*", re.DOTALL
 )
 _SEPARATORS = re.compile(r"[/?#:@&=;%+\s\"'\\<>()\[\]{},|]+")
 
+WORD_SECRET = 8  # characters; shorter secrets and all parts of one are hidden as words only, not inside of words
+
 _lock = threading.Lock()
 _known: set[str] = set()
+_known_words: set[str] = set()
 
 
 def redact(text: str) -> str:
@@ -52,7 +64,8 @@ def redact_url(value: str) -> str:
     """As :func:`redact` for a value that is one URL or path: spaces and quotes are part of its password."""
     match = _WHOLE_URL.fullmatch(value)
     if match is None:
-        return redact(value)
+        almost = _ALMOST_URL.fullmatch(value)
+        return redact(f"{almost['scheme']}{HIDDEN}@{almost['rest'].rpartition('@')[2]}" if almost else value)
     return _WHOLE_SECRET_OPTION.sub(lambda found: f"{found['key']}={HIDDEN}", _hide_user(match))
 
 
@@ -107,42 +120,49 @@ def unescaped_problem(url: str) -> str:
 
 def remember(*values: str) -> None:
     """Adds the secrets of URLs to those that :func:`hide_known` hides; other text is ignored."""
-    found = {part for value in values for secret in _secrets(value) for part in _forms(secret)}
+    secrets = [secret for value in values for secret in _secrets(_FLAG.sub("", value, count=1))]
+    whole = {form for secret in secrets for form in _forms(secret)}
+    parts = {part for form in whole for part in _SEPARATORS.split(form)}
     with _lock:
-        if len(_known) < MAX_KNOWN:
-            _known.update(found)
+        if len(_known) + len(_known_words) < MAX_KNOWN:
+            _known.update(form for form in whole if len(form) >= WORD_SECRET)
+            _known_words.update(part for part in whole | parts if len(part) >= MIN_SECRET and part != HIDDEN)
 
 
 def forget_known() -> None:
     """Forgets all secrets, for a process that runs several commands."""
     with _lock:
         _known.clear()
+        _known_words.clear()
 
 
 def _secrets(url: str) -> list[str]:
-    match = _WHOLE_URL.fullmatch(url) or re.fullmatch(r"\s*(?P<scheme>[A-Za-z]+:/?)(?P<rest>.*@.*)", url, re.DOTALL)
-    if match is None:
+    if match := _WHOLE_URL.fullmatch(url):
+        user = _user(match["rest"]) or ""
+    elif match := _ALMOST_URL.fullmatch(url):
+        user = match["rest"].rpartition("@")[0]
+    else:
         return []
-    user = _user(match["rest"]) or ""
     name, colon, password = user.partition(":")
     secrets = [password if colon else name]
     return secrets + [found["value"] for found in _WHOLE_SECRET_OPTION.finditer(match["rest"].removeprefix(user))]
 
 
 def _forms(secret: str) -> set[str]:
-    """How a library may show a secret: whole, decoded, encoded, or what is between its separators."""
+    """How a library may show a whole secret: as it is, decoded or encoded."""
     forms = {secret, unquote(secret)}
-    forms |= {written for form in tuple(forms) for written in (quote(form, safe=""), quote(form), quote_plus(form))}
-    parts = {part for form in forms for part in _SEPARATORS.split(form)}
-    return {form for form in forms | parts if len(form) >= MIN_SECRET and form != HIDDEN}
+    return forms | {written for form in forms for written in (quote(form, safe=""), quote(form), quote_plus(form))}
 
 
 def hide_known(text: str) -> str:
     """The text with every remembered secret as ``***``, and URLs redacted."""
     with _lock:
         known = sorted((secret for secret in _known if secret in text), key=len, reverse=True)
+        words = sorted((secret for secret in _known_words if secret in text), key=len, reverse=True)
     for secret in known:
         text = text.replace(secret, HIDDEN)
+    for word in words:
+        text = re.sub(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", HIDDEN, text)
     return redact(text)
 
 

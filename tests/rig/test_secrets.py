@@ -27,6 +27,9 @@ FORMS = [
     " rtsp://admin:{}@127.0.0.1:1/ir",
     "rtsp:/admin:{}@127.0.0.1:1/ir",
     "rtps://admin:{}@127.0.0.1:1/ir",
+    "rtsp//admin:{}@127.0.0.1:1/ir",
+    "rtsp ://admin:{}@127.0.0.1:1/ir",
+    "http//admin:{}@127.0.0.1:1/ir.mjpg",
 ]
 FUZZ = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -64,9 +67,9 @@ def test_validate_and_run_show_no_part_of_a_password(tmp_path, capsys, secret, f
 
 
 @FUZZ
-@given(secret=SECRET, scheme=st.sampled_from(["rtsp", "rtsp+push", "rtsps"]), as_json=st.booleans())
+@given(secret=SECRET, scheme=st.sampled_from(["rtsp://", "rtsp+push://", "rtsps://", "rtsp+push:", "rtsp//"]), as_json=st.booleans())
 def test_the_password_of_an_output_is_not_shown(tmp_path, capsys, secret, scheme, as_json):
-    sink = json.dumps(f"{scheme}://admin:{secret}@127.0.0.1:1/roof")
+    sink = json.dumps(f"{scheme}admin:{secret}@127.0.0.1:1/roof")
     file = rig_file(tmp_path, "synthetic://street?band=infrared", f"{{rtsp: {sink}}}")
     for command in (["validate", file], ["run", "--rig", file]):
         _, out, err = call(capsys, *command, *(["--json"] if as_json else []))
@@ -153,3 +156,35 @@ def test_options_of_a_connection_are_not_shown_in_full():
     config = SourceConfig(url="http://cam/x", options={"headers": "Authorization: Basic qxzjkv"})
     assert "qxzjkv" not in repr(config) and "headers" in repr(config)
     assert "qxzjkv" not in repr(LiveOptions(options={"headers": "Authorization: Basic qxzjkv"}))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rtsp//admin:hunterseven@h/x",
+        "rtsp ://admin:hunterseven@h/x",
+        "rtsp+push:admin:hunterseven@h",
+        "rtsp//admin:hunterseven@",
+        "http//admin:hunterseven@127.0.0.1:8080",
+        "rtsp:hunterseven@h/x",
+        "http://h/x?pw=hunterseven",
+        "http://h/x?loginpas=hunter;seven",
+    ],
+)
+@pytest.mark.parametrize("sink", [None, "rtsp", "preview", "file", "images"])
+def test_malformed_urls_show_no_password(tmp_path, capsys, url, sink):
+    assert not leaked("hunterseven", redact_url(url))
+    file = rig_file(tmp_path, "a.mkv" if sink else url, f"{{{sink}: {json.dumps(url)}}}" if sink else "{images: o}")
+    for command in (["validate", file], ["run", "--rig", file, "--dry-run"], ["probe", url, "--duration", "0.1s"]):
+        _, out, err = call(capsys, *command)
+        assert not leaked("hunterseven", out, err)
+
+
+@pytest.mark.parametrize("path", ["/data/a@b/clip.mkv", "data/a@b.mkv", "clip@2x.mkv", "data/12:30.mkv"])
+def test_paths_are_shown(path):
+    assert redact_url(path) == path
+
+
+def test_parts_of_a_password_do_not_hide_other_words():
+    remember("rtsp://admin:word;hunterseven@10.0.0.8/ir", "rtsp://admin:show@10.0.0.8/vis")
+    assert hide_known("the password showed: word show hunterseven") == "the password showed: *** *** ***"

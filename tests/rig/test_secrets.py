@@ -67,7 +67,11 @@ def test_validate_and_run_show_no_part_of_a_password(tmp_path, capsys, secret, f
 
 
 @FUZZ
-@given(secret=SECRET, scheme=st.sampled_from(["rtsp://", "rtsp+push://", "rtsps://", "rtsp+push:", "rtsp//"]), as_json=st.booleans())
+@given(
+    secret=SECRET,
+    scheme=st.sampled_from(["rtsp://", "rtsp+push://", "rtsps://", "rtsp+push:", "rtsp//"]),
+    as_json=st.booleans(),
+)
 def test_the_password_of_an_output_is_not_shown(tmp_path, capsys, secret, scheme, as_json):
     sink = json.dumps(f"{scheme}admin:{secret}@127.0.0.1:1/roof")
     file = rig_file(tmp_path, "synthetic://street?band=infrared", f"{{rtsp: {sink}}}")

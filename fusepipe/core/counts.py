@@ -55,10 +55,14 @@ def has_swapped_bytes(pixels: Pixels) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class CountSettings:
-    """The names that messages give to the settings of one camera: keys of a rig, or options of a command."""
+    """The names that messages give to the settings of one camera: keys of a rig, or options of a command.
+
+    ``read_order``: the order in which the bytes of the samples were read; ``None`` where no setting changes it.
+    """
 
     range: str = "range: [{low}, {high}]"
     byte_order: str = "byte_order: {order}"
+    read_order: ByteOrder | None = "big"
 
 
 RIG_KEYS = CountSettings()
@@ -70,8 +74,11 @@ def counts_warning(what: str, levels: CountLevels, count_range: tuple[int, int],
     That is where the bytes of the counts seem swapped, or they use less than a quarter of ``count_range``.
     """
     if levels.swapped:
-        setting = settings.byte_order.format(order="little")
-        return f"{what}: the bytes of the 16-bit counts seem to be swapped; set {setting}"
+        text = f"{what}: the bytes of the 16-bit counts seem to be swapped"
+        if settings.read_order is None:
+            return text
+        order: ByteOrder = "little" if settings.read_order == "big" else "big"
+        return f"{text}; set {settings.byte_order.format(order=order)}"
     low, high = levels.low, levels.high
     used = (min(high, count_range[1]) - max(low, count_range[0])) / (count_range[1] - count_range[0])
     if used >= USED_SHARE_MIN:

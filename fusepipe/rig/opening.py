@@ -162,13 +162,13 @@ def _open_source(rig: Rig, band: Band, warn: Warn, stack: ExitStack) -> OpenedSo
     return OpenedSource(source, info)
 
 
-def count_settings(rig: Rig, band: Band) -> CountSettings:
+def count_settings(rig: Rig, band: Band, info: SourceInfo) -> CountSettings:
     """The names of the settings of 16-bit counts where the user sets them."""
-    if not rig.from_options:
-        return RIG_KEYS
-    if band is Band.INFRARED:
-        return CountSettings("--range {low} {high}", "--byte-order {order}")
-    return CountSettings("--visible-range {low} {high}", "--visible-byte-order {order}")
+    settings = RIG_KEYS
+    if rig.from_options:
+        prefix = "--" if band is Band.INFRARED else "--visible-"
+        settings = CountSettings(f"{prefix}range {{low}} {{high}}", f"{prefix}byte-order {{order}}")
+    return replace(settings, read_order=info.byte_order)
 
 
 def _visible_counts_warning(rig: Rig, info: SourceInfo) -> str | None:
@@ -176,7 +176,7 @@ def _visible_counts_warning(rig: Rig, info: SourceInfo) -> str | None:
     if info.levels is None:
         return None
     return counts_warning(
-        "visible", info.levels, rig.visible.count_range or (0, 65535), count_settings(rig, Band.VISIBLE)
+        "visible", info.levels, rig.visible.count_range or (0, 65535), count_settings(rig, Band.VISIBLE, info)
     )
 
 

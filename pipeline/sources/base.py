@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
-from fusepipe.core.counts import CountLevels
+from fusepipe.core.counts import ByteOrder, CountLevels
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
 from fusepipe.pipeline.sources.image_colour import ImageColour
 
@@ -33,7 +33,8 @@ class SourceInfo:
     capture time of the first frame on the source's own timeline; ``notes`` are remarks for the user, such as ``is
     interlaced``. A live camera that is offline has ``width`` and ``height`` 0, and an ``offline_reason``. ``levels``
     are those of the first image with 16-bit counts. ``timed``: capture times are measured, not counted by a frame rate.
-    ``colour`` is that of the first image.
+    ``colour`` is that of the first image. ``byte_order`` is that in which 16-bit samples are read, where a setting can
+    change it.
     """
 
     width: int
@@ -49,6 +50,7 @@ class SourceInfo:
     levels: CountLevels | None = None
     timed: bool = True
     colour: ImageColour = "grey"
+    byte_order: ByteOrder | None = None
 
     @property
     def known(self) -> bool:

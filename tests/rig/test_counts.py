@@ -1,9 +1,13 @@
 """16-bit inputs that would come out as fog, nearly black or as contours are reported with the option that helps."""
 
+import struct
+
+import av
 import cv2
 import numpy as np
 import pytest
 
+from fusepipe.core.image_files import stated_byte_order
 from fusepipe.rig.fuse import FuseOptions, fuse_pipeline
 from fusepipe.rig.pipeline import Pipeline, load_rig
 
@@ -62,6 +66,58 @@ def test_swapped_bytes_are_named_and_put_right(images, band):
     assert [text for text in warnings if "swapped" in text and text.endswith(f"set {option}")]
     warnings, fused = fuse(images, *inputs, **order, **span)
     assert warnings == [] and fused[75, 110] > fused[10, 10] + 100
+
+
+def little_tiff(path, pixels):
+    cv2.imwrite(str(path), pixels)
+    assert stated_byte_order(path.read_bytes()) == "little"
+
+
+def big_tiff(path, pixels):
+    """Baseline TIFF 6.0, one uncompressed strip, "MM"."""
+    height, width = pixels.shape
+    tags = {256: width, 257: height, 258: 16, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 279: pixels.nbytes}
+    entries = b"".join(struct.pack(">HHII", tag, 4, 1, value) for tag, value in tags.items())
+    ifd = struct.pack(">H", len(tags)) + entries + struct.pack(">I", 0)
+    path.write_bytes(b"MM\0*" + struct.pack(">I", 8 + pixels.nbytes) + pixels.astype(">u2").tobytes() + ifd)
+
+
+def video(path, pixels):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width = pixels.shape
+        stream.pix_fmt = "gray16le"
+        frame = av.VideoFrame.from_ndarray(pixels, format="gray16le")
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+
+
+@pytest.mark.parametrize("band", ["infrared", "visible"])
+@pytest.mark.parametrize(
+    ("name", "write", "advice"),
+    [("s.tiff", little_tiff, "big"), ("s.tiff", big_tiff, "little"), ("s.mkv", video, "big")],
+)
+def test_the_byte_order_that_is_named_helps(tmp_path, band, name, write, advice):
+    write(tmp_path / name, COUNTS.byteswap())
+    if name.endswith("mkv"):
+        video(tmp_path / "other.mkv", GREY.astype(np.uint16) * 257)
+    else:
+        cv2.imwrite(str(tmp_path / "other.png"), GREY)
+    other = next(tmp_path.glob("other.*"))
+    inputs = (tmp_path / name, other) if band == "infrared" else (other, tmp_path / name)
+    prefix = "" if band == "infrared" else "visible_"
+
+    def warnings(**options):
+        out = tmp_path / f"out{other.suffix}"
+        return fuse_pipeline(FuseOptions(*inputs, out, model="max", overwrite=True, **options)).run().warnings
+
+    key = f"{prefix}byte_order"
+    assert [text for text in warnings() if text.endswith(f"set --{key.replace('_', '-')} {advice}")]
+    span = {"count_range" if band == "infrared" else "visible_range": (28940, 31190)}
+    assert not [text for text in warnings(**span, **{key: advice}) if band in text]
+    # where the bytes were right, the other order swaps them, and the advice is the way back
+    write(tmp_path / name, COUNTS)
+    back = {"big": "little", "little": "big"}[advice]
+    assert [text for text in warnings(**{key: advice}) if text.endswith(f" {back}")]
 
 
 def test_a_rig_names_its_keys(images):

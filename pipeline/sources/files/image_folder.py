@@ -41,13 +41,17 @@ class ImageOptions:
 
     def in_order(self, pixels: Pixels, data: bytes) -> Pixels:
         """The pixels of the file ``data`` with the bytes of each sample in the order that the options state."""
-        if self.byte_order is None or pixels.dtype != np.uint16 or self.byte_order == stated_byte_order(data):
+        if pixels.dtype != np.uint16 or self.order_of(data) == stated_byte_order(data):
             return pixels
         return swapped_bytes(pixels)
 
+    def order_of(self, data: bytes) -> ByteOrder:
+        """The order in which the samples of the file ``data`` are read."""
+        return self.byte_order or stated_byte_order(data)
 
-def image_info(pixels: Pixels, path: Path, *, fps: float, frames: int) -> SourceInfo:
-    """The properties of a source whose first image is ``pixels``."""
+
+def image_info(pixels: Pixels, path: Path, *, fps: float, frames: int, byte_order: ByteOrder) -> SourceInfo:
+    """The properties of a source whose first image is ``pixels``, read in ``byte_order``."""
     return SourceInfo(
         width=pixels.shape[1],
         height=pixels.shape[0],
@@ -59,6 +63,7 @@ def image_info(pixels: Pixels, path: Path, *, fps: float, frames: int) -> Source
         levels=measure_levels(pixels) if pixels.dtype == np.uint16 else None,
         timed=False,
         colour=image_colour(pixels),
+        byte_order=byte_order if pixels.dtype == np.uint16 else None,
     )
 
 
@@ -112,11 +117,13 @@ class ImageFolderSource:
         first: Exception | None = None
         for path in self._files:
             try:
-                pixels = self._read(path)
+                data = path.read_bytes()
+                pixels = self._decode(data)
             except (image_files.UnreadableImage, OSError) as error:
                 first = first or error  # reported when it is read
                 continue
-            return image_info(pixels, path, fps=self._fps, frames=len(self._files))
+            order = self._options.order_of(data)
+            return image_info(pixels, path, fps=self._fps, frames=len(self._files), byte_order=order)
         raise SourceError(f"{self.label}: none of its {len(self._files)} images can be decoded ({first})") from first
 
     def capture_times(self) -> tuple[list[int], str] | None:
@@ -135,8 +142,7 @@ class ImageFolderSource:
         fps = NANOSECONDS / steps_ns[len(steps_ns) // 2] if steps_ns else info.fps
         return replace(info, timed=True, start_ns=self._times_ns[0], fps=fps)
 
-    def _read(self, path: Path) -> Pixels:
-        data = path.read_bytes()
+    def _decode(self, data: bytes) -> Pixels:
         return self._options.in_order(image_files.decode_pixels(data), data)
 
     def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
@@ -146,7 +152,7 @@ class ImageFolderSource:
                 return
             capture_ns = int(index * NANOSECONDS / fps) if self._times_ns is None else self._times_ns[index]
             try:
-                pixels = self._read(path)
+                pixels = self._decode(path.read_bytes())
             except image_files.UnreadableImage as error:
                 yield UnreadableFrame(self.band, index, str(error), capture_ns, path.stem, time.monotonic_ns())
                 continue

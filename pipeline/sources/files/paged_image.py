@@ -45,7 +45,8 @@ class PagedImageSource:
         for pixels, duration_ms in self._pages():
             if pixels is not None:
                 fps = self._options.fps or (DEFAULT_FPS if duration_ms is None else 1000 / duration_ms)
-                return image_info(pixels, self._path, fps=fps, frames=count)
+                order = self._options.order_of(self._data)
+                return image_info(pixels, self._path, fps=fps, frames=count, byte_order=order)
         raise SourceError(f"{self.label}: none of its {count} pages can be decoded")
 
     def _pages(self) -> Iterator[tuple[Pixels | None, int | None]]:

@@ -13,14 +13,23 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from fusepipe.core.counts import ByteOrder
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
+from fusepipe.core.image_pages import is_png
 from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.files.frame_numbers import FrameNumbers
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
 from fusepipe.pipeline.sources.files.sei import SeiFilter
 from fusepipe.pipeline.sources.streams import listed, video_streams
-from fusepipe.pipeline.sources.video_planes import colour_of, counts_of, display_orientation, is_grey, upright_planes
+from fusepipe.pipeline.sources.video_planes import (
+    colour_of,
+    counts_of,
+    display_orientation,
+    is_16_bit_grey,
+    is_grey,
+    upright_planes,
+)
 
 NANOSECONDS = 1_000_000_000
 MAX_CONSECUTIVE_ERRORS = 250  # consecutive undecodable packets after which a file is rejected
@@ -113,7 +122,12 @@ class VideoFileSource:
             levels=counts_of(first, swap_bytes=self._swap_bytes),
             timed=not self._timeless,
             colour=colour_of(first),
+            byte_order=self._byte_order() if is_16_bit_grey(first.format) else None,
         )
+
+    def _byte_order(self) -> ByteOrder:
+        """The order in which 16-bit samples are read."""
+        return "big" if is_png(self._path) != self._swap_bytes else "little"
 
     def _open_container(self) -> InputContainer:
         path = self._path.absolute()  # so that a name cannot be taken for a protocol such as concat: or http:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
@@ -81,9 +82,18 @@ def counts_of(av_frame: VideoFrame, *, swap_bytes: bool) -> CountLevels | None:
 
 def colour_of(av_frame: VideoFrame) -> ImageColour:
     """Whether a frame is grey, in natural or in false colours."""
-    return (
-        "grey" if is_grey(av_frame.format) else image_colour(np.asarray(av_frame.to_ndarray(format="bgr24"), np.uint8))
-    )
+    if is_grey(av_frame.format):
+        return "grey"
+    return image_colour(np.asarray(_converted(av_frame, format="bgr24").to_ndarray(), np.uint8))
+
+
+def _converted(av_frame: VideoFrame, **target: Any) -> VideoFrame:
+    """A frame in another pixel format; ``target`` is what ``VideoFrame.reformat`` takes.
+
+    In this thread: by default each converted stream starts a pool of swscale threads that lives until Python's garbage
+    collector finds it, so a camera that reconnects collects pools.
+    """
+    return av_frame.reformat(**target, threads=1)
 
 
 def is_16_bit_grey(form: VideoFormat) -> bool:
@@ -93,7 +103,7 @@ def is_16_bit_grey(form: VideoFormat) -> bool:
 
 def _counts(av_frame: VideoFrame) -> NDArray[np.uint16]:
     if not _is_planar_luma(av_frame.format):
-        av_frame = av_frame.reformat(format="gray16le")
+        av_frame = _converted(av_frame, format="gray16le")
     return np.array(_view(av_frame, 0, "full").pixels, np.uint16)
 
 
@@ -101,7 +111,7 @@ def infrared_planes(av_frame: VideoFrame) -> tuple[Plane, ...]:
     """(Y,): the luma of an infrared frame; raw counts keep the bit depth of the format."""
     if not _is_planar_luma(av_frame.format):
         high = av_frame.format.components[0].bits > 8
-        av_frame = av_frame.reformat(format="gray16le" if high else "gray", dst_color_range=_FULL)
+        av_frame = _converted(av_frame, format="gray16le" if high else "gray", dst_color_range=_FULL)
     return (_view(av_frame, 0, _range(av_frame)),)
 
 
@@ -115,10 +125,10 @@ def visible_planes(av_frame: VideoFrame, count_range: tuple[int, int] | None = N
     if count_range is not None and is_grey(form) and form.components[0].bits > 8:
         return (Plane(levels.counts_to_luma(*count_range)[_view(av_frame, 0, "full").pixels]),)
     if form.is_rgb or form.has_palette:
-        av_frame = av_frame.reformat(format="yuvj444p", dst_color_range=_FULL)
+        av_frame = _converted(av_frame, format="yuvj444p", dst_color_range=_FULL)
     elif form.components[0].bits > 8 or not _is_planar_luma(form):
         target = "gray" if is_grey(form) else "yuv420p"
-        av_frame = av_frame.reformat(format=target, dst_color_range=av_frame.color_range or _LIMITED)
+        av_frame = _converted(av_frame, format=target, dst_color_range=av_frame.color_range or _LIMITED)
     value_range = _range(av_frame)
     count = 1 if is_grey(av_frame.format) else 3
     return tuple(_view(av_frame, i, value_range) for i in range(count))

@@ -31,9 +31,10 @@ def test_scores_fall_with_noise_and_displacement(data_dir: Path) -> None:
         for kind in (("noise 2", "noise 5", "noise 10"), ("shift 0.5 px", "shift 1 px", "shift 2 px")):
             of_kind = [change[name, what] for what in kind]
             assert all(a > b > c for a, b, c in zip(*of_kind, strict=True)), (name, kind, of_kind)
-    # no more to noise than the mean (within 3 points), of mutual information and fidelity; of edges the mean has few
+    # little more than the mean, of mutual information and fidelity; of edges the mean has few. The pyramid loses
+    # 3 to 5 % more fidelity under grain than the student of version 0.1 (docs/measurements/networks.md)
     for column in (0, 2):
-        assert change["stream", "noise 5"][column] > change["mean", "noise 5"][column] - 3
+        assert change["stream", "noise 5"][column] > change["mean", "noise 5"][column] - 5
 
 
 def test_missing_data_is_one_line(tmp_path: Path) -> None:

@@ -73,11 +73,14 @@ def display_orientation(av_frame: VideoFrame) -> Orientation:
 
 
 def counts_of(av_frame: VideoFrame, *, swap_bytes: bool) -> CountLevels | None:
-    """The levels of a frame of 16-bit grey, else ``None``."""
-    if not is_16_bit_grey(av_frame.format):
+    """The levels of a frame with 16 bits per sample: of its grey, its R, G, B or its luma. Else ``None``."""
+    form = av_frame.format
+    if form.has_palette or form.components[0].bits != 16:
         return None
-    counts = _counts(av_frame)
-    return measure_levels(swapped_bytes(counts) if swap_bytes else counts)
+    if is_grey(form):
+        counts = _counts(av_frame)
+        return measure_levels(swapped_bytes(counts) if swap_bytes else counts)
+    return measure_levels(_rgb48(av_frame) if form.is_rgb else _view(_planar_yuv16(av_frame), 0, "full").pixels)
 
 
 def colour_of(av_frame: VideoFrame) -> ImageColour:
@@ -107,6 +110,27 @@ def _counts(av_frame: VideoFrame) -> NDArray[np.uint16]:
     return np.array(_view(av_frame, 0, "full").pixels, np.uint16)
 
 
+def _rgb48(av_frame: VideoFrame) -> NDArray[np.uint16]:
+    return np.asarray(av_frame.to_ndarray(format="rgb48le"), np.uint16)
+
+
+def _planar_yuv16(av_frame: VideoFrame) -> VideoFrame:
+    return av_frame if _is_planar_luma(av_frame.format) else av_frame.reformat(format="yuv444p16le")
+
+
+def _mapped_colour(av_frame: VideoFrame, count_range: tuple[int, int]) -> tuple[Plane, ...]:
+    """(Y, Cb, Cr), uint8, full range, of 16-bit colour: R, G and B or luma mapped by ``count_range``."""
+    table = levels.counts_to_luma(*count_range)
+    if av_frame.format.is_rgb:
+        mapped = VideoFrame.from_ndarray(table[_rgb48(av_frame)], format="rgb24")
+        converted = mapped.reformat(format="yuvj444p", dst_color_range=_FULL)
+        return tuple(_view(converted, i, "full") for i in range(3))
+    luma, *chroma = (_view(_planar_yuv16(av_frame), i, "full").pixels for i in range(3))
+    gain = 255.0 / (count_range[1] - count_range[0])
+    scaled = (np.clip(np.rint(128 + (c.astype(np.float32) - 32768) * gain), 0, 255) for c in chroma)
+    return (Plane(table[luma]), *(Plane(c.astype(np.uint8)) for c in scaled))
+
+
 def infrared_planes(av_frame: VideoFrame) -> tuple[Plane, ...]:
     """(Y,): the luma of an infrared frame; raw counts keep the bit depth of the format."""
     if not _is_planar_luma(av_frame.format):
@@ -118,12 +142,14 @@ def infrared_planes(av_frame: VideoFrame) -> tuple[Plane, ...]:
 def visible_planes(av_frame: VideoFrame, count_range: tuple[int, int] | None = None) -> tuple[Plane, ...]:
     """(Y,) or (Y, Cb, Cr), uint8, in the subsampling and value range of the file.
 
-    Planar 8-bit YUV is not converted; RGB becomes full-range 4:4:4; higher bit depths become 8 bit (greyscale by
-    ``count_range`` if given).
+    Planar 8-bit YUV is not converted; RGB becomes full-range 4:4:4; higher bit depths become 8 bit (greyscale and
+    16-bit colour by ``count_range`` if given).
     """
     form = av_frame.format
     if count_range is not None and is_grey(form) and form.components[0].bits > 8:
         return (Plane(levels.counts_to_luma(*count_range)[_view(av_frame, 0, "full").pixels]),)
+    if count_range is not None and form.components[0].bits == 16:
+        return _mapped_colour(av_frame, count_range)
     if form.is_rgb or form.has_palette:
         av_frame = _converted(av_frame, format="yuvj444p", dst_color_range=_FULL)
     elif form.components[0].bits > 8 or not _is_planar_luma(form):

@@ -82,12 +82,12 @@ def big_tiff(path, pixels):
     path.write_bytes(b"MM\0*" + struct.pack(">I", 8 + pixels.nbytes) + pixels.astype(">u2").tobytes() + ifd)
 
 
-def video(path, pixels):
+def video(path, pixels, form="gray16le", source="gray16le"):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=25)
-        stream.height, stream.width = pixels.shape
-        stream.pix_fmt = "gray16le"
-        frame = av.VideoFrame.from_ndarray(pixels, format="gray16le")
+        stream.height, stream.width = pixels.shape[:2]
+        stream.pix_fmt = form
+        frame = av.VideoFrame.from_ndarray(pixels, format=source).reformat(format=form)
         container.mux([*stream.encode(frame), *stream.encode(None)])
 
 
@@ -118,6 +118,28 @@ def test_the_byte_order_that_is_named_helps(tmp_path, band, name, write, advice)
     write(tmp_path / name, COUNTS)
     back = {"big": "little", "little": "big"}[advice]
     assert [text for text in warnings(**{key: advice}) if text.endswith(f" {back}")]
+
+
+@pytest.mark.parametrize("form", ["rgb48le", "gbrp16le", "yuv420p16le"])
+def test_visible_16_bit_colour_videos_that_come_out_nearly_black_name_the_option(tmp_path, form):
+    video(tmp_path / "ir.mkv", np.full_like(GREY, 0), "gray", "gray")
+    colour = cv2.merge([GREY, GREY, GREY // 2]).astype(np.uint16) * 16  # R, G, B, 12 bits
+    video(tmp_path / "vis.mkv", colour, form, "rgb48le")
+
+    def run(**options):
+        inputs = tmp_path / "ir.mkv", tmp_path / "vis.mkv", tmp_path / "out.mkv"
+        report = fuse_pipeline(FuseOptions(*inputs, model="max", overwrite=True, **options)).run()
+        with av.open(str(tmp_path / "out.mkv")) as container:
+            return report.warnings, next(container.decode(video=0)).to_ndarray(format="rgb24")
+
+    warnings, dark = run()
+    (text,) = [text for text in warnings if text.startswith("visible: counts")]
+    *_, option, low, high = text.split()
+    assert option == "--visible-range" and dark.max() < 40
+    warnings, bright = run(visible_range=(int(low), int(high)))
+    assert not [text for text in warnings if "counts" in text]
+    red, _, blue = bright[75, 110].astype(int)
+    assert red > bright[10, 10, 0] + 100 and red > blue + 60
 
 
 def test_a_rig_names_its_keys(images):

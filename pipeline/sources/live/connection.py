@@ -19,13 +19,14 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from fusepipe.core.counts import CountLevels
 from fusepipe.core.frames import Band, Frame, Stamp, UnreadableFrame
 from fusepipe.pipeline.sources.base import SourceInfo
 from fusepipe.pipeline.sources.image_colour import ImageColour
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions, open_arguments
 from fusepipe.pipeline.sources.live.errors import Cause, LiveError, classify, is_timeout
 from fusepipe.pipeline.sources.streams import listed, video_streams
-from fusepipe.pipeline.sources.video_planes import colour_of, upright_planes
+from fusepipe.pipeline.sources.video_planes import colour_of, counts_of, upright_planes
 
 NANOSECONDS = 1_000_000_000
 # demuxers that derive timestamps from an assumed frame rate
@@ -61,6 +62,7 @@ class LiveConnection:
         self._sender_ns: OrderedDict[int, int] = OrderedDict()
         self._pixel_aspect = Fraction(1)
         self._colour: ImageColour | None = None  # of the first frame
+        self._levels: CountLevels | None = None  # of the first frame, if it is 16-bit
         self._container = self._open()
         stream = video_streams(self._container)[0]
         # one thread, no reordering delay: each frame is output with its own packet
@@ -88,6 +90,7 @@ class LiveConnection:
             bit_depth=first.luma.bit_depth,
             codec=self.codec,
             notes=(f"has {len(streams)} video streams: {listed(streams)}; stream {stream.index} is used",) * several,
+            levels=self._levels,
             colour=self._colour or "grey",
         )
 
@@ -185,7 +188,8 @@ class LiveConnection:
         pts = av_frame.pts if av_frame.pts is not None else 0
         stamp, capture_ns = self._stamp(pts, round(pts * time_base * NANOSECONDS), arrival_ns)
         planes, matrix = upright_planes(av_frame, self._band, self._count_range)
-        self._colour = self._colour or colour_of(av_frame)
+        if self._colour is None:
+            self._colour, self._levels = colour_of(av_frame), counts_of(av_frame, swap_bytes=False)
         self.index += 1
         return Frame(
             band=self._band,

@@ -24,7 +24,7 @@ def figures(with_run: Path, without_run: Path, photographs: Path, out: Path) -> 
     from fusepipe.core.image_files import write_pixels
     from fusepipe.train.checkpoint import make_folder
     from fusepipe.train.data.folders import images_below
-    from fusepipe.train.data.images import read_luma
+    from fusepipe.train.data.images import read_training_luma
     from fusepipe.train.figures import WITH, WITHOUT, plot, read_curve, reconstruct, side_by_side
     from fusepipe.train.session.mfe import WEIGHTS
     from fusepipe.train.weights import load_mfe
@@ -36,7 +36,7 @@ def figures(with_run: Path, without_run: Path, photographs: Path, out: Path) -> 
     files = images_below(photographs)[:2]
     if not files:
         raise SourceError(f"{photographs}: no photographs")
-    images = [read_luma(path) for path in files]
+    images = [read_training_luma(path) for path in files]
     columns = {"photograph": images}
     for name, run in runs.items():
         network = load_mfe(run / WEIGHTS)

@@ -79,7 +79,7 @@ class TestDecoded:
         first = DecodedImages(60)[path]
         assert first.shape == (25, 51)
         with monkeypatch.context() as patch:
-            patch.setattr("fusepipe.train.data.decoded.read_luma", lambda path: pytest.fail("decoded again"))
+            patch.setattr("fusepipe.train.data.decoded.read_training_luma", lambda path: pytest.fail("decoded again"))
             assert np.array_equal(DecodedImages(60)[path], first)
         write(path, 30, 30, seed=1)
         assert DecodedImages(60)[path].shape == (30, 30)

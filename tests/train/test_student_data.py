@@ -20,7 +20,7 @@ from fusepipe.core.frames import Luma8
 from fusepipe.train.configs.student import StudentConfig
 from fusepipe.train.data.decoded import DecodedImages
 from fusepipe.train.data.detector_scenes import detector_scenes
-from fusepipe.train.data.images import read_luma
+from fusepipe.train.data.images import read_training_luma
 from fusepipe.train.data.pairs import load_pairs
 from fusepipe.train.data.sampler import CropSampler
 from fusepipe.train.data.sensors import Sensors
@@ -68,13 +68,19 @@ class TestData:
         (tmp_path / "msrs").mkdir()
         (tmp_path / "msrs" / "a.png").symlink_to(tmp_path / "tno" / "ir" / "a.png")
         with pytest.raises(UsageError, match="test set"):
-            read_luma(tmp_path / "msrs" / "a.png")
+            read_training_luma(tmp_path / "msrs" / "a.png")
         # a folder named tno that links elsewhere
         (tmp_path / "real").mkdir()
         (tmp_path / "other").mkdir()
         (tmp_path / "other" / "tno").symlink_to(tmp_path / "real")
         with pytest.raises(UsageError, match="test set"):
             load_pairs(tmp_path / "other" / "tno", [("msrs", "x")], 800)
+
+    def test_the_upper_bits_of_16_bit_images_are_taken(self, tmp_path: Path) -> None:
+        counts = np.array([[0, 255, 256], [0x1234, 0x80FF, 0xFFFF]], np.uint16)
+        for suffix in ("png", "tiff"):
+            cv2.imwrite(str(tmp_path / f"a.{suffix}"), counts)
+            assert np.array_equal(read_training_luma(tmp_path / f"a.{suffix}"), counts >> 8)
 
     def test_pairs_are_read_halved_and_made_even(self, tmp_path: Path) -> None:
         for band in ("ir", "vis"):
@@ -132,7 +138,7 @@ class TestDistillationPairs:
             assert np.array_equal(fused, again.fuse(infrared, visible))
         whole, half = first[:2]
         assert half.images.shape[1:] == tuple(side // 2 for side in whole.images.shape[1:])
-        assert np.array_equal(whole.images[0], read_luma(data / "made" / "ir" / "a.png"))
+        assert np.array_equal(whole.images[0], read_training_luma(data / "made" / "ir" / "a.png"))
 
     def test_a_stopped_preparation_continues(self, tmp_path: Path) -> None:
         data, teacher = write_pairs(tmp_path), MeanTeacher()

@@ -18,7 +18,7 @@ from fusepipe.core.errors import SourceError
 from fusepipe.core.files import atomic_file
 from fusepipe.core.folders import cache_folder
 from fusepipe.core.frames import Luma8
-from fusepipe.train.data.images import read_luma, reduced
+from fusepipe.train.data.images import read_training_luma, reduced
 
 
 class KeptArrays:
@@ -66,4 +66,4 @@ class DecodedImages:
 
     def __getitem__(self, path: Path) -> Luma8:
         """HxW uint8, read-only. Raises :class:`SourceError` for unreadable images and a full or read-only cache."""
-        return self.arrays.get(self.key(path), lambda: reduced(read_luma(path), self._max_side_px))
+        return self.arrays.get(self.key(path), lambda: reduced(read_training_luma(path), self._max_side_px))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Luma8
 from fusepipe.train.data.folders import PairFiles
-from fusepipe.train.data.images import read_luma, reduced, refuse_test_data
+from fusepipe.train.data.images import read_training_luma, reduced, refuse_test_data
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +29,7 @@ def detector_scenes(files: Mapping[tuple[str, str], PairFiles], max_side_px: int
     """The pairs, halved until no side is longer than ``max_side_px``; raises :class:`SourceError` where unreadable."""
     for (dataset, _), (infrared, visible) in files.items():
         colour = reduced(_read_colour(visible), max_side_px)
-        luma = reduced(read_luma(infrared), max_side_px)
+        luma = reduced(read_training_luma(infrared), max_side_px)
         if luma.shape != colour.shape[:2]:
             raise SourceError(f"{infrared} and {visible}: sizes differ ({luma.shape}, {colour.shape[:2]})")
         yield DetectorScene(dataset, luma, np.asarray(cv2.cvtColor(colour, cv2.COLOR_BGR2YCrCb), np.uint8))

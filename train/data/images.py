@@ -42,8 +42,13 @@ def find_image(folder: Path, stem: str) -> Path:
     raise SourceError(f"{folder}: no image {stem!r} ({known}); --data needs DATASET/ir and DATASET/vis")
 
 
-def read_luma(path: Path) -> Luma8:
-    """An image file as HxW uint8 luma (BT.601 full range for colour files)."""
+def read_training_luma(path: Path) -> Luma8:
+    """An image file as HxW uint8 luma (BT.601 full range for colour files; of JPEG the stored one).
+
+    16-bit images are accepted and scaled: the upper 8 bits are taken. What is evaluated must not be scaled like that,
+    so :func:`fusepipe.evaluation.image_sets.read_luma` rejects them. Raises :class:`SourceError` for a file that cannot
+    be decoded and :class:`UsageError` inside TNO.
+    """
     refuse_test_data(path)
     image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if image is None:

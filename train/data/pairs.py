@@ -14,7 +14,7 @@ import numpy as np
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Luma8
 from fusepipe.train.data.folders import images_below
-from fusepipe.train.data.images import IMAGE_SUFFIXES, find_image, read_luma, reduced, require_folder
+from fusepipe.train.data.images import IMAGE_SUFFIXES, find_image, read_training_luma, reduced, require_folder
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,8 +38,8 @@ def load_pairs(data: Path, pairs: Sequence[tuple[str, str]], max_side_px: int) -
     require_folder(data, "DATASET/ir and DATASET/vis in it")
     loaded = []
     for dataset, stem in pairs:
-        infrared = read_luma(find_image(data / dataset / "ir", stem))
-        visible = read_luma(find_image(data / dataset / "vis", stem))
+        infrared = read_training_luma(find_image(data / dataset / "ir", stem))
+        visible = read_training_luma(find_image(data / dataset / "vis", stem))
         if infrared.shape != visible.shape:
             raise SourceError(f"{dataset}/{stem}: sizes differ: ir {infrared.shape}, vis {visible.shape}")
         loaded.append(Pair(f"{dataset}/{stem}", _fit(infrared, max_side_px), _fit(visible, max_side_px)))
@@ -54,5 +54,5 @@ def load_photographs(folder: Path, max_side_px: int) -> list[Pair]:
     paths = images_below(folder)
     if len(paths) < 2:
         raise SourceError(f"{folder}: {len(paths)} photographs ({', '.join(IMAGE_SUFFIXES)}); training needs many")
-    images = [(path.name, _fit(read_luma(path), max_side_px)) for path in paths]
+    images = [(path.name, _fit(read_training_luma(path), max_side_px)) for path in paths]
     return [Pair(name, image, image) for name, image in images]

@@ -239,7 +239,7 @@ class Loop:
         if board is not None:
             loss, preview = self._evaluate()
             if preview is not None:
-                board.add_image("validation/pictures", preview, progress.step)
+                board.add_image("validation/images", preview, progress.step)
             found += loss.total.double()
             board.add_scalar("validation/loss", loss.total.item(), progress.step)
             progress.validation = {name: float(value.item()) for name, value in loss.terms.items()}

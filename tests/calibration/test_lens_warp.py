@@ -181,9 +181,9 @@ def test_corrections_are_small_bounded_and_only_for_drift() -> None:
 def street(band: Band, size: tuple[int, int], seconds: float) -> list[np.ndarray]:
     source = SyntheticSource(f"synthetic://street?size={size[0]}x{size[1]}&fps=2&duration={seconds}s&noise=1", band)
     source.open()
-    pictures = [np.asarray(f.luma.pixels, np.uint8) for f in source.frames(threading.Event())]
+    images = [np.asarray(f.luma.pixels, np.uint8) for f in source.frames(threading.Event())]
     source.close()
-    return pictures
+    return images
 
 
 @pytest.mark.slow

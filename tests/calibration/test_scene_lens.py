@@ -29,7 +29,7 @@ from fusepipe.pipeline.sources.synthetic.source import SyntheticSource
 from fusepipe.pipeline.sources.synthetic.truth import true_matrix
 
 WIDE, IR, VIS = (640, 480), (320, 240), (640, 480)
-# the camera with the lens sees 85 % of what the street's infrared camera does, so that its corners have a picture
+# the camera with the lens sees 85 % of what the street's infrared camera does, so that its corners have an image
 CUT = np.array([[1.7, 0.0, 319.5 - 1.7 * 159.5], [0.0, 1.7, 239.5 - 1.7 * 119.5], [0.0, 0.0, 1.0]])
 MATRIX = true_matrix(WIDE, VIS) @ CUT
 EDGE = np.array([[0, 0], [319, 0], [0, 239], [319, 239], [160, 0], [0, 120], [319, 120], [160, 239]], np.float64)
@@ -52,11 +52,11 @@ def ideal(lens: Lens, points: NDArray[np.float64]) -> NDArray[np.float64]:
     return lens.rays(points) * (lens.fx, lens.fy) + (lens.cx, lens.cy)
 
 
-def seen_through(lens: Lens, picture: Luma8) -> Luma8:
+def seen_through(lens: Lens, image: Luma8) -> Luma8:
     y, x = np.mgrid[0 : IR[1], 0 : IR[0]].astype(np.float64)
     free = ideal(lens, np.stack([x.ravel(), y.ravel()], axis=1))
     places = cv2.perspectiveTransform(free[None], CUT)[0].astype(np.float32).reshape(IR[1], IR[0], 2)
-    smooth = cv2.GaussianBlur(picture, (0, 0), 0.7)
+    smooth = cv2.GaussianBlur(image, (0, 0), 0.7)
     return np.asarray(cv2.remap(smooth, places[..., 0], places[..., 1], cv2.INTER_LINEAR), np.uint8)
 
 
@@ -75,7 +75,7 @@ def folders(place: Path, street: tuple[list[Luma8], list[Luma8]], lens: Lens) ->
 
 
 def error_px(calibration: Calibration, lens: Lens) -> NDArray[np.float64]:
-    """How far the places of the infrared picture's edge are off in the visible one."""
+    """How far the places of the infrared image's edge are off in the visible one."""
     found = calibration.infrared_lens() or plain_lens(IR)
     there = cv2.perspectiveTransform(ideal(found, EDGE)[None], calibration.matrix3())[0]
     return np.asarray(np.hypot(*(there - cv2.perspectiveTransform(ideal(lens, EDGE)[None], MATRIX)[0]).T), np.float64)
@@ -125,7 +125,7 @@ def test_the_warp_takes_each_pixel_from_where_the_lens_put_it() -> None:
     for ir, vis in ((IR, VIS), ((160, 120), (320, 240))):
         warp = build_warp(calibration, ir, vis)
         assert warp is not None and warp.valid is not None
-        points = EDGE * 0.9 + (16, 12)  # within the picture
+        points = EDGE * 0.9 + (16, 12)  # within the image
         there = cv2.perspectiveTransform(ideal(lens, points)[None], MATRIX)[0]
         at = np.rint((there + 0.5) * (vis[0] / VIS[0]) - 0.5).astype(int)
         exact = (at + 0.5) * (VIS[0] / vis[0]) - 0.5
@@ -153,8 +153,8 @@ def test_how_places_move_as_the_lens_bends() -> None:
 
 
 def test_a_lens_needs_several_pairs_and_edges_out_to_the_corners() -> None:
-    picture = np.zeros((240, 320), np.uint8)
-    pairs = [ScenePair(picture, picture)] * 2
+    image = np.zeros((240, 320), np.uint8)
+    pairs = [ScenePair(image, image)] * 2
     assert with_lens(pairs, np.eye(3), VisibleFields(pairs)) is None
     bent = Bent(MATRIX, plain_lens(IR))
     y, x = np.mgrid[24:360:24, 24:490:24].astype(np.float64)

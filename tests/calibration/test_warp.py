@@ -151,7 +151,7 @@ def test_real_cameras(data_dir: Path) -> None:
 
 
 def test_points_behind_the_camera_are_not_valid() -> None:
-    """A horizon inside the picture: w = 1 - x / 60 vanishes at x = 60 of 80 infrared pixels."""
+    """A horizon inside the image: w = 1 - x / 60 vanishes at x = 60 of 80 infrared pixels."""
     matrix = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [-1.0 / 60.0, 0.0, 1.0]])
     warp = RemapWarp(matrix, (80, 60), (150, 130))
     assert warp.valid is not None
@@ -203,7 +203,7 @@ def test_equal_sizes_need_no_warp() -> None:
 
 @pytest.mark.parametrize(("ir_size", "vis_size"), [((64, 48), (160, 120)), ((31, 17), (45, 60)), ((50, 40), (51, 39))])
 def test_stretched_ramp(ir_size: tuple[int, int], vis_size: tuple[int, int]) -> None:
-    """A ramp over the picture's width stays one: x_v = (x_i + 0.5) s - 0.5."""
+    """A ramp over the image's width stays one: x_v = (x_i + 0.5) s - 0.5."""
     warp = size_warp(ir_size, vis_size)
     assert warp is not None and warp.valid is None
     ramp = np.tile((np.arange(ir_size[0]) * 500 + 1000).astype(np.uint16), (ir_size[1], 1))

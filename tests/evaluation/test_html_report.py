@@ -39,7 +39,7 @@ def scene(seed: int, shape: tuple[int, int] = (120, 160)) -> np.ndarray:
 
 
 def comparison(names: tuple[str, ...] = ("stream", "pyramid", "mean", "max"), count: int = 3) -> Comparison:
-    """A comparison of arbitrary pictures: a set of stills with a nasty name and a sequence."""
+    """A comparison of arbitrary images: a set of stills with a nasty name and a sequence."""
     metrics = names_of("paper")
     sets = []
     for index, title in enumerate((NASTY, "clip")):

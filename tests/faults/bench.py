@@ -242,9 +242,9 @@ class Bench:
         if self.served is not None:
             self.viewer = Viewer(f"rtsp://{HOST}:{self.port}/roof")
             self._stack.callback(self.viewer.close)
-            until(lambda: len(self.viewer.times_s) > STEADY, timeout_s, "the viewer gets no pictures")
+            until(lambda: len(self.viewer.times_s) > STEADY, timeout_s, "the viewer gets no frames")
         if self.recorder is not None:
-            until(lambda: self.recorder.buffers > 0, timeout_s, "the target gets no pictures")
+            until(lambda: self.recorder.buffers > 0, timeout_s, "the target gets no frames")
 
     def close(self) -> None:
         """Ends the run and raises its error, except that of a failed disk sink, which has a test of its own."""

@@ -13,7 +13,7 @@ from fusepipe.workflows.bench.soak import Held
 LATENCY = "latency, ms"
 
 # What a fitted line may rise by over its two thirds. Memory moves by some MiB as the pools of FFmpeg and of the
-# allocator fill with each size of picture; a camera or client that connects has descriptors and a thread more for a
+# allocator fill with each frame size; a camera or client that connects has descriptors and a thread more for a
 # moment; latency has some milliseconds of whatever else the machine does.
 BOUNDS = {"memory, MiB": 16.0, "threads": 2.0, "descriptors": 4.0, LATENCY: 50.0}
 # Of a run under five minutes, in which pools still fill and a single fault or a busy machine bends the line.

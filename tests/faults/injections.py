@@ -197,7 +197,7 @@ def slow_engine(bench: Bench, rng: random.Random) -> None:
     bench.engine.delay_s = 0.0
     oldest_s = max(each.age_s for each in bench.watch.since(begun_s))
     # one being fused, two that wait before it and two before those, and what a busy machine adds
-    assert oldest_s < 6 * delay_s + 1.0, f"pictures {oldest_s:.2f} s old: a queue grows"
+    assert oldest_s < 6 * delay_s + 1.0, f"frames {oldest_s:.2f} s old: a queue grows"
 
 
 def states(*names: str) -> frozenset[str]:

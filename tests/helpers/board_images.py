@@ -68,8 +68,8 @@ def draw(
     across, down = points @ rotation[:, 0] / board.spacing_m, points @ rotation[:, 1] / board.spacing_m
     inside = (across > -1) & (across < board.columns) & (down > -1) & (down < board.rows)
     dark = (np.floor(across) + np.floor(down)) % 2 == 0
-    picture = np.where(inside, np.where(dark, levels[0], levels[1]), levels[2]).reshape(height * fine, width * fine)
-    small = cv2.resize(picture.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    image = np.where(inside, np.where(dark, levels[0], levels[1]), levels[2]).reshape(height * fine, width * fine)
+    small = cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
     small = cv2.GaussianBlur(small, (0, 0), 0.7)
     small += np.random.default_rng(seed).normal(0, noise, small.shape)
     return np.clip(np.rint(small), 0, 255).astype(np.uint8)

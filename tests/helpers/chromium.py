@@ -58,7 +58,7 @@ class Tab:
         await self.call("Page.navigate", url=url)
         await self.until("location.href !== 'about:blank' && document.readyState !== 'loading'")
 
-    async def picture(self, path: Path) -> Path:
+    async def screenshot(self, path: Path) -> Path:
         shot = await self.call("Page.captureScreenshot", format="png")
         path.write_bytes(base64.b64decode(shot["data"]))
         return path

@@ -95,11 +95,11 @@ async def post(session: aiohttp.ClientSession, url: str, data: Any, **headers: s
 
 
 class Player:
-    """A viewer in this process; ``pictures`` are the decoded frames."""
+    """A viewer in this process; ``frames`` are the decoded frames."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self.session, self.url = session, url
-        self.pictures: list[np.ndarray] = []
+        self.frames: list[np.ndarray] = []
         self.answer, self.location = "", ""
         self.ended = False
 
@@ -119,13 +119,13 @@ class Player:
             await asyncio.sleep(0.01)
         try:
             while True:
-                self.pictures.append((await self.receiver.track.recv()).to_ndarray(format="gray"))
+                self.frames.append((await self.receiver.track.recv()).to_ndarray(format="gray"))
         except aiortc.mediastreams.MediaStreamError:
             self.ended = True
 
     async def until(self, count: int, timeout_s: float = 30.0) -> None:
         async with asyncio.timeout(timeout_s):
-            while len(self.pictures) < count:
+            while len(self.frames) < count:
                 await asyncio.sleep(0.02)
 
     async def leave(self) -> int:

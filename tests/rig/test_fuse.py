@@ -197,7 +197,7 @@ def test_mistakes_get_one_clear_line_and_leave_nothing(fuse, tmp_path, monkeypat
     image(tmp_path / "i.png"), image(tmp_path / "v.png")
     image(tmp_path / "ir" / "a.png"), image(tmp_path / "vis" / "a.png"), image(tmp_path / "other" / "b.png")
     (tmp_path / "empty").mkdir()
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     (tmp_path / "v.mkv").write_text("no video")
     before = sorted(tmp_path.rglob("*"))
     args, expected, words = WRONG[case]

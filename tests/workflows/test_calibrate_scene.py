@@ -26,7 +26,7 @@ from fusepipe.workflows.calibrate_scene import Hints, doubt
 IR, VIS = (320, 240), (640, 480)
 
 
-def picture(band: Band, size: tuple[int, int]) -> Luma8:
+def street_image(band: Band, size: tuple[int, int]) -> Luma8:
     source = SyntheticSource(f"synthetic://street?size={size[0]}x{size[1]}&duration=40ms&noise=1", band)
     source.open()
     (frame,) = source.frames(threading.Event())
@@ -36,7 +36,7 @@ def picture(band: Band, size: tuple[int, int]) -> Luma8:
 
 @pytest.fixture(scope="module")
 def street() -> ScenePair:
-    return ScenePair(picture(Band.INFRARED, IR), picture(Band.VISIBLE, VIS), "street")
+    return ScenePair(street_image(Band.INFRARED, IR), street_image(Band.VISIBLE, VIS), "street")
 
 
 def corner_error_px(matrix: np.ndarray) -> float:
@@ -91,12 +91,12 @@ def test_pairs_that_are_unsure_alone_are_sure_together(street: ScenePair) -> Non
     random = np.random.default_rng(4)
 
     def hidden() -> ScenePair:
-        """A third of the street, somewhere else each time; the rest of the infrared picture is noise."""
+        """A third of the street, somewhere else each time; the rest of the infrared image is noise."""
         noise = cv2.GaussianBlur(random.normal(0, 1, (240, 320)), (0, 0), 1.5)
-        picture = np.clip(120 + 160 * noise, 0, 255).astype(np.uint8)
+        image = np.clip(120 + 160 * noise, 0, 255).astype(np.uint8)
         left = int(random.integers(0, 200))
-        picture[:, left : left + 110] = street.infrared[:, left : left + 110]
-        return ScenePair(picture, street.visible)
+        image[:, left : left + 110] = street.infrared[:, left : left + 110]
+        return ScenePair(image, street.visible)
 
     pairs = [hidden() for _ in range(8)]
     seen = match_quality(pairs, true_matrix(IR, VIS))
@@ -119,10 +119,10 @@ def test_pairs_that_do_not_belong_together_are_refused_however_many(street: Scen
 
 
 def test_one_image_is_no_pair(street: ScenePair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    picture = tmp_path / "a.png"
-    assert cv2.imwrite(str(picture), street.visible)
+    image = tmp_path / "a.png"
+    assert cv2.imwrite(str(image), street.visible)
     with pytest.raises(SystemExit) as stopped:
-        main(["calibrate", "scene", str(picture), str(picture), "-o", str(tmp_path / "x.yaml")])
+        main(["calibrate", "scene", str(image), str(image), "-o", str(tmp_path / "x.yaml")])
     assert stopped.value.code == 2
     assert "are the same image" in capsys.readouterr().err
 

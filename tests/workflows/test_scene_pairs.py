@@ -13,7 +13,7 @@ import pytest
 from fusepipe.core.errors import SourceError
 from fusepipe.workflows.scene_pairs import read_pairs
 
-LEVELS_PER_S = 6  # grey levels by which the recorded pictures brighten each second
+LEVELS_PER_S = 6  # grey levels by which the recorded frames brighten each second
 
 
 def record(path: Path, fps: int, duration_s: float, size: tuple[int, int], start_s: float = 0.0) -> Path:
@@ -33,7 +33,7 @@ def record(path: Path, fps: int, duration_s: float, size: tuple[int, int], start
 
 
 def seconds(image: np.ndarray) -> float:
-    """The capture time that a recorded picture shows."""
+    """The capture time that a recorded frame shows."""
     return (float(np.median(image)) - 20) / LEVELS_PER_S
 
 
@@ -44,7 +44,7 @@ def test_recordings_of_different_rates_are_paired_by_time(tmp_path: Path, infrar
     pairs = read_pairs(str(infrared), str(visible), 12)
     assert len(pairs) == 12
     for pair in pairs:
-        # half a grey level of rounding in each picture, and half a frame of the faster camera
+        # half a grey level of rounding in each frame, and half a frame of the faster camera
         assert seconds(pair.infrared) == pytest.approx(seconds(pair.visible), abs=0.21)
         assert float(pair.name.removesuffix("s")) == pytest.approx(seconds(pair.visible), abs=0.1)
 

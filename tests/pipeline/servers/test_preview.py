@@ -43,7 +43,7 @@ RECORD = {
 }
 
 
-def picture(index: int = 0, *, infrared: bool = True, shape: tuple[int, int] = (48, 64)) -> FusedFrame:
+def fused_frame(index: int = 0, *, infrared: bool = True, shape: tuple[int, int] = (48, 64)) -> FusedFrame:
     """Visible 50 everywhere, infrared 200, fused 120."""
     grey = lambda value: np.full(shape, value, np.uint8)  # noqa: E731
     capture_ns = index * 40 * MS
@@ -110,7 +110,7 @@ def test_any_headers_are_judged(host, origin, cookie):
 
 
 def test_views_show_their_content():
-    shot = picture()
+    shot = fused_frame()
     level = {name: rendering.view(shot, name).mean(axis=2) for name in rendering.VIEWS}
     assert (level["fused"] == 120).all() and (level["visible"] == 50).all() and (level["infrared"] == 200).all()
     assert level["side"].shape == (48, 128)
@@ -119,13 +119,13 @@ def test_views_show_their_content():
     assert (wipe[:, :14] == 50).all() and (wipe[:, 18:] == 200).all()
     colours = rendering.view(shot, "overlay")[0, 0]
     assert len(set(colours.tolist())) == 3, "the infrared image is in false colours"
-    assert (rendering.view(picture(infrared=False), "infrared") == 96).all(), "grey where there is none"
+    assert (rendering.view(fused_frame(infrared=False), "infrared") == 96).all(), "grey where there is none"
     with pytest.raises(ValueError, match="is none of fused"):
         rendering.view(shot, "nope")
 
 
 def test_wide_frames_are_downscaled_for_the_page_but_not_for_snapshots():
-    wide = picture(shape=(40, 2000))
+    wide = fused_frame(shape=(40, 2000))
     small = cv2.imdecode(np.frombuffer(rendering.jpeg(wide, "fused"), np.uint8), cv2.IMREAD_COLOR)
     assert small.shape[:2] == (26, 1280)
     assert cv2.imdecode(np.frombuffer(rendering.png(wide, "side"), np.uint8), cv2.IMREAD_COLOR).shape == (40, 4000, 3)
@@ -177,7 +177,7 @@ class Page:
     def _run(self):
         index = 0
         while not self._stop.wait(0.05):
-            self.sink.write(picture(index))
+            self.sink.write(fused_frame(index))
             index += 1
 
     def get(self, path: str, **headers: str) -> tuple[int, bytes, Message]:

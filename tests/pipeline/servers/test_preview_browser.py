@@ -122,12 +122,12 @@ def test_a_browser_shows_the_video_and_the_statistics(width: int, tmp_path: Path
             "text, not HTML"
         )
         assert await tab.value("document.documentElement.scrollWidth") <= width, "nothing runs out of the page"
-        fused = cv2.imread(str(await tab.picture(tmp_path / "fused.png")))
+        fused = cv2.imread(str(await tab.screenshot(tmp_path / "fused.png")))
         assert green_px(fused) > 300 and share(fused, 120) > 0.1
         await tab.value("document.querySelector('[data-view=side]').click()")
         await tab.until("document.getElementById('live').naturalWidth === 128")
         assert "view=side" in await tab.value("document.getElementById('snapshot').href")
-        side = cv2.imread(str(await tab.picture(tmp_path / "side.png")))
+        side = cv2.imread(str(await tab.screenshot(tmp_path / "side.png")))
         assert share(side, 50) > 0.04 and share(side, 200) > 0.04
         await tab.value("document.querySelector('[data-view=wipe]').click()")
         assert not await tab.value("document.getElementById('wipe').hidden")

@@ -53,8 +53,8 @@ def test_encoded_frames_arrive_byte_for_byte(page, monkeypatch):
             player = await Player(session, page.whep).join()
             await player.until(15)
             assert page.watching == 1
-            assert player.pictures[0].shape == (120, 160)
-            assert abs(float(player.pictures[0].mean()) - 119.5) < 3
+            assert player.frames[0].shape == (120, 160)
+            assert abs(float(player.frames[0].mean()) - 119.5) < 3
             assert re.search(r"m=video \d+ UDP/TLS/RTP/SAVPF", player.answer)
             assert "profile-level-id=42e01f" in player.answer and "VP8" not in player.answer
             candidates = re.findall(r"a=candidate:.*", player.answer)

@@ -112,7 +112,7 @@ def test_the_video_plays(width: int, tmp_path: Path, rig: Rig) -> None:
         assert await tab.value("document.getElementById('live').hidden")
         assert await tab.value("document.documentElement.scrollWidth") <= width, "nothing runs out of the page"
         await tab.until("document.getElementById('counts').textContent.includes('over WebRTC1')")
-        shot = cv2.imread(str(await tab.picture(tmp_path / "video.png")))
+        shot = cv2.imread(str(await tab.screenshot(tmp_path / "video.png")))
         for level in (DARK, BRIGHT):
             assert np.all(np.abs(shot.astype(int) - level) <= 4, axis=2).mean() > 0.05, level
 

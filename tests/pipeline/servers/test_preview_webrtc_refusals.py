@@ -52,19 +52,19 @@ def test_stalled_and_killed_viewers_affect_no_one_and_are_disconnected(page, mon
             while page.watching < 3:
                 await asyncio.sleep(0.05)
             for viewer in viewers:
-                await asyncio.to_thread(pictures_shown, viewer, 5)
-            before, slow = len(player.pictures), len(page.write_s)
+                await asyncio.to_thread(frames_shown, viewer, 5)
+            before, slow = len(player.frames), len(page.write_s)
             await asyncio.sleep(3)  # what a viewer gets while all is well, on a machine as busy as this one
-            usual = (len(player.pictures) - before) / (len(page.write_s) - slow)
+            usual = (len(player.frames) - before) / (len(page.write_s) - slow)
             usual_s = float(np.median(page.write_s[slow:]))
             os.kill(viewers[0].pid, signal.SIGSTOP)
             viewers[1].kill()
-            before, begun_s, slow = len(player.pictures), time.monotonic(), len(page.write_s)
+            before, begun_s, slow = len(player.frames), time.monotonic(), len(page.write_s)
             while page.watching > 1:
                 assert time.monotonic() - begun_s < 30, "given up after six silent checks"
                 await asyncio.sleep(0.05)
             elapsed_s = time.monotonic() - begun_s
-            shown, written = len(player.pictures) - before, len(page.write_s) - slow
+            shown, written = len(player.frames) - before, len(page.write_s) - slow
             assert elapsed_s > 1.5, "a moment's silence is not the end"
             assert shown >= 0.8 * usual * written > 0, (shown, written, usual)
             assert np.median(page.write_s[slow:]) < max(0.01, 2 * usual_s)
@@ -82,7 +82,7 @@ def test_stalled_and_killed_viewers_affect_no_one_and_are_disconnected(page, mon
             viewer.stdout.close()
 
 
-def pictures_shown(viewer: subprocess.Popen[str], count: int) -> None:
+def frames_shown(viewer: subprocess.Popen[str], count: int) -> None:
     assert viewer.stdout is not None
     for line in viewer.stdout:
         if line.strip().isdigit() and int(line) >= count:

@@ -19,7 +19,7 @@ from fusepipe.pipeline.servers.web.video_feed import VideoFeed, Viewer, downscal
 from fusepipe.pipeline.testing import MS, frame
 
 
-def picture(index: int, shape: tuple[int, int] = (48, 64), *, level: int = 120, colour: bool = False) -> FusedFrame:
+def fused_frame(index: int, shape: tuple[int, int] = (48, 64), *, level: int = 120, colour: bool = False) -> FusedFrame:
     pixels = np.full(shape, level, np.uint8)
     visible = frame(Band.VISIBLE, index, index * 40 * MS, pixels=pixels, chroma=colour)
     pair = FramePair(index, PairState.SINGLE, Band.VISIBLE, None, visible)
@@ -205,13 +205,13 @@ def test_frames_are_encoded_once_and_only_while_there_are_viewers(monkeypatch):
     monkeypatch.setattr(LiveEncoder, "encode", counted)
     with Feeding(viewers=3) as feeding:
         for index in range(5):
-            feeding.rig.show(picture(index))
+            feeding.rig.show(fused_frame(index))
         time.sleep(0.2)
         assert encoded == []
         feeding.connect()  # the newest frame is already available
         feeding.wait(lambda: all(feeding.units))
         for index in range(5, 8):
-            feeding.show(picture(index))
+            feeding.show(fused_frame(index))
         assert encoded == [4, 5, 6, 7]
         assert feeding.units[0] == feeding.units[1] == feeding.units[2]
         assert [u.key for u, _ in feeding.units[0]] == [True, False, False, False]
@@ -220,7 +220,7 @@ def test_frames_are_encoded_once_and_only_while_there_are_viewers(monkeypatch):
 def test_the_profile_is_mandatory_for_browsers():
     with Feeding() as feeding:
         feeding.connect()
-        feeding.show(picture(0, (1080, 1920), level=50, colour=True))
+        feeding.show(fused_frame(0, (1080, 1920), level=50, colour=True))
         (first, _) = feeding.units[0][0]
     sps = next(nal for nal in first.nals if nal_type(nal) == SPS)
     assert any(nal_type(nal) == PPS for nal in first.nals)
@@ -238,15 +238,15 @@ def test_times_are_those_of_capture_for_cameras_and_of_arrival_for_recordings():
     with Feeding(live=True) as feeding:
         feeding.connect()
         for index in (0, 3, 10):
-            feeding.show(picture(index))
+            feeding.show(fused_frame(index))
         assert [pts for _, pts in feeding.units[0]] == [0, 3 * 3600, 10 * 3600]  # 40 ms are 3600 ticks
-        feeding.show(picture(2))
+        feeding.show(fused_frame(2))
         assert feeding.units[0][-1][1] == 10 * 3600 + 1, "they never go back"
     with Feeding(live=False) as feeding:
         feeding.connect()
         begun_s = time.monotonic()
-        feeding.show(picture(0))
-        feeding.show(picture(10**6))
+        feeding.show(fused_frame(0))
+        feeding.show(fused_frame(10**6))
         (first, second) = (pts for _, pts in feeding.units[0])
         assert 0 < second - first <= (time.monotonic() - begun_s) * 90_000
 
@@ -255,10 +255,10 @@ def test_a_viewer_that_asks_gets_a_key_frame_but_not_all_the_time():
     with Feeding() as feeding:
         feeding.connect()
         begun_s = time.monotonic()
-        feeding.show(picture(0))
+        feeding.show(fused_frame(0))
         for index in range(1, 40):
             feeding.thread.post(feeding.viewers[0].request_key)
-            feeding.show(picture(index))
+            feeding.show(fused_frame(index))
         elapsed_s = time.monotonic() - begun_s
         keys = sum(u.key for u, _ in feeding.units[0])
     assert 2 <= keys <= 2 + elapsed_s / 0.25, "at most four a second"
@@ -267,7 +267,7 @@ def test_a_viewer_that_asks_gets_a_key_frame_but_not_all_the_time():
 def test_the_end_of_the_rig_is_the_end_of_the_viewing():
     with Feeding() as feeding:
         feeding.connect()
-        feeding.show(picture(0))
+        feeding.show(fused_frame(0))
         assert not feeding.viewers[0].ended.is_set()
         feeding.thread.post(feeding.rig.end)
         feeding.wait(feeding.viewers[0].ended.is_set)
@@ -283,7 +283,7 @@ def test_an_encoder_that_fails_ends_the_viewing_and_nothing_else(monkeypatch, ca
     monkeypatch.setattr(LiveEncoder, "encode", fails)
     with Feeding() as feeding:
         feeding.connect()
-        feeding.rig.show(picture(0))
+        feeding.rig.show(fused_frame(0))
         feeding.wait(feeding.viewers[0].ended.is_set)
         assert "preview video stopped: encoder libx264 failed" in caplog.text
 
@@ -293,13 +293,13 @@ def test_an_encoder_that_fails_ends_the_viewing_and_nothing_else(monkeypatch, ca
     [((480, 640), (640, 480)), ((720, 1280), (1280, 720)), ((1080, 1920), (1280, 720)), ((960, 1280), (960, 720))],
 )
 def test_large_frames_are_downscaled(shape, size):
-    small = downscaled(picture(0, shape, colour=True))
+    small = downscaled(fused_frame(0, shape, colour=True))
     assert (small.width, small.height) == size
     assert [p.pixels.shape for p in small.planes[1:]] == [((size[1] + 1) // 2, (size[0] + 1) // 2)] * 2
 
 
 def test_a_narrow_frame_keeps_two_pixels():
-    assert downscaled(picture(0, (4000, 3))).width == 2
+    assert downscaled(fused_frame(0, (4000, 3))).width == 2
 
 
 def test_the_frame_rate_is_limited_by_the_level():

@@ -58,7 +58,7 @@ def test_times_of_names(stem, expected):
     assert name_time_ns(stem) == expected
 
 
-def picture(path, when=None, fraction=None):
+def image_file(path, when=None, fraction=None):
     image = Image.fromarray(np.zeros((8, 8), np.uint8))
     exif = image.getexif()
     exif[ExifTags.Base.Make] = "FLIR"
@@ -74,14 +74,14 @@ def picture(path, when=None, fraction=None):
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
 @pytest.mark.parametrize(("fraction", "expected"), [(None, SECOND_NS), ("25", QUARTER_NS), ("250", QUARTER_NS)])
 def test_times_of_exif(tmp_path, suffix, fraction, expected):
-    assert exif_time_ns(picture(tmp_path / f"a.{suffix}", "2024:05:01 12:30:15", fraction)) == expected
+    assert exif_time_ns(image_file(tmp_path / f"a.{suffix}", "2024:05:01 12:30:15", fraction)) == expected
 
 
 def test_files_without_times(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     assert exif_time_ns(tmp_path / "broken.jpg") is None
-    assert exif_time_ns(picture(tmp_path / "plain.png")) is None
-    assert exif_time_ns(picture(tmp_path / "odd.jpg", "0000:00:00 00:00:00")) is None
+    assert exif_time_ns(image_file(tmp_path / "plain.png")) is None
+    assert exif_time_ns(image_file(tmp_path / "odd.jpg", "0000:00:00 00:00:00")) is None
 
 
 @pytest.mark.parametrize(
@@ -95,11 +95,11 @@ def test_files_without_times(tmp_path):
     ],
 )
 def test_times_that_are_not_used(tmp_path, stems):
-    assert capture_times_ns([picture(tmp_path / f"{stem}.png") for stem in stems]) is None
+    assert capture_times_ns([image_file(tmp_path / f"{stem}.png") for stem in stems]) is None
 
 
 def test_names_come_before_exif(tmp_path):
-    files = [picture(tmp_path / f"2024050112301{n}.jpg", "2020:01:01 00:00:00") for n in (5, 6)]
+    files = [image_file(tmp_path / f"2024050112301{n}.jpg", "2020:01:01 00:00:00") for n in (5, 6)]
     assert capture_times_ns(files) == ([SECOND_NS, SECOND_NS + 1_000_000_000], "file names")
-    files = [picture(tmp_path / f"{n}.jpg", f"2024:05:01 12:30:1{n}") for n in (5, 6)]
+    files = [image_file(tmp_path / f"{n}.jpg", f"2024:05:01 12:30:1{n}") for n in (5, 6)]
     assert capture_times_ns(files) == ([SECOND_NS, SECOND_NS + 1_000_000_000], "EXIF")

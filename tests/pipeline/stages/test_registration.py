@@ -25,7 +25,7 @@ def pair(infrared: Size, visible: Size) -> FramePair:
 
 
 def narrow(infrared: Size, visible: Size) -> RemapWarp:
-    """The infrared camera sees the middle third of the visible picture: its pixels are as small as the visible ones."""
+    """The infrared camera sees the middle third of the visible image: its pixels are as small as the visible ones."""
     scale = visible[0] / 3 / infrared[0]
     matrix = np.array([[scale, 0, visible[0] / 3], [0, scale, visible[1] / 3], [0, 0, 1]])
     return RemapWarp(matrix, infrared, visible)

@@ -12,11 +12,12 @@ from fusepipe.core.frames import Pixels
 
 ByteOrder = Literal["little", "big"]
 
+MAX_COUNT = 65535
 PERCENTILES = (1.0, 99.0)  # dead pixels are outside
 USED_SHARE_MIN = 0.25  # below this share of the range an image is grey fog: 14-bit counts in 16 bits
 SWAPPED_RATIO = 4.0  # how much more the high byte varies than the low one if they are swapped
 LOW_BYTES_MAX = 64  # different low bytes that swapped counts have: 64 are a quarter of the 16-bit range
-STEP = 4  # rows that are sampled
+STEP = 4  # every fourth row (of a flat array: count) is sampled
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,11 @@ class CountLevels:
     high: int
     swapped: bool
 
+    @property
+    def flat(self) -> bool:
+        """Whether the image has no contrast, as while a shutter is closed; it says nothing about the range then."""
+        return self.low == self.high
+
 
 def swapped_bytes(counts: Pixels) -> NDArray[np.uint16]:
     """A copy of 16-bit counts with the two bytes of each exchanged."""
@@ -35,9 +41,15 @@ def swapped_bytes(counts: Pixels) -> NDArray[np.uint16]:
 
 
 def measure_levels(pixels: Pixels) -> CountLevels:
-    """Of one image, HxW or HxWx3 uint16."""
-    low, high = (int(value) for value in np.percentile(pixels, PERCENTILES))
-    return CountLevels(low, high, has_swapped_bytes(pixels))
+    """Of one image, HxW or HxWx3 uint16.
+
+    Counts of exactly 0 and 65535 are left out where there are others: dead rows and columns, and empty borders.
+    """
+    sample = pixels[(pixels != 0) & (pixels != MAX_COUNT)]
+    if not sample.size:
+        sample = pixels
+    low, high = (int(value) for value in np.percentile(sample, PERCENTILES))
+    return CountLevels(low, high, has_swapped_bytes(sample))
 
 
 def has_swapped_bytes(pixels: Pixels) -> bool:
@@ -71,7 +83,8 @@ RIG_KEYS = CountSettings()
 def counts_warning(what: str, levels: CountLevels, count_range: tuple[int, int], settings: CountSettings) -> str | None:
     """One line where an image would come out as contours, grey fog or nearly black, with the setting that helps.
 
-    That is where the bytes of the counts seem swapped, or they use less than a quarter of ``count_range``.
+    That is where the bytes of the counts seem swapped, or they use less than a quarter of ``count_range``. ``None``
+    where neither is so, and for flat images.
     """
     if levels.swapped:
         text = f"{what}: the bytes of the 16-bit counts seem to be swapped"
@@ -79,12 +92,14 @@ def counts_warning(what: str, levels: CountLevels, count_range: tuple[int, int],
             return text
         order: ByteOrder = "little" if settings.read_order == "big" else "big"
         return f"{text}; set {settings.byte_order.format(order=order)}"
+    if levels.flat:
+        return None
     low, high = levels.low, levels.high
     used = (min(high, count_range[1]) - max(low, count_range[0])) / (count_range[1] - count_range[0])
     if used >= USED_SHARE_MIN:
         return None
     margin = max(1, (high - low) // 4)
-    setting = settings.range.format(low=max(0, low - margin), high=min(65535, high + margin))
+    setting = settings.range.format(low=max(0, low - margin), high=min(MAX_COUNT, high + margin))
     return (
         f"{what}: counts {low}..{high} use {max(0.0, used):.1%} of the range {count_range[0]}..{count_range[1]}; "
         f"set {setting}"

@@ -15,8 +15,8 @@ from fusepipe.core.levels import default_range, full_range_luma
 class ToneMap:
     """Identity for 8-bit full-range planes. The raw counts stay on the pair as ``registered``.
 
-    ``count_range`` is the rig's ``range``, by default the full range of the bit depth; a first frame that uses little
-    of it, or whose bytes seem swapped, is reported once through ``warn``, which names ``settings``.
+    ``count_range`` is the rig's ``range``, by default the full range of the bit depth; a first frame with contrast
+    that uses little of it, or whose bytes seem swapped, is reported once through ``warn``, which names ``settings``.
     """
 
     def __init__(
@@ -34,10 +34,11 @@ class ToneMap:
         if plane is None or pair.infrared is None:
             return pair
         if plane.pixels.dtype == np.uint16 and not self._checked:
-            self._checked = True
             # the unwarped counts: the registered plane is zero outside the field of view
             count_range = self._count_range or default_range(plane)
-            warning = counts_warning("infrared", measure_levels(pair.infrared.luma.pixels), count_range, self._settings)
+            levels = measure_levels(pair.infrared.luma.pixels)
+            self._checked = not levels.flat  # a closed shutter: the next frame is checked
+            warning = counts_warning("infrared", levels, count_range, self._settings)
             if warning:
                 self._warn(warning)
         return replace(pair, luma=Plane(full_range_luma(plane, self._count_range)))

@@ -55,6 +55,33 @@ def test_little_contrast_is_reported_whatever_single_pixels_say(pixels, spoil):
     assert warning(spoil(pixels), (low, high)) is None
 
 
+def dead_columns(pixels):
+    pixels = pixels.copy()
+    pixels[:, :8], pixels[:, -8:] = 0, 65535
+    pixels[::20] = 0
+    return pixels
+
+
+@pytest.mark.parametrize("pixels", [scene(20000, 30200), scene(7000, 9000)], ids=["fog", "thermal"])
+def test_dead_rows_and_columns_do_not_hide_little_contrast(pixels):
+    text = warning(dead_columns(pixels))
+    assert text is not None and text == warning(pixels[:, 8:-8][np.arange(240) % 20 != 0])
+    low, high = (int(word) for word in text.split()[-2:])
+    assert warning(dead_columns(pixels), (low, high)) is None
+
+
+@pytest.mark.parametrize("name", ["disc", "thermal", "centikelvin without noise"])
+def test_dead_rows_and_columns_do_not_hide_swapped_bytes(name):
+    assert "swapped" in (warning(dead_columns(SMOOTH[name]).byteswap()) or "")
+    assert "swapped" not in (warning(dead_columns(SMOOTH[name])) or "")
+
+
+@pytest.mark.parametrize("value", [0, 7000, 65535])
+def test_flat_images_are_not_reported(value):
+    pixels = np.full((240, 320), value, np.uint16)
+    assert warning(pixels) is None and warning(dead(pixels)) is None and warning(dead_columns(pixels)) is None
+
+
 @pytest.mark.parametrize("pixels", [scene(0, 65535), scene(10000, 50000), scene(3000, 30000)])
 def test_an_image_with_contrast_is_not_reported(pixels):
     assert warning(pixels) is None and warning(dead(pixels)) is None

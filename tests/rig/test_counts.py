@@ -150,3 +150,13 @@ def test_a_rig_names_its_keys(images):
     report = Pipeline(load_rig(images / "rigs.yaml")).run()
     assert any(text.startswith("infrared:") and "set byte_order: little" in text for text in report.warnings)
     assert any(text.startswith("visible:") and "set range: [280, 4360]" in text for text in report.warnings)
+
+
+def test_a_closed_shutter_at_the_start_says_nothing_and_the_next_frame_is_checked(tmp_path):
+    for folder, frames in (("ir", [np.full_like(COUNTS, 7000), COUNTS, COUNTS]), ("vis", [GREY] * 3)):
+        (tmp_path / folder).mkdir()
+        for index, pixels in enumerate(frames):
+            cv2.imwrite(str(tmp_path / folder / f"{index}.png"), pixels)
+    report = fuse_pipeline(FuseOptions(tmp_path / "ir", tmp_path / "vis", tmp_path / "out", model="max")).run()
+    texts = [text for text in report.warnings if text.startswith("infrared: counts")]
+    assert len(texts) == 1 and texts[0].endswith("set --range 28940 31190")

@@ -157,9 +157,14 @@ def test_a_live_rig_lets_no_request_wait_inside_an_engine_of_the_cpu(device, in_
 def test_a_nearly_flat_16_bit_camera_is_reported_once():
     warnings = []
     tone = ToneMap(None, warnings.append)
-    counts = np.full((4, 4), 21000, np.uint16)
-    made = pair(np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint8))
-    made = replace(made, infrared=replace(made.infrared, planes=(Plane(counts, 16),)), registered=Plane(counts, 16))
+
+    def with_counts(counts):
+        made = pair(np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint8))
+        return replace(made, infrared=replace(made.infrared, planes=(Plane(counts, 16),)), registered=Plane(counts, 16))
+
+    shutter, made = (with_counts(np.array([[21000, high] * 2] * 4, np.uint16)) for high in (21000, 21400))
+    tone(shutter)
+    assert warnings == []
     tone(made)
     out = tone(made)
     assert len(warnings) == 1 and "range: [" in warnings[0]

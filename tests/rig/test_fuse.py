@@ -276,6 +276,17 @@ def test_videos_that_do_not_overlap_are_an_error(fuse, tmp_path, strict):
     assert "no pair was fused" in err.splitlines()[-1] and "sync.offset" in err.splitlines()[-1]
 
 
+@pytest.mark.parametrize("start_s", [0.1, 0.3])
+def test_a_recording_of_held_pairs_only_is_an_error_with_the_file_completed(fuse, tmp_path, start_s):
+    ir, vis = moving_video(tmp_path / "ir.mkv", count=2), moving_video(tmp_path / "vis.mkv", start_s=start_s)
+    code, out, err = fuse(ir, vis, "-o", tmp_path / "o.mkv", "--model", "mean")
+    assert code == 3 and "held" in out
+    assert "no pair was fused" in err.splitlines()[-1] and "held" in err.splitlines()[-1]
+    assert {path.name for path in tmp_path.iterdir()} == {"ir.mkv", "vis.mkv", "o.mkv"}
+    with av.open(str(tmp_path / "o.mkv")) as container:
+        assert len(list(container.decode(video=0))) == 32
+
+
 def test_videos_that_barely_overlap_end_with_a_loud_line_and_strict_makes_it_an_error(fuse, tmp_path):
     ir, vis = moving_video(tmp_path / "ir.mkv"), moving_video(tmp_path / "vis.mkv", start_s=1)
     code, _, err = fuse(ir, vis, "-o", tmp_path / "o.mkv", "--model", "mean")

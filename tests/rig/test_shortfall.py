@@ -2,6 +2,10 @@
 
 import pytest
 
+import fusepipe
+from fusepipe.config.schema import Rig
+from fusepipe.core.errors import SourceError
+from fusepipe.pipeline.testing import CollectSink
 from fusepipe.rig.shortfall import IN_FLIGHT, shortfall
 
 
@@ -36,3 +40,17 @@ def test_the_advice_names_the_cause(pairs, skipped, advice):
 
 def test_a_camera_that_delivered_nothing():
     assert "one camera delivered no frames" in shortfall({"single": 5}, {"visible": 5}, {}, whole=False)
+
+
+def test_a_live_run_of_held_pairs_only_is_an_error():
+    rig = {
+        "name": "held",
+        "infrared": {"url": "synthetic://street?band=infrared&pace=real&size=80x60&fps=5"},
+        "visible": {"url": "synthetic://street?band=visible&pace=real&size=80x60&fps=25"},
+        "sync": {"offset": "100ms", "tolerance": "0ms", "max_hold": "5s"},
+        "fusion": {"model": "mean"},
+    }
+    pipeline = fusepipe.Pipeline(Rig.model_validate(rig), sinks=[CollectSink()], duration_s=1.5)
+    with pytest.raises(SourceError, match=r"no pair was fused .*held.*sync\.tolerance"):
+        pipeline.run()
+    assert pipeline.report().pairs["held"] and "fused" not in pipeline.report().pairs

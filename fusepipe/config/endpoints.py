@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from fusepipe.config.locations import check_text
+from fusepipe.core.redact import unescaped_problem
 
 PUSH = "rtsp+push"
 _PATH = re.compile(r"[A-Za-z0-9_.~-]+(/[A-Za-z0-9_.~-]+)*")
@@ -63,6 +64,8 @@ def parse_preview(url: str) -> Endpoint:
 
 
 def _split(url: str, schemes: tuple[str, ...], example: str) -> SplitResult:
+    if problem := unescaped_problem(url):
+        raise ValueError(problem)
     try:
         parts = urlsplit(check_text(url))
     except ValueError as error:

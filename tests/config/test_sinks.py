@@ -73,6 +73,8 @@ from fusepipe.config.load import load_rig_file
         ("{rtsp: 'http://127.0.0.1:8554/a'}", "rtsp: should be a URL such as rtsp://127.0.0.1:8554/roof"),
         ("{rtsp: 'rtsp://127.0.0.1/a'}", "rtsp: needs the port to serve on, such as rtsp://127.0.0.1:8554/roof"),
         ("{rtsp: 'rtsp://127.0.0.1:8554'}", "rtsp: needs a name of letters"),
+        ("{rtsp: 'rtsp://u:a#b@127.0.0.1:1/a'}", "rtsp: has a user or password with # in it: write # as %23"),
+        ("{preview: 'http://u:a#b@127.0.0.1:1'}", "preview: has a user or password with # in it: write # as %23"),
         ("{rtsp: 'rtsp://127.0.0.1:0/a'}", "rtsp: needs the port to serve on"),
         ("{rtsp: 'rtsp://127.0.0.1:99999/a'}", "rtsp: has a port that is not a number from 1 to 65535"),
         ("{rtsp: 'rtsp://[::1:8554/a'}", "rtsp: is not a URL such as rtsp://"),

@@ -192,3 +192,27 @@ def test_paths_are_shown(path):
 def test_parts_of_a_password_do_not_hide_other_words():
     remember("rtsp://admin:word;hunterseven@10.0.0.8/ir", "rtsp://admin:show@10.0.0.8/vis")
     assert hide_known("the password showed: word show hunterseven") == "the password showed: *** *** ***"
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("rtsp://admin:hunterseven@127.0.0.1:abc/ir", "has a port that is not a number"),
+        ("http://127.0.0.1:99999/ir", "has a port that is not a number"),
+        ("rtsp://admin:hunterseven@[::1/ir", "brackets, such as [::1]:554"),
+        ("rtsp://[::zz]:554/ir", "no valid IPv6 address"),
+        ("rtsp://fe80::1:2/ir", "write an IPv6 address in brackets"),
+    ],
+)
+def test_a_host_or_port_that_cannot_be_parsed_is_rejected(capsys, tmp_path, url, advice):
+    for command in (["probe", url], ["run", "--rig", rig_file(tmp_path, url)], ["validate", tmp_path / "rigs.yaml"]):
+        code, out, err = call(capsys, *command)
+        assert code == 2 and advice in err and "hunterseven" not in out + err
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["udp://@239.0.0.1:5000", "udp://:5000", "rtsp://u:p@[fe80::1%eth0]:554/x", "http://cam?a=b:c", "srt://h:9?a=b"],
+)
+def test_hosts_and_ports_of_all_kinds_are_accepted(url):
+    SourceConfig(url=url)

@@ -45,20 +45,21 @@ def check_text(value: str) -> str:
     return value
 
 
-def check_authority(url: str) -> None:
-    """Rejects the URL of a live camera whose host or port FFmpeg cannot parse, without the URL in the message."""
+def authority_problem(url: str) -> str:
+    """Why FFmpeg cannot parse the host or port of a live URL, with the fix and without the URL; empty where it can."""
     authority = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0].rpartition("@")[2]
     address = re.fullmatch(r"\[(?P<host>[^\]%]*)(?:%[^\]]*)?\](?P<port>.*)", authority)
     if address is None and ("[" in authority or "]" in authority or authority.count(":") > 1):
-        raise ValueError("has an invalid host: write an IPv6 address in brackets, such as [::1]:554")
+        return "has an invalid host: write an IPv6 address in brackets, such as [::1]:554"
     if address is not None:
         try:
             IPv6Address(address["host"])
         except ValueError:
-            raise ValueError("has no valid IPv6 address in its brackets, such as [::1]:554") from None
+            return "has no valid IPv6 address in its brackets, such as [::1]:554"
     port = address["port"] if address is not None else "".join(authority.partition(":")[1:])
     if port and (not re.fullmatch(r":(?:[0-9]{1,5})?", port) or int(port[1:] or 0) > 65535):
-        raise ValueError("has a port that is not a number from 1 to 65535 (in a password write @ as %40, / as %2F)")
+        return "has a port that is not a number from 1 to 65535 (in a password write @ as %40, / as %2F)"
+    return ""
 
 
 def resolve_path(written: str, base_dir: Path) -> str:

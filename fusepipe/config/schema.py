@@ -21,7 +21,7 @@ from fusepipe.config.locations import (
     LIVE_SCHEMES,
     SCHEMES,
     LocationKind,
-    check_authority,
+    authority_problem,
     check_text,
     kind_of,
     resolve_path,
@@ -71,10 +71,8 @@ def _source_url(value: str) -> str:
     scheme = scheme_of(check_text(value))
     if not scheme and (meant := _ALMOST_URL.match(value)):
         raise ValueError(f"is not a valid URL: write {meant['scheme'].lower()}:// without spaces before it")
-    if scheme in LIVE_SCHEMES and (problem := unescaped_problem(value)):
+    if scheme in LIVE_SCHEMES and (problem := unescaped_problem(value) or authority_problem(value)):
         raise ValueError(problem)
-    if scheme in LIVE_SCHEMES:
-        check_authority(value)
     if scheme and scheme not in SCHEMES:
         raise ValueError(f"has an unknown URL scheme {scheme}:// ({did_you_mean(scheme, SCHEMES)})")
     if scheme == "file" and not value[len("file://") :].startswith("/"):

@@ -13,7 +13,14 @@ from fusepipe.config.locations import check_strftime, check_text
 from fusepipe.core.redact import redact_url, remember
 from fusepipe.core.suggest import closest
 from fusepipe.core.units import BitrateBps, PositiveDurationNs, S, SizeBytes
-from fusepipe.core.video_formats import VIDEO_FORMATS, VIDEO_SUFFIXES, alternatives, folder_name_problem, video_format
+from fusepipe.core.video_formats import (
+    VIDEO_FORMATS,
+    VIDEO_SUFFIXES,
+    alternatives,
+    folder_name_problem,
+    output_name_problem,
+    video_format,
+)
 
 Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
 
@@ -21,10 +28,13 @@ Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium
 def _path_text(value: Any) -> str:
     if not isinstance(value, str | PurePath):
         raise ValueError("should be a path")
+    remember(str(value))
     return check_text(str(value))
 
 
 def _video_path(value: Any) -> str:
+    if problem := output_name_problem(_path_text(value)):
+        raise ValueError(problem)
     path = PurePath(text := check_strftime(_path_text(value)))
     if video_format(path) is None:
         raise ValueError(f"should end in {alternatives(VIDEO_SUFFIXES)}")

@@ -10,7 +10,11 @@ from pathlib import PurePath
 ENCODERS = {"h264": "libx264", "ffv1": "ffv1", "vp9": "libvpx-vp9"}
 """FFmpeg's encoder of each codec."""
 
-_FILE_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}")
+_FILE_SUFFIX = re.compile(r"\.(?:[A-Za-z][A-Za-z0-9]{1,4}|3gp|3g2|3gpp)")
+# also misspelt URLs: a folder must not be named after a password
+_URL = re.compile(
+    r"\s*(?:[A-Za-z][A-Za-z0-9+.-]+\s*:/|(?:rtsps?|rtmp|srt|udp|https?)(?:\+push)?\s*(?::|//))", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +50,27 @@ def alternatives(names: Iterable[str]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
+def output_name_problem(name: str) -> str:
+    """Why a name can be neither that of an output file nor of a folder, with the fix; empty where it can."""
+    if name == "-":
+        return "standard output is not supported; name a file or a folder"
+    if _URL.match(name):
+        return "is a URL; an output is a file or a folder"
+    path = PurePath(name)
+    if path.name.strip().lower() in (*VIDEO_FORMATS, ".3gp", ".3g2") and not name.endswith("/"):
+        return f"is only a suffix; write a name before it, such as fused{path.name.strip()}"
+    if path.name != path.name.rstrip() and _FILE_SUFFIX.fullmatch(path.suffix.rstrip()):
+        return "ends in a space; remove it"
+    return ""
+
+
 def folder_name_problem(name: str) -> str:
     """Why the name of an output folder looks like something else, with the fix; empty where it does not.
 
     ``out.gif`` is meant as a file, ``-`` as standard output. A slash at the end makes any name a folder.
     """
-    if name == "-":
-        return "standard output is not supported; name a file or a folder"
+    if problem := output_name_problem(name):
+        return problem
     suffix = PurePath(name).suffix
     if name.endswith("/") or not _FILE_SUFFIX.fullmatch(suffix):
         return ""

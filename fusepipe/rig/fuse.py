@@ -10,7 +10,8 @@ from fusepipe.config.locations import split_stream
 from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.core.image_files import SUFFIXES
 from fusepipe.core.image_pages import holds_many_images
-from fusepipe.core.video_formats import folder_name_problem, video_format
+from fusepipe.core.redact import redact_url
+from fusepipe.core.video_formats import alternatives, folder_name_problem, output_name_problem, video_format
 from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sinks.files.images import ImageFileSink
 from fusepipe.rig.from_options import rig_from_options
@@ -99,6 +100,8 @@ def _output(options: FuseOptions, *, stills: bool) -> tuple[list[Sink] | None, l
     name = str(options.output)
     if not name.strip():
         raise UsageError("--output is empty; name an image, a folder or a video")
+    if problem := output_name_problem(name):
+        raise UsageError(f"{redact_url(name)}: {problem}")
     output = Path(name)
     if name.endswith("/") or output.is_dir():
         return None, [{"images": f"{output}/", "format": options.image_format or "png"}]
@@ -107,6 +110,9 @@ def _output(options: FuseOptions, *, stills: bool) -> tuple[list[Sink] | None, l
     if stills and output.suffix:
         if options.image_format is not None:
             raise UsageError("--format is for a folder; the suffix of the output image sets its format")
+        if output.suffix.lower() not in SUFFIXES:
+            kinds = alternatives(sorted(SUFFIXES))
+            raise UsageError(f"{output}: unknown image format {output.suffix!r}; name an image ({kinds}) or a folder/")
         return [ImageFileSink(output, overwrite=options.overwrite)], []
     if output.suffix.lower() in SUFFIXES:
         raise UsageError(f"{output}: is one image, but the inputs are many; name a folder")

@@ -181,7 +181,7 @@ WRONG = {
     "no output": (["i.png", "v.png"], 2, "-o"),
     "backend of a rule": (["i.png", "v.png", "-o", "o.png", "--model", "mean", "--backend", "openvino"], 2, "mean"),
     "unknown backend": (["i.png", "v.png", "-o", "o.png", "--backend", "openvin"], 2, "openvino"),
-    "unknown format": (["i.png", "v.png", "-o", "o.gif"], 5, ".gif"),
+    "unknown format": (["i.png", "v.png", "-o", "o.gif"], 2, ".gif"),
     "bad range": (["i.png", "v.png", "-o", "o.png", "--range", "9", "3"], 2, "low below high"),
     "no calibration": (["i.png", "v.png", "-o", "o.png", "--calibration", "no.yaml"], 2, "no.yaml"),
     "nothing in common": (["ir", "other", "-o", "o"], 3, "stem"),
@@ -244,6 +244,27 @@ def test_other_names_of_outputs_are_refused_in_a_line_with_what_is_possible(fuse
     code, _, err = fuse(*folders, "-o", name, "--model", "mean")
     assert code == 2 and len(err.splitlines()) == 1
     assert ".webm" in err if name.startswith("v.") else "name" in err
+    assert {p.name for p in tmp_path.iterdir()} == {"ir", "vis"}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("v.3gp", ".3gp files are not written"),
+        ("v.3g2", ".3g2 files are not written"),
+        (".mp4", "only a suffix"),
+        ("v.avi ", "ends in a space"),
+        ("rtsp://admin:hunterseven@127.0.0.1:8554/roof", "is a URL"),
+        ("http://127.0.0.1:8080/v.mkv", "is a URL"),
+        ("rtsp//admin:hunterseven@h/x/", "is a URL"),
+        ("rtsp+push:admin:hunterseven@h", "is a URL"),
+        ("file:///x/v.mkv", "is a URL"),
+    ],
+)
+def test_names_that_are_no_files_or_folders_are_refused(fuse, tmp_path, folders, monkeypatch, name, expected):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = fuse(*folders, "-o", name, "--model", "mean")
+    assert code == 2 and len(err.splitlines()) == 1 and expected in err and "hunterseven" not in out + err
     assert {p.name for p in tmp_path.iterdir()} == {"ir", "vis"}
 
 

@@ -109,7 +109,7 @@ class Loop:
         self._optimisers = {"generator": _adam(self._generator, settings.learning_rate, settings.second_moment_decay)}
         if self._critic is not None:
             self._optimisers["critic"] = _adam(self._critic, settings.critic_learning_rate)
-        self.progress = TrainingState()
+        self.state = TrainingState()
         self._checkpoint = Checkpoint(out, identity)
         if processes.first:
             if not resume:
@@ -132,18 +132,18 @@ class Loop:
     @property
     def finished(self) -> bool:
         """Whether the last step is done, or ``patience`` validations brought no improvement."""
-        settings, progress = self._settings, self.progress
-        exhausted = settings.patience > 0 and progress.without_better >= settings.patience
-        return progress.step >= settings.steps or exhausted
+        settings, state = self._settings, self.state
+        exhausted = settings.patience > 0 and state.without_better >= settings.patience
+        return state.step >= settings.steps or exhausted
 
     def run(self, stop: threading.Event, report: Report = lambda step, loss: None) -> bool:
         """Trains to the end (true) or until ``stop`` is set (false); either way a checkpoint is written.
 
         ``report(step, loss)`` is called after each step with the generator's loss.
         """
-        settings, progress, processes = self._settings, self.progress, self._processes
-        board = SummaryWriter(str(self._out), purge_step=progress.step) if processes.first else None
-        batches = self._task.batches(progress.step, settings.steps, rank=processes.rank, world=processes.world)
+        settings, state, processes = self._settings, self.state, self._processes
+        board = SummaryWriter(str(self._out), purge_step=state.step) if processes.first else None
+        batches = self._task.batches(state.step, settings.steps, rank=processes.rank, world=processes.world)
         try:
             with batches as fetched:
                 while not self.finished and not processes.any(stop.is_set()):
@@ -152,12 +152,12 @@ class Loop:
                     except FusepipeError:  # an unreadable image, a worker that died: keep the steps done so far
                         self._save()
                         raise
-                    losses = self._step(progress.step, batch)
-                    progress.step += 1
-                    report(progress.step, losses["generator"][0])
-                    if board is not None and progress.step % _LOG_EVERY == 0:
-                        _log(board, losses, progress.step)
-                    if progress.step % settings.validate_every == 0 or progress.step == settings.steps:
+                    losses = self._step(state.step, batch)
+                    state.step += 1
+                    report(state.step, losses["generator"][0])
+                    if board is not None and state.step % _LOG_EVERY == 0:
+                        _log(board, losses, state.step)
+                    if state.step % settings.validate_every == 0 or state.step == settings.steps:
                         self._validate(board)
                         self._save()
             if not self.finished:
@@ -234,25 +234,25 @@ class Loop:
 
     def _validate(self, board: SummaryWriter | None) -> None:
         """Validates the current weights and keeps the best; process 0 does it for all."""
-        progress = self.progress
+        state = self.state
         found = torch.zeros(1, dtype=torch.float64, device=self._device)
         if board is not None:
             loss, preview = self._evaluate()
             if preview is not None:
-                board.add_image("validation/images", preview, progress.step)
+                board.add_image("validation/images", preview, state.step)
             found += loss.total.double()
-            board.add_scalar("validation/loss", loss.total.item(), progress.step)
-            progress.validation = {name: float(value.item()) for name, value in loss.terms.items()}
-            for name, value in progress.validation.items():
-                board.add_scalar(f"validation/{name}", value, progress.step)
+            board.add_scalar("validation/loss", loss.total.item(), state.step)
+            state.validation = {name: float(value.item()) for name, value in loss.terms.items()}
+            for name, value in state.validation.items():
+                board.add_scalar(f"validation/{name}", value, state.step)
         total = float(self._processes.mean(found).item()) * self._processes.world
         if not math.isfinite(total):
             raise EngineError(
-                f"the validation loss is {total} at step {progress.step}: lower learning_rate and start a new run"
+                f"the validation loss is {total} at step {state.step}: lower learning_rate and start a new run"
             )
-        progress.without_better += 1
-        if total < progress.best_loss:
-            progress.best_loss, progress.best_step, progress.without_better = total, progress.step, 0
+        state.without_better += 1
+        if total < state.best_loss:
+            state.best_loss, state.best_step, state.without_better = total, state.step, 0
             if self._best is not None:
                 self._best.load_state_dict(self._current.state_dict())
 
@@ -280,14 +280,14 @@ class Loop:
 
     def _save(self) -> None:
         if self._processes.first:
-            state = {"progress": asdict(self.progress), "scaler": self._scaler.state_dict()}
-            self._checkpoint.save(self._networks(), self._optimisers, state)
+            saved = {"progress": asdict(self.state), "scaler": self._scaler.state_dict()}
+            self._checkpoint.save(self._networks(), self._optimisers, saved)
 
     def _load(self) -> None:
-        state = self._checkpoint.load(self._networks(), self._optimisers)
-        self.progress = TrainingState(**state["progress"])
+        saved = self._checkpoint.load(self._networks(), self._optimisers)
+        self.state = TrainingState(**saved["progress"])
         if self._scaler.is_enabled():
-            self._scaler.load_state_dict(state["scaler"])
+            self._scaler.load_state_dict(saved["scaler"])
 
 
 def _adam(network: nn.Module, rate: float, second_moment_decay: float = 0.999) -> torch.optim.Adam:

@@ -67,9 +67,9 @@ class TestTemporalConsistency:
     def terms(network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> tuple[float, float]:
         torch.manual_seed(6)
         images = torch.rand(2, 3, 1, 48, 48) * 0.6 + 0.2
-        look = SecondView.at(images[0], 11)
-        second = network(*look.seen(images[0], images[1]))
-        flicker, luminance = temporal_consistency(images[0], images[1], network(*images), second, look)
+        view = SecondView.at(images[0], 11)
+        second = network(*view.seen(images[0], images[1]))
+        flicker, luminance = temporal_consistency(images[0], images[1], network(*images), second, view)
         return float(flicker), float(luminance)
 
     def test_a_calm_network_costs_nothing(self) -> None:

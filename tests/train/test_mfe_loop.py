@@ -160,7 +160,7 @@ class TestLoop:
     def test_it_ends_early_where_nothing_gets_better(self, files: list[Path], tmp_path: Path) -> None:
         made = loop(files, tmp_path, steps=50, learning_rate=1e-12, validate_every=1, patience=2, ema_decay=0.0)
         run_loop(made)
-        assert made.progress.step < 50 and made.progress.without_better == 2
+        assert made.state.step < 50 and made.state.without_better == 2
 
     def test_a_run_is_not_overwritten_nor_resumed_otherwise(self, files: list[Path], tmp_path: Path) -> None:
         run_loop(loop(files, tmp_path), stop_after=1)

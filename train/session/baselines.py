@@ -76,18 +76,18 @@ def train_baseline(
         task = baseline_task(config, train, validation)
         identity = config.model_dump(mode="json")
         loop = Loop(task, baseline_settings(config), out, processes, identity=identity, resume=resume)
-        with stop_on_signals() as stop, progress_bar(config.steps, loop.progress.step) as report_step:
+        with stop_on_signals() as stop, progress_bar(config.steps, loop.state.step) as report_step:
             finished = loop.run(stop, report_step)
     report: dict[str, Any] = {
         "model": name,
         "finished": finished,
-        "step": loop.progress.step,
+        "step": loop.state.step,
         "seed": config.seed,
         "seconds": round(time.monotonic() - started, 1),
     }
     if not finished:
         return report
-    report["validation"] = {term: round(value, 5) for term, value in loop.progress.validation.items()}
+    report["validation"] = {term: round(value, 5) for term, value in loop.state.validation.items()}
     report["onnx"] = [str(path) for path in export_baseline(name, loop.result, out)]
     report["config"] = config.model_dump()
     write_text(out / REPORT, json.dumps(report, indent=2) + "\n")

@@ -114,7 +114,7 @@ class MfeSession:
         return Loop(task, settings, out, self.processes, identity=identity, resume=self.resume)
 
     def _run(self, name: str, loop: Loop, config: StageConfig) -> dict[str, Any]:
-        began, first_step = time.monotonic(), loop.progress.step
+        began, first_step = time.monotonic(), loop.state.step
         if self.processes.first:
             with progress_bar(config.steps, first_step) as line:
                 finished = loop.run(self.stop, line)
@@ -123,11 +123,11 @@ class MfeSession:
         return {
             "stage": name,
             "finished": finished,
-            "step": loop.progress.step,
-            "best_step": loop.progress.best_step,
-            "best_loss": loop.progress.best_loss,
+            "step": loop.state.step,
+            "best_step": loop.state.best_step,
+            "best_loss": loop.state.best_loss,
             "seed": config.seed,
-            "steps_here": loop.progress.step - first_step,
+            "steps_here": loop.state.step - first_step,
             "seconds_here": round(time.monotonic() - began, 1),
         }
 

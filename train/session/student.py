@@ -95,11 +95,11 @@ def train_student(
     task = StudentTask(config, network, distilled, validation, term)
     identity = config.model_dump(mode="json") | {"teacher_file": teacher.fingerprint} | _given(config, detector)
     loop = Loop(task, student_settings(config), out, processes, identity=identity, resume=resume)
-    with stop_on_signals() as stop, progress_bar(config.steps, loop.progress.step) as report_step:
+    with stop_on_signals() as stop, progress_bar(config.steps, loop.state.step) as report_step:
         finished = loop.run(stop, report_step)
     report: dict[str, Any] = {
         "finished": finished,
-        "step": loop.progress.step,
+        "step": loop.state.step,
         "seed": config.seed,
         "detector": str(detector) if detector is not None else None,
         "seconds": round(time.monotonic() - started, 1),
@@ -108,7 +108,7 @@ def train_student(
         return report
     trained = plain_student(loop.result)
     weights, graph = (out / f"{config.model}.{suffix}" for suffix in ("safetensors", "onnx"))
-    metadata = {"model": config.model, "steps": str(loop.progress.step), "seed": str(config.seed)}
+    metadata = {"model": config.model, "steps": str(loop.state.step), "seed": str(config.seed)}
     save_student(weights, trained, metadata)
     export_pyramid(trained, graph, config.model)
     report["validation"] = {k: round(v, 4) for k, v in mean_scores(trained, validation).items()}

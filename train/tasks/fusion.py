@@ -55,8 +55,8 @@ class FusionTask(GeneratorOnly):
 
     def generate(self, generator: nn.Module, batch: Batch, random: StepRandom) -> Tensor:
         infrared, visible = batch[:2]
-        if look := self._look(batch, random):
-            again = look.seen(infrared[_SEEN_TWICE], visible[_SEEN_TWICE])
+        if view := self._view(batch, random):
+            again = view.seen(infrared[_SEEN_TWICE], visible[_SEEN_TWICE])
             infrared, visible = torch.cat((infrared, again[0])), torch.cat((visible, again[1]))
         fused: Tensor = generator(infrared, visible)
         return fused
@@ -64,16 +64,16 @@ class FusionTask(GeneratorOnly):
     def generator_loss(self, made: Tensor, critic: nn.Module | None, batch: Batch, random: StepRandom) -> Loss:
         fused = made[: len(batch[0])]
         loss = self._fusion(fused, batch[2], batch[3])
-        look = self._look(batch, random)
-        if look is None:
+        view = self._view(batch, random)
+        if view is None:
             return loss
         infrared, visible, first = (part[_SEEN_TWICE] for part in (batch[0], batch[1], fused))
-        found = temporal_consistency(infrared, visible, first, made[len(fused) :], look)
+        found = temporal_consistency(infrared, visible, first, made[len(fused) :], view)
         weights = self._temporal_consistency
         total = loss.total + weights.flicker * found[0] + weights.luminance * found[1]
         return Loss(total, {**loss.terms, "flicker": found[0], "luminance": found[1]})
 
-    def _look(self, batch: Batch, random: StepRandom) -> SecondView | None:
+    def _view(self, batch: Batch, random: StepRandom) -> SecondView | None:
         """The second augmented view, if weighted; each image has noise of its own, whichever process takes it."""
         if not (self._temporal_consistency.flicker or self._temporal_consistency.luminance):
             return None

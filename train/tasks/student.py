@@ -79,20 +79,20 @@ class StudentTask(GeneratorOnly):
 
     def generate(self, generator: nn.Module, batch: Batch, random: StepRandom) -> Tensor:
         fused: Tensor = generator(*batch[:2])
-        look = self._look(batch, random)
-        if look is None:
+        view = self._view(batch, random)
+        if view is None:
             return fused
-        return torch.cat((fused, generator(*look.seen(*batch[:2]))))
+        return torch.cat((fused, generator(*view.seen(*batch[:2]))))
 
     def generator_loss(self, made: Tensor, critic: nn.Module | None, batch: Batch, random: StepRandom) -> Loss:
         config, part = self._config, random.step / self._config.steps
         fused = made[: len(batch[0])]
         loss = self._image_loss(fused, batch, part)
         total, terms = loss.total, loss.terms
-        look = self._look(batch, random)
-        if look is not None:
+        view = self._view(batch, random)
+        if view is not None:
             terms["flicker"], terms["luminance"] = temporal_consistency(
-                batch[0], batch[1], fused, made[len(fused) :], look
+                batch[0], batch[1], fused, made[len(fused) :], view
             )
             total = total + config.temporal_consistency.flicker * terms["flicker"]
             total = total + config.temporal_consistency.luminance * terms["luminance"]
@@ -118,7 +118,7 @@ class StudentTask(GeneratorOnly):
             total = total + config.target * terms["target"]
         return Loss(total, terms)
 
-    def _look(self, batch: Batch, random: StepRandom) -> SecondView | None:
+    def _view(self, batch: Batch, random: StepRandom) -> SecondView | None:
         weights = self._config.temporal_consistency
         if not (weights.flicker or weights.luminance) or random.step % self._config.temporal_every:
             return None

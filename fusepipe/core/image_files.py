@@ -11,13 +11,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from cv2.typing import MatLike
+from numpy.typing import NDArray
 
 from fusepipe.core import levels
 from fusepipe.core.counts import ByteOrder
 from fusepipe.core.errors import SourceError
 from fusepipe.core.files import write_bytes
 from fusepipe.core.frames import Frame, FusedFrame, Pixels, Plane
-from fusepipe.core.image_pages import count_pages
+from fusepipe.core.image_pages import count_pages, first_page
 from fusepipe.core.natural_order import natural_key
 
 MAX_PIXELS = 1 << 28  # a small file can declare an image that fills the memory
@@ -71,7 +73,7 @@ def decode_pixels(data: bytes) -> Pixels:
     if (pages := count_pages(data)) > 1:
         raise UnreadableImage(f"holds {pages} images; use the file itself as a source, or save each image in a file")
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+        pixels = _decode(np.frombuffer(data, np.uint8), first_page(data))
     except cv2.error as error:
         raise UnreadableImage(f"OpenCV cannot decode it: {error.err}") from error
     if pixels is None:
@@ -79,6 +81,14 @@ def decode_pixels(data: bytes) -> Pixels:
     if pixels.dtype not in (np.uint8, np.uint16):
         raise UnreadableImage(f"pixels are {pixels.dtype}; 8-bit and 16-bit integer images are supported")
     return np.asarray(pixels)
+
+
+def _decode(encoded: NDArray[np.uint8], page: int) -> MatLike | None:
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+    if not page:
+        return cv2.imdecode(encoded, flags)
+    done, pages = cv2.imdecodemulti(encoded, flags, range=(page, page + 1))
+    return pages[0] if done and pages else None
 
 
 def stated_byte_order(data: bytes) -> ByteOrder:

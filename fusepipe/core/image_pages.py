@@ -1,12 +1,15 @@
 """How many images an image file holds: pages of a TIFF, frames of an animated PNG or WebP; and reading them in order.
 
-Pages of another size than the first, and those marked as reduced, are thumbnails or overviews of it, not frames.
-Sources: TIFF 6.0 (section 2), BigTIFF, PNG third edition (11.3.2, acTL), WebP container specification (ANIM, ANMF).
+The frames of a TIFF are the pages of the size that most pages have, of the largest one where several sizes are equally
+frequent. Other pages, and those marked as reduced, are thumbnails or overviews.
+Sources: TIFF 6.0 (section 2), BigTIFF, PNG third edition (11.3.2, acTL), WebP container specification (ANIM, ANMF),
+Multi-Picture Format (CIPA DC-007, 5.2).
 """
 
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +21,8 @@ from fusepipe.core.frames import Pixels
 DEFAULT_DURATION_MS = 40  # of a page without one, as at 25 fps
 MAX_PAGES = 1 << 16  # a damaged TIFF can link its pages in a circle
 BATCH = 16  # pages decoded at a time, to bound memory
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_MP_IMAGES = 0xB001  # NumberOfImages
 _NEW_SUBFILE_TYPE, _WIDTH, _LENGTH, _REDUCED = 254, 256, 257, 1
 
 
@@ -35,7 +40,7 @@ def is_png(path: Path) -> bool:
 def count_pages(data: bytes) -> int:
     """The number of images in the bytes of an image file; 1 for every format with one image, and for damaged files."""
     try:
-        if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        if data.startswith(_TIFF):
             return max(1, len(_tiff_frames(data)))
         if data.startswith(b"\x89PNG"):
             return _png_frames(data)
@@ -46,8 +51,59 @@ def count_pages(data: bytes) -> int:
     return 1
 
 
+def first_page(data: bytes) -> int:
+    """The number of the page that is the first frame: not 0 where a TIFF begins with a thumbnail."""
+    try:
+        return next(iter(_tiff_frames(data)), 0) if data.startswith(_TIFF) else 0
+    except (struct.error, IndexError):
+        return 0
+
+
+def unused_images(data: bytes) -> str:
+    """What of an image file is not used, for a message such as ``a.tiff has ...``; empty where all is."""
+    try:
+        if data.startswith(_TIFF):
+            sizes = [size for size in _tiff_sizes(data) if size is not None]
+            others = len(sizes) - len(_tiff_frames(data))
+            text = "1 page of another size, which is" if others == 1 else f"{others} pages of other sizes, which are"
+            return f"has {text} left out" if others else ""
+        if data.startswith(b"\xff\xd8") and (images := _mpo_images(data)) > 1:
+            return f"has {images} images (MPO), of which only the first is used"
+    except (struct.error, IndexError):  # truncated: reported when it is decoded
+        pass
+    return ""
+
+
+def _mpo_images(data: bytes) -> int:
+    """The number of images that the APP2 segment of a Multi-Picture JPEG states; 1 for other JPEG files."""
+    at = 2
+    while data[at] == 0xFF and data[at + 1] != 0xDA:  # start of scan
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        if data[at + 1] == 0xE2 and data[at + 4 : at + 8] == b"MPF\0":
+            index = data[at + 8 : at + 2 + length]
+            order = "<" if index[:2] == b"II" else ">"
+            (begin,) = struct.unpack_from(order + "I", index, 4)
+            (entries,) = struct.unpack_from(order + "H", index, begin)
+            for entry in range(begin + 2, begin + 2 + 12 * entries, 12):
+                tag, _, _, value = struct.unpack_from(order + "HHII", index, entry)
+                if tag == _MP_IMAGES:
+                    return int(value)
+        at += 2 + length
+    return 1
+
+
 def _tiff_frames(data: bytes) -> list[int]:
-    """The numbers of the pages that have the size of the first and are not reduced images."""
+    """The numbers of the pages that have the most frequent size, the largest of these, and are not reduced images."""
+    sizes = _tiff_sizes(data)
+    counted = Counter(size for size in sizes if size is not None)
+    if not counted:
+        return []
+    chosen = max(counted, key=lambda size: (counted[size], size[0] * size[1]))
+    return [page for page, size in enumerate(sizes) if size == chosen]
+
+
+def _tiff_sizes(data: bytes) -> list[tuple[int, int] | None]:
+    """(width, height) of each page; ``None`` for those that are marked as reduced images."""
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     offset, number, entry = ("Q", "Q", 20) if big else ("I", "H", 12)
@@ -68,7 +124,7 @@ def _tiff_frames(data: bytes) -> list[int]:
         reduced = values.get(_NEW_SUBFILE_TYPE, 0) & _REDUCED
         sizes.append(None if reduced else (values.get(_WIDTH, 0), values.get(_LENGTH, 0)))
         (at,) = struct.unpack_from(order + offset, data, begin + entries * entry)
-    return [page for page, size in enumerate(sizes) if size is not None and size == sizes[0]]
+    return sizes
 
 
 def _png_frames(data: bytes) -> int:

@@ -17,6 +17,7 @@ from fusepipe.core.counts import ByteOrder, measure_levels, swapped_bytes
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, Pixels, Plane, UnreadableFrame
 from fusepipe.core.image_files import stated_byte_order
+from fusepipe.core.image_pages import unused_images
 from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
 from fusepipe.pipeline.sources.files.image_times import capture_times_ns
@@ -123,7 +124,10 @@ class ImageFolderSource:
                 first = first or error  # reported when it is read
                 continue
             order = self._options.order_of(data)
-            return image_info(pixels, path, fps=self._fps, frames=len(self._files), byte_order=order)
+            info = image_info(pixels, path, fps=self._fps, frames=len(self._files), byte_order=order)
+            if text := unused_images(data):
+                text = text if len(self._files) == 1 else f"({path.name}) {text}"
+            return replace(info, notes=(text,) if text else ())
         raise SourceError(f"{self.label}: none of its {len(self._files)} images can be decoded ({first})") from first
 
     def capture_times(self) -> tuple[list[int], str] | None:

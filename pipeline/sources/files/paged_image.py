@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -46,7 +47,9 @@ class PagedImageSource:
             if pixels is not None:
                 fps = self._options.fps or (DEFAULT_FPS if duration_ms is None else 1000 / duration_ms)
                 order = self._options.order_of(self._data)
-                return image_info(pixels, self._path, fps=fps, frames=count, byte_order=order)
+                info = image_info(pixels, self._path, fps=fps, frames=count, byte_order=order)
+                text = image_pages.unused_images(self._data)
+                return replace(info, notes=(text,) if text else ())
         raise SourceError(f"{self.label}: none of its {count} pages can be decoded")
 
     def _pages(self) -> Iterator[tuple[Pixels | None, int | None]]:

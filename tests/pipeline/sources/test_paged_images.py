@@ -5,6 +5,7 @@ import threading
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from fusepipe.config.schema import SourceConfig
 from fusepipe.core import image_pages
@@ -137,6 +138,48 @@ def test_overviews_and_thumbnails_are_not_pages(tmp_path):
     cv2.imwritemulti(str(path), [page(0), cv2.resize(page(0), (W // 2, H // 2)), page(1)])
     _, frames = read(path, IR)
     assert [block_at(frame) for frame in frames] == [0, 3]
+
+
+def small(index=0):
+    return cv2.resize(page(index), (W // 2, H // 2))
+
+
+def test_a_thumbnail_in_front_is_not_the_image(tmp_path):
+    path = tmp_path / "a.tiff"
+    cv2.imwritemulti(str(path), [small(), page(1, np.uint16)])
+    assert np.array_equal(read_pixels(path), page(1, np.uint16))
+    info, frames = read(path, IR)
+    assert info.notes == ("has 1 page of another size, which is left out",)
+    assert [block_at(frame) for frame in frames] == [3] and (info.width, info.height) == (W, H)
+
+
+def test_the_most_frequent_size_is_that_of_the_frames(tmp_path):
+    path = tmp_path / "a.tiff"
+    cv2.imwritemulti(str(path), [small()] + [page(i) for i in range(4)] + [small()])
+    info, frames = read(path, IR)
+    assert [block_at(frame) for frame in frames] == [0, 3, 6, 9] and info.frames == 4
+    assert info.notes == ("has 2 pages of other sizes, which are left out",)
+    cv2.imwritemulti(str(path), [small(0), page(1), small(2), page(3)])  # equally many: the larger ones
+    assert [block_at(frame) for frame in read(path, IR)[1]] == [3, 9]
+    assert read(tiff(tmp_path / "b.tiff"), IR)[0].notes == ()
+
+
+def test_pages_that_are_left_out_are_reported_by_a_run(tmp_path):
+    cv2.imwritemulti(str(tmp_path / "a.tiff"), [small(), page(0), page(1)])
+    report = fuse_pipeline(FuseOptions(*[tmp_path / "a.tiff"] * 2, tmp_path / "out", model="max")).run()
+    assert sum("has 1 page of another size, which is left out" in text for text in report.warnings) == 2  # of 2 inputs
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2
+
+
+def test_the_further_images_of_an_mpo_are_reported(tmp_path):
+    images = [Image.fromarray(page(index)) for index in range(3)]
+    images[0].save(tmp_path / "0.jpg", "MPO", save_all=True, append_images=images[1:])
+    text = "has 3 images (MPO), of which only the first is used"
+    info, frames = read(tmp_path / "0.jpg", VIS)
+    assert info.notes == (text,) and len(frames) == 1
+    images[1].save(tmp_path / "1.jpg")
+    assert read(tmp_path, VIS)[0].notes == (f"(0.jpg) {text}",)
+    assert read(tmp_path / "1.jpg", VIS)[0].notes == ()
 
 
 @pytest.mark.parametrize("name", MAKERS)

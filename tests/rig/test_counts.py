@@ -1,13 +1,19 @@
 """16-bit inputs that would come out as fog, nearly black or as contours are reported with the option that helps."""
 
 import struct
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import av
 import cv2
 import numpy as np
 import pytest
 
+from fusepipe.core.frames import Band
 from fusepipe.core.image_files import stated_byte_order
+from fusepipe.pipeline.sources.live.connection import LiveConnection
+from fusepipe.pipeline.sources.live.connection_options import LiveOptions
 from fusepipe.rig.fuse import FuseOptions, fuse_pipeline
 from fusepipe.rig.pipeline import Pipeline, load_rig
 
@@ -140,6 +146,28 @@ def test_visible_16_bit_colour_videos_that_come_out_nearly_black_name_the_option
     assert not [text for text in warnings if "counts" in text]
     red, _, blue = bright[75, 110].astype(int)
     assert red > bright[10, 10, 0] + 100 and red > blue + 60
+
+
+@pytest.mark.parametrize("form", ["gray16le", "rgb48le", "yuv420p16le"])
+def test_live_16_bit_streams_have_levels(tmp_path, form):
+    colour = cv2.merge([GREY] * 3).astype(np.uint16) * 16
+    video(tmp_path / "vis.mkv", colour, form, "rgb48le")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/vis.mkv"
+        try:
+            connection = LiveConnection(url, "vis", LiveOptions(), band=Band.VISIBLE)
+            try:
+                info = connection.info(next(connection.frames(threading.Event())))
+            finally:
+                connection.close()
+        finally:
+            server.shutdown()
+            thread.join()
+    assert info.levels is not None and info.levels.high - info.levels.low < 3000
+    assert info.byte_order is None  # no setting of a live camera
 
 
 def test_a_rig_names_its_keys(images):

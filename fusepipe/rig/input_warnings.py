@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fusepipe.core.frames import Band
-from fusepipe.pipeline.sources.base import ReadsFiles, Source, SourceInfo
+from fusepipe.pipeline.sources.base import HasIdentity, ReadsFiles, Source, SourceInfo
 
 
 def input_warnings(sources: tuple[Source, Source], infrared: SourceInfo, visible: SourceInfo) -> Iterator[str]:
@@ -41,10 +41,10 @@ def input_warnings(sources: tuple[Source, Source], infrared: SourceInfo, visible
 
 
 def _are_same(infrared: Source, visible: Source) -> bool:
+    if isinstance(infrared, HasIdentity) and isinstance(visible, HasIdentity) and infrared.identity != visible.identity:
+        return False
     if not (isinstance(infrared, ReadsFiles) and isinstance(visible, ReadsFiles)):
         return infrared.label == visible.label and not infrared.label.startswith("synthetic:")
-    if "?stream=" in infrared.label + visible.label:
-        return infrared.label == visible.label
     pairs = list(zip(infrared.files, visible.files, strict=False))
     return bool(pairs) and len(infrared.files) == len(visible.files) and all(_same_file(*p) for p in pairs[:3])
 

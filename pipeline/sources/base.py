@@ -114,6 +114,15 @@ class HasImageTimes(Protocol):
 
 
 @runtime_checkable
+class HasIdentity(Protocol):
+    """A source that can be compared with another one of its kind."""
+
+    @property
+    def identity(self) -> str | int:
+        """Equal for two opened sources that read the same stream; never shown: a URL may include a password."""
+
+
+@runtime_checkable
 class ReadsFiles(Protocol):
     """A source that reads files, which no sink may overwrite."""
 

@@ -85,6 +85,11 @@ class VideoFileSource:
         """The file it reads."""
         return [self._path]
 
+    @property
+    def identity(self) -> int:
+        """The index of the stream that is read; -1 before it is opened."""
+        return -1 if self._container is None else self._video_stream(self._container).index
+
     def open(self) -> SourceInfo:
         first = self._first_frame()  # size and rotation in the header may differ from those of the frames
         container = self._container = self._open_container()

@@ -71,6 +71,11 @@ class LiveSource:
         return redact_url(self._url)
 
     @property
+    def identity(self) -> str:
+        """The URL with its secrets."""
+        return self._url
+
+    @property
     def longest_block_ns(self) -> int:
         """FFmpeg's open and read timeouts; resolving a host name may take longer."""
         return max(self._options.open_timeout_ns, self._options.stall_timeout_ns)

@@ -110,7 +110,7 @@ def test_auto_explains_its_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = Gpu("RTX 4090", "SM89", "13.0", "13.0")
     assert choose.gpu_backend(None, "no driver").name == "openvino"
     for there, wanted in ((["tensorrt"], "tensorrt"), (["tensorrt-rtx"], "tensorrt-rtx"), ([], "openvino")):
-        monkeypatch.setattr(choose, "installed", lambda name, there=there: name in there)
+        monkeypatch.setattr(choose, "package_installed", lambda name, there=there: name in there)
         choice = choose.gpu_backend(gpu, "")
         assert choice.name == wanted and "RTX 4090" in choice.reason
 
@@ -118,7 +118,7 @@ def test_auto_explains_its_backend(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_auto_passes_tensorrt_rtx_over_where_it_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     hopper = Gpu("H200", "SM90", "13.0", "13.0")
     for there, wanted in ((["tensorrt", "tensorrt-rtx"], "tensorrt"), (["tensorrt-rtx"], "openvino")):
-        monkeypatch.setattr(choose, "installed", lambda name, there=there: name in there)
+        monkeypatch.setattr(choose, "package_installed", lambda name, there=there: name in there)
         assert choose.gpu_backend(hopper, "").name == wanted
     assert "does not run on H200 (SM90): pip install" in choose.gpu_backend(hopper, "").reason
     runs = {sm: rtx_runs_on(sm) for sm in ("SM70", "SM75", "SM80", "SM89", "SM90", "SM100", "SM103", "SM120", "SM121")}

@@ -33,7 +33,7 @@ class TestWeights:
     def test_weights_of_another_network_are_refused_in_one_line(self, tmp_path: Path) -> None:
         path = tmp_path / "w.safetensors"
         write_tensors(path, {}, {"model": "stream", "channels": "16"})
-        with pytest.raises(EngineError, match=r"w\.safetensors: .* student of version 0\.1, .*train it again$"):
+        with pytest.raises(EngineError, match=r"w\.safetensors: .* student of version 0\.1, .*retrain it$"):
             load_student(path)
         write_tensors(path, {}, {"model": "mfe"})
         with pytest.raises(EngineError, match="not weights of a student"):

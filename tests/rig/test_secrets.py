@@ -215,4 +215,4 @@ def test_a_host_or_port_that_cannot_be_parsed_is_rejected(capsys, tmp_path, url,
     ["udp://@239.0.0.1:5000", "udp://:5000", "rtsp://u:p@[fe80::1%eth0]:554/x", "http://cam?a=b:c", "srt://h:9?a=b"],
 )
 def test_hosts_and_ports_of_all_kinds_are_accepted(url):
-    SourceConfig(url=url)
+    assert SourceConfig(url=url).kind == "live"

@@ -104,7 +104,7 @@ def test_an_architecture_is_understood_however_it_is_written(written: str) -> No
 def test_fp16_without_a_gpu_takes_what_builds_without_one_or_says_what_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workflow, "gpu_here", lambda: (None, "none"))
     for there in (True, False):
-        monkeypatch.setattr(workflow, "installed", lambda name, there=there: there)
+        monkeypatch.setattr(workflow, "package_installed", lambda name, there=there: there)
         if there and importlib.util.find_spec("tensorrt_rtx") is not None:
             _, backend, precision, _ = workflow.choose(BuildOptions(precision="fp16"))
             assert (backend.name, precision.name) == ("tensorrt-rtx", "fp16")

@@ -107,14 +107,22 @@ def main(argv: list[str] | None = None) -> None:
     sys.exit(code)
 
 
+def _usage_failure(error: click.ClickException, *, as_json: bool) -> int:
+    """Prints a mistake in the arguments, or the help of a group without a command; returns the exit code."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return error.exit_code
+    context = getattr(error, "ctx", None)
+    where = f" (see: {context.command_path} --help)" if context else ""
+    return fail(UsageError(error.format_message()), UsageError.exit_code, as_json=as_json, hint=where)
+
+
 def _main(args: list[str], *, as_json: bool, traceback: bool) -> int:
     try:
         result: Any = cli.main(args=args, prog_name="fusepipe", standalone_mode=False, obj=tuple(args))
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        where = f" (see: {context.command_path} --help)" if context else ""
-        return fail(UsageError(error.format_message()), UsageError.exit_code, as_json=as_json, hint=where)
+        return _usage_failure(error, as_json=as_json)
     except (click.Abort, KeyboardInterrupt):
         return fail(Interrupted("interrupted"), Interrupted.exit_code, as_json=as_json)
     except FusepipeError as error:

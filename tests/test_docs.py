@@ -114,16 +114,29 @@ def workspace(template: Path, tmp_path: Path) -> tuple[Path, dict[str, str]]:
     return folder, {**os.environ, "PATH": path, "HOME": str(folder), "XDG_CACHE_HOME": cache}
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-@pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)], ids=relative)
-def test_the_commands_of_a_page_run(page: Path, workspace: tuple[Path, dict[str, str]]) -> None:
+def run_commands(page: Path, workspace: tuple[Path, dict[str, str]]) -> None:
     folder, environment = workspace
     for line in runnable(page):
         ran = subprocess.run(
             ["bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True, timeout=180
         )
         assert ran.returncode == 0, f"{line}\n{ran.stdout[-1500:]}\n{ran.stderr[-1500:]}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)], ids=relative)
+def test_the_commands_of_a_page_run(page: Path, workspace: tuple[Path, dict[str, str]]) -> None:
+    run_commands(page, workspace)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_the_first_guide_runs_in_the_folder_where_the_readme_was_followed(
+    workspace: tuple[Path, dict[str, str]],
+) -> None:
+    for page in (ROOT / "README.md", ROOT / "docs" / "getting-started.md"):
+        run_commands(page, workspace)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fusepipe.workflows.calibrate_board import BoardResult, Views
 
 
-@click.command("board")
+@click.command("board", short_help="Calibrate from views of a board.")
 @click.argument("infrared", type=str)
 @click.argument("visible", type=str)
 @click.option("--board", "board_text", required=True, metavar="KIND:SIZE:SPACING", help="checkerboard:6x5:0.1m, ...")

@@ -10,7 +10,7 @@ import click
 from fusepipe.commands.options import Length, check_output_file, json_option, overwrite_option
 
 
-@click.command("check")
+@click.command("check", short_help="Measure how well a calibration fits pairs of images.")
 @click.argument("calibration", type=click.Path(path_type=Path))
 @click.argument("infrared", type=str)
 @click.argument("visible", type=str)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fusepipe.calibration.file.exchange import Format, LengthUnit
 
 
-@click.command("convert")
+@click.command("convert", short_help="Convert a calibration from or to OpenCV's stereo files.")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The file to write.")
 @click.option("--to", "form", type=click.Choice(["fusepipe", "opencv", "kalibr"]), help="[fusepipe, from it: opencv]")

@@ -11,7 +11,7 @@ import click
 from fusepipe.commands.options import Length, check_output_file, json_option, overwrite_option
 
 
-@click.command("scene")
+@click.command("scene", short_help="Calibrate from pairs of the scene, without a board.")
 @click.argument("infrared", type=str)
 @click.argument("visible", type=str)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The calibration file.")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MOST_LISTED = 8
 
 
-@click.command("tno")
+@click.command("tno", short_help="The TNO data set: three sequences and 42 pairs.")
 @click.option(
     "--from",
     "source",

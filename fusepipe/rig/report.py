@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from fusepipe.core.rig_state import RigStatus
 from fusepipe.core.text import counted
 
 MAX_LINES = 10  # of skipped names in the summary; --json has more
@@ -14,6 +15,7 @@ MAX_LINES = 10  # of skipped names in the summary; --json has more
 class RunReport:
     """The figures of one run, all measured in it.
 
+    ``status``: the rig's state now and its reasons.
     ``pairs``: count by state. ``skipped``: unpaired frames by reason. ``dropped``: frames that live mailboxes
     dropped, by stage. ``skew_ms``: absolute capture time difference within a pair, ``None`` where not known.
     ``latency_ms``: from the arrival of the later frame to the written fused one. ``seconds``: wall time.
@@ -25,6 +27,7 @@ class RunReport:
     """
 
     rig: str
+    status: RigStatus
     ok: bool
     interrupted: bool
     seconds: float

@@ -11,6 +11,7 @@ from typing import Any
 from fusepipe.config.schema import Rig
 from fusepipe.core.errors import FusepipeError, UsageError
 from fusepipe.core.frames import Band, FramePair
+from fusepipe.core.rig_state import RigStatus
 from fusepipe.pipeline.graph import Graph, RunLimits, require_pairs
 from fusepipe.pipeline.sinks.runner import SinkFactory
 from fusepipe.pipeline.stages.drift_watch import DriftWatch
@@ -26,6 +27,7 @@ from fusepipe.rig.pairing import make_live_pairer
 from fusepipe.rig.report import RunReport
 from fusepipe.rig.settings import SettableParts, apply_settings, label_enabled
 from fusepipe.rig.shortfall import shortfall
+from fusepipe.rig.status import degradations, status_of
 
 log = logging.getLogger(__name__)
 
@@ -104,13 +106,18 @@ class RigRun:
 
     def raise_error(self) -> None:
         """Raises what ended the run early; unexpected exceptions are wrapped to name the stage."""
-        error = self.graph.error
-        if isinstance(error, FusepipeError):
+        if (error := self._error()) is not None:
             raise error
-        if error is not None:
-            stage = self.graph.supervisor.failed_thread
-            raise FusepipeError(f"{stage} failed: {type(error).__name__}: {error}") from error
         require_pairs(self.graph)
+
+    def _error(self) -> FusepipeError | None:
+        error = self.graph.error
+        if error is None or isinstance(error, FusepipeError):
+            return error
+        stage = self.graph.supervisor.failed_thread
+        named = FusepipeError(f"{stage} failed: {type(error).__name__}: {error}")
+        named.__cause__ = error
+        return named
 
     # -- settings
 
@@ -134,12 +141,19 @@ class RigRun:
 
     # -- report
 
+    def status(self) -> RigStatus:
+        """What the rig does now; from any thread."""
+        state = None if self._live_pairer is None else self._live_pairer.degradation.state
+        reasons = degradations(state, self.graph.sink_states())
+        return status_of(finished=self.graph.supervisor.finished, error=self._error(), reasons=reasons)
+
     def report(self) -> RunReport:
         """The figures of the run so far."""
         graph, opened, seen = self.graph, self._opened, self._statistics.snapshot()
         seconds = (self._ended_s or time.monotonic()) - self._started_s
         return RunReport(
             rig=self.rig.name,
+            status=self.status(),
             ok=graph.error is None,
             interrupted=self.interrupted,
             seconds=round(seconds, 3),

@@ -74,8 +74,9 @@ class SharedServers(Generic[S]):
 
     def check(self, host: str, port: int, label: str) -> None:
         """Raises :class:`SinkError` if another process uses the port."""
-        if not self.has(host, port):
-            check_port_free(host, port, label)
+        with self._lock:  # the check listens for a moment: two rigs that start must not see each other
+            if (host, port) not in self._users:
+                check_port_free(host, port, label)
 
     def has(self, host: str, port: int) -> bool:
         """Whether this process already serves on this address."""

@@ -7,10 +7,13 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from importlib.resources import files
+from typing import Any
 
 from aiohttp import web
 
+from fusepipe.core.rig_state import RigState, RigStatus
 from fusepipe.pipeline.servers.loop_thread import LoopThread
 from fusepipe.pipeline.servers.web.access import Access
 from fusepipe.pipeline.servers.web.prometheus import prometheus_text
@@ -48,6 +51,7 @@ class WebServer:
         self.host, self.port = host, port
         self.rigs: dict[str, RigView] = {}
         self.token = ""
+        self._statuses: dict[str, Callable[[], RigStatus]] = {}
         self._names: set[str] = set()
         self._access = Access(host, port)
         self._thread = LoopThread(f"preview-{port}")
@@ -75,16 +79,32 @@ class WebServer:
         max_clients: int,
         live: bool,
     ) -> RigView:
-        """Adds a rig. Raises ``ValueError`` for a duplicate name or a different token."""
+        """Adds the frames of a rig. Raises ``ValueError`` for a duplicate name or a different token."""
         if name in self.rigs:
             raise ValueError(f"a rig {name!r} is already on this page")
-        if self.rigs and token != self.token:
+        self._restrict(token, names)
+        self.rigs[name] = RigView(name, self._thread, record, max_clients, live=live)
+        return self.rigs[name]
+
+    def add_status(self, name: str, status: Callable[[], RigStatus], *, token: str, names: tuple[str, ...]) -> None:
+        """Lists a rig from before it starts until after it has ended, whether it has frames or not.
+
+        ``status`` is called in the event loop. Raises ``ValueError`` as :meth:`add` does.
+        """
+        if name in self._statuses:
+            raise ValueError(f"a rig {name!r} is already on this page")
+        self._restrict(token, names)
+        self._statuses[name] = status
+
+    def remove_status(self, name: str) -> None:
+        self._statuses.pop(name, None)
+
+    def _restrict(self, token: str, names: tuple[str, ...]) -> None:
+        if (self.rigs or self._statuses) and token != self.token:
             raise ValueError("the rigs on this page have different tokens; use one token")
         self.token = token
         self._names |= set(names)
         self._access = Access(self.host, self.port, token=self.token, names=self._names)
-        self.rigs[name] = RigView(name, self._thread, record, max_clients, live=live)
-        return self.rigs[name]
 
     def remove(self, rig: RigView) -> None:
         self.rigs.pop(rig.name, None)
@@ -193,7 +213,7 @@ class WebServer:
         past = []
         if rig in self.rigs and since.isascii() and since.isdigit() and len(since) < 16:
             past = self.rigs[rig].past(int(since))
-        records = {name: view.record() for name, view in self.rigs.items()}
+        records = self._records()
         assert self._whep is not None
         needs = self._whep.needs
         return web.json_response({"rigs": records, "past": past, "time_s": time.time(), "webrtc_needs": needs})
@@ -235,14 +255,24 @@ class WebServer:
         return web.Response(body=data, content_type="image/png", headers=headers)
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
-        text = prometheus_text({name: view.record() for name, view in self.rigs.items()})
+        text = prometheus_text(self._records())
         return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    def _records(self) -> dict[str, dict[str, Any]]:
+        """The record of each rig; that of a rig without frames consists of its status."""
+        records = {
+            name: {"rig": name, "status": asdict(status()), "ready": False, "state": None}
+            for name, status in self._statuses.copy().items()
+        }
+        return records | {name: view.record() for name, view in self.rigs.copy().items()}
 
     async def _healthy(self, request: web.Request) -> web.StreamResponse:
         return web.Response(text="ok\n")
 
     async def _ready(self, request: web.Request) -> web.StreamResponse:
-        waiting = [name for name, rig in self.rigs.items() if not rig.ready]
+        waiting = [name for name, rig in self.rigs.copy().items() if not rig.ready]
+        down = (RigState.STARTING, RigState.FAILED)
+        waiting += [name for name, status in self._statuses.copy().items() if status().state in down]
         if waiting or not self.rigs:
             return web.Response(status=503, text="not ready\n")
         return web.Response(text="ready\n")

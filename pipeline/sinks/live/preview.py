@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from fusepipe.core.errors import SinkError
 from fusepipe.core.frames import FusedFrame
+from fusepipe.core.rig_state import RigStatus
 from fusepipe.core.text import counted
 from fusepipe.pipeline.servers.addresses import is_loopback, url_host
 from fusepipe.pipeline.servers.shared_servers import SharedServers
@@ -17,6 +18,41 @@ from fusepipe.pipeline.sinks.live.network_sink import NetworkSink
 
 SERVERS = SharedServers(WebServer)
 GENERATED_TOKEN = secrets.token_urlsafe(18)  # of this process, for pages without one that others can reach
+
+
+def _token(host: str, token: str | None) -> str:
+    """The token of a page: on other addresses than loopback there is always one."""
+    return token or ("" if is_loopback(host) else GENERATED_TOKEN)
+
+
+class PreviewStatus:
+    """Lists a rig on a preview page from before it starts until after it has ended.
+
+    Its frames come from its :class:`WebPreviewSink`, which exists only while the rig runs. ``status`` may be called
+    from any thread.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        rig: str,
+        status: Callable[[], RigStatus],
+        *,
+        token: str | None = None,
+        names: tuple[str, ...] = (),
+    ) -> None:
+        self._host, self._port, self._rig = host, port, rig
+        label = f"http://{url_host(host)}:{port}"
+        shown = _token(host, token)
+        try:
+            SERVERS.attach(host, port, label, lambda page: page.add_status(rig, status, token=shown, names=names))
+        except ValueError as error:
+            raise SinkError(f"{label}: {error}") from error
+
+    def close(self) -> None:
+        """Removes the rig; the last one closes the page."""
+        SERVERS.detach(self._host, self._port, lambda page: page.remove_status(self._rig))
 
 
 class WebPreviewSink(NetworkSink):
@@ -39,7 +75,7 @@ class WebPreviewSink(NetworkSink):
     ) -> None:
         self._host, self._port, self._rig = host, port, rig
         self._record = record
-        self._token = token or ("" if is_loopback(host) else GENERATED_TOKEN)
+        self._token = _token(host, token)
         self._names, self._max_clients, self._live = names, max_clients, live
         self._view: RigView | None = None
         self._frames = 0

@@ -1,0 +1,34 @@
+"""The status of a running rig, derived from its figures. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fusepipe.core.frames import PairState
+from fusepipe.core.rig_state import RigState, RigStatus
+
+_PAIRS = {
+    PairState.HELD: "the last infrared frame is repeated",
+    PairState.SINGLE: "only one camera delivers frames",
+    PairState.NO_SIGNAL: "no camera delivers frames",
+}
+
+
+def degradations(pair_state: PairState | None, sinks: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """Why a running rig does not deliver what it should: one sentence for each reason, empty if it does.
+
+    ``pair_state`` is the present state of a live rig, ``None`` for recordings and before the first pair; ``sinks`` are
+    the states of :meth:`fusepipe.pipeline.graph.Graph.sink_states`.
+    """
+    reasons = [] if pair_state not in _PAIRS else [_PAIRS[pair_state]]
+    return (*reasons, *(f"output is down: {sink['error']}" for sink in sinks if not sink["up"]))
+
+
+def status_of(*, finished: bool, error: BaseException | None, reasons: tuple[str, ...]) -> RigStatus:
+    """The status of a rig that was started; ``reasons`` are its :func:`degradations`."""
+    if error is not None:
+        return RigStatus(RigState.FAILED, (str(error) or type(error).__name__,))
+    if finished:
+        return RigStatus(RigState.STOPPED)
+    return RigStatus(RigState.DEGRADED if reasons else RigState.RUNNING, reasons)

@@ -1,0 +1,26 @@
+"""The status of a rig that was started, from its figures."""
+
+from fusepipe.core.errors import SinkError
+from fusepipe.core.frames import PairState
+from fusepipe.core.rig_state import RigState, RigStatus
+from fusepipe.rig.status import degradations, status_of
+
+UP = {"sink": "a.mkv", "up": True, "error": None}
+DOWN = {"sink": "b.mkv", "up": False, "error": "b.mkv: the disk is full"}
+
+
+def test_a_rig_that_fuses_for_all_of_its_outputs_is_not_degraded():
+    assert degradations(PairState.FUSED, [UP]) == ()
+    assert degradations(None, [UP]) == (), "a recording, or before the first pair"
+
+
+def test_a_missing_camera_and_a_failed_output_are_both_reasons():
+    reasons = degradations(PairState.SINGLE, [UP, DOWN])
+    assert reasons == ("only one camera delivers frames", "output is down: b.mkv: the disk is full")
+
+
+def test_the_state_of_a_run():
+    assert status_of(finished=False, error=None, reasons=()) == RigStatus(RigState.RUNNING)
+    assert status_of(finished=False, error=None, reasons=("x",)) == RigStatus(RigState.DEGRADED, ("x",))
+    assert status_of(finished=True, error=None, reasons=("x",)) == RigStatus(RigState.STOPPED)
+    assert status_of(finished=True, error=SinkError("full"), reasons=()) == RigStatus(RigState.FAILED, ("full",))

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from fusepipe.core.version import __version__
 
 if TYPE_CHECKING:
-    from fusepipe.rig.fusers import load_fuser
-    from fusepipe.rig.pipeline import Pipeline, load_rig
+    from fusepipe.rig.api import Pipeline, load_rig
+    from fusepipe.rig.factories.fusers import load_fuser
 
 _LAZY = {
-    "Pipeline": "fusepipe.rig.pipeline",
-    "load_rig": "fusepipe.rig.pipeline",
-    "load_fuser": "fusepipe.rig.fusers",
+    "Pipeline": "fusepipe.rig.api",
+    "load_rig": "fusepipe.rig.api",
+    "load_fuser": "fusepipe.rig.factories.fusers",
 }
 
 __all__ = ["Pipeline", "__version__", "load_fuser", "load_rig"]

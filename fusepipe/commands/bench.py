@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fusepipe.commands.options import Duration, json_option
+from fusepipe.commands.console.options import Duration, json_option
 from fusepipe.core.errors import UsageError
 
 if TYPE_CHECKING:

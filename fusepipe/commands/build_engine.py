@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fusepipe.commands.options import Size, json_option
+from fusepipe.commands.console.options import Size, json_option
 from fusepipe.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def command(
     """
     from fusepipe.core.provenance import command_line
     from fusepipe.engines.builder.tensorrt_plan import PlanOptions
-    from fusepipe.rig.signals import StopSignals
+    from fusepipe.rig.process.signals import StopSignals
     from fusepipe.workflows.build_engine.build import BuildOptions, build_engine
 
     if short and precision not in (None, short):

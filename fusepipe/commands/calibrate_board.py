@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fusepipe.commands.options import Length, check_output_file, json_option, overwrite_option
+from fusepipe.commands.console.options import Length, check_output_file, json_option, overwrite_option
 
 if TYPE_CHECKING:
     from fusepipe.calibration.board.target import Board

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from fusepipe.commands.options import Length, check_output_file, json_option, overwrite_option
+from fusepipe.commands.console.options import Length, check_output_file, json_option, overwrite_option
 
 
 @click.command("check", short_help="Measure how well a calibration fits pairs of images.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fusepipe.commands.options import Length, check_output_file, overwrite_option
+from fusepipe.commands.console.options import Length, check_output_file, overwrite_option
 
 if TYPE_CHECKING:
     from fusepipe.calibration.file.exchange import Format, LengthUnit

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from fusepipe.commands.options import Length, check_output_file, json_option, overwrite_option
+from fusepipe.commands.console.options import Length, check_output_file, json_option, overwrite_option
 
 
 @click.command("scene", short_help="Calibrate from pairs of the scene, without a board.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fusepipe.commands.options import (
+from fusepipe.commands.console.options import (
     Names,
     jobs_option,
     json_option,
@@ -76,7 +76,7 @@ def command(
     with its reason while the others continue; the exit code is then 4. Times are measured one pair after the other,
     without reading and scoring.
     """
-    from fusepipe.commands.options import usable_jobs
+    from fusepipe.commands.console.options import usable_jobs
     from fusepipe.core.progress_bar import ProgressBar
     from fusepipe.core.provenance import command_line
     from fusepipe.evaluation.report.files import check_reports, wants_images, write_reports
@@ -153,7 +153,7 @@ def show(comparison: Comparison, reports: tuple[Path, ...], *, as_json: bool) ->
 
 def _lines(comparison: Comparison) -> Iterator[str]:
     """Tables, legend and notes."""
-    from fusepipe.commands.terminal import table_width
+    from fusepipe.commands.console.terminal import table_width
     from fusepipe.evaluation.report.detection_tables import LEGEND as DETECTION_LEGEND
     from fusepipe.evaluation.report.detection_tables import detection_table
     from fusepipe.evaluation.report.rank_tables import overall_table, rank_tables, tie_notes

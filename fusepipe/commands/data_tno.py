@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fusepipe.commands.options import json_option, overwrite_option
+from fusepipe.commands.console.options import json_option, overwrite_option
 from fusepipe.core.errors import SourceError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fusepipe.commands.options import json_option
+from fusepipe.commands.console.options import json_option
 
 if TYPE_CHECKING:
     from fusepipe.workflows.doctor.doctor_check import DoctorCheck

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from fusepipe.commands.options import (
+from fusepipe.commands.console.options import (
     jobs_option,
     json_option,
     metrics_option,
@@ -46,8 +46,8 @@ def command(
     Colour images count by their luma (BT.601), alpha is ignored, 16-bit images are refused. No single
     metric ranks methods: see `fusepipe compare`.
     """
-    from fusepipe.commands.options import usable_jobs
-    from fusepipe.commands.terminal import table_width
+    from fusepipe.commands.console.options import usable_jobs
+    from fusepipe.commands.console.terminal import table_width
     from fusepipe.core.progress_bar import ProgressBar
     from fusepipe.core.provenance import command_line
     from fusepipe.evaluation.report.files import check_reports, wants_images, write_reports

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from fusepipe.commands.finish import finish
-from fusepipe.commands.options import json_option, overwrite_option, strict_option
+from fusepipe.commands.console.options import json_option, overwrite_option, strict_option
+from fusepipe.commands.console.run_end import finish
 
 
 @click.command("fuse")
@@ -44,6 +44,6 @@ def command(as_json: bool, **options: Any) -> None:
     A multi-page TIFF or an animated image is a video. VIDEO?stream=1 is one of several video streams of a file.
     """
     from fusepipe.rig.fuse import FuseOptions, fuse_pipeline
-    from fusepipe.rig.run_rigs import run_rigs
+    from fusepipe.rig.process.run_rigs import run_rigs
 
     finish(run_rigs([fuse_pipeline(FuseOptions(**options))], quiet=as_json), as_json=as_json)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fusepipe.commands.options import Duration, json_option
+from fusepipe.commands.console.options import Duration, json_option
 
 
 @click.command("probe")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fusepipe.commands.finish import finish
-from fusepipe.commands.options import Duration, json_option, overwrite_option, strict_option
+from fusepipe.commands.console.options import Duration, json_option, overwrite_option, strict_option
+from fusepipe.commands.console.run_end import finish
 
 if TYPE_CHECKING:
     from fusepipe.config.schema import Rig
@@ -45,8 +45,8 @@ def command(
     """
     from fusepipe.config.load import load_rig_file
     from fusepipe.core.redact import hide_in, hide_known
-    from fusepipe.rig.pipeline import Pipeline
-    from fusepipe.rig.run_rigs import run_rigs
+    from fusepipe.rig.api import Pipeline
+    from fusepipe.rig.process.run_rigs import run_rigs
 
     def read() -> list[Rig]:
         return load_rig_file(file).select(list(names) or None)

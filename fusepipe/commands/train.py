@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from fusepipe.commands import train_mfe
+from fusepipe.commands.console.training import PAIRS, PHOTOGRAPHS, Run, require_training, run_options
 from fusepipe.commands.train_ablation import ablation
 from fusepipe.commands.train_figures import figures
-from fusepipe.commands.train_options import PAIRS, PHOTOGRAPHS, Run, require_training, run_options
 
 
 @click.group()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from fusepipe.commands.train_options import PAIRS, PHOTOGRAPHS, Run, require_training, run_options
+from fusepipe.commands.console.training import PAIRS, PHOTOGRAPHS, Run, require_training, run_options
 from fusepipe.core.errors import Interrupted
 from fusepipe.core.files import write_text
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fusepipe.commands.train_options import require_training
+from fusepipe.commands.console.training import require_training
 from fusepipe.core.errors import SourceError
 from fusepipe.core.files import write_text
 

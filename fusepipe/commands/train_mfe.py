@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fusepipe.commands.options import Size
-from fusepipe.commands.train_options import PAIRS, PHOTOGRAPHS, Run, require_training, run_options
+from fusepipe.commands.console.options import Size
+from fusepipe.commands.console.training import PAIRS, PHOTOGRAPHS, Run, require_training, run_options
 
 if TYPE_CHECKING:
     from fusepipe.train.configs.mfe import MfeConfig

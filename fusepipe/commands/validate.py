@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from fusepipe.commands.options import json_option
+from fusepipe.commands.console.options import json_option
 
 EXIT_CONFIG = 2
 

@@ -14,8 +14,8 @@ from fusepipe.core.redact import redact_url
 from fusepipe.core.video_formats import alternatives, folder_name_problem, output_name_problem, video_format
 from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sinks.files.images import ImageFileSink
+from fusepipe.rig.api import Pipeline
 from fusepipe.rig.from_options import rig_from_options
-from fusepipe.rig.pipeline import Pipeline
 
 
 @dataclass(frozen=True, slots=True)

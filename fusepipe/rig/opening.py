@@ -18,12 +18,12 @@ from fusepipe.pipeline.pairing.name_pairer import NamePairer
 from fusepipe.pipeline.pairing.time_pairer import TimePairer
 from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sources.base import Source, SourceInfo
-from fusepipe.rig import pairing
-from fusepipe.rig.fusers import lease_fuser
+from fusepipe.rig.factories import pairing
+from fusepipe.rig.factories.fusers import lease_fuser
+from fusepipe.rig.factories.registration import OpenedRegistration, open_registration
+from fusepipe.rig.factories.sinks import SinkContext, SinkRestart, check_inputs_kept, make_sink, sink_restarts
+from fusepipe.rig.factories.sources import make_source
 from fusepipe.rig.input_warnings import input_warnings
-from fusepipe.rig.registration import OpenedRegistration, open_registration
-from fusepipe.rig.sinks import SinkContext, SinkRestart, check_inputs_kept, make_sink, sink_restarts
-from fusepipe.rig.sources import make_source
 
 Warn = Callable[[str], None]
 

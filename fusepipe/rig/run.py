@@ -21,13 +21,13 @@ from fusepipe.pipeline.stages.registration import Registration
 from fusepipe.pipeline.stages.state_label import StateLabel
 from fusepipe.pipeline.stages.tonemap import ToneMap
 from fusepipe.pipeline.statistics import RunStatistics
-from fusepipe.rig.live_report import live_record
+from fusepipe.rig.factories.pairing import make_live_pairer
 from fusepipe.rig.opening import OpenedRig, Warn, count_settings
-from fusepipe.rig.pairing import make_live_pairer
-from fusepipe.rig.report import RunReport
-from fusepipe.rig.settings import SettableParts, apply_settings, label_enabled
-from fusepipe.rig.shortfall import shortfall
-from fusepipe.rig.status import degradations, status_of
+from fusepipe.rig.report.live import live_record
+from fusepipe.rig.report.run_report import RunReport
+from fusepipe.rig.report.shortfall import shortfall
+from fusepipe.rig.report.status import degradations, status_of
+from fusepipe.rig.settings.runtime import SettableParts, apply_settings, label_enabled
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +179,7 @@ class RigRun:
         )
 
     def _shortfall(self, seen: dict[str, Any]) -> str:
-        """See :func:`fusepipe.rig.shortfall.shortfall`; empty while it runs."""
+        """See :func:`fusepipe.rig.report.shortfall.shortfall`; empty while it runs."""
         if not self.graph.supervisor.finished:
             return ""
         stopped = self.interrupted or self.graph.supervisor.stopped_early

@@ -25,9 +25,9 @@ from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.core.frames import FusedFrame
 from fusepipe.evaluation.image_sets import listed
 from fusepipe.pipeline.sinks.base import SinkReport
+from fusepipe.rig.api import Pipeline
+from fusepipe.rig.factories.fusers import load_fuser
 from fusepipe.rig.from_options import minimal_rig
-from fusepipe.rig.fusers import load_fuser
-from fusepipe.rig.pipeline import Pipeline
 
 SAMPLE_S = 0.25  # of capture time between two frames that are searched
 MAX_WITHOUT_BOARD = 8  # images at the start, after which a folder without a board is refused

@@ -28,7 +28,7 @@ from fusepipe.evaluation.report.results import BOUND, Comparison, Example, Metho
 from fusepipe.evaluation.scorer import Scorer, Triple
 from fusepipe.evaluation.scores import metric_names
 from fusepipe.evaluation.tno_catalogue import default_folder, pair_names
-from fusepipe.rig.fusers import load_fuser
+from fusepipe.rig.factories.fusers import load_fuser
 
 QUICK = ("stream", "pyramid")  # the default: the default model and the usual classical method
 CHUNK = 16  # pairs fused, then scored: fusing is timed while nothing else is computed

@@ -15,7 +15,7 @@ from fusepipe.pipeline.pairing.capture_clock import CaptureClock
 from fusepipe.pipeline.pairing.freeze import FreezeDetector
 from fusepipe.pipeline.pairing.motion_offset import MotionEnergy, MotionOffset, estimate_offset
 from fusepipe.pipeline.sources.base import Source
-from fusepipe.rig.sources import make_source
+from fusepipe.rig.factories.sources import make_source
 
 MS = 1_000_000
 JOIN_S = 25.0  # for a camera's thread to end: its open and stall timeouts

@@ -22,7 +22,7 @@ from fusepipe.core.image_pages import holds_many_images
 from fusepipe.evaluation.image_sets import match
 from fusepipe.pipeline.pairing.time_pairer import TimePairer
 from fusepipe.pipeline.sources.base import Source, SourceInfo
-from fusepipe.rig.sources import source_from_url
+from fusepipe.rig.factories.sources import source_from_url
 
 MAX_SAMPLED_PAIRS = 24
 MIN_TOLERANCE_NS = SyncConfig().tolerance_ns  # as a rig that does not set `sync.tolerance`

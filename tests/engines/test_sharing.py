@@ -21,7 +21,7 @@ from fusepipe.engines.backends.tensorrt.runtime import TensorRtFuser
 from fusepipe.engines.load import load_model, read_onnx
 from fusepipe.engines.manifest import Shapes
 from fusepipe.engines.sharing import SharedEngines
-from fusepipe.rig.fusers import lease_fuser
+from fusepipe.rig.factories.fusers import lease_fuser
 
 INFO = FuserInfo("stream", "tensorrt", "fp32", device="GPU", max_in_flight=2, max_batch=4)
 

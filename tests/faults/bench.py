@@ -25,8 +25,8 @@ from fusepipe.pipeline.sinks.base import Sink, SinkReport
 from fusepipe.pipeline.sinks.files.video import VideoOptions, VideoSink
 from fusepipe.pipeline.sinks.live.rtsp import RtspServerSink
 from fusepipe.pipeline.sinks.live.rtsp_push import RtspPushSink
-from fusepipe.rig.fusers import load_fuser
-from fusepipe.rig.pipeline import Pipeline
+from fusepipe.rig.api import Pipeline
+from fusepipe.rig.factories.fusers import load_fuser
 
 HOST = "127.0.0.1"
 FPS = 15

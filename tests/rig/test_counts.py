@@ -14,8 +14,8 @@ from fusepipe.core.frames import Band
 from fusepipe.core.image_files import stated_byte_order
 from fusepipe.pipeline.sources.live.connection import LiveConnection
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions
+from fusepipe.rig.api import Pipeline, load_rig
 from fusepipe.rig.fuse import FuseOptions, fuse_pipeline
-from fusepipe.rig.pipeline import Pipeline, load_rig
 
 GREY = cv2.circle(np.full((120, 160), 60, np.uint8), (110, 75), 30, 230, -1)
 COUNTS = (29315 + (GREY.astype(float) - 60) / 170 * 1500).astype(np.uint16)

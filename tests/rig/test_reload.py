@@ -13,7 +13,7 @@ from helpers.rig_process import RigProcesses, wait_for
 
 from fusepipe.config.load import load_rig_file
 from fusepipe.core.errors import UsageError
-from fusepipe.rig.changes import apply_changes, changed_keys
+from fusepipe.rig.settings.changes import apply_changes, changed_keys
 
 RIG = """
 schema: 1

@@ -12,7 +12,7 @@ from fusepipe.config.schema import RtspSink, SourceConfig
 from fusepipe.core.errors import message_lines
 from fusepipe.core.redact import hide_known, redact_url, remember, unescaped_problem
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions
-from fusepipe.rig.event_log import log_to_stderr
+from fusepipe.rig.process.event_log import log_to_stderr
 
 LETTERS = "QXZJKVqxzjkv"  # in none of the texts that commands print four at a time
 WORD = st.text(LETTERS, min_size=4, max_size=8)

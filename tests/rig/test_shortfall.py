@@ -6,7 +6,7 @@ import fusepipe
 from fusepipe.config.schema import Rig
 from fusepipe.core.errors import SourceError
 from fusepipe.pipeline.testing import CollectSink
-from fusepipe.rig.shortfall import IN_FLIGHT, shortfall
+from fusepipe.rig.report.shortfall import IN_FLIGHT, shortfall
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from faults.bench import Viewer, until
 from helpers.ports import free_port
 
 from fusepipe.config.schema import Rig
-from fusepipe.rig.pipeline import Pipeline
+from fusepipe.rig.api import Pipeline
 
 HOST = "127.0.0.1"
 

@@ -3,7 +3,7 @@
 from fusepipe.core.errors import SinkError
 from fusepipe.core.frames import PairState
 from fusepipe.core.rig_state import RigState, RigStatus
-from fusepipe.rig.status import degradations, status_of
+from fusepipe.rig.report.status import degradations, status_of
 
 UP = {"sink": "a.mkv", "up": True, "error": None}
 DOWN = {"sink": "b.mkv", "up": False, "error": "b.mkv: the disk is full"}

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 
-from fusepipe.rig.systemd import ServiceManager, StallDetector
+from fusepipe.rig.process.systemd import ServiceManager, StallDetector
 
 RIG = """
 schema: 1

@@ -13,7 +13,7 @@ from helpers.made_pairs import make_pairs
 from helpers.training import assert_equal_checkpoints, require_training, run_loop, write_pairs
 
 from fusepipe.commands import train as train_command
-from fusepipe.commands import train_options
+from fusepipe.commands.console import training
 from fusepipe.core.errors import ConfigError, EngineError, Interrupted, OutputExistsError, SourceError, UsageError
 
 torch = require_training()
@@ -170,6 +170,6 @@ class TestCommand:
         assert again.exit_code == 0 and f"{name}.onnx" in again.stdout
 
     def test_a_stopped_run_says_how_to_continue(self, tmp_path: Path) -> None:
-        run = train_options.Run("default", tmp_path, tmp_path / "out", "cpu", resume=False, as_json=False)
+        run = training.Run("default", tmp_path, tmp_path / "out", "cpu", resume=False, as_json=False)
         with pytest.raises(Interrupted, match=r"step 3; continue with --resume --out .*out"):
             run.show({"finished": False, "step": 3})

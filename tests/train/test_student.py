@@ -17,7 +17,7 @@ from helpers.training import (
     write_pairs,
 )
 
-from fusepipe.commands import train_options
+from fusepipe.commands.console import training
 from fusepipe.core.errors import EngineError, OutputExistsError, SourceError, UsageError
 
 torch = require_training()
@@ -341,6 +341,6 @@ class TestCommand:
 
 
 def test_missing_packages_give_the_line_that_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_options, "find_spec", lambda name: None)
+    monkeypatch.setattr(training, "find_spec", lambda name: None)
     with pytest.raises(EngineError, match=r"pip install 'fusepipe\[train\]'"):
-        train_options.require_training()
+        training.require_training()

@@ -20,8 +20,8 @@ from fusepipe.core.frames import Band
 from fusepipe.pipeline.sources.synthetic.source import SyntheticSource
 from fusepipe.pipeline.sources.synthetic.truth import true_matrix
 from fusepipe.pipeline.testing import CollectSink
-from fusepipe.rig.fusers import load_fuser
-from fusepipe.rig.pipeline import Pipeline
+from fusepipe.rig.api import Pipeline
+from fusepipe.rig.factories.fusers import load_fuser
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from fusepipe.evaluation.metrics.registry import METRICS
 from fusepipe.evaluation.metrics.temporal import TemporalReference
 from fusepipe.evaluation.report.published import table1, table2
 from fusepipe.evaluation.scores import leaders, shown, summary
-from fusepipe.rig.fusers import load_fuser
+from fusepipe.rig.factories.fusers import load_fuser
 
 
 @pytest.fixture

@@ -227,7 +227,7 @@ def test_missing_weights_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object) -> None:
         raise EngineError("the weights of 'stream' are missing from this installation (x): reinstall fusepipe")
 
-    monkeypatch.setattr("fusepipe.rig.fusers.load_fuser", refuse)
+    monkeypatch.setattr("fusepipe.rig.factories.fusers.load_fuser", refuse)
     (check,) = diagnosis.check_model()
     assert check.status == "problem" and "weights" in check.message and check.fix == "reinstall fusepipe"
 

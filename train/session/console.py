@@ -23,7 +23,8 @@ def stop_on_signals() -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set; outside the main thread, which alone may install handlers, no signal does.
 
     The third signal raises :class:`KeyboardInterrupt`: scoring and exporting do not check the event. A run of a rig
-    counts its signals instead (:class:`fusepipe.rig.signals.StopSignals`): the second aborts it, and SIGHUP reloads.
+    counts its signals instead (:class:`fusepipe.rig.process.signals.StopSignals`): the second aborts it, and SIGHUP
+    reloads.
     """
     stop = threading.Event()
     signals = itertools.count(1)

@@ -15,7 +15,7 @@ from typing import Any
 
 from fusepipe.core.frames import Band
 from fusepipe.pipeline.sinks.null import NullSink
-from fusepipe.rig.pipeline import Pipeline
+from fusepipe.rig.api import Pipeline
 from fusepipe.workflows.bench.clips import synthetic_url
 from fusepipe.workflows.bench.throughput import BenchOptions
 

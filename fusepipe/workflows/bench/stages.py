@@ -21,7 +21,7 @@ from fusepipe.pipeline.sources.files.video_file import VideoFileSource
 from fusepipe.pipeline.stages.fusion import FusionStep
 from fusepipe.pipeline.stages.registration import Registration
 from fusepipe.pipeline.stages.tonemap import ToneMap
-from fusepipe.rig.registration import make_aligner
+from fusepipe.rig.factories.registration import make_aligner
 from fusepipe.workflows.bench.clips import FPS, Clips
 
 KEPT_BYTES = 256 << 20  # of frames kept in memory

@@ -19,9 +19,9 @@ from fusepipe.config.schema import Rig
 from fusepipe.core import machine
 from fusepipe.core.fuser import Fuser
 from fusepipe.pipeline.sinks.files.video import VideoOptions
+from fusepipe.rig.api import Pipeline
+from fusepipe.rig.factories.fusers import load_fuser
 from fusepipe.rig.from_options import rig_from_options
-from fusepipe.rig.fusers import load_fuser
-from fusepipe.rig.pipeline import Pipeline
 from fusepipe.workflows.bench.clips import Clips, render_clips
 from fusepipe.workflows.bench.stages import StageCost, measure_stages
 

@@ -13,7 +13,7 @@ from fusepipe.core.errors import OutputExistsError, SinkError
 from fusepipe.core.frames import PairState
 from fusepipe.pipeline.sinks.files.video import VideoOptions, VideoSink
 from fusepipe.pipeline.sinks.files.video_with_sidecar import VideoWithSidecar
-from fusepipe.rig.sinks import SinkContext, make_sink, restartable
+from fusepipe.rig.factories.sinks import SinkContext, make_sink, restartable
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])

@@ -13,8 +13,8 @@ from fusepipe.core.errors import FusepipeError, SourceError, UsageError
 from fusepipe.core.frames import Band, Frame
 from fusepipe.core.image_files import UnreadableImage, read_pixels
 from fusepipe.pipeline.testing import CollectSink
+from fusepipe.rig.factories.sources import make_source
 from fusepipe.rig.fuse import FuseOptions, fuse_pipeline
-from fusepipe.rig.sources import make_source
 
 H, W, PAGES = 48, 64, 20
 IR, VIS = Band.INFRARED, Band.VISIBLE

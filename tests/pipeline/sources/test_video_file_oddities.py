@@ -14,8 +14,8 @@ from fusepipe.config.schema import Rig, SourceConfig
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
 from fusepipe.pipeline.sources.files.video_file import VideoFileSource
+from fusepipe.rig.factories.sources import make_source
 from fusepipe.rig.fuse import FuseOptions, fuse_pipeline
-from fusepipe.rig.sources import make_source
 
 
 def read(path, band=Band.VISIBLE, **options):

@@ -18,8 +18,8 @@ from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Band, Frame, FramePair, PairState, Plane
 from fusepipe.pipeline.stages.cropping import CommonViewCrop
 from fusepipe.pipeline.testing import CollectSink
-from fusepipe.rig.fusers import load_fuser
-from fusepipe.rig.pipeline import Pipeline
+from fusepipe.rig.api import Pipeline
+from fusepipe.rig.factories.fusers import load_fuser
 
 
 def mask(width: int, height: int, left: int, top: int, right: int, bottom: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from fusepipe.config.schema import FileSink, ImagesSink, PreviewSink, Rig, RtspS
 from fusepipe.core.errors import SinkError
 from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sources.base import ReadsFiles, Source
-from fusepipe.rig import file_sinks, live_sinks
+from fusepipe.rig.factories import file_sinks, live_sinks
 
 log = logging.getLogger(__name__)
 

@@ -11,15 +11,15 @@ import click
 
 from fusepipe.core.errors import FusepipeError, Interrupted, printable
 from fusepipe.pipeline.sources.live.blocked_threads import threads_left_behind
-from fusepipe.rig.event_log import log_to_stderr
-from fusepipe.rig.progress import ProgressLine
-from fusepipe.rig.reload import ReadRigs, reload
-from fusepipe.rig.signals import StopSignals
-from fusepipe.rig.systemd import ServiceManager, StallDetector
+from fusepipe.rig.process.event_log import log_to_stderr
+from fusepipe.rig.process.progress import ProgressLine
+from fusepipe.rig.process.reload import ReadRigs, reload
+from fusepipe.rig.process.signals import StopSignals
+from fusepipe.rig.process.systemd import ServiceManager, StallDetector
 
 if TYPE_CHECKING:
-    from fusepipe.rig.pipeline import Pipeline
-    from fusepipe.rig.report import RunReport
+    from fusepipe.rig.api import Pipeline
+    from fusepipe.rig.report.run_report import RunReport
 
 POLL_S = 0.25
 STALL_LIMIT_S = 20.0  # longer than detecting a lost camera takes; the first engine compiles within it

@@ -23,12 +23,12 @@ from fusepipe.pipeline.graph import Graph, RunLimits
 from fusepipe.pipeline.pairing.name_pairer import NamePairer
 from fusepipe.pipeline.sinks.base import Sink, StartableSink
 from fusepipe.pipeline.statistics import RunStatistics
-from fusepipe.rig.dry_run import DryRun
+from fusepipe.rig.factories.pairing import pairing_description
+from fusepipe.rig.factories.sinks import SinkContext
 from fusepipe.rig.opening import OpenedRig, check_available, open_rig
-from fusepipe.rig.pairing import pairing_description
-from fusepipe.rig.report import RunReport
+from fusepipe.rig.report.dry_run import DryRun
+from fusepipe.rig.report.run_report import RunReport
 from fusepipe.rig.run import RigRun
-from fusepipe.rig.sinks import SinkContext
 
 log = logging.getLogger(__name__)
 

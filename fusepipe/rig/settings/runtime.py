@@ -14,9 +14,9 @@ from fusepipe.pipeline.pairing.time_pairer import TimePairer
 from fusepipe.pipeline.sinks.files.recording import RecordingSink
 from fusepipe.pipeline.sinks.runner import SinkRunner
 from fusepipe.pipeline.stages.state_label import StateLabel
-from fusepipe.rig.changes import Apply, apply_changes
-from fusepipe.rig.file_sinks import recording_rules
-from fusepipe.rig.pairing import pairing_rules
+from fusepipe.rig.factories.file_sinks import recording_rules
+from fusepipe.rig.factories.pairing import pairing_rules
+from fusepipe.rig.settings.changes import Apply, apply_changes
 
 PAIRING = ("tolerance", "max_wait", "offset", "on_missing", "max_hold")
 RECORDING = ("segment", "segment_size", "max_age", "max_total")

@@ -10,7 +10,7 @@ from fusepipe.core.errors import FusepipeError, message_lines, printable
 
 if TYPE_CHECKING:
     from fusepipe.config.schema import Rig
-    from fusepipe.rig.pipeline import Pipeline
+    from fusepipe.rig.api import Pipeline
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from fusepipe.rig.pipeline import Pipeline
+    from fusepipe.rig.api import Pipeline
 
 
 class ProgressLine:

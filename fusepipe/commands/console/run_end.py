@@ -13,7 +13,7 @@ from fusepipe.core.errors import failure_document, message_lines, printable
 from fusepipe.core.redact import hide_in, hide_known
 
 if TYPE_CHECKING:
-    from fusepipe.rig.run_rigs import RunOutcome
+    from fusepipe.rig.process.run_rigs import RunOutcome
 
 
 def finish(outcome: RunOutcome, *, as_json: bool) -> NoReturn:

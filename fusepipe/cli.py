@@ -88,6 +88,7 @@ def fail(error: BaseException, code: int, *, as_json: bool, hint: str = "") -> i
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the ``fusepipe`` command."""
     args = sys.argv[1:] if argv is None else argv
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # its errors are reported as ours, in one line each
     options = args[: args.index("--")] if "--" in args else args
     forget_known()
     remember(*args)

@@ -6,6 +6,7 @@ checked first.
 
 from __future__ import annotations
 
+import struct
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,14 +20,17 @@ from fusepipe.core.counts import ByteOrder
 from fusepipe.core.errors import SourceError
 from fusepipe.core.files import write_bytes
 from fusepipe.core.frames import Frame, FusedFrame, Pixels, Plane
+from fusepipe.core.heic import HeicError, decode_heic, is_heic
 from fusepipe.core.image_pages import count_pages, first_page
 from fusepipe.core.natural_order import natural_key
 
 MAX_PIXELS = 1 << 28  # a small file can declare an image that fills the memory
+_JP2, _J2K = b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"  # signature box; start of codestream and image size
 _JPEG_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, baseline to arithmetic
 # luma weights of red and blue: ITU-R BT.709, BT.2020 (non-constant luminance)
 _WEIGHTS = {"bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+WRITTEN_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+READ_SUFFIXES = WRITTEN_SUFFIXES | {".pgm", ".ppm", ".pnm", ".jp2", ".j2k", ".heic", ".heif"}
 
 
 class UnreadableImage(Exception):  # noqa: N818 - a result, counted by the caller
@@ -41,14 +45,14 @@ def list_images(folder: Path) -> list[Path]:
     if folder.is_file():
         return [folder]
     try:
-        files = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+        files = [p for p in folder.iterdir() if p.suffix.lower() in READ_SUFFIXES and not p.name.startswith(".")]
         files = [p for p in files if p.is_file()]  # a pipe would block for ever
     except FileNotFoundError as error:
         raise SourceError(f"{folder}: there is no such file or folder") from error
     except OSError as error:
         raise SourceError(f"{folder}: cannot be read: {error.strerror}") from error
     if not files:
-        kinds = ", ".join(sorted(s[1:] for s in SUFFIXES))
+        kinds = ", ".join(sorted(s[1:] for s in READ_SUFFIXES))
         raise SourceError(f"{folder}: there are no images in this folder (looked for {kinds})")
     files.sort(key=lambda p: natural_key(p.stem))
     for before, after in pairwise(files):
@@ -72,6 +76,11 @@ def decode_pixels(data: bytes) -> Pixels:
     _check_complete(data)
     if (pages := count_pages(data)) > 1:
         raise UnreadableImage(f"holds {pages} images; use the file itself as a source, or save each image in a file")
+    if is_heic(data):
+        try:
+            return decode_heic(data, MAX_PIXELS)
+        except HeicError as error:
+            raise UnreadableImage(str(error)) from error
     try:
         pixels = _decode(np.frombuffer(data, np.uint8), first_page(data))
     except cv2.error as error:
@@ -109,6 +118,8 @@ def _check_complete(data: bytes) -> None:
         _check_jpeg(data)
     elif data.startswith(b"RIFF") and len(data) < 8 + int.from_bytes(data[4:8], "little"):
         raise UnreadableImage("truncated WebP")
+    elif data.startswith((_JP2, _J2K)):
+        _check_jpeg_2000(data)
     elif data.startswith(b"BM") and len(data) < int.from_bytes(data[2:6], "little"):
         raise UnreadableImage("truncated BMP")
 
@@ -140,6 +151,15 @@ def _check_jpeg(data: bytes) -> None:
             return
         at += 1 if marker == 0xFF else 2 + length
     raise UnreadableImage("truncated JPEG (no image data)")
+
+
+def _check_jpeg_2000(data: bytes) -> None:
+    """Reads the size from the marker SIZ, with which the codestream begins (ISO/IEC 15444-1, A.5.1)."""
+    at = data.find(_J2K)
+    x1, y1, x0, y0 = struct.unpack_from(">4I", data, at + 8) if 0 <= at <= len(data) - 24 else (0, 0, 0, 0)
+    if x1 <= x0 or y1 <= y0:
+        raise UnreadableImage("truncated JPEG 2000 (no image size)")
+    _check_size(x1 - x0, y1 - y0)
 
 
 def _check_size(width: int, height: int) -> None:

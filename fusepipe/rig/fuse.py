@@ -8,7 +8,7 @@ from typing import Any
 
 from fusepipe.config.locations import split_stream
 from fusepipe.core.errors import SourceError, UsageError
-from fusepipe.core.image_files import SUFFIXES
+from fusepipe.core.image_files import READ_SUFFIXES, WRITTEN_SUFFIXES
 from fusepipe.core.image_pages import holds_many_images
 from fusepipe.core.redact import redact_url
 from fusepipe.core.video_formats import alternatives, folder_name_problem, output_name_problem, video_format
@@ -85,14 +85,24 @@ def _are_images(infrared: Path, visible: Path) -> bool:
         one, other = (infrared, visible) if infrared.is_dir() else (visible, infrared)
         raise UsageError(f"{one} is a folder and {other} is not; give two images, two folders or two videos")
     image = [
-        path.is_file() and path.suffix.lower() in SUFFIXES and not holds_many_images(path)
+        path.is_file() and path.suffix.lower() in READ_SUFFIXES and not holds_many_images(path)
         for path in (infrared, visible)
     ]
     if image[0] != image[1]:
         one, other = (infrared, visible) if image[0] else (visible, infrared)
-        many = "a file of many images" if other.suffix.lower() in SUFFIXES else "a video"
-        raise UsageError(f"{one} is an image and {other} {many}; give two images, two folders or two videos")
+        raise UsageError(f"{one} is an image and {other} {_kind(other)}; give two images, two folders or two videos")
     return image[0]
+
+
+def _kind(path: Path) -> str:
+    """What an input that is not one image is, by its name."""
+    if path.suffix.lower() in READ_SUFFIXES:
+        return "a file of many images"
+    return (
+        "a video"
+        if video_format(path) is not None
+        else f"is not, by its suffix ({alternatives(sorted(READ_SUFFIXES))})"
+    )
 
 
 def _output(options: FuseOptions, *, stills: bool) -> tuple[list[Sink] | None, list[dict[str, Any]]]:
@@ -110,11 +120,11 @@ def _output(options: FuseOptions, *, stills: bool) -> tuple[list[Sink] | None, l
     if stills and output.suffix:
         if options.image_format is not None:
             raise UsageError("--format is for a folder; the suffix of the output image sets its format")
-        if output.suffix.lower() not in SUFFIXES:
-            kinds = alternatives(sorted(SUFFIXES))
+        if output.suffix.lower() not in WRITTEN_SUFFIXES:
+            kinds = alternatives(sorted(WRITTEN_SUFFIXES))
             raise UsageError(f"{output}: unknown image format {output.suffix!r}; name an image ({kinds}) or a folder/")
         return [ImageFileSink(output, overwrite=options.overwrite)], []
-    if output.suffix.lower() in SUFFIXES:
+    if output.suffix.lower() in READ_SUFFIXES:
         raise UsageError(f"{output}: is one image, but the inputs are many; name a folder")
     if problem := folder_name_problem(name):
         raise UsageError(f"{name}: {problem}")

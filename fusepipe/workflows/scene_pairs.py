@@ -47,7 +47,7 @@ def read_pairs(infrared: str, visible: str, most: int = MAX_SAMPLED_PAIRS) -> li
 
 def _is_one_image(path: Path) -> bool:
     try:
-        return path.suffix.lower() in image_files.SUFFIXES and path.is_file() and not holds_many_images(path)
+        return path.suffix.lower() in image_files.READ_SUFFIXES and path.is_file() and not holds_many_images(path)
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
 

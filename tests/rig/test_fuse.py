@@ -187,7 +187,10 @@ WRONG = {
     "nothing in common": (["ir", "other", "-o", "o"], 3, "stem"),
     "empty folder": (["empty", "vis", "-o", "o"], 3, "no images in this folder"),
     "image and video": (["i.png", "v.mkv", "-o", "o.png"], 2, "is an image and"),
-    "not an image": (["i.png", "text.png", "-o", "o.png"], 3, "none of its 1 images can be decoded"),
+    "not an image": (["i.png", "text.png", "-o", "o.png"], 3, "text.png: cannot be decoded: "),
+    "unknown type": (["text.doc", "text.doc", "-o", "o.mkv"], 3, "not an image (.bmp, "),
+    "image and unknown type": (["i.png", "text.doc", "-o", "o.png"], 2, "text.doc is not, by its suffix"),
+    "truncated, with lines of OpenCV": (["half.pgm", "half.pgm", "-o", "o.png"], 3, "half.pgm: cannot be decoded"),
 }
 
 
@@ -198,6 +201,8 @@ def test_mistakes_get_one_clear_line_and_leave_nothing(fuse, tmp_path, monkeypat
     image(tmp_path / "ir" / "a.png"), image(tmp_path / "vis" / "a.png"), image(tmp_path / "other" / "b.png")
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "text.doc").write_text("no image and no video")
+    (tmp_path / "half.pgm").write_bytes(b"P5 64 48 255 " + bytes(1000))
     (tmp_path / "v.mkv").write_text("no video")
     before = sorted(tmp_path.rglob("*"))
     args, expected, words = WRONG[case]

@@ -8,7 +8,7 @@ from fusepipe.config.locations import split_stream
 from fusepipe.config.schema import SourceConfig
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band
-from fusepipe.core.image_files import SUFFIXES
+from fusepipe.core.image_files import READ_SUFFIXES
 from fusepipe.core.image_pages import holds_many_images, is_png
 from fusepipe.pipeline.sources.base import Source
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions
@@ -43,9 +43,9 @@ def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
         raise SourceError(f"{path}: no such file or folder (the rig's {band} source)")
     if not path.is_dir() and not path.is_file():
         raise SourceError(f"{path}: neither a file nor a folder (the rig's {band} source)")
-    if stream is not None and (path.is_dir() or path.suffix.lower() in SUFFIXES):
+    if stream is not None and (path.is_dir() or path.suffix.lower() in READ_SUFFIXES):
         raise SourceError(f"{path}: has no video streams to choose from; remove ?stream={stream}")
-    if path.is_dir() or (path.suffix.lower() in SUFFIXES and not holds_many_images(path)):
+    if path.is_dir() or (path.suffix.lower() in READ_SUFFIXES and not holds_many_images(path)):
         from fusepipe.pipeline.sources.files.image_folder import ImageFolderSource
 
         return ImageFolderSource(
@@ -57,7 +57,7 @@ def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
             camera=str(band),
             stream_id=rig_name,
         )
-    if path.suffix.lower() in SUFFIXES and not is_png(path):
+    if path.suffix.lower() in READ_SUFFIXES and not is_png(path):
         from fusepipe.pipeline.sources.files.image_folder import ImageOptions
         from fusepipe.pipeline.sources.files.paged_image import PagedImageSource
 

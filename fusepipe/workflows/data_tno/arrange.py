@@ -56,7 +56,7 @@ class _Store:
 
     def __init__(self, label: str, names: list[str], read: Callable[[str], bytes]) -> None:
         self.label = label
-        self.names = [name for name in names if Path(name).suffix.lower() in image_files.SUFFIXES]
+        self.names = [name for name in names if Path(name).suffix.lower() in image_files.READ_SUFFIXES]
         self._read = read
 
     def luma(self, name: str) -> Luma8 | None:

@@ -36,7 +36,7 @@ class ImageFolderSink:
         if folder.exists() and not folder.is_dir():
             raise SinkError(f"{folder}: is a file; images need a folder")
         if folder.is_dir() and not self._overwrite:
-            existing = next((p for p in folder.iterdir() if p.suffix.lower() in image_files.SUFFIXES), None)
+            existing = next((p for p in folder.iterdir() if p.suffix.lower() in image_files.READ_SUFFIXES), None)
             if existing is not None:
                 raise OutputExistsError(
                     f"{folder}: already contains images ({existing.name}); use --overwrite or another folder"
@@ -62,7 +62,7 @@ class ImageFolderSink:
         """With --overwrite the folder may contain images of an earlier run, which are not part of this one."""
         if not self._overwrite or not self._folder.is_dir():
             return ""
-        images = [p for p in self._folder.iterdir() if p.suffix.lower() in image_files.SUFFIXES]
+        images = [p for p in self._folder.iterdir() if p.suffix.lower() in image_files.READ_SUFFIXES]
         others = sum(p.name not in self._written for p in images)
         return f"{counted(others, 'earlier image')} kept" if others else ""
 
@@ -87,8 +87,8 @@ class ImageFileSink:
     def check(self) -> None:
         if self._path.is_dir():
             raise SinkError(f"{self._path}: is a folder; specify an image file such as {self._path / 'fused.png'}")
-        if self._path.suffix.lower() not in image_files.SUFFIXES:
-            kinds = ", ".join(sorted(image_files.SUFFIXES))
+        if self._path.suffix.lower() not in image_files.WRITTEN_SUFFIXES:
+            kinds = ", ".join(sorted(image_files.WRITTEN_SUFFIXES))
             raise SinkError(f"{self._path}: unknown image format {self._path.suffix!r}; use one of {kinds}")
         if self._path.exists() and not self._overwrite:
             raise OutputExistsError(f"{self._path}: already exists; use --overwrite or another name")

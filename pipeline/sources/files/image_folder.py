@@ -128,6 +128,8 @@ class ImageFolderSource:
             if text := unused_images(data):
                 text = text if len(self._files) == 1 else f"({path.name}) {text}"
             return replace(info, notes=(text,) if text else ())
+        if self._files == [self._path]:
+            raise SourceError(f"{self.label}: cannot be decoded: {first}") from first
         raise SourceError(f"{self.label}: none of its {len(self._files)} images can be decoded ({first})") from first
 
     def capture_times(self) -> tuple[list[int], str] | None:

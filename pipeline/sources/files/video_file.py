@@ -16,7 +16,9 @@ from av.video.stream import VideoStream
 from fusepipe.core.counts import ByteOrder
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
+from fusepipe.core.image_files import READ_SUFFIXES
 from fusepipe.core.image_pages import is_png
+from fusepipe.core.video_formats import alternatives, video_format
 from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.files.frame_numbers import FrameNumbers
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
@@ -146,7 +148,7 @@ class VideoFileSource:
         except PermissionError as error:
             raise SourceError(f"{path}: cannot be read: permission denied") from error
         except (av.FFmpegError, OSError) as error:
-            raise SourceError(f"{path}: FFmpeg cannot read this video: {error.strerror}") from error
+            raise SourceError(f"{path}: {_unreadable(path)}: {error.strerror}") from error
         try:
             stream = self._video_stream(container)
         except SourceError:
@@ -271,3 +273,10 @@ class VideoFileSource:
             matrix=matrix,
             pixel_aspect=self._pixel_aspect,
         )
+
+
+def _unreadable(path: Path) -> str:
+    """What a file is not, by its suffix."""
+    if video_format(path) is not None:
+        return "FFmpeg cannot read this video"
+    return f"not an image ({alternatives(sorted(READ_SUFFIXES))}), and not a video that FFmpeg can read"

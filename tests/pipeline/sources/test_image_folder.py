@@ -1,11 +1,15 @@
 """Image files: formats, depths, damage."""
 
+import io
 import os
+import struct
+import sys
 import threading
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from fusepipe.core import image_files
 from fusepipe.core.errors import SourceError
@@ -21,7 +25,7 @@ def read(path, band=Band.VISIBLE, **options):
     return list(source.frames(threading.Event()))
 
 
-@pytest.mark.parametrize("suffix", sorted(image_files.SUFFIXES))
+@pytest.mark.parametrize("suffix", sorted(image_files.WRITTEN_SUFFIXES))
 def test_every_format_reads_grey_and_colour(tmp_path, suffix):
     for name, pixels in (
         ("grey", np.full((17, 23), 90, np.uint8)),
@@ -128,7 +132,7 @@ def test_two_files_of_one_stem_are_refused(tmp_path):
 
 
 def test_an_empty_folder_error_lists_the_formats(tmp_path):
-    with pytest.raises(SourceError, match=r"no images in this folder \(looked for bmp, jpeg"):
+    with pytest.raises(SourceError, match=r"no images in this folder \(looked for bmp, heic, heif, j2k"):
         ImageFolderSource(tmp_path, Band.VISIBLE).open()
 
 
@@ -152,3 +156,65 @@ def test_real_jpeg_luma_is_that_of_the_file(data_dir):
     ]
     difference = np.abs(frame.luma.pixels.astype(int) - luma)
     assert difference.mean() < 0.6 and np.percentile(difference, 99) <= 3
+
+
+def encoded_by_pillow(pixels, image_format, **options):
+    """The bytes of RGB or grey ``pixels`` in a format whose colour OpenCV cannot write."""
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, image_format, **options)
+    return data.getvalue()
+
+
+@pytest.mark.parametrize("suffix", [".pgm", ".pnm", ".jp2", ".j2k"])
+def test_further_formats_keep_16_bit_counts(tmp_path, suffix):
+    counts = RNG.integers(0, 65536, (120, 160), dtype=np.uint16)
+    if suffix in (".jp2", ".j2k"):  # a J2K is the codestream without its container
+        data = encoded_by_pillow(counts, "JPEG2000", no_jp2=suffix == ".j2k")
+    else:
+        data = cv2.imencode(suffix, counts)[1].tobytes()
+    (tmp_path / f"a{suffix}").write_bytes(data)
+    (frame,) = read(tmp_path, Band.INFRARED)
+    assert np.array_equal(frame.luma.pixels, counts)
+
+
+@pytest.mark.parametrize(("suffix", "image_format"), [(".ppm", "PPM"), (".jp2", "JPEG2000"), (".heic", "HEIF")])
+def test_further_formats_have_colour(tmp_path, suffix, image_format):
+    if suffix == ".heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    pixels = np.zeros((64, 96, 3), np.uint8)
+    pixels[:, :48] = (200, 90, 30)
+    (tmp_path / f"a{suffix}").write_bytes(encoded_by_pillow(pixels, image_format))
+    (frame,) = read(tmp_path)
+    assert len(frame.planes) == 3
+    expected = cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb)[..., [0, 2, 1]]
+    for plane, wanted in zip(frame.planes, np.moveaxis(expected, 2, 0), strict=True):
+        assert np.abs(plane.pixels[8:56, 8:40].astype(int) - wanted[8:56, 8:40]).max() <= 3
+
+
+def test_heic_without_its_package_names_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    with pytest.raises(SourceError, match=r"pip install 'fusepipe\[heic\]'"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".pgm", ".jp2", ".heic"])
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.95])
+def test_truncated_files_of_further_formats_are_unreadable(tmp_path, suffix, kept):
+    pixels = RNG.integers(0, 256, (64, 96), dtype=np.uint8)
+    if suffix == ".heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+        data = encoded_by_pillow(pixels, "HEIF")
+    else:
+        data = cv2.imencode(suffix, pixels)[1].tobytes()
+    (tmp_path / f"a{suffix}").write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises(SourceError, match="none of its 1 images can be decoded"):
+        read(tmp_path)
+
+
+def test_a_jpeg_2000_that_declares_a_huge_image_is_refused(tmp_path):
+    data = bytearray(encoded_by_pillow(np.zeros((64, 64), np.uint8), "JPEG2000", no_jp2=True))
+    struct.pack_into(">2I", data, 8, 1 << 16, 1 << 16)  # SIZ: width and height of the reference grid
+    (tmp_path / "a.j2k").write_bytes(data)
+    with pytest.raises(SourceError, match="65536x65536 exceeds the limit"):
+        read(tmp_path)

@@ -52,7 +52,7 @@ def fast_int8(processor: machine.Processor | None = None) -> str:
 
 def cpu_precision() -> Choice:
     """The fastest precision on this CPU: int8 with AMX, VNNI or i8mm, else native bf16, else fp32."""
-    from fusepipe.engines.backends.openvino.graph import cpu_capabilities
+    from fusepipe.engines.backends.openvino.network import cpu_capabilities
 
     feature = fast_int8()
     if feature:

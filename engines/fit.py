@@ -13,7 +13,7 @@ from fusepipe.engines.manifest import Manifest
 def library_version(backend: str) -> tuple[str, str]:
     """(name, version) of the library that compiles for a backend; raises :class:`EngineError` if not installed."""
     if backend == "openvino":
-        from fusepipe.engines.backends.openvino.graph import openvino_version
+        from fusepipe.engines.backends.openvino.network import openvino_version
 
         return "openvino", openvino_version()
     from fusepipe.engines.backends.tensorrt.library import MODULES, load_library

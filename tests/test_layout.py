@@ -167,7 +167,7 @@ BESIDE_FOLDERS: dict[str, str] = {
     "fusepipe": "__main__ cli",
     "fusepipe.calibration": "aligner common_view drift gradient_field lens matrix warp",  # every calibration has them
     "fusepipe.engines": (
-        "cache choose fit graph load manifest sampling_grid sharing store tensor_names threads verification"
+        "cache choose fit load manifest onnx_graph sampling_grid sharing store tensor_names threads verification"
     ),  # for every backend
     "fusepipe.engines.backends": "torch",  # a backend that is one module
     "fusepipe.evaluation": "image_sets luma ranks scorer scores tno_catalogue",  # what is scored, with any metric
@@ -179,7 +179,7 @@ BESIDE_FOLDERS: dict[str, str] = {
     "fusepipe.rig": "api from_options fuse input_warnings opening run validate",
     # the loop and what every task of it uses
     "fusepipe.train": (
-        "ablation checkpoint describe device distributed export figures loop schedule scores tensors weights"
+        "ablation checkpoint describe device distributed export figures loop schedule tensors validation weights"
     ),
     # a workflow that is one module, and what two of them share
     "fusepipe.workflows": (

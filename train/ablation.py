@@ -25,8 +25,8 @@ from fusepipe.evaluation.scorer import Scorer, Triple
 from fusepipe.evaluation.scores import metric_names, summarise
 from fusepipe.train.configs.mfe import FusionStageConfig, MfeConfig, NetworkParts
 from fusepipe.train.data.pairs import Pair
-from fusepipe.train.scores import fuse_pair
 from fusepipe.train.session.mfe import WEIGHTS, FusionStage, MfeSession
+from fusepipe.train.validation import fuse_pair
 from fusepipe.train.weights import load_mfe
 
 VARIANTS: Mapping[str, Mapping[str, bool]] = {

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from fusepipe.calibration.board.detection import Detection
 from fusepipe.calibration.board.intrinsics import GRID, View, coverage_map
+from fusepipe.calibration.board.point_detection import Detection
 from fusepipe.calibration.board.target import Board
 from fusepipe.calibration.matrix import Size
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusepipe.calibration.board.blas import one_blas_thread
-from fusepipe.calibration.board.detection import Detection
 from fusepipe.calibration.board.intrinsics import View
+from fusepipe.calibration.board.point_detection import Detection
 from fusepipe.calibration.board.target import Board
 from fusepipe.calibration.lens import Lens
 from fusepipe.calibration.matrix import Matrix3

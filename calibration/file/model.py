@@ -29,7 +29,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from fusepipe.calibration.board.stereo import Pose, plane_homography
-from fusepipe.calibration.file.fields import CameraImage, FileModel, Number, PoseFields
+from fusepipe.calibration.file.sections import CameraImage, FileModel, Number, PoseFields
 from fusepipe.calibration.lens import Lens
 from fusepipe.calibration.matrix import Matrix3, Size, check_matrix, scaling
 from fusepipe.core.errors import UsageError

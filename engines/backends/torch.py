@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.core.fuser import FuserBase, FuserInfo, FusionBatch, ReadyTicket, Ticket
-from fusepipe.engines.graph import multiple_of, read_graph
+from fusepipe.engines.onnx_graph import multiple_of, read_graph
 
 Attributes = Mapping[str, Any]
 Operator = Callable[[Sequence[Any], Attributes], Any]

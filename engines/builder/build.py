@@ -94,7 +94,7 @@ def build(
 
 def _padded(request: BuildRequest) -> Shapes:
     """The shapes after padding to the multiple of the network."""
-    from fusepipe.engines.graph import multiple_of, read_graph
+    from fusepipe.engines.onnx_graph import multiple_of, read_graph
 
     multiple = multiple_of(read_graph(request.onnx, request.model))
     return request.shapes.padded(multiple, raw=request.warp)
@@ -162,7 +162,7 @@ def _require_free(plan: Path) -> None:
 def convert(request: BuildRequest, pairs: Sequence[Pair], step: Step = lambda text: None) -> onnx.ModelProto:
     """The graph in the requested precision, in the form the backend needs, with the warp if requested."""
     from fusepipe.engines.builder.warp_graph import add_warp
-    from fusepipe.engines.graph import read_graph
+    from fusepipe.engines.onnx_graph import read_graph
 
     graph = read_graph(request.onnx, request.model)
     converted = _converted(request, graph, pairs, step) if request.convert else graph
@@ -187,7 +187,7 @@ def _converted(request: BuildRequest, graph: onnx.ModelProto, pairs: Sequence[Pa
 
 def compile_engine(request: BuildRequest, pairs: Sequence[Pair], step: Step = lambda text: None) -> CompiledEngine:
     """Converts and compiles, without verifying."""
-    from fusepipe.engines.graph import compute_nodes, metadata, serialised
+    from fusepipe.engines.onnx_graph import compute_nodes, metadata, serialised
 
     model = convert(request, pairs, step)
     graph = serialised(model)
@@ -207,7 +207,7 @@ def compile_engine(request: BuildRequest, pairs: Sequence[Pair], step: Step = la
 
 def read_precisions(request: BuildRequest, graph: bytes) -> tuple[dict[str, str], tuple[str, ...]]:
     """(precision of each compute layer, layers kept fp32 on purpose) of a converted graph, compiled on this machine."""
-    from fusepipe.engines.graph import compute_nodes, metadata, read_graph
+    from fusepipe.engines.onnx_graph import compute_nodes, metadata, read_graph
 
     model = read_graph(graph, request.model)
     kept = tuple(name for name in metadata(model, "kept_fp32").split(",") if name)
@@ -223,7 +223,7 @@ def read_precisions(request: BuildRequest, graph: bytes) -> tuple[dict[str, str]
 
 def _computing(model: onnx.ModelProto) -> list[str]:
     """Names of all nodes that OpenVINO runs as compute layers, including those that only move pixels."""
-    from fusepipe.engines.graph import COMPUTE
+    from fusepipe.engines.onnx_graph import COMPUTE
 
     return [node.name for node in model.graph.node if node.op_type in COMPUTE]
 
@@ -257,7 +257,7 @@ def _manifest(
     key: str,
     seconds: float,
 ) -> Manifest:
-    from fusepipe.engines.graph import multiple_of, read_graph
+    from fusepipe.engines.onnx_graph import multiple_of, read_graph
 
     counts: dict[str, int] = {}
     for kind in compiled.layers.values():

@@ -15,14 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from fusepipe.engines.builder.half_precision import FP16_LIMIT
-from fusepipe.engines.graph import (
-    attribute,
-    checked,
-    constant_values,
-    drop_unused,
-    element_types,
-    replace_nodes,
-)
+from fusepipe.engines.onnx_graph import attribute, checked, constant_values, drop_unused, element_types, replace_nodes
 
 _LOW = {TensorProto.FLOAT16: 13, TensorProto.BFLOAT16: 16}  # type -> bits to drop of 24
 # Operators whose outputs are copies of input values, which are rounded already.

@@ -1,8 +1,8 @@
 """Converts fp32 graphs to fp16 or bf16. The precision is part of the graph, not a flag of the builder.
 
 Weights and activations between the first and the last convolution become 16 bit; scaling of the bytes and
-the final mix stay fp32 (:func:`fusepipe.engines.graph.core_nodes`). The finer levels of a pyramid network become fp16
-as well: element-wise operations at full size, limited by memory bandwidth. With bf16 they stay fp32, since its 8
+the final mix stay fp32 (:func:`fusepipe.engines.onnx_graph.core_nodes`). The finer levels of a pyramid network become
+fp16 as well: element-wise operations at full size, limited by memory bandwidth. With bf16 they stay fp32, since its 8
 significant bits would round the images to whole grey levels at every step. Where a layer's values would not fit in fp16
 it stays fp32, and the graph's metadata names it.
 """
@@ -17,7 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from fusepipe.core.errors import EngineError
-from fusepipe.engines.graph import (
+from fusepipe.engines.onnx_graph import (
     attribute,
     checked,
     compute_nodes,

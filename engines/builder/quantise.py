@@ -27,7 +27,7 @@ from onnx import helper, numpy_helper
 
 from fusepipe.core.errors import EngineError
 from fusepipe.engines.builder.tensor_ranges import TensorRange
-from fusepipe.engines.graph import (
+from fusepipe.engines.onnx_graph import (
     checked,
     compute_nodes,
     constant_values,

@@ -12,8 +12,8 @@ from onnx import TensorProto
 
 from fusepipe.core.errors import EngineError
 from fusepipe.core.frames import Luma8
-from fusepipe.engines.backends.openvino.graph import GraphRunner
-from fusepipe.engines.graph import compute_nodes, element_types, parts, with_outputs
+from fusepipe.engines.backends.openvino.network import GraphRunner
+from fusepipe.engines.onnx_graph import compute_nodes, element_types, parts, with_outputs
 
 Pair = tuple[Luma8, Luma8]  # infrared and visible, HxW uint8 of one size
 

@@ -24,7 +24,7 @@ def verify(request: BuildRequest, plan: bytes, graph: bytes, images: BuildImages
     Without a device for the plan its graph is computed on the CPU. An engine with the warp receives raw infrared
     images and a warp; the references receive the images warped on the CPU.
     """
-    from fusepipe.engines.backends.openvino.graph import GraphRunner
+    from fusepipe.engines.backends.openvino.network import GraphRunner
 
     fitted = [resize_to_fit(pair, request.shapes) for pair in images.verification]
     warps = [_warp(request, images, visible) for _, visible in fitted]
@@ -77,7 +77,7 @@ def _engine_images(
 
         with OpenVinoFuser(request.model, plan, request.precision) as fuser:
             return f"the engine, run on {fuser.info.device}", True, _fused(fuser, pairs, warps)
-    from fusepipe.engines.graph import multiple_of, read_graph, serialised
+    from fusepipe.engines.onnx_graph import multiple_of, read_graph, serialised
 
     read = read_graph(graph, request.model)
     if request.gpu is not None:
@@ -93,7 +93,7 @@ def _engine_images(
             version_compatible=request.options.version_compatible,
         ) as gpu_fuser:
             return f"the plan, run on {request.gpu.name}", True, _fused(gpu_fuser, pairs, warps)
-    from fusepipe.engines.backends.openvino.graph import GraphRunner
+    from fusepipe.engines.backends.openvino.network import GraphRunner
     from fusepipe.engines.builder.emulate import emulate
 
     runner = GraphRunner(serialised(emulate(read)))

@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from fusepipe.core.errors import EngineError
-from fusepipe.engines.graph import attribute, checked, replace_nodes, set_metadata
+from fusepipe.engines.onnx_graph import attribute, checked, replace_nodes, set_metadata
 from fusepipe.engines.sampling_grid import OUTSIDE
 from fusepipe.engines.tensor_names import INPUTS, SAMPLING_GRID
 

@@ -16,7 +16,7 @@ from fusepipe.core.suggest import did_you_mean
 from fusepipe.evaluation.baselines.cbf import cbf
 from fusepipe.evaluation.baselines.gtf import gtf
 from fusepipe.evaluation.baselines.jsrsd import jsrsd
-from fusepipe.evaluation.baselines.pyramid import pyramid
+from fusepipe.evaluation.baselines.laplacian_pyramid import pyramid
 from fusepipe.evaluation.baselines.trivial import maximum, mean
 
 # model -> (backend, function)

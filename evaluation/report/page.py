@@ -10,7 +10,7 @@ from fusepipe.evaluation.metrics.registry import METRICS, SEQUENCE_METRICS, Metr
 from fusepipe.evaluation.report import html
 from fusepipe.evaluation.report.detection_tables import LEGEND as DETECTION_LEGEND
 from fusepipe.evaluation.report.detection_tables import detection_page_table
-from fusepipe.evaluation.report.images import gallery
+from fusepipe.evaluation.report.gallery import gallery
 from fusepipe.evaluation.report.plots import MetricPlot, SequencePlot, metric_plots, sequence_plots
 from fusepipe.evaluation.report.rank_tables import overall_page_table, rank_page_table
 from fusepipe.evaluation.report.results import Comparison, SetResult

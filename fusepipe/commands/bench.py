@@ -12,7 +12,7 @@ from fusepipe.commands.console.options import Duration, json_option
 from fusepipe.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from fusepipe.workflows.bench.engines import EngineBench
+    from fusepipe.workflows.bench.engine_speeds import EngineBench
     from fusepipe.workflows.bench.soak import Held, SoakReport
     from fusepipe.workflows.bench.throughput import BenchReport
 
@@ -74,7 +74,7 @@ def command(
     stage runs alone. The limit is the throughput without any waiting: cores / summed CPU seconds per pair.
     """
     if engines:
-        from fusepipe.workflows.bench.engines import bench_engines
+        from fusepipe.workflows.bench.engine_speeds import bench_engines
 
         for name in ("soak", "pairs", "backend", "precision", "preset"):
             if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:

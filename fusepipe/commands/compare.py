@@ -79,7 +79,7 @@ def command(
     from fusepipe.commands.console.options import usable_jobs
     from fusepipe.core.progress_bar import ProgressBar
     from fusepipe.core.provenance import command_line
-    from fusepipe.evaluation.report.files import check_reports, wants_images, write_reports
+    from fusepipe.evaluation.report.report_files import check_reports, wants_images, write_reports
     from fusepipe.workflows.compare import QUICK, CompareOptions, compare, find_data, preset_options
 
     check_reports(report, overwrite=overwrite, methods=True)

@@ -50,8 +50,8 @@ def command(
     from fusepipe.commands.console.terminal import table_width
     from fusepipe.core.progress_bar import ProgressBar
     from fusepipe.core.provenance import command_line
-    from fusepipe.evaluation.report.files import check_reports, wants_images, write_reports
     from fusepipe.evaluation.report.json_document import comparison_json
+    from fusepipe.evaluation.report.report_files import check_reports, wants_images, write_reports
     from fusepipe.evaluation.report.text_tables import evaluation_table, text
     from fusepipe.workflows.evaluate import EXAMPLES, evaluate
 

@@ -43,7 +43,7 @@ def command(
     Ctrl-C finalises the files; a second Ctrl-C aborts without waiting for frames in the pipeline. SIGHUP reloads
     the rig file and applies the settings that can change while running.
     """
-    from fusepipe.config.load import load_rig_file
+    from fusepipe.config.rig_file import load_rig_file
     from fusepipe.core.redact import hide_in, hide_known
     from fusepipe.rig.api import Pipeline
     from fusepipe.rig.process.run_rigs import run_rigs

@@ -23,8 +23,8 @@ def figures(with_run: Path, without_run: Path, photographs: Path, out: Path) -> 
     require_training()
     from fusepipe.core.image_files import write_pixels
     from fusepipe.train.checkpoint import make_folder
-    from fusepipe.train.data.folders import images_below
-    from fusepipe.train.data.images import read_training_luma
+    from fusepipe.train.data.image_folders import images_below
+    from fusepipe.train.data.training_images import read_training_luma
     from fusepipe.train.figures import WITH, WITHOUT, plot, read_curve, reconstruct, side_by_side
     from fusepipe.train.session.mfe import WEIGHTS
     from fusepipe.train.weights import load_mfe

@@ -2,7 +2,7 @@
 
 Every file that is written in one go is written here: to a temporary file in the same folder, synced to the disk,
 then renamed. Files that grow for as long as a run lasts (videos, their sidecars) have a name of their own while they
-are incomplete, see :mod:`fusepipe.pipeline.sinks.files.output_path`, and share only :func:`publish`.
+are incomplete, see :mod:`fusepipe.pipeline.sinks.files.partial_file`, and share only :func:`publish`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fusepipe.config.load import load_rig_file
+from fusepipe.config.rig_file import load_rig_file
 from fusepipe.config.schema import Rig
 from fusepipe.core.errors import FusepipeError, UsageError
 from fusepipe.core.fuser import Fuser

@@ -23,11 +23,11 @@ from fusepipe.pipeline.stages.tonemap import ToneMap
 from fusepipe.pipeline.statistics import RunStatistics
 from fusepipe.rig.factories.pairing import make_live_pairer
 from fusepipe.rig.opening import OpenedRig, Warn, count_settings
-from fusepipe.rig.report.live import live_record
+from fusepipe.rig.report.live_record import live_record
 from fusepipe.rig.report.run_report import RunReport
 from fusepipe.rig.report.shortfall import shortfall
 from fusepipe.rig.report.status import degradations, status_of
-from fusepipe.rig.settings.runtime import SettableParts, apply_settings, label_enabled
+from fusepipe.rig.settings.setters import SettableParts, apply_settings, label_enabled
 
 log = logging.getLogger(__name__)
 

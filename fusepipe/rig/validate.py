@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fusepipe.config.load import CheckedRig, RigFileDocument, load_rig_file
+from fusepipe.config.rig_file import CheckedRig, RigFileDocument, load_rig_file
 from fusepipe.core.errors import ConfigError, Problem, UsageError
 from fusepipe.core.frames import Band
 from fusepipe.core.yaml_models import in_file_order

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from fusepipe.calibration.board.capture import Collector
-from fusepipe.calibration.board.detection import Detection, detect
 from fusepipe.calibration.board.intrinsics import CameraResult, View, calibrate_camera
+from fusepipe.calibration.board.point_detection import Detection, detect
 from fusepipe.calibration.board.stereo import MIN_PAIRS, StereoResult, calibrate_stereo
 from fusepipe.calibration.board.target import Board
 from fusepipe.calibration.file.model import Calibration, Made, make_stereo_calibration

@@ -17,8 +17,8 @@ from fusepipe.engines.fit import runs_on, why_misfit
 from fusepipe.engines.load import read_onnx
 from fusepipe.engines.manifest import Manifest, graph_path, read_plan, rebuild_line, sha256
 from fusepipe.engines.verification import Verification
-from fusepipe.workflows.build_engine import images
 from fusepipe.workflows.build_engine.build import read_model
+from fusepipe.workflows.build_engine.image_pairs import folder_pairs, score_pair, verification_pairs, verification_warp
 
 MAX_VERIFIED_PAIRS = 12
 
@@ -58,8 +58,8 @@ def verify_engine(plan: Path, folders: tuple[Path, Path] | None = None, model: P
         gpu=gpu if runs_on(manifest.backend, gpu) else None,
     )
     require_precision(manifest.requested_precision, *read_precisions(request, graph))
-    pairs = images.verification_pairs() if folders is None else images.folder_pairs(*folders, MAX_VERIFIED_PAIRS)
-    build_images = BuildImages((), pairs, images.score, make_warp=images.verification_warp)
+    pairs = verification_pairs() if folders is None else folder_pairs(*folders, MAX_VERIFIED_PAIRS)
+    build_images = BuildImages((), pairs, score_pair, make_warp=verification_warp)
     verification = verify(request, content, graph, build_images)
     require_agreement(verification, manifest.requested_precision)
     return VerifiedEngine(manifest, verification)

@@ -1,4 +1,4 @@
-"""Sinks of fused frames. ``base`` is the contract, ``runner`` feeds and restarts one sink; ``rig.sinks`` makes them.
+"""Sinks of fused frames: ``base`` is the contract, ``runner`` feeds and restarts one sink; ``rig`` makes them.
 
 Imported by ``pipeline.graph``, ``rig`` and ``workflows``.
 """

@@ -1,4 +1,4 @@
-"""Sources of frames. ``base`` is the contract; ``rig.sources`` makes them from a rig's configuration.
+"""Sources of frames. ``base`` is the contract; ``rig.factories`` makes them from a rig's configuration.
 
 Imports ``core`` and ``pipeline.backoff``; imported by ``pipeline.pairing``, the modules of ``pipeline``, ``rig`` and
 ``workflows``.

@@ -7,7 +7,7 @@ import pytest
 from helpers.rig_files import RIG, in_rig, problems, rig_of, write
 from pydantic import ValidationError
 
-from fusepipe.config.load import load_rig_file
+from fusepipe.config.rig_file import load_rig_file
 from fusepipe.config.schema import FileSink, ImagesSink, Rig, SourceConfig, SyncConfig
 from fusepipe.config.unsupported import unavailable
 from fusepipe.core.errors import ConfigError

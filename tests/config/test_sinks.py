@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusepipe.config.endpoints import parse_preview, parse_rtsp
-from fusepipe.config.load import load_rig_file
+from fusepipe.config.rig_file import load_rig_file
 
 
 @pytest.mark.parametrize(

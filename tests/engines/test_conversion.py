@@ -12,13 +12,14 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from fusepipe.core.errors import EngineError, UsageError  # noqa: E402
 from fusepipe.core.frames import Luma8  # noqa: E402
-from fusepipe.engines.backends.openvino.graph import GraphRunner  # noqa: E402
+from fusepipe.engines.backends.openvino.network import GraphRunner  # noqa: E402
 from fusepipe.engines.builder.agreement import compare  # noqa: E402
 from fusepipe.engines.builder.emulate import emulate  # noqa: E402
 from fusepipe.engines.builder.half_precision import overflowing_nodes, to_half_precision  # noqa: E402
 from fusepipe.engines.builder.quantise import Target, quantise  # noqa: E402
 from fusepipe.engines.builder.tensor_ranges import absolute_maxima, compute_input_ranges  # noqa: E402
-from fusepipe.engines.graph import (  # noqa: E402
+from fusepipe.engines.load import read_onnx  # noqa: E402
+from fusepipe.engines.onnx_graph import (  # noqa: E402
     compute_nodes,
     core_nodes,
     element_types,
@@ -27,7 +28,6 @@ from fusepipe.engines.graph import (  # noqa: E402
     read_graph,
     serialised,
 )
-from fusepipe.engines.load import read_onnx  # noqa: E402
 
 Pair = tuple[Luma8, Luma8]
 

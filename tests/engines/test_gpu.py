@@ -25,7 +25,7 @@ from fusepipe.engines.builder.verify import register_on_cpu
 from fusepipe.engines.load import load_model
 from fusepipe.engines.manifest import read_plan
 from fusepipe.engines.verification import Verification
-from fusepipe.workflows.build_engine.images import verification_warp
+from fusepipe.workflows.build_engine.image_pairs import verification_warp
 
 pytestmark = pytest.mark.gpu
 

@@ -26,7 +26,7 @@ from fusepipe.evaluation.metrics.fidelity import vif_sum
 from fusepipe.evaluation.metrics.gradients import qabf
 from fusepipe.evaluation.metrics.information import mutual_information
 from fusepipe.evaluation.metrics.similarity import scd, ssim
-from fusepipe.workflows.build_engine.images import street_pairs
+from fusepipe.workflows.build_engine.image_pairs import street_pairs
 
 
 def noise(height: int, width: int, seed: int = 0) -> tuple[Luma8, Luma8]:

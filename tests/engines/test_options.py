@@ -23,7 +23,7 @@ from fusepipe.engines.builder import tensorrt_plan
 from fusepipe.engines.builder.build import build, compile_engine
 from fusepipe.engines.builder.tensorrt_plan import PlanOptions
 from fusepipe.engines.manifest import Shapes
-from fusepipe.workflows.build_engine.images import verification_warp
+from fusepipe.workflows.build_engine.image_pairs import verification_warp
 
 pytestmark = pytest.mark.usefixtures("engine_cache")
 

@@ -64,7 +64,7 @@ WAYS_IN = {
     "run": COMMAND.format(arguments=["run", "--rig", "rigs.yaml"]),
     "compare": COMMAND.format(arguments=["compare", "--data", ".", "--metrics", "EN", "--report", "out/report.json"]),
     "load_fuser": FROM_PYTHON,
-    "the reference runner": "from fusepipe.engines.backends.openvino.graph import openvino_version; openvino_version()",
+    "the reference runner": "from fusepipe.engines.backends.openvino import network; network.openvino_version()",
 }
 
 

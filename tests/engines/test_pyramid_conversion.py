@@ -11,14 +11,14 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'f
 from helpers.engine_requests import PAIRS, build_request, needs_rtx  # noqa: E402
 from onnx import TensorProto  # noqa: E402
 
-from fusepipe.engines.backends.openvino.graph import GraphRunner  # noqa: E402
+from fusepipe.engines.backends.openvino.network import GraphRunner  # noqa: E402
 from fusepipe.engines.builder.agreement import TOLERANCES, compare  # noqa: E402
 from fusepipe.engines.builder.build import compile_engine  # noqa: E402
 from fusepipe.engines.builder.emulate import emulate  # noqa: E402
 from fusepipe.engines.builder.half_precision import lowered_nodes, overflowing_nodes, to_half_precision  # noqa: E402
 from fusepipe.engines.builder.quantise import quantise  # noqa: E402
 from fusepipe.engines.builder.tensor_ranges import absolute_maxima, compute_input_ranges  # noqa: E402
-from fusepipe.engines.graph import compute_nodes, element_types, metadata, read_graph, serialised  # noqa: E402
+from fusepipe.engines.onnx_graph import compute_nodes, element_types, metadata, read_graph, serialised  # noqa: E402
 from fusepipe.engines.tensor_names import COARSE_INPUTS  # noqa: E402
 from fusepipe.train.export import export_pyramid  # noqa: E402
 from fusepipe.train.networks.pyramid import PyramidNet  # noqa: E402

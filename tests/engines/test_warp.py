@@ -23,16 +23,16 @@ from fusepipe.core.frames import Luma8, Warp  # noqa: E402
 from fusepipe.core.fuser import Fuser, FuserInfo, FusionBatch  # noqa: E402
 from fusepipe.engines.backends.cuda.fake import FakeCuda  # noqa: E402
 from fusepipe.engines.backends.openvino.fuser import OpenVinoFuser  # noqa: E402
-from fusepipe.engines.backends.openvino.graph import GraphRunner  # noqa: E402
+from fusepipe.engines.backends.openvino.network import GraphRunner  # noqa: E402
 from fusepipe.engines.backends.tensorrt.fake import FakePlan  # noqa: E402
 from fusepipe.engines.backends.tensorrt.runtime import TensorRtFuser  # noqa: E402
 from fusepipe.engines.builder.request import BuildRequest  # noqa: E402
 from fusepipe.engines.builder.warp_graph import add_warp  # noqa: E402
-from fusepipe.engines.graph import read_graph, serialised  # noqa: E402
 from fusepipe.engines.load import load_model, read_onnx  # noqa: E402
 from fusepipe.engines.manifest import Shapes, read_manifest  # noqa: E402
+from fusepipe.engines.onnx_graph import read_graph, serialised  # noqa: E402
 from fusepipe.engines.sampling_grid import OUTSIDE, normalised_grid  # noqa: E402
-from fusepipe.workflows.build_engine.images import verification_warp  # noqa: E402
+from fusepipe.workflows.build_engine.image_pairs import verification_warp  # noqa: E402
 
 
 def noise(height: int, width: int, seed: int) -> Luma8:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fusepipe.evaluation.metrics.registry import names_of
-from fusepipe.evaluation.report.images import salient_patches
+from fusepipe.evaluation.report.gallery import salient_patches
 from fusepipe.evaluation.report.page import page
 from fusepipe.evaluation.report.results import Comparison, Example, MethodResult, SetResult
 from fusepipe.evaluation.scores import score

@@ -24,7 +24,7 @@ from peers.cameras import MISSING, RtspCamera, gst_rtsp_server
 
 from fusepipe.pipeline.backoff import BackoffPolicy, S
 from fusepipe.pipeline.servers.delivery import Delivery
-from fusepipe.pipeline.servers.rtsp import connection, push
+from fusepipe.pipeline.servers.rtsp import client_connection, push
 from fusepipe.pipeline.sources.live import camera as live
 
 OFTEN = 20
@@ -43,7 +43,7 @@ def count(request, monkeypatch):
     """Number of injections; for one, the longest timeouts of the product are shortened."""
     if request.param == 1:
         monkeypatch.setattr(live, "CAMERA_LOGIN", BackoffPolicy(first_ns=3 * S, cap_ns=60 * S))
-        monkeypatch.setattr(connection, "Delivery", lambda: Delivery(limit_bytes=100_000, patience_ns=S))
+        monkeypatch.setattr(client_connection, "Delivery", lambda: Delivery(limit_bytes=100_000, patience_ns=S))
         monkeypatch.setattr(push, "STALL_TIMEOUT_NS", S)
     return request.param
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from fusepipe.cli import cli
 from fusepipe.core.frames import Luma8
-from fusepipe.engines.backends.openvino.graph import read_multiple, shared_core
+from fusepipe.engines.backends.openvino.network import read_multiple, shared_core
 from fusepipe.engines.builder.request import BuildImages, BuildRequest
 from fusepipe.engines.builder.tensorrt_plan import PlanOptions
 from fusepipe.engines.load import read_onnx

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fusepipe.config.load import load_rig_file
+from fusepipe.config.rig_file import load_rig_file
 from fusepipe.config.schema import Rig
 from fusepipe.core.errors import ConfigError
 

@@ -11,7 +11,7 @@ import time
 import pytest
 from helpers.rig_process import RigProcesses, wait_for
 
-from fusepipe.config.load import load_rig_file
+from fusepipe.config.rig_file import load_rig_file
 from fusepipe.core.errors import UsageError
 from fusepipe.rig.settings.changes import apply_changes, changed_keys
 

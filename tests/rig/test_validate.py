@@ -12,7 +12,7 @@ import pytest
 
 from fusepipe.cli import main
 from fusepipe.config.json_schema import json_schema
-from fusepipe.config.load import load_rig_file
+from fusepipe.config.rig_file import load_rig_file
 from fusepipe.core.errors import ConfigError
 from fusepipe.core.yaml_models import read_yaml
 

@@ -24,7 +24,7 @@ from fusepipe.train.configs.baselines import (
 from fusepipe.train.configs.mfe import MfeConfig, load_mfe_config
 from fusepipe.train.configs.student import StudentConfig, load_student_config
 from fusepipe.train.data.decoded import DecodedImages
-from fusepipe.train.data.folders import committed_pairs, paired_folders, photographs
+from fusepipe.train.data.image_folders import committed_pairs, paired_folders, photographs
 from fusepipe.train.data.pairs import load_pairs, load_photographs
 from fusepipe.train.device import choose_device
 from fusepipe.train.distributed import process_group

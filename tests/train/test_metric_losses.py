@@ -10,7 +10,7 @@ torch = require_training()
 from fusepipe.evaluation.metrics.fidelity import vif_sum
 from fusepipe.evaluation.metrics.gradients import qabf
 from fusepipe.evaluation.metrics.information import mutual_information
-from fusepipe.train.losses import metrics as soft
+from fusepipe.train.losses import metric_losses as soft
 from fusepipe.train.losses.windows import window_mean
 
 

@@ -18,7 +18,7 @@ from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.train.data.camera_effects import CameraEffects, change_pair, change_photograph, cut, displaced, turned
 from fusepipe.train.data.crops import PairCrops, PhotographCrops, crop_batches
 from fusepipe.train.data.decoded import DecodedImages
-from fusepipe.train.data.folders import paired_folders, photographs
+from fusepipe.train.data.image_folders import paired_folders, photographs
 
 PLAIN = CameraEffects(**dict.fromkeys(CameraEffects.model_fields, 0.0))
 

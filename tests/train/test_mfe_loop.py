@@ -22,7 +22,7 @@ from fusepipe.train.configs.fields import TemporalConsistency
 from fusepipe.train.configs.mfe import FusionStageConfig, Stage1Config
 from fusepipe.train.data.camera_effects import CameraEffects
 from fusepipe.train.data.decoded import DecodedImages
-from fusepipe.train.data.folders import Split
+from fusepipe.train.data.image_folders import Split
 from fusepipe.train.device import choose_precision
 from fusepipe.train.distributed import Processes
 from fusepipe.train.loop import Loop
@@ -194,7 +194,7 @@ import json, sys, threading, time, torch
 from contextlib import suppress
 from pathlib import Path
 from fusepipe.train.data.decoded import DecodedImages
-from fusepipe.train.data.folders import photographs
+from fusepipe.train.data.image_folders import photographs
 from fusepipe.train.loop import Loop
 from fusepipe.train.networks.mfe import MfeNet
 from fusepipe.train.distributed import process_group

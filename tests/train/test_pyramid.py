@@ -16,7 +16,7 @@ from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.core.frames import Luma8
 from fusepipe.core.fuser import FusionBatch, halved
 from fusepipe.engines.backends.openvino.fuser import OpenVinoFuser
-from fusepipe.engines.backends.openvino.graph import GraphRunner
+from fusepipe.engines.backends.openvino.network import GraphRunner
 from fusepipe.engines.backends.openvino.pyramid import COARSE_SCALE, Pyramid, coarse_shape
 from fusepipe.engines.backends.torch import TorchFuser
 from fusepipe.train.export import export_pyramid

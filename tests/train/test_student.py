@@ -240,7 +240,7 @@ class TestDetectionTerm:
     def test_the_detector_is_the_same_in_openvino(self, data_dir: Path) -> None:
         import openvino
 
-        from fusepipe.engines.backends.openvino.graph import shared_core
+        from fusepipe.engines.backends.openvino.network import shared_core
 
         path = data_dir / "detector" / "yolox_nano.onnx"
         detector, pairs = Detector(path), read_split("train", ["llvip"])[:2]

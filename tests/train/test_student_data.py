@@ -20,13 +20,13 @@ from fusepipe.core.frames import Luma8
 from fusepipe.train.configs.student import StudentConfig
 from fusepipe.train.data.decoded import DecodedImages
 from fusepipe.train.data.detector_scenes import detector_scenes
-from fusepipe.train.data.images import read_training_luma
 from fusepipe.train.data.pairs import load_pairs
 from fusepipe.train.data.sampler import CropSampler
 from fusepipe.train.data.sensors import Sensors
 from fusepipe.train.data.split import BASE_SETS, read_split
 from fusepipe.train.data.teacher_crops import DistillationCrops
 from fusepipe.train.data.teacher_pairs import FORMS, DistillationPair, Teacher, distillation_pairs, split_files
+from fusepipe.train.data.training_images import read_training_luma
 from fusepipe.train.data.variants import variant
 from fusepipe.train.session import student as session
 

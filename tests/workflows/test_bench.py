@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from fusepipe.cli import cli
 from fusepipe.commands.bench import Sizes
 from fusepipe.core.errors import UsageError
-from fusepipe.engines.backends.openvino.graph import convolution_macs
+from fusepipe.engines.backends.openvino.network import convolution_macs
 from fusepipe.engines.load import read_onnx
 from fusepipe.workflows.bench.clips import Clips
 from fusepipe.workflows.bench.soak import held, slope_kib_per_1000

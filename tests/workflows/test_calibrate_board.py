@@ -14,8 +14,8 @@ from helpers.board_images import BOARD, INFRARED, VISIBLE, draw, in_infrared, pl
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from fusepipe.calibration.board.capture import Collector, coverage_lines
-from fusepipe.calibration.board.detection import Detection, charuco_board, detect
 from fusepipe.calibration.board.intrinsics import View, calibrate_camera
+from fusepipe.calibration.board.point_detection import Detection, charuco_board, detect
 from fusepipe.calibration.board.stereo import Pose, StereoResult
 from fusepipe.calibration.board.target import Board, parse_board
 from fusepipe.calibration.file.storage import load_calibration

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from fusepipe.core.errors import EngineError, FusepipeError, SourceError
 from fusepipe.train.data.camera_effects import CameraEffects, change_pair, change_photograph, cut
 from fusepipe.train.data.decoded import DecodedImages
-from fusepipe.train.data.folders import PairFiles
+from fusepipe.train.data.image_folders import PairFiles
 from fusepipe.train.losses.fusion import MIN_SIDE_PX
 
 Batch = tuple[Tensor, ...]

@@ -18,7 +18,7 @@ from fusepipe.core.errors import SourceError
 from fusepipe.core.files import atomic_file
 from fusepipe.core.folders import cache_folder
 from fusepipe.core.frames import Luma8
-from fusepipe.train.data.images import read_training_luma, reduced
+from fusepipe.train.data.training_images import read_training_luma, reduced
 
 
 class KeptArrays:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Luma8
-from fusepipe.train.data.folders import PairFiles
-from fusepipe.train.data.images import read_training_luma, reduced, refuse_test_data
+from fusepipe.train.data.image_folders import PairFiles
+from fusepipe.train.data.training_images import read_training_luma, reduced, refuse_test_data
 
 
 @dataclass(frozen=True, slots=True, eq=False)

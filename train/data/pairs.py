@@ -13,8 +13,8 @@ import numpy as np
 
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Luma8
-from fusepipe.train.data.folders import images_below
-from fusepipe.train.data.images import IMAGE_SUFFIXES, find_image, read_training_luma, reduced, require_folder
+from fusepipe.train.data.image_folders import images_below
+from fusepipe.train.data.training_images import IMAGE_SUFFIXES, find_image, read_training_luma, reduced, require_folder
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from fusepipe.core.frames import Luma8
 from fusepipe.train.data.crops import read_pair
 from fusepipe.train.data.decoded import DecodedImages
-from fusepipe.train.data.folders import PairFiles
-from fusepipe.train.data.images import find_image, require_folder
+from fusepipe.train.data.image_folders import PairFiles
+from fusepipe.train.data.training_images import find_image, require_folder
 from fusepipe.train.data.variants import VERSION, half, variant
 
 FORMS = ("full", "half", "variant")
@@ -46,7 +46,7 @@ class Teacher:
     """The whole-image output of an ONNX fusion network in fp32, and the hash of its file."""
 
     def __init__(self, onnx: bytes) -> None:
-        from fusepipe.engines.backends.openvino.graph import GraphRunner
+        from fusepipe.engines.backends.openvino.network import GraphRunner
 
         self.fingerprint = hashlib.sha256(onnx).hexdigest()[:16]
         self.fuse: Callable[[Luma8, Luma8], Luma8] = GraphRunner(onnx).fuse

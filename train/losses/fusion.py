@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusepipe.train.losses.metrics import edge_preservation, mutual_information, visual_information
+from fusepipe.train.losses.metric_losses import edge_preservation, mutual_information, visual_information
 from fusepipe.train.losses.windows import window_mean
 
 MIN_SIDE_PX = 16

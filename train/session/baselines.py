@@ -12,10 +12,10 @@ import torch
 from fusepipe.core.files import write_text
 from fusepipe.train.checkpoint import refuse_overwriting, require_checkpoint
 from fusepipe.train.configs.baselines import BaselineConfig, DenseFuseConfig
-from fusepipe.train.data.folders import VALIDATION_SHARE
-from fusepipe.train.data.images import refuse_test_data
+from fusepipe.train.data.image_folders import VALIDATION_SHARE
 from fusepipe.train.data.pairs import Pair, load_pairs, load_photographs
 from fusepipe.train.data.split import BASE_SETS, read_split
+from fusepipe.train.data.training_images import refuse_test_data
 from fusepipe.train.device import choose_device, limit_threads
 from fusepipe.train.distributed import Processes, require_one_process
 from fusepipe.train.export import export_baseline

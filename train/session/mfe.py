@@ -20,19 +20,19 @@ from fusepipe.train.checkpoint import require_checkpoint, require_same
 from fusepipe.train.configs.mfe import FusionStageConfig, MfeConfig, NetworkParts, Stage1Config, StageConfig
 from fusepipe.train.data.crops import read_pair
 from fusepipe.train.data.decoded import DecodedImages
-from fusepipe.train.data.folders import PAIRS, PairFiles, Split, photographs
+from fusepipe.train.data.image_folders import PAIRS, PairFiles, Split, photographs
 from fusepipe.train.data.pairs import Pair
 from fusepipe.train.device import choose_device, limit_threads
 from fusepipe.train.distributed import Processes, process_group
 from fusepipe.train.export import export_attention, export_mfe
 from fusepipe.train.loop import Loop, LoopSettings
 from fusepipe.train.networks.mfe import MfeNet
-from fusepipe.train.scores import mean_scores
 from fusepipe.train.session.console import progress_bar, stop_on_signals
 from fusepipe.train.tasks.autoencoder import AutoEncoderTask
 from fusepipe.train.tasks.base import Task
 from fusepipe.train.tasks.fusion import FusionTask
 from fusepipe.train.tensors import weights_hash
+from fusepipe.train.validation import mean_scores
 from fusepipe.train.weights import initial_mfe, load_mfe, save_mfe
 
 FusionStage = Literal["attention", "finetune"]

@@ -20,22 +20,22 @@ from fusepipe.train.checkpoint import refuse_overwriting, require_checkpoint
 from fusepipe.train.configs.student import StudentConfig
 from fusepipe.train.data.decoded import DecodedImages
 from fusepipe.train.data.detector_scenes import detector_scenes
-from fusepipe.train.data.folders import PairFiles
-from fusepipe.train.data.images import refuse_test_data
+from fusepipe.train.data.image_folders import PairFiles
 from fusepipe.train.data.pairs import load_pairs
 from fusepipe.train.data.split import SplitName, read_split
 from fusepipe.train.data.teacher_pairs import FORMS, DistillationPair, Teacher, distillation_pairs, split_files
+from fusepipe.train.data.training_images import refuse_test_data
 from fusepipe.train.device import choose_device
 from fusepipe.train.distributed import Processes, require_one_process
 from fusepipe.train.export import export_pyramid
 from fusepipe.train.loop import Loop, LoopSettings
 from fusepipe.train.networks.detector import Detector
 from fusepipe.train.networks.pyramid import PyramidNet
-from fusepipe.train.scores import mean_scores
 from fusepipe.train.session.console import preparation_bar, progress_bar, stop_on_signals
 from fusepipe.train.tasks.detection import DetectionTerm
 from fusepipe.train.tasks.student import StudentTask, initial_path, new_student
 from fusepipe.train.tensors import weights_hash
+from fusepipe.train.validation import mean_scores
 from fusepipe.train.weights import save_student
 
 SCORES = "scores.json"

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from fusepipe.train.configs.mfe import Stage1Config
 from fusepipe.train.data.crops import Batch, PhotographCrops, as_input, crop_batches, require_validation_size
 from fusepipe.train.data.decoded import DecodedImages
-from fusepipe.train.data.folders import Split
+from fusepipe.train.data.image_folders import Split
 from fusepipe.train.losses.fusion import ssim
 from fusepipe.train.networks.discriminator import Discriminator
 from fusepipe.train.networks.mfe import MfeNet

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fusepipe.train.configs.mfe import FusionStageConfig
 from fusepipe.train.data.crops import Batch, PairCrops, as_input, crop_batches, read_pair, require_validation_size
 from fusepipe.train.data.decoded import DecodedImages
-from fusepipe.train.data.folders import PairFiles, Split
+from fusepipe.train.data.image_folders import PairFiles, Split
 from fusepipe.train.losses.fusion import fusion_loss
 from fusepipe.train.losses.temporal_consistency import SecondView, temporal_consistency
 from fusepipe.train.networks.mfe import MfeNet

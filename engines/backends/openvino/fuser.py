@@ -19,7 +19,8 @@ from typing import Any
 
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.core.fuser import FuserBase, FuserInfo, FusionBatch, Ticket
-from fusepipe.engines.backends.openvino.graph import (
+from fusepipe.engines.backends.openvino.library import openvino
+from fusepipe.engines.backends.openvino.network import (
     PREPARED,
     coarse_part,
     last_line,
@@ -29,7 +30,6 @@ from fusepipe.engines.backends.openvino.graph import (
     read_sharpness,
     shared_core,
 )
-from fusepipe.engines.backends.openvino.library import openvino
 from fusepipe.engines.backends.openvino.pyramid import coarse_shape
 from fusepipe.engines.backends.openvino.slots import WAIT_S, ImageSlot, OpenVinoTicket, PyramidSlot, Slot
 from fusepipe.engines.cache import CompileCache
@@ -252,7 +252,7 @@ class OpenVinoFuser(FuserBase):
     def precisions(self, size: tuple[int, int, int], nodes: Iterable[str], known: Iterable[str] = ()) -> dict[str, str]:
         """The precision in which each of these ONNX nodes runs, read back from the graph compiled for a size.
 
-        ``size`` is (batch, height, width); see :func:`fusepipe.engines.backends.openvino.graph.layer_precisions`.
+        ``size`` is (batch, height, width); see :func:`fusepipe.engines.backends.openvino.network.layer_precisions`.
         """
         return layer_precisions(self.compiled_model(size), nodes, known)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusepipe.core.errors import EngineError
-from fusepipe.engines.backends.openvino.graph import last_line, shared_core
+from fusepipe.engines.backends.openvino.network import last_line, shared_core
 
 
 class OnnxFunction:

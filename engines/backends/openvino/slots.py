@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from fusepipe.core.errors import EngineError
 from fusepipe.core.frames import Luma8
 from fusepipe.core.fuser import FusionBatch
-from fusepipe.engines.backends.openvino.graph import last_line
 from fusepipe.engines.backends.openvino.library import openvino
+from fusepipe.engines.backends.openvino.network import last_line
 from fusepipe.engines.backends.openvino.pyramid import Pyramid
 from fusepipe.engines.sampling_grid import GridCache, prefiltered_infrared
 from fusepipe.engines.tensor_names import COARSE_INPUTS, COARSE_OUTPUTS, SAMPLING_GRID

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from fusepipe.engines.backends.cuda.fake import FakeCuda, MisuseError
-from fusepipe.engines.backends.openvino.graph import GraphRunner
+from fusepipe.engines.backends.openvino.network import GraphRunner
 from fusepipe.engines.backends.tensorrt.plan import Dimensions, PlanContext
 from fusepipe.engines.tensor_names import OUTPUT, SAMPLING_GRID
 

@@ -19,7 +19,15 @@ from fusepipe.engines.choose import Choice, cpu_precision, gpu_backend, gpu_here
 from fusepipe.engines.fit import runs_on
 from fusepipe.engines.load import read_onnx
 from fusepipe.engines.manifest import Shapes, graph_path, manifest_path
-from fusepipe.workflows.build_engine import images
+from fusepipe.workflows.build_engine.image_pairs import (
+    CALIBRATION_PAIRS,
+    VERIFICATION_PAIRS,
+    calibration_pairs,
+    folder_pairs,
+    score_pair,
+    verification_pairs,
+    verification_warp,
+)
 
 DEFAULT_SHAPES = Shapes((64, 64), (640, 480), (1920, 1088))
 PRECISIONS = {"openvino": ("fp32", "bf16", "int8"), "tensorrt": ("fp32", "fp16", "bf16", "int8")}
@@ -167,14 +175,14 @@ def _require_own_model_kept(options: BuildOptions) -> None:
 
 def _build_images(options: BuildOptions) -> BuildImages:
     if options.images is None:
-        calibration, verification = images.calibration_pairs(), images.verification_pairs()
-        return BuildImages(calibration, verification, images.score, "synthetic://street", images.verification_warp)
+        calibration, verification = calibration_pairs(), verification_pairs()
+        return BuildImages(calibration, verification, score_pair, "synthetic://street", verification_warp)
     infrared, visible = options.images
-    pairs = images.folder_pairs(infrared, visible, images.CALIBRATION_PAIRS + images.VERIFICATION_PAIRS)
+    pairs = folder_pairs(infrared, visible, CALIBRATION_PAIRS + VERIFICATION_PAIRS)
     if len(pairs) < 2:
         raise UsageError(f"{infrared}: one pair is not enough: calibration and verification need different ones")
     # every n-th pair verifies, the others calibrate: both cover the whole range of scenes
-    every = max(2, len(pairs) // images.VERIFICATION_PAIRS)
-    verification = pairs[::every][: images.VERIFICATION_PAIRS]
+    every = max(2, len(pairs) // VERIFICATION_PAIRS)
+    verification = pairs[::every][:VERIFICATION_PAIRS]
     calibration = [pair for index, pair in enumerate(pairs) if index % every]
-    return BuildImages(calibration, verification, images.score, f"{infrared} and {visible}", images.verification_warp)
+    return BuildImages(calibration, verification, score_pair, f"{infrared} and {visible}", verification_warp)

@@ -15,7 +15,7 @@ from fusepipe.calibration.scene.search import ScenePair
 from fusepipe.calibration.warp import build_warp
 from fusepipe.core.frames import Luma8
 from fusepipe.evaluation.report import html
-from fusepipe.evaluation.report.images import image_uri
+from fusepipe.evaluation.report.gallery import image_uri
 
 MAX_SHOWN_PAIRS = 8
 WORDS = {"good": "Good", "fair": "Fair", "bad": "Not aligned", "unknown": "Inconclusive"}

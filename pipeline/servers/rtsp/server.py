@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from fusepipe.pipeline.servers.loop_thread import LoopThread
-from fusepipe.pipeline.servers.rtsp.connection import ClientConnection
+from fusepipe.pipeline.servers.rtsp.client_connection import ClientConnection
 from fusepipe.pipeline.servers.rtsp.digest import Credentials
 from fusepipe.pipeline.servers.rtsp.stream import Stream
 from fusepipe.pipeline.servers.rtsp.udp import Address, UdpPair

@@ -22,7 +22,7 @@ from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.live.blocked_threads import leave_behind
 from fusepipe.pipeline.sources.live.connection import LiveConnection
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions
-from fusepipe.pipeline.sources.live.errors import PERMANENT, Cause, LiveError
+from fusepipe.pipeline.sources.live.failures import PERMANENT, Cause, LiveError
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from fusepipe.core.frames import Band, Frame, Stamp, UnreadableFrame
 from fusepipe.pipeline.sources.base import SourceInfo
 from fusepipe.pipeline.sources.image_colour import ImageColour
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions, open_arguments
-from fusepipe.pipeline.sources.live.errors import Cause, LiveError, classify, is_timeout
+from fusepipe.pipeline.sources.live.failures import Cause, LiveError, classify, is_timeout
 from fusepipe.pipeline.sources.streams import listed, video_streams
 from fusepipe.pipeline.sources.video_planes import colour_of, counts_of, upright_planes
 

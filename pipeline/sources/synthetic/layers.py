@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fusepipe.core.frames import Pixels
 from fusepipe.pipeline.sources.synthetic.drawing import Canvas, Floats
-from fusepipe.pipeline.sources.synthetic.scene import Placement
+from fusepipe.pipeline.sources.synthetic.street_objects import Placement
 from fusepipe.pipeline.sources.synthetic.truth import Matrix33
 
 _Raster = NDArray[np.integer[Any]]

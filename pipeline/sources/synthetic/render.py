@@ -15,9 +15,9 @@ from fusepipe.pipeline.sources.synthetic.backdrop import COLDEST_C, HOTTEST_C, b
 from fusepipe.pipeline.sources.synthetic.drawing import Canvas
 from fusepipe.pipeline.sources.synthetic.layers import Layer, heat_layer, light_layers
 from fusepipe.pipeline.sources.synthetic.options import SyntheticOptions
-from fusepipe.pipeline.sources.synthetic.scene import Placement, Scene
 from fusepipe.pipeline.sources.synthetic.sprites import Sprite
 from fusepipe.pipeline.sources.synthetic.street import night_light
+from fusepipe.pipeline.sources.synthetic.street_objects import Placement, Scene
 from fusepipe.pipeline.sources.synthetic.timeline import generator
 from fusepipe.pipeline.sources.synthetic.truth import camera_matrix, view_corners
 

@@ -18,7 +18,7 @@ from fusepipe.core.frames import Band, Frame, Plane
 from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.synthetic.options import SyntheticOptions, parse_options
 from fusepipe.pipeline.sources.synthetic.render import Renderer
-from fusepipe.pipeline.sources.synthetic.scene import Scene, make_scene
+from fusepipe.pipeline.sources.synthetic.street_objects import Scene, make_scene
 from fusepipe.pipeline.sources.synthetic.timeline import Moment, Timeline
 
 TIME_BASE = Fraction(1, 90_000)

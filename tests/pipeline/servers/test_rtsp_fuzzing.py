@@ -27,7 +27,7 @@ from fusepipe.pipeline.sinks.live.rtsp import RtspServerSink
 from fusepipe.pipeline.sinks.live.rtsp_push import RtspPushSink
 from fusepipe.pipeline.sources.live.camera import LiveSource
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions
-from fusepipe.pipeline.sources.live.errors import LiveError
+from fusepipe.pipeline.sources.live.failures import LiveError
 from fusepipe.pipeline.testing import frame
 from fusepipe.workflows.bench.soak import held, held_at_rest
 

@@ -217,13 +217,13 @@ def drip(link: socket.socket) -> None:
 def short(monkeypatch, **values):
     with monkeypatch.context() as patched:
         for name, value in values.items():
-            patched.setattr(f"fusepipe.pipeline.servers.rtsp.connection.{name}", value)
+            patched.setattr(f"fusepipe.pipeline.servers.rtsp.client_connection.{name}", value)
         yield
 
 
 def test_a_client_that_never_reads_affects_no_one_and_is_disconnected(monkeypatch):
     short_patience = partial(Delivery, limit_bytes=100_000, patience_ns=1_000_000_000)
-    monkeypatch.setattr("fusepipe.pipeline.servers.rtsp.connection.Delivery", short_patience)
+    monkeypatch.setattr("fusepipe.pipeline.servers.rtsp.client_connection.Delivery", short_patience)
     port = free_port()
     sink = sink_on(port)
     with Camera(sink, noise=True) as camera, Client(port, receive_buffer=4096) as stuck:

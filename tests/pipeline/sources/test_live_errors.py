@@ -15,7 +15,7 @@ from fusepipe.core.redact import redact
 from fusepipe.pipeline.sources.live.camera import LiveSource
 from fusepipe.pipeline.sources.live.connection import LiveConnection
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions, open_arguments
-from fusepipe.pipeline.sources.live.errors import Cause, LiveError, classify
+from fusepipe.pipeline.sources.live.failures import Cause, LiveError, classify
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from fusepipe.core.frames import Band
 from fusepipe.pipeline.pairing.capture_clock import CaptureClock
 from fusepipe.pipeline.sources.live.camera import LiveSource
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions
-from fusepipe.pipeline.sources.live.errors import LiveError
+from fusepipe.pipeline.sources.live.failures import LiveError
 
 
 @pytest.mark.slow

@@ -13,9 +13,9 @@ from fusepipe.pipeline.sources.synthetic.backdrop import COUNTS_AT_0C, COUNTS_PE
 from fusepipe.pipeline.sources.synthetic.drawing import Canvas, Paint
 from fusepipe.pipeline.sources.synthetic.options import parse_options
 from fusepipe.pipeline.sources.synthetic.render import Renderer
-from fusepipe.pipeline.sources.synthetic.scene import Scene, driving, make_scene, standing
 from fusepipe.pipeline.sources.synthetic.sprites import Sprite
 from fusepipe.pipeline.sources.synthetic.street import BASE, CAMERA_HEIGHT_M, FOCAL_PX, HORIZON, LAMPS, NEAREST
+from fusepipe.pipeline.sources.synthetic.street_objects import Scene, driving, make_scene, standing
 from fusepipe.pipeline.sources.synthetic.truth import camera_matrix, synthetic_calibration, true_matrix
 
 AT_HOUSES_M = FOCAL_PX * CAMERA_HEIGHT_M / (BASE - HORIZON)

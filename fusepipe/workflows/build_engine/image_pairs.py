@@ -78,7 +78,7 @@ def _levels(image: Luma8, gain: float, offset: float) -> Luma8:
     return np.asarray(cv2.convertScaleAbs(image, alpha=gain, beta=offset), np.uint8)
 
 
-def score(infrared: Luma8, visible: Luma8, fused: Luma8) -> Mapping[str, float]:
+def score_pair(infrared: Luma8, visible: Luma8, fused: Luma8) -> Mapping[str, float]:
     """The metrics of one fused image; empty for an image that is too small for them."""
     if min(fused.shape) < VIF_MINIMUM_PX:
         return {}

@@ -21,10 +21,10 @@ from fusepipe.core.fuser import Fuser
 from fusepipe.core.models import NETWORKS
 from fusepipe.core.suggest import did_you_mean
 from fusepipe.engines import choose
-from fusepipe.engines.backends.openvino.graph import ConvolutionChain, convolution_macs, cpu_capabilities
+from fusepipe.engines.backends.openvino.network import ConvolutionChain, convolution_macs, cpu_capabilities
 from fusepipe.engines.builder.agreement import compare
 from fusepipe.engines.load import load_model, read_onnx
-from fusepipe.workflows.build_engine.images import street_pairs
+from fusepipe.workflows.build_engine.image_pairs import street_pairs
 
 RUNS = (("torch", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"))
 LIMIT_WIDTHS = (16, 64)

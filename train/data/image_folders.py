@@ -12,8 +12,8 @@ from typing import Generic, TypeVar
 
 from fusepipe.core.errors import SourceError
 from fusepipe.evaluation.image_sets import match
-from fusepipe.train.data.images import IMAGE_SUFFIXES, find_image, refuse_test_data, require_folder
 from fusepipe.train.data.split import BASE_SETS, read_split
+from fusepipe.train.data.training_images import IMAGE_SUFFIXES, find_image, refuse_test_data, require_folder
 
 Item = TypeVar("Item")
 PairFiles = tuple[Path, Path]

@@ -47,7 +47,7 @@ class _Galleries:
     left_out: int
 
 
-def page(comparison: Comparison, max_bytes: int = MAX_BYTES) -> str:
+def comparison_page(comparison: Comparison, max_bytes: int = MAX_BYTES) -> str:
     """The whole report as one HTML document of at most about ``max_bytes``: further images are omitted."""
     sections = [
         _Section(

@@ -14,7 +14,7 @@ from fusepipe.config.locations import (
     LocationKind,
     authority_problem,
     check_text,
-    kind_of,
+    input_kind,
     scheme_of,
 )
 from fusepipe.core.redact import HIDDEN, redact_url, remember, unescaped_problem
@@ -130,14 +130,14 @@ class SourceConfig(ConfigModel):
     @classmethod
     def _fps_of_a_file(cls, value: float | None, info: ValidationInfo) -> float | None:
         url = info.data.get("url", "")
-        if value is not None and kind_of(url) == "synthetic":
+        if value is not None and input_kind(url) == "synthetic":
             raise ValueError("set it in the URL of a synthetic source: synthetic://street?fps=25")
         return value
 
     @property
     def kind(self) -> LocationKind:
         """``path``, ``synthetic`` or ``live``."""
-        return kind_of(self.url)
+        return input_kind(self.url)
 
     @property
     def label(self) -> str:

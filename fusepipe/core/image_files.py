@@ -167,7 +167,7 @@ def _check_size(width: int, height: int) -> None:
         raise UnreadableImage(f"{width}x{height} exceeds the limit of {MAX_PIXELS} pixels")
 
 
-def infrared_planes(pixels: Pixels) -> tuple[Plane, ...]:
+def infrared_image_planes(pixels: Pixels) -> tuple[Plane, ...]:
     """The luma of an infrared image, raw counts kept: (Y,), uint8 or uint16, full range."""
     if pixels.ndim == 3:
         pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY))
@@ -182,7 +182,7 @@ def is_coloured(pixels: Pixels) -> bool:
     return bool((small.max(axis=2) - small.min(axis=2)).mean() > 0.01 * np.iinfo(pixels.dtype).max)
 
 
-def visible_planes(pixels: Pixels, count_range: tuple[int, int] | None = None) -> tuple[Plane, ...]:
+def visible_image_planes(pixels: Pixels, count_range: tuple[int, int] | None = None) -> tuple[Plane, ...]:
     """(Y,) of a grey or (Y, Cb, Cr) 4:4:4 of a colour image, uint8 full range, BT.601 (as JFIF).
 
     16-bit images are mapped to 8 bit first, from ``count_range`` or the full range.
@@ -203,7 +203,7 @@ def _plane(pixels: Pixels) -> Plane:
 def to_bgr(frame: FusedFrame | Frame) -> Pixels:
     """HxW uint8 (grey) or HxWx3 uint8 (B, G, R), full range, for an image file.
 
-    Full-size BT.601 chroma takes OpenCV's exact inverse of :func:`visible_planes`; else chroma is
+    Full-size BT.601 chroma takes OpenCV's exact inverse of :func:`visible_image_planes`; else chroma is
     interpolated to full size and converted with the frame's own matrix (BT.601, BT.709 or BT.2020).
     """
     luma = levels.full_range_luma(frame.planes[0])

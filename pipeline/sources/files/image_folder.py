@@ -71,8 +71,8 @@ def image_info(pixels: Pixels, path: Path, *, fps: float, frames: int, byte_orde
 def image_planes(pixels: Pixels, band: Band, options: ImageOptions) -> tuple[Plane, ...]:
     """The planes of an image: raw counts of an infrared one, 8-bit luma and chroma of a visible one."""
     if band is Band.INFRARED:
-        return image_files.infrared_planes(pixels)
-    return image_files.visible_planes(pixels, options.count_range)
+        return image_files.infrared_image_planes(pixels)
+    return image_files.visible_image_planes(pixels, options.count_range)
 
 
 class ImageFolderSource:

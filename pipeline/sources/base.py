@@ -34,7 +34,7 @@ class SourceInfo:
     interlaced``. A live camera that is offline has ``width`` and ``height`` 0, and an ``offline_reason``. ``levels``
     are those of the first image with 16-bit counts. ``timed``: capture times are measured, not counted by a frame rate.
     ``colour`` is that of the first image. ``byte_order`` is that in which 16-bit samples are read, where a setting can
-    change it.
+    change it. ``mapped``: the source has mapped its values, such as degrees, by the rig's ``range`` to 0..65535.
     """
 
     width: int
@@ -51,6 +51,7 @@ class SourceInfo:
     timed: bool = True
     colour: ImageColour = "grey"
     byte_order: ByteOrder | None = None
+    mapped: bool = False
 
     @property
     def known(self) -> bool:

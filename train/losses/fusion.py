@@ -26,7 +26,7 @@ class LossWeights:
 
     intensity: float
     gradient: float
-    mean_ssim: float
+    ssim: float
     correlation: float
     fidelity: float
     edges: float

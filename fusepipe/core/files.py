@@ -66,9 +66,14 @@ def write_bytes(path: Path, content: bytes, *, overwrite: bool = True, durable: 
         file.write(content)
 
 
+def utf8(text: str) -> bytes:
+    """The bytes of a text; those of file names that are not UTF-8 are escaped."""
+    return text.encode(errors="backslashreplace")
+
+
 def write_text(path: Path, text: str, *, overwrite: bool = True) -> None:
     """Writes a whole UTF-8 file atomically; errors as :func:`atomic_file`."""
-    write_bytes(path, text.encode(), overwrite=overwrite)
+    write_bytes(path, utf8(text), overwrite=overwrite)
 
 
 def write_together(contents: Mapping[Path, bytes]) -> None:

@@ -20,16 +20,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusepipe.core.errors import SinkError, SourceError
-from fusepipe.core.frames import Band, Disconnected, Frame, FramePair, FusedFrame, PairState
+from fusepipe.core.frames import Band, Frame, FramePair, FusedFrame, PairState
 from fusepipe.core.fuser import Fuser
 from fusepipe.pipeline.mailbox import Cancelled, Closed, Mailbox, get_any
+from fusepipe.pipeline.measures.run_statistics import BusyTime, RunStatistics
+from fusepipe.pipeline.measures.thread_cpu import FUSION_STAGE, WATCH_STAGE
 from fusepipe.pipeline.pairing.pairer import Pairer
 from fusepipe.pipeline.sinks.base import Sink, SinkReport
 from fusepipe.pipeline.sinks.runner import SinkFactory, SinkRunner
 from fusepipe.pipeline.sources.base import MayBlock, Overflow, Source, SourceItem
 from fusepipe.pipeline.stages.drift_watch import DriftWatch
 from fusepipe.pipeline.stages.fusion import FusionStep
-from fusepipe.pipeline.statistics import RunStatistics
 from fusepipe.pipeline.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -60,8 +61,8 @@ class Graph:
     ``transforms`` are applied to each pair in order (registration, tone mapping); ``crop`` is applied afterwards to
     what is fused, so that a drift watch sees the full frame. ``size`` is the (height, width) that the fuser is prepared
     for, where known. ``overlay`` is applied to each fused frame, once for all sinks. ``sink_factories`` has one entry
-    for each of ``sinks``: what makes its replacement after a failure, or ``None`` for a sink that is not restarted. The
-    graph closes the sources, the fuser and the sinks.
+    for each of ``sinks``: what makes its replacement after a failure, or ``None`` for a sink that is not restarted.
+    ``watch`` runs in a thread of its own until its event is set. The graph closes the sources, the fuser and the sinks.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Graph:
         crop: Callable[[FramePair], FramePair] | None = None,
         overlay: Callable[[FusedFrame], FusedFrame] | None = None,
         sink_factories: Sequence[SinkFactory | None] = (),
+        watch: Callable[[threading.Event], None] | None = None,
     ) -> None:
         self.name = name
         self.statistics = statistics
@@ -99,6 +101,8 @@ class Graph:
             for sink, outbox, factory in zip(sinks, self._outbox, sink_factories or [None] * len(sinks), strict=True)
         ]
         self._add_stages(sources)
+        if watch is not None:
+            self._spawn(WATCH_STAGE, watch, self.supervisor.stop)
 
     def _make_mailboxes(self, sources: Sequence[Source], sinks: int) -> None:
         arrivals = threading.Condition()  # shared by both streams: pairing waits for either
@@ -128,7 +132,7 @@ class Graph:
         self._spawn("register", self._register)
         if self._drift_inbox is not None:
             self._spawn("drift", self._check_drift, self._drift_inbox)
-        self._spawn("fuse", self._fuse)
+        self._spawn(FUSION_STAGE, self._fuse)
         for number, runner in enumerate(self.runners, 1):
             self._spawn(f"write-{number}", self._write, runner)
 
@@ -167,6 +171,10 @@ class Graph:
         """Frames dropped because the next stage was late, by mailbox."""
         return {name: box.dropped for name, box in self.mailboxes.items() if box.dropped}
 
+    def sinks_recently(self, now_ns: int) -> list[dict[str, Any]]:
+        """For each sink, the rates of the last seconds; see :meth:`SinkRunner.recent`."""
+        return [runner.recent(now_ns) for runner in self.runners]
+
     def depths(self) -> dict[str, int]:
         """Frames waiting, by mailbox."""
         return {name: box.depth for name, box in self.mailboxes.items()}
@@ -187,8 +195,7 @@ class Graph:
         inbox = self._inbox[source.band]
         try:
             for item in source.frames(self.supervisor.stop):
-                if not isinstance(item, Disconnected):
-                    self.statistics.frame_read(source.band)
+                self.statistics.frame_read(source.band)
                 inbox.put(item)
         finally:
             inbox.close()
@@ -206,7 +213,7 @@ class Graph:
                     first_ns = pair.lead.capture_ns if first_ns is None else first_ns
                     if self._limits.reached(made, pair.lead.capture_ns - first_ns):
                         return
-                    self.statistics.pair_made(pair.state, pair.skew_ns)
+                    self.statistics.pair_made(time.monotonic_ns())
                     self._paired.put(pair)
                     made += 1
                 if self._limits.reached(made, 0):
@@ -248,18 +255,20 @@ class Graph:
                 item = inbox.get()
             except Closed:
                 continue
-            if isinstance(item, Disconnected):
-                continue
             at = "" if item.capture_ns is None else f" at {item.capture_ns / 1e9:.3f} s"
             kind = "frame" if isinstance(item, Frame) else "damaged frame"
             self.pairer.log.skip(f"{band} continues after {band.other} ended", f"next {kind}{at}")
 
     def _register(self) -> None:
         try:
-            for pair in self._drained(self._paired):
+            busy = BusyTime(self.statistics, "register")
+            for pair in self._drained(self._paired, busy):
                 for transform in self._transforms:
                     pair = transform(pair)
-                self._registered.put(pair if self._crop is None else self._crop(pair))
+                cropped = pair if self._crop is None else self._crop(pair)
+                busy.completed()
+                with busy.idle():
+                    self._registered.put(cropped)
                 if self._drift is not None and self._drift.wants(pair):
                     if self._drift_inbox is None:
                         self._drift.check(pair)
@@ -272,41 +281,48 @@ class Graph:
 
     def _check_drift(self, inbox: Mailbox[FramePair]) -> None:
         assert self._drift is not None
-        for pair in self._drained(inbox):
+        busy = BusyTime(self.statistics, "drift")
+        for pair in self._drained(inbox, busy):
             self._drift.check(pair)
+            busy.completed()
 
     def _fuse(self) -> None:
         fusion, inbox = self._fusion, self._registered
         try:
             if self._size is not None:
                 self._fuser.prepare(*self._size)
-            ended = False
+            busy, ended = BusyTime(self.statistics, FUSION_STAGE), False
             while not ended or fusion.pending:
                 try:
                     # with requests in flight, do not wait for more pairs: finish the oldest
                     if not ended and not fusion.full:
-                        fusion.submit(inbox.get(0.0 if fusion.pending else None))
+                        with busy.idle():
+                            pair = inbox.get(0.0 if fusion.pending else None)
+                        fusion.submit(pair)
                         continue
                 except TimeoutError:
                     pass  # nothing to submit: finish the oldest request
                 except Closed:
                     ended = True
                 if fusion.pending:
-                    self._emit(fusion.finish())
+                    self._emit(fusion.finish(), busy)
         finally:
             for outbox in self._outbox:
                 outbox.close()
+            self._fusion.close()
             self._fuser.close()
 
-    def _emit(self, frame: FusedFrame) -> None:
-        self.statistics.pair_fused()
+    def _emit(self, frame: FusedFrame, busy: BusyTime) -> None:
         if self._overlay is not None:
             frame = self._overlay(frame)
-        for outbox in self._outbox:
-            outbox.put(frame)
+        busy.completed()
+        self.statistics.pair_fused(frame.state, frame.pair.skew_ns, time.monotonic_ns())
+        with busy.idle():
+            for outbox in self._outbox:
+                outbox.put(frame)
 
-    def _written(self, frame: FusedFrame) -> None:
-        self.statistics.frame_written(time.monotonic_ns() - frame.pair.arrival_ns)
+    def _written(self, frame: FusedFrame, now_ns: int) -> None:
+        self.statistics.frame_written(now_ns - frame.pair.arrival_ns, now_ns)
 
     def _write(self, runner: SinkRunner) -> None:
         try:
@@ -331,13 +347,15 @@ class Graph:
         return True
 
     @staticmethod
-    def _drained(inbox: Mailbox[Any]) -> Any:
+    def _drained(inbox: Mailbox[Any], busy: BusyTime) -> Any:
         """All items, until the producer closes the mailbox."""
         while True:
             try:
-                yield inbox.get()
+                with busy.idle():
+                    item = inbox.get()
             except Closed:
                 return
+            yield item
 
 
 def require_pairs(graph: Graph) -> None:

@@ -171,7 +171,7 @@ BESIDE_FOLDERS: dict[str, str] = {
     ),  # for every backend
     "fusepipe.engines.backends": "torch",  # a backend that is one module
     "fusepipe.evaluation": "image_sets luma ranks scorer scores tno_catalogue",  # what is scored, with any metric
-    "fusepipe.pipeline": "backoff graph mailbox statistics supervisor testing",  # what connects and runs the stages
+    "fusepipe.pipeline": "backoff graph mailbox supervisor testing",  # what connects and runs the stages
     "fusepipe.pipeline.servers": "addresses delivery loop_thread shared_servers",  # of RTSP and web alike
     "fusepipe.pipeline.sinks": "base null runner",  # the protocol, its thread, and a sink that writes nothing
     "fusepipe.pipeline.sources": "base image_colour streams video_planes",  # the protocol, and the frames of FFmpeg

@@ -34,7 +34,7 @@ TOLERANCES = {
 }
 
 
-def measure_agreement(
+def compare(
     reference: str,
     pairs: Sequence[tuple[Luma8, Luma8]],
     expected: Sequence[Luma8],

@@ -84,7 +84,7 @@ def command(
         click.echo(json.dumps({"ok": True, **table.as_json()}, indent=2) if as_json else as_text)
         return
     from fusepipe.workflows.bench.soak import soak as run_soak
-    from fusepipe.workflows.bench.throughput import BenchOptions, measure_throughput
+    from fusepipe.workflows.bench.throughput import BenchOptions, measure
 
     default = ((160, 120), (80, 60)) if soak else ((640, 480), (320, 240))
     visible, infrared = size or default
@@ -93,7 +93,7 @@ def command(
         soaked = run_soak(options)
         document, lines = soaked.as_json(), soak_lines(soaked)
     else:
-        measured = measure_throughput(options)
+        measured = measure(options)
         document, lines = measured.as_json(), bench_lines(measured)
     click.echo(json.dumps({"ok": True, **document}, indent=2) if as_json else "\n".join(lines))
 
@@ -127,7 +127,7 @@ def bench_lines(report: BenchReport) -> list[str]:
         f"{run.cpu_ms:.2f} CPU ms/pair, {run.cores_used:.2f} cores used",
         f"limit       {report.limit_pairs_per_s:.1f} pairs/s = {cores:g} cores / {total:.2f} ms",
         f"reached     {report.share_percent:.0f} %{_of_free(report)}",
-        f"threads     {threads} CPU ms/pair, without threads of libraries",
+        f"threads     {threads} CPU ms/pair, each with the threads of its libraries",
     ]
     if run.latency_ms:
         latency = "latency     p50 {p50:.0f} ms, p95 {p95:.0f} ms, p99 {p99:.0f} ms".format(**run.latency_ms)

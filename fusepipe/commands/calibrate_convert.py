@@ -39,10 +39,10 @@ def command(
     overwrite: bool,
 ) -> None:
     """Convert SOURCE from or to OpenCV's stereo files (stereoCalibrate) and kalibr's camera chains."""
-    from fusepipe.workflows.calibrate_convert import convert_calibration
+    from fusepipe.workflows.calibrate_convert import convert
 
     check_output_file(output, overwrite)
-    done = convert_calibration(
+    done = convert(
         source,
         output,
         form,

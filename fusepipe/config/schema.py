@@ -126,6 +126,12 @@ class FusionConfig(ConfigModel):
         default=None,
         description="An engine made by fusepipe build-engine, relative to this file; default: the cache is searched.",
     )
+    on_overload: Literal["skip", "lighter"] = Field(
+        default="skip",
+        description="What a rig of live cameras does on a CPU that is too slow for the model: skip fuses the newest "
+        "pair and drops the others; lighter changes to a lighter model (stream, then mean), labels its frames, and "
+        "returns to the model when the CPU is fast enough for it.",
+    )
 
 
 class OutputConfig(ConfigModel):

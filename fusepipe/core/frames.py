@@ -166,15 +166,6 @@ class UnreadableFrame:
     arrival_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Disconnected:
-    """A live camera is not connected, until its next frame; ``arrival_ns`` is when that was noticed."""
-
-    band: Band
-    reason: str
-    arrival_ns: int
-
-
 class Warp(Protocol):
     """A precomputed map from the infrared image to the visible one; see ``fusepipe.calibration.warp``.
 
@@ -270,11 +261,21 @@ class FramePair:
         return max(f.arrival_ns for f in frames if f is not None)
 
 
+@dataclass(frozen=True, slots=True)
+class FusedBy:
+    """The model, backend and precision that fused a frame."""
+
+    model: str
+    backend: str
+    precision: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FusedFrame:
     """A frame of the output: fused luma with the visible camera's own chroma planes.
 
-    ``planes[0]`` has the value range of the visible luma; ``planes[1:]`` *are* the visible planes.
+    ``planes[0]`` has the value range of the visible luma; ``planes[1:]`` *are* the visible planes. ``substitute``: what
+    fused it in place of the rig's own fuser, on a machine that is too slow for that one.
     """
 
     pair: FramePair
@@ -287,6 +288,7 @@ class FusedFrame:
     matrix: Matrix = "bt601"
     pixel_aspect: Fraction = Fraction(1)
     name: str = ""
+    substitute: FusedBy | None = None
 
     @property
     def height(self) -> int:

@@ -20,9 +20,9 @@ from fusepipe.config.schema import Rig
 from fusepipe.core.errors import FusepipeError, UsageError
 from fusepipe.core.fuser import Fuser
 from fusepipe.pipeline.graph import Graph, RunLimits
+from fusepipe.pipeline.measures.run_statistics import RunStatistics
 from fusepipe.pipeline.pairing.name_pairer import NamePairer
 from fusepipe.pipeline.sinks.base import Sink, StartableSink
-from fusepipe.pipeline.statistics import RunStatistics
 from fusepipe.rig.factories.pairing import pairing_description
 from fusepipe.rig.factories.sinks import SinkContext
 from fusepipe.rig.opening import OpenedRig, check_available, open_rig

@@ -13,6 +13,7 @@ from fusepipe.core.errors import FusepipeError, UsageError
 from fusepipe.core.frames import Band, FramePair
 from fusepipe.core.rig_state import RigStatus
 from fusepipe.pipeline.graph import Graph, RunLimits, require_pairs
+from fusepipe.pipeline.measures.run_statistics import RunStatistics
 from fusepipe.pipeline.sinks.runner import SinkFactory
 from fusepipe.pipeline.stages.drift_watch import DriftWatch
 from fusepipe.pipeline.stages.fusion import FusionStep
@@ -20,9 +21,9 @@ from fusepipe.pipeline.stages.output_scaling import OutputScaler
 from fusepipe.pipeline.stages.registration import Registration
 from fusepipe.pipeline.stages.state_label import StateLabel
 from fusepipe.pipeline.stages.tonemap import ToneMap
-from fusepipe.pipeline.statistics import RunStatistics
 from fusepipe.rig.factories.pairing import make_live_pairer
 from fusepipe.rig.opening import OpenedRig, Warn, count_settings
+from fusepipe.rig.overload.watch import OverloadWatch
 from fusepipe.rig.report.live_record import live_record
 from fusepipe.rig.report.run_report import RunReport
 from fusepipe.rig.report.shortfall import shortfall
@@ -56,6 +57,9 @@ class RigRun:
             grey_without_visible=visible.grey,
             prompt=live,
         )
+        self._overload = None
+        if live:
+            self._overload = OverloadWatch(rig.name, opened.fuser, fusion, statistics, rig.fusion.on_overload)
         self.graph = Graph(
             rig.name,
             sources=opened.sources,
@@ -71,7 +75,10 @@ class RigRun:
             crop=opened.registration.common_view,
             overlay=self._labeller,
             sink_factories=self._restarts(),
+            watch=None if self._overload is None else self._overload.run,
         )
+        if self._overload is not None:
+            self._overload.watches(self.graph)
 
     def _restarts(self) -> list[SinkFactory | None]:
         """For each sink, how to make one in place of it: as the rig's settings are by then."""
@@ -144,8 +151,11 @@ class RigRun:
     def status(self) -> RigStatus:
         """What the rig does now; from any thread."""
         state = None if self._live_pairer is None else self._live_pairer.degradation.state
-        reasons = degradations(state, self.graph.sink_states())
+        reasons = degradations(state, self.graph.sink_states(), self._overload_record())
         return status_of(finished=self.graph.supervisor.finished, error=self._error(), reasons=reasons)
+
+    def _overload_record(self) -> dict[str, Any] | None:
+        return None if self._overload is None else self._overload.record()
 
     def report(self) -> RunReport:
         """The figures of the run so far."""
@@ -158,7 +168,7 @@ class RigRun:
             interrupted=self.interrupted,
             seconds=round(seconds, 3),
             pairs=seen["states"],
-            pairs_per_s=round(seen["fused"] / seconds, 2) if seconds > 0 else 0.0,
+            pairs_per_s=round(sum(seen["states"].values()) / seconds, 2) if seconds > 0 else 0.0,
             read=seen["read"],
             skipped=dict(graph.pairer.log.skipped),
             notes=list(graph.pairer.log.notes),
@@ -175,6 +185,7 @@ class RigRun:
             warnings=seen["warnings"],
             error=None if graph.error is None else str(graph.error),
             live=None if self._live_pairer is None else live_record(self._live_pairer, opened.sources),
+            overload=self._overload_record(),
             shortfall=self._shortfall(seen) or None,
         )
 
@@ -184,16 +195,21 @@ class RigRun:
             return ""
         stopped = self.interrupted or self.graph.supervisor.stopped_early
         whole = not (self._limited or stopped or self._opened.live or self.graph.error)
-        return shortfall(seen["states"], seen["read"], self.graph.pairer.log.skipped, whole=whole)
+        return shortfall(
+            seen["states"], seen["read"], self.graph.pairer.log.skipped, whole=whole, dropped=self.graph.dropped()
+        )
 
     def preview_record(self) -> dict[str, Any]:
         """The report with values that exist only while running, for the preview; safe from any thread.
 
-        ``depths`` are queue lengths; ``process_cpu_s`` includes the engine's own threads and other rigs.
+        ``depths`` are queue lengths; ``process_cpu_s`` includes other rigs and the program itself. ``recent`` is what
+        it does now, see :meth:`RunStatistics.recent`, also for each of its ``sinks``.
         """
+        now_ns = time.monotonic_ns()
         return {
             **self.report().as_json(),
             "depths": self.graph.depths(),
+            "recent": {**self._statistics.recent(now_ns), "sinks": self.graph.sinks_recently(now_ns)},
             "process_cpu_s": round(time.process_time(), 3),
         }
 
@@ -210,10 +226,9 @@ def _transforms(opened: OpenedRig, warn: Warn, warn_in_report: Warn) -> list[Cal
         max_visible_levels=fuser.max_visible_levels if opened.registration.common_view is None else 0,
     )
     aligner.on_change(registration.replace)
-    tone_map = ToneMap(None, warn_in_report, None)
-    if not opened.infrared.info.mapped:
-        settings = count_settings(rig, Band.INFRARED, opened.infrared.info)
-        tone_map = ToneMap(rig.infrared.count_range, warn_in_report, settings)
+    tone_map = ToneMap(
+        rig.infrared.count_range, warn_in_report, count_settings(rig, Band.INFRARED, opened.infrared.info)
+    )
     transforms: list[Callable[[FramePair], FramePair]] = [registration, tone_map]
     if opened.live:
         size = opened.output_size if visible.known or rig.output.size is not None else None

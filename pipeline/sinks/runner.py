@@ -19,6 +19,8 @@ from fusepipe.core.errors import DiskFullError, FusepipeError, OutputExistsError
 from fusepipe.core.frames import FusedFrame
 from fusepipe.pipeline.backoff import FULL_DISK, SINK, Backoff, BackoffPolicy
 from fusepipe.pipeline.mailbox import Cancelled, Closed, Mailbox
+from fusepipe.pipeline.measures.recent import RecentSum
+from fusepipe.pipeline.measures.run_statistics import StageLoad
 from fusepipe.pipeline.sinks.base import Sink, SinkReport, StartableSink
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,8 @@ SinkFactory = Callable[[], Sink]
 
 
 class SinkRunner:
-    """``factory`` is ``None`` for a sink that is not restarted; ``written`` is called with each frame written.
+    """``factory`` is ``None`` for a sink that is not restarted; ``written`` is called with each frame written
+    and the time, of the host's monotonic clock.
 
     ``chance`` gives numbers from 0 to 1 for the jitter of the back-off.
     """
@@ -45,7 +48,7 @@ class SinkRunner:
         *,
         live: bool,
         factory: SinkFactory | None,
-        written: Callable[[FusedFrame], None],
+        written: Callable[[FusedFrame, int], None],
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.sink = sink
@@ -53,7 +56,8 @@ class SinkRunner:
         self.started = False  # the first sink started without an error
         self.error: SinkError | None = None  # while the sink is down; stays after a permanent failure
         self.failed_permanently = False
-        self.failures = self.restarts = self.missed = 0
+        self.failures = self.restarts = self.missed = self.frames = 0
+        self._rate, self._load = RecentSum(), StageLoad()
         self.report: SinkReport | None = None  # the sum over all sinks closed in this place
         self._rig = rig
         self._inbox = inbox
@@ -106,10 +110,19 @@ class SinkRunner:
         return {
             "sink": self.label,
             "up": self.error is None,
+            "frames": self.frames,
             "failures": self.failures,
             "restarts": self.restarts,
             "missed": self.missed,
             "error": None if self.error is None else str(self.error),
+        }
+
+    def recent(self, now_ns: int) -> dict[str, Any]:
+        """``frames_per_s`` over ten seconds, and the mean time per frame, ``frame_ms`` (``None`` without frames)."""
+        frame_ms = self._load.frame_ms(now_ns)
+        return {
+            "frames_per_s": round(self._rate.per_s(now_ns), 2),
+            "frame_ms": None if frame_ms is None else round(frame_ms, 2),
         }
 
     # -- one sink
@@ -121,6 +134,7 @@ class SinkRunner:
                 if isinstance(sink, StartableSink):
                     sink.start()
                 self.started = True
+                self._rate.begin(time.monotonic_ns())
                 self._feed(sink)
             finally:
                 closed = sink.close()
@@ -148,11 +162,19 @@ class SinkRunner:
                 frame = self._inbox.get()
             except Closed:
                 return
+            begun_ns = time.monotonic_ns()
             sink.write(frame)
-            self._written(frame)
+            now_ns = time.monotonic_ns()
+            self._note_written(frame, now_ns, now_ns - begun_ns)
             if self._first_write_ns is None:
                 self._first_write_ns = time.monotonic_ns()
                 self._note_recovery()
+
+    def _note_written(self, frame: FusedFrame, now_ns: int, busy_ns: int) -> None:
+        self.frames += 1
+        self._rate.add(now_ns)
+        self._load.add(now_ns, busy_ns, 1)
+        self._written(frame, now_ns)
 
     # -- failure and recovery
 

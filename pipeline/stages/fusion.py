@@ -7,6 +7,7 @@ code for code; the fused image is blended in from its border, since a hard edge 
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusepipe.core import levels
-from fusepipe.core.frames import Frame, FramePair, FusedFrame, Luma8, PairState, Plane
+from fusepipe.core.frames import Frame, FramePair, FusedBy, FusedFrame, Luma8, PairState, Plane, enlarged
 from fusepipe.core.fuser import Fuser, FusionBatch, Ticket
 
 FADE = 1 / 64  # width of the blending zone inside the border of the infrared view, as a share of the frame width
@@ -50,6 +51,7 @@ def coverage_of(version: str, valid: Luma8, hidden: Luma8) -> Coverage:
 class _Pending:
     pair: FramePair
     ticket: Ticket | None  # None: only one frame, nothing to fuse
+    substitute: FusedBy | None = None
 
 
 class FusionStep:
@@ -62,7 +64,11 @@ class FusionStep:
     def __init__(
         self, fuser: Fuser, *, keep_colour: bool = True, grey_without_visible: bool = True, prompt: bool = False
     ) -> None:
-        self._fuser = fuser
+        self._fuser = self._own = fuser
+        self._substitutes: list[Fuser] = []
+        self._closed = False
+        self._lock = threading.Lock()
+        self.size: tuple[int, int] | None = None  # (height, width) of the pair that was fused last
         self._in_flight = 1 if prompt and fuser.info.device.startswith("cpu") else fuser.info.max_in_flight
         self._keep_colour = keep_colour
         self._grey = grey_without_visible
@@ -77,33 +83,63 @@ class FusionStep:
     def pending(self) -> int:
         return len(self._pending)
 
+    def substitute(self, fuser: Fuser | None) -> None:
+        """Fuses from the next pair on with another fuser, or with the rig's own again; any thread.
+
+        Substitutes are closed by :meth:`close`; one that comes later is closed here.
+        """
+        with self._lock:
+            if not self._closed:
+                if fuser is not None and fuser not in self._substitutes:
+                    self._substitutes.append(fuser)
+                self._fuser = fuser or self._own
+                return
+        if fuser is not None:
+            fuser.close()
+
+    def close(self) -> None:
+        """Closes the substitutes; the caller closes the rig's own fuser."""
+        with self._lock:
+            self._closed = True
+        for fuser in self._substitutes:
+            fuser.close()
+
     def submit(self, pair: FramePair) -> None:
         """Submits one pair; call :meth:`finish` first while :attr:`full`."""
         if pair.visible is None or pair.luma is None:
             self._pending.append(_Pending(pair, None))
             return
-        visible = levels.full_range_luma(pair.visible.luma)
-        infrared = pair.luma.pixels
-        if pair.engine_warps:
+        fuser = self._fuser  # may be replaced by another thread meanwhile
+        info = fuser.info
+        substitute = None if fuser is self._own else FusedBy(info.model, info.backend, info.precision)
+        self.size = (pair.visible.height, pair.visible.width)
+        batch = self._batch(pair, pair.visible, whole=substitute is not None)
+        self._pending.append(_Pending(pair, fuser.submit(batch), substitute))
+
+    def _batch(self, pair: FramePair, frame: Frame, *, whole: bool) -> FusionBatch:
+        """The request for a pair with the visible ``frame``; ``whole``: with infrared at the visible size and geometry.
+
+        Registration prepares the infrared image for the rig's own fuser; a substitute may take no other form.
+        """
+        visible = levels.full_range_luma(frame.luma)
+        plane = pair.registered_luma() if whole else pair.luma
+        assert plane is not None
+        infrared = plane.pixels
+        if pair.engine_warps and not whole:
             infrared = np.asarray(infrared, np.uint8)
-            batch = FusionBatch((infrared,), (visible,), (pair.visible.stream_id,), (pair.warp,))
-            self._pending.append(_Pending(pair, self._fuser.submit(batch)))
-            return
+            return FusionBatch((infrared,), (visible,), (frame.stream_id,), (pair.warp,))
         coverage = self._coverage_of(pair)
         if coverage is not None:
             # no artificial edge at the border of the infrared view: the engine gets the visible image outside of it
-            outside = visible
-            if pair.visible_levels:
+            outside, hidden = visible, coverage.hidden
+            if whole:
+                hidden = np.asarray(enlarged(hidden, pair.visible_levels, smooth=False), np.uint8)
+            elif pair.visible_levels:
                 size = (infrared.shape[1], infrared.shape[0])
                 outside = np.asarray(cv2.resize(visible, size, interpolation=cv2.INTER_AREA), np.uint8)
-            infrared = cv2.copyTo(outside, coverage.hidden, infrared.copy())
-        batch = FusionBatch(
-            (np.asarray(infrared, np.uint8),),
-            (visible,),
-            (pair.visible.stream_id,),
-            visible_levels=pair.visible_levels,
-        )
-        self._pending.append(_Pending(pair, self._fuser.submit(batch)))
+            infrared = cv2.copyTo(outside, hidden, infrared.copy())
+        halvings = 0 if whole else pair.visible_levels
+        return FusionBatch((np.asarray(infrared, np.uint8),), (visible,), (frame.stream_id,), visible_levels=halvings)
 
     def finish(self) -> FusedFrame:
         """Waits for the result of the oldest pair."""
@@ -120,7 +156,8 @@ class FusionStep:
         coverage = self._coverage_of(pair)
         if coverage is not None:
             fused = np.asarray(cv2.blendLinear(fused, luma.pixels, coverage.fused, coverage.visible), dtype=np.uint8)
-        return self._frame(pair, (Plane(fused, 8, luma.value_range), *self._chroma(pair.visible)))
+        planes = (Plane(fused, 8, luma.value_range), *self._chroma(pair.visible))
+        return self._frame(pair, planes, pending.substitute)
 
     def _chroma(self, visible: Frame) -> tuple[Plane, ...]:
         return visible.chroma if self._keep_colour else ()
@@ -146,7 +183,7 @@ class FusionStep:
         return self._coverage
 
     @staticmethod
-    def _frame(pair: FramePair, planes: tuple[Plane, ...]) -> FusedFrame:
+    def _frame(pair: FramePair, planes: tuple[Plane, ...], substitute: FusedBy | None = None) -> FusedFrame:
         lead = pair.lead
         whole = pair.infrared is not None and pair.visible is not None
         state = pair.state if whole or pair.state is PairState.NO_SIGNAL else PairState.SINGLE
@@ -161,4 +198,5 @@ class FusionStep:
             matrix=lead.matrix,
             pixel_aspect=lead.pixel_aspect,
             name=pair.name,
+            substitute=substitute,
         )

@@ -21,14 +21,19 @@ class StateLabel:
 
 
 def labelled(frame: FusedFrame) -> FusedFrame:
-    """The frame with its state in the top left corner of the luma; ``fused`` frames are unchanged."""
-    if frame.state is PairState.FUSED:
+    """The frame with its state in the top left corner of the luma, and the model where it is not the rig's own.
+
+    Frames that the rig's own model has fused are unchanged.
+    """
+    words = [] if frame.state is PairState.FUSED else [str(frame.state).upper()]
+    words += [] if frame.substitute is None else [f"LIGHTER MODEL: {frame.substitute.model.upper()}"]
+    if not words:
         return frame
     luma = frame.planes[0]
     low, high = (16, 235) if luma.value_range == "limited" else (0, 255)
     scale = max(0.4, frame.height / 480)
     thick = max(1, round(2 * scale))
-    text = str(frame.state).upper()
+    text = ", ".join(words)
     (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
     margin = round(8 * scale)
     pixels = np.array(luma.pixels, np.uint8)

@@ -11,11 +11,11 @@ from fusepipe.core.frames import Band, PairState
 from fusepipe.core.fuser import FunctionFuser, FuserInfo
 from fusepipe.pipeline.graph import Graph, RunLimits
 from fusepipe.pipeline.mailbox import Mailbox
+from fusepipe.pipeline.measures.run_statistics import RunStatistics
 from fusepipe.pipeline.pairing.time_pairer import TimePairer
 from fusepipe.pipeline.stages.fusion import FusionStep
 from fusepipe.pipeline.stages.registration import Registration
 from fusepipe.pipeline.stages.tonemap import ToneMap
-from fusepipe.pipeline.statistics import RunStatistics
 from fusepipe.pipeline.supervisor import Supervisor
 from fusepipe.pipeline.testing import MS, CollectSink, ListSource, frame
 

@@ -42,6 +42,15 @@ def test_a_camera_that_delivered_nothing():
     assert "one camera delivered no frames" in shortfall({"single": 5}, {"visible": 5}, {}, whole=False)
 
 
+def test_pairs_that_were_dropped_before_fusion_are_named_with_their_cause():
+    read = {"infrared": 300, "visible": 300}
+    text = shortfall({"fused": 40}, read, {}, whole=False, dropped={"registered": 250, "sink-1": 9})
+    assert text.startswith(
+        "only 40 of 276 possible pairs were fused (250 dropped before fusion); this machine is too slow"
+    )
+    assert "sync.offset" in shortfall({"fused": 40}, read, {}, whole=False, dropped={"registered": 9})
+
+
 def test_a_live_run_of_held_pairs_only_is_an_error():
     rig = {
         "name": "held",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -44,14 +45,15 @@ class ProgressLine:
 def line(pipeline: Pipeline) -> str:
     """The state of one running pipeline in one line."""
     report = pipeline.report()
-    parts = [f"{report.rig}: {sum(report.pairs.values())} pairs", f"{report.pairs_per_s:.1f}/s"]
+    recent = pipeline.statistics.recent(time.monotonic_ns())
+    parts = [f"{report.rig}: {sum(report.pairs.values())} pairs", f"{recent['fused_per_s']:.1f}/s"]
     parts += [f"{count} {state}" for state, count in report.pairs.items() if state != "fused"]
     parts += [f"{count} {reason}" for reason, count in report.skipped.items()]
     parts += [f"dropped {count} at {box}" for box, count in report.dropped.items()]
-    if report.skew_ms:
-        parts.append(f"skew p95 {report.skew_ms['p95']:.1f} ms")
-    if report.latency_ms:
-        parts.append("latency {p50:.0f}/{p95:.0f}/{p99:.0f} ms".format(**report.latency_ms))
+    if skew := recent["skew_ms"]:
+        parts.append(f"skew p95 {skew['p95']:.1f} ms")
+    if latency := recent["latency_ms"]:
+        parts.append("latency {p50:.0f}/{p95:.0f}/{p99:.0f} ms".format(**latency))
     depths = pipeline.graph.depths()
     parts.append("queues " + " ".join(f"{name}:{depth}" for name, depth in depths.items()))
     return " | ".join(parts)

@@ -15,15 +15,16 @@ MAX_LINES = 10  # of skipped names in the summary; --json has more
 class RunReport:
     """The figures of one run, all measured in it.
 
-    ``status``: the rig's state now and its reasons.
-    ``pairs``: count by state. ``skipped``: unpaired frames by reason. ``dropped``: frames that live mailboxes
-    dropped, by stage. ``skew_ms``: absolute capture time difference within a pair, ``None`` where not known.
+    ``status``: the rig's state now and its reasons. ``pairs``: pairs that left the fusion stage, by state; those
+    dropped before it are not in it. ``skipped``: unpaired frames by reason. ``dropped``: frames that live mailboxes
+    dropped, by mailbox. ``skew_ms``: absolute capture time difference within a pair, ``None`` where not known.
     ``latency_ms``: from the arrival of the later frame to the written fused one. ``seconds``: wall time.
-    ``stage_cpu_s``: CPU time of each stage's own thread, without the engine's threads. ``drift``: offset of the
-    images from the calibration, where it is watched. ``live``: seconds in each state of a live rig, and each camera's
-    clock, connections and failures by cause. ``sinks``: for each whether it is up, its failures and restarts, and the
-    frames it missed. ``shortfall`` says, at the end of a run, that no pair or under half of the possible ones was
-    fused.
+    ``stage_cpu_s``: CPU time of each stage, on Linux with the threads of engines and codecs. ``overload``: how
+    often and how long a live rig was too slow, and with which lighter models it fused. ``drift``: offset of the
+    images from the calibration, where it is watched. ``live``: seconds in each state of a live rig, and each
+    camera's clock, connections and failures by cause. ``sinks``: for each whether it is up, its failures and
+    restarts, and the frames it missed. ``shortfall`` says, at the end of a run, that no pair or under half of the
+    possible ones was fused.
     """
 
     rig: str
@@ -49,6 +50,7 @@ class RunReport:
     drift: dict[str, Any] | None = None
     live: dict[str, Any] | None = None
     sinks: list[dict[str, Any]] = field(default_factory=list)
+    overload: dict[str, Any] | None = None
     shortfall: str | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -86,6 +88,8 @@ class RunReport:
             lines.append(f"    ... {len(self.notes) - MAX_LINES} more in --json")
         for stage, count in self.dropped.items():
             lines.append(f"  dropped: {count} before {stage} (the next stage was late)")
+        if self.overload is not None and self.overload["times"]:
+            lines.append(_overload_line(self.overload))
         for sink in self.written:
             if not sink["frames"]:
                 lines.append(f"  wrote nothing to {sink['path']}")
@@ -99,6 +103,12 @@ class RunReport:
         if self.interrupted:
             lines.append("  ended early: interrupted")
         return lines
+
+
+def _overload_line(overload: dict[str, Any]) -> str:
+    lighter = ", ".join(f"{model} {seconds:.0f} s" for model, seconds in overload["lighter_s"].items())
+    text = f"  too slow {counted(overload['times'], 'time')}, for {overload['seconds']:.0f} s"
+    return text + (f"; fused by a lighter model: {lighter}" if lighter else "")
 
 
 def _drift_line(drift: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fusepipe.core.frames import PairState
@@ -15,13 +15,20 @@ _PAIRS = {
 }
 
 
-def degradations(pair_state: PairState | None, sinks: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+def degradations(
+    pair_state: PairState | None, sinks: Sequence[dict[str, Any]], overload: Mapping[str, Any] | None = None
+) -> tuple[str, ...]:
     """Why a running rig does not deliver what it should: one sentence for each reason, empty if it does.
 
     ``pair_state`` is the present state of a live rig, ``None`` for recordings and before the first pair; ``sinks`` are
-    the states of :meth:`fusepipe.pipeline.graph.Graph.sink_states`.
+    the states of :meth:`fusepipe.pipeline.graph.Graph.sink_states`; ``overload`` is the record of
+    :class:`fusepipe.rig.overload.watch.OverloadWatch`.
     """
     reasons = [] if pair_state not in _PAIRS else [_PAIRS[pair_state]]
+    if overload is not None and overload["message"]:
+        reasons.append(overload["message"])
+    if overload is not None and overload["lighter_model"]:
+        reasons.append(f"fused by the lighter model {overload['lighter_model']}")
     return (*reasons, *(f"output is down: {sink['error']}" for sink in sinks if not sink["up"]))
 
 

@@ -63,8 +63,8 @@ class EndToEnd:
 
     ``latency_ms`` includes the queues, which are full when files are read at full speed. ``cpu_ms``: process CPU time
     per pair, all threads; ``cores_used``: CPU time over wall time. ``cores_of_others``: cores used by other programs,
-    ``None`` where the system does not report it. ``thread_cpu_ms``: CPU time per pair of the pipeline's own threads,
-    without threads of libraries.
+    ``None`` where the system does not report it. ``thread_cpu_ms``: CPU time per pair of each stage,
+    on Linux with the threads of engines and codecs.
     """
 
     pairs: int
@@ -129,7 +129,7 @@ def arithmetic_limit(cores: float, cpu_ms: float) -> float:
     return cores / (cpu_ms / 1e3) if cpu_ms > 0 else float("inf")
 
 
-def measure_throughput(options: BenchOptions) -> BenchReport:
+def measure(options: BenchOptions) -> BenchReport:
     """Renders the clips into a temporary folder, runs the pipeline, then each stage alone."""
     with tempfile.TemporaryDirectory(prefix="fusepipe-bench-") as name:
         folder = Path(name)

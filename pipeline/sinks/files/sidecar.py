@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ def sidecar_line(
     ``capture_s`` is on the run's timeline; ``captured`` is the same in UTC, ``None`` without ``wall``.
     """
     pair, offset_ns = frame.pair, None if wall is None else wall()
+    fuser = engine if frame.substitute is None else asdict(frame.substitute)
     # a slate was delivered by no camera
     silent = frame.state is PairState.NO_SIGNAL
     return {
@@ -40,7 +42,7 @@ def sidecar_line(
         "infrared": None if silent else _camera(pair.infrared, offset_ns),
         "visible": None if silent else _camera(pair.visible, offset_ns),
         "skew_ms": None if pair.skew_ns is None else round(pair.skew_ns / 1e6, 3),
-        **{key: engine.get(key) for key in ("model", "backend", "precision")},
+        **{key: fuser.get(key) for key in ("model", "backend", "precision")},
     }
 
 

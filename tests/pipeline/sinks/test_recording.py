@@ -10,7 +10,7 @@ from helpers.recording import ENGINE, S, fused, lines, packets, recorder, videos
 
 from fusepipe.config.schema import Rig
 from fusepipe.core.errors import OutputExistsError, SinkError
-from fusepipe.core.frames import PairState
+from fusepipe.core.frames import FusedBy, PairState
 from fusepipe.pipeline.sinks.files.video import VideoOptions, VideoSink
 from fusepipe.pipeline.sinks.files.video_with_sidecar import VideoWithSidecar
 from fusepipe.rig.factories.sinks import SinkContext, make_sink, restartable
@@ -137,13 +137,16 @@ def test_a_sidecar_lists_what_each_frame_was_made_of(tmp_path):
     single = replace(fused(1), state=PairState.SINGLE)
     single = replace(single, pair=replace(single.pair, infrared=None, skew_ns=None))
     slate = replace(fused(2), state=PairState.NO_SIGNAL)
-    for made in (whole, single, slate):
+    lighter = replace(fused(3), substitute=FusedBy("mean", "numpy", "exact"))
+    for made in (whole, single, slate, lighter):
         sink.write(made)
-    assert sink.close().frames == 3
+    assert sink.close().frames == 4
     found = lines(tmp_path / "a.jsonl")
-    assert [line["state"] for line in found] == ["fused", "single", "no signal"]
-    assert [line["infrared"] is None for line in found] == [False, True, True]
-    assert [line["visible"] is None for line in found] == [False, False, True], "no camera delivered the slate"
+    assert [line["state"] for line in found] == ["fused", "single", "no signal", "fused"]
+    assert [line["infrared"] is None for line in found] == [False, True, True, False]
+    assert [line["visible"] is None for line in found] == [False, False, True, False], "no camera delivered the slate"
+    assert [line["model"] for line in found] == ["stream", "stream", "stream", "mean"]
+    assert (found[3]["backend"], found[3]["precision"]) == ("numpy", "exact")
     assert [line["skew_ms"] for line in found][:2] == [3.0, None]
 
 

@@ -62,7 +62,7 @@ class Feed:
             self.inbox,
             live=live,
             factory=self._make if restartable else None,
-            written=lambda made: self.written.append(made.index),
+            written=lambda made, now_ns: self.written.append(made.index),
             chance=lambda: 0.0,
         )
         self.thread = threading.Thread(target=self._run, name="feed")
@@ -193,15 +193,16 @@ def test_a_restart_can_be_requested_without_a_failure():
 
     feed.until(there)
     assert feed.raised is None and (first.closed, second.closed) == (1, 1)
+    seen = [made.index for made in (*first.frames, *second.frames)]
     assert feed.runner.status() == {
         "sink": "memory",
         "up": True,
+        "frames": len(seen),
         "failures": 0,
         "restarts": 0,
         "missed": 0,
         "error": None,
     }
-    seen = [made.index for made in (*first.frames, *second.frames)]
     assert seen == sorted(seen) == feed.written
 
 

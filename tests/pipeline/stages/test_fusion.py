@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from fusepipe.core.frames import Band, FramePair, PairState, Plane
+from fusepipe.core.errors import EngineError
+from fusepipe.core.frames import Band, FramePair, FusedBy, PairState, Plane
 from fusepipe.core.fuser import FunctionFuser, FuserInfo
 from fusepipe.core.levels import luma_to_full
 from fusepipe.pipeline.stages.fusion import FusionStep
@@ -169,3 +170,46 @@ def test_a_nearly_flat_16_bit_camera_is_reported_once():
     out = tone(made)
     assert len(warnings) == 1 and "range: [" in warnings[0]
     assert out.registered.pixels.dtype == np.uint16, "raw counts stay on the pair"
+
+
+def test_a_substitute_takes_over_at_the_visible_size_and_its_frames_name_it():
+    """The rig's own fuser takes the infrared image at half the size; the substitute takes it as every fuser does."""
+    seen = {}
+
+    def spy(name):
+        def fuse(infrared, visible):
+            seen[name] = infrared
+            return np.full_like(visible, 77)
+
+        return fuse
+
+    valid = np.zeros((12, 16), np.uint8)
+    valid[:, :8] = 255
+    visible, small = noise()[:, :32], noise()[:12, :16]
+    made = pair(visible, small)
+    made = replace(made, warp=FixedWarp(valid), registered=Plane(small), luma=Plane(small), visible_levels=1)
+
+    class Own(FunctionFuser):
+        def submit(self, batch):
+            seen["form"] = batch.visible_levels, batch.infrared[0].shape
+            return super().submit(batch)
+
+    own = Own(FuserInfo("own", "test", "uint8", max_visible_levels=1), spy("own"))
+    other = FunctionFuser(FuserInfo("lighter", "test", "exact"), spy("lighter"))
+    late = fuser(spy("late"))
+    step = FusionStep(own)
+    frames = []
+    for used in (None, other, None):
+        step.substitute(used)
+        step.submit(made)
+        frames.append(step.finish())
+    assert [f.substitute for f in frames] == [None, FusedBy("lighter", "test", "exact"), None]
+    assert seen["form"] == (1, (12, 16)) and seen["lighter"].shape == (24, 32) and step.size == (24, 32)
+    assert np.array_equal(seen["lighter"][:, 16:], visible[:, 16:]), "no edge at the border of the infrared view"
+    assert all(np.array_equal(f.planes[0].pixels[:, 16:], visible[:, 16:]) for f in frames)
+    step.close()
+    step.substitute(late)
+    for closed in (other, late):
+        with pytest.raises(EngineError, match="closed"):
+            closed.fuse(visible, visible)
+    assert own.fuse(visible, visible).shape == (24, 32), "the caller's"

@@ -6,7 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from fusepipe.pipeline.statistics import Distribution, RunStatistics
+from fusepipe.pipeline.measures.distribution import Distribution
+from fusepipe.pipeline.measures.run_statistics import RunStatistics
 
 
 @pytest.mark.parametrize("scale_ns", [5e3, 1e6, 3e8])

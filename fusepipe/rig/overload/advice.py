@@ -1,0 +1,53 @@
+"""The message of an overloaded rig: what is too slow, and what would be fast enough. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fusepipe.rig.overload.detector import Overload
+from fusepipe.rig.overload.trial import Option
+
+SIZE_STEP_PX = 16
+MARGIN = 0.9  # of the time between two frames that a stage may take
+STAGE_OF = {"registered": "fusion", "paired": "registration"}
+
+
+@dataclass(frozen=True, slots=True)
+class StageCost:
+    """The slow stage: its name for people, and its measured time per frame."""
+
+    name: str
+    frame_ms: float | None
+    size: tuple[int, int] | None = None  # (height, width) of what it works on
+
+
+def advice(overload: Overload, cost: StageCost, options: Sequence[Option]) -> str:
+    """One line; ``options`` are measured costs of other settings for the fusion stage."""
+    rate = f"too slow: {overload.out_per_s:.1f} of {overload.in_per_s:.1f} frames per second"
+    budget_ms = 1000 / max(overload.in_per_s, 0.1)
+    if cost.frame_ms is None:
+        return f"{rate}; {cost.name} is late: the CPU is fully used, by this rig or by other programs"
+    parts = [f"{rate}; {cost.name} takes {_ms(cost.frame_ms)} per frame, {_ms(budget_ms)} are available"]
+    lighter = [option for option in options if option.frame_ms < MARGIN * cost.frame_ms]
+    if lighter:
+        parts.append("measured here: " + ", ".join(f"{one.text} {_ms(one.frame_ms)}" for one in lighter))
+    elif options:
+        parts.append("no lighter model is faster here")
+    if cost.size is not None and (size := smaller_size(cost.size, MARGIN * budget_ms / cost.frame_ms)):
+        parts.append(f"or output.size: {size} (estimated)")
+    if overload.mailbox.startswith("sink-"):
+        parts.append("a smaller output.size, or a faster preset of this output, takes less")
+    return "; ".join(parts)
+
+
+def smaller_size(size: tuple[int, int], share: float) -> str:
+    """``WIDTHxHEIGHT`` with about ``share`` of the pixels of (height, width); empty if that is not smaller."""
+    if share >= 1:
+        return ""
+    height, width = (max(SIZE_STEP_PX, int(side * share**0.5 / SIZE_STEP_PX) * SIZE_STEP_PX) for side in size)
+    return f"{width}x{height}"
+
+
+def _ms(value: float) -> str:
+    return f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"

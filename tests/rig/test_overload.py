@@ -1,0 +1,195 @@
+"""A live rig on a machine that is too slow says so, with what would be fast enough, and may use a lighter model."""
+
+import json
+import logging
+import time
+
+import numpy as np
+import pytest
+from helpers.waiting import wait_for
+
+import fusepipe
+from fusepipe.config.schema import Rig
+from fusepipe.core.fuser import FunctionFuser, FuserInfo
+from fusepipe.pipeline.testing import CollectSink
+from fusepipe.rig.overload import ladder
+from fusepipe.rig.overload.advice import StageCost, advice, smaller_size
+from fusepipe.rig.overload.detector import LoadSample, Overload, OverloadDetector
+from fusepipe.rig.overload.ladder import FIRST_HOLD_NS, MAX_HOLD_NS, SOON_NS, Ladder
+from fusepipe.rig.overload.trial import Option, candidates, lighter_models
+
+S = 1_000_000_000
+
+
+# -- pure parts
+
+
+def run(detector: OverloadDetector, seconds: int, start: LoadSample, share: float, box: str = "registered"):
+    """``seconds`` at 30 pairs a second, of which ``share`` is dropped."""
+    sample = start
+    for _ in range(seconds):
+        lost = round(30 * share)
+        before_fusion = 0 if box.startswith("sink-") else lost
+        sample = LoadSample(
+            sample.at_ns + S,
+            sample.paired + 30,
+            sample.fused + 30 - before_fusion,
+            {**sample.dropped, box: sample.dropped.get(box, 0) + lost},
+        )
+        detector.add(sample)
+    return sample
+
+
+def test_an_overload_begins_after_seconds_and_ends_after_more():
+    detector = OverloadDetector()
+    at = run(detector, 4, LoadSample(0, 0, 1, {}), 0.9)
+    assert detector.overload is None and detector.deciding
+    at = run(detector, 3, at, 0.9)
+    assert detector.overload == Overload("registered", 30, 3)
+    at = run(detector, 8, at, 0.0)
+    assert detector.overload is not None, "a short rest is no recovery"
+    run(detector, 5, at, 0.0)
+    assert detector.overload is None and not detector.deciding
+
+
+def test_single_drops_are_no_overload_and_neither_is_the_start_of_an_engine():
+    detector = OverloadDetector()
+    run(detector, 60, LoadSample(0, 0, 1, {}), 0.07)
+    assert detector.overload is None
+    compiling = OverloadDetector()
+    for second in range(20):
+        compiling.add(LoadSample(second * S, 30 * second, 0, {"registered": 30 * second}))
+    assert compiling.overload is None
+
+
+def test_a_slow_output_is_told_apart_from_slow_fusion_and_a_drift_watch_drops_by_design():
+    detector = OverloadDetector()
+    run(detector, 8, LoadSample(0, 0, 1, {}), 0.5, "sink-2")
+    assert detector.overload == Overload("sink-2", 30, 15)
+    watched = OverloadDetector()
+    run(watched, 8, LoadSample(0, 0, 1, {}), 0.9, "drift")
+    assert watched.overload is None
+
+
+def test_the_advice_has_measured_costs_and_leaves_out_what_is_not_lighter():
+    options = [Option("fusion.precision: int8", 400), Option("fusion.model: stream", 18.2), Option("mean", 1.5)]
+    text = advice(Overload("registered", 30, 3.2), StageCost("fusion (mfe)", 312, (720, 1280)), options)
+    assert text == (
+        "too slow: 3.2 of 30.0 frames per second; fusion (mfe) takes 312 ms per frame, 33 ms are available; "
+        "measured here: fusion.model: stream 18 ms, mean 1.5 ms; or output.size: 384x208 (estimated)"
+    )
+    none = advice(Overload("registered", 30, 20), StageCost("fusion (mean)", 40), [Option("max", 45)])
+    assert none.endswith("no lighter model is faster here")
+    sink = advice(Overload("sink-1", 30, 15), StageCost("rtsp://0.0.0.0:8554/roof", 66), [])
+    assert "rtsp://0.0.0.0:8554/roof takes 66 ms per frame" in sink and "preset" in sink
+    assert "the CPU is fully used" in advice(Overload("visible", 30, 15), StageCost("pairing (visible)", None), [])
+    assert smaller_size((480, 640), 1.2) == "" and smaller_size((480, 640), 1e-9) == "16x16"
+
+
+def test_which_models_are_lighter():
+    assert lighter_models("mfe") == ["stream", "mean"] and lighter_models("stream") == ["mean"]
+    assert lighter_models("mean") == lighter_models("max") == []
+    assert [c.text for c in candidates(FuserInfo("stream", "openvino", "fp32"))] == [
+        "fusion.precision: int8",
+        "fusion.model: mean",
+    ]
+    assert candidates(FuserInfo("mfe", "tensorrt", "fp16", "cuda:0")) == []
+
+
+def test_the_ladder_returns_only_to_what_fits_and_waits_longer_each_time_it_was_wrong():
+    steps = Ladder(2)
+    assert steps.overloaded(0) and steps.overloaded(1) and not steps.overloaded(2), "the lowest level is the last"
+    assert not steps.asks(FIRST_HOLD_NS) and steps.asks(FIRST_HOLD_NS + 2)
+    at = FIRST_HOLD_NS + 2
+    assert not steps.answer(at, 1, 0.9) and steps.level == 2
+    assert not steps.asks(at + FIRST_HOLD_NS) and steps.asks(at + 2 * FIRST_HOLD_NS)
+    at += 2 * FIRST_HOLD_NS
+    assert steps.answer(at, 1, 0.5) and steps.level == 1
+    assert steps.overloaded(at + SOON_NS // 2), "it was not fast enough after all"
+    assert not steps.asks(at + SOON_NS // 2 + 3 * FIRST_HOLD_NS), "the hold has doubled again"
+    for _ in range(20):
+        at += MAX_HOLD_NS
+        assert steps.asks(at + SOON_NS) and not steps.answer(at, 1, 2.0), "never longer than the maximum"
+
+
+# -- a rig
+
+
+class SlowFuser(FunctionFuser):
+    """Named like the large network; takes ``seconds`` per frame."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(FuserInfo("mfe", "test", "fp32"), self._fuse)
+
+    def _fuse(self, infrared, visible):
+        time.sleep(self.seconds)
+        return np.maximum(infrared, visible)
+
+
+def live_rig(**fusion) -> Rig:
+    common = "pace=real&fps=25&duration=10min"
+    return Rig.model_validate(
+        {
+            "name": "roof",
+            "infrared": {"url": f"synthetic://street?band=infrared&size=160x120&{common}"},
+            "visible": {"url": f"synthetic://street?band=visible&size=320x240&{common}"},
+            "registration": {"calibration": "synthetic://street"},
+            "fusion": fusion,
+        }
+    )
+
+
+def test_an_overloaded_rig_reports_what_comes_out_and_logs_one_line_of_advice(caplog):
+    caplog.set_level(logging.INFO)
+    pipeline = fusepipe.Pipeline(live_rig(), sinks=[sink := CollectSink()], fuser=SlowFuser(0.25))
+    pipeline.start()
+    try:
+        wait_for(lambda: pipeline.report().overload["message"], 40)
+        wait_for(lambda: "measured here" in pipeline.report().overload["message"], 60)
+        time.sleep(2.5)
+        recent = pipeline.graph.statistics.recent(time.monotonic_ns())
+        shown = pipeline.graph.sinks_recently(time.monotonic_ns())[0]
+        report = pipeline.report()
+    finally:
+        pipeline.drain()
+        pipeline.wait(60)
+    assert 2 < recent["fused_per_s"] < 4.5 and 18 < recent["paired_per_s"] < 28
+    assert shown["frames_per_s"] == pytest.approx(recent["fused_per_s"], abs=0.7)
+    assert 240 < recent["stage_ms"]["fuse"] < 400
+    assert report.status.state == "degraded" and "too slow" in report.status.reasons[0]
+    lines = [r.getMessage() for r in caplog.records if "too slow" in r.getMessage()]
+    assert len(lines) == 1, lines
+    assert "fusion (mfe, test fp32, 320x240) takes 2" in lines[0] and "fusion.model: stream" in lines[0]
+    end = pipeline.report()
+    assert sum(end.pairs.values()) == len(sink.frames) == end.sinks[0]["frames"], "dropped pairs do not count as fused"
+    assert end.dropped["registered"] > 3 * sum(end.pairs.values())
+    assert end.overload["times"] == 1 and any("too slow 1 time" in line for line in end.summary())
+    assert "this machine is too slow" in (end.shortfall or "")
+
+
+def test_a_rig_steps_to_a_lighter_model_and_back_and_labels_its_frames(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(ladder, "FIRST_HOLD_NS", 2 * S)
+    fuser = SlowFuser(0.25)
+    pipeline = fusepipe.Pipeline(live_rig(on_overload="lighter"), sinks=[sink := CollectSink()], fuser=fuser)
+    pipeline.start()
+    try:
+        wait_for(lambda: pipeline.report().overload["lighter_model"] == "stream", 60)
+        wait_for(lambda: sink.frames[-1].substitute is not None, 30)
+        reasons = pipeline.report().status.reasons
+        wait_for(lambda: pipeline.report().overload["message"] is None, 60)
+        assert "fused by the lighter model stream" in pipeline.report().status.reasons, reasons
+        fuser.seconds = 0.0
+        wait_for(lambda: pipeline.report().overload["lighter_model"] is None, 60)
+        wait_for(lambda: sink.frames[-1].substitute is None, 30)
+    finally:
+        pipeline.drain()
+        pipeline.wait(60)
+    used = {f.substitute.model for f in sink.frames if f.substitute is not None}
+    assert used == {"stream"}
+    text = caplog.text
+    assert "the CPU is too slow for mfe; fusing with stream" in text
+    assert "the CPU is fast enough again; fusing with mfe" in text and "keeps up again after" in text
+    assert pipeline.report().overload["lighter_s"]["stream"] > 1
+    assert json.dumps(pipeline.report().as_json())

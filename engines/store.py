@@ -29,7 +29,7 @@ _POLL_S = 0.1
 SUFFIXES = {"tensorrt": ".plan", "tensorrt-rtx": ".plan", "openvino": ".onnx"}
 
 
-def default_folder() -> Path:
+def engines_folder() -> Path:
     """``${XDG_CACHE_HOME:-~/.cache}/fusepipe/engines``."""
     return cache_folder("engines")
 
@@ -97,7 +97,7 @@ def _lock_file(plan: Path) -> IO[bytes]:
     In the shared temporary folder only a folder owned by this user is used, and links are not followed.
     """
     name = hashlib.sha256(str(plan.absolute()).encode()).hexdigest()[:24]
-    for folder in (default_folder() / ".locks", Path(tempfile.gettempdir()) / f"fusepipe-{os.getuid()}-locks"):
+    for folder in (engines_folder() / ".locks", Path(tempfile.gettempdir()) / f"fusepipe-{os.getuid()}-locks"):
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             if folder.lstat().st_uid != os.getuid():
@@ -120,9 +120,9 @@ class StoredEngine:
     problem: str = ""
 
 
-def list_engines(folder: Path | None = None) -> list[StoredEngine]:
+def stored_engines(folder: Path | None = None) -> list[StoredEngine]:
     """The engines of a folder, newest first; damaged ones are listed with the reason."""
-    folder = folder or default_folder()
+    folder = folder or engines_folder()
     found = []
     for sidecar in folder.glob("*.json"):
         plan = sidecar.with_suffix("")
@@ -149,7 +149,7 @@ def find_engines(
     """Undamaged engines of these weights, newest first; ``precision`` may be ``auto``."""
     return [
         entry
-        for entry in list_engines(folder)
+        for entry in stored_engines(folder)
         if entry.manifest is not None
         and not entry.problem
         and (entry.manifest.model, entry.manifest.backend) == (model, backend)

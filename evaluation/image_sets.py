@@ -12,8 +12,7 @@ from fusepipe.core import image_files
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Luma8
 from fusepipe.core.natural_order import natural_key
-
-MAX_LISTED = 5  # names in one message
+from fusepipe.core.text import shortlist
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,9 @@ class Matched:
 
     def notes(self) -> list[str]:
         """The images without a partner, one line per role."""
-        return [f"no partner for {len(stems)} of {role}: {listed(stems)}" for role, stems in self.lone.items() if stems]
+        return [
+            f"no partner for {len(stems)} of {role}: {shortlist(stems)}" for role, stems in self.lone.items() if stems
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,6 @@ class ImageSet:
     name: str
     pairs: Matched
     sequence: bool
-
-
-def listed(names: Sequence[str], most: int = MAX_LISTED) -> str:
-    """``a, b, c and 7 more``."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def evenly_spaced(count: int, wanted: int) -> list[int]:
@@ -128,7 +123,9 @@ def read_luma(path: Path, role: str = "visible") -> Luma8:
             f"{path}: is a 16-bit image; metrics are defined on 8 bit: map it with one fixed range first "
             "(fusepipe fuse --range LOW HIGH does)"
         )
-    planes = image_files.infrared_planes(pixels) if role == "infrared" else image_files.visible_planes(pixels)
+    planes = (
+        image_files.infrared_image_planes(pixels) if role == "infrared" else image_files.visible_image_planes(pixels)
+    )
     luma: Luma8 = np.ascontiguousarray(planes[0].pixels, dtype=np.uint8)
     return luma
 

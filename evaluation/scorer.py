@@ -16,7 +16,7 @@ import cv2
 
 from fusepipe.core.errors import FusepipeError
 from fusepipe.core.frames import Luma8
-from fusepipe.evaluation.scores import Scores, score
+from fusepipe.evaluation.scores import Scores, score_triple
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,4 +94,4 @@ def _start_worker() -> None:
 
 
 def _score(triple: Triple, names: Sequence[str]) -> Scores:
-    return score(triple.ir, triple.vis, triple.fused, names)
+    return score_triple(triple.ir, triple.vis, triple.fused, names)

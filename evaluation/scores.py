@@ -51,7 +51,7 @@ def metric_names(variant: str = "paper", chosen: Sequence[str] | None = None) ->
     return list(dict.fromkeys(chosen))
 
 
-def score(ir: Luma8, vis: Luma8, fused: Luma8, names: Iterable[str]) -> Scores:
+def score_triple(ir: Luma8, vis: Luma8, fused: Luma8, names: Iterable[str]) -> Scores:
     """The metrics of one HxW uint8 triple; ``None`` where the image is smaller than a metric needs."""
     wanted = list(names)
     side = min(fused.shape)

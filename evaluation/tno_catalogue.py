@@ -69,7 +69,7 @@ def digest(luma: Luma8) -> str:
     return hashlib.sha256(f"{width} {height}\n".encode() + luma.tobytes()).hexdigest()
 
 
-def default_folder() -> Path:
+def tno_folder() -> Path:
     """``$FUSEPIPE_TNO``, else ``fusepipe/tno`` among the user's data."""
     named = os.environ.get("FUSEPIPE_TNO", "")
     if named:
@@ -77,12 +77,12 @@ def default_folder() -> Path:
     return data_folder("tno")
 
 
-def pair_names(selection: str) -> frozenset[str]:
+def still_pair_names(selection: str) -> frozenset[str]:
     """The names of the still pairs of a selection: ``n42`` or ``n25``."""
     return frozenset(Path(item.file).stem for item in catalogue() if getattr(item, selection))
 
 
-def locate(paths: Iterable[str], items: Iterable[Item]) -> dict[Item, list[str]]:
+def match_items(paths: Iterable[str], items: Iterable[Item]) -> dict[Item, list[str]]:
     """Which of ``paths`` (with ``/``, below any folder) go by the name of each item.
 
     An item may be there by its name in the release or in the arranged layout; case does not matter,

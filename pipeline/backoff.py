@@ -13,16 +13,20 @@ class BackoffPolicy:
     """Exponential back-off: ``first_ns``, doubled after each failure up to ``cap_ns``.
 
     Each wait is lengthened by a random part of itself, at most ``jitter``. Something that worked for ``healthy_ns``
-    starts again with the first wait.
+    starts again with the first wait. With ``brief_ns``, so does anything that worked at all, except that beyond
+    ``MAX_BRIEF`` times in a row, working for less than ``brief_ns`` counts as a failure.
     """
 
     first_ns: int
     cap_ns: int
     jitter: float = 0.25
     healthy_ns: int = 10 * S
+    brief_ns: int | None = None
 
 
-CAMERA = BackoffPolicy(first_ns=S // 4, cap_ns=10 * S)
+MAX_BRIEF = 3
+# A camera that loses its connection again soon after it returned must not stay away for the wait of a dead one.
+CAMERA = BackoffPolicy(first_ns=S // 4, cap_ns=10 * S, brief_ns=S)
 # Cameras lock an account after a few failed logins: at most two attempts a minute, then fewer.
 CAMERA_LOGIN = BackoffPolicy(first_ns=30 * S, cap_ns=600 * S)
 SINK = BackoffPolicy(first_ns=S // 2, cap_ns=60 * S, healthy_ns=30 * S)
@@ -41,6 +45,7 @@ class Backoff:
     def __init__(self, policy: BackoffPolicy) -> None:
         self._policy = policy
         self._failures: Counter[BackoffPolicy] = Counter()
+        self._brief = 0  # times in a row that it worked for less than brief_ns
 
     def wait_ns(self, chance: float, policy: BackoffPolicy | None = None) -> int:
         """The wait after one more failure; ``policy`` replaces the default one for this kind of failure.
@@ -54,6 +59,11 @@ class Backoff:
         return round(wait_ns * (1 + policy.jitter * chance))
 
     def delivered(self, duration_ns: int) -> None:
-        """Resets the failures if it worked for the policy's ``healthy_ns``."""
-        if duration_ns >= self._policy.healthy_ns:
+        """Resets the failures after it worked for ``duration_ns``, as the policy says."""
+        policy = self._policy
+        if duration_ns >= policy.healthy_ns:
             self._failures.clear()
+            self._brief = 0
+        elif policy.brief_ns is not None:
+            self._brief = self._brief + 1 if duration_ns < policy.brief_ns else 0
+            self._failures[policy] = max(0, self._brief - MAX_BRIEF)

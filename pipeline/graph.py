@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusepipe.core.errors import SinkError, SourceError
-from fusepipe.core.frames import Band, Frame, FramePair, FusedFrame, PairState
+from fusepipe.core.frames import Band, Disconnected, Frame, FramePair, FusedFrame, PairState
 from fusepipe.core.fuser import Fuser
 from fusepipe.pipeline.mailbox import Cancelled, Closed, Mailbox, get_any
 from fusepipe.pipeline.measures.run_statistics import BusyTime, RunStatistics
@@ -195,7 +195,8 @@ class Graph:
         inbox = self._inbox[source.band]
         try:
             for item in source.frames(self.supervisor.stop):
-                self.statistics.frame_read(source.band)
+                if not isinstance(item, Disconnected):
+                    self.statistics.frame_read(source.band)
                 inbox.put(item)
         finally:
             inbox.close()
@@ -254,6 +255,8 @@ class Graph:
             try:
                 item = inbox.get()
             except Closed:
+                continue
+            if isinstance(item, Disconnected):
                 continue
             at = "" if item.capture_ns is None else f" at {item.capture_ns / 1e9:.3f} s"
             kind = "frame" if isinstance(item, Frame) else "damaged frame"

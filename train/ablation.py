@@ -174,7 +174,7 @@ def wins(rows: Sequence[AblationRow]) -> dict[str, int]:
     }
 
 
-def table(rows: Sequence[AblationRow], printed: Mapping[tuple[str, str, str], float]) -> str:
+def ablation_table(rows: Sequence[AblationRow], printed: Mapping[tuple[str, str, str], float]) -> str:
     """Mean ± standard deviation over the seeds, and below it the values the paper printed, as Markdown."""
     lines = ["| row | " + " | ".join(METRICS_OF_PAPER) + " |", "|---" * (len(METRICS_OF_PAPER) + 1) + "|"]
     for row in rows:

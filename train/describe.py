@@ -50,7 +50,9 @@ def _counted(network: nn.Module) -> Iterator[dict[nn.Module, int]]:
             hook.remove()
 
 
-def describe(model: str, network: nn.Module, parts: Mapping[str, nn.Module], height: int, width: int) -> list[Part]:
+def network_parts(
+    model: str, network: nn.Module, parts: Mapping[str, nn.Module], height: int, width: int
+) -> list[Part]:
     """The parts of a network that fuses a pair of height x width, and the whole network as the last one."""
     last: dict[nn.Module, tuple[tuple[int, ...], int]] = {}
 
@@ -93,9 +95,9 @@ def describe_models(parts: NetworkParts, height: int, width: int) -> list[Part]:
     if mfe.attention is not None:
         named["attention"] = mfe.attention
     named["reconstruction"] = mfe.reconstruction
-    described = describe("mfe", mfe, named, height, width)
+    described = network_parts("mfe", mfe, named, height, width)
     for model, student in students.items():
-        described += describe(model, student, _layers(student), height, width)
+        described += network_parts(model, student, _layers(student), height, width)
     return described
 
 
@@ -107,7 +109,7 @@ def _layers(student: PyramidNet) -> dict[str, nn.Module]:
     return named | {"head": student.head}
 
 
-def table(parts: list[Part]) -> str:
+def parts_table(parts: list[Part]) -> str:
     """The parts as text, one a line."""
     lines = [f"{'':9} {'part':19} {'output':>17} {'calls':>5} {'parameters':>10} {'MAC/px':>11}"]
     for part in parts:

@@ -39,7 +39,7 @@ _NAMES = {
 }
 
 
-def kind_of(path: Path) -> Format:
+def detect_format(path: Path) -> Format:
     """Which format a file is in, by its content; raises :class:`SourceError`."""
     text = _text(path)
     if re.search(r"^fusepipe_calibration\s*:", text, re.MULTILINE):

@@ -188,7 +188,7 @@ def fit(matches: Matches, model: Model, first_window_px: float | None = None, be
     return Fit(_matrix(theta[:8], matches.size), displacement, likelihood, model, bend)
 
 
-def choose(matches: Matches, models: tuple[Model, ...] = PLANE_MODELS) -> Fit:
+def select_model(matches: Matches, models: tuple[Model, ...] = PLANE_MODELS) -> Fit:
     """The fit of the model with the best information criterion: a parameter has to raise the likelihood.
 
     H. Akaike, "A new look at the statistical model identification", 1974. The sharpness of the likelihood of

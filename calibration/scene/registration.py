@@ -27,7 +27,7 @@ from fusepipe.calibration.scene.block_matching import (
     small_size,
 )
 from fusepipe.calibration.scene.lens_estimation import with_lens
-from fusepipe.calibration.scene.local_matches import MODELS, PLANE_MODELS, Matches, Model, choose, fit
+from fusepipe.calibration.scene.local_matches import MODELS, PLANE_MODELS, Matches, Model, fit, select_model
 from fusepipe.calibration.scene.match_quality import MIN_BLOCKS, MIN_CONFIDENCE, MatchQuality, match_quality
 from fusepipe.calibration.scene.search import DEFAULT_SCALES, Candidate, ScenePair, search
 from fusepipe.core.errors import UsageError
@@ -88,7 +88,7 @@ def register(
         matches = block_matches(pairs, matrix, level, fields)
         if len(matches.centres) < MIN_BLOCKS:
             continue
-        best = choose(matches, tuple(m for m in PLANE_MODELS if m in models))
+        best = select_model(matches, tuple(m for m in PLANE_MODELS if m in models))
         matrix = _improved(matrix, matches, best.matrix, visible_size)
         # the coarse levels have given the matrix an affine part already
         model = max(model, best.model, key=MODELS.index)

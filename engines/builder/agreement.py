@@ -34,7 +34,7 @@ TOLERANCES = {
 }
 
 
-def compare(
+def measure_agreement(
     reference: str,
     pairs: Sequence[tuple[Luma8, Luma8]],
     expected: Sequence[Luma8],

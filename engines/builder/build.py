@@ -74,7 +74,7 @@ def build(
     request = replace(request, shapes=_padded(request))
     key = engine_key(request, images)
     name = store.engine_name(request.model, request.backend, request.precision, key)
-    plan = store.default_folder() / name if output is None else output
+    plan = store.engines_folder() / name if output is None else output
     store.require_writable(plan)
     with store.build_lock(plan):
         existing = None if force else _existing(plan, key, in_cache=output is None)

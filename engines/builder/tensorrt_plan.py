@@ -89,7 +89,7 @@ def parse_network(library: Library, graph: bytes, compute: Iterable[str]) -> Par
     if not parser.parse(graph):
         said = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
         raise EngineError(f"{library.backend} cannot read the network: {said or library.complaint()}")
-    return Parsed(builder, network, parser, read_precisions(trt, network, set(compute)))
+    return Parsed(builder, network, parser, network_precisions(trt, network, set(compute)))
 
 
 def _dimensions(shapes: Shapes) -> list[tuple[int, int, int, int]]:
@@ -97,7 +97,7 @@ def _dimensions(shapes: Shapes) -> list[tuple[int, int, int, int]]:
     return [(batch, 1, height, width) for batch, (width, height) in sizes]
 
 
-def read_precisions(trt: Any, network: Any, compute: set[str]) -> dict[str, str]:
+def network_precisions(trt: Any, network: Any, compute: set[str]) -> dict[str, str]:
     """Precision of the layers of a parsed network that have these node names.
 
     A strongly typed network computes each layer in the types of its tensors. A layer is int8 if both its data and its

@@ -12,7 +12,7 @@ from fusepipe.core.errors import EngineError
 from fusepipe.core.frames import Luma8, Warp
 from fusepipe.core.fuser import Fuser, FusionBatch
 from fusepipe.core.models import NETWORKS
-from fusepipe.engines.builder.agreement import compare
+from fusepipe.engines.builder.agreement import measure_agreement
 from fusepipe.engines.builder.request import BuildImages, BuildRequest, Pair
 from fusepipe.engines.manifest import Shapes
 from fusepipe.engines.verification import Agreement, Verification
@@ -32,7 +32,7 @@ def verify(request: BuildRequest, plan: bytes, graph: bytes, images: BuildImages
     registered = [register_on_cpu(pair, warp) for pair, warp in zip(fitted, warps, strict=True)]
     reference = GraphRunner(request.onnx)
     expected = [reference.fuse(*pair) for pair in registered]
-    agreements = [compare("the fp32 ONNX", registered, expected, given, images.score)]
+    agreements = [measure_agreement("the fp32 ONNX", registered, expected, given, images.score)]
     notes: list[str] = []
     if find_spec("torch") is not None:
         try:
@@ -108,7 +108,7 @@ def _against_torch(request: BuildRequest, pairs: Sequence[Pair], given: Sequence
 
     with TorchFuser(request.model, request.onnx) as torch:
         expected = [torch.fuse(*pair) for pair in pairs]
-    return compare("PyTorch", pairs, expected, given)
+    return measure_agreement("PyTorch", pairs, expected, given)
 
 
 def resize_to_fit(pair: Pair, shapes: Shapes) -> Pair:

@@ -10,10 +10,10 @@ import numpy as np
 
 from fusepipe.core import image_files
 from fusepipe.core.frames import Luma8
+from fusepipe.core.text import shortlist
 from fusepipe.evaluation.detection.labels import CLASSES, class_map, read_labels
 from fusepipe.evaluation.detection.score import PERSON, DetectionScore, ImageDetections, detection_score, sure_persons
 from fusepipe.evaluation.detection.yolox import Bgr, Box, YoloxDetector
-from fusepipe.evaluation.image_sets import listed
 
 
 class SetDetection:
@@ -44,7 +44,7 @@ class SetDetection:
             self.notes.append(f"labels: {counted}; other classes are ignored")
         lone = [stem for stem in found if stem not in files]
         if lone and self._labels:
-            self.notes.append(f"no pair for {len(lone)} of the label files: {listed(lone)}")
+            self.notes.append(f"no pair for {len(lone)} of the label files: {shortlist(lone)}")
 
     def read_sources(self) -> None:
         """Detects in both sources of every pair, and reads the labels."""
@@ -60,7 +60,7 @@ class SetDetection:
 
     def add(self, method: str, name: str, fused: Luma8) -> None:
         """Detects in one fused image, coloured by the visible one."""
-        found = self._detector.detect(coloured(fused, _bgr(self._files[name][1])), self._wanted)
+        found = self._detector.detect(with_visible_chroma(fused, _bgr(self._files[name][1])), self._wanted)
         self._found.setdefault(method, []).append(self._case(name, found))
 
     def remove(self, method: str) -> None:
@@ -81,7 +81,7 @@ def score_rows(sets: Sequence[Mapping[str, Sequence[ImageDetections]]]) -> dict[
     return {row: detection_score([image for one in sets for image in one[row]]) for row in common}
 
 
-def coloured(luma: Luma8, bgr: Bgr) -> Bgr:
+def with_visible_chroma(luma: Luma8, bgr: Bgr) -> Bgr:
     """HxWx3: fused luma with the chroma of the visible image (BT.601, full range)."""
     planes = cv2.cvtColor(bgr, cv2.COLOR_BGR2YCrCb)
     planes[..., 0] = luma
@@ -92,5 +92,5 @@ def _bgr(path: Path, *, grey: bool = False) -> Bgr:
     """HxWx3 B, G, R of an 8-bit image; with ``grey``, three times its luma as infrared."""
     pixels = image_files.read_pixels(path)
     if grey:
-        pixels = image_files.infrared_planes(pixels)[0].pixels
+        pixels = image_files.infrared_image_planes(pixels)[0].pixels
     return np.asarray(pixels if pixels.ndim == 3 else cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), np.uint8)

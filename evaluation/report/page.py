@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from fusepipe.core.files import utf8
 from fusepipe.evaluation.metrics.registry import METRICS, SEQUENCE_METRICS, Metric, SequenceMetric
 from fusepipe.evaluation.report import html
 from fusepipe.evaluation.report.detection_tables import LEGEND as DETECTION_LEGEND
@@ -47,7 +48,7 @@ class _Galleries:
     left_out: int
 
 
-def page(comparison: Comparison, max_bytes: int = MAX_BYTES) -> str:
+def comparison_page(comparison: Comparison, max_bytes: int = MAX_BYTES) -> str:
     """The whole report as one HTML document of at most about ``max_bytes``: further images are omitted."""
     sections = [
         _Section(
@@ -62,7 +63,7 @@ def page(comparison: Comparison, max_bytes: int = MAX_BYTES) -> str:
         for index, result in enumerate(comparison.sets)
     ]
     text = _rendered(comparison, sections, _Galleries({}, 0), max_bytes)
-    galleries = _galleries(comparison, max_bytes - len(text.encode()) - VIEWER_BYTES)
+    galleries = _galleries(comparison, max_bytes - len(utf8(text)) - VIEWER_BYTES)
     return _rendered(comparison, sections, galleries, max_bytes)
 
 
@@ -104,7 +105,7 @@ def _galleries(comparison: Comparison, room: int) -> _Galleries:
             text = ""
             if room > 0:
                 text = html.fragment("gallery.html", gallery=gallery(result, example, f"{index}-{rank}"))
-            size = len(text.encode())
+            size = len(utf8(text))
             if not text or size > room:
                 left_out += 1
                 continue

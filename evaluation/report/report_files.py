@@ -62,9 +62,9 @@ def write_reports(comparison: Comparison, paths: Sequence[Path]) -> None:
             if comparison.ranked_by:
                 _write(by_method(path), _as_csv(csv_tables.method_rows(comparison)))
         else:
-            from fusepipe.evaluation.report.page import page
+            from fusepipe.evaluation.report.page import comparison_page
 
-            text = page(comparison)
+            text = comparison_page(comparison)
         _write(path, text)
 
 

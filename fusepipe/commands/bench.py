@@ -84,7 +84,7 @@ def command(
         click.echo(json.dumps({"ok": True, **table.as_json()}, indent=2) if as_json else as_text)
         return
     from fusepipe.workflows.bench.soak import soak as run_soak
-    from fusepipe.workflows.bench.throughput import BenchOptions, measure
+    from fusepipe.workflows.bench.throughput import BenchOptions, measure_throughput
 
     default = ((160, 120), (80, 60)) if soak else ((640, 480), (320, 240))
     visible, infrared = size or default
@@ -93,7 +93,7 @@ def command(
         soaked = run_soak(options)
         document, lines = soaked.as_json(), soak_lines(soaked)
     else:
-        measured = measure(options)
+        measured = measure_throughput(options)
         document, lines = measured.as_json(), bench_lines(measured)
     click.echo(json.dumps({"ok": True, **document}, indent=2) if as_json else "\n".join(lines))
 

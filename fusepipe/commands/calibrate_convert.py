@@ -39,10 +39,10 @@ def command(
     overwrite: bool,
 ) -> None:
     """Convert SOURCE from or to OpenCV's stereo files (stereoCalibrate) and kalibr's camera chains."""
-    from fusepipe.workflows.calibrate_convert import convert
+    from fusepipe.workflows.calibrate_convert import convert_calibration
 
     check_output_file(output, overwrite)
-    done = convert(
+    done = convert_calibration(
         source,
         output,
         form,

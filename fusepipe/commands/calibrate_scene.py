@@ -47,7 +47,8 @@ def command(
     from fusepipe.calibration.file.storage import save_calibration
     from fusepipe.calibration.scene.local_matches import MODELS
     from fusepipe.core.errors import FusepipeError
-    from fusepipe.workflows.calibrate_scene import Hints, calibrate_scene, doubt, pair_names, result_json
+    from fusepipe.core.text import counted, shortlist
+    from fusepipe.workflows.calibrate_scene import Hints, calibrate_scene, doubt, result_json
     from fusepipe.workflows.scene_pairs import read_pairs
 
     check_output_file(output, overwrite)
@@ -67,7 +68,7 @@ def command(
         raise FusepipeError(f"nothing was written: {result.refusal}")
     seen = result.quality
     click.echo(
-        f"{len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'} ({pair_names(pairs)}): {result.model}, "
+        f"{counted(len(pairs), 'pair')} ({shortlist([pair.name for pair in pairs])}): {result.model}, "
         f"confidence {seen.confidence:.2f}; {seen.near:.0%} of {seen.blocks} blocks agree; the infrared camera sees "
         f"{seen.overlap:.0%} of the visible image"
     )

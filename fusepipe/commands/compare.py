@@ -109,7 +109,7 @@ def command(
         _add_published(comparison, chosen)
     comparison.command = command_line()
     write_reports(comparison, report)
-    show(comparison, report, as_json=as_json)
+    print_tables(comparison, report, as_json=as_json)
     if comparison.failed:
         ctx.exit(EngineError.exit_code)
 
@@ -128,7 +128,7 @@ def _require_absent(options: Mapping[str, object]) -> None:
             raise UsageError(f"{option} and --preset cannot be combined: the preset defines what is compared")
 
 
-def show(comparison: Comparison, reports: tuple[Path, ...], *, as_json: bool) -> None:
+def print_tables(comparison: Comparison, reports: tuple[Path, ...], *, as_json: bool) -> None:
     """Prints the tables with their notes, or one JSON document."""
     from fusepipe.evaluation.report.json_document import comparison_json
 

@@ -43,29 +43,29 @@ def command(ctx: click.Context, source: str | None, to: Path | None, overwrite: 
     other pixels than the published one; it is omitted.
     """
     from fusepipe.core.progress_bar import ProgressBar
-    from fusepipe.evaluation.tno_catalogue import ABOUT, DOI, PAGE, default_folder
-    from fusepipe.workflows.data_tno.arrange import get, verify
+    from fusepipe.evaluation.tno_catalogue import ABOUT, DOI, PAGE, tno_folder
+    from fusepipe.workflows.data_tno.arrange import get, verify_folder
 
-    folder = to or default_folder()
+    folder = to or tno_folder()
     credit = {"doi": DOI, "page": PAGE, "about": ABOUT}
     report = None
     with ProgressBar("TNO", enabled=not as_json) as progress:
         if source is not None:
             report = get(source, folder, overwrite=overwrite, step=progress.step)
         elif folder.is_dir():
-            report = verify(folder, progress.step)
+            report = verify_folder(folder, progress.step)
     failed = report is not None and bool(report.different)
     if as_json:
         code = SourceError.exit_code if failed else 0
         document = {"ok": not failed, "exit_code": code, "errors": [], "folder": str(folder), "credit": credit}
         click.echo(json.dumps(document | (report.as_json() if report else {"complete": None}), indent=2))
     else:
-        show(report, folder, ABOUT)
+        print_status(report, folder, ABOUT)
     if failed:
         ctx.exit(SourceError.exit_code)
 
 
-def show(report: Arranged | None, folder: Path, about: str) -> None:
+def print_status(report: Arranged | None, folder: Path, about: str) -> None:
     """Prints which images are complete, missing or different."""
     click.echo(about)
     if report is None:

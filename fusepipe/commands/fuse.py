@@ -24,9 +24,16 @@ from fusepipe.commands.console.run_end import finish
     type=click.Path(path_type=Path),
     help="Calibration file [infrared is scaled to visible].",
 )
-@click.option("--range", "count_range", type=int, nargs=2, metavar="LO HI", help="Infrared counts of black and white.")
 @click.option(
-    "--visible-range", type=int, nargs=2, metavar="LO HI", help="Counts of black and white of a 16-bit visible image."
+    "--range",
+    "value_range",
+    type=float,
+    nargs=2,
+    metavar="LO HI",
+    help="Infrared counts, or degrees of images in floating point, of black and white.",
+)
+@click.option(
+    "--visible-range", type=float, nargs=2, metavar="LO HI", help="Counts of black and white of a 16-bit visible image."
 )
 @click.option(
     "--byte-order", type=click.Choice(["little", "big"]), help="Of 16-bit infrared, if it differs from the format's."

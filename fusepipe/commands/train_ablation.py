@@ -26,18 +26,18 @@ def ablation(run: Run, photographs: Path, test: Path, selection: str | None, see
     """
     require_training()
     from fusepipe.evaluation.report.published import printed_values
-    from fusepipe.evaluation.tno_catalogue import pair_names
-    from fusepipe.train.ablation import run_ablation, scored_pairs, table, wins
+    from fusepipe.evaluation.tno_catalogue import still_pair_names
+    from fusepipe.train.ablation import ablation_table, run_ablation, scored_pairs, wins
     from fusepipe.train.configs.mfe import load_mfe_config
     from fusepipe.train.session.mfe import mfe_session
 
     settings = load_mfe_config(run.config, shipped="ablation")
-    pairs = scored_pairs(test, pair_names(selection) if selection else None)
+    pairs = scored_pairs(test, still_pair_names(selection) if selection else None)
     with mfe_session(run.device, run.out, resume=run.resume) as this:
         rows = run_ablation(this, settings, photographs, run.data, pairs, run.out, seeds=seeds, jobs=jobs)
     if rows is None:
         raise Interrupted(f"stopped; continue with --resume --out {run.out}")
-    text = table(rows, printed_values("table2"))
+    text = ablation_table(rows, printed_values("table2"))
     write_text(run.out / "table2.md", text + "\n")
     report = {"rows": {row.variant: dict(row.scores) for row in rows}, "full_is_above_in": wins(rows)}
     click.echo(json.dumps(report, indent=2) if run.as_json else text)

@@ -68,11 +68,11 @@ def describe(config: str, size: tuple[int, int], as_json: bool) -> None:
     """Print the parts of `mfe` and the students: shapes, parameters, multiply-accumulates per pixel."""
     require_training()
     from fusepipe.train.configs.mfe import load_mfe_config
-    from fusepipe.train.describe import describe_models, table
+    from fusepipe.train.describe import describe_models, parts_table
 
     width, height = size
     found = describe_models(load_mfe_config(config).network, height, width)
-    click.echo(json.dumps([part.as_json() for part in found], indent=2) if as_json else table(found))
+    click.echo(json.dumps([part.as_json() for part in found], indent=2) if as_json else parts_table(found))
 
 
 COMMANDS = (mfe, stage1, attention, finetune, describe)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 from fusepipe.core.units import BitsPerSecond, Bytes, Metres, Nanoseconds
 from fusepipe.core.yaml_models import field_keys
@@ -23,6 +23,17 @@ def _refuse_bool(value: Any) -> Any:
 
 
 NotBool = BeforeValidator(_refuse_bool)
+
+
+def _rising(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] >= value[1]:
+        raise ValueError("should be [low, high] with low below high")
+    return value
+
+
+_Value = Annotated[float, Field(ge=-65535, le=65535), NotBool]
+ValueRange = Annotated[tuple[_Value, _Value], AfterValidator(_rising)]
+"""Values of black and white: counts, or degrees."""
 
 
 class ConfigModel(BaseModel):

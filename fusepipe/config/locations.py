@@ -28,7 +28,7 @@ def scheme_of(url: str) -> str:
     return match[1].lower() if match else ""
 
 
-def kind_of(url: str) -> LocationKind:
+def input_kind(url: str) -> LocationKind:
     """Whether an input is a file or folder, a synthetic scene, or a live camera."""
     scheme = scheme_of(url)
     if scheme in LIVE_SCHEMES or url.startswith("/dev/"):

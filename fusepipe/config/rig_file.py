@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from fusepipe.config.base import ConfigModel
 from fusepipe.config.conflicts import conflicts
 from fusepipe.config.environment import Substitution
-from fusepipe.config.locations import kind_of
+from fusepipe.config.locations import input_kind
 from fusepipe.config.schema import Rig, RigBody, check_rig_name
 from fusepipe.config.sinks import SINKS
 from fusepipe.config.unsupported import unavailable_keys
@@ -175,7 +175,7 @@ def _text(node: Node) -> str:
 
 def _short(url: str) -> str:
     """A synthetic URL with its size as the only option; any other with its secrets hidden."""
-    if kind_of(url) != "synthetic":
+    if input_kind(url) != "synthetic":
         return redact_url(url)
     head, _, query = url.partition("?")
     size = next((option[5:] for option in query.split("&") if option.startswith("size=")), "")

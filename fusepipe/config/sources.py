@@ -7,14 +7,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from fusepipe.config.base import ConfigModel, NotBool
+from fusepipe.config.base import ConfigModel, NotBool, ValueRange
 from fusepipe.config.locations import (
     LIVE_SCHEMES,
     SCHEMES,
     LocationKind,
     authority_problem,
     check_text,
-    kind_of,
+    input_kind,
     scheme_of,
 )
 from fusepipe.core.redact import HIDDEN, redact_url, remember, unescaped_problem
@@ -39,20 +39,11 @@ def _source_url(value: str) -> str:
     return value
 
 
-def _rising(value: tuple[int, int]) -> tuple[int, int]:
-    if value[0] >= value[1]:
-        raise ValueError("should be [low, high] with low below high")
-    return value
-
-
 MAX_TIMEOUT_NS = 10 * S
 
 
 def _key_of(model: ConfigModel, name: str) -> str:
     return next(key for key, attribute in field_keys(type(model)).items() if attribute == name)
-
-
-Count = Annotated[int, Field(ge=0, le=65535), NotBool]
 
 
 class SourceConfig(ConfigModel):
@@ -68,11 +59,11 @@ class SourceConfig(ConfigModel):
         description="Frame rate of files, image folders and V4L2 devices, if the source does not report it or reports "
         "a wrong one.",
     )
-    count_range: Annotated[tuple[Count, Count], AfterValidator(_rising)] | None = Field(
+    value_range: ValueRange | None = Field(
         default=None,
         validation_alias="range",
         description="The counts [low, high] of a 16-bit camera that map to black and white; default: the full range "
-        "of the bit depth.",
+        "of the bit depth. Degrees or other values of images in floating point, which need it.",
     )
     byte_order: Literal["little", "big"] | None = Field(
         default=None,
@@ -104,6 +95,11 @@ class SourceConfig(ConfigModel):
         "for a V4L2 device. They override those of fusepipe.",
     )
 
+    @property
+    def count_range(self) -> tuple[int, int] | None:
+        """``value_range`` for sources of counts."""
+        return None if self.value_range is None else (round(self.value_range[0]), round(self.value_range[1]))
+
     @field_validator("open_timeout_ns", "stall_timeout_ns")
     @classmethod
     def _bounded(cls, value: int | None) -> int | None:
@@ -130,14 +126,14 @@ class SourceConfig(ConfigModel):
     @classmethod
     def _fps_of_a_file(cls, value: float | None, info: ValidationInfo) -> float | None:
         url = info.data.get("url", "")
-        if value is not None and kind_of(url) == "synthetic":
+        if value is not None and input_kind(url) == "synthetic":
             raise ValueError("set it in the URL of a synthetic source: synthetic://street?fps=25")
         return value
 
     @property
     def kind(self) -> LocationKind:
         """``path``, ``synthetic`` or ``live``."""
-        return kind_of(self.url)
+        return input_kind(self.url)
 
     @property
     def label(self) -> str:

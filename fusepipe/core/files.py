@@ -2,7 +2,7 @@
 
 Every file that is written in one go is written here: to a temporary file in the same folder, synced to the disk,
 then renamed. Files that grow for as long as a run lasts (videos, their sidecars) have a name of their own while they
-are incomplete, see :mod:`fusepipe.pipeline.sinks.files.partial_file`, and share only :func:`publish`.
+are incomplete, see :mod:`fusepipe.pipeline.sinks.files.partial_file`, and share only :func:`move_into_place`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _MAX_STEM_BYTES = 200  # file systems take 255 bytes a name; the rest is for the temporary file's suffix
 
 
-def publish(temporary: Path, path: Path, *, overwrite: bool) -> None:
+def move_into_place(temporary: Path, path: Path, *, overwrite: bool) -> None:
     """Renames a complete file to its final name; without ``overwrite`` never over an existing file.
 
     Raises ``FileExistsError`` in that case and keeps ``temporary``.
@@ -55,7 +55,7 @@ def atomic_file(path: Path, *, overwrite: bool = True, durable: bool = True) -> 
         with temporary.open("xb") as file:
             yield file
             _sync(file, durable)
-        publish(temporary, path, overwrite=overwrite)
+        move_into_place(temporary, path, overwrite=overwrite)
     finally:
         _remove(temporary)
 
@@ -66,9 +66,14 @@ def write_bytes(path: Path, content: bytes, *, overwrite: bool = True, durable: 
         file.write(content)
 
 
+def utf8(text: str) -> bytes:
+    """The bytes of a text; those of file names that are not UTF-8 are escaped."""
+    return text.encode(errors="backslashreplace")
+
+
 def write_text(path: Path, text: str, *, overwrite: bool = True) -> None:
     """Writes a whole UTF-8 file atomically; errors as :func:`atomic_file`."""
-    write_bytes(path, text.encode(), overwrite=overwrite)
+    write_bytes(path, utf8(text), overwrite=overwrite)
 
 
 def write_together(contents: Mapping[Path, bytes]) -> None:
@@ -85,7 +90,7 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
                 file.write(content)
                 _sync(file, True)
         for path, temporary in temporaries.items():
-            publish(temporary, path, overwrite=True)
+            move_into_place(temporary, path, overwrite=True)
             published.append(path)
     except OSError:
         for path in published:

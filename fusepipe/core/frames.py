@@ -166,6 +166,15 @@ class UnreadableFrame:
     arrival_ns: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """A live camera is not connected, until its next frame; ``arrival_ns`` is when that was noticed."""
+
+    band: Band
+    reason: str
+    arrival_ns: int
+
+
 class Warp(Protocol):
     """A precomputed map from the infrared image to the visible one; see ``fusepipe.calibration.warp``.
 

@@ -22,6 +22,7 @@ from fusepipe.core.files import write_bytes
 from fusepipe.core.frames import Frame, FusedFrame, Pixels, Plane
 from fusepipe.core.heic import HeicError, decode_heic, is_heic
 from fusepipe.core.image_pages import count_pages, first_page
+from fusepipe.core.image_values import UnmappedValues, are_counts, map_values
 from fusepipe.core.natural_order import natural_key
 
 MAX_PIXELS = 1 << 28  # a small file can declare an image that fills the memory
@@ -72,7 +73,24 @@ def read_pixels(path: Path) -> Pixels:
 
 
 def decode_pixels(data: bytes) -> Pixels:
-    """As :func:`read_pixels`, of the bytes of a file. A file of several images is rejected: which one is not known."""
+    """As :func:`read_pixels`, of the bytes of a file. Whole numbers of other types that are counts become uint16.
+
+    Values that need a range to become grey levels are rejected.
+    """
+    pixels = decode_values(data)
+    if are_counts(pixels):
+        return pixels
+    try:
+        return map_values(pixels, None)
+    except UnmappedValues as error:
+        raise UnreadableImage(str(error)) from error
+
+
+def decode_values(data: bytes) -> Pixels:
+    """As :func:`decode_pixels`, with values of any type as they are in the file.
+
+    A file of several images is rejected: which one is not known.
+    """
     _check_complete(data)
     if (pages := count_pages(data)) > 1:
         raise UnreadableImage(f"holds {pages} images; use the file itself as a source, or save each image in a file")
@@ -87,8 +105,6 @@ def decode_pixels(data: bytes) -> Pixels:
         raise UnreadableImage(f"OpenCV cannot decode it: {error.err}") from error
     if pixels is None:
         raise UnreadableImage("not an image, or damaged")
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise UnreadableImage(f"pixels are {pixels.dtype}; 8-bit and 16-bit integer images are supported")
     return np.asarray(pixels)
 
 
@@ -167,7 +183,7 @@ def _check_size(width: int, height: int) -> None:
         raise UnreadableImage(f"{width}x{height} exceeds the limit of {MAX_PIXELS} pixels")
 
 
-def infrared_planes(pixels: Pixels) -> tuple[Plane, ...]:
+def infrared_image_planes(pixels: Pixels) -> tuple[Plane, ...]:
     """The luma of an infrared image, raw counts kept: (Y,), uint8 or uint16, full range."""
     if pixels.ndim == 3:
         pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY))
@@ -182,7 +198,7 @@ def is_coloured(pixels: Pixels) -> bool:
     return bool((small.max(axis=2) - small.min(axis=2)).mean() > 0.01 * np.iinfo(pixels.dtype).max)
 
 
-def visible_planes(pixels: Pixels, count_range: tuple[int, int] | None = None) -> tuple[Plane, ...]:
+def visible_image_planes(pixels: Pixels, count_range: tuple[int, int] | None = None) -> tuple[Plane, ...]:
     """(Y,) of a grey or (Y, Cb, Cr) 4:4:4 of a colour image, uint8 full range, BT.601 (as JFIF).
 
     16-bit images are mapped to 8 bit first, from ``count_range`` or the full range.
@@ -203,7 +219,7 @@ def _plane(pixels: Pixels) -> Plane:
 def to_bgr(frame: FusedFrame | Frame) -> Pixels:
     """HxW uint8 (grey) or HxWx3 uint8 (B, G, R), full range, for an image file.
 
-    Full-size BT.601 chroma takes OpenCV's exact inverse of :func:`visible_planes`; else chroma is
+    Full-size BT.601 chroma takes OpenCV's exact inverse of :func:`visible_image_planes`; else chroma is
     interpolated to full size and converted with the frame's own matrix (BT.601, BT.709 or BT.2020).
     """
     luma = levels.full_range_luma(frame.planes[0])

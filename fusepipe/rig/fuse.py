@@ -20,7 +20,7 @@ from fusepipe.rig.from_options import rig_from_options
 
 @dataclass(frozen=True, slots=True)
 class FuseOptions:
-    """The options of ``fusepipe fuse``. ``count_range``: infrared counts (black, white).
+    """The options of ``fusepipe fuse``. ``value_range``: infrared counts or values (black, white).
 
     ``output`` is an image, a video or a folder; as text it may end in a slash, which makes any name a folder.
     ``swap`` exchanges the two inputs.
@@ -34,8 +34,8 @@ class FuseOptions:
     precision: str = "auto"
     engine: Path | None = None
     calibration: Path | None = None
-    count_range: tuple[int, int] | None = None
-    visible_range: tuple[int, int] | None = None
+    value_range: tuple[float, float] | None = None
+    visible_range: tuple[float, float] | None = None
     byte_order: str | None = None
     visible_byte_order: str | None = None
     image_format: str | None = None
@@ -62,7 +62,7 @@ def fuse_pipeline(options: FuseOptions) -> Pipeline:
         "output": {"colour": "grey" if options.grey else "visible"},
         "sinks": config,
     }
-    for key, value in (("range", options.count_range), ("byte_order", options.byte_order)):
+    for key, value in (("range", options.value_range), ("byte_order", options.byte_order)):
         if value:
             body["infrared"][key] = value
     for key, value in (("range", options.visible_range), ("byte_order", options.visible_byte_order)):

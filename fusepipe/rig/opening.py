@@ -10,7 +10,7 @@ from typing import Any
 from fusepipe.calibration.matrix import Size
 from fusepipe.config.schema import Rig
 from fusepipe.config.unsupported import unavailable
-from fusepipe.core.counts import RIG_KEYS, CountSettings, counts_warning
+from fusepipe.core.counts import MAX_COUNT, RIG_KEYS, CountSettings, counts_warning
 from fusepipe.core.errors import ConfigError
 from fusepipe.core.frames import Band
 from fusepipe.core.fuser import Fuser
@@ -152,9 +152,11 @@ def _by_name_or_times(
 
 
 def _open_source(rig: Rig, band: Band, warn: Warn, stack: ExitStack) -> OpenedSource:
-    source = make_source(rig.infrared if band is Band.INFRARED else rig.visible, band, rig.name)
+    config = rig.infrared if band is Band.INFRARED else rig.visible
+    source = make_source(config, band, rig.name)
     stack.callback(source.close)
     info = source.open()
+    _check_range(config.value_range, band, info)
     for note in info.notes:
         warn(f"{band}: {source.label} {note}")
     if info.offline_reason:
@@ -169,6 +171,15 @@ def count_settings(rig: Rig, band: Band, info: SourceInfo) -> CountSettings:
         prefix = "--" if band is Band.INFRARED else "--visible-"
         settings = CountSettings(f"{prefix}range {{low}} {{high}}", f"{prefix}byte-order {{order}}")
     return replace(settings, read_order=info.byte_order)
+
+
+def _check_range(span: tuple[float, float] | None, band: Band, info: SourceInfo) -> None:
+    """Raises :class:`ConfigError` for a ``range`` of values, such as degrees, of a source of counts."""
+    if span is not None and not info.mapped and not all(0 <= value == round(value) for value in span):
+        raise ConfigError(
+            f"{band}: range {span[0]:g} to {span[1]:g}: counts are whole numbers from 0 to {MAX_COUNT}; other values "
+            "are for images in floating point or of signed integers"
+        )
 
 
 def _visible_counts_warning(rig: Rig, info: SourceInfo) -> str | None:

@@ -226,9 +226,10 @@ def _transforms(opened: OpenedRig, warn: Warn, warn_in_report: Warn) -> list[Cal
         max_visible_levels=fuser.max_visible_levels if opened.registration.common_view is None else 0,
     )
     aligner.on_change(registration.replace)
-    tone_map = ToneMap(
-        rig.infrared.count_range, warn_in_report, count_settings(rig, Band.INFRARED, opened.infrared.info)
-    )
+    tone_map = ToneMap(None, warn_in_report, None)
+    if not opened.infrared.info.mapped:
+        settings = count_settings(rig, Band.INFRARED, opened.infrared.info)
+        tone_map = ToneMap(rig.infrared.count_range, warn_in_report, settings)
     transforms: list[Callable[[FramePair], FramePair]] = [registration, tone_map]
     if opened.live:
         size = opened.output_size if visible.known or rig.output.size is not None else None

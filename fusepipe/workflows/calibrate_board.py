@@ -23,7 +23,7 @@ from fusepipe.calibration.matrix import Size
 from fusepipe.core import image_files
 from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.core.frames import FusedFrame
-from fusepipe.evaluation.image_sets import listed
+from fusepipe.core.text import shortlist
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.rig.api import Pipeline
 from fusepipe.rig.factories.fusers import load_fuser
@@ -118,7 +118,7 @@ def read_folder(folders: Sequence[Path], board: Board, camera: str, step: Step |
         except image_files.UnreadableImage as error:
             raise SourceError(f"{file}: cannot be used: {error}") from error
         views.coloured += image_files.is_coloured(pixels)
-        luma = to_luma8(image_files.infrared_planes(pixels)[0])
+        luma = to_luma8(image_files.infrared_image_planes(pixels)[0])
         views.require_size((luma.shape[1], luma.shape[0]), str(file))
         detection = detect(luma, board)
         if detection is None:
@@ -222,7 +222,7 @@ def solve(
         if not views.found:
             raise UsageError(
                 f"the board ({board}) was not found in any of the {len(views.without)} {views.camera} images "
-                f"(such as {listed(views.without, 3)}): check the number of its inner corners, and that all of it "
+                f"(such as {shortlist(views.without, 3)}): check the number of its inner corners, and that all of it "
                 "is in the image" + (", warmer or colder than the background" if views.camera == "infrared" else "")
             )
         cameras.append(calibrate_camera(views.found, board, views.size, model, views.camera))

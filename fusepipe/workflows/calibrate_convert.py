@@ -18,7 +18,7 @@ class Conversion:
     output_format: Format
 
 
-def convert(
+def convert_calibration(
     source: Path,
     output: Path,
     output_format: Format | None = None,
@@ -35,7 +35,7 @@ def convert(
     not a calibration, :class:`UsageError` for one that needs an option, :class:`OutputExistsError` and
     :class:`SinkError` as :func:`fusepipe.calibration.file.storage.save_calibration`.
     """
-    source_format = exchange.kind_of(source)
+    source_format = exchange.detect_format(source)
     wanted: Format = output_format or ("opencv" if source_format == "fusepipe" else "fusepipe")
     calibration = exchange.read(source, source_format, plane_distance_m, infrared_camera, unit)
     if wanted == "fusepipe":

@@ -13,7 +13,6 @@ from fusepipe.calibration.scene.local_matches import MODELS, Model
 from fusepipe.calibration.scene.registration import SceneResult, register
 from fusepipe.calibration.scene.search import DEFAULT_SCALES, ScenePair
 from fusepipe.core.errors import UsageError
-from fusepipe.evaluation.image_sets import listed
 
 HINT_TOLERANCE = 1.12  # tolerance of fields of view from data sheets, as a factor
 
@@ -121,8 +120,3 @@ def result_json(result: SceneResult, names: Sequence[str]) -> dict[str, Any]:
         "refusal": result.refusal,
         "doubt": "" if result.refusal else doubt(result),
     }
-
-
-def pair_names(pairs: Sequence[ScenePair]) -> str:
-    """The first names, for messages."""
-    return listed([pair.name for pair in pairs])

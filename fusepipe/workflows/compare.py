@@ -13,12 +13,19 @@ from fusepipe.core.fuser import FunctionFuser, Fuser, FuserInfo
 from fusepipe.core.models import ATTENTION, MODELS, model_factory
 from fusepipe.core.provenance import versions
 from fusepipe.core.suggest import did_you_mean
+from fusepipe.core.text import shortlist
 from fusepipe.evaluation.baselines.trivial import TRIVIAL_RULES, sum_rule
 from fusepipe.evaluation.detection.image_set import SetDetection, score_rows
 from fusepipe.evaluation.detection.labels import parse_maps
 from fusepipe.evaluation.detection.score import ImageDetections
 from fusepipe.evaluation.detection.yolox import YoloxDetector, class_names
-from fusepipe.evaluation.image_sets import ImageSet, evenly_spaced, find_sets, listed, read_luma, require_one_size
+from fusepipe.evaluation.image_sets import (
+    ImageSet,
+    evenly_spaced,
+    find_sets,
+    read_luma,
+    require_one_size,
+)
 from fusepipe.evaluation.metrics.flow_difference import FlowReference
 from fusepipe.evaluation.metrics.registry import METRICS
 from fusepipe.evaluation.metrics.temporal import TemporalReference
@@ -27,7 +34,7 @@ from fusepipe.evaluation.report.published import METRICS_OF_PAPER, PRESETS, Pres
 from fusepipe.evaluation.report.results import BOUND, Comparison, Example, MethodResult, SetResult, missing_values
 from fusepipe.evaluation.scorer import Scorer, Triple
 from fusepipe.evaluation.scores import metric_names
-from fusepipe.evaluation.tno_catalogue import default_folder, pair_names
+from fusepipe.evaluation.tno_catalogue import still_pair_names, tno_folder
 from fusepipe.rig.factories.fusers import load_fuser
 
 QUICK = ("stream", "pyramid")  # the default: the default model and the usual classical method
@@ -83,7 +90,7 @@ def find_data(data: str) -> Path:
     """
     if data != "tno":
         return Path(data)
-    folder = default_folder()
+    folder = tno_folder()
     if not folder.is_dir():
         raise UsageError(
             f"TNO is not at {folder}: 'fusepipe data tno' shows where to get it and arranges it; "
@@ -107,7 +114,7 @@ def preset_options(
         preset.models,
         sets=preset.sets,
         limit=limit,
-        only=pair_names("n25") if preset.table == "table2" else None,
+        only=still_pair_names("n25") if preset.table == "table2" else None,
         metrics=METRICS_OF_PAPER,
         jobs=jobs,
         with_images=with_images,
@@ -298,7 +305,7 @@ class _Work:
         self.result.examples = list(self._examples.values())
         if self.result.sequence and len(shapes) > 1:
             self.result.sequence = False
-            sizes = listed([f"{width}x{height}" for height, width in sorted(shapes)], 3)
+            sizes = shortlist([f"{width}x{height}" for height, width in sorted(shapes)], 3)
             self.result.notes.append(f"treated as stills: its images have different sizes ({sizes})")
 
     def keep(self, index: int, name: str, fused: Luma8) -> None:

@@ -40,9 +40,9 @@ def list_engines(folder: Path | None = None) -> tuple[Path, list[EngineEntry]]:
     """(folder, its engines, newest first); ``None`` is the cache. Raises :class:`UsageError` for a missing folder."""
     if folder is not None and not folder.is_dir():
         raise UsageError(f"{folder}: no such folder")
-    folder = folder or store.default_folder()
+    folder = folder or store.engines_folder()
     entries = []
-    for stored in store.list_engines(folder):
+    for stored in store.stored_engines(folder):
         problem = stored.problem or (_problem(stored.plan, stored.manifest) if stored.manifest else "")
         age_s = round(time.time() - stored.modified_s)
         entries.append(EngineEntry(stored.plan, stored.manifest, stored.size_bytes, age_s, problem))

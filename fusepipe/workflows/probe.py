@@ -10,7 +10,7 @@ import numpy as np
 
 from fusepipe.config.schema import SourceConfig
 from fusepipe.core.errors import SourceError, UsageError
-from fusepipe.core.frames import Band, Frame
+from fusepipe.core.frames import Band, Frame, UnreadableFrame
 from fusepipe.pipeline.pairing.capture_clock import CaptureClock
 from fusepipe.pipeline.pairing.freeze import FreezeDetector
 from fusepipe.pipeline.pairing.motion_offset import MotionEnergy, MotionOffset, estimate_offset
@@ -134,7 +134,7 @@ def _collect(seen: CameraRecording, stop: threading.Event) -> None:
     try:
         for item in seen.source.frames(stop):
             if not isinstance(item, Frame):
-                seen.unreadable += 1
+                seen.unreadable += isinstance(item, UnreadableFrame)
                 continue
             frame = seen.clock.stamp(item)
             seen.freeze.push(frame)

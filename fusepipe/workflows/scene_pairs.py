@@ -66,7 +66,7 @@ def _read_images(infrared: Path, visible: Path, name: str) -> ScenePair:
         )
     if np.array_equal(read[0], read[1]):
         raise UsageError(f"{infrared} and {visible} are the same image: give one image of each camera")
-    planes = image_files.infrared_planes(read[0])[0], image_files.visible_planes(read[1])[0]
+    planes = image_files.infrared_image_planes(read[0])[0], image_files.visible_image_planes(read[1])[0]
     return ScenePair(to_luma8(planes[0]), to_luma8(planes[1]), name)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from fusepipe.core.frames import Frame, UnreadableFrame
-from fusepipe.pipeline.sources.base import SourceItem
+from fusepipe.pipeline.sources.base import CapturedItem
 
 JUMP_NS = 10_000_000_000  # a step longer than this, and than 50 usual steps, is a jump
 USUAL_STEPS = 50
@@ -26,7 +26,7 @@ class ContinuityResult:
     ``reset_ns`` is how far the clock jumped back.
     """
 
-    passed: tuple[SourceItem, ...] = ()
+    passed: tuple[CapturedItem, ...] = ()
     dropped: tuple[Frame, ...] = ()
     reset_ns: int | None = None
 
@@ -44,7 +44,7 @@ class Continuity:
         self._step_ns: int | None = None
         self._suspect: Frame | None = None
 
-    def push(self, item: SourceItem) -> ContinuityResult:
+    def push(self, item: CapturedItem) -> ContinuityResult:
         """Takes the next item of the stream."""
         if isinstance(item, UnreadableFrame):
             if item.capture_ns is not None:

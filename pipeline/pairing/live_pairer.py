@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from fusepipe.core.frames import Band, Frame, FramePair, PairState
+from fusepipe.core.frames import Band, Disconnected, Frame, FramePair, PairState
 from fusepipe.pipeline.pairing.capture_clock import CaptureClock
 from fusepipe.pipeline.pairing.degradation import Degradation, StateChange
 from fusepipe.pipeline.pairing.freeze import FreezeDetector
@@ -65,6 +65,7 @@ class LivePairer:
         self._usual_ns: dict[Band, float] = {}
         self._backlog_since_ns: int | None = None  # since when the returned reference delivers its backlog
         self._ended: set[Band] = set()
+        self._disconnected: set[Band] = set()
         self._ended_ns = start_ns
         self._frozen: set[int] = set()  # indices of infrared frames with a frozen image
         self._last_visible: Frame | None = None
@@ -89,6 +90,8 @@ class LivePairer:
     def push(self, item: SourceItem) -> list[FramePair]:
         """Takes an item of a camera; its ``arrival_ns`` is the current time."""
         now_ns = self._advance(item.arrival_ns)
+        if isinstance(item, Disconnected):
+            self._disconnected.add(item.band)
         if not isinstance(item, Frame):
             return self._out(self._pairer.push(item), now_ns)
         absolute = all(clock.absolute for clock in self.clocks.values())
@@ -131,6 +134,7 @@ class LivePairer:
     def _listen(self, frame: Frame, now_ns: int) -> None:
         if frame.band is self._reference and self._is_backlog(frame, now_ns):
             return
+        self._disconnected.discard(frame.band)
         step_ns = now_ns - self._heard_ns[frame.band]
         usual_ns = self._usual_ns.get(frame.band)
         if usual_ns is None or step_ns < 10 * usual_ns:  # an outage is not a usual step
@@ -148,7 +152,7 @@ class LivePairer:
         return now_ns - self._backlog_since_ns < BACKLOG_NS
 
     def _reference_is_silent(self, now_ns: int) -> bool:
-        if self._reference in self._ended:
+        if self._reference in self._ended or self._reference in self._disconnected:
             return True
         limit_ns = max(self._silent_ns, SILENT_STEPS * self._usual_ns.get(self._reference, 0))
         return now_ns - self._heard_ns[self._reference] > limit_ns

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fusepipe.core.frames import Band, FramePair, PairState, UnreadableFrame
+from fusepipe.core.frames import Band, Disconnected, FramePair, PairState, UnreadableFrame
 from fusepipe.core.natural_order import natural_key
 from fusepipe.pipeline.pairing.pairer import PairingLog
-from fusepipe.pipeline.sources.base import SourceItem
+from fusepipe.pipeline.sources.base import CapturedItem, SourceItem
 
 
 class NamePairer:
@@ -17,7 +17,7 @@ class NamePairer:
     def __init__(self, reference: Band = Band.VISIBLE) -> None:
         self.log = PairingLog()
         self._reference = reference
-        self._heads: dict[Band, SourceItem | None] = {Band.INFRARED: None, Band.VISIBLE: None}
+        self._heads: dict[Band, CapturedItem | None] = {Band.INFRARED: None, Band.VISIBLE: None}
         self._ended: set[Band] = set()
         self._index = 0
 
@@ -28,6 +28,8 @@ class NamePairer:
         return None
 
     def push(self, item: SourceItem) -> list[FramePair]:
+        if isinstance(item, Disconnected):
+            return []  # of live cameras only
         self._heads[item.band] = item
         return self._merge()
 
@@ -56,7 +58,7 @@ class NamePairer:
                 self._discard(band)
         return pairs
 
-    def _match(self, infrared: SourceItem, visible: SourceItem) -> list[FramePair]:
+    def _match(self, infrared: CapturedItem, visible: CapturedItem) -> list[FramePair]:
         bad = [item for item in (infrared, visible) if isinstance(item, UnreadableFrame)]
         for item in bad:
             self.log.unreadable(item)

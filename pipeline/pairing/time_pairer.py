@@ -7,10 +7,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
-from fusepipe.core.frames import Band, Frame, FramePair, PairState, UnreadableFrame
+from fusepipe.core.frames import Band, Disconnected, Frame, FramePair, PairState, UnreadableFrame
 from fusepipe.pipeline.pairing.continuity import Continuity, ContinuityResult
 from fusepipe.pipeline.pairing.pairer import PairingLog
-from fusepipe.pipeline.sources.base import SourceItem
+from fusepipe.pipeline.sources.base import CapturedItem, SourceItem
 
 OnMissing = Literal["hold", "drop", "single"]
 
@@ -34,7 +34,7 @@ class _OtherFrame:
     """A frame of the stream that is not the reference: a candidate partner."""
 
     time_ns: int
-    item: SourceItem
+    item: CapturedItem
     used: bool = False
 
 
@@ -44,10 +44,10 @@ class TimePairer:
     ``offset_ns`` is added to infrared capture times. A nearest frame within ``tolerance_ns`` makes a ``fused`` pair;
     otherwise ``on_missing`` applies: ``hold`` repeats the previous frame of the other stream for up to ``max_hold_ns``
     (``held``, then ``single``), ``single`` outputs the reference alone, ``drop`` drops it. A pair is decided as soon as
-    no better match can arrive: when the other stream has reached the reference's time or ended, or, live,
-    ``max_wait_ns`` after the arrival. A frame may be the partner of two reference frames if it is the nearest to both,
-    within the tolerance. ``rules`` holds these values; any thread may replace it, for the next decision. Without
-    ``measured``, times are counted by a frame rate, so the pairs have no ``skew_ns``.
+    no better match can arrive: when the other stream has reached the reference's time, has ended or is disconnected,
+    or, live, ``max_wait_ns`` after the arrival. A frame may be the partner of two reference frames if it is the nearest
+    to both, within the tolerance. ``rules`` holds these values; any thread may replace it, for the next decision.
+    Without ``measured``, times are counted by a frame rate, so the pairs have no ``skew_ns``.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class TimePairer:
         self._waiting: deque[Frame] = deque()  # undecided reference frames, in order
         self._others: list[_OtherFrame] = []  # by time
         self._ended: set[Band] = set()
+        self._disconnected: set[Band] = set()
         # the other stream is sorted here, so some disorder is harmless
         self._guards = {reference: Continuity(), reference.other: Continuity(SLACK_NS)}
         self._index = 0
@@ -90,6 +91,10 @@ class TimePairer:
         return self._reference.other  # a waiting frame is decided once the other stream has ended
 
     def push(self, item: SourceItem) -> list[FramePair]:
+        if isinstance(item, Disconnected):
+            self._disconnected.add(item.band)
+            return self._decide()
+        self._disconnected.discard(item.band)
         self._take(item.band, self._guards[item.band].push(item))
         return self._decide()
 
@@ -127,13 +132,13 @@ class TimePairer:
             else:
                 self._push_other(item)
 
-    def _push_reference(self, item: SourceItem) -> None:
+    def _push_reference(self, item: CapturedItem) -> None:
         if isinstance(item, UnreadableFrame):
             self.log.unreadable(item)
         else:
             self._waiting.append(item)
 
-    def _push_other(self, item: SourceItem) -> None:
+    def _push_other(self, item: CapturedItem) -> None:
         if isinstance(item, UnreadableFrame):
             self.log.unreadable(item)
             if item.capture_ns is None:
@@ -146,13 +151,16 @@ class TimePairer:
 
     def _decide(self) -> list[FramePair]:
         pairs: list[FramePair] = []
-        other_ended = self._reference.other in self._ended
-        while self._waiting:
-            time_ns = self._time_ns(self._reference, self._waiting[0].capture_ns)
-            if not other_ended and (not self._others or self._others[-1].time_ns < time_ns):
-                break
+        while self._waiting and self._no_better_can_arrive(self._waiting[0]):
             pairs += self._resolve(self._waiting.popleft())
         return pairs
+
+    def _no_better_can_arrive(self, frame: Frame) -> bool:
+        """Whether the nearest frame of the other stream to this reference frame is known."""
+        other = self._reference.other
+        if other in self._ended or other in self._disconnected:
+            return True
+        return bool(self._others) and self._others[-1].time_ns >= self._time_ns(self._reference, frame.capture_ns)
 
     def _resolve(self, frame: Frame) -> list[FramePair]:
         time_ns = self._time_ns(self._reference, frame.capture_ns)

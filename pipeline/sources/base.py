@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from fusepipe.core.counts import ByteOrder, CountLevels
-from fusepipe.core.frames import Band, Frame, UnreadableFrame
+from fusepipe.core.frames import Band, Disconnected, Frame, UnreadableFrame
 from fusepipe.pipeline.sources.image_colour import ImageColour
 
 ClockKind = Literal["media", "wall"]
-SourceItem = Frame | UnreadableFrame
+CapturedItem = Frame | UnreadableFrame
+SourceItem = CapturedItem | Disconnected
 """What a source yields."""
 
 
@@ -34,7 +35,7 @@ class SourceInfo:
     interlaced``. A live camera that is offline has ``width`` and ``height`` 0, and an ``offline_reason``. ``levels``
     are those of the first image with 16-bit counts. ``timed``: capture times are measured, not counted by a frame rate.
     ``colour`` is that of the first image. ``byte_order`` is that in which 16-bit samples are read, where a setting can
-    change it.
+    change it. ``mapped``: the source has mapped its values, such as degrees, by the rig's ``range`` to 0..65535.
     """
 
     width: int
@@ -51,6 +52,7 @@ class SourceInfo:
     timed: bool = True
     colour: ImageColour = "grey"
     byte_order: ByteOrder | None = None
+    mapped: bool = False
 
     @property
     def known(self) -> bool:
@@ -80,10 +82,11 @@ class Source(Protocol):
     def open(self) -> SourceInfo:
         """Opens it and returns its properties; raises :class:`SourceError`. Called once."""
 
-    def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
+    def frames(self, stop: threading.Event) -> Iterator[SourceItem]:
         """The frames in order of capture, with ``index`` 0, 1, 2, …
 
-        A frame that cannot be decoded is yielded as :class:`UnreadableFrame`. Ends at the end of the
+        A frame that cannot be decoded is yielded as :class:`UnreadableFrame`, each failure of a live camera's
+        connection as :class:`Disconnected`. Ends at the end of the
         media, or after ``stop`` is set: within 0.2 s, or for a silent live camera within its stall timeout (a read of
         FFmpeg cannot be interrupted).
         ``arrival_ns`` of each frame is ``time.monotonic_ns()`` when the frame was complete.

@@ -16,6 +16,6 @@ def video_streams(container: InputContainer) -> list[VideoStream]:
     return moving or streams
 
 
-def listed(streams: Sequence[VideoStream]) -> str:
+def stream_list(streams: Sequence[VideoStream]) -> str:
     """The streams with index, codec and size, for messages."""
     return ", ".join(f"stream {s.index} ({s.codec_context.name} {s.width}x{s.height})" for s in streams)

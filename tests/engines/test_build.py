@@ -78,7 +78,7 @@ def test_openvino_engines_are_executed_for_verification(precision: str) -> None:
     with load_model("stream", engine=str(built.plan)) as fuser, load_model("stream", precision="fp32") as exact:
         assert fuser.info.precision == precision and built.plan.name in fuser.info.reason
         given, expected = fuser.fuse(*PAIRS[3]), exact.fuse(*PAIRS[3])
-    found = agreement.compare("fp32", PAIRS[3:], [expected], [given])
+    found = agreement.measure_agreement("fp32", PAIRS[3:], [expected], [given])
     assert (found.max_abs == 0) == (precision == "fp32") and found.psnr_db > 36
 
 

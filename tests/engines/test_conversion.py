@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from fusepipe.core.errors import EngineError, UsageError  # noqa: E402
 from fusepipe.core.frames import Luma8  # noqa: E402
 from fusepipe.engines.backends.openvino.network import GraphRunner  # noqa: E402
-from fusepipe.engines.builder.agreement import compare  # noqa: E402
+from fusepipe.engines.builder.agreement import measure_agreement  # noqa: E402
 from fusepipe.engines.builder.emulate import emulate  # noqa: E402
 from fusepipe.engines.builder.half_precision import overflowing_nodes, to_half_precision  # noqa: E402
 from fusepipe.engines.builder.quantise import Target, quantise  # noqa: E402
@@ -44,7 +44,7 @@ def model(request: pytest.FixtureRequest) -> onnx.ModelProto:
 def psnr_db(graph: onnx.ModelProto, reference: onnx.ModelProto, pairs: list[Pair] = OTHERS) -> float:
     given, expected = GraphRunner(serialised(graph)), GraphRunner(serialised(reference))
     images = [[runner.fuse(*pair) for pair in pairs] for runner in (expected, given)]
-    return compare("fp32", pairs, *images).psnr_db
+    return measure_agreement("fp32", pairs, *images).psnr_db
 
 
 def small_graph(scale: float, *, second: float = 1.0) -> bytes:

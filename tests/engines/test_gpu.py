@@ -19,7 +19,7 @@ from fusepipe.core.errors import EngineError
 from fusepipe.core.fuser import FusionBatch
 from fusepipe.engines.backends.cuda.api import IMPLEMENTATIONS, Cuda, open_cuda
 from fusepipe.engines.backends.tensorrt.runtime import kernel_cache, open_plan
-from fusepipe.engines.builder.agreement import compare, require_agreement
+from fusepipe.engines.builder.agreement import measure_agreement, require_agreement
 from fusepipe.engines.builder.build import build
 from fusepipe.engines.builder.verify import register_on_cpu
 from fusepipe.engines.load import load_model
@@ -116,7 +116,7 @@ def test_an_engine_is_built_and_verified_on_the_gpu(precision: str, seam: str) -
         expected = [exact.fuse(*pair) for pair in PAIRS]
     for repeat in range(3):
         first = [images[repeat] for images in given[: len(PAIRS)]]
-        found = compare("fp32", PAIRS, expected, first)
+        found = measure_agreement("fp32", PAIRS, expected, first)
         require_agreement(Verification("the plan", True, (found,)), precision)
 
 

@@ -18,7 +18,7 @@ from fusepipe.core.models import NETWORKS
 from fusepipe.engines import choose
 from fusepipe.engines.backends.openvino import fuser as openvino_backend
 from fusepipe.engines.backends.openvino.fuser import MAX_BATCH, STATIC_SIZES, OpenVinoFuser
-from fusepipe.engines.builder.agreement import compare, require_agreement
+from fusepipe.engines.builder.agreement import measure_agreement, require_agreement
 from fusepipe.engines.cache import CompileCache
 from fusepipe.engines.load import load_model, read_int8, read_onnx
 from fusepipe.engines.verification import Verification
@@ -136,7 +136,7 @@ def test_each_int8_network_that_ships_was_made_of_the_fp32_one_that_ships(model:
     pairs = [(infrared[60:180, 80:240], visible[60:180, 80:240]) for infrared, visible in whole]
     with load_model(model, "openvino", "int8") as fuser, load_model(model, "openvino", "fp32") as exact:
         expected, given = ([runner.fuse(*pair) for pair in pairs] for runner in (exact, fuser))
-    agreement = compare("the fp32 ONNX", pairs, expected, given)
+    agreement = measure_agreement("the fp32 ONNX", pairs, expected, given)
     require_agreement(Verification("int8", True, (agreement,)), "int8")  # raises where they do not agree
     assert agreement.pairs == len(pairs) and agreement.max_abs > 0, "both ran, and one of them in int8"
 

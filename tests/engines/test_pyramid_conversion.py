@@ -12,7 +12,7 @@ from helpers.engine_requests import PAIRS, build_request, needs_rtx  # noqa: E40
 from onnx import TensorProto  # noqa: E402
 
 from fusepipe.engines.backends.openvino.network import GraphRunner  # noqa: E402
-from fusepipe.engines.builder.agreement import TOLERANCES, compare  # noqa: E402
+from fusepipe.engines.builder.agreement import TOLERANCES, measure_agreement  # noqa: E402
 from fusepipe.engines.builder.build import compile_engine  # noqa: E402
 from fusepipe.engines.builder.emulate import emulate  # noqa: E402
 from fusepipe.engines.builder.half_precision import lowered_nodes, overflowing_nodes, to_half_precision  # noqa: E402
@@ -58,7 +58,7 @@ def test_the_finer_levels_are_fp16_but_not_bf16(model: onnx.ModelProto) -> None:
         rounded = next(node for node in low.graph.node if node.op_type == "Round")
         assert types[rounded.input[0]] == TensorProto.FLOAT
         runner = GraphRunner(serialised(emulate(low)))
-        found = compare("fp32", PAIRS, expected, [runner.fuse(*pair) for pair in PAIRS])
+        found = measure_agreement("fp32", PAIRS, expected, [runner.fuse(*pair) for pair in PAIRS])
         limit = TOLERANCES[precision]
         assert limit.psnr_db + 3.0 < found.psnr_db < 99.0 and found.max_abs <= limit.max_abs
 
@@ -69,7 +69,7 @@ def test_int8_leaves_the_averages_of_the_images_exact(model: onnx.ModelProto) ->
     assert metadata(graph, "kept_fp32") == ""
     kernels, grid = GraphRunner(serialised(graph)), GraphRunner(serialised(emulate(graph)))
     images = [[runner.fuse(*pair) for pair in PAIRS] for runner in (grid, kernels)]
-    assert compare("the grid", PAIRS, *images).psnr_db > 60.0
+    assert measure_agreement("the grid", PAIRS, *images).psnr_db > 60.0
 
 
 @needs_rtx

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fusepipe.core.errors import SourceError, UsageError
-from fusepipe.evaluation.detection.image_set import SetDetection, coloured, score_rows
+from fusepipe.evaluation.detection.image_set import SetDetection, score_rows, with_visible_chroma
 from fusepipe.evaluation.detection.labels import class_map, parse_maps, read_labels
 from fusepipe.evaluation.detection.score import (
     ImageDetections,
@@ -177,10 +177,10 @@ def test_a_grey_fused_image_keeps_its_luma_and_gets_the_visible_chroma() -> None
     bgr = np.zeros((4, 4, 3), np.uint8)
     bgr[..., 2] = 120
     luma = np.full((4, 4), 90, np.uint8)
-    found = cv2.cvtColor(coloured(luma, bgr), cv2.COLOR_BGR2YCrCb)
+    found = cv2.cvtColor(with_visible_chroma(luma, bgr), cv2.COLOR_BGR2YCrCb)
     assert abs(int(found[0, 0, 0]) - 90) <= 1 and found[0, 0, 1] > 150
     grey = np.full((4, 4, 3), 70, np.uint8)
-    assert np.abs(coloured(luma, grey).astype(int) - 90).max() <= 1
+    assert np.abs(with_visible_chroma(luma, grey).astype(int) - 90).max() <= 1
 
 
 # -- a real detector

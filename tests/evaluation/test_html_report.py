@@ -14,9 +14,9 @@ import pytest
 
 from fusepipe.evaluation.metrics.registry import names_of
 from fusepipe.evaluation.report.gallery import salient_patches
-from fusepipe.evaluation.report.page import page
+from fusepipe.evaluation.report.page import comparison_page
 from fusepipe.evaluation.report.results import Comparison, Example, MethodResult, SetResult
-from fusepipe.evaluation.scores import score
+from fusepipe.evaluation.scores import score_triple
 
 NASTY = "<script>alert('x')</script>&\"'é"
 CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
@@ -52,7 +52,7 @@ def comparison(names: tuple[str, ...] = ("stream", "pyramid", "mean", "max"), co
             for example, (ir, vis) in zip(result.examples, pairs, strict=True):
                 fused = cv2.addWeighted(ir, 0.3 + 0.1 * step, vis, 0.7 - 0.1 * step, 0)
                 example.fused[name] = fused
-                method.rows.append(score(ir, vis, fused, metrics))
+                method.rows.append(score_triple(ir, vis, fused, metrics))
                 method.luminance.append(float(fused.mean()))
             method.temporal = {"TR": 1.0, "LE": 0.1} if index else {}
             result.methods.append(method)
@@ -92,7 +92,7 @@ def compared() -> Comparison:
 
 @pytest.fixture(scope="module")
 def text(compared: Comparison) -> str:
-    return page(compared)
+    return comparison_page(compared)
 
 
 def test_it_needs_nothing_else_and_nests(text: str) -> None:
@@ -122,11 +122,11 @@ def test_it_shows_every_pair_and_method_and_the_definitions(text: str) -> None:
 
 def test_images_are_left_out_beyond_the_size_and_counted(compared: Comparison, text: str) -> None:
     limit = len(text.encode()) - 100_000
-    few = page(compared, max_bytes=limit)
+    few = comparison_page(compared, max_bytes=limit)
     assert len(few.encode()) <= limit
     left = 6 - few.count('<section class="pair"')
     assert left > 0 and f"{left} further example pairs are not shown" in few
-    none = page(compared, max_bytes=0)
+    none = comparison_page(compared, max_bytes=0)
     assert 'id="viewer"' not in none and "6 further example pairs" in none
 
 
@@ -136,7 +136,7 @@ def test_a_comparison_without_images_or_values() -> None:
         result.examples = []
         for method in result.methods:
             method.rows = [dict.fromkeys(empty.metrics)]
-    text = page(empty)
+    text = comparison_page(empty)
     Reader().feed(text)
     assert 'id="viewer"' not in text and "nan" not in text.lower().split() and 'class="pair"' not in text
 
@@ -208,10 +208,10 @@ def test_a_screenshot_shows_the_page(text: str, tmp_path: Path, size: tuple[int,
 
 def test_attention_is_shown_where_a_method_tells_it() -> None:
     without = comparison(("stream", "mean"))
-    assert "<summary>Attention</summary>" not in page(without)
+    assert "<summary>Attention</summary>" not in comparison_page(without)
     for example in without.sets[0].examples:
         example.attention["stream"] = np.full_like(example.ir, 153)
-    shown = page(without)
+    shown = comparison_page(without)
     assert "stream: 40 to 60 % infrared" in shown
     assert shown.count("<summary>Attention</summary>") == len(without.sets[0].examples)
     assert 'alt="attention of stream"' in shown and 'alt="attention of mean"' not in shown

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fusepipe.core.frames import Band, Frame, FramePair, Plane, Stamp, UnreadableFrame
+from fusepipe.core.frames import Band, Disconnected, Frame, FramePair, Plane, Stamp, UnreadableFrame
 from fusepipe.pipeline.pairing.freeze import luma_checksum
 from fusepipe.pipeline.pairing.pairer import Pairer
 from fusepipe.pipeline.sources.base import SourceItem
@@ -63,6 +63,8 @@ def replay(lines: Iterable[str], pairer: Pairer) -> Iterator[FramePair]:
 
 
 def _item(item: SourceItem) -> dict[str, Any]:
+    if isinstance(item, Disconnected):
+        return {"band": str(item.band), "disconnected": item.reason, "arrival_ns": item.arrival_ns}
     common = {"band": str(item.band), "index": item.index, "capture_ns": item.capture_ns, "arrival_ns": item.arrival_ns}
     if isinstance(item, UnreadableFrame):
         return {**common, "unreadable": item.reason}
@@ -71,7 +73,10 @@ def _item(item: SourceItem) -> dict[str, Any]:
 
 
 def _restored(data: dict[str, Any]) -> SourceItem:
-    band, index, capture_ns, arrival_ns = Band(data["band"]), data["index"], data["capture_ns"], data["arrival_ns"]
+    band, arrival_ns = Band(data["band"]), data["arrival_ns"]
+    if "disconnected" in data:
+        return Disconnected(band, data["disconnected"], arrival_ns)
+    index, capture_ns = data["index"], data["capture_ns"]
     if "unreadable" in data:
         return UnreadableFrame(band, index, data["unreadable"], capture_ns, arrival_ns=arrival_ns)
     return Frame(

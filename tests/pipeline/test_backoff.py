@@ -33,3 +33,30 @@ def test_earlier_connection_failures_do_not_lengthen_the_wait_after_a_failed_log
     assert backoff.wait_ns(0.0, CAMERA_LOGIN) == 60 * S, "still the second failed login"
     backoff.delivered(10 * S)
     assert (backoff.wait_ns(0.0), backoff.wait_ns(0.0, CAMERA_LOGIN)) == (S // 4, 30 * S)
+
+
+def test_the_first_retry_of_a_camera_that_returned_is_quick():
+    """It was away for a minute, came back for three seconds, twice."""
+    backoff = Backoff(CAMERA)
+    for _ in range(2):
+        assert [backoff.wait_ns(0.0) for _ in range(8)][-1] == CAMERA.cap_ns
+        backoff.delivered(3 * S)
+        assert backoff.wait_ns(0.0) == S // 4
+
+
+def test_a_camera_that_drops_every_connection_after_a_frame_is_not_hammered():
+    backoff = Backoff(CAMERA)
+    waits = []
+    for _ in range(9):
+        backoff.delivered(S // 100)
+        waits.append(backoff.wait_ns(0.0) * 4 // S)
+    assert waits == [1, 1, 1, 2, 4, 8, 16, 32, 40], "quarters of a second"
+    backoff.delivered(2 * S)
+    assert backoff.wait_ns(0.0) == S // 4
+
+
+def test_a_short_connection_does_not_clear_failed_logins():
+    backoff = Backoff(CAMERA)
+    assert backoff.wait_ns(0.0, CAMERA_LOGIN) == 30 * S
+    backoff.delivered(3 * S)
+    assert backoff.wait_ns(0.0, CAMERA_LOGIN) == 60 * S

@@ -49,7 +49,7 @@ def fuse(folder, infrared, visible, **options):
 def test_infrared_counts_in_fog_name_the_option(images, infrared):
     warnings, _ = fuse(images, infrared, "vis")
     assert any("use 2.3% of the range" in text and "set --range 28940 31190" in text for text in warnings), warnings
-    warnings, _ = fuse(images, infrared, "vis", count_range=(28940, 31190))
+    warnings, _ = fuse(images, infrared, "vis", value_range=(28940, 31190))
     assert warnings == []
 
 
@@ -63,7 +63,7 @@ def test_visible_counts_that_come_out_nearly_black_name_the_option(images):
 @pytest.mark.parametrize("band", ["infrared", "visible"])
 def test_swapped_bytes_are_named_and_put_right(images, band):
     if band == "infrared":
-        inputs, order, span = ("swapped", "vis"), {"byte_order": "little"}, {"count_range": (28940, 31190)}
+        inputs, order, span = ("swapped", "vis"), {"byte_order": "little"}, {"value_range": (28940, 31190)}
     else:
         inputs, order = ("ir", "vis_swapped"), {"visible_byte_order": "little"}
         span = {"visible_range": (28940, 31190)}
@@ -118,7 +118,7 @@ def test_the_byte_order_that_is_named_helps(tmp_path, band, name, write, advice)
 
     key = f"{prefix}byte_order"
     assert [text for text in warnings() if text.endswith(f"set --{key.replace('_', '-')} {advice}")]
-    span = {"count_range" if band == "infrared" else "visible_range": (28940, 31190)}
+    span = {"value_range" if band == "infrared" else "visible_range": (28940, 31190)}
     assert not [text for text in warnings(**span, **{key: advice}) if band in text]
     # where the bytes were right, the other order swaps them, and the advice is the way back
     write(tmp_path / name, COUNTS)

@@ -59,7 +59,7 @@ class TestLosses:
         expected = skimage.structural_similarity(
             first[0, 0].numpy(), second[0, 0].numpy(), win_size=7, data_range=1.0, use_sample_covariance=False
         )
-        assert float(losses.ssim(first, second)) == pytest.approx(expected, abs=1e-6)
+        assert float(losses.mean_ssim(first, second)) == pytest.approx(expected, abs=1e-6)
 
 
 class TestTemporalConsistency:

@@ -15,7 +15,7 @@ from fusepipe.core.errors import SourceError
 
 require_training()
 
-from fusepipe.train.ablation import AblationRow, table, wins
+from fusepipe.train.ablation import AblationRow, ablation_table, wins
 from fusepipe.train.configs.mfe import MfeConfig
 from fusepipe.train.figures import plot, read_curve
 from fusepipe.train.session.mfe import train_stage1
@@ -30,7 +30,7 @@ class TestProof:
         ]
         assert rows[0].mean("MI") == 2 and rows[0].spread("MI") == pytest.approx(2**0.5)
         assert wins(rows) == {"without D": 5}
-        text = table(rows, {("pairs", "full", "MI"): 2.83})
+        text = ablation_table(rows, {("pairs", "full", "MI"): 2.83})
         assert "| full | 2.600 ± 0.141 | 1.000 ± 0.000 |" in text and "| as printed | 2.83 |" in text
 
     def test_the_figures_show_both_runs(self, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from fusepipe.train.networks.pyramid import PyramidNet
 from fusepipe.train.schedule import one_cycle
 from fusepipe.train.session import student as session
 from fusepipe.train.tasks.base import StepRandom
-from fusepipe.train.tasks.detection import DetectionTerm, coloured, framed
+from fusepipe.train.tasks.detection import DetectionTerm, framed, to_bgr_batch
 from fusepipe.train.tasks.student import StudentTask, new_student
 from fusepipe.train.tensors import read_tensors
 from fusepipe.train.weights import load_student, save_student
@@ -225,7 +225,7 @@ class TestDetectionTerm:
 
         image = np.random.default_rng(0).integers(0, 256, (1, 40, 3), np.uint8)
         planes = torch.from_numpy(cv2.cvtColor(image, cv2.COLOR_BGR2YCrCb).transpose(2, 0, 1)).float()[None]
-        back = coloured(planes[:, :1], planes[:, 1:])[0].permute(1, 2, 0).numpy()
+        back = to_bgr_batch(planes[:, :1], planes[:, 1:])[0].permute(1, 2, 0).numpy()
         assert np.abs(back - image).max() < 2.5
         assert framed(planes).shape == (1, 3, 320, 416)
 

@@ -106,12 +106,12 @@ def test_fp16_without_a_gpu_takes_what_builds_without_one_or_says_what_does(monk
     for there in (True, False):
         monkeypatch.setattr(workflow, "package_installed", lambda name, there=there: there)
         if there and importlib.util.find_spec("tensorrt_rtx") is not None:
-            _, backend, precision, _ = workflow.choose(BuildOptions(precision="fp16"))
+            _, backend, precision, _ = workflow.resolve_options(BuildOptions(precision="fp16"))
             assert (backend.name, precision.name) == ("tensorrt-rtx", "fp16")
             assert "no NVIDIA GPU found" in backend.reason and "builds without one" in backend.reason
         elif not there:
             with pytest.raises(UsageError, match=r"pip install 'fusepipe\[build,tensorrt-rtx\]'.*--precision auto"):
-                workflow.choose(BuildOptions(precision="fp16"))
+                workflow.resolve_options(BuildOptions(precision="fp16"))
 
 
 def test_a_network_with_nan_weights_is_not_built(tmp_path: Path, engine_cache: Path, images: list[str]) -> None:

@@ -35,7 +35,7 @@ def test_there_and_back(form: str, tmp_path: Path) -> None:
     assert read.lenses() == RIG.lenses()
     assert read.rig_pose().rotation == pytest.approx(POSE.rotation)
     assert read.plane_distance_m == 5.0
-    assert exchange.kind_of(theirs) == form
+    assert exchange.detect_format(theirs) == form
 
 
 def test_opencv_reads_what_is_written(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_other_files_are_refused(text: str, message: str, tmp_path: Path) -> Non
     path = tmp_path / "x.yml"
     path.write_text(text)
     with pytest.raises(SourceError, match=message):
-        exchange.read(path, exchange.kind_of(path), 3.0)
+        exchange.read(path, exchange.detect_format(path), 3.0)
 
 
 def test_what_a_format_lacks_is_said(tmp_path: Path) -> None:

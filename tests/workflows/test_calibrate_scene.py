@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from fusepipe.calibration.file.storage import load_calibration
-from fusepipe.calibration.scene.local_matches import Matches, choose, fit
+from fusepipe.calibration.scene.local_matches import Matches, fit, select_model
 from fusepipe.calibration.scene.match_quality import match_quality
 from fusepipe.calibration.scene.registration import SceneResult, register
 from fusepipe.calibration.scene.search import ScenePair
@@ -162,13 +162,13 @@ def surfaces(displacement: np.ndarray) -> Matches:
 
 
 def test_the_model_is_as_large_as_the_evidence() -> None:
-    shift = choose(surfaces(lambda c: np.tile((2.4, -1.3), (len(c), 1))))
+    shift = select_model(surfaces(lambda c: np.tile((2.4, -1.3), (len(c), 1))))
     assert shift.model == "shift"
     assert shift.displacement[0] == pytest.approx((2.4, -1.3), abs=0.15)
-    turned = choose(surfaces(lambda c: (c - (256, 192)) @ np.array([[0.0, 0.02], [-0.02, 0.0]])))
+    turned = select_model(surfaces(lambda c: (c - (256, 192)) @ np.array([[0.0, 0.02], [-0.02, 0.0]])))
     assert turned.model == "similarity"
     tilted = surfaces(lambda c: (c - (256, 192)) * ((c[:, :1] - 256) * 9e-5))
-    best = choose(tilted)
+    best = select_model(tilted)
     assert best.model == "homography"
     # the matrix does what the displacements say
     moved = cv2.perspectiveTransform(tilted.centres[None], fit(tilted, "homography").matrix)[0] - tilted.centres

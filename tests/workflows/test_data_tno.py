@@ -14,7 +14,7 @@ import pytest
 
 from fusepipe.cli import main
 from fusepipe.core.errors import SourceError
-from fusepipe.evaluation.tno_catalogue import catalogue, default_folder, digest, locate, pair_names
+from fusepipe.evaluation.tno_catalogue import catalogue, digest, match_items, still_pair_names, tno_folder
 from fusepipe.workflows.data_tno.arrange import NOT_RELEASED
 from fusepipe.workflows.data_tno.download import MAX_BYTES, download, figshare_file
 
@@ -89,15 +89,15 @@ def test_the_catalogue_is_the_arranged_folder(data_dir):
 
 
 def test_the_selections_of_pairs():
-    assert len(pair_names("n42")) == 42 and len(pair_names("n25")) == 25
-    assert pair_names("n25") < pair_names("n42")
+    assert len(still_pair_names("n42")) == 42 and len(still_pair_names("n25")) == 25
+    assert still_pair_names("n25") < still_pair_names("n42")
 
 
 def test_names_are_found_in_both_layouts_whatever_the_case():
     item = next(i for i in catalogue() if i.file == "pairs/vis/wall.png")
     assert item.release_file == "DHV_images/wall/VIS_163dhvR.BMP"
     paths = ["x/dhv_images/Wall/vis_163dhvr.bmp", "pairs/vis/wall.png", "other/vis_163dhvr.bmp", "VIS/wall.png"]
-    assert locate(paths, [item]) == {item: ["x/dhv_images/Wall/vis_163dhvr.bmp", "pairs/vis/wall.png"]}
+    assert match_items(paths, [item]) == {item: ["x/dhv_images/Wall/vis_163dhvr.bmp", "pairs/vis/wall.png"]}
 
 
 def test_without_a_source_it_says_where_the_data_can_be_had(data, tmp_path, monkeypatch):
@@ -112,11 +112,11 @@ def test_without_a_source_it_says_where_the_data_can_be_had(data, tmp_path, monk
 def test_the_default_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("FUSEPIPE_TNO", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert default_folder() == tmp_path / "fusepipe" / "tno"
+    assert tno_folder() == tmp_path / "fusepipe" / "tno"
     monkeypatch.setenv("XDG_DATA_HOME", "relative")
-    assert default_folder().is_absolute()
+    assert tno_folder().is_absolute()
     monkeypatch.setenv("FUSEPIPE_TNO", str(tmp_path / "mine"))
-    assert default_folder() == tmp_path / "mine"
+    assert tno_folder() == tmp_path / "mine"
 
 
 @pytest.mark.data

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import cv2
 import numpy as np
@@ -104,6 +105,22 @@ def test_every_metric_takes_a_one_pixel_pair(evaluate, tmp_path):
         image(tmp_path / folder / "one.png", (1, 1))
     args = ["--ir", tmp_path / "ir", "--vis", tmp_path / "vis", "--fused", tmp_path / "fused"]
     assert evaluate(*args, "--variant", "all")[0] == 0
+
+
+def test_reports_of_file_names_that_are_not_utf8(evaluate, tmp_path):
+    """As unpacked from an archive of another system: here GBK."""
+    name = os.fsdecode("\u591c\u666f0.png".encode("gbk"))
+    for seed, folder in enumerate(("ir", "vis", "fused")):
+        (tmp_path / folder).mkdir()
+        pixels = np.random.default_rng(seed).integers(0, 256, (48, 56), dtype=np.uint8)
+        (tmp_path / folder / name).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    reports = [tmp_path / f"report.{suffix}" for suffix in ("html", "csv", "json")]
+    options = [option for report in reports for option in ("--report", report)]
+    folders = ["--ir", tmp_path / "ir", "--vis", tmp_path / "vis", "--fused", tmp_path / "fused", "--jobs", 1]
+    code, _, err = evaluate(*folders, *options, "--metrics", "CC")
+    assert code == 0, err
+    for report in reports:
+        assert "\\udcbe" in report.read_text()
 
 
 def test_reports(evaluate, folders, tmp_path):

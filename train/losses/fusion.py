@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusepipe.train.losses.metric_losses import edge_preservation, mutual_information, visual_information
+from fusepipe.train.losses.metric_losses import edge_preservation, soft_mutual_information, visual_information
 from fusepipe.train.losses.windows import window_mean
 
 MIN_SIDE_PX = 16
@@ -54,7 +54,7 @@ def gradient_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     return total / 2
 
 
-def ssim(first: Tensor, second: Tensor, window: int = 7) -> Tensor:
+def mean_ssim(first: Tensor, second: Tensor, window: int = 7) -> Tensor:
     """Mean SSIM (Wang et al. 2004, eq. 13) with a box window, valid region, dynamic range 1."""
     c1, c2 = 0.01**2, 0.03**2
 
@@ -68,7 +68,7 @@ def ssim(first: Tensor, second: Tensor, window: int = 7) -> Tensor:
 
 def ssim_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     """One minus the mean of the SSIM to both sources."""
-    return 1 - (ssim(fused, infrared) + ssim(fused, visible)) / 2
+    return 1 - (mean_ssim(fused, infrared) + mean_ssim(fused, visible)) / 2
 
 
 def _pearson(first: Tensor, second: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ def edge_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
 
 def information_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     """Eight bits (the maximum per pixel) minus the mutual information with both sources; in bytes."""
-    return 1 - (mutual_information(infrared, fused) + mutual_information(visible, fused)).mean() / 8
+    return 1 - (soft_mutual_information(infrared, fused) + soft_mutual_information(visible, fused)).mean() / 8
 
 
 _TERMS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {

@@ -64,7 +64,7 @@ def edge_preservation(infrared: Tensor, visible: Tensor, fused: Tensor) -> Tenso
     return kept / (weight + 1e-4)
 
 
-def mutual_information(source: Tensor, fused: Tensor) -> Tensor:
+def soft_mutual_information(source: Tensor, fused: Tensor) -> Tensor:
     """Mutual information in bits from a joint histogram of 64 x 64 bins.
 
     Each pixel is shared linearly between the four nearest cells (the first-order B-spline of Maes et al. 1997),

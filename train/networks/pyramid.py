@@ -29,12 +29,12 @@ def _conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
 
 
-def reduced(image: Tensor) -> Tensor:
+def downsampled(image: Tensor) -> Tensor:
     """Half the size: means of 2x2 pixels; both sides even."""
     return F.avg_pool2d(image, 2)
 
 
-def enlarged(image: Tensor, factor: int = 2) -> Tensor:
+def upsampled(image: Tensor, factor: int = 2) -> Tensor:
     """Larger by a whole factor, bilinear, pixel centres aligned as OpenCV's ``INTER_LINEAR`` has them."""
     return F.interpolate(image, scale_factor=float(factor), mode="bilinear", align_corners=False)
 
@@ -98,7 +98,7 @@ class PyramidNet(nn.Module):
         weight, detail, gate, offsets, gains = self.head(features).split((4, 4, 4, self.levels, self.levels), dim=1)
         mix = cells_vis + torch.sigmoid(weight) * (cells_ir - cells_vis)
         mix = mix + 2 * self._disagreement(cells_ir, cells_vis) * torch.tanh(detail) * mix * (1 - mix)
-        gates = 0.5 + F.pixel_shuffle(gate, CELL) + enlarged(offsets)
+        gates = 0.5 + F.pixel_shuffle(gate, CELL) + upsampled(offsets)
         return F.pixel_shuffle(mix, CELL), gates.clamp(-0.5, 1.5), 2 * torch.sigmoid(gains)
 
     def stages(self, infrared: Tensor, visible: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -109,17 +109,17 @@ class PyramidNet(nn.Module):
         """
         pyramid = [(infrared, visible)]
         for _ in range(self.levels):
-            pyramid.append((reduced(pyramid[-1][0]), reduced(pyramid[-1][1])))
+            pyramid.append((downsampled(pyramid[-1][0]), downsampled(pyramid[-1][1])))
         coarse, gates, gains = self.coarse(*pyramid[-1])
         result = coarse
         for level in reversed(range(self.levels)):
             (ir, vis), (small_ir, small_vis) = pyramid[level], pyramid[level + 1]
-            di, dv = ir - enlarged(small_ir), vis - enlarged(small_vis)
+            di, dv = ir - upsampled(small_ir), vis - upsampled(small_vis)
             times = 2 ** (self.levels - level)
-            gate = enlarged(gates[:, level : level + 1], times)
-            gain = enlarged(gains[:, level : level + 1], CELL * times)
+            gate = upsampled(gates[:, level : level + 1], times)
+            gain = upsampled(gains[:, level : level + 1], CELL * times)
             z = (gate + self.sharpness[level].exp() * (di.abs() - dv.abs())).clamp(0.0, 1.0)
-            result = enlarged(result) + gain * (dv + z * (di - dv))
+            result = upsampled(result) + gain * (dv + z * (di - dv))
         return result, *pyramid[-1], coarse, gates, gains
 
     def forward(self, infrared: Tensor, visible: Tensor, visible_levels: int = 0) -> Tensor:
@@ -134,10 +134,10 @@ class PyramidNet(nn.Module):
         infrared = _padded(infrared, self.multiple, (rows, columns))
         levels = [visible]
         for _ in range(visible_levels):
-            levels.append(reduced(levels[-1]))
+            levels.append(downsampled(levels[-1]))
         result = self.stages(infrared, levels[-1])[0]
         for larger, smaller in zip(levels[-2::-1], levels[:0:-1], strict=True):
-            result = larger + enlarged(result - smaller)
+            result = larger + upsampled(result - smaller)
         result = result[..., :height, :width]
         return result if self.training else result.clamp(0.0, 1.0)
 

@@ -14,7 +14,7 @@ from fusepipe.train.configs.mfe import Stage1Config
 from fusepipe.train.data.crops import Batch, PhotographCrops, as_input, crop_batches, require_validation_size
 from fusepipe.train.data.decoded import DecodedImages
 from fusepipe.train.data.image_folders import Split
-from fusepipe.train.losses.fusion import ssim
+from fusepipe.train.losses.fusion import mean_ssim
 from fusepipe.train.networks.discriminator import Discriminator
 from fusepipe.train.networks.mfe import MfeNet
 from fusepipe.train.tasks.base import Loss, StepRandom, mean_loss
@@ -61,7 +61,7 @@ class AutoEncoderTask:
         return Loss((terms["real"] + terms["false"]) / 2, terms)
 
     def _reconstruction(self, made: Tensor, image: Tensor) -> Loss:
-        terms = {"pixel": F.l1_loss(made, image), "ssim": 1 - ssim(made, image)}
+        terms = {"pixel": F.l1_loss(made, image), "ssim": 1 - mean_ssim(made, image)}
         return Loss(self._config.pixel * terms["pixel"] + self._config.ssim * terms["ssim"], terms)
 
     def validate(self, generator: nn.Module, device: torch.device) -> Loss:

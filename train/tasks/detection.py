@@ -63,7 +63,7 @@ class DetectionTerm:
         """The best score of a person and of a vehicle in either source."""
         with torch.no_grad():
             infrared, luma, chroma = self._tensors(scene.infrared, scene.visible)
-            both = (self._detector(framed(grey(infrared))), self._detector(framed(coloured(luma, chroma))))
+            both = (self._detector(framed(grey(infrared))), self._detector(framed(to_bgr_batch(luma, chroma))))
             person, vehicle = torch.maximum(*map(scores, both)).amax(dim=(0, 1)).tolist()
         return person, vehicle
 
@@ -77,8 +77,8 @@ class DetectionTerm:
         infrared, luma, chroma = self._tensors(scene.infrared[view][:, way], scene.visible[view][:, way])
         fused = 255 * network(infrared / 255, luma / 255)
         with torch.no_grad():
-            sources = [self._detector(framed(image)) for image in (grey(infrared), coloured(luma, chroma))]
-        image = coloured(fused, chroma) if rng.random() < _COLOURED else grey(fused)
+            sources = [self._detector(framed(image)) for image in (grey(infrared), to_bgr_batch(luma, chroma))]
+        image = to_bgr_batch(fused, chroma) if rng.random() < _COLOURED else grey(fused)
         return detection_loss(self._detector(framed(image)), *sources)
 
     def _tensors(self, infrared: NDArray[np.uint8], visible: NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
@@ -99,7 +99,7 @@ def grey(luma: Tensor) -> Tensor:
     return luma.clamp(0, 255).expand(-1, 3, -1, -1)
 
 
-def coloured(luma: Tensor, chroma: Tensor) -> Tensor:
+def to_bgr_batch(luma: Tensor, chroma: Tensor) -> Tensor:
     """Luma (N x 1 x H x W) with Cr and Cb (N x 2 x H x W) as N x 3 x H x W BGR; all in 0..255, BT.601 full range."""
     red, blue = chroma[:, :1] - 128, chroma[:, 1:] - 128
     channels = (luma + 1.773 * blue, luma - 0.714 * red - 0.344 * blue, luma + 1.403 * red)

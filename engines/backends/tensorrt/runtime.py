@@ -39,7 +39,7 @@ OpenPlan = Callable[[], Plan]
 
 def kernel_cache() -> CompileCache:
     """The kernels that TensorRT-RTX compiled for this GPU, kept between runs, by plan."""
-    return CompileCache(store.default_folder() / ".kernels")
+    return CompileCache(store.engines_folder() / ".kernels")
 
 
 def open_plan(

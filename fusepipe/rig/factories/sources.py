@@ -52,16 +52,16 @@ def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
             path,
             band,
             fps=config.fps,
-            count_range=counts,
+            value_range=config.value_range,
             byte_order=config.byte_order,
             camera=str(band),
             stream_id=rig_name,
         )
     if path.suffix.lower() in READ_SUFFIXES and not is_png(path):
-        from fusepipe.pipeline.sources.files.image_folder import ImageOptions
+        from fusepipe.pipeline.sources.files.image_reader import ImageOptions
         from fusepipe.pipeline.sources.files.paged_image import PagedImageSource
 
-        options = ImageOptions(config.fps, counts, config.byte_order, str(band), rig_name)
+        options = ImageOptions(config.fps, config.value_range, config.byte_order, str(band), rig_name)
         return PagedImageSource(path, band, options)
     from fusepipe.pipeline.sources.files.video_file import VideoFileSource
 

@@ -22,7 +22,7 @@ from fusepipe.core.models import NETWORKS
 from fusepipe.core.suggest import did_you_mean
 from fusepipe.engines import choose
 from fusepipe.engines.backends.openvino.network import ConvolutionChain, convolution_macs, cpu_capabilities
-from fusepipe.engines.builder.agreement import compare
+from fusepipe.engines.builder.agreement import measure_agreement
 from fusepipe.engines.load import load_model, read_onnx
 from fusepipe.workflows.build_engine.image_pairs import street_pairs
 
@@ -128,7 +128,7 @@ def _rate(channels: int, precision: str, cores: float, seconds: float) -> float:
 
 def _row(fuser: Fuser, pair: tuple[Luma8, Luma8], expected: Luma8, cores: float, seconds: float) -> EngineRow:
     fuser.prepare(*pair[1].shape)
-    agreement = compare("the fp32 ONNX", [pair], [expected], [fuser.fuse(*pair)])
+    agreement = measure_agreement("the fp32 ONNX", [pair], [expected], [fuser.fuse(*pair)])
     wall_s, cpu_s, _ = _fastest(lambda: fuser.fuse(*pair), cores, seconds)
     info = fuser.info
     return EngineRow(

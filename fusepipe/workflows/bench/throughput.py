@@ -129,7 +129,7 @@ def arithmetic_limit(cores: float, cpu_ms: float) -> float:
     return cores / (cpu_ms / 1e3) if cpu_ms > 0 else float("inf")
 
 
-def measure(options: BenchOptions) -> BenchReport:
+def measure_throughput(options: BenchOptions) -> BenchReport:
     """Renders the clips into a temporary folder, runs the pipeline, then each stage alone."""
     with tempfile.TemporaryDirectory(prefix="fusepipe-bench-") as name:
         folder = Path(name)

@@ -77,7 +77,7 @@ def read_model(model: str) -> tuple[str, bytes]:
     return re.sub(r"[^\w.-]", "_", path.stem), content
 
 
-def choose(options: BuildOptions) -> tuple[BuildOptions, Choice, Choice, BuildRequest]:
+def resolve_options(options: BuildOptions) -> tuple[BuildOptions, Choice, Choice, BuildRequest]:
     """Resolves ``auto`` and checks the names; raises :class:`UsageError` for unknown or contradictory ones."""
     name, onnx = read_model(options.model)
     if options.backend not in ("auto", *BUILDERS):
@@ -154,7 +154,7 @@ def build_engine(
 ) -> BuildResult:
     """Builds and verifies; see :func:`fusepipe.engines.builder.build.build`."""
     require_onnx()
-    options, backend, precision, request = choose(options)
+    options, backend, precision, request = resolve_options(options)
     _require_own_model_kept(options)
     step("reading images")
     built = build(

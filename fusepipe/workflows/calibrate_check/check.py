@@ -14,7 +14,7 @@ from fusepipe.calibration.file.storage import load_calibration, save_text
 from fusepipe.calibration.matrix import rescale_matrix
 from fusepipe.calibration.scene.residuals import Residuals, measure_residuals
 from fusepipe.calibration.scene.search import ScenePair
-from fusepipe.workflows.calibrate_check.page import MeasuredPair, page
+from fusepipe.workflows.calibrate_check.page import MeasuredPair, check_page
 from fusepipe.workflows.scene_pairs import read_pairs
 
 
@@ -90,7 +90,7 @@ def write_report(result: CheckResult, path: Path) -> None:
     ]
     if made is not None:
         facts += [str(v) for v in (made.by, made.date, made.note) if v]
-    save_text(page(result.path.name, calibration, result.overall, result.pairs, facts), path, overwrite=True)
+    save_text(check_page(result.path.name, calibration, result.overall, result.pairs, facts), path, overwrite=True)
 
 
 def _figures(one: Residuals) -> dict[str, Any]:

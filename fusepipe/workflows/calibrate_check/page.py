@@ -42,7 +42,7 @@ class _PairImages:
     images: Sequence[tuple[str, str]]
 
 
-def page(
+def check_page(
     title: str, calibration: Calibration, overall: Residuals, pairs: Sequence[MeasuredPair], facts: Sequence[str]
 ) -> str:
     """The whole report as one HTML document; at most ``MAX_SHOWN_PAIRS`` pairs are shown."""

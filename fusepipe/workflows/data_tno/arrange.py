@@ -23,7 +23,7 @@ from fusepipe.core import image_files
 from fusepipe.core.errors import OutputExistsError, SinkError, SourceError
 from fusepipe.core.files import replace_folder
 from fusepipe.core.frames import Luma8
-from fusepipe.evaluation.tno_catalogue import Item, catalogue, digest, locate, set_of
+from fusepipe.evaluation.tno_catalogue import Item, catalogue, digest, match_items, set_of
 from fusepipe.workflows.data_tno.download import download, figshare_file
 
 MAX_FILES = 20_000
@@ -123,7 +123,7 @@ def _first_words(path: Path) -> str:
     return " but a web page; download the archive itself" if start.startswith((b"<!doctype", b"<html")) else ""
 
 
-def verify(folder: Path, step: Step) -> Arranged:
+def verify_folder(folder: Path, step: Step) -> Arranged:
     """Verifies an arranged folder; nothing is changed."""
     report = Arranged(str(folder))
     with _opened(folder) as store:
@@ -187,7 +187,7 @@ def _arrange(source: Path, folder: Path, step: Step, label: str) -> Arranged:
     report = Arranged(str(folder))
     items = catalogue()
     with _opened(source) as store:
-        named = locate(store.names, items)
+        named = match_items(store.names, items)
         images: dict[Item, Luma8] = {}
         for index, item in enumerate(items):
             step(index + 1, len(items))

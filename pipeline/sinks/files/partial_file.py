@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from fusepipe.core.errors import DiskFullError, OutputExistsError, SinkError
-from fusepipe.core.files import publish
+from fusepipe.core.files import move_into_place
 
 
 def write_error(message: str, cause: BaseException) -> SinkError:
@@ -103,7 +103,7 @@ class PartialFile:
         ours, found = os.fstat(self._descriptor), self.partial.stat()
         if (ours.st_dev, ours.st_ino) != (found.st_dev, found.st_ino):
             raise FileNotFoundError(errno.ENOENT, "the partial file was replaced by another program", str(self.partial))
-        publish(self.partial, self.path, overwrite=self._overwrite)
+        move_into_place(self.partial, self.path, overwrite=self._overwrite)
         self.release()
         return found.st_size
 

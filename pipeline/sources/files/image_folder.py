@@ -5,74 +5,23 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
 from fusepipe.core import image_files
-from fusepipe.core.counts import ByteOrder, measure_levels, swapped_bytes
+from fusepipe.core.counts import ByteOrder
 from fusepipe.core.errors import SourceError
-from fusepipe.core.frames import Band, Frame, Pixels, Plane, UnreadableFrame
-from fusepipe.core.image_files import stated_byte_order
+from fusepipe.core.frames import Band, Frame, UnreadableFrame
 from fusepipe.core.image_pages import unused_images
 from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
+from fusepipe.pipeline.sources.files.image_reader import ImageOptions, ImageReader
 from fusepipe.pipeline.sources.files.image_times import capture_times_ns
-from fusepipe.pipeline.sources.image_colour import image_colour
 
 DEFAULT_FPS = 25.0
 NANOSECONDS = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class ImageOptions:
-    """How image files are read. ``count_range`` maps visible 16-bit images to 8 bit.
-
-    ``byte_order`` is that of 16-bit samples, for files that do not have the order which their format states.
-    """
-
-    fps: float | None = None
-    count_range: tuple[int, int] | None = None
-    byte_order: ByteOrder | None = None
-    camera: str = ""
-    stream_id: str = ""
-
-    def in_order(self, pixels: Pixels, data: bytes) -> Pixels:
-        """The pixels of the file ``data`` with the bytes of each sample in the order that the options state."""
-        if pixels.dtype != np.uint16 or self.order_of(data) == stated_byte_order(data):
-            return pixels
-        return swapped_bytes(pixels)
-
-    def order_of(self, data: bytes) -> ByteOrder:
-        """The order in which the samples of the file ``data`` are read."""
-        return self.byte_order or stated_byte_order(data)
-
-
-def image_info(pixels: Pixels, path: Path, *, fps: float, frames: int, byte_order: ByteOrder) -> SourceInfo:
-    """The properties of a source whose first image is ``pixels``, read in ``byte_order``."""
-    return SourceInfo(
-        width=pixels.shape[1],
-        height=pixels.shape[0],
-        fps=fps,
-        frames=frames,
-        grey=pixels.ndim == 2,
-        bit_depth=8 * pixels.dtype.itemsize,
-        codec=path.suffix[1:].lower(),
-        levels=measure_levels(pixels) if pixels.dtype == np.uint16 else None,
-        timed=False,
-        colour=image_colour(pixels),
-        byte_order=byte_order if pixels.dtype == np.uint16 else None,
-    )
-
-
-def image_planes(pixels: Pixels, band: Band, options: ImageOptions) -> tuple[Plane, ...]:
-    """The planes of an image: raw counts of an infrared one, 8-bit luma and chroma of a visible one."""
-    if band is Band.INFRARED:
-        return image_files.infrared_planes(pixels)
-    return image_files.visible_planes(pixels, options.count_range)
 
 
 class ImageFolderSource:
@@ -87,7 +36,7 @@ class ImageFolderSource:
         band: Band,
         *,
         fps: float | None = None,
-        count_range: tuple[int, int] | None = None,
+        value_range: tuple[float, float] | None = None,
         byte_order: ByteOrder | None = None,
         camera: str = "",
         stream_id: str = "",
@@ -95,9 +44,10 @@ class ImageFolderSource:
         self.band = band
         self._path = path
         self._fps = fps or DEFAULT_FPS
-        self._options = ImageOptions(fps, count_range, byte_order, camera, stream_id)
+        self._options = ImageOptions(fps, value_range, byte_order, camera, stream_id)
         self._files: list[Path] = []
         self._times_ns: list[int] | None = None
+        self._reader = ImageReader(band, self._options)
 
     @property
     def label(self) -> str:
@@ -119,12 +69,11 @@ class ImageFolderSource:
         for path in self._files:
             try:
                 data = path.read_bytes()
-                pixels = self._decode(data)
+                values = image_files.decode_values(data)
+                info = self._reader.open(values, data, path, fps=self._fps, frames=len(self._files))
             except (image_files.UnreadableImage, OSError) as error:
                 first = first or error  # reported when it is read
                 continue
-            order = self._options.order_of(data)
-            info = image_info(pixels, path, fps=self._fps, frames=len(self._files), byte_order=order)
             if text := unused_images(data):
                 text = text if len(self._files) == 1 else f"({path.name}) {text}"
             return replace(info, notes=(text,) if text else ())
@@ -148,9 +97,6 @@ class ImageFolderSource:
         fps = NANOSECONDS / steps_ns[len(steps_ns) // 2] if steps_ns else info.fps
         return replace(info, timed=True, start_ns=self._times_ns[0], fps=fps)
 
-    def _decode(self, data: bytes) -> Pixels:
-        return self._options.in_order(image_files.decode_pixels(data), data)
-
     def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
         fps = exact_rate(self._fps)
         for index, path in enumerate(self._files):
@@ -158,7 +104,8 @@ class ImageFolderSource:
                 return
             capture_ns = int(index * NANOSECONDS / fps) if self._times_ns is None else self._times_ns[index]
             try:
-                pixels = self._decode(path.read_bytes())
+                data = path.read_bytes()
+                planes = self._reader.planes(image_files.decode_values(data), data)
             except image_files.UnreadableImage as error:
                 yield UnreadableFrame(self.band, index, str(error), capture_ns, path.stem, time.monotonic_ns())
                 continue
@@ -168,7 +115,7 @@ class ImageFolderSource:
                 continue
             yield Frame(
                 band=self.band,
-                planes=image_planes(pixels, self.band, self._options),
+                planes=planes,
                 index=index,
                 capture_ns=capture_ns,
                 pts=index if self._times_ns is None else capture_ns,

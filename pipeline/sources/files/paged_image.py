@@ -11,10 +11,12 @@ from pathlib import Path
 
 from fusepipe.core import image_pages
 from fusepipe.core.errors import SourceError
-from fusepipe.core.frames import Band, Frame, Pixels, UnreadableFrame
+from fusepipe.core.frames import Band, Frame, Pixels, Plane, UnreadableFrame
+from fusepipe.core.image_files import UnreadableImage
 from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
-from fusepipe.pipeline.sources.files.image_folder import DEFAULT_FPS, ImageOptions, image_info, image_planes
+from fusepipe.pipeline.sources.files.image_folder import DEFAULT_FPS
+from fusepipe.pipeline.sources.files.image_reader import ImageOptions, ImageReader
 
 NANOSECONDS = 1_000_000_000
 TIME_BASE = Fraction(1, 1000)
@@ -30,6 +32,7 @@ class PagedImageSource:
         self.band = band
         self._path, self._options = path, options
         self._data = b""
+        self._reader = ImageReader(band, options)
 
     @property
     def label(self) -> str:
@@ -43,36 +46,36 @@ class PagedImageSource:
     def open(self) -> SourceInfo:
         self._data = self._path.read_bytes()
         count = image_pages.count_pages(self._data)
-        for pixels, duration_ms in self._pages():
-            if pixels is not None:
+        for values, duration_ms in image_pages.read_pages(self._path, self._data):
+            if values is not None:
                 fps = self._options.fps or (DEFAULT_FPS if duration_ms is None else 1000 / duration_ms)
-                order = self._options.order_of(self._data)
-                info = image_info(pixels, self._path, fps=fps, frames=count, byte_order=order)
+                try:
+                    info = self._reader.open(values, self._data, self._path, fps=fps, frames=count)
+                except UnreadableImage as error:
+                    raise SourceError(f"{self.label}: cannot be decoded: {error}") from error
                 text = image_pages.unused_images(self._data)
                 return replace(info, notes=(text,) if text else ())
         raise SourceError(f"{self.label}: none of its {count} pages can be decoded")
 
-    def _pages(self) -> Iterator[tuple[Pixels | None, int | None]]:
-        for pixels, duration_ms in image_pages.read_pages(self._path, self._data):
-            yield (None if pixels is None else self._options.in_order(pixels, self._data)), duration_ms
-
     def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
         fps = exact_rate(self._options.fps or DEFAULT_FPS)
         elapsed_ms = 0
-        for index, (pixels, duration_ms) in enumerate(self._pages()):
+        for index, (values, duration_ms) in enumerate(image_pages.read_pages(self._path, self._data)):
             if stop.is_set():
                 return
             timed = duration_ms is not None and self._options.fps is None
             capture_ns = elapsed_ms * NANOSECONDS // 1000 if timed else int(index * NANOSECONDS / fps)
             elapsed_ms += duration_ms or 0
             name = f"{self._path.stem}_{index:06d}"
-            if pixels is None:
-                reason = f"page {index + 1} cannot be decoded"
+            try:
+                planes = self._planes(values)
+            except UnreadableImage as error:
+                reason = f"page {index + 1} cannot be decoded: {error}"
                 yield UnreadableFrame(self.band, index, reason, capture_ns, name, time.monotonic_ns())
                 continue
             yield Frame(
                 band=self.band,
-                planes=image_planes(pixels, self.band, self._options),
+                planes=planes,
                 index=index,
                 capture_ns=capture_ns,
                 pts=capture_ns * 1000 // NANOSECONDS if timed else index,
@@ -82,6 +85,11 @@ class PagedImageSource:
                 name=name,
                 arrival_ns=time.monotonic_ns(),
             )
+
+    def _planes(self, values: Pixels | None) -> tuple[Plane, ...]:
+        if values is None:
+            raise UnreadableImage("damaged")
+        return self._reader.planes(values, self._data)
 
     def close(self) -> None:
         self._data = b""

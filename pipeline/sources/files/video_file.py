@@ -23,7 +23,7 @@ from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.files.frame_numbers import FrameNumbers
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
 from fusepipe.pipeline.sources.files.sei import SeiFilter
-from fusepipe.pipeline.sources.streams import listed, video_streams
+from fusepipe.pipeline.sources.streams import stream_list, video_streams
 from fusepipe.pipeline.sources.video_planes import (
     colour_of,
     counts_of,
@@ -109,7 +109,7 @@ class VideoFileSource:
         notes = []
         if self._stream_index is None and len(streams := video_streams(container)) > 1:
             notes.append(
-                f"has {len(streams)} video streams: {listed(streams)}; stream {stream.index} is used: add "
+                f"has {len(streams)} video streams: {stream_list(streams)}; stream {stream.index} is used: add "
                 f"?stream={streams[1].index} to the name to choose another"
             )
         if first.interlaced_frame:
@@ -171,7 +171,9 @@ class VideoFileSource:
         for stream in streams:
             if stream.index == self._stream_index:
                 return stream
-        raise SourceError(f"{self._path}: stream {self._stream_index} is not a video stream; it has {listed(streams)}")
+        raise SourceError(
+            f"{self._path}: stream {self._stream_index} is not a video stream; it has {stream_list(streams)}"
+        )
 
     def _first_frame(self) -> VideoFrame:
         """The first frame that can be decoded, read through a separate container."""

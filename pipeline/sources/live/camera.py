@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 
-from fusepipe.core.frames import Band, Frame, UnreadableFrame
+from fusepipe.core.frames import Band, Disconnected, Frame
 from fusepipe.core.redact import redact_url
 from fusepipe.pipeline.backoff import CAMERA, CAMERA_LOGIN, Backoff
-from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
+from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo, SourceItem
 from fusepipe.pipeline.sources.live.blocked_threads import leave_behind
 from fusepipe.pipeline.sources.live.connection import LiveConnection
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions
@@ -122,7 +122,7 @@ class LiveSource:
             return replace(UNKNOWN, fps=self._options.fps, offline_reason=str(error).removeprefix(f"{self.label}: "))
         return UNKNOWN
 
-    def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
+    def frames(self, stop: threading.Event) -> Iterator[SourceItem]:
         """Frames of successive connections, until ``stop``; see the contract."""
         while not stop.is_set():
             begun_ns = last_ns = None
@@ -136,7 +136,9 @@ class LiveSource:
             except LiveError as error:
                 if begun_ns is not None and last_ns is not None:
                     self._backoff.delivered(last_ns - begun_ns)
-                stop.wait(self._note_failure(error) / S)
+                wait_ns = self._note_failure(error)
+                yield Disconnected(self.band, str(error.cause), time.monotonic_ns())
+                stop.wait(wait_ns / S)
             finally:
                 self._disconnect()
 

@@ -25,7 +25,7 @@ from fusepipe.pipeline.sources.base import SourceInfo
 from fusepipe.pipeline.sources.image_colour import ImageColour
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions, open_arguments
 from fusepipe.pipeline.sources.live.failures import Cause, LiveError, classify, is_timeout
-from fusepipe.pipeline.sources.streams import listed, video_streams
+from fusepipe.pipeline.sources.streams import stream_list, video_streams
 from fusepipe.pipeline.sources.video_planes import colour_of, counts_of, upright_planes
 
 NANOSECONDS = 1_000_000_000
@@ -89,7 +89,8 @@ class LiveConnection:
             grey=not first.chroma,
             bit_depth=first.luma.bit_depth,
             codec=self.codec,
-            notes=(f"has {len(streams)} video streams: {listed(streams)}; stream {stream.index} is used",) * several,
+            notes=(f"has {len(streams)} video streams: {stream_list(streams)}; stream {stream.index} is used",)
+            * several,
             levels=self._levels,
             colour=self._colour or "grey",
         )

@@ -11,7 +11,7 @@ from fusepipe.core.frames import Band, Pixels
 from fusepipe.pipeline.sources.synthetic.drawing import Canvas, Floats
 from fusepipe.pipeline.sources.synthetic.layers import ycbcr
 from fusepipe.pipeline.sources.synthetic.options import Light
-from fusepipe.pipeline.sources.synthetic.street import BASE, NEAREST, finish, paint_street
+from fusepipe.pipeline.sources.synthetic.street import BASE, NEAREST, lit_image, paint_street
 from fusepipe.pipeline.sources.synthetic.truth import camera_matrix, view_corners
 
 COLDEST_C, HOTTEST_C = -6.0, 36.0
@@ -51,7 +51,7 @@ def backdrop(
         canvas.lean_from, canvas.lean_slope = BASE, parallax / (NEAREST - BASE)
     if background == "street":
         paint_street(canvas)
-    world = finish(canvas)
+    world = lit_image(canvas)
     blur = 0.35 * scale / scale_px if scale > 1.2 * scale_px else 0.0
     blur *= 2.4 if band is Band.INFRARED else 1.0  # thermal lenses are soft
     if blur > 0.3:

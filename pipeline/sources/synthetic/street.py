@@ -306,7 +306,7 @@ def _tree(canvas: Canvas, seed: int, x: float, size: float) -> None:
         canvas.ellipse((float(cx), float(cy)), size * (4 + 6 * random.random()), size * (3 + 5 * random.random()), leaf)
 
 
-def finish(canvas: Canvas) -> Floats:
+def lit_image(canvas: Canvas) -> Floats:
     """The painted street as HxWx3 R, G, B of 0..255 or HxW °C; by night the lamps light it and it glows."""
     if canvas.band is Band.INFRARED:
         return np.asarray(canvas.pixels[0], np.float32)

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from helpers.arrival_log import ArrivalLog, replay
 
-from fusepipe.core.frames import Band, PairState, Stamp
+from fusepipe.core.frames import Band, Disconnected, Frame, PairState, Stamp
 from fusepipe.pipeline.pairing.capture_clock import CaptureClock
 from fusepipe.pipeline.pairing.live_pairer import LivePairer
 from fusepipe.pipeline.pairing.time_pairer import TimePairer
@@ -19,14 +19,14 @@ S = 1000 * MS
 START = 50 * S
 
 
-def make(**options):
+def make(max_wait_ns=60 * MS, **options):
     return LivePairer(
-        TimePairer(VIS, tolerance_ns=20 * MS, max_wait_ns=60 * MS, **options),
+        TimePairer(VIS, tolerance_ns=20 * MS, max_wait_ns=max_wait_ns, **options),
         {IR: CaptureClock(), VIS: CaptureClock()},
         reference=VIS,
         size=(64, 48),
         start_ns=START,
-        max_wait_ns=60 * MS,
+        max_wait_ns=max_wait_ns,
     )
 
 
@@ -47,7 +47,7 @@ def live(pairer, *streams, log=None):
     """Feeds streams as they arrive, with the waits that the graph makes; (pairs, truth by band and index)."""
     pairer = pairer if log is None else ArrivalLog(pairer, log.append)
     items = sorted((item for stream in streams for item in stream), key=lambda item: item[1].arrival_ns)
-    truth = {(item.band, item.index): true_ns for true_ns, item in items}
+    truth = {(item.band, item.index): true_ns for true_ns, item in items if isinstance(item, Frame)}
     pairs, at = [], []
     for _, item in items:
         while (due_ns := pairer.deadline_ns()) is not None and due_ns < item.arrival_ns:
@@ -250,3 +250,38 @@ def test_the_end_of_the_reference_does_not_part_its_last_frame_from_its_partner(
     given += pairer.end(IR)
     assert [pair.state for pair in given] == [PairState.FUSED] * (last + 1)
     assert [(pair.infrared.index, pair.visible.index) for pair in given] == [(n, n) for n in range(last + 1)]
+
+
+def refused(band, *seconds):
+    """The failures of a camera that is not connected, by when they were noticed."""
+    for second in seconds:
+        at_ns = START + round(second * S)
+        yield at_ns, Disconnected(band, "connection refused", at_ns)
+
+
+def waits_ms(pairs, at, from_s, to_s):
+    """How long the pairs of a span waited after the arrival of their leading frame."""
+    spans = [(now, p.lead.arrival_ns) for p, now in zip(pairs, at, strict=True)]
+    return [(now - arrived) / MS for now, arrived in spans if START + from_s * S <= now < START + to_s * S]
+
+
+def test_no_frame_waits_for_a_camera_that_is_not_connected():
+    infrared = camera(IR, 5, seconds=20, phase_ns=4 * MS, away=[(6, 12)])
+    streams = infrared, camera(VIS, 5, seconds=20), refused(IR, 6.1, 8, 11)
+    pairs, at, _ = live(make(max_wait_ns=500 * MS), *streams)
+    assert max(waits_ms(pairs, at, 6.7, 12)) == 0, "every frame waited 500 ms"
+    assert states(pairs, at, 12.1, 20) == {"fused"}, "pairing resumes with the first frame of the camera"
+    assert max(waits_ms(pairs, at, 13, 20)) > 0, "and so does waiting for the nearest frame"
+
+
+def test_the_other_camera_leads_as_soon_as_the_reference_is_known_to_be_disconnected():
+    visible = camera(VIS, 5, seconds=20, away=[(6, 12)])
+    pairs, at, _ = live(make(max_wait_ns=500 * MS), camera(IR, 5, seconds=20), visible, refused(VIS, 6.1, 8, 11))
+    assert states(pairs, at, 6.2, 12) == {"single"} and states(pairs, at, 12.6, 20) == {"fused"}
+    assert gap_s(at) < 0.2, "without the failure it would take two max_wait"
+
+
+def test_both_cameras_are_disconnected():
+    streams = [camera(band, 5, seconds=20, away=[(6, 12)]) for band in (IR, VIS)]
+    pairs, at, _ = live(make(), *streams, refused(IR, 6.1), refused(VIS, 6.2))
+    assert states(pairs, at, 6.6, 12) == {"no signal"} and states(pairs, at, 12.5, 20) == {"fused"}

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fusepipe.calibration.matrix import Matrix3, Size, scaling
+from fusepipe.calibration.matrix import Matrix3, scaling
 from fusepipe.calibration.warp import RemapWarp
+from fusepipe.core.frames import Size
 
 Build = Callable[[Size, Size, float | None, Matrix3 | None], RemapWarp | None]
 """(infrared size, visible size, plane distance in metres, correction in visible pixels) to a warp."""

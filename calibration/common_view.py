@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusepipe.calibration.matrix import Size
 from fusepipe.core.errors import UsageError
-from fusepipe.core.frames import Luma8, Pixels
+from fusepipe.core.frames import Luma8, Pixels, Size
 
 SEARCH_SIDE = 256  # cells along the longer side of the image, in the search for the rectangle
 MIN_SIDE_PX = 16

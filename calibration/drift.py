@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusepipe.calibration.gradient_field import gradient_field, shrunk
-from fusepipe.calibration.matrix import Matrix3, Size, scaling
+from fusepipe.calibration.matrix import Matrix3, scaling
 from fusepipe.calibration.scene.local_matches import Matches, fit, match_blocks, pooled
-from fusepipe.core.frames import Luma8
+from fusepipe.core.frames import Luma8, Size
 
 WIDTH_PX = 320
 BLOCK_PX, STEP_PX, RADIUS_PX = 48, 32, 8

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fusepipe.calibration.matrix import Size
 from fusepipe.core.errors import UsageError
+from fusepipe.core.frames import Size
 
 LensModel = Literal["pinhole", "fisheye"]
 Array = NDArray[np.float64]

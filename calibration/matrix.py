@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusepipe.core.errors import UsageError
+from fusepipe.core.frames import Size
 
 Matrix3 = NDArray[np.float64]
-Size = tuple[int, int]
 
 # cv2.remap holds pixel coordinates in 16 bits
 MAX_SIDE_PX = 32766

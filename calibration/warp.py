@@ -18,9 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from fusepipe.calibration.board.stereo import Pose, plane_homography
 from fusepipe.calibration.lens import Lens, radius_limit
-from fusepipe.calibration.matrix import Matrix3, Size, check_matrix, check_size, rescale_matrix, scaling
+from fusepipe.calibration.matrix import Matrix3, check_matrix, check_size, rescale_matrix, scaling
 from fusepipe.core.errors import UsageError
-from fusepipe.core.frames import Luma8, Pixels
+from fusepipe.core.frames import Luma8, Pixels, Size
 
 if TYPE_CHECKING:
     from fusepipe.calibration.file.model import Calibration

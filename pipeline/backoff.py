@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-S = 1_000_000_000
+from fusepipe.core.units import S
 
 
 @dataclass(frozen=True, slots=True)

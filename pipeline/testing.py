@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from fusepipe.core.frames import Band, Frame, FusedFrame, Pixels, Plane, UnreadableFrame
+from fusepipe.core.units import MS
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
-
-MS = 1_000_000
 
 
 def frame(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fusepipe.calibration.board.intrinsics import GRID, View, coverage_map
 from fusepipe.calibration.board.point_detection import Detection
 from fusepipe.calibration.board.target import Board
-from fusepipe.calibration.matrix import Size
+from fusepipe.core.frames import Size
 
 STILL_PART_PER_S = 0.02  # image widths per second that a point may move
 NEW_PART = 0.08  # image widths (or apparent shape) by which a new view has to differ

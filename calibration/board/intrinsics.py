@@ -20,8 +20,8 @@ from fusepipe.calibration.board.blas import one_blas_thread
 from fusepipe.calibration.board.point_detection import Detection
 from fusepipe.calibration.board.target import Board
 from fusepipe.calibration.lens import Lens, LensModel
-from fusepipe.calibration.matrix import Size
 from fusepipe.core.errors import UsageError
+from fusepipe.core.frames import Size
 
 MIN_VIEWS = 4
 FULL_VIEWS = 10  # with fewer, only two radial coefficients are estimated

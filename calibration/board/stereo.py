@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusepipe.calibration.board.blas import one_blas_thread
-from fusepipe.calibration.board.intrinsics import View
+from fusepipe.calibration.board.intrinsics import OUTLIER_RATIO, View
 from fusepipe.calibration.board.point_detection import Detection
 from fusepipe.calibration.board.target import Board
 from fusepipe.calibration.lens import Lens
@@ -25,7 +25,6 @@ from fusepipe.core.errors import UsageError
 MIN_PAIRS = 3
 LOOSE_RATIO = 3.0  # stereo error over the cameras' own
 LOOSE_FLOOR_PX = 1.0
-OUTLIER_RATIO = 2.5
 MAX_BASELINE_M = 2.0
 """Cameras that are further apart are not impossible, but a wrong unit of length is likelier."""
 

@@ -31,8 +31,9 @@ from pydantic_core import PydanticCustomError
 from fusepipe.calibration.board.stereo import Pose, plane_homography
 from fusepipe.calibration.file.sections import CameraImage, FileModel, Number, PoseFields
 from fusepipe.calibration.lens import Lens
-from fusepipe.calibration.matrix import Matrix3, Size, check_matrix, scaling
+from fusepipe.calibration.matrix import Matrix3, check_matrix, scaling
 from fusepipe.core.errors import UsageError
+from fusepipe.core.frames import Size
 
 FORMAT_VERSION = 1
 

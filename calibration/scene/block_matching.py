@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from fusepipe.calibration.gradient_field import Field, gradient_field, shrunk
 from fusepipe.calibration.lens import Lens
-from fusepipe.calibration.matrix import Matrix3, Size, scaling
+from fusepipe.calibration.matrix import Matrix3, scaling
 from fusepipe.calibration.scene.local_matches import Matches, match_blocks, pooled
 from fusepipe.calibration.scene.search import ScenePair
 from fusepipe.calibration.warp import inverse_map
+from fusepipe.core.frames import Size
 
 
 @dataclass(frozen=True, slots=True)

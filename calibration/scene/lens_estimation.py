@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusepipe.calibration.lens import Lens, radius_limit
-from fusepipe.calibration.matrix import Matrix3, Size, scaling
+from fusepipe.calibration.matrix import Matrix3, scaling
 from fusepipe.calibration.scene.block_matching import Level, VisibleFields, block_matches, size_of
 from fusepipe.calibration.scene.local_matches import Bending, Fit, Matches, fit
 from fusepipe.calibration.scene.search import ScenePair
+from fusepipe.core.frames import Size
 
 MIN_PAIRS = 3  # in a single pair, objects at other distances look like distortion
 MIN_GAIN = 12.0  # of the log likelihood of all pairs: far more than another parameter has to bring

@@ -19,7 +19,7 @@ import numpy as np
 
 from fusepipe.calibration.gradient_field import shrunk
 from fusepipe.calibration.lens import Lens
-from fusepipe.calibration.matrix import Matrix3, Size, scaling
+from fusepipe.calibration.matrix import Matrix3, scaling
 from fusepipe.calibration.scene.block_matching import (
     Level,
     VisibleFields,
@@ -31,7 +31,7 @@ from fusepipe.calibration.scene.local_matches import MODELS, PLANE_MODELS, Match
 from fusepipe.calibration.scene.match_quality import MIN_BLOCKS, MIN_CONFIDENCE, MatchQuality, match_quality
 from fusepipe.calibration.scene.search import DEFAULT_SCALES, Candidate, ScenePair, search
 from fusepipe.core.errors import UsageError
-from fusepipe.core.frames import Luma8
+from fusepipe.core.frames import Luma8, Size
 
 MIN_TEXTURE = 1.5  # grey levels of root mean square gradient below which there is nothing to match
 

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from fusepipe.calibration.file.model import Calibration
 from fusepipe.calibration.lens import Lens
-from fusepipe.calibration.matrix import Matrix3, Size
-from fusepipe.calibration.scene.block_matching import Level, each_matches
+from fusepipe.calibration.matrix import Matrix3
+from fusepipe.calibration.scene.block_matching import each_matches
 from fusepipe.calibration.scene.local_matches import Matches, fit, pooled
-from fusepipe.calibration.scene.match_quality import MIN_CONFIDENCE, MatchQuality, match_quality
+from fusepipe.calibration.scene.match_quality import LEVEL, MIN_CONFIDENCE, MatchQuality, match_quality
 from fusepipe.calibration.scene.search import ScenePair
+from fusepipe.core.frames import Size
 
 GRID = 3
-LEVEL = Level(384, 48, 24, 8)
 CLEAR = 0.12  # minimum height of a block's correlation peak above its mean
 NEARLY = 0.04  # difference of correlation that counts as equal to the peak
 LOOSE_PX = 3.0  # spread of the peak along a direction beyond which the residual in that direction is unknown

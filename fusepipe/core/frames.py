@@ -22,6 +22,10 @@ Luma8 = NDArray[np.uint8]
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 ValueRange = Literal["full", "limited"]
 Matrix = Literal["bt601", "bt709", "bt2020"]
+Size = tuple[int, int]  # (width, height) in pixels
+
+VIDEO_CLOCK_HZ = 90_000  # of RTP and MPEG-TS; fine enough for any camera
+VIDEO_TIME_BASE = Fraction(1, VIDEO_CLOCK_HZ)
 
 
 class Band(StrEnum):

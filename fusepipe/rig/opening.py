@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from fusepipe.calibration.matrix import Size
 from fusepipe.config.schema import Rig
 from fusepipe.config.unsupported import unavailable
 from fusepipe.core.counts import MAX_COUNT, RIG_KEYS, CountSettings, counts_warning
 from fusepipe.core.errors import ConfigError
-from fusepipe.core.frames import Band
+from fusepipe.core.frames import Band, Size
 from fusepipe.core.fuser import Fuser
 from fusepipe.pipeline.pairing.name_pairer import NamePairer
 from fusepipe.pipeline.pairing.time_pairer import TimePairer
@@ -20,12 +19,11 @@ from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sources.base import Source, SourceInfo
 from fusepipe.rig.factories import pairing
 from fusepipe.rig.factories.fusers import lease_fuser
+from fusepipe.rig.factories.live_sinks import Warn
 from fusepipe.rig.factories.registration import OpenedRegistration, open_registration
 from fusepipe.rig.factories.sinks import SinkContext, SinkRestart, check_inputs_kept, make_sink, sink_restarts
 from fusepipe.rig.factories.sources import make_source
 from fusepipe.rig.input_warnings import input_warnings
-
-Warn = Callable[[str], None]
 
 DEFAULT_SIZE: Size = (640, 480)  # of a live rig's output until a camera delivers, where output.size is not set
 

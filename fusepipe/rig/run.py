@@ -21,8 +21,9 @@ from fusepipe.pipeline.stages.output_scaling import OutputScaler
 from fusepipe.pipeline.stages.registration import Registration
 from fusepipe.pipeline.stages.state_label import StateLabel
 from fusepipe.pipeline.stages.tonemap import ToneMap
+from fusepipe.rig.factories.live_sinks import Warn
 from fusepipe.rig.factories.pairing import make_live_pairer
-from fusepipe.rig.opening import OpenedRig, Warn, count_settings
+from fusepipe.rig.opening import OpenedRig, count_settings
 from fusepipe.rig.overload.watch import OverloadWatch
 from fusepipe.rig.report.live_record import live_record
 from fusepipe.rig.report.run_report import RunReport

@@ -19,10 +19,9 @@ from fusepipe.calibration.board.target import Board
 from fusepipe.calibration.file.model import Calibration, Made, make_stereo_calibration
 from fusepipe.calibration.gradient_field import to_luma8
 from fusepipe.calibration.lens import LensModel
-from fusepipe.calibration.matrix import Size
 from fusepipe.core import image_files
 from fusepipe.core.errors import SourceError, UsageError
-from fusepipe.core.frames import FusedFrame
+from fusepipe.core.frames import FusedFrame, Size
 from fusepipe.core.text import shortlist
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.rig.api import Pipeline

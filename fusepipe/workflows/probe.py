@@ -11,13 +11,13 @@ import numpy as np
 from fusepipe.config.schema import SourceConfig
 from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
+from fusepipe.core.units import MS
 from fusepipe.pipeline.pairing.capture_clock import CaptureClock
 from fusepipe.pipeline.pairing.freeze import FreezeDetector
 from fusepipe.pipeline.pairing.motion_offset import MotionEnergy, MotionOffset, estimate_offset
 from fusepipe.pipeline.sources.base import Source
 from fusepipe.rig.factories.sources import make_source
 
-MS = 1_000_000
 JOIN_S = 25.0  # for a camera's thread to end: its open and stall timeouts
 
 

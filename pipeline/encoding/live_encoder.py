@@ -17,7 +17,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType, VideoFrame
 
 from fusepipe.core.errors import SinkError, SinkSetupError
-from fusepipe.core.frames import FusedFrame, ValueRange
+from fusepipe.core.frames import VIDEO_TIME_BASE, FusedFrame, ValueRange
 from fusepipe.pipeline.encoding.av_frames import COLOR_RANGE, COLOR_SPACE, to_av_frame
 from fusepipe.pipeline.encoding.h264 import AccessUnit, parameter_sets, split_annex_b
 
@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 
 Encoder = Literal["auto", "x264", "nvenc"]
 _CODECS = {"x264": "libx264", "nvenc": "h264_nvenc"}
-_TIME_BASE = Fraction(1, 90_000)
 _LARGE_PX = 1_000_000  # from this size one thread is not enough for real time
 
 
@@ -88,9 +87,9 @@ class LiveEncoder:
         context = self._context
         assert context is not None
         av_frame = to_av_frame(frame, *self.size, "yuv420p", self._value_range)
-        pts = round(Fraction(frame.capture_ns - self._first_ns, 1_000_000_000) / _TIME_BASE)
+        pts = round(Fraction(frame.capture_ns - self._first_ns, 1_000_000_000) / VIDEO_TIME_BASE)
         av_frame.pts = self._last_pts = max(pts, self._last_pts + 1)
-        av_frame.time_base = _TIME_BASE
+        av_frame.time_base = VIDEO_TIME_BASE
         if key or frame.capture_ns - self._key_ns >= self._options.key_frame_ns:
             av_frame.pict_type = PictureType.I
             self._key_ns = frame.capture_ns
@@ -138,7 +137,7 @@ class LiveEncoder:
         assert isinstance(context, VideoCodecContext)
         context.width, context.height = self.size
         context.pix_fmt = "yuv420p"
-        context.time_base = _TIME_BASE
+        context.time_base = VIDEO_TIME_BASE
         context.framerate = Fraction(self._fps).limit_denominator(1001)
         context.color_range = COLOR_RANGE[self._value_range]
         context.colorspace = COLOR_SPACE[frame.matrix]

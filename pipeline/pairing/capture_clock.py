@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from fusepipe.core.frames import Frame
+from fusepipe.core.units import MS
 from fusepipe.pipeline.pairing.clock_model import ClockEstimate, ClockModel
 
 Grade = Literal["kernel", "sender", "media", "arrival"]
 
-MS = 1_000_000
 LEAD_NS = 250 * MS  # a timestamp further ahead of the model than this: the camera's clock jumped
 LEAD_YOUNG_NS = 3_000 * MS  # the same in the first seconds, while the model settles
 SETTLED_NS = 5_000 * MS

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from fusepipe.core.frames import Band, Disconnected, Frame, FramePair, PairState
+from fusepipe.core.units import MS
 from fusepipe.pipeline.pairing.capture_clock import CaptureClock
 from fusepipe.pipeline.pairing.degradation import Degradation, StateChange
 from fusepipe.pipeline.pairing.freeze import FreezeDetector
@@ -23,7 +24,6 @@ from fusepipe.pipeline.pairing.no_signal import no_signal_slate
 from fusepipe.pipeline.pairing.time_pairer import TimePairer
 from fusepipe.pipeline.sources.base import SourceItem
 
-MS = 1_000_000
 SILENT_NS = 250 * MS  # without a frame of the reference: the other camera leads
 SILENT_STEPS = 2.5  # ... or this many of its usual frame intervals, for slow cameras
 NO_SIGNAL_NS = 300 * MS  # without a frame of either camera

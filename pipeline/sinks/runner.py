@@ -17,6 +17,7 @@ from typing import Any
 
 from fusepipe.core.errors import DiskFullError, FusepipeError, OutputExistsError, SinkError, SinkSetupError
 from fusepipe.core.frames import FusedFrame
+from fusepipe.core.units import S
 from fusepipe.pipeline.backoff import FULL_DISK, SINK, Backoff, BackoffPolicy
 from fusepipe.pipeline.mailbox import Cancelled, Closed, Mailbox
 from fusepipe.pipeline.measures.recent import RecentSum
@@ -25,7 +26,6 @@ from fusepipe.pipeline.sinks.base import Sink, SinkReport, StartableSink
 
 log = logging.getLogger(__name__)
 
-S = 1_000_000_000
 REPEAT_LOG_NS = 600 * S  # min time between log lines about a sink that keeps failing for the same reason
 PERMANENT = (SinkSetupError, OutputExistsError)
 

@@ -14,6 +14,7 @@ from fusepipe.core.frames import Band, Disconnected, Frame, UnreadableFrame
 from fusepipe.pipeline.sources.image_colour import ImageColour
 
 ClockKind = Literal["media", "wall"]
+DEFAULT_FPS = 25.0  # of recordings that have no times
 CapturedItem = Frame | UnreadableFrame
 SourceItem = CapturedItem | Disconnected
 """What a source yields."""

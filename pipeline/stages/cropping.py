@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusepipe.calibration.common_view import Rectangle
-from fusepipe.core.frames import Frame, FramePair, Luma8, Pixels, Plane, Warp
-
-Size = tuple[int, int]  # (width, height)
+from fusepipe.core.frames import Frame, FramePair, Luma8, Pixels, Plane, Size, Warp
 
 
 @dataclass(frozen=True, slots=True, eq=False)

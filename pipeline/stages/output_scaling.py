@@ -13,9 +13,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from fusepipe.calibration.matrix import ASPECT_TOLERANCE
 from fusepipe.core.frames import Frame, FramePair, Pixels, Plane
-
-ASPECT_TOLERANCE = 0.02
 
 
 class OutputScaler:

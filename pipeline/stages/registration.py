@@ -11,9 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 
-from fusepipe.core.frames import FramePair, Plane, Warp
+from fusepipe.core.frames import FramePair, Plane, Size, Warp
 
-Size = tuple[int, int]  # (width, height)
 WarpBuilder = Callable[[Size, Size], Warp | None]
 Placed = tuple[Warp | None, int]
 """A warp, and how many times the visible size it leads to is halved."""

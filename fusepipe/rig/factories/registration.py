@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fusepipe.calibration.matrix import Size
 from fusepipe.config.schema import RegistrationConfig, Rig
 from fusepipe.core.errors import UsageError
+from fusepipe.core.frames import Size
 from fusepipe.pipeline.sources.base import SourceInfo
 
 if TYPE_CHECKING:

@@ -11,13 +11,12 @@ import numpy as np
 
 from fusepipe.calibration.warp import RemapWarp
 from fusepipe.core.frames import Band, Luma8
+from fusepipe.engines.builder.request import Pair
 from fusepipe.evaluation.image_sets import evenly_spaced, match, read_luma, require_one_size
 from fusepipe.evaluation.metrics.fidelity import VIF_MINIMUM_PX
 from fusepipe.evaluation.metrics.registry import measure
 from fusepipe.pipeline.sources.synthetic.source import SyntheticSource
 from fusepipe.pipeline.sources.synthetic.truth import true_matrix
-
-Pair = tuple[Luma8, Luma8]
 
 SIZE = (320, 240)
 CALIBRATION_PAIRS, VERIFICATION_PAIRS = 32, 4

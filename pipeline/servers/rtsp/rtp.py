@@ -6,24 +6,25 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-CLOCK_HZ = 90_000
+from fusepipe.core.frames import VIDEO_CLOCK_HZ
+from fusepipe.core.units import S
+
 PAYLOAD_TYPE = 96
 PAYLOAD_BYTES = 1400  # an Ethernet frame less IP, UDP and RTP headers, with room for tunnels
 REPORT_INTERVAL_NS = 5_000_000_000
 _NTP_EPOCH_S = 2_208_988_800  # 1900 to 1970
-_SECOND_NS = 1_000_000_000
 _M32 = 0xFFFF_FFFF
 
 
 def ticks(time_ns: int) -> int:
     """Nanoseconds as ticks of the 90 kHz clock, rounded, not wrapped."""
-    return (time_ns * CLOCK_HZ + _SECOND_NS // 2) // _SECOND_NS
+    return (time_ns * VIDEO_CLOCK_HZ + S // 2) // S
 
 
 def ntp(unix_ns: int) -> tuple[int, int]:
     """UNIX time as an NTP timestamp: seconds since 1900 (modulo 2^32) and 2^-32 fractions of a second."""
-    seconds, rest_ns = divmod(unix_ns, _SECOND_NS)
-    return (seconds + _NTP_EPOCH_S) & _M32, (rest_ns << 32) // _SECOND_NS
+    seconds, rest_ns = divmod(unix_ns, S)
+    return (seconds + _NTP_EPOCH_S) & _M32, (rest_ns << 32) // S
 
 
 @dataclass(slots=True)

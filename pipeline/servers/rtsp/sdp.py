@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fusepipe.core.frames import VIDEO_CLOCK_HZ
 from fusepipe.pipeline.encoding.h264 import format_parameters
-from fusepipe.pipeline.servers.rtsp.rtp import CLOCK_HZ, PAYLOAD_TYPE
+from fusepipe.pipeline.servers.rtsp.rtp import PAYLOAD_TYPE
 
 TRACK = "trackID=0"
 
@@ -37,7 +38,7 @@ def write_sdp(description: Description, *, host: str, session_id: int) -> bytes:
         "a=range:npt=now-",
         "a=control:*",
         f"m=video 0 RTP/AVP {PAYLOAD_TYPE}",
-        f"a=rtpmap:{PAYLOAD_TYPE} H264/{CLOCK_HZ}",
+        f"a=rtpmap:{PAYLOAD_TYPE} H264/{VIDEO_CLOCK_HZ}",
         f"a=fmtp:{PAYLOAD_TYPE} {format_parameters(description.sps, description.pps)}",
         f"a=framesize:{PAYLOAD_TYPE} {description.width}-{description.height}",
         *([f"a=framerate:{description.fps:.6g}"] if description.fps else []),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from fractions import Fraction
 from typing import Any
 
 import av
@@ -24,10 +23,10 @@ from aiortc.exceptions import InvalidStateError, OperationError
 from aiortc.mediastreams import MediaStreamError
 from aiortc.sdp import SessionDescription
 
-from fusepipe.pipeline.servers.web.video_feed import CLOCK_HZ, VideoFeed, Viewer
+from fusepipe.core.frames import VIDEO_TIME_BASE
+from fusepipe.pipeline.servers.web.video_feed import VideoFeed, Viewer
 
 PROFILE = "42e01f"  # constrained baseline, level 3.1
-_TIME_BASE = Fraction(1, CLOCK_HZ)
 # what aiortc raises for invalid SDP, and for an offer that it cannot accept
 _UNREADABLE = (ValueError, IndexError, KeyError, AssertionError, AttributeError, TypeError, StopIteration)
 _REFUSED = (ValueError, InvalidStateError, OperationError)
@@ -125,7 +124,7 @@ class _Track(MediaStreamTrack):  # type: ignore[misc]
         self._peer.sending()
         unit, pts = await self._peer.viewer.next()
         packet = av.Packet(unit.annex_b())
-        packet.pts, packet.time_base = pts, _TIME_BASE
+        packet.pts, packet.time_base = pts, VIDEO_TIME_BASE
         return packet
 
 

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from fusepipe.core.errors import SinkError
-from fusepipe.core.frames import FusedFrame, Plane
+from fusepipe.core.frames import VIDEO_CLOCK_HZ, FusedFrame, Plane
 from fusepipe.pipeline.encoding.h264 import AccessUnit
 from fusepipe.pipeline.encoding.live_encoder import LiveEncoder, LiveVideoOptions
 from fusepipe.pipeline.servers.delivery import LIMIT_BYTES, MIN_KEY_INTERVAL_NS, Delivery, DeliveryDecision
@@ -27,7 +27,6 @@ from fusepipe.pipeline.servers.web.rig_view import RigView
 
 log = logging.getLogger(__name__)
 
-CLOCK_HZ = 90_000
 # constrained baseline profile, level 3.1: mandatory for browsers (RFC 7742, section 6.2)
 MAX_WIDTH_PX, MAX_HEIGHT_PX = 1280, 720
 MAX_BLOCKS_PER_S = 108_000  # of 16x16 pixels (H.264, table A-1)
@@ -93,7 +92,7 @@ class Viewer:
             self._filled.set()
 
     async def next(self) -> tuple[AccessUnit, int]:
-        """The next access unit and its time in ticks of ``CLOCK_HZ``; the first one is a key frame."""
+        """The next access unit and its time in ticks of ``VIDEO_CLOCK_HZ``; the first one is a key frame."""
         while not self._queue:
             self._filled.clear()
             await self._filled.wait()
@@ -161,7 +160,7 @@ class VideoFeed:
         now_ns = time.monotonic_ns()
         if unit.key:
             self._key_ns = now_ns
-        self._pts = max(stamp_ns * CLOCK_HZ // 1_000_000_000, self._pts + 1)
+        self._pts = max(stamp_ns * VIDEO_CLOCK_HZ // 1_000_000_000, self._pts + 1)
         for viewer in self._viewers:
             viewer.offer(unit, self._pts, now_ns)
 

@@ -16,6 +16,7 @@ from fusepipe.core.errors import DiskFullError, OutputExistsError, SinkError
 from fusepipe.core.frames import FusedFrame
 from fusepipe.core.segment_names import SegmentNames
 from fusepipe.core.text import counted
+from fusepipe.core.units import S
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.pipeline.sinks.files.retention import Bounds, Retention, free_bytes
 from fusepipe.pipeline.sinks.files.sidecar import WallOffset, utc_text
@@ -26,7 +27,6 @@ log = logging.getLogger(__name__)
 
 MIN_FREE_BYTES = 512 * 1024  # no file is created with less free space
 RESERVE_FLUSHES = 4  # live: space for this many flush intervals is kept free by deleting
-S = 1_000_000_000
 NO_BOUNDS = Bounds()
 
 

@@ -18,7 +18,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from fusepipe.core.errors import OutputExistsError, SinkError, SinkSetupError
-from fusepipe.core.frames import FusedFrame, ValueRange
+from fusepipe.core.frames import VIDEO_TIME_BASE, FusedFrame, ValueRange
+from fusepipe.core.units import S
 from fusepipe.core.video_formats import ENCODERS, VIDEO_SUFFIXES, alternatives, video_format
 from fusepipe.pipeline.encoding.av_frames import COLOR_RANGE, COLOR_SPACE, to_av_frame
 from fusepipe.pipeline.sinks.base import SinkReport
@@ -26,9 +27,7 @@ from fusepipe.pipeline.sinks.files.partial_file import PartialFile, write_error
 
 log = logging.getLogger(__name__)
 
-NANOSECONDS = 1_000_000_000
-TIME_BASE = Fraction(1, 90_000)  # fine enough for any camera; the Matroska muxer rounds to 1 ms
-MIN_STEP = 90  # of TIME_BASE: timestamps stay strictly increasing when the Matroska muxer rounds to 1 ms
+MIN_STEP = 90  # of VIDEO_TIME_BASE: timestamps stay strictly increasing when the Matroska muxer rounds to 1 ms
 KEY_FRAME_S = 2.0  # max distance of key frames
 
 
@@ -42,7 +41,7 @@ class VideoOptions:
     codec: str = ""
     crf: int = 20
     preset: str = "superfast"
-    flush_ns: int = NANOSECONDS
+    flush_ns: int = S
 
 
 class VideoSink:
@@ -69,7 +68,7 @@ class VideoSink:
         self._size = (0, 0)
         self._value_range: ValueRange = "full"
         self._first_ns = 0
-        self._time_base, self._min_step = TIME_BASE, MIN_STEP
+        self._time_base, self._min_step = VIDEO_TIME_BASE, MIN_STEP
         self._last_pts = -MIN_STEP
         self._synced_ns = 0
         self._frames = 0
@@ -120,7 +119,7 @@ class VideoSink:
                     f"{self._size[0]}x{self._size[1]}; use an images sink for frames of different sizes"
                 )
             av_frame = self._to_av_frame(frame)
-            pts = round(Fraction(frame.capture_ns - self._first_ns, NANOSECONDS) / self._time_base)
+            pts = round(Fraction(frame.capture_ns - self._first_ns, S) / self._time_base)
             av_frame.pts = self._last_pts = max(pts, self._last_pts + self._min_step)
             av_frame.time_base = self._time_base
             self._encode(av_frame)

@@ -15,13 +15,11 @@ from fusepipe.core.counts import ByteOrder
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
 from fusepipe.core.image_pages import unused_images
-from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
+from fusepipe.core.units import S
+from fusepipe.pipeline.sources.base import DEFAULT_FPS, ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
 from fusepipe.pipeline.sources.files.image_reader import ImageOptions, ImageReader
 from fusepipe.pipeline.sources.files.image_times import capture_times_ns
-
-DEFAULT_FPS = 25.0
-NANOSECONDS = 1_000_000_000
 
 
 class ImageFolderSource:
@@ -94,7 +92,7 @@ class ImageFolderSource:
         self._files = [self._files[index] for index in order]
         self._times_ns = [times_ns[index] for index in order]
         steps_ns = sorted(after - before for before, after in pairwise(self._times_ns))
-        fps = NANOSECONDS / steps_ns[len(steps_ns) // 2] if steps_ns else info.fps
+        fps = S / steps_ns[len(steps_ns) // 2] if steps_ns else info.fps
         return replace(info, timed=True, start_ns=self._times_ns[0], fps=fps)
 
     def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
@@ -102,7 +100,7 @@ class ImageFolderSource:
         for index, path in enumerate(self._files):
             if stop.is_set():
                 return
-            capture_ns = int(index * NANOSECONDS / fps) if self._times_ns is None else self._times_ns[index]
+            capture_ns = int(index * S / fps) if self._times_ns is None else self._times_ns[index]
             try:
                 data = path.read_bytes()
                 planes = self._reader.planes(image_files.decode_values(data), data)
@@ -119,7 +117,7 @@ class ImageFolderSource:
                 index=index,
                 capture_ns=capture_ns,
                 pts=index if self._times_ns is None else capture_ns,
-                time_base=1 / fps if self._times_ns is None else Fraction(1, NANOSECONDS),
+                time_base=1 / fps if self._times_ns is None else Fraction(1, S),
                 camera=self._options.camera,
                 stream_id=self._options.stream_id,
                 name=path.stem,

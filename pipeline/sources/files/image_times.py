@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
-NANOSECONDS = 1_000_000_000
+from fusepipe.core.units import S
+
 MIN_MEDIAN_STEP_NS = 2_000_000  # no camera is faster: what looks like a fraction of a second is a counter
 _EARLIEST_S, _LATEST_S = 946_684_800, 4_102_444_800  # 2000 and 2100: other numbers are no UNIX times
 
@@ -37,12 +38,12 @@ def name_time_ns(stem: str) -> int | None:
         return None
     unit_ns = 10 ** (19 - len(epoch[0]))
     # a number after "_" or "-" is a counter where the time itself is finer than a second
-    fraction = (_FRACTION if unit_ns == NANOSECONDS else _DECIMALS).match(stem, epoch.end())
+    fraction = (_FRACTION if unit_ns == S else _DECIMALS).match(stem, epoch.end())
     if fraction is None:
         return None
     digits = next((group for group in fraction.groups() if group), "")
-    found_ns = int(epoch[0]) * unit_ns + _fraction_ns(digits) * unit_ns // NANOSECONDS
-    return found_ns if _EARLIEST_S <= found_ns // NANOSECONDS < _LATEST_S else None
+    found_ns = int(epoch[0]) * unit_ns + _fraction_ns(digits) * unit_ns // S
+    return found_ns if _EARLIEST_S <= found_ns // S < _LATEST_S else None
 
 
 def exif_time_ns(path: Path) -> int | None:
@@ -90,7 +91,7 @@ def _utc_ns(parts: Sequence[int], digits: str) -> int | None:
         moment = datetime(*parts, tzinfo=UTC)  # type: ignore[misc,arg-type]
     except ValueError:
         return None
-    return int(moment.timestamp()) * NANOSECONDS + _fraction_ns(digits)
+    return int(moment.timestamp()) * S + _fraction_ns(digits)
 
 
 def _fraction_ns(digits: str) -> int:

@@ -13,13 +13,12 @@ from fusepipe.core import image_pages
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, Pixels, Plane, UnreadableFrame
 from fusepipe.core.image_files import UnreadableImage
-from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
+from fusepipe.core.units import S
+from fusepipe.pipeline.sources.base import DEFAULT_FPS, ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
-from fusepipe.pipeline.sources.files.image_folder import DEFAULT_FPS
 from fusepipe.pipeline.sources.files.image_reader import ImageOptions, ImageReader
 
-NANOSECONDS = 1_000_000_000
-TIME_BASE = Fraction(1, 1000)
+MILLISECOND = Fraction(1, 1000)
 
 
 class PagedImageSource:
@@ -64,7 +63,7 @@ class PagedImageSource:
             if stop.is_set():
                 return
             timed = duration_ms is not None and self._options.fps is None
-            capture_ns = elapsed_ms * NANOSECONDS // 1000 if timed else int(index * NANOSECONDS / fps)
+            capture_ns = elapsed_ms * S // 1000 if timed else int(index * S / fps)
             elapsed_ms += duration_ms or 0
             name = f"{self._path.stem}_{index:06d}"
             try:
@@ -78,8 +77,8 @@ class PagedImageSource:
                 planes=planes,
                 index=index,
                 capture_ns=capture_ns,
-                pts=capture_ns * 1000 // NANOSECONDS if timed else index,
-                time_base=TIME_BASE if timed else 1 / fps,
+                pts=capture_ns * 1000 // S if timed else index,
+                time_base=MILLISECOND if timed else 1 / fps,
                 camera=self._options.camera,
                 stream_id=self._options.stream_id,
                 name=name,

@@ -18,8 +18,9 @@ from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
 from fusepipe.core.image_files import READ_SUFFIXES
 from fusepipe.core.image_pages import is_png
+from fusepipe.core.units import S
 from fusepipe.core.video_formats import alternatives, video_format
-from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
+from fusepipe.pipeline.sources.base import DEFAULT_FPS, ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.files.frame_numbers import FrameNumbers
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
 from fusepipe.pipeline.sources.files.sei import SeiFilter
@@ -33,9 +34,7 @@ from fusepipe.pipeline.sources.video_planes import (
     upright_planes,
 )
 
-NANOSECONDS = 1_000_000_000
 MAX_CONSECUTIVE_ERRORS = 250  # consecutive undecodable packets after which a file is rejected
-DEFAULT_FPS = 25
 # HLS, FFmpeg concat scripts, SDP and DASH: text files that make FFmpeg open other files
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<?xml", b"<MPD")
 # containers whose timestamps start anywhere; in others the start time is significant for pairing
@@ -246,10 +245,10 @@ class VideoFileSource:
         return Fraction(0)
 
     def _time_ns(self, pts: int, time_base: Fraction | None) -> int:
-        return round((pts * (time_base or Fraction(1, 1000)) - self._zero) * NANOSECONDS)
+        return round((pts * (time_base or Fraction(1, 1000)) - self._zero) * S)
 
     def _nominal_ns(self, number: int) -> int:
-        return round(number * NANOSECONDS / (self._fps or DEFAULT_FPS))
+        return round(number * S / (self._fps or DEFAULT_FPS))
 
     def _frame(self, av_frame: VideoFrame, index: int, number: int) -> Frame | UnreadableFrame:
         time_base = av_frame.time_base or Fraction(1, 1000)
@@ -257,7 +256,7 @@ class VideoFileSource:
             pts, capture_ns = av_frame.pts, self._time_ns(av_frame.pts, av_frame.time_base)
         else:  # from the nominal rate; decoders output frames in presentation order
             capture_ns = self._nominal_ns(number)
-            pts = round(Fraction(capture_ns, NANOSECONDS) / time_base)
+            pts = round(Fraction(capture_ns, S) / time_base)
         if av_frame.is_corrupt:
             reason = "corrupt frame"
             return UnreadableFrame(self.band, index, reason, capture_ns, arrival_ns=time.monotonic_ns())

@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from fusepipe.core.frames import Band, Disconnected, Frame
 from fusepipe.core.redact import redact_url
+from fusepipe.core.units import S
 from fusepipe.pipeline.backoff import CAMERA, CAMERA_LOGIN, Backoff
 from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo, SourceItem
 from fusepipe.pipeline.sources.live.blocked_threads import leave_behind
@@ -26,7 +27,6 @@ from fusepipe.pipeline.sources.live.failures import PERMANENT, Cause, LiveError
 
 log = logging.getLogger(__name__)
 
-S = 1_000_000_000
 REPEAT_LOG_NS = 60 * S  # min time between log lines about a camera that keeps failing for the same reason
 UNKNOWN = SourceInfo(width=0, height=0, fps=None, frames=None, grey=False, bit_depth=8, codec="unknown")
 

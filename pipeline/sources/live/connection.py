@@ -21,6 +21,7 @@ from av.video.stream import VideoStream
 
 from fusepipe.core.counts import CountLevels
 from fusepipe.core.frames import Band, Frame, Stamp, UnreadableFrame
+from fusepipe.core.units import S
 from fusepipe.pipeline.sources.base import SourceInfo
 from fusepipe.pipeline.sources.image_colour import ImageColour
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions, open_arguments
@@ -28,12 +29,11 @@ from fusepipe.pipeline.sources.live.failures import Cause, LiveError, classify, 
 from fusepipe.pipeline.sources.streams import stream_list, video_streams
 from fusepipe.pipeline.sources.video_planes import colour_of, counts_of, upright_planes
 
-NANOSECONDS = 1_000_000_000
 # demuxers that derive timestamps from an assumed frame rate
 _TIMELESS = frozenset({"mpjpeg", "mjpeg", "image2", "h264", "hevc"})
 _PRFT = struct.Struct("<q")  # AVProducerReferenceTime starts with UNIX time in microseconds
 _MAX_SENDER_TIMES = 64  # packets whose wall-clock time waits for their frame
-_KERNEL_AGE_NS = 10 * NANOSECONDS
+_KERNEL_AGE_NS = 10 * S
 _FPS = (0.1, 1000.0)
 
 
@@ -115,7 +115,7 @@ class LiveConnection:
             except (av.FFmpegError, OSError) as error:
                 # FFmpeg reports "input/output error" for some reads that timed out
                 if is_timeout(error) or time.monotonic_ns() - asked_ns >= self._options.stall_timeout_ns:
-                    stalled = f"no data for {self._options.stall_timeout_ns / NANOSECONDS:g} s"
+                    stalled = f"no data for {self._options.stall_timeout_ns / S:g} s"
                     raise LiveError(self._label, Cause.TIMEOUT, stalled) from None
                 raise LiveError(self._label, Cause.ENDED, error.strerror or type(error).__name__) from None
             if packet is None or packet.size == 0:  # end of stream: the camera has disconnected
@@ -137,7 +137,7 @@ class LiveConnection:
 
     def _open(self) -> InputContainer:
         arguments = open_arguments(self._url, self._options)
-        open_s, stall_s = self._options.open_timeout_ns / NANOSECONDS, self._options.stall_timeout_ns / NANOSECONDS
+        open_s, stall_s = self._options.open_timeout_ns / S, self._options.stall_timeout_ns / S
         begun_s = time.monotonic()
         try:
             container = av.open(
@@ -187,7 +187,7 @@ class LiveConnection:
     def _frame(self, av_frame: VideoFrame, arrival_ns: int) -> Frame:
         time_base = av_frame.time_base or Fraction(1, 90_000)
         pts = av_frame.pts if av_frame.pts is not None else 0
-        stamp, capture_ns = self._stamp(pts, round(pts * time_base * NANOSECONDS), arrival_ns)
+        stamp, capture_ns = self._stamp(pts, round(pts * time_base * S), arrival_ns)
         planes, matrix = upright_planes(av_frame, self._band, self._count_range)
         if self._colour is None:
             self._colour, self._levels = colour_of(av_frame), counts_of(av_frame, swap_bytes=False)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fusepipe.core.units import S
+
 RtspTransport = Literal["tcp", "udp"]
-S = 1_000_000_000
 
 # a URL must not lead FFmpeg elsewhere, such as a playlist that names local files
 _NETWORK = "udp,tcp,tls,rtp,rtcp,srtp,rtsp,rtsps,http,https,httpproxy,crypto,rtmp,rtmps,srt"

@@ -11,17 +11,15 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 
 from fusepipe.core.errors import SourceError
-from fusepipe.core.frames import Band, Frame, Plane
+from fusepipe.core.frames import VIDEO_TIME_BASE, Band, Frame, Plane
 from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.synthetic.options import SyntheticOptions, parse_options
 from fusepipe.pipeline.sources.synthetic.render import Renderer
 from fusepipe.pipeline.sources.synthetic.street_objects import Scene, make_scene
 from fusepipe.pipeline.sources.synthetic.timeline import Moment, Timeline
 
-TIME_BASE = Fraction(1, 90_000)
 _MAX_WAIT_S = 0.1
 _MAX_TRUTHS = 10_000
 
@@ -150,8 +148,8 @@ class SyntheticSource:
             planes=planes,
             index=index,
             capture_ns=self._start_ns + moment.reading_ns,
-            pts=round(moment.reading_ns * TIME_BASE.denominator / 1_000_000_000),
-            time_base=TIME_BASE,
+            pts=round(moment.reading_ns * VIDEO_TIME_BASE.denominator / 1_000_000_000),
+            time_base=VIDEO_TIME_BASE,
             camera=self._camera,
             stream_id=self._stream_id,
             arrival_ns=time.monotonic_ns(),

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib.util import find_spec
 
 from fusepipe.core import machine
-from fusepipe.engines.backends.cuda.api import Gpu, find_gpu
+from fusepipe.core.errors import EngineError
+from fusepipe.engines.backends.cuda.api import Gpu
+from fusepipe.engines.backends.cuda.driver import DriverReport, ask_driver, select_gpu
+from fusepipe.engines.backends.cuda.packages import install_command, installed_version, too_new_for_driver
 from fusepipe.engines.backends.tensorrt.library import MODULES
+
+_GPU_BACKENDS = ("tensorrt", "tensorrt-rtx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,25 +29,56 @@ def package_installed(backend: str) -> bool:
     return find_spec(MODULES[backend]) is not None
 
 
+def cuda_installed() -> bool:
+    """Whether cuda-bindings or PyCUDA is installed; they are not imported."""
+    return installed_version("cuda-bindings") is not None or find_spec("pycuda") is not None
+
+
+def misfit_of_packages(backend: str, gpu: Gpu) -> str:
+    """Why the installed packages of a TensorRT backend cannot run on this GPU; empty if they can."""
+    if backend == "tensorrt-rtx" and not machine.rtx_runs_on(gpu.sm):
+        how = install_command("tensorrt", gpu.driver_number)
+        return f"TensorRT-RTX does not run on {gpu.name} ({gpu.sm}): {how} for TensorRT, which does"
+    if not cuda_installed():
+        return f"neither cuda-bindings nor pycuda is installed: {install_command(backend, gpu.driver_number)}"
+    return too_new_for_driver(backend, gpu.driver_number)
+
+
 def gpu_backend(gpu: Gpu | None, why_no_gpu: str) -> Choice:
     """The backend for the GPU, or ``openvino`` with the reason why not."""
     if gpu is None:
-        return Choice("openvino", "auto: no NVIDIA GPU found")
-    if package_installed("tensorrt"):
-        return Choice("tensorrt", f"auto: {gpu.name} with tensorrt")
-    if package_installed("tensorrt-rtx"):
-        if machine.rtx_runs_on(gpu.sm):
-            return Choice("tensorrt-rtx", f"auto: {gpu.name} with tensorrt_rtx")
-        how = "pip install 'fusepipe[tensorrt]' for TensorRT, which does"
-        return Choice("openvino", f"auto: TensorRT-RTX does not run on {gpu.name} ({gpu.sm}): {how}")
-    return Choice("openvino", f"auto: neither tensorrt nor tensorrt_rtx is installed for {gpu.name}")
+        return Choice("openvino", f"auto: {why_no_gpu}")
+    reasons = []
+    for backend in _GPU_BACKENDS:
+        if not package_installed(backend):
+            continue
+        why = misfit_of_packages(backend, gpu)
+        if not why:
+            return Choice(backend, f"auto: {gpu.name} with {MODULES[backend]}")
+        reasons.append(why)
+    how = install_command("tensorrt-rtx" if machine.rtx_runs_on(gpu.sm) else "tensorrt", gpu.driver_number)
+    missing = f"neither tensorrt nor tensorrt_rtx is installed for {gpu.name}: {how}"
+    return Choice("openvino", f"auto: {'; '.join(reasons) or missing}")
 
 
-def gpu_here() -> tuple[Gpu | None, str]:
-    """(the GPU of this machine, ""), or (``None``, the reason); CUDA is only started if NVIDIA's driver responds."""
-    if not machine.nvidia_gpus():
-        return None, "NVIDIA's driver does not respond (nvidia-smi)"
-    return find_gpu()
+@cache
+def driver() -> DriverReport:
+    """The driver, asked once per process."""
+    return ask_driver()
+
+
+def gpu_here(device: str | None = None) -> tuple[Gpu | None, str]:
+    """(a GPU of this machine, ""), or (``None``, the reason).
+
+    ``device`` is an index or UUID, the first GPU if ``None``. Raises :class:`EngineError` if there is no such device.
+    """
+    report = driver()
+    if not report.gpus:
+        if device is not None:
+            raise EngineError(f"device {device!r}: {report.problem}")
+        return None, report.problem
+    gpu = report.gpus[0] if device is None else select_gpu(report.gpus, device)
+    return replace(gpu, runtime_cuda=installed_version("cuda-bindings") or ""), ""
 
 
 def fast_int8(processor: machine.Processor | None = None) -> str:

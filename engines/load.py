@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import resources
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from fusepipe.core.fuser import Fuser
 from fusepipe.core.models import BACKENDS, MODELS, NETWORKS, PRECISIONS, backend_factory
 from fusepipe.core.suggest import did_you_mean
 from fusepipe.engines import choose, store
+from fusepipe.engines.backends.cuda.api import Gpu, open_cuda
 from fusepipe.engines.fit import why_misfit
 from fusepipe.engines.manifest import Manifest, read_plan, rebuild_line, sha256
 
+_LOG = logging.getLogger(__name__)
 # backend -> the command that installs its packages
 _INSTALL = {
     "openvino": "pip install openvino",
@@ -44,12 +47,18 @@ def _shipped(name: str) -> bytes | None:
         return None
 
 
-def load_model(model: str, backend: str = "auto", precision: str = "auto", engine: str | None = None) -> Fuser:
+def load_model(
+    model: str,
+    backend: str = "auto",
+    precision: str = "auto",
+    engine: str | None = None,
+    device: str | None = None,
+) -> Fuser:
     """Opens the network ``model`` on a backend; see ``fusepipe.core.models`` for the names.
 
     ``engine`` is the path of a built engine; the other names must not contradict it. Without a path, engines are
     looked up in the cache. ``auto`` selects the fastest available backend and precision; the fuser's ``info.reason``
-    says which and why. Nothing is built.
+    says which and why. Nothing is built. ``device`` is the index or UUID of the GPU, the first one if ``None``.
 
     Raises :class:`UsageError` for unknown names and :class:`EngineError` for a backend, precision or engine that this
     machine does not have.
@@ -61,33 +70,58 @@ def load_model(model: str, backend: str = "auto", precision: str = "auto", engin
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}: {did_you_mean(precision, PRECISIONS)}")
     if engine is not None:
-        return _load_engine(Path(engine), model, backend, precision)
+        return _load_engine(Path(engine), model, backend, precision, device)
     if backend == "auto":
-        return _auto(model, precision)
+        return _auto(model, precision, device)
     if backend in _GPU:
-        found = _cached(model, backend, precision)
-        if found is None:
-            asked = "" if precision == "auto" else f" --precision {precision}"
-            raise EngineError(
-                f"no {backend} engine of {model} fits this machine: "
-                f"fusepipe build-engine --model {model} --backend {backend}{asked}"
-            )
-        return _open(*found, reason="asked for")
+        return _on_gpu(model, backend, precision, device)
+    if device is not None and backend == "openvino":
+        raise UsageError(f"openvino runs on the CPU: {device = } does not apply; remove it")
     if backend == "openvino":
         return _on_cpu(model, precision, "asked for")
     return _make(backend, model, read_onnx(model), precision, "asked for")
 
 
-def _auto(model: str, precision: str) -> Fuser:
-    gpu, why_not = choose.gpu_here()
+def _auto(model: str, precision: str, device: str | None) -> Fuser:
+    gpu, why_not = choose.gpu_here(device)
     choice = choose.gpu_backend(gpu, why_not)
-    if choice.name in _GPU:
-        found = _cached(model, choice.name, precision)
-        if found is not None:
-            return _open(*found, reason=choice.reason)
+    if gpu is None or choice.name not in _GPU:
+        return _on_cpu(model, precision, choice.reason)
+    found = _cached(model, choice.name, precision, device)
+    if found is None:
         how = f"fusepipe build-engine --model {model} builds one"
-        return _on_cpu(model, precision, f"auto: no engine for {gpu.name if gpu else 'the GPU'} ({how})")
-    return _on_cpu(model, precision, choice.reason)
+        return _on_cpu(model, precision, f"auto: no engine for {gpu.name} ({how})")
+    try:
+        return _proven(_open(*found, gpu, reason=choice.reason), found[1])
+    except EngineError as error:
+        _LOG.warning("the engine %s does not run on %s, using the CPU instead: %s", found[0], gpu.name, error)
+        return _on_cpu(model, precision, f"auto: the engine {found[0].name} does not run on {gpu.name} ({error})")
+
+
+def _proven(fuser: Fuser, manifest: Manifest) -> Fuser:
+    """The fuser after preparing its smallest size, which loads its kernels and takes its memory; closed on failure."""
+    width, height = manifest.shapes.min
+    try:
+        fuser.prepare(height, width)
+    except BaseException:
+        fuser.close()
+        raise
+    return fuser
+
+
+def _on_gpu(model: str, backend: str, precision: str, device: str | None) -> Fuser:
+    """The engine of the cache, for a backend that was asked for."""
+    gpu, why_not = choose.gpu_here(device)
+    found = _cached(model, backend, precision, device)
+    if found is not None:
+        return _open(*found, gpu, reason="asked for")
+    why = why_not if gpu is None else choose.misfit_of_packages(backend, gpu)
+    asked = "" if precision == "auto" else f" --precision {precision}"
+    raise EngineError(
+        f"no {backend} engine of {model} fits this machine: "
+        + (f"{why}; " if why else "")
+        + f"fusepipe build-engine --model {model} --backend {backend}{asked}"
+    )
 
 
 def _on_cpu(model: str, precision: str, reason: str) -> Fuser:
@@ -98,7 +132,7 @@ def _on_cpu(model: str, precision: str, reason: str) -> Fuser:
         return _make("openvino", model, read_onnx(model), precision, reason)
     found = _cached(model, "openvino", "int8")
     if found is not None:
-        return _open(*found, reason=reason)
+        return _open(*found, None, reason=reason)
     quantised = read_int8(model)
     if quantised is None:
         raise EngineError(
@@ -119,7 +153,7 @@ def _make(backend: str, model: str, onnx: bytes, precision: str, reason: str) ->
 # -- built engines
 
 
-def _cached(model: str, backend: str, precision: str) -> tuple[Path, Manifest, bytes] | None:
+def _cached(model: str, backend: str, precision: str, device: str | None = None) -> tuple[Path, Manifest, bytes] | None:
     """The newest engine of the cache that fits; damaged ones and those for other machines are skipped."""
     current = sha256(read_onnx(model))
     for entry in store.find_engines(model, backend, precision, current):
@@ -127,12 +161,12 @@ def _cached(model: str, backend: str, precision: str) -> tuple[Path, Manifest, b
             manifest, content = read_plan(entry.plan)
         except EngineError:
             continue
-        if not why_misfit(manifest, current):
+        if not why_misfit(manifest, current, device):
             return entry.plan, manifest, content
     return None
 
 
-def _load_engine(plan: Path, model: str, backend: str, precision: str) -> Fuser:
+def _load_engine(plan: Path, model: str, backend: str, precision: str, device: str | None) -> Fuser:
     manifest, content = read_plan(plan)
     for option, asked, actual in (
         # the name of a user's own network cannot contradict one of ours
@@ -143,14 +177,20 @@ def _load_engine(plan: Path, model: str, backend: str, precision: str) -> Fuser:
         if asked not in ("auto", actual):
             raise UsageError(f"{plan}: is an engine of {option} {actual}, not {asked}; give --{option} {actual}")
     current = sha256(read_onnx(manifest.model)) if manifest.model in NETWORKS else None
-    why = why_misfit(manifest, current)
+    why = why_misfit(manifest, current, device)
     if why:
         raise EngineError(f"{plan}: does not fit here: {why}; {rebuild_line(manifest)}")
-    return _open(plan, manifest, content, reason=f"the engine {plan}")
+    if manifest.backend not in _GPU:
+        return _open(plan, manifest, content, None, reason=f"the engine {plan}")
+    gpu, why = choose.gpu_here(device)
+    if gpu is None:
+        raise EngineError(f"{plan}: no GPU can be used: {why}")
+    return _open(plan, manifest, content, gpu, reason=f"the engine {plan}")
 
 
-def _open(plan: Path, manifest: Manifest, content: bytes, *, reason: str) -> Fuser:
+def _open(plan: Path, manifest: Manifest, content: bytes, gpu: Gpu | None, *, reason: str) -> Fuser:
     if manifest.backend in _GPU:
+        index = gpu.index if gpu is not None else 0
         try:
             from fusepipe.engines.backends.tensorrt.runtime import open_plan
         except ImportError as error:
@@ -165,6 +205,7 @@ def _open(plan: Path, manifest: Manifest, content: bytes, *, reason: str) -> Fus
             warp=manifest.warp,
             version_compatible=bool(manifest.options.get("version_compatible")),
             reason=reason,
+            cuda=lambda: open_cuda(device=index),
         )
         return fuser
     return _make(manifest.backend, manifest.model, content, manifest.achieved_precision, f"{reason} ({plan.name})")

@@ -33,6 +33,11 @@ TOLERANCES = {
     "int8": Tolerance(36.0, 64),
 }
 
+REGISTERED = "its image of the pair registered on the CPU"
+"""The reference of the comparison that shows whether an engine with the warp samples as the CPU does."""
+# Measured with the warp in the graph: 97 to 100 dB in every precision; nearest-neighbour sampling gives 35 dB.
+WARP_TOLERANCE = Tolerance(55.0, 8)
+
 
 def measure_agreement(
     reference: str,
@@ -69,8 +74,8 @@ def measure_agreement(
 
 def require_agreement(verification: Verification, precision: str) -> None:
     """Raises :class:`EngineError` if an agreement misses the tolerance of the precision."""
-    limit = TOLERANCES[precision]
     for agreement in verification.agreements:
+        limit = WARP_TOLERANCE if agreement.reference == REGISTERED else TOLERANCES[precision]
         if agreement.psnr_db < limit.psnr_db or agreement.max_abs > limit.max_abs:
             raise EngineError(
                 f"the {precision} engine does not agree with {agreement.reference}: {agreement.psnr_db:.1f} dB and up "

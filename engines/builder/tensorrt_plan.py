@@ -77,6 +77,8 @@ class Parsed:
 
 def parse_network(library: Library, graph: bytes, compute: Iterable[str]) -> Parsed:
     """Reads an ONNX graph without building it, and the precisions of ``compute``; raises :class:`EngineError`."""
+    from fusepipe.engines.builder.grid_sample import set_interpolation
+
     trt = library.module
     library.log.clear()
     try:
@@ -89,6 +91,7 @@ def parse_network(library: Library, graph: bytes, compute: Iterable[str]) -> Par
     if not parser.parse(graph):
         said = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
         raise EngineError(f"{library.backend} cannot read the network: {said or library.complaint()}")
+    set_interpolation(trt, network, graph)
     return Parsed(builder, network, parser, network_precisions(trt, network, set(compute)))
 
 

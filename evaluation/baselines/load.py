@@ -30,11 +30,17 @@ _RULES: Mapping[str, tuple[str, Callable[[Luma8, Luma8], Luma8]]] = {
 }
 
 
-def load_baseline(model: str, backend: str = "auto", precision: str = "auto", engine: str | None = None) -> Fuser:
+def load_baseline(
+    model: str,
+    backend: str = "auto",
+    precision: str = "auto",
+    engine: str | None = None,
+    device: str | None = None,
+) -> Fuser:
     """The fuser of a classical rule by name: ``mean``, ``max``, ``pyramid``, ``cbf``, ``gtf`` or ``jsrsd``.
 
     A rule has one implementation, so that ``backend`` is ``auto`` or the rule's own, ``precision``
-    ``auto`` or ``uint8`` and ``engine`` ``None``. Raises :class:`UsageError` for anything else.
+    ``auto`` or ``uint8``, ``engine`` and ``device`` ``None``. Raises :class:`UsageError` for anything else.
     """
     if model not in _RULES:
         raise UsageError(f"unknown baseline {model!r}: {did_you_mean(model, _RULES)}")
@@ -45,5 +51,7 @@ def load_baseline(model: str, backend: str = "auto", precision: str = "auto", en
         raise UsageError(f"the model {model!r} is a rule on 8-bit pixels: {precision = } does not apply; remove it")
     if engine is not None:
         raise UsageError(f"the model {model!r} is a rule without an engine: {engine = } does not apply; remove it")
+    if device is not None:
+        raise UsageError(f"the model {model!r} is a rule that runs on the CPU: {device = } does not apply; remove it")
     info = FuserInfo(model=model, backend=own_backend, precision="uint8", reason="the rule's only implementation")
     return FunctionFuser(info, function)

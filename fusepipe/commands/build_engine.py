@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fusepipe.commands.console.options import Size, json_option
+from fusepipe.commands.console.options import Size, device_option, json_option
 from fusepipe.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ MAX_WORKSPACE_MIB = 1 << 20  # 1 TiB
     metavar="SM89",
     help="GPU architecture (tensorrt-rtx); may be repeated.",
 )
+@device_option
 @click.option("--version-compatible", is_flag=True, help="Also for later versions of TensorRT.")
 @click.option("--no-convert", is_flag=True, help="The ONNX file already has the precision; it is still verified.")
 @click.option("--warp", is_flag=True, help="The engine registers the infrared image, with any calibration.")
@@ -87,6 +88,7 @@ def command(
     opt_level: int | None,
     timing_cache: Path | None,
     target_sm: tuple[str, ...],
+    device: str | None,
     version_compatible: bool,
     no_convert: bool,
     warp: bool,
@@ -126,6 +128,7 @@ def command(
         images=images,
         output=output,
         force=force,
+        device=device,
     )
     rebuild = command_line()
     if "--force" not in rebuild.split():

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fusepipe.commands.console.options import json_option, overwrite_option, strict_option
+from fusepipe.commands.console.options import device_option, json_option, overwrite_option, strict_option
 from fusepipe.commands.console.run_end import finish
 
 
@@ -19,6 +19,7 @@ from fusepipe.commands.console.run_end import finish
 @click.option("--backend", default="auto", show_default=True, help="openvino, tensorrt, tensorrt-rtx, torch or auto.")
 @click.option("--precision", default="auto", show_default=True, help="fp32, fp16, bf16, int8 or auto.")
 @click.option("--engine", type=click.Path(path_type=Path), help="An engine file from build-engine.")
+@device_option
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from fusepipe.commands.console.options import json_option
+from fusepipe.commands.console.options import device_option, json_option
 
 
 @click.command("verify-engine")
@@ -16,8 +16,11 @@ from fusepipe.commands.console.options import json_option
     "--images", nargs=2, type=click.Path(path_type=Path), metavar="IR VIS", help="Folders of registered pairs."
 )
 @click.option("--model", type=click.Path(path_type=Path), help="The ONNX file, if it was built from one of yours.")
+@device_option
 @json_option
-def command(engine: Path, images: tuple[Path, Path] | None, model: Path | None, as_json: bool) -> None:
+def command(
+    engine: Path, images: tuple[Path, Path] | None, model: Path | None, device: str | None, as_json: bool
+) -> None:
     """Check hashes and versions of ENGINE and verify it again on this machine.
 
     The exit code is 4 if it does not fit, does not have its precision or does not agree with the fp32 network.
@@ -25,16 +28,17 @@ def command(engine: Path, images: tuple[Path, Path] | None, model: Path | None, 
     from fusepipe.commands.build_engine import verification_lines
     from fusepipe.workflows.verify_engine import verify_engine
 
-    verified = verify_engine(engine, images, model)
+    verified = verify_engine(engine, images, model, device)
     manifest, verification = verified.manifest, verified.verification
     if as_json:
         facts = {"ok": True, "engine": str(engine), "precision": manifest.achieved_precision}
+        facts |= {"verdict": verified.verdict}
         click.echo(json.dumps({**facts, **verification.as_json()}, indent=2))
         return
     lines = [
         f"engine      {engine}: {manifest.model} on {manifest.backend} {manifest.library_version}, "
         f"{manifest.achieved_precision}, built {manifest.built}",
         *verification_lines(verification),
-        "It fits this machine and agrees.",
+        verified.verdict,
     ]
     click.echo("\n".join(lines))

@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from fusepipe.config.base import ConfigModel, later_values
+from fusepipe.config.fusion import FusionConfig
 from fusepipe.config.locations import check_text, resolve_path, resolve_pattern, resolve_url, scheme_of
 from fusepipe.config.sinks import FileSink, ImagesSink, PreviewSink, RtspSink, Sink, SinkConfig
 from fusepipe.config.sources import SourceConfig
 from fusepipe.config.sync import SyncConfig
-from fusepipe.core.models import BACKENDS, MODELS, PRECISIONS
-from fusepipe.core.suggest import did_you_mean
 from fusepipe.core.units import LengthM
 
 __all__ = [
@@ -43,18 +42,6 @@ __all__ = [
 ]
 
 RIG_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
-
-Backend = Literal["auto", "openvino", "tensorrt", "tensorrt-rtx", "torch"]
-Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
-# names that core.models does not list yet are reserved
-_LATER_BACKENDS = [name for name in get_args(Backend) if name != "auto" and name not in BACKENDS]
-_LATER_PRECISIONS = [name for name in get_args(Precision) if name not in PRECISIONS]
-
-
-def _known_model(value: str) -> str:
-    if value not in MODELS:
-        raise ValueError(f"unknown model ({did_you_mean(value, list(MODELS))})")
-    return value
 
 
 def check_rig_name(value: str) -> str:
@@ -99,38 +86,6 @@ class RegistrationConfig(ConfigModel):
         default="off",
         description="watch measures and reports whether the cameras have moved relative to each other since the "
         "calibration; correct also compensates it, slowly and within limits.",
-    )
-
-
-class FusionConfig(ConfigModel):
-    """The fusion method, and how it is computed."""
-
-    model: Annotated[str, AfterValidator(_known_model)] = Field(
-        default="stream",
-        description="The fusion method. stream is the neural network for video, stream-hq a larger one for faster "
-        "machines; mfe, densefuse, fusiongan and ddcgan are networks for still images, too slow for live "
-        "video on a CPU; the others are classical.",
-        json_schema_extra={"enum": list(MODELS)},
-    )
-    backend: Backend = Field(
-        default="auto",
-        description="What runs the network; auto selects the best one available on this machine and reports it.",
-        json_schema_extra=later_values(*_LATER_BACKENDS),
-    )
-    precision: Precision = Field(
-        default="auto",
-        description="Precision of the network; auto selects the fastest that is accurate enough.",
-        json_schema_extra=later_values(*_LATER_PRECISIONS),
-    )
-    engine: Annotated[str, AfterValidator(check_text)] | None = Field(
-        default=None,
-        description="An engine made by fusepipe build-engine, relative to this file; default: the cache is searched.",
-    )
-    on_overload: Literal["skip", "lighter"] = Field(
-        default="skip",
-        description="What a rig of live cameras does on a CPU that is too slow for the model: skip fuses the newest "
-        "pair and drops the others; lighter changes to a lighter model (stream, then mean), labels its frames, and "
-        "returns to the model when the CPU is fast enough for it.",
     )
 
 

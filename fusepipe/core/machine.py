@@ -92,14 +92,18 @@ def memory_bytes(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> tuple[int, i
     return min(total, limit), max(0, min(available, limit - used))
 
 
-def rtx_runs_on(architecture: str) -> bool:
-    """Whether TensorRT-RTX supports an architecture (``SM89``): 7.5, 8.x, and 12.0 or later.
+_RTX = (75, 80, 86, 89, 120, 121)
 
-    Not on those of data centres, 9.0 and 10.x: "TensorRT-RTX does not support this compute capability" is what
-    version 1.7.1 says on an H200, though it builds there.
+
+def rtx_runs_on(architecture: str) -> bool:
+    """Whether TensorRT-RTX supports an architecture (``SM89``): 7.5, 8.0, 8.6, 8.9, and 12.0 or later.
+
+    Those are the targets that its builder has. 8.7 (Jetson Orin) is not one of them, nor are 9.0 and 10.x of data
+    centres: "TensorRT-RTX does not support this compute capability" is what version 1.7.1 says on an H200, though it
+    builds there.
     """
     number = int(architecture.removeprefix("SM"))
-    return number == 75 or 80 <= number < 90 or number >= 120
+    return number in _RTX or number > _RTX[-1]
 
 
 def nvidia_gpus(tool: str = "nvidia-smi") -> list[str]:

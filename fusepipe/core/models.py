@@ -21,7 +21,12 @@ class FuserFactory(Protocol):
     """Makes the fuser of a model by name, as :func:`fusepipe.engines.load.load_model` does."""
 
     def __call__(
-        self, model: str, backend: str = "auto", precision: str = "auto", engine: str | None = None
+        self,
+        model: str,
+        backend: str = "auto",
+        precision: str = "auto",
+        engine: str | None = None,
+        device: str | None = None,
     ) -> Fuser: ...
 
 

@@ -33,6 +33,7 @@ class FuseOptions:
     backend: str = "auto"
     precision: str = "auto"
     engine: Path | None = None
+    device: str | None = None
     calibration: Path | None = None
     value_range: tuple[float, float] | None = None
     visible_range: tuple[float, float] | None = None
@@ -70,6 +71,8 @@ def fuse_pipeline(options: FuseOptions) -> Pipeline:
             body["visible"][key] = value
     if options.engine:
         body["fusion"]["engine"] = str(options.engine)
+    if options.device is not None:
+        body["fusion"]["device"] = options.device
     if options.calibration is not None:
         body["registration"] = {"calibration": str(options.calibration)}
     return Pipeline(rig_from_options(body), overwrite=options.overwrite, strict=options.strict, sinks=sinks)

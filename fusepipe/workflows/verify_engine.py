@@ -29,31 +29,41 @@ class VerifiedEngine:
 
     manifest: Manifest
     verification: Verification
+    why_not_executed: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """The result in one sentence."""
+        if self.verification.executed:
+            return "It fits this machine and agrees."
+        return f"Its graph agrees; not executed here: {self.why_not_executed}."
 
 
-def verify_engine(plan: Path, folders: tuple[Path, Path] | None = None, model: Path | None = None) -> VerifiedEngine:
+def verify_engine(
+    plan: Path, folders: tuple[Path, Path] | None = None, model: Path | None = None, device: str | None = None
+) -> VerifiedEngine:
     """Checks hashes and versions of an engine, reads its precision back and repeats its verification.
 
     ``folders`` are (infrared, visible) folders of registered pairs, ``None`` the synthetic street. ``model`` is the
-    ONNX file of an engine that was built from one. Raises :class:`EngineError`.
+    ONNX file of an engine that was built from one; ``device`` is a GPU's index or UUID. Raises :class:`EngineError`.
     """
     require_onnx()
     manifest, content = read_plan(plan)
     if model is None and manifest.model not in NETWORKS:
         raise UsageError(f"{plan}: was built from a file of yours, {manifest.model}.onnx: name it with --model")
     onnx = read_onnx(manifest.model) if model is None else read_model(str(model))[1]
-    why = why_misfit(manifest, sha256(onnx))
+    why = why_misfit(manifest, sha256(onnx), device)
     if why:
         raise EngineError(f"{plan}: does not fit here: {why}; {rebuild_line(manifest)}")
     graph = content if manifest.backend == "openvino" else _read_graph(plan, manifest)
-    gpu, _ = gpu_here()
+    gpu, why_no_gpu = gpu_here(device)
     request = BuildRequest(
         manifest.model,
         onnx,
         manifest.backend,
         manifest.requested_precision,
         manifest.shapes,
-        PlanOptions(),
+        PlanOptions(version_compatible=bool(manifest.options.get("version_compatible"))),
         warp=manifest.warp,
         gpu=gpu if runs_on(manifest.backend, gpu) else None,
     )
@@ -62,7 +72,7 @@ def verify_engine(plan: Path, folders: tuple[Path, Path] | None = None, model: P
     build_images = BuildImages((), pairs, score_pair, make_warp=verification_warp)
     verification = verify(request, content, graph, build_images)
     require_agreement(verification, manifest.requested_precision)
-    return VerifiedEngine(manifest, verification)
+    return VerifiedEngine(manifest, verification, why_no_gpu)
 
 
 def _read_graph(plan: Path, manifest: Manifest) -> bytes:

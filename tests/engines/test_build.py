@@ -109,6 +109,8 @@ def test_pytorch_is_compared_where_it_is_installed(monkeypatch: pytest.MonkeyPat
 def test_auto_explains_its_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = Gpu("RTX 4090", "SM89", "13.0", "13.0")
     assert choose.gpu_backend(None, "no driver").name == "openvino"
+    assert choose.gpu_backend(None, "no driver").reason == "auto: no driver"
+    monkeypatch.setattr(choose, "installed_version", lambda name: "13.1" if name == "cuda-bindings" else None)
     for there, wanted in ((["tensorrt"], "tensorrt"), (["tensorrt-rtx"], "tensorrt-rtx"), ([], "openvino")):
         monkeypatch.setattr(choose, "package_installed", lambda name, there=there: name in there)
         choice = choose.gpu_backend(gpu, "")
@@ -121,5 +123,8 @@ def test_auto_passes_tensorrt_rtx_over_where_it_does_not_run(monkeypatch: pytest
         monkeypatch.setattr(choose, "package_installed", lambda name, there=there: name in there)
         assert choose.gpu_backend(hopper, "").name == wanted
     assert "does not run on H200 (SM90): pip install" in choose.gpu_backend(hopper, "").reason
-    runs = {sm: rtx_runs_on(sm) for sm in ("SM70", "SM75", "SM80", "SM89", "SM90", "SM100", "SM103", "SM120", "SM121")}
-    assert [sm for sm, does in runs.items() if does] == ["SM75", "SM80", "SM89", "SM120", "SM121"]
+    runs = {
+        sm: rtx_runs_on(sm)
+        for sm in ("SM70", "SM75", "SM80", "SM86", "SM87", "SM89", "SM90", "SM100", "SM103", "SM120", "SM121")
+    }
+    assert [sm for sm, does in runs.items() if does] == ["SM75", "SM80", "SM86", "SM89", "SM120", "SM121"]

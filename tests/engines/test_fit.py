@@ -14,10 +14,11 @@ from helpers.engine_requests import IMAGES, build_request, flip_byte, needs_rtx,
 
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.engines import choose
+from fusepipe.engines.backends.cuda.api import Gpu
 from fusepipe.engines.builder.build import build
 from fusepipe.engines.fit import misfit
 from fusepipe.engines.load import load_model
-from fusepipe.engines.manifest import manifest_path, read_manifest
+from fusepipe.engines.manifest import Manifest, manifest_path, read_manifest
 
 pytestmark = pytest.mark.usefixtures("engine_cache")
 
@@ -138,12 +139,24 @@ def test_a_plan_fits_its_gpu_only() -> None:
     manifest = read_manifest(build(build_request(), IMAGES).plan)
     changes = {"backend": "tensorrt-rtx", "library": "tensorrt_rtx", "library_version": "1.7", "targets": ("SM89",)}
     plan = manifest.model_copy(update=changes)
-    assert misfit(plan, library_version="1.7", onnx_sha256=None, sm="SM89") == ""
-    assert (
-        misfit(plan, library_version="1.7", onnx_sha256=None, sm="SM120") == "it was built for SM89, this GPU is SM120"
-    )
+
+    def why(engine: Manifest, sm: str, name: str = "L4", version: str = "1.7") -> str:
+        return misfit(engine, library_version=version, onnx_sha256=None, gpu=Gpu(name, sm, "13.0", "13.0"))
+
+    assert why(plan, "SM89") == ""
+    assert why(plan, "SM120") == "it was built for SM89, this GPU is SM120"
     plain = plan.model_copy(update={"backend": "tensorrt", "targets": (), "device": "RTX 4090"})
     anywhere = plan.model_copy(update={"targets": ()})
-    refused = misfit(anywhere, library_version="1.7", onnx_sha256=None, sm="SM90")
-    assert refused.startswith("TensorRT-RTX does not run on GPUs of architecture SM90")
-    assert "RTX 4090, this is L4" in misfit(plain, library_version="1.7", onnx_sha256=None, sm="SM89", device="L4")
+    for sm in ("SM90", "SM87"):
+        assert why(anywhere, sm).startswith(f"TensorRT-RTX does not run on GPUs of architecture {sm}")
+    assert "RTX 4090, this is L4" in why(plain, "SM89")
+    # Turing has to be named as a target: default plans are for SM80 and later, and have no bf16 there
+    assert "for GPUs of architecture SM80 and later" in why(anywhere, "SM75") and why(anywhere, "SM80") == ""
+    turing = plan.model_copy(update={"targets": ("SM75",)})
+    assert why(turing, "SM75") == ""
+    bf16 = turing.model_copy(update={"achieved_precision": "bf16", "requested_precision": "bf16"})
+    assert "do not compute in bf16" in why(bf16, "SM75")
+    # version-compatible plans run with later versions, not with earlier ones
+    lasting = plain.model_copy(update={"options": {"version_compatible": True}, "library_version": "10.9"})
+    assert why(lasting, "SM89", "RTX 4090", "11.1") == "" and why(lasting, "SM89", "RTX 4090", "10.9") == ""
+    assert "10.9; this machine has 10.8; it runs with later" in why(lasting, "SM89", "RTX 4090", "10.8")

@@ -17,7 +17,9 @@ from helpers.engine_requests import IMAGES, PAIRS, build_request, file_names, ne
 
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.engines import choose
+from fusepipe.engines.backends.cuda.api import Gpu
 from fusepipe.engines.builder.build import build
+from fusepipe.engines.builder.tensorrt_plan import PlanOptions
 from fusepipe.engines.load import load_model, read_onnx
 from fusepipe.engines.manifest import manifest_path
 from fusepipe.workflows.build_engine import build as workflow
@@ -67,6 +69,7 @@ def test_build_list_verify_and_fuse(tmp_path: Path, images: list[str]) -> None:
         (["--backend", "openvino", "--opt-level", "3"], UsageError, "--opt-level is for TensorRT"),
         (["--backend", "openvino", "--timing-cache", "t"], UsageError, "--timing-cache is for TensorRT"),
         (["--backend", "openvino", "--workspace", "9", "--target-sm", "SM89"], UsageError, "are for TensorRT"),
+        (["--backend", "tensorrt-rtx", "--int8"], UsageError, "not for convolutions; --backend tensorrt has it"),
         (["--backend", "tensorrt"], EngineError, "--backend tensorrt-rtx builds without one"),
     ],
 )
@@ -102,7 +105,7 @@ def test_an_architecture_is_understood_however_it_is_written(written: str) -> No
 
 
 def test_fp16_without_a_gpu_takes_what_builds_without_one_or_says_what_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workflow, "gpu_here", lambda: (None, "none"))
+    monkeypatch.setattr(workflow, "gpu_here", lambda device: (None, "no NVIDIA GPU found: none"))
     for there in (True, False):
         monkeypatch.setattr(workflow, "package_installed", lambda name, there=there: there)
         if there and importlib.util.find_spec("tensorrt_rtx") is not None:
@@ -112,6 +115,29 @@ def test_fp16_without_a_gpu_takes_what_builds_without_one_or_says_what_does(monk
         elif not there:
             with pytest.raises(UsageError, match=r"pip install 'fusepipe\[build,tensorrt-rtx\]'.*--precision auto"):
                 workflow.resolve_options(BuildOptions(precision="fp16"))
+
+
+@needs_rtx
+def test_turing_is_a_target_only_where_it_is_the_gpu_and_has_no_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(sm: str, precision: str, *targets: str) -> tuple[str, ...]:
+        monkeypatch.setattr(workflow, "gpu_here", lambda device: (Gpu("GPU", sm, "13.0", "13.0"), ""))
+        monkeypatch.setattr(workflow, "misfit_of_packages", lambda backend, gpu: "")
+        options = BuildOptions(backend="tensorrt-rtx", precision=precision, plan=PlanOptions(target_sm=targets))
+        return workflow.choose(options)[3].options.target_sm
+
+    assert chosen("SM75", "fp16") == ("SM75",), "by default TensorRT-RTX builds for SM80 and later"
+    assert chosen("SM89", "fp16") == () and chosen("SM75", "fp16", "SM89") == ("SM89",)
+    assert chosen("SM75", "bf16", "SM89") == ("SM89",)
+    for sm, targets in (("SM75", ()), ("SM89", ("SM89", "SM75"))):
+        with pytest.raises(UsageError, match="--precision bf16: GPUs of architecture SM75 do not compute in bf16"):
+            chosen(sm, "bf16", *targets)
+
+
+def test_tensorrt_on_a_driver_that_is_too_old_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow, "gpu_here", lambda device: (Gpu("RTX 4090", "SM89", "12.4", "13.5.0"), ""))
+    monkeypatch.setattr(workflow, "misfit_of_packages", lambda backend, gpu: "CUDA 12.4: pip install X")
+    with pytest.raises(EngineError, match=r"none can be used \(CUDA 12\.4: pip install X\)"):
+        workflow.choose(BuildOptions(backend="tensorrt"))
 
 
 def test_a_network_with_nan_weights_is_not_built(tmp_path: Path, engine_cache: Path, images: list[str]) -> None:

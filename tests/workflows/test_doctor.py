@@ -14,6 +14,8 @@ from fusepipe.cli import cli
 from fusepipe.commands.doctor import report
 from fusepipe.core import machine
 from fusepipe.core.errors import EngineError
+from fusepipe.engines.backends.cuda.api import Gpu
+from fusepipe.engines.choose import misfit_of_packages
 from fusepipe.workflows.doctor import diagnosis, packages
 from fusepipe.workflows.doctor.backends import check_backends
 from fusepipe.workflows.doctor.doctor_check import DoctorCheck, healthy
@@ -147,31 +149,36 @@ def test_optional_packages_come_with_the_line_that_installs_them() -> None:
 # -- backends
 
 
-def backends(packages: set[str], gpus: list[str], gpu: str = "", why: str = "") -> dict[str, DoctorCheck]:
-    found = check_backends(lambda name: name if name in packages else None, gpus, gpu, why)
+def backends(packages: set[str], gpu: Gpu | None = None, misfit: str = "") -> dict[str, DoctorCheck]:
+    found = check_backends(lambda name: name if name in packages else None, gpu, "no driver", lambda name, gpu: misfit)
     assert healthy(found)
     return {check.name: check for check in found}
 
 
 def test_each_backend_says_what_it_lacks_and_how_to_install_it() -> None:
-    bare = backends(set(), [])
+    bare = backends(set())
     assert bare["openvino"].status == "ok"
     assert bare["tensorrt"].fix == "pip install 'fusepipe[tensorrt,cuda]'"
-    assert "tensorrt_rtx, cuda-bindings or pycuda, an NVIDIA GPU" in bare["tensorrt-rtx"].message
+    assert "tensorrt_rtx, cuda-bindings or pycuda, an NVIDIA GPU (no driver)" in bare["tensorrt-rtx"].message
     assert bare["torch"].fix == "pip install 'fusepipe[train]'"
     assert bare["building"].fix == "pip install 'fusepipe[build]'"
+    older = backends(set(), Gpu("RTX 4090", "SM89", "12.4", ""))
+    assert older["tensorrt-rtx"].fix == "pip install 'fusepipe[tensorrt-rtx-cu12,cuda12]'"
 
 
 def test_a_gpu_runs_what_is_installed_for_it() -> None:
     there = {"tensorrt_rtx", "cuda.bindings", "onnx", "ml_dtypes"}
-    found = backends(there, ["RTX 4090"], "RTX 4090 (SM89, CUDA 13.0)")
+    ada = Gpu("RTX 4090", "SM89", "13.0", "13.0")
+    found = backends(there, ada)
     assert found["tensorrt-rtx"].status == "ok" and "SM89" in found["tensorrt-rtx"].message
     assert found["tensorrt"].status == "note" and "the package tensorrt" in found["tensorrt"].message
     assert found["building"].message == "build-engine builds for openvino, tensorrt-rtx"
-    hopper = backends(there, ["H200"], "H200 (SM90, CUDA 13.0)")["tensorrt-rtx"]
-    assert hopper.status == "note" and "does not run on H200 (SM90" in hopper.message and "tensorrt,cuda" in hopper.fix
-    broken = backends(there, ["RTX 4090"], "", "CUDA: driver too old")
-    assert "driver too old" in broken["tensorrt-rtx"].message
+    hopper = Gpu("H200", "SM90", "13.0", "13.0")
+    refused = backends(there, hopper, misfit_of_packages("tensorrt-rtx", hopper))["tensorrt-rtx"]
+    assert refused.status == "note" and "does not run on H200 (SM90" in refused.message
+    assert "tensorrt,cuda" in refused.fix
+    broken = backends(there, ada, "NVIDIA's driver supports CUDA 12.4: update the driver, or pip install X")
+    assert "supports CUDA 12.4" in broken["tensorrt-rtx"].message and "update" in broken["tensorrt-rtx"].fix
 
 
 # -- what has to work

@@ -24,12 +24,20 @@ INSTALL = "pip install 'fusepipe[cuda]' (cuda-bindings), or 'fusepipe[pycuda]'"
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A GPU: its name, architecture (``SM89``), and the CUDA versions of driver and runtime."""
+    """A GPU: its name, architecture (``SM89``), the CUDA versions of driver and runtime, CUDA's index and the UUID."""
 
     name: str
     sm: str
     driver_cuda: str
     runtime_cuda: str
+    index: int = 0
+    uuid: str = ""
+
+    @property
+    def driver_number(self) -> int:
+        """The CUDA version of the driver as CUDA writes it: 12040 is 12.4."""
+        major, _, minor = self.driver_cuda.partition(".")
+        return 1000 * int(major) + 10 * int(minor or 0)
 
 
 class HostBuffer(Protocol):
@@ -98,13 +106,16 @@ class Cuda(Protocol):
         """Releases the device, after everything else was freed."""
 
 
-def open_cuda(prefer: str | None = None) -> Cuda:
-    """CUDA through the first package that finds a GPU; raises :class:`EngineError` with the reason of each."""
+def open_cuda(prefer: str | None = None, device: int = 0) -> Cuda:
+    """CUDA on the GPU with an index, through the first package that finds it.
+
+    Raises :class:`EngineError` with the reason of each package.
+    """
     reasons = []
     for name in [prefer] if prefer else list(IMPLEMENTATIONS):
         module, _, attribute = IMPLEMENTATIONS[name].partition(":")
         try:
-            cuda: Cuda = getattr(import_module(module), attribute)()
+            cuda: Cuda = getattr(import_module(module), attribute)(device)
         except ImportError as error:
             reasons.append(f"{name} cannot be imported ({error})")
         except EngineError as error:

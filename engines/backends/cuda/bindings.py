@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from cuda.bindings import runtime
+from cuda.bindings.utils import get_cuda_native_handle
 
 from fusepipe.core.errors import EngineError
 from fusepipe.engines.backends.cuda.api import Gpu, HostBuffer, PinnedArray, cuda_version
@@ -19,6 +20,12 @@ def _checked(answer: tuple[Any, ...]) -> Any:
         _, text = runtime.cudaGetErrorString(code)
         raise EngineError(f"CUDA: {text.decode() if isinstance(text, bytes) else text} ({code.name})")
     return values[0] if values else None
+
+
+def _handle(value: Any) -> int:
+    """The address of a CUDA object; ``int(value)`` is deprecated since cuda-bindings 12.9.1."""
+    address: int = get_cuda_native_handle(value)
+    return address
 
 
 class _Pinned(PinnedArray):
@@ -40,8 +47,8 @@ class BindingsCuda:
 
     def __init__(self, device: int = 0) -> None:
         count = _checked(runtime.cudaGetDeviceCount())
-        if not count:
-            raise EngineError("CUDA finds no GPU")
+        if count <= device:
+            raise EngineError(f"CUDA finds {count} GPUs, none with the index {device}")
         self._device = device
 
     def gpu(self) -> Gpu:
@@ -67,7 +74,7 @@ class BindingsCuda:
         return _Pinned(size_bytes)
 
     def stream(self) -> int:
-        return int(_checked(runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking)))
+        return _handle(_checked(runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking)))
 
     def destroy_stream(self, stream: int) -> None:
         _checked(runtime.cudaStreamDestroy(stream))
@@ -81,7 +88,7 @@ class BindingsCuda:
         _checked(runtime.cudaMemcpyAsync(host.address, address, size_bytes, kind, stream))
 
     def event(self) -> int:
-        return int(_checked(runtime.cudaEventCreateWithFlags(runtime.cudaEventDisableTiming)))
+        return _handle(_checked(runtime.cudaEventCreateWithFlags(runtime.cudaEventDisableTiming)))
 
     def record(self, event: int, stream: int) -> None:
         _checked(runtime.cudaEventRecord(event, stream))
@@ -103,7 +110,7 @@ class BindingsCuda:
     def end_capture(self, stream: int) -> int:
         graph = _checked(runtime.cudaStreamEndCapture(stream))
         try:
-            return int(_checked(runtime.cudaGraphInstantiate(graph, 0)))
+            return _handle(_checked(runtime.cudaGraphInstantiate(graph, 0)))
         finally:
             _checked(runtime.cudaGraphDestroy(graph))
 

@@ -14,6 +14,9 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Replace outpu
 strict_option = click.option(
     "--strict", is_flag=True, help="Exit with 1 if under half of the possible pairs were fused [a warning]."
 )
+device_option = click.option(
+    "--device", metavar="INDEX|UUID", help="The NVIDIA GPU, as nvidia-smi -L lists them [the first one]."
+)
 
 
 class Duration(click.ParamType[float]):

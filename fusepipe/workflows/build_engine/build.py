@@ -15,8 +15,15 @@ from fusepipe.engines.backends.tensorrt.library import load_library
 from fusepipe.engines.builder.build import BuiltEngine, build, require_onnx
 from fusepipe.engines.builder.request import BuildImages, BuildRequest
 from fusepipe.engines.builder.tensorrt_plan import PlanOptions, require_options
-from fusepipe.engines.choose import Choice, cpu_precision, gpu_backend, gpu_here, package_installed
-from fusepipe.engines.fit import runs_on
+from fusepipe.engines.choose import (
+    Choice,
+    cpu_precision,
+    gpu_backend,
+    gpu_here,
+    misfit_of_packages,
+    package_installed,
+)
+from fusepipe.engines.fit import TURING, runs_on, unsupported_precision
 from fusepipe.engines.load import read_onnx
 from fusepipe.engines.manifest import Shapes, graph_path, manifest_path
 from fusepipe.workflows.build_engine.image_pairs import (
@@ -30,8 +37,13 @@ from fusepipe.workflows.build_engine.image_pairs import (
 )
 
 DEFAULT_SHAPES = Shapes((64, 64), (640, 480), (1920, 1088))
-PRECISIONS = {"openvino": ("fp32", "bf16", "int8"), "tensorrt": ("fp32", "fp16", "bf16", "int8")}
-PRECISIONS["tensorrt-rtx"] = PRECISIONS["tensorrt"]
+PRECISIONS = {
+    "openvino": ("fp32", "bf16", "int8"),
+    "tensorrt": ("fp32", "fp16", "bf16", "int8"),
+    "tensorrt-rtx": ("fp32", "fp16", "bf16"),
+}
+
+_WITHOUT_INT8 = " (its int8 is for the weights of matrix products, not for convolutions; --backend tensorrt has it)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,7 @@ class BuildOptions:
     images: tuple[Path, Path] | None = None
     output: Path | None = None
     force: bool = False
+    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +97,23 @@ def resolve_options(options: BuildOptions) -> tuple[BuildOptions, Choice, Choice
         raise UsageError(
             f"engines are not built for {options.backend!r}: {did_you_mean(options.backend, ['auto', *BUILDERS])}"
         )
-    gpu, why_not = gpu_here()
+    gpu, why_not = gpu_here(options.device)
     if options.backend == "auto":
         backend = _auto_backend(options.precision, gpu, why_not)
     else:
         backend = Choice(options.backend, "asked for")
-    if backend.name == "tensorrt" and gpu is None:
+    if gpu is not None and backend.name != "openvino":
+        why_not = misfit_of_packages(backend.name, gpu)
+    if backend.name == "tensorrt" and why_not:
         raise EngineError(
-            f"tensorrt builds on the GPU that runs the engine, and there is none ({why_not}); "
+            f"tensorrt builds on the GPU that runs the engine, and none can be used ({why_not}); "
             "--backend tensorrt-rtx builds without one, --backend openvino is for CPUs"
         )
     precision = _precision(options.precision, backend.name)
     if backend.name == "openvino":
         _require_no_plan_options(options.plan)
     else:
+        options = replace(options, plan=_plan_options(options.plan, backend.name, precision.name, gpu))
         require_options(load_library(backend.name), options.plan)
     request = BuildRequest(
         name,
@@ -139,10 +155,22 @@ def _require_no_plan_options(plan: PlanOptions) -> None:
         )
 
 
+def _plan_options(plan: PlanOptions, backend: str, precision: str, gpu: Gpu | None) -> PlanOptions:
+    """The options with the target that this GPU needs; raises :class:`UsageError` for a precision it does not have."""
+    here = () if gpu is None else (gpu.sm,)
+    if backend == "tensorrt-rtx" and not plan.target_sm and here == (TURING,):
+        plan = replace(plan, target_sm=here)
+    why = unsupported_precision(precision, plan.target_sm if backend == "tensorrt-rtx" else here)
+    if why:
+        raise UsageError(f"--precision {precision}: {why}")
+    return plan
+
+
 def _precision(asked: str, backend: str) -> Choice:
     if asked != "auto":
         if asked not in PRECISIONS[backend]:
-            raise UsageError(f"{backend} has no precision {asked}; take {', '.join(PRECISIONS[backend])}")
+            why = _WITHOUT_INT8 if (backend, asked) == ("tensorrt-rtx", "int8") else ""
+            raise UsageError(f"{backend} has no precision {asked}{why}; take {', '.join(PRECISIONS[backend])}")
         return Choice(asked, "asked for")
     if backend != "openvino":
         return Choice("fp16", "auto: fp16, fast on GPUs and without a visible difference")

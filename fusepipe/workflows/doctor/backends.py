@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from fusepipe.core.machine import rtx_runs_on
+from fusepipe.engines.backends.cuda.api import Gpu
+from fusepipe.engines.backends.cuda.packages import install_command
 from fusepipe.workflows.doctor.doctor_check import DoctorCheck
 
 # backend -> (its package, the extras that install it with its dependencies)
@@ -13,16 +13,17 @@ _GPU = {"tensorrt": ("tensorrt", "tensorrt,cuda"), "tensorrt-rtx": ("tensorrt_rt
 _CUDA = ("cuda.bindings", "pycuda")
 
 FindSpec = Callable[[str], object]
+Misfit = Callable[[str, Gpu], str]
 
 
-def check_backends(find_spec: FindSpec, gpus: Sequence[str], gpu: str, why_no_gpu: str) -> list[DoctorCheck]:
+def check_backends(find_spec: FindSpec, gpu: Gpu | None, why_no_gpu: str, misfit: Misfit) -> list[DoctorCheck]:
     """One check per backend: ok where it runs, else a note with what is missing and the command that installs it.
 
-    ``gpus``: names from the driver. ``gpu``: name and architecture of the GPU that CUDA opened, else empty, and
-    ``why_no_gpu`` is the reason.
+    ``gpu`` is the driver's first, ``None`` for the reason ``why_no_gpu``; ``misfit`` is why the installed packages of
+    a backend do not run on it, empty if they do.
     """
     checks = [DoctorCheck("engines", "openvino", "ok", "runs on this CPU; fp32, bf16 where native, int8")]
-    checks += [_gpu_backend(backend, find_spec, gpus, gpu, why_no_gpu) for backend in _GPU]
+    checks += [_gpu_backend(backend, find_spec, gpu, why_no_gpu, misfit) for backend in _GPU]
     missing = [name for name in ("torch", "onnx") if find_spec(name) is None]
     if missing:
         text = f"not available: no {' and no '.join(missing)} (the fp32 reference)"
@@ -48,22 +49,20 @@ def _importable(find_spec: FindSpec, name: str) -> bool:
         return False
 
 
-def _gpu_backend(backend: str, find_spec: FindSpec, gpus: Sequence[str], gpu: str, why_no_gpu: str) -> DoctorCheck:
+def _gpu_backend(backend: str, find_spec: FindSpec, gpu: Gpu | None, why_no_gpu: str, misfit: Misfit) -> DoctorCheck:
     module, extras = _GPU[backend]
     missing = [] if find_spec(module) is not None else [f"the package {module}"]
     if not any(_importable(find_spec, name) for name in _CUDA):
         missing.append("cuda-bindings or pycuda")
     fix = f"pip install 'fusepipe[{extras}]'" if missing else ""
-    if not gpus:
-        missing.append("an NVIDIA GPU whose driver answers (nvidia-smi)")
+    if gpu is not None and missing:
+        fix = install_command(backend, gpu.driver_number)
+    if gpu is None:
+        missing.append(f"an NVIDIA GPU ({why_no_gpu})")
         fix = fix or "needed on machines with an NVIDIA GPU only"
-    elif not gpu and not missing:
-        missing.append(f"CUDA ({why_no_gpu})")
-        fix = "see NVIDIA's driver: nvidia-smi"
-    architecture = re.search(r"\bSM\d+", gpu)
-    if not missing and backend == "tensorrt-rtx" and architecture and not rtx_runs_on(architecture[0]):
-        why = f"does not run on {gpu}: not on GPUs of this architecture"
-        return DoctorCheck("engines", backend, "note", why, f"pip install 'fusepipe[{_GPU['tensorrt'][1]}]'")
-    if missing:
+    elif not missing and (why := misfit(backend, gpu)):
+        reason, _, command = why.partition(": ")
+        return DoctorCheck("engines", backend, "note", f"does not run here: {reason}", command)
+    if missing or gpu is None:
         return DoctorCheck("engines", backend, "note", f"does not run here; missing: {', '.join(missing)}", fix)
-    return DoctorCheck("engines", backend, "ok", f"runs on {gpu}")
+    return DoctorCheck("engines", backend, "ok", f"runs on {gpu.name} ({gpu.sm}, CUDA {gpu.driver_cuda})")

@@ -13,7 +13,7 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -22,6 +22,7 @@ from fusepipe.core.errors import FusepipeError
 from fusepipe.core.folders import cache_folder
 from fusepipe.core.version import __version__
 from fusepipe.engines.backends.openvino.telemetry import without_telemetry
+from fusepipe.engines.choose import driver, gpu_here, misfit_of_packages
 from fusepipe.workflows.doctor.backends import check_backends
 from fusepipe.workflows.doctor.doctor_check import DoctorCheck
 from fusepipe.workflows.doctor.packages import (
@@ -54,7 +55,7 @@ CODECS = (
 
 def diagnose(folder: Path | None = None) -> list[DoctorCheck]:
     """All checks of this machine and installation; ``folder``: where free disk space is checked."""
-    installed, gpus = installed_versions(), machine.nvidia_gpus()
+    installed = installed_versions()
     return [
         *check_system(machine.processor(), machine.usable_cores(), machine.memory_bytes()),
         *check_dependencies(requirements("fusepipe"), installed),
@@ -63,8 +64,8 @@ def diagnose(folder: Path | None = None) -> list[DoctorCheck]:
         *check_video(),
         *check_openvino(),
         *check_model(),
-        *check_optional(installed, importlib.util.find_spec, gpus),
-        *check_engines(gpus),
+        *check_optional(installed, importlib.util.find_spec, gpu_names()),
+        *check_engines(),
         check_cache(),
         check_disk(folder or Path.cwd()),
     ]
@@ -223,15 +224,15 @@ def check_model(model: str = "stream") -> list[DoctorCheck]:
     return [DoctorCheck("working", f"model {model}", "ok", text)]
 
 
-def check_engines(gpus: Sequence[str]) -> list[DoctorCheck]:
-    """The backends on this machine; CUDA is opened only where the driver reports a GPU."""
-    name, why = "", ""
-    if gpus:
-        from fusepipe.engines.backends.cuda.api import find_gpu
+def gpu_names() -> list[str]:
+    """The GPUs in words: nvidia-smi's, which include the driver's version and the memory, else the driver's own."""
+    names = [f"{gpu.index}: {gpu.name} ({gpu.sm}, CUDA {gpu.driver_cuda}, {gpu.uuid})" for gpu in driver().gpus]
+    return machine.nvidia_gpus() or names if names else []
 
-        gpu, why = find_gpu()
-        name = f"{gpu.name} ({gpu.sm}, CUDA {gpu.driver_cuda})" if gpu else ""
-    return check_backends(importlib.util.find_spec, gpus, name, why)
+
+def check_engines() -> list[DoctorCheck]:
+    """The backends on this machine; its GPU is that of the driver, which needs no packages to answer."""
+    return check_backends(importlib.util.find_spec, *gpu_here(), misfit_of_packages)
 
 
 def _model_fix(error: FusepipeError) -> str:

@@ -104,7 +104,6 @@ def command(
     (NAME.json) records all of it. 'fusepipe run' and 'fusepipe fuse' find engines of the cache; --engine names
     another one.
     """
-    from fusepipe.core.provenance import command_line
     from fusepipe.engines.builder.tensorrt_plan import PlanOptions
     from fusepipe.rig.process.signals import StopSignals
     from fusepipe.workflows.build_engine.build import BuildOptions, build_engine
@@ -130,14 +129,19 @@ def command(
         force=force,
         device=device,
     )
-    rebuild = command_line()
-    if "--force" not in rebuild.split():
-        rebuild += " --force"
     with StopSignals() as signals, signals.raising():
         result = build_engine(
-            options, rebuild=rebuild, step=lambda text: None if as_json else click.echo(f"{text} ...", err=True)
+            options, rebuild=_rebuild(), step=lambda text: None if as_json else click.echo(f"{text} ...", err=True)
         )
     click.echo(json.dumps(_document(result), indent=2) if as_json else "\n".join(_lines(result)))
+
+
+def _rebuild() -> str:
+    """This command line, with ``--force``."""
+    from fusepipe.core.provenance import command_line
+
+    line = command_line()
+    return line if "--force" in line.split() else f"{line} --force"
 
 
 def _known(precision: str) -> str:

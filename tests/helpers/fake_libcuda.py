@@ -13,6 +13,10 @@ RTX_2080: Device = ("NVIDIA GeForce RTX 2080 Ti", (7, 5), UUID("5a3f10c2-0000-40
 H200: Device = ("NVIDIA H200", (9, 0), UUID("77aa0000-0000-4000-8000-000000000003"))
 
 
+def _write(pointer: Any, value: int) -> None:
+    ctypes.cast(pointer, ctypes.POINTER(ctypes.c_int))[0] = value
+
+
 class FakeLibcuda:
     """A driver that supports CUDA ``version`` (12040 is 12.4); ``fails`` maps a function to its error code."""
 
@@ -27,7 +31,7 @@ class FakeLibcuda:
         return code or (3 if initialised and not self._initialised else 0)  # CUDA_ERROR_NOT_INITIALIZED
 
     def cuDriverGetVersion(self, version: Any) -> int:  # noqa: N802 - CUDA's names
-        version._obj.value = self._version
+        _write(version, self._version)
         return self._called("cuDriverGetVersion", initialised=False)
 
     def cuInit(self, flags: int) -> int:  # noqa: N802
@@ -35,11 +39,11 @@ class FakeLibcuda:
         return self._called("cuInit", initialised=False)
 
     def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
-        count._obj.value = len(self._devices)
+        _write(count, len(self._devices))
         return self._called("cuDeviceGetCount")
 
     def cuDeviceGet(self, device: Any, index: int) -> int:  # noqa: N802
-        device._obj.value = index
+        _write(device, index)
         return self._called("cuDeviceGet")
 
     def cuDeviceGetName(self, name: Any, size: int, device: Any) -> int:  # noqa: N802
@@ -47,11 +51,11 @@ class FakeLibcuda:
         return self._called("cuDeviceGetName")
 
     def cuDeviceGetUuid_v2(self, identity: Any, device: Any) -> int:  # noqa: N802
-        identity._obj[:] = self._devices[device.value][2].bytes
+        ctypes.memmove(identity, self._devices[device.value][2].bytes, 16)
         return self._called("cuDeviceGetUuid_v2")
 
     def cuDeviceGetAttribute(self, value: Any, attribute: int, device: Any) -> int:  # noqa: N802
-        value._obj.value = dict(zip((75, 76), self._devices[device.value][1], strict=True))[attribute]
+        _write(value, dict(zip((75, 76), self._devices[device.value][1], strict=True))[attribute])
         return self._called("cuDeviceGetAttribute")
 
     def cuGetErrorString(self, code: int, text: Any) -> int:  # noqa: N802

@@ -5,14 +5,16 @@ from __future__ import annotations
 import ast
 import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.source_tree import HOUSES, MODULES, ROOT, imported, parsed, python_files
+from helpers.source_tree import HOUSES, MODULES, ROOT, cyclic, imported, parsed, python_files
 
 MAX_LINES = 400
 MAX_FUNCTION_LINES = 60
@@ -73,26 +75,6 @@ def test_every_allowed_direction_is_used() -> None:
     }
     allowed = {(room, other) for room, others in DIRECTIONS.items() for other in others}
     assert sorted(allowed - used) == []
-
-
-def cyclic(edges: dict[str, set[str]]) -> list[str]:
-    """A cycle of this graph as a list of its nodes, or an empty list. Depth first, each node once."""
-    state: dict[str, bool] = {}  # True: on the current path; False: finished
-    path: list[str] = []
-
-    def visit(node: str) -> list[str]:
-        state[node] = True
-        path.append(node)
-        for other in sorted(edges.get(node, ())):
-            if state.get(other):
-                return [*path[path.index(other) :], other]
-            if other not in state and (found := visit(other)):
-                return found
-        state[node] = False
-        path.pop()
-        return []
-
-    return next((found for node in sorted(edges) if node not in state and (found := visit(node))), [])
 
 
 @functools.cache
@@ -205,26 +187,31 @@ def test_no_module_lies_beside_folders_that_belongs_into_one() -> None:
     assert wrong == [], "move it into a folder, or list it with its reason (or strike it off the list)"
 
 
-# Commands whose work is one call into another package, and groups, which have commands of their own.
-ELSEWHERE = {"run": "rig.run", "fuse": "rig.fuse", "validate": "rig.validate"}
+# Commands whose work is in another package than `workflows`, and groups, which have commands of their own. A training
+# is a session of its network, and the learned baselines, or the stages of one network, share one.
+ELSEWHERE = {
+    "run": "rig.run",
+    "fuse": "rig.fuse",
+    "validate": "rig.validate",
+    "train_student": "train.session.student",
+    **{f"train_{name}": "train.session.baselines" for name in ("densefuse", "fusiongan", "ddcgan")},
+    **{f"train_{name}": "train.session.mfe" for name in ("mfe", "stage1", "attention", "finetune")},
+    **{f"train_{name}": f"train.{name}" for name in ("describe", "ablation", "figures")},
+}
 GROUPS = frozenset({"calibrate", "data", "train"})
 
 
 def test_a_command_its_workflow_and_its_test_have_one_name() -> None:
-    defined = {
-        module.rpartition(".")[2]
-        for module, path in MODULES.items()
-        if under(module, "fusepipe.commands")
-        for node in parsed(path).body
-        if getattr(node, "name", "") == "command"
-    }
-    commands = {name for name in defined - GROUPS if not name.startswith("train")}
-    assert {"bench", "compare", "run"} <= commands
+    """Every module of ``commands`` is a command; its workflow is a module of that name, or listed in ``ELSEWHERE``."""
+    modules = {m.rpartition(".")[2]: path for m, path in MODULES.items() if m.rpartition(".")[0] == "fusepipe.commands"}
+    modules.pop("console")
+    defines = re.compile(r"^(def command\(|command = )", re.MULTILINE)
+    assert [name for name, path in modules.items() if not defines.search(path.read_text())] == []
     assert {f"fusepipe.workflows.{name}" for name in ELSEWHERE} & MODULES.keys() == set()
-    work = {name: f"fusepipe.{ELSEWHERE.get(name, f'workflows.{name}')}" for name in commands}
-    assert {name: module for name, module in work.items() if module not in MODULES} == {}
-    tests = {name: ROOT / "tests" / work[name].split(".")[1] / f"test_{name}.py" for name in commands}
-    assert {name for name, path in tests.items() if not path.exists()} == set()
+    work = {f"fusepipe.{ELSEWHERE.get(name, f'workflows.{name}')}" for name in modules.keys() - GROUPS}
+    assert work - MODULES.keys() == set()
+    tests = {ROOT / "tests" / module.split(".")[1] / f"test_{module.rpartition('.')[2]}.py" for module in work}
+    assert {path.name for path in tests if not path.exists()} == set()
 
 
 def test_every_module_says_what_it_is() -> None:
@@ -247,6 +234,77 @@ def test_no_module_is_in_a_folder_that_git_ignores() -> None:
     command = ["git", "check-ignore", "--no-index", "--stdin", "-z"]
     checked = subprocess.run(command, cwd=ROOT, input=paths, capture_output=True, text=True)
     assert (checked.returncode, checked.stdout) == (1, ""), checked.stderr  # 1: none is ignored
+
+
+# -- names: what two packages call the same is the same concept, and is listed with its reason
+
+
+# Public functions and classes that two packages define under one name.
+SHARED_NAMES = {
+    "Slot": "a request and its buffers, of the OpenVINO and of the TensorRT runtime",
+}
+
+# Names of modules and packages that are used twice. Those of commands are: a command = its workflow.
+SHARED_MODULES = {
+    "api": "an interface: of fusepipe for programs, of CUDA for the runtime",
+    "backends": "the backends of engines: package, checks of the doctor",
+    "base": "the protocol of a package: of sources, of sinks",
+    "baselines": "learned and classical methods to compare with: their code, configuration and training",
+    "build": "an engine is built: by the command, and by the builder that it calls",
+    "console": "the terminal: of commands, and of a training",
+    "data": "image data: the commands for it, and what a training reads",
+    "ddcgan": "the network of that name: its layers and its losses; so the next five",
+    "densefuse": "a network",
+    "fusiongan": "a network",
+    "mfe": "a network",
+    "pyramid": "a network, and its finer levels on a CPU",
+    "student": "a network",
+    "detector": "a detector: of objects, of an overload",
+    "detection": "object detection: its score, its loss, the task that trains with it",
+    "fake": "a test double: of CUDA, of a TensorRT plan",
+    "files": "files: atomic writes, sources that read them, sinks that write them",
+    "fuser": "a `Fuser`: the protocol, and the one of a backend",
+    "fusion": "fusion of two images: the stage, the loss, the task",
+    "library": "the loaded library of a backend",
+    "live": "on the network: sources, sinks",
+    "load": "opens a fuser by name: a network, a classical rule",
+    "options": "parsed options: of commands, of a synthetic source",
+    "packages": "installed Python packages: of all, of CUDA",
+    "page": "the HTML page of a report, from its template",
+    "pairing": "pairing of frames: the package, the factory of its pairers",
+    "registration": "registration: estimated from a scene, applied by a stage, made by a factory",
+    "report": "a report: of a run, of an evaluation",
+    "rtsp": "RTSP: servers, sink",
+    "server": "a server: RTSP, web",
+    "session": "a session: of an RTSP client, of a training",
+    "sinks": "sinks: configuration, factory, package",
+    "slots": "the requests of a backend, with their buffers",
+    "sources": "sources: factory, package",
+    "stages": "the stages of the pipeline: package, cost",
+}
+
+
+def test_a_public_name_has_one_meaning() -> None:
+    found: dict[str, set[str]] = defaultdict(set)
+    for module, path in MODULES.items():
+        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+        for node in parsed(path).body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name[0] != "_":
+                found[node.name].add(package)
+    shared = {name: sorted(packages) for name, packages in found.items() if len(packages) > 1}
+    assert {name: where for name, where in shared.items() if name not in SHARED_NAMES} == {}, "name what it does"
+    assert SHARED_NAMES.keys() - shared.keys() == set(), "strike it off the list"
+
+
+def test_a_module_name_has_one_meaning() -> None:
+    found: dict[str, list[str]] = defaultdict(list)
+    for module in MODULES:
+        found[module.rpartition(".")[2]].append(module)
+    commands = {module.rpartition(".")[2] for module in MODULES if module.startswith("fusepipe.commands.")}
+    shared = {name: where for name, where in found.items() if len(where) > 1}
+    unlisted = shared.keys() - SHARED_MODULES.keys() - (commands - {"console", "data"})
+    assert {name: shared[name] for name in unlisted} == {}, "name what the module holds"
+    assert SHARED_MODULES.keys() - shared.keys() == set(), "strike it off the list"
 
 
 # -- how large it is

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 import cv2
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Luma8
+from fusepipe.evaluation.report.html import render
 from fusepipe.train.data.crops import as_input
 from fusepipe.train.networks.mfe import MfeNet
 
@@ -21,7 +22,8 @@ Curve = Sequence[tuple[int, float]]
 
 WITH, WITHOUT = "with discriminator", "without discriminator"
 _COLOURS = ("#1f5fa8", "#c2410c", "#15803d", "#7e22ce")
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 720, 360, 64, 44, 20
+_WIDTH, _HEIGHT = 720, 360
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 704, 20, 316  # of the area of the curves
 _FEW = 40  # points that need no smoothing
 _GAP_PX, _CAPTION_PX = 6, 22
 _PATCH_PX, _ZOOM = 64, 4
@@ -63,40 +65,36 @@ def plot(curves: Mapping[str, Curve], title: str, y_label: str) -> str:
     """
     points = [point for curve in curves.values() for point in curve]
     last = max(step for step, _ in points)
-    low, high = (np.log10(extreme(value for _, value in points)) for extreme in (min, max))
+    low, high = (float(np.log10(extreme(value for _, value in points))) for extreme in (min, max))
 
-    def at(step: int, value: float) -> str:
-        x = _LEFT + (_WIDTH - _LEFT - 16) * step / last
-        y = _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - np.log10(value)) / max(high - low, 1e-9)
-        return f"{x:.1f},{y:.1f}"
+    def x(step: float) -> float:
+        return round(_LEFT + (_RIGHT - _LEFT) * step / last, 1)
 
-    parts = []
-    for index, (name, curve) in enumerate(curves.items()):
-        colour = _COLOURS[index % len(_COLOURS)]
-        lines = [("0.7' opacity='0.35", curve), ("2.2", smoothed(curve))] if len(curve) > _FEW else [("2.2", curve)]
-        for style, line in lines:
-            path = " ".join(at(*point) for point in line)
-            parts.append(f"<polyline fill='none' stroke='{colour}' stroke-width='{style}' points='{path}'/>")
-        y = _TOP + 16 + 20 * index
-        parts.append(f"<rect x='{_WIDTH - 200}' y='{y - 9}' width='18' height='4' fill='{colour}'/>")
-        parts.append(f"<text x='{_WIDTH - 176}' y='{y}'>{escape(name)}</text>")
-    for value in 10 ** np.linspace(low, high, 5):
-        level = at(0, float(value)).split(",")[1]
-        parts.append(f"<line x1='{_LEFT}' x2='{_WIDTH - 16}' y1='{level}' y2='{level}' stroke='#ddd'/>")
-        parts.append(f"<text x='{_LEFT - 6}' y='{float(level) + 4}' text-anchor='end'>{value:.3g}</text>")
-    for step in np.linspace(0, last, 5).round().astype(int):
-        x = at(int(step), 10**low).split(",")[0]
-        parts.append(f"<text x='{x}' y='{_HEIGHT - _BOTTOM + 18}' text-anchor='middle'>{step}</text>")
-    middle = (_LEFT + _WIDTH) // 2
-    parts.append(f"<text x='{middle}' y='{_HEIGHT - 8}' text-anchor='middle'>step</text>")
-    parts.append(
-        f"<text transform='translate(14 {_HEIGHT // 2}) rotate(-90)' text-anchor='middle'>{escape(y_label)}</text>"
-    )
-    parts.append(f"<text x='{middle}' y='14' text-anchor='middle' font-weight='bold'>{escape(title)}</text>")
-    return (
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {_WIDTH} {_HEIGHT}' width='{_WIDTH}' "
-        f"height='{_HEIGHT}' font-family='sans-serif' font-size='12'><rect width='100%' height='100%' fill='white'/>"
-        f"{''.join(parts)}</svg>\n"
+    def y(value: float) -> float:
+        return round(float(_BOTTOM - (_BOTTOM - _TOP) * (np.log10(value) - low) / max(high - low, 1e-9)), 1)
+
+    legend = dict(zip(curves, cycle(_COLOURS), strict=False))
+    lines = []
+    for name, curve in curves.items():
+        drawn = [(0.7, 0.35, curve), (2.2, 1, smoothed(curve))] if len(curve) > _FEW else [(2.2, 1, curve)]
+        for width, opacity, line in drawn:
+            path = " ".join(f"{x(step)},{y(value)}" for step, value in line)
+            lines.append({"colour": legend[name], "width": width, "opacity": opacity, "points": path})
+    return render(
+        "loss.svg",
+        package="fusepipe.train",
+        title=title,
+        y_label=y_label,
+        lines=lines,
+        legend=legend.items(),
+        levels=[(y(value), f"{value:.3g}") for value in map(float, 10 ** np.linspace(low, high, 5))],
+        steps=[(x(step), step) for step in np.linspace(0, last, 5).round().astype(int).tolist()],
+        width=_WIDTH,
+        height=_HEIGHT,
+        left=_LEFT,
+        right=_RIGHT,
+        top=_TOP,
+        bottom=_BOTTOM,
     )
 
 

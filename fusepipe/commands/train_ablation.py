@@ -19,7 +19,7 @@ from fusepipe.core.files import write_text
 @click.option("--selection", help="Only these pairs of TNO: n25 for the comparison with the paper's table.")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each row.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes for scoring.")
-def ablation(run: Run, photographs: Path, test: Path, selection: str | None, seeds: int, jobs: int) -> None:
+def command(run: Run, photographs: Path, test: Path, selection: str | None, seeds: int, jobs: int) -> None:
     """Train `mfe` full, without D, without A and without S, with several seeds; print Table 2.
 
     The default configuration is a reduced budget, the same for every run. The test pairs are never trained on.

@@ -18,7 +18,7 @@ from fusepipe.core.files import write_text
 )
 @click.option("--photographs", required=True, type=click.Path(path_type=Path), help="Folder; its first two are shown.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the figures.")
-def figures(with_run: Path, without_run: Path, photographs: Path, out: Path) -> None:
+def command(with_run: Path, without_run: Path, photographs: Path, out: Path) -> None:
     """Draw stage 1 with and without the discriminator: loss (Fig. 5) and images (Fig. 6)."""
     require_training()
     from fusepipe.core.image_files import write_pixels

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 
+from fusepipe.core.units import S
 from fusepipe.pipeline.measures.distribution import Distribution
 
-S = 1_000_000_000
 RATE_WINDOW_NS = 10 * S
 VALUES_WINDOW_NS = 60 * S
 _PARTS = 20  # a window advances in steps of this part of it

@@ -79,3 +79,23 @@ def imported(module: str, *, with_types: bool = False) -> frozenset[str]:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
         stack.extend(ast.iter_child_nodes(node))
     return frozenset(found)
+
+
+def cyclic(edges: dict[str, set[str]]) -> list[str]:
+    """A cycle of this graph as a list of its nodes, or an empty list. Depth first, each node once."""
+    state: dict[str, bool] = {}  # True: on the current path; False: finished
+    path: list[str] = []
+
+    def visit(node: str) -> list[str]:
+        state[node] = True
+        path.append(node)
+        for other in sorted(edges.get(node, ())):
+            if state.get(other):
+                return [*path[path.index(other) :], other]
+            if other not in state and (found := visit(other)):
+                return found
+        state[node] = False
+        path.pop()
+        return []
+
+    return next((found for node in sorted(edges) if node not in state and (found := visit(node))), [])

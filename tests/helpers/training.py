@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import pytest
+from helpers.made_images import write
 from helpers.made_pairs import make_pairs
 
 if TYPE_CHECKING:
@@ -79,3 +80,17 @@ def interrupting(module: str, task: str) -> str:
         f"import signal; from {module} import {task} as Task; generate = Task.generate\n"
         "Task.generate = lambda *given: (signal.raise_signal(signal.SIGINT), generate(*given))[1]"
     )
+
+
+def mfe_arguments(folder: Path) -> list[str]:
+    """Options of a training of ``mfe`` with three steps a stage, on images and pairs made in a folder."""
+    for n in range(3):
+        write(folder / "photos" / f"{n}.png", seed=n)
+        for band, seed in (("ir", 10 + n), ("vis", 20 + n)):
+            write(folder / "data" / "made" / band / f"{n}.png", seed=seed)
+    stage = "steps: 3, batch: 2, crop_px: 32, validate_every: 2, validation_images: 1, workers: 0, threads: 1"
+    pairs = f"{{pairs: folders, {stage}}}"
+    config = folder / "tiny.yaml"
+    config.write_text(f"stage1: {{{stage}}}\nattention: {pairs}\nfinetune: {pairs}\n")
+    places = ["--photographs", folder / "photos", "--data", folder / "data", "--out", folder / "out"]
+    return ["--config", str(config), *map(str, places), "--device", "cpu"]

@@ -13,7 +13,7 @@ from fusepipe.config.schema import Rig
 from fusepipe.core.fuser import FunctionFuser, FuserInfo
 from fusepipe.pipeline.testing import CollectSink
 from fusepipe.rig.overload import ladder
-from fusepipe.rig.overload.advice import StageCost, advice, smaller_size
+from fusepipe.rig.overload.advice import SlowStage, advice, smaller_size
 from fusepipe.rig.overload.detector import LoadSample, Overload, OverloadDetector
 from fusepipe.rig.overload.ladder import FIRST_HOLD_NS, MAX_HOLD_NS, SOON_NS, Ladder
 from fusepipe.rig.overload.trial import Option, candidates, lighter_models
@@ -73,16 +73,16 @@ def test_a_slow_output_is_told_apart_from_slow_fusion_and_a_drift_watch_drops_by
 
 def test_the_advice_has_measured_costs_and_leaves_out_what_is_not_lighter():
     options = [Option("fusion.precision: int8", 400), Option("fusion.model: stream", 18.2), Option("mean", 1.5)]
-    text = advice(Overload("registered", 30, 3.2), StageCost("fusion (mfe)", 312, (720, 1280)), options)
+    text = advice(Overload("registered", 30, 3.2), SlowStage("fusion (mfe)", 312, (720, 1280)), options)
     assert text == (
         "too slow: 3.2 of 30.0 frames per second; fusion (mfe) takes 312 ms per frame, 33 ms are available; "
         "measured here: fusion.model: stream 18 ms, mean 1.5 ms; or output.size: 384x208 (estimated)"
     )
-    none = advice(Overload("registered", 30, 20), StageCost("fusion (mean)", 40), [Option("max", 45)])
+    none = advice(Overload("registered", 30, 20), SlowStage("fusion (mean)", 40), [Option("max", 45)])
     assert none.endswith("no lighter model is faster here")
-    sink = advice(Overload("sink-1", 30, 15), StageCost("rtsp://0.0.0.0:8554/roof", 66), [])
+    sink = advice(Overload("sink-1", 30, 15), SlowStage("rtsp://0.0.0.0:8554/roof", 66), [])
     assert "rtsp://0.0.0.0:8554/roof takes 66 ms per frame" in sink and "preset" in sink
-    assert "the CPU is fully used" in advice(Overload("visible", 30, 15), StageCost("pairing (visible)", None), [])
+    assert "the CPU is fully used" in advice(Overload("visible", 30, 15), SlowStage("pairing (visible)", None), [])
     assert smaller_size((480, 640), 1.2) == "" and smaller_size((480, 640), 1e-9) == "16x16"
 
 

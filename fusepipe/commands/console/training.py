@@ -8,11 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fusepipe.core.errors import EngineError, Interrupted
+
+if TYPE_CHECKING:
+    from fusepipe.train.configs.mfe import MfeConfig
+    from fusepipe.train.session.mfe import FusionStage
 
 PAIRS = "Folder with DATASET/ir and DATASET/vis of the committed split."
 PHOTOGRAPHS = "Folder of photographs, searched recursively."
@@ -86,3 +90,57 @@ def run_options(data_help: str, *, steps: bool = True, seed: bool = True) -> Cal
         return command
 
     return decorate
+
+
+def baseline_command(baseline: str, text: str, data_help: str) -> click.Command:
+    """The command that trains one learned baseline."""
+
+    @click.command(baseline, help=text)
+    @run_options(data_help)
+    def train(run: Run) -> None:
+        require_training()
+        from fusepipe.train.configs.baselines import load_baseline_config
+        from fusepipe.train.session.baselines import train_baseline
+
+        settings = load_baseline_config(baseline, run.config).model_copy(update=run.changes)
+        report = train_baseline(baseline, settings, run.data, run.out, resume=run.resume, device=run.device)
+        run.show(report)
+        if not run.as_json:
+            click.echo(f"weights of step {report['step']}: {', '.join(report['onnx'])}")
+
+    return train
+
+
+def fusion_command(name: FusionStage, text: str) -> click.Command:
+    """The command that trains one of the stages of ``mfe`` that need the weights of the stage before."""
+
+    @click.command(name, help=text)
+    @run_options(PAIRS)
+    @click.option("--start", required=True, type=click.Path(path_type=Path), help="Weights of the previous stage.")
+    def train(run: Run, start: Path) -> None:
+        require_training()
+        from fusepipe.train.session.mfe import train_fusion
+
+        settings = mfe_config(run, (name,))
+        show_mfe(run, train_fusion(name, settings, start, run.data, run.out, resume=run.resume, device=run.device))
+
+    return train
+
+
+def mfe_config(run: Run, sections: tuple[str, ...]) -> MfeConfig:
+    """The configuration of ``mfe`` with the overrides of the command line in these sections."""
+    from fusepipe.train.configs.mfe import load_mfe_config
+
+    settings = load_mfe_config(run.config)
+    changed = {section: getattr(settings, section).model_copy(update=run.changes) for section in sections}
+    return settings.model_copy(update=changed)
+
+
+def show_mfe(run: Run, report: dict[str, Any]) -> None:
+    """Prints the report of a training of ``mfe``."""
+    if "weights" not in report and report["finished"]:
+        return  # of several processes only process 0 has a complete report
+    run.show(report)
+    if not run.as_json:
+        files = [report["weights"], *([report["onnx"]] if "onnx" in report else [])]
+        click.echo(f"weights of step {report['best_step']}: {', '.join(files)}")

@@ -14,7 +14,7 @@ STAGE_OF = {"registered": "fusion", "paired": "registration"}
 
 
 @dataclass(frozen=True, slots=True)
-class StageCost:
+class SlowStage:
     """The slow stage: its name for people, and its measured time per frame."""
 
     name: str
@@ -22,7 +22,7 @@ class StageCost:
     size: tuple[int, int] | None = None  # (height, width) of what it works on
 
 
-def advice(overload: Overload, cost: StageCost, options: Sequence[Option]) -> str:
+def advice(overload: Overload, cost: SlowStage, options: Sequence[Option]) -> str:
     """One line; ``options`` are measured costs of other settings for the fusion stage."""
     rate = f"too slow: {overload.out_per_s:.1f} of {overload.in_per_s:.1f} frames per second"
     budget_ms = 1000 / max(overload.in_per_s, 0.1)

@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-S = 1_000_000_000
+from fusepipe.core.units import S
+
 ENTER_NS, ENTER_SHARE = 5 * S, 0.1
 LEAVE_NS, LEAVE_SHARE = 10 * S, 0.03
 IGNORED = ("drift",)  # drops by design

@@ -7,7 +7,8 @@ heavier model does not fit, or overloads the machine again soon after.
 
 from __future__ import annotations
 
-S = 1_000_000_000
+from fusepipe.core.units import S
+
 FIRST_HOLD_NS, MAX_HOLD_NS = 30 * S, 600 * S
 SOON_NS = 60 * S
 FITS_SHARE = 0.7  # of the time between two frames that a heavier model may take

@@ -71,7 +71,7 @@ def time_fuser(fuser: Fuser, size: tuple[int, int]) -> float:
     return statistics.median(times_ms)
 
 
-def measure(settings: Sequence[Setting], size: tuple[int, int], stop: threading.Event) -> list[Option]:
+def time_options(settings: Sequence[Setting], size: tuple[int, int], stop: threading.Event) -> list[Option]:
     """Times each setting until ``stop``; those that this machine cannot run are left out."""
     options = []
     for setting in settings:

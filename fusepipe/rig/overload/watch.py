@@ -14,20 +14,20 @@ from typing import Any, Literal
 
 from fusepipe.core.errors import FusepipeError
 from fusepipe.core.fuser import Fuser
+from fusepipe.core.units import S
 from fusepipe.pipeline.graph import Graph
 from fusepipe.pipeline.measures.run_statistics import RunStatistics
 from fusepipe.pipeline.measures.thread_cpu import FUSION_STAGE
 from fusepipe.pipeline.stages.fusion import FusionStep
 from fusepipe.rig.factories.fusers import load_fuser
-from fusepipe.rig.overload.advice import STAGE_OF, StageCost, advice
+from fusepipe.rig.overload.advice import STAGE_OF, SlowStage, advice
 from fusepipe.rig.overload.detector import LoadSample, Overload, OverloadDetector
 from fusepipe.rig.overload.ladder import Ladder
-from fusepipe.rig.overload.trial import Option, candidates, lighter_models, measure, time_fuser
+from fusepipe.rig.overload.trial import Option, candidates, lighter_models, time_fuser, time_options
 
 log = logging.getLogger(__name__)
 
 PERIOD_S = 1.0
-S = 1_000_000_000
 
 
 class OverloadWatch:
@@ -110,7 +110,7 @@ class OverloadWatch:
         if begins and by_fusion and self._options is None and self._fusion.size is not None:
             own = self._fusers[0]
             assert own is not None
-            self._options = measure(candidates(own.info), self._fusion.size, stop)
+            self._options = time_options(candidates(own.info), self._fusion.size, stop)
             self.message = advice(overload, self._cost(overload, now_ns), self._options)
         if begins:
             log.warning("%s: %s", self._name, self.message)
@@ -130,23 +130,23 @@ class OverloadWatch:
         self._seconds += seconds
         return seconds
 
-    def _cost(self, overload: Overload, now_ns: int) -> StageCost:
+    def _cost(self, overload: Overload, now_ns: int) -> SlowStage:
         """The stage behind the mailbox that drops."""
         assert self._graph is not None
         box, recent = overload.mailbox, self._statistics.recent(now_ns)
         if box.startswith("sink-"):
             runner = self._graph.runners[int(box.removeprefix("sink-")) - 1]
-            return StageCost(runner.label, runner.recent(now_ns)["frame_ms"])
+            return SlowStage(runner.label, runner.recent(now_ns)["frame_ms"])
         stage = {"registered": FUSION_STAGE, "paired": "register"}.get(box)
         if stage is None:
-            return StageCost(f"pairing ({box})", None)
+            return SlowStage(f"pairing ({box})", None)
         size = self._fusion.size
         fuser = self._fusers[self._ladder.level]
         name = STAGE_OF[box]
         if box == "registered" and fuser is not None:
             info = fuser.info
             name += f" ({info.model}, {info.backend} {info.precision}" + (f", {size[1]}x{size[0]})" if size else ")")
-        return StageCost(name, recent["stage_ms"].get(stage), size)
+        return SlowStage(name, recent["stage_ms"].get(stage), size)
 
     # -- lighter models
 

@@ -1,4 +1,4 @@
-"""``fusepipe train ablation`` and ``figures``: tables, curves and images."""
+"""``fusepipe train figures``: curves and images."""
 
 from __future__ import annotations
 
@@ -15,24 +15,12 @@ from fusepipe.core.errors import SourceError
 
 require_training()
 
-from fusepipe.train.ablation import AblationRow, ablation_table, wins
 from fusepipe.train.configs.mfe import MfeConfig
 from fusepipe.train.figures import plot, read_curve
 from fusepipe.train.session.mfe import train_stage1
 
 
-class TestProof:
-    def test_ablation_rows_and_wins(self) -> None:
-        metrics = ("MI", "CC", "VIF", "Qabf", "SCD", "SSIM")
-        rows = [
-            AblationRow("without D", {metric: [1.0, 3.0] for metric in metrics}),
-            AblationRow("full", {metric: [2.5, 2.7] if metric != "CC" else [1.0, 1.0] for metric in metrics}),
-        ]
-        assert rows[0].mean("MI") == 2 and rows[0].spread("MI") == pytest.approx(2**0.5)
-        assert wins(rows) == {"without D": 5}
-        text = ablation_table(rows, {("pairs", "full", "MI"): 2.83})
-        assert "| full | 2.600 ± 0.141 | 1.000 ± 0.000 |" in text and "| as printed | 2.83 |" in text
-
+class TestCommand:
     def test_the_figures_show_both_runs(self, tmp_path: Path) -> None:
         for n in range(5):
             write(tmp_path / "photos" / f"{n}.png", seed=n)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -148,7 +149,7 @@ def _scored(weights: Path, pairs: Sequence[Pair], jobs: int) -> dict[str, float]
     network = load_mfe(weights)
     names = metric_names("paper", METRICS_OF_PAPER)
     triples = [Triple(p.name, p.infrared, p.visible, fuse_pair(network, p)) for p in pairs]
-    with Scorer(names, jobs) as scorer:
+    with closing(Scorer(names, jobs)) as scorer:
         found = summarise(scorer.scores(triples), names)
     scores = {name: summary.mean for name, summary in found.items() if summary is not None}
     write_text(cache, json.dumps(scores, indent=2) + "\n")

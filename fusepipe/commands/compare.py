@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fusepipe.commands.console.options import (
-    Names,
-    jobs_option,
-    json_option,
-    metrics_option,
-    overwrite_option,
-    report_option,
-    variant_option,
-)
+from fusepipe.commands.console.options import Names
+from fusepipe.commands.console.scoring import Scoring, scoring_options
 from fusepipe.core.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
@@ -46,12 +39,7 @@ if TYPE_CHECKING:
     metavar="[SET:]0=person,1=car",
     help="What the class numbers in labels/ mean, in the detector's names.",
 )
-@variant_option
-@metrics_option
-@jobs_option
-@report_option
-@overwrite_option
-@json_option
+@scoring_options
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -63,12 +51,7 @@ def command(
     sequence: bool | None,
     detector: Path | None,
     labels_map: tuple[str, ...],
-    variant: str,
-    metrics: tuple[str, ...] | None,
-    jobs: int | None,
-    report: tuple[Path, ...],
-    overwrite: bool,
-    as_json: bool,
+    scoring: Scoring,
 ) -> None:
     """Run fusion methods side by side on the same pairs and measure them.
 
@@ -76,16 +59,15 @@ def command(
     with its reason while the others continue; the exit code is then 4. Times are measured one pair after the other,
     without reading and scoring.
     """
-    from fusepipe.commands.console.options import usable_jobs
     from fusepipe.core.progress_bar import ProgressBar
     from fusepipe.core.provenance import command_line
     from fusepipe.evaluation.report.report_files import check_reports, wants_images, write_reports
     from fusepipe.workflows.compare import QUICK, CompareOptions, compare, find_data, preset_options
 
-    check_reports(report, overwrite=overwrite, methods=True)
-    jobs, with_images, chosen = usable_jobs(jobs), wants_images(report), None
+    check_reports(scoring.report, overwrite=scoring.overwrite, methods=True)
+    jobs, with_images, chosen = scoring.processes, wants_images(scoring.report), None
     if preset is not None:
-        _require_absent({"--models": models, "--sets": sets, "--metrics": metrics, "--detector": detector})
+        _require_absent({"--models": models, "--sets": sets, "--metrics": scoring.metrics, "--detector": detector})
         chosen, options = preset_options(preset, data or "tno", limit=limit, jobs=jobs, with_images=with_images)
     else:
         if data is None:
@@ -98,18 +80,18 @@ def command(
             sequence=sequence,
             detector=detector,
             labels_map=labels_map,
-            variant=variant,
-            metrics=metrics,
+            variant=scoring.variant,
+            metrics=scoring.metrics,
             jobs=jobs,
             with_images=with_images,
         )
-    with ProgressBar("methods", enabled=not as_json) as progress:
+    with ProgressBar("methods", enabled=not scoring.as_json) as progress:
         comparison = compare(options, progress.step)
     if chosen is not None:
         _add_published(comparison, chosen)
     comparison.command = command_line()
-    write_reports(comparison, report)
-    print_tables(comparison, report, as_json=as_json)
+    write_reports(comparison, scoring.report)
+    print_tables(comparison, scoring.report, as_json=scoring.as_json)
     if comparison.failed:
         ctx.exit(EngineError.exit_code)
 

@@ -7,14 +7,7 @@ from pathlib import Path
 
 import click
 
-from fusepipe.commands.console.options import (
-    jobs_option,
-    json_option,
-    metrics_option,
-    overwrite_option,
-    report_option,
-    variant_option,
-)
+from fusepipe.commands.console.scoring import Scoring, scoring_options
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -23,22 +16,12 @@ _FOLDER = click.Path(path_type=Path)
 @click.option("--ir", required=True, type=_FOLDER, help="Folder of the infrared images.")
 @click.option("--vis", required=True, type=_FOLDER, help="Folder of the visible images.")
 @click.option("--fused", required=True, type=_FOLDER, help="Folder of the fused images.")
-@variant_option
-@metrics_option
-@jobs_option
-@report_option
-@overwrite_option
-@json_option
+@scoring_options
 def command(
     ir: Path,
     vis: Path,
     fused: Path,
-    variant: str,
-    metrics: tuple[str, ...] | None,
-    jobs: int | None,
-    report: tuple[Path, ...],
-    overwrite: bool,
-    as_json: bool,
+    scoring: Scoring,
 ) -> None:
     """Measure fused images against their sources.
 
@@ -46,7 +29,6 @@ def command(
     Colour images count by their luma (BT.601), alpha is ignored, 16-bit images are refused. No single
     metric ranks methods: see `fusepipe compare`.
     """
-    from fusepipe.commands.console.options import usable_jobs
     from fusepipe.commands.console.terminal import table_width
     from fusepipe.core.progress_bar import ProgressBar
     from fusepipe.core.provenance import command_line
@@ -55,21 +37,21 @@ def command(
     from fusepipe.evaluation.report.text_tables import evaluation_table, text
     from fusepipe.workflows.evaluate import EXAMPLES, evaluate
 
-    check_reports(report, overwrite=overwrite)
-    with ProgressBar("images", enabled=not as_json) as progress:
+    check_reports(scoring.report, overwrite=scoring.overwrite)
+    with ProgressBar("images", enabled=not scoring.as_json) as progress:
         comparison = evaluate(
             ir,
             vis,
             fused,
-            variant=variant,
-            metrics=metrics,
-            jobs=usable_jobs(jobs),
-            examples=EXAMPLES if wants_images(report) else 0,
+            variant=scoring.variant,
+            metrics=scoring.metrics,
+            jobs=scoring.processes,
+            examples=EXAMPLES if wants_images(scoring.report) else 0,
             step=progress.step,
         )
     comparison.command = command_line()
-    write_reports(comparison, report)
-    if as_json:
+    write_reports(comparison, scoring.report)
+    if scoring.as_json:
         document = {"ok": True, "exit_code": 0, "errors": []} | comparison_json(comparison)
         click.echo(json.dumps(document, indent=2, allow_nan=False))
         return
@@ -77,5 +59,5 @@ def command(
     click.echo(text(evaluation_table(result, comparison), table_width()))
     for note in (*result.notes, *comparison.notes):
         click.echo(f"note: {note}")
-    for path in report:
+    for path in scoring.report:
         click.echo(f"report: {path}")

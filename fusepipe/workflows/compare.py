@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -147,7 +148,7 @@ def compare(options: CompareOptions, step: Step = lambda done, total, what: None
     comparison.ranked_by = _ranked_by(names, options)
     pairs = sum(len(entry.names) for entry in work)
     total, done = pairs * (len(models) + len(TRIVIAL_RULES)), 0
-    with Scorer(names, min(options.jobs, pairs)) as scorer:
+    with closing(Scorer(names, min(options.jobs, pairs))) as scorer:
         for model in (*models, *TRIVIAL_RULES):
             shown = options.rename.get(model, model)
             base = done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from fusepipe.core.provenance import versions
@@ -45,7 +46,7 @@ def evaluate(
                 result.examples.append(Example(triple.name, triple.ir, triple.vis, {label: triple.fused}))
             yield triple
 
-    with Scorer(names, min(jobs, len(matched.names))) as scorer:
+    with closing(Scorer(names, min(jobs, len(matched.names)))) as scorer:
         for row in scorer.scores(triples()):
             method.rows.append(row)
             step(len(method.rows), len(matched.names))

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from fusepipe.core.errors import UsageError
 from fusepipe.train.data.camera_effects import turned
-from fusepipe.train.data.crops import Batch
+from fusepipe.train.data.sampler import StepBatches
 from fusepipe.train.data.sensors import Sensors, seen
 from fusepipe.train.data.teacher_pairs import DistillationPair
 
 _BANDS = 2
 
 
-class DistillationCrops:
-    """Random crops of the pairs; all randomness comes from (seed, step), so a run resumes exactly.
+class DistillationCrops(StepBatches):
+    """Random crops of the pairs, five planes each.
+
+    Infrared and visible as the network sees them, with the sensors' artefacts (about [0, 1]), then both as the loss
+    takes them, then the teacher's image, in [0, 1].
 
     ``sets`` and ``forms`` give how often a crop is of a data set and of a form (relative). Raises :class:`UsageError`
     where no pair is as large as a crop.
@@ -37,6 +38,7 @@ class DistillationCrops:
         sensors: Sensors,
         seed: int,
     ) -> None:
+        super().__init__(batch, seed)
         large = (pair for pair in pairs if pair.side_px >= crop_px)
         self._pairs = [pair for pair in large if sets.get(pair.dataset) and forms.get(pair.form)]
         if not self._pairs:
@@ -44,24 +46,10 @@ class DistillationCrops:
         count = Counter((pair.dataset, pair.form) for pair in self._pairs)
         shares = [sets[p.dataset] * forms[p.form] / count[p.dataset, p.form] for p in self._pairs]
         self._shares = np.array(shares) / sum(shares)
-        self._batch, self._crop_px, self._sensors, self._seed = batch, crop_px, sensors, seed
-
-    def batch(self, step: int) -> Batch:
-        """The crops of a step, five tensors of N x 1 x C x C float32.
-
-        Infrared and visible as the network sees them, with the sensors' artefacts (about [0, 1]), then both as the
-        loss takes them, then the teacher's image, in [0, 1].
-        """
-        rng = np.random.default_rng((self._seed, step))
-        crops = np.stack([self._crop(rng) for _ in range(self._batch)], axis=1)
-        return tuple(torch.from_numpy(np.ascontiguousarray(crops))[:, :, None])
-
-    def batches(self, first: int, steps: int) -> AbstractContextManager[Iterator[Batch]]:
-        """The batches of the steps ``first`` to ``steps`` - 1."""
-        return nullcontext(self.batch(step) for step in range(first, steps))
+        self._crop_px, self._sensors = crop_px, sensors
 
     def _crop(self, rng: np.random.Generator) -> NDArray[np.float32]:
-        """5 x C x C, see :meth:`batch`."""
+        """5 x C x C, see :class:`DistillationCrops`."""
         images = self._pairs[int(rng.choice(len(self._pairs), p=self._shares))].images
         side = self._crop_px
         y, x = (int(rng.integers(most - side + 1)) for most in images.shape[1:])

@@ -82,30 +82,6 @@ class Names(click.ParamType[tuple[str, ...]]):
         return names
 
 
-variant_option = click.option(
-    "--variant",
-    default="paper",
-    show_default=True,
-    help="Definition of metrics that differ between papers and published code: paper, common or all.",
-)
-metrics_option = click.option("--metrics", type=Names(), metavar="A,B", help="These metrics instead of a variant's.")
-jobs_option = click.option("--jobs", type=click.IntRange(1, 256), help="Processes that measure [one per core].")
-report_option = click.option(
-    "--report",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write .json, .csv (one line per image) or .html; may be repeated.",
-)
-
-
-def usable_jobs(jobs: int | None) -> int:
-    """``jobs``, else one process per core available to this process."""
-    from fusepipe.core.machine import usable_cores
-
-    return jobs or max(1, round(usable_cores()))
-
-
 def check_output_file(path: Path, overwrite: bool) -> None:
     """Checks that a file can be written, before minutes of work.
 

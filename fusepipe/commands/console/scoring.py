@@ -1,0 +1,66 @@
+"""Options of the commands that compute metrics: which metrics, in how many processes, and the reports to write."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fusepipe.commands.console.options import Names, json_option, overwrite_option
+
+_OPTIONS = (
+    click.option(
+        "--variant",
+        default="paper",
+        show_default=True,
+        help="Definition of metrics that differ between papers and published code: paper, common or all.",
+    ),
+    click.option("--metrics", type=Names(), metavar="A,B", help="These metrics instead of a variant's."),
+    click.option("--jobs", type=click.IntRange(1, 256), help="Processes that measure [one per core]."),
+    click.option(
+        "--report",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write .json, .csv (one line per image) or .html; may be repeated.",
+    ),
+    overwrite_option,
+    json_option,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """The values of the options."""
+
+    variant: str
+    metrics: tuple[str, ...] | None
+    jobs: int | None
+    report: tuple[Path, ...]
+    overwrite: bool
+    as_json: bool
+
+    @property
+    def processes(self) -> int:
+        """``jobs``, else one process per core available to this process."""
+        from fusepipe.core.machine import usable_cores
+
+        return self.jobs or max(1, round(usable_cores()))
+
+
+def scoring_options(function: Callable[..., None]) -> Any:
+    """Adds the options to a command; its function gets them as ``scoring``, a :class:`Scoring`."""
+
+    @functools.wraps(function)
+    def with_scoring(**options: Any) -> None:
+        scoring = Scoring(**{field.name: options.pop(field.name) for field in fields(Scoring)})
+        function(scoring=scoring, **options)
+
+    command: Any = with_scoring
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command

@@ -90,6 +90,8 @@ class DenseFuseTask(BaselineTask[DenseFuseConfig]):
 class FusionGanTask(BaselineTask[FusionGanConfig]):
     """One adversary, of visible patches."""
 
+    critic: nn.ModuleDict
+
     def __init__(self, config: FusionGanConfig, train: Sequence[Pair], validation: Sequence[Pair]) -> None:
         super().__init__(config, train, validation)
         self.generator = fusiongan.FusionGanNet()
@@ -102,7 +104,6 @@ class FusionGanTask(BaselineTask[FusionGanConfig]):
     def generator_terms(self, made: Tensor, infrared: Tensor, visible: Tensor, noise: torch.Generator) -> Terms:
         c, border = self._config, fusiongan.BORDER
         content = fusiongan_losses.content_losses(made, trim(infrared, border), trim(visible, border))
-        assert self.critic is not None
         return {
             "adversarial": c.adversarial * fusiongan_losses.adversarial_loss(self.critic["visible"](made), noise),
             "intensity": c.content * content["intensity"],
@@ -110,7 +111,6 @@ class FusionGanTask(BaselineTask[FusionGanConfig]):
         }
 
     def critic_terms(self, made: Tensor, infrared: Tensor, visible: Tensor, noise: torch.Generator) -> Terms:
-        assert self.critic is not None
         critic = self.critic["visible"]
         real = critic(trim(visible, fusiongan.BORDER))
         return {"visible": fusiongan_losses.critic_loss(real, critic(made), noise)}
@@ -118,6 +118,8 @@ class FusionGanTask(BaselineTask[FusionGanConfig]):
 
 class DdcGanTask(BaselineTask[DdcGanConfig]):
     """Two adversaries, one for each source."""
+
+    critic: nn.ModuleDict
 
     def __init__(self, config: DdcGanConfig, train: Sequence[Pair], validation: Sequence[Pair]) -> None:
         super().__init__(config, train, validation)
@@ -134,7 +136,6 @@ class DdcGanTask(BaselineTask[DdcGanConfig]):
     def generator_terms(self, made: Tensor, infrared: Tensor, visible: Tensor, noise: torch.Generator) -> Terms:
         c = self._config
         content = ddcgan_losses.content_losses(made, infrared, visible)
-        assert self.critic is not None
         terms = {
             f"adversarial_{band}": c.adversarial * ddcgan_losses.adversarial_loss(critic(made))
             for band, critic in self.critic.items()
@@ -145,7 +146,6 @@ class DdcGanTask(BaselineTask[DdcGanConfig]):
 
     def critic_terms(self, made: Tensor, infrared: Tensor, visible: Tensor, noise: torch.Generator) -> Terms:
         sources = {"infrared": infrared, "visible": visible}
-        assert self.critic is not None
         return {
             band: ddcgan_losses.critic_loss(critic(sources[band]), critic(made)) for band, critic in self.critic.items()
         }

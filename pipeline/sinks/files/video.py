@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 from fusepipe.core.errors import OutputExistsError, SinkError, SinkSetupError
 from fusepipe.core.frames import VIDEO_TIME_BASE, FusedFrame, ValueRange
 from fusepipe.core.units import S
-from fusepipe.core.video_formats import ENCODERS, VIDEO_SUFFIXES, alternatives, video_format
+from fusepipe.core.video_formats import ENCODERS, VIDEO_SUFFIXES, VideoFormat, alternatives, video_format
 from fusepipe.pipeline.encoding.av_frames import COLOR_RANGE, COLOR_SPACE, to_av_frame
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.pipeline.sinks.files.partial_file import PartialFile, write_error
@@ -44,6 +44,27 @@ class VideoOptions:
     flush_ns: int = S
 
 
+@dataclass(frozen=True, slots=True)
+class _OpenVideo:
+    """A file that is being written, with what its first frame decided; ``min_step`` is in units of ``time_base``."""
+
+    container: OutputContainer
+    stream: VideoStream
+    size: tuple[int, int]
+    value_range: ValueRange
+    first_ns: int
+    time_base: Fraction
+    min_step: int
+
+    def encode(self, av_frame: VideoFrame | None) -> int:
+        """Encodes a frame, or with ``None`` the end; returns the bytes without container overhead."""
+        written = 0
+        for packet in self.stream.encode(av_frame):
+            written += packet.size
+            self.container.mux(packet)
+        return written
+
+
 class VideoSink:
     """One video file of frames that all have the size of the first one; timestamps are capture times.
 
@@ -63,12 +84,7 @@ class VideoSink:
         self._options = options
         self._fps = fps or 25.0
         self._creation_time = creation_time
-        self._container: OutputContainer | None = None
-        self._stream: VideoStream | None = None
-        self._size = (0, 0)
-        self._value_range: ValueRange = "full"
-        self._first_ns = 0
-        self._time_base, self._min_step = VIDEO_TIME_BASE, MIN_STEP
+        self._video: _OpenVideo | None = None
         self._last_pts = -MIN_STEP
         self._synced_ns = 0
         self._frames = 0
@@ -88,15 +104,19 @@ class VideoSink:
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) of the frames it takes; (0, 0) before the first."""
-        return self._size
+        return (0, 0) if self._video is None else self._video.size
 
     @property
     def pts_s(self) -> float:
         """The presentation time of the last frame in seconds; Matroska rounds it to 1 ms."""
-        return float(self._last_pts * self._time_base)
+        return float(self._last_pts * (VIDEO_TIME_BASE if self._video is None else self._video.time_base))
 
     def check(self) -> None:
         self._file.check()
+        self._format()
+
+    def _format(self) -> tuple[VideoFormat, str]:
+        """The format of the file and its codec; raises :class:`SinkSetupError`."""
         found = video_format(self._file.path)
         if found is None:
             kinds = alternatives(VIDEO_SUFFIXES)
@@ -108,21 +128,23 @@ class VideoSink:
             raise SinkSetupError(
                 f"{self._file.path}: this FFmpeg has no encoder {ENCODERS[codec]}; write another format, such as .mkv"
             )
+        return found, codec
 
     def write(self, frame: FusedFrame) -> None:
         try:
-            if self._container is None:
-                self._open(frame)
-            if (frame.width, frame.height) != self._size:
+            if self._video is None:
+                self._video = self._open(frame)
+            video, stream = self._video, self._video.stream
+            if (frame.width, frame.height) != video.size:
                 raise SinkError(
                     f"{self.label}: pair {frame.name or frame.index} is {frame.width}x{frame.height}, the video "
-                    f"{self._size[0]}x{self._size[1]}; use an images sink for frames of different sizes"
+                    f"{video.size[0]}x{video.size[1]}; use an images sink for frames of different sizes"
                 )
-            av_frame = self._to_av_frame(frame)
-            pts = round(Fraction(frame.capture_ns - self._first_ns, S) / self._time_base)
-            av_frame.pts = self._last_pts = max(pts, self._last_pts + self._min_step)
-            av_frame.time_base = self._time_base
-            self._encode(av_frame)
+            av_frame = to_av_frame(frame, stream.width, stream.height, stream.pix_fmt or "yuv420p", video.value_range)
+            pts = round(Fraction(frame.capture_ns - video.first_ns, S) / video.time_base)
+            av_frame.pts = self._last_pts = max(pts, self._last_pts + video.min_step)
+            av_frame.time_base = video.time_base
+            self.encoded_bytes += video.encode(av_frame)
             self._frames += 1
             if frame.capture_ns - self._synced_ns >= self._options.flush_ns:
                 self._synced_ns = frame.capture_ns
@@ -134,16 +156,16 @@ class VideoSink:
     def close(self) -> SinkReport:
         if self._report is not None:
             return self._report
-        if self._container is None:
+        if self._video is None:
             self._report = SinkReport(self.label, 0, 0, "no frames, no file")
             self._file.discard()
             return self._report
         if self._failed:
-            return self._abandon()
+            return self._abandon(self._video)
         self._report = SinkReport(str(self._file.partial), self._frames, 0, "could not be finalised")
         try:
-            self._encode(None)
-            self._container.close()
+            self.encoded_bytes += self._video.encode(None)
+            self._video.container.close()
             size = self._file.commit()
         except FileExistsError as error:
             raise OutputExistsError(
@@ -153,20 +175,17 @@ class VideoSink:
             raise self._problem("cannot be finalised", error) from error
         finally:
             self._file.release()
-            self._container = None
         self._report = SinkReport(self.label, self._frames, size, self._note)
         return self._report
 
-    def _abandon(self) -> SinkReport:
+    def _abandon(self, video: _OpenVideo) -> SinkReport:
         """After a failed :meth:`write`: keeps what has been written in the partial file."""
-        assert self._container is not None
         note = "writing failed; playable up to the last flush"
         self._report = SinkReport(str(self._file.partial), self._frames, 0, note)
         try:
-            self._container.close()
+            video.container.close()
         except (av.FFmpegError, OSError) as error:
             log.debug("%s: %s", self._file.partial, error)
-        self._container = None
         if not self._frames:
             self._file.discard()
         self._file.release()
@@ -177,51 +196,37 @@ class VideoSink:
         kept = f"; what was written is in {self._file.partial}" if self._frames else ""
         return write_error(f"{self.label}: {what}: {reason}{kept}", error)
 
-    # -- encoding
-
-    def _open(self, frame: FusedFrame) -> None:
+    def _open(self, frame: FusedFrame) -> _OpenVideo:
+        """Creates the file with a stream for frames such as this one."""
+        found, codec = self._format()
         self._file.claim()
-        self._size = (frame.width, frame.height)
-        self._first_ns = self._synced_ns = frame.capture_ns
-        found = video_format(self._file.path)
-        assert found is not None  # see check()
+        self._synced_ns = frame.capture_ns
         muxer = muxer_options(found.muxer, self._options.flush_ns)
-        container = self._container = av.open(str(self._file.partial), "w", format=found.muxer, options=muxer)
+        container = av.open(str(self._file.partial), "w", format=found.muxer, options=muxer)
         if self._creation_time is not None:
             container.metadata["creation_time"] = self._creation_time
         rate = Fraction(self._fps).limit_denominator(1001)
+        time_base, min_step = VIDEO_TIME_BASE, MIN_STEP
         if not found.timestamps:
-            self._time_base, self._min_step, self._last_pts = 1 / rate, 1, -1
+            time_base, min_step, self._last_pts = 1 / rate, 1, -1
             self._note = f"constant {float(rate):g} fps: AVI has no capture times"
-        codec = self._options.codec or found.codecs[0]
         stream = container.add_stream(ENCODERS[codec], rate=rate)
-        assert isinstance(stream, VideoStream)
+        assert isinstance(stream, VideoStream)  # of the encoder of a video codec
         stream.options = dict(encoder_options(codec, self._options, self._fps))
         # yuv420p also for greyscale: many players do not support monochrome video
         stream.pix_fmt = "gray" if codec == "ffv1" and len(frame.planes) == 1 else "yuv420p"
         even = 1 if codec == "ffv1" else 2
-        stream.width, stream.height = (-(-length // even) * even for length in self._size)
-        if (stream.width, stream.height) != self._size:
+        size = (frame.width, frame.height)
+        stream.width, stream.height = (-(-length // even) * even for length in size)
+        if (stream.width, stream.height) != size:
             self._note = f"padded to {stream.width}x{stream.height}: 4:2:0 requires even dimensions"
         context = stream.codec_context
-        context.time_base = self._time_base
-        self._value_range = frame.planes[0].value_range
-        context.color_range = COLOR_RANGE[self._value_range]
+        context.time_base = time_base
+        context.color_range = COLOR_RANGE[frame.planes[0].value_range]
         if frame.pixel_aspect != 1:
             context.sample_aspect_ratio = frame.pixel_aspect
         context.colorspace = COLOR_SPACE[frame.matrix]
-        self._stream = stream
-
-    def _to_av_frame(self, frame: FusedFrame) -> VideoFrame:
-        stream = self._stream
-        assert stream is not None
-        return to_av_frame(frame, stream.width, stream.height, stream.pix_fmt or "yuv420p", self._value_range)
-
-    def _encode(self, av_frame: VideoFrame | None) -> None:
-        assert self._container is not None and self._stream is not None
-        for packet in self._stream.encode(av_frame):
-            self.encoded_bytes += packet.size
-            self._container.mux(packet)
+        return _OpenVideo(container, stream, size, frame.planes[0].value_range, frame.capture_ns, time_base, min_step)
 
 
 def muxer_options(muxer: str, flush_ns: int) -> dict[str, str]:

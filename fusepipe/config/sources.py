@@ -89,6 +89,11 @@ class SourceConfig(ConfigModel):
         validation_alias="stall_timeout",
         description="A live camera without data for this long is reconnected; default: 3s, at most 10s.",
     )
+    freeze_detection: Literal["on", "off"] = Field(
+        default="on",
+        description="Whether a live camera counts as not connected while it repeats one image, as a hung camera does. "
+        "off is for test images and other pictures that do not change.",
+    )
     options: dict[str, str] = Field(
         default={},
         description="Options for FFmpeg to open a live camera, such as {video_size: 1280x720, input_format: mjpeg} "
@@ -109,7 +114,7 @@ class SourceConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _live_only(self) -> Self:
-        names = ("latency_ns", "transport", "open_timeout_ns", "stall_timeout_ns", "options")
+        names = ("latency_ns", "transport", "open_timeout_ns", "stall_timeout_ns", "freeze_detection", "options")
         given = [name for name in names if name in self.model_fields_set and getattr(self, name)]
         scheme = scheme_of(self.url)
         if given and self.kind == "path":

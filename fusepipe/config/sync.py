@@ -8,7 +8,7 @@ from pydantic import Field
 
 from fusepipe.config.base import ConfigModel
 from fusepipe.core.frames import Band
-from fusepipe.core.units import MS, DurationNs, S, SignedDurationNs
+from fusepipe.core.units import MS, DurationNs, SignedDurationNs
 
 
 class SyncConfig(ConfigModel):
@@ -44,7 +44,8 @@ class SyncConfig(ConfigModel):
         "outputs nothing, single outputs the one image.",
     )
     max_hold_ns: DurationNs = Field(
-        default=S,
+        default=2_500 * MS,
         validation_alias="max_hold",
-        description="Largest age of a held frame; after that the pair is single.",
+        description="Largest age of a held frame; after that the pair is single. A camera that repeats one image for "
+        "longer than this counts as not connected. The default covers flat-field corrections of thermal cameras.",
     )

@@ -101,12 +101,22 @@ class Stamp:
 
     ``kind`` is the clock of ``capture_ns``: ``media`` (the camera's own time), ``kernel`` (the driver's monotonic
     time) or ``arrival``. ``sender_ns`` is the camera's wall-clock time of capture, converted to the host's monotonic
-    timeline as if both wall clocks agreed; ``epoch`` is the number of the connection.
+    timeline as if both wall clocks agreed; ``epoch`` is the number of the connection. ``key_frame``: the image was
+    encoded without reference to earlier ones.
     """
 
     kind: Literal["media", "kernel", "arrival"] = "media"
     epoch: int = 0
     sender_ns: int | None = None
+    key_frame: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """The frame whose image a frozen camera repeats: its ``index`` and ``capture_ns``."""
+
+    index: int
+    capture_ns: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +127,8 @@ class Frame:
     how Cb and Cr relate to RGB, ``pixel_aspect`` is a pixel's width over its height. ``pts * time_base`` is
     the presentation time in seconds as the container gave it; ``capture_ns`` is what pairing uses. ``index``
     counts frames of this source from 0; ``name`` is the stem of an image file or ``""``. A live source gives
-    ``capture_ns`` on the camera's clock, with a ``stamp``; pairing maps it to the host's clock.
+    ``capture_ns`` on the camera's clock, with a ``stamp``; pairing maps it to the host's clock. ``original`` is the
+    frame whose image this one repeats, if the camera is frozen.
     """
 
     band: Band
@@ -133,10 +144,16 @@ class Frame:
     matrix: Matrix = "bt601"
     pixel_aspect: Fraction = Fraction(1)
     stamp: Stamp | None = None
+    original: Original | None = None
 
     def __post_init__(self) -> None:
         if len(self.planes) not in (1, 3):
             raise ValueError(f"a frame has 1 plane (grey) or 3 (Y, Cb, Cr); got {len(self.planes) = }")
+
+    @property
+    def exposed(self) -> Original:
+        """The frame that the camera truly captured: this one, unless its image repeats an earlier one's."""
+        return self.original or Original(self.index, self.capture_ns)
 
     @property
     def luma(self) -> Plane:
@@ -221,8 +238,8 @@ def enlarged(pixels: Pixels, times: int, *, smooth: bool) -> Pixels:
 class FramePair:
     """A visible and an infrared frame that belong together, from pairing to fusion.
 
-    ``skew_ns`` is infrared capture time minus visible capture time, after the configured offset
-    (``None`` when one frame is missing or the pair was made by name). ``registered`` is the infrared
+    ``skew_ns`` is infrared capture time minus visible capture time, of the frames that were truly captured, after the
+    configured offset (``None`` when one frame is missing or the pair was made by name). ``registered`` is the infrared
     plane in the visible geometry, raw counts; ``luma`` is the same as 8-bit full range. With ``engine_warps`` both
     are still in the infrared camera's geometry. With ``visible_levels`` both are smaller: the visible size halved this
     many times, and ``warp`` leads there. :meth:`registered_luma` and :meth:`seen` are always at the visible size.

@@ -6,14 +6,16 @@ from its camera's :class:`CaptureClock` and is paired with the nearest frame. Du
 - of the reference camera, the frames of the other camera are output alone (``single``),
 - of both cameras, a no-signal slate is output every ``SLATE_NS`` (``no signal``).
 
+A camera that is proven to repeat one image for longer than the rules' ``max_hold_ns`` is treated as disconnected.
+
 Output capture times always increase: a pair that would step back is dropped and counted. So a reference camera that
 returns with a backlog, for times already covered by the output, leads again only once it has caught up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 
 from fusepipe.core.frames import Band, Disconnected, Frame, FramePair, PairState
 from fusepipe.core.units import MS
@@ -33,11 +35,24 @@ BACKLOG_NS = 2_000 * MS  # max time for a returning reference to catch up before
 START_NS = 2_000 * MS  # for cameras to connect: no slate before
 
 
+@dataclass(frozen=True, slots=True)
+class FreezeChange:
+    """A camera is treated as disconnected because its image is ``frozen``, or its image has changed again.
+
+    ``lasted_ns`` is for how long the image was the same.
+    """
+
+    band: Band
+    frozen: bool
+    lasted_ns: int
+
+
 class LivePairer:
     """Makes pairs from two live cameras and keeps the output running during outages.
 
     ``size`` is the (width, height) of the slate before the first visible frame; ``start_ns`` is the start of the run.
-    ``changed`` is called at each change of the rig's state.
+    Frozen images are detected in the bands of ``detect_freezes``. ``changed`` is called at each change of the rig's
+    state, ``froze`` when a camera is treated as disconnected for its frozen image, and afterwards.
     """
 
     def __init__(
@@ -49,16 +64,18 @@ class LivePairer:
         size: tuple[int, int],
         start_ns: int,
         max_wait_ns: int = 0,
+        detect_freezes: Collection[Band] = (Band.INFRARED, Band.VISIBLE),
         changed: Callable[[StateChange], None] = lambda change: None,
+        froze: Callable[[FreezeChange], None] = lambda change: None,
     ) -> None:
         self.log = pairer.log
         self.clocks = clocks
         self.degradation = Degradation()
-        self.freeze = FreezeDetector()
+        self.freezes = {band: FreezeDetector() for band in detect_freezes}
         self._pairer = pairer
         self._reference = reference
         self._size = size
-        self._changed = changed
+        self._changed, self._froze = changed, froze
         self.set_max_wait(max_wait_ns)
         self._now_ns = start_ns
         self._heard_ns: dict[Band, int] = {Band.INFRARED: start_ns, Band.VISIBLE: start_ns}
@@ -67,7 +84,7 @@ class LivePairer:
         self._ended: set[Band] = set()
         self._disconnected: set[Band] = set()
         self._ended_ns = start_ns
-        self._frozen: set[int] = set()  # indices of infrared frames with a frozen image
+        self._frozen: set[Band] = set()  # treated as disconnected for a frozen image
         self._last_visible: Frame | None = None
         self._last_out_ns: int | None = None  # capture time
         self._last_out_at_ns = start_ns  # time of that output
@@ -97,10 +114,13 @@ class LivePairer:
         absolute = all(clock.absolute for clock in self.clocks.values())
         self.clocks[item.band].use_absolute = absolute
         frame = self.clocks[item.band].stamp(item)
+        if (detector := self.freezes.get(frame.band)) is not None:
+            detector.push(frame)
+            frame = replace(frame, original=detector.original)
+            if detector.proven_for(self._pairer.rules.max_hold_ns):
+                return self._out(self._without(frame, detector), now_ns)
+            self._unfreeze(frame.band)
         self._listen(frame, now_ns)
-        if frame.band is Band.INFRARED and self.freeze.push(frame):
-            self._frozen.add(frame.index)
-        self._frozen = {index for index in self._frozen if index > frame.index - 1000}
         if frame.band is Band.VISIBLE:
             self._last_visible = frame
         # while a reference frame waits for its partner, no frame is output alone
@@ -124,6 +144,26 @@ class LivePairer:
         """When :meth:`expire` has to be called next: for a waiting pair or a slate."""
         waiting_ns = self._pairer.deadline_ns()
         return self._slate_due_ns if waiting_ns is None else min(waiting_ns, self._slate_due_ns)
+
+    # -- frozen images
+
+    def _without(self, frame: Frame, detector: FreezeDetector) -> list[FramePair]:
+        """Treats the camera of a frozen frame as disconnected."""
+        self.log.skip(f"frozen {frame.band} frame")
+        pairs: list[FramePair] = []
+        if frame.band not in self._frozen:
+            self._frozen.add(frame.band)
+            self._disconnected.add(frame.band)
+            self._pairer.withdraw(frame.band, frame.exposed.index)
+            pairs = self._pairer.push(Disconnected(frame.band, "frozen image", self._now_ns))
+            self._froze(FreezeChange(frame.band, True, detector.frozen_ns))
+        return pairs + self._pairer.expire(self._now_ns)
+
+    def _unfreeze(self, band: Band) -> None:
+        """Takes notice of a new image of a camera that was treated as disconnected."""
+        if band in self._frozen:
+            self._frozen.discard(band)
+            self._froze(FreezeChange(band, False, self.freezes[band].last_ns))
 
     # -- activity of the cameras
 
@@ -184,8 +224,7 @@ class LivePairer:
             if self._last_out_ns is not None and capture_ns <= self._last_out_ns:
                 self.log.skip("late pair", f"{pair.lead.band} frame {pair.lead.index}")
                 continue
-            if pair.state is PairState.FUSED and pair.infrared is not None and pair.infrared.index in self._frozen:
-                pair = replace(pair, state=PairState.HELD)
+            pair = _held_if_frozen(pair)
             self._last_out_ns, self._last_out_at_ns = capture_ns, now_ns
             given.append(replace(pair, index=self._index))
             self._index += 1
@@ -196,3 +235,15 @@ class LivePairer:
     def _note(self, change: StateChange | None) -> None:
         if change is not None:
             self._changed(change)
+
+
+def _held_if_frozen(pair: FramePair) -> FramePair:
+    """A pair with a frozen image is not fused, and its skew is that of the frames that were truly captured."""
+    infrared, visible = pair.infrared, pair.visible
+    if infrared is None or visible is None or (infrared.original is None and visible.original is None):
+        return pair
+    skew_ns = pair.skew_ns
+    if skew_ns is not None:
+        skew_ns += infrared.exposed.capture_ns - infrared.capture_ns
+        skew_ns -= visible.exposed.capture_ns - visible.capture_ns
+    return replace(pair, state=PairState.HELD, skew_ns=skew_ns)

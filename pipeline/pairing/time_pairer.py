@@ -85,6 +85,13 @@ class TimePairer:
                 candidate.used = True
                 return
 
+    def withdraw(self, band: Band, index: int) -> None:
+        """Forgets the waiting and candidate frames of a camera from this index on: they were no new captures."""
+        if band is self._reference:
+            self._waiting = deque(frame for frame in self._waiting if frame.index < index)
+        else:
+            self._others = [candidate for candidate in self._others if candidate.item.index < index]
+
     def wants(self) -> Band | None:
         if not self._waiting:
             return None if self._reference in self._ended else self._reference

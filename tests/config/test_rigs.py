@@ -18,7 +18,7 @@ def test_values_and_defaults(tmp_path: Path) -> None:
     rig = rig_of(tmp_path, "sync: {tolerance: 5ms, offset: -3 ms, max_wait: 0, reference: infrared}")
     assert (rig.sync.tolerance_ns, rig.sync.offset_ns, rig.sync.max_wait_ns) == (5_000_000, -3_000_000, 0)
     assert rig.sync.reference is Band.INFRARED
-    assert (rig.sync.max_hold_ns, rig.sync.on_missing, rig.sync.pair_by) == (1_000_000_000, "hold", "auto")
+    assert (rig.sync.max_hold_ns, rig.sync.on_missing, rig.sync.pair_by) == (2_500_000_000, "hold", "auto")
     assert (rig.fusion.model, rig.fusion.backend, rig.fusion.precision, rig.fusion.engine) == (
         "stream",
         "auto",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import astuple
 from fractions import Fraction
 from typing import Any
 
@@ -68,7 +69,7 @@ def _item(item: SourceItem) -> dict[str, Any]:
     common = {"band": str(item.band), "index": item.index, "capture_ns": item.capture_ns, "arrival_ns": item.arrival_ns}
     if isinstance(item, UnreadableFrame):
         return {**common, "unreadable": item.reason}
-    stamp = None if item.stamp is None else [item.stamp.kind, item.stamp.epoch, item.stamp.sender_ns]
+    stamp = None if item.stamp is None else list(astuple(item.stamp))
     return {**common, "stamp": stamp, "checksum": luma_checksum(item)}
 
 

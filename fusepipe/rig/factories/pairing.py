@@ -13,7 +13,7 @@ from fusepipe.core.errors import ConfigError, SourceError
 from fusepipe.core.frames import Band
 from fusepipe.pipeline.pairing.capture_clock import CaptureClock
 from fusepipe.pipeline.pairing.degradation import StateChange
-from fusepipe.pipeline.pairing.live_pairer import LivePairer
+from fusepipe.pipeline.pairing.live_pairer import FreezeChange, LivePairer
 from fusepipe.pipeline.pairing.name_pairer import NamePairer
 from fusepipe.pipeline.pairing.pairer import Pairer
 from fusepipe.pipeline.pairing.time_pairer import PairingRules, TimePairer
@@ -94,7 +94,13 @@ def make_live_pairer(rig: Rig, pairer: Pairer, size: tuple[int, int]) -> LivePai
         size=size,
         start_ns=time.monotonic_ns(),
         max_wait_ns=rig.sync.max_wait_ns,
+        detect_freezes=[
+            band
+            for band, source in ((Band.INFRARED, rig.infrared), (Band.VISIBLE, rig.visible))
+            if source.freeze_detection == "on"
+        ],
         changed=_state_logger(rig.name),
+        froze=_freeze_logger(rig.name),
     )
 
 
@@ -106,6 +112,23 @@ def _state_logger(rig_name: str) -> Callable[[StateChange], None]:
             log.info("%s: %s (was %s for %.1f s)", rig_name, change.after, change.before, change.lasted_ns / 1e9)
 
     return changed
+
+
+def _freeze_logger(rig_name: str) -> Callable[[FreezeChange], None]:
+    def froze(change: FreezeChange) -> None:
+        seconds = change.lasted_ns / 1e9
+        if change.frozen:
+            log.warning(
+                "%s: %s: frozen: every frame of the last %.1f s shows the same image; the camera counts as not "
+                "connected until its image changes (for a test image set freeze_detection: off)",
+                rig_name,
+                change.band,
+                seconds,
+            )
+        else:
+            log.info("%s: %s: the image changes again after %.1f s", rig_name, change.band, seconds)
+
+    return froze
 
 
 def check_clocks(rig: Rig, sources: Sequence[Source]) -> None:

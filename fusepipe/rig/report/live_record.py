@@ -5,17 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fusepipe.core.frames import Band
 from fusepipe.pipeline.pairing.live_pairer import LivePairer
 from fusepipe.pipeline.sources.base import Source
 from fusepipe.pipeline.sources.live.camera import LiveSource
 
 
 def live_record(pairer: LivePairer, sources: Sequence[Source]) -> dict[str, Any]:
-    """Plain values; ``seconds`` is the time in each state, ``freezes`` counts frozen infrared images."""
+    """Plain values; ``seconds`` is the time in each state, ``freezes`` counts frozen infrared images.
+
+    ``frozen_s`` of a camera is for how long its image has been the same, 0 unless it counts as frozen.
+    """
     now = pairer.degradation
     cameras: dict[str, Any] = {}
     for source in sources:
         camera: dict[str, Any] = {"clock": pairer.clocks[source.band].report().as_json()}
+        if (freeze := pairer.freezes.get(source.band)) is not None:
+            camera |= {
+                "freezes": freeze.freezes,
+                "frozen_s": round(freeze.frozen_ns / 1e9, 1) if freeze.frozen else 0.0,
+            }
         if isinstance(source, LiveSource):
             camera |= {"connections": source.connections, "failures": dict(source.failures)}
         cameras[str(source.band)] = camera
@@ -23,6 +32,6 @@ def live_record(pairer: LivePairer, sources: Sequence[Source]) -> dict[str, Any]
         "state": None if now.state is None else str(now.state),
         "seconds": now.time_s(),
         "changes": now.change_count,
-        "freezes": pairer.freeze.freezes,
+        "freezes": cameras[Band.INFRARED].get("freezes", 0),
         "cameras": cameras,
     }

@@ -49,7 +49,8 @@ def sidecar_line(
 def _camera(frame: Frame | None, offset_ns: int | None) -> dict[str, Any] | None:
     if frame is None:
         return None
-    return {"frame": frame.index, **({"name": frame.name} if frame.name else {}), **_times(frame.capture_ns, offset_ns)}
+    exposed, name = frame.exposed, {"name": frame.name} if frame.name else {}
+    return {"frame": exposed.index, **name, **_times(exposed.capture_ns, offset_ns)}
 
 
 def _times(capture_ns: int, offset_ns: int | None) -> dict[str, Any]:

@@ -187,7 +187,7 @@ class LiveConnection:
     def _frame(self, av_frame: VideoFrame, arrival_ns: int) -> Frame:
         time_base = av_frame.time_base or Fraction(1, 90_000)
         pts = av_frame.pts if av_frame.pts is not None else 0
-        stamp, capture_ns = self._stamp(pts, round(pts * time_base * S), arrival_ns)
+        stamp, capture_ns = self._stamp(av_frame, pts, round(pts * time_base * S), arrival_ns)
         planes, matrix = upright_planes(av_frame, self._band, self._count_range)
         if self._colour is None:
             self._colour, self._levels = colour_of(av_frame), counts_of(av_frame, swap_bytes=False)
@@ -207,9 +207,10 @@ class LiveConnection:
             stamp=stamp,
         )
 
-    def _stamp(self, pts: int, media_ns: int, arrival_ns: int) -> tuple[Stamp, int]:
+    def _stamp(self, av_frame: VideoFrame, pts: int, media_ns: int, arrival_ns: int) -> tuple[Stamp, int]:
+        key_frame = bool(av_frame.key_frame)
         if self._timeless:
-            return Stamp("arrival", self._epoch), arrival_ns
+            return Stamp("arrival", self._epoch, key_frame=key_frame), arrival_ns
         if self._device and abs(arrival_ns - media_ns) < _KERNEL_AGE_NS:
-            return Stamp("kernel", self._epoch), media_ns
-        return Stamp("media", self._epoch, self._sender_ns.pop(pts, None)), media_ns
+            return Stamp("kernel", self._epoch, key_frame=key_frame), media_ns
+        return Stamp("media", self._epoch, self._sender_ns.pop(pts, None), key_frame), media_ns

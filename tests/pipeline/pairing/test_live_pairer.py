@@ -5,10 +5,11 @@ import sys
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from helpers.arrival_log import ArrivalLog, replay
 
-from fusepipe.core.frames import Band, Disconnected, Frame, PairState, Stamp
+from fusepipe.core.frames import Band, Disconnected, Frame, PairState, Plane, Stamp
 from fusepipe.pipeline.pairing.capture_clock import CaptureClock
 from fusepipe.pipeline.pairing.live_pairer import LivePairer
 from fusepipe.pipeline.pairing.time_pairer import TimePairer
@@ -19,7 +20,7 @@ S = 1000 * MS
 START = 50 * S
 
 
-def make(max_wait_ns=60 * MS, **options):
+def make(max_wait_ns=60 * MS, detect_freezes=(IR, VIS), **options):
     return LivePairer(
         TimePairer(VIS, tolerance_ns=20 * MS, max_wait_ns=max_wait_ns, **options),
         {IR: CaptureClock(), VIS: CaptureClock()},
@@ -27,6 +28,7 @@ def make(max_wait_ns=60 * MS, **options):
         size=(64, 48),
         start_ns=START,
         max_wait_ns=max_wait_ns,
+        detect_freezes=detect_freezes,
     )
 
 
@@ -285,3 +287,79 @@ def test_both_cameras_are_disconnected():
     streams = [camera(band, 5, seconds=20, away=[(6, 12)]) for band in (IR, VIS)]
     pairs, at, _ = live(make(), *streams, refused(IR, 6.1), refused(VIS, 6.2))
     assert states(pairs, at, 6.6, 12) == {"no signal"} and states(pairs, at, 12.5, 20) == {"fused"}
+
+
+STILL = np.random.default_rng(3).integers(0, 255, (8, 12), np.uint8)
+
+
+def freezing(shots, from_s, to_s, *, pixels=STILL, key_every=1):
+    """From its first frame of the span on, a camera repeats an image; every ``key_every``-th frame is a key frame."""
+    for true_ns, shot in shots:
+        shown = replace(shot, stamp=Stamp(key_frame=shot.index % key_every == 0))
+        if START + from_s * S <= true_ns < START + to_s * S:
+            shown = replace(shown, planes=(Plane(pixels),))
+        yield true_ns, shown
+
+
+def frozen(infrared=None, visible=None, seconds=25, max_hold_ns=2500 * MS, **options):
+    """Pairs of two cameras that freeze in these spans of seconds."""
+    streams = [
+        shots if span is None else freezing(shots, *span, **options)
+        for shots, span in (
+            (camera(IR, 5, seconds=seconds, phase_ns=4 * MS), infrared),
+            (camera(VIS, 5, seconds=seconds), visible),
+        )
+    ]
+    return live(make(max_hold_ns=max_hold_ns), *streams)
+
+
+@pytest.mark.parametrize("pixels", [STILL, np.zeros((8, 12), np.uint8)], ids=["one image", "black"])
+def test_a_frozen_infrared_camera_is_held_and_then_left_out(pixels):
+    pairs, at, truth = frozen(infrared=(6, 19), pixels=pixels)
+    assert states(pairs, at, 6.3, 8.4) == {"held"}, "a flat-field correction takes up to two seconds"
+    assert states(pairs, at, 8.7, 19) == {"single"} and states(pairs, at, 19.3, 25) == {"fused"}
+    assert gap_s(at) < 0.2
+    held = [p for p, now in zip(pairs, at, strict=True) if START + 6.3 * S < now < START + 8.4 * S]
+    first = next(index for (band, index), true_ns in truth.items() if band is IR and true_ns >= START + 6 * S)
+    assert {p.infrared.exposed.index for p in held} == {first}, "the frame that was truly captured"
+    for pair in held:
+        true_skew_ns = truth[IR, first] - truth[VIS, pair.visible.index]
+        assert abs(pair.skew_ns - true_skew_ns) < 10 * MS
+
+
+def test_no_frame_waits_for_a_camera_that_counts_as_frozen():
+    pairs, at, _ = frozen(infrared=(6, 19))
+    assert max(waits_ms(pairs, at, 9, 19)) == 0
+
+
+def test_a_frozen_visible_camera_is_replaced_by_the_infrared_one():
+    pairs, at, _ = frozen(visible=(6, 19))
+    assert states(pairs, at, 6.3, 8.4) == {"held"}
+    assert states(pairs, at, 9, 19) == {"single"} and states(pairs, at, 19.6, 25) == {"fused"}
+    assert {p.lead.band for p, now in zip(pairs, at, strict=True) if START + 9 * S < now < START + 19 * S} == {IR}
+    assert gap_s(at) < 0.4
+
+
+def test_both_cameras_freeze():
+    pairs, at, _ = frozen(infrared=(6, 19), visible=(7, 19))
+    assert states(pairs, at, 10.2, 19) == {"no signal"} and states(pairs, at, 19.6, 25) == {"fused"}
+    assert all(a.lead.capture_ns < b.lead.capture_ns for a, b in pairwise(pairs))
+
+
+def test_a_motionless_scene_is_not_left_out():
+    """Its key frames have new noise every two seconds, and the frames in between repeat them."""
+
+    def still_scene():
+        for true_ns, shot in camera(IR, 5, seconds=20, phase_ns=4 * MS):
+            pixels = np.random.default_rng(shot.index // 50).integers(0, 255, (8, 12), np.uint8)
+            stamp = Stamp(key_frame=shot.index % 50 == 0)
+            yield true_ns, replace(shot, planes=(Plane(pixels),), stamp=stamp)
+
+    pairs, at, _ = live(make(max_hold_ns=500 * MS), still_scene(), camera(VIS, 5, seconds=20))
+    assert states(pairs, at, 1, 20) == {"fused", "held"}
+
+
+def test_freezes_are_not_detected_where_that_is_off():
+    streams = freezing(camera(IR, 5, seconds=20), 6, 19), camera(VIS, 5, seconds=20)
+    pairs, at, _ = live(make(detect_freezes=[VIS]), *streams)
+    assert states(pairs, at, 1, 20) == {"fused"}

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from fusepipe.core.errors import FusepipeError
+from fusepipe.core.log_context import RIG_NAME
 from fusepipe.pipeline.mailbox import Cancelled, Mailbox
 from fusepipe.pipeline.sources.live.blocked_threads import leave_behind
 
@@ -156,6 +157,7 @@ class Supervisor:
         return True
 
     def _guard(self, target: Callable[[], None]) -> None:
+        RIG_NAME.set(self.name)
         try:
             target()
         except Cancelled:

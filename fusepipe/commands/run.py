@@ -10,9 +10,12 @@ import click
 
 from fusepipe.commands.console.options import Duration, json_option, overwrite_option, strict_option
 from fusepipe.commands.console.run_end import finish
+from fusepipe.core.errors import FusepipeError
 
 if TYPE_CHECKING:
     from fusepipe.config.schema import Rig
+    from fusepipe.rig.api import Pipeline
+    from fusepipe.rig.report.dry_run import DryRun
 
 
 @click.command("run")
@@ -40,8 +43,8 @@ def command(
 ) -> None:
     """Run one, several or all rigs of a rigs.yaml at the same time.
 
-    Ctrl-C finalises the files; a second Ctrl-C aborts without waiting for frames in the pipeline. SIGHUP reloads
-    the rig file and applies the settings that can change while running.
+    Ctrl-C finalises the files; a second Ctrl-C aborts without waiting for frames in the pipeline. SIGTERM does the
+    same, and the exit code is 0. SIGHUP reloads the rig file and applies the settings that can change while running.
     """
     from fusepipe.config.rig_file import load_rig_file
     from fusepipe.core.redact import hide_in, hide_known
@@ -56,7 +59,7 @@ def command(
         Pipeline(rig, overwrite=overwrite, max_pairs=max_pairs, duration_s=duration, strict=strict) for rig in rigs
     ]
     if dry_run:
-        plans = [pipeline.dry_run() for pipeline in pipelines]
+        plans = [_plan(pipeline) for pipeline in pipelines]
         if as_json:
             from dataclasses import asdict
 
@@ -64,4 +67,13 @@ def command(
         else:
             click.echo("\n".join(hide_known(text) for plan in plans for text in plan.summary()))
         return
-    finish(run_rigs(pipelines, quiet=quiet or as_json, read=read), as_json=as_json)
+    finish(run_rigs(pipelines, quiet=quiet or as_json, read=read, service=True), as_json=as_json)
+
+
+def _plan(pipeline: Pipeline) -> DryRun:
+    from fusepipe.rig.process.start import with_rig_name
+
+    try:
+        return pipeline.dry_run()
+    except FusepipeError as error:
+        raise with_rig_name(pipeline.rig, error) from error.__cause__

@@ -11,7 +11,7 @@
     │   ├── OutputExistsError    exit 5   an output already exists and --overwrite was not given
     │   ├── SinkSetupError       exit 5   an output is set up wrongly; retrying does not help
     │   └── DiskFullError        exit 5   the disk of an output is full
-    └── Interrupted              exit 130 SIGINT or SIGTERM; files were finalised
+    └── Interrupted              exit 130 SIGINT, and SIGTERM except for `run`; files were finalised
 
 The message is one line that names the value and the fix. The command line prints that line and
 exits with ``exit_code``; ``--traceback`` shows the chain of causes.

@@ -19,6 +19,7 @@ from fusepipe.config.rig_file import load_rig_file
 from fusepipe.config.schema import Rig
 from fusepipe.core.errors import FusepipeError, UsageError
 from fusepipe.core.fuser import Fuser
+from fusepipe.core.rig_state import RigStatus
 from fusepipe.pipeline.graph import Graph, RunLimits
 from fusepipe.pipeline.measures.run_statistics import RunStatistics
 from fusepipe.pipeline.pairing.name_pairer import NamePairer
@@ -67,14 +68,27 @@ class Pipeline:
     ) -> None:
         check_available(rig)
         self.statistics = RunStatistics()
-        self._rig, self._strict = rig, strict
-        self._limits = RunLimits(max_pairs, None if duration_s is None else round(duration_s * 1e9))
+        self._rig, self._strict, self._overwrite = rig, strict, overwrite
+        self._max_pairs, self._duration_s = max_pairs, duration_s
         self._sinks, self._fuser = sinks, fuser
         self._sink_context = SinkContext(
             overwrite=overwrite, warn=self._warn_and_log, report=self._preview_record, engine=self._engine_record
         )
         self._opened: OpenedRig | None = None
+        self._unused = ExitStack()  # what is open and not yet owned by a run
         self._run: RigRun | None = None
+
+    def again(self, rig: Rig) -> Pipeline:
+        """A pipeline with the same options, for another attempt after :meth:`open` has failed."""
+        return Pipeline(
+            rig,
+            overwrite=self._overwrite,
+            max_pairs=self._max_pairs,
+            duration_s=self._duration_s,
+            strict=self._strict,
+            sinks=self._sinks,
+            fuser=self._fuser,
+        )
 
     # -- life
 
@@ -113,7 +127,7 @@ class Pipeline:
         if self._opened is None:
             with ExitStack() as stack:
                 self._opened = self._open(stack)
-                stack.pop_all()  # from here on the graph's threads close what was opened
+                self._unused = stack.pop_all()
 
     def _open(self, stack: ExitStack) -> OpenedRig:
         context, warn = self._sink_context, self.statistics.warn
@@ -122,8 +136,15 @@ class Pipeline:
     def start(self) -> None:
         """Starts the threads; calls :meth:`open` first where that was not done."""
         self.open()
-        self._run = RigRun(self.opened, self._limits, self.statistics, self._warn_and_log)
-        self._run.start()
+        limits = RunLimits(self._max_pairs, None if self._duration_s is None else round(self._duration_s * 1e9))
+        run = RigRun(self.opened, limits, self.statistics, self._warn_and_log)
+        self._run = run
+        self._unused.pop_all()  # from here on the graph's threads close what was opened
+        run.start()
+
+    def close(self) -> None:
+        """Closes what :meth:`open` has opened, unless the run was started: its threads do that then."""
+        self._unused.close()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """``False`` when it still runs after ``timeout_s``. Does not raise the run's own error."""
@@ -201,6 +222,10 @@ class Pipeline:
     def finished(self) -> bool:
         """Whether every thread has ended."""
         return self.graph.supervisor.finished
+
+    def status(self) -> RigStatus:
+        """What the rig does now and why; from any thread."""
+        return self._running.status()
 
     def announcements(self) -> list[str]:
         """One line for each output that can be opened while it runs, with its address."""

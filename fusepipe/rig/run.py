@@ -122,8 +122,8 @@ class RigRun:
         error = self.graph.error
         if error is None or isinstance(error, FusepipeError):
             return error
-        stage = self.graph.supervisor.failed_thread
-        named = FusepipeError(f"{stage} failed: {type(error).__name__}: {error}")
+        stage = self.graph.supervisor.failed_thread.removeprefix(f"{self.rig.name}/")
+        named = FusepipeError(f"{self.rig.name}: {stage} failed: {type(error).__name__}: {error}")
         named.__cause__ = error
         return named
 

@@ -92,9 +92,10 @@ def test_an_interrupted_run_finalises_its_files(tmp_path, number):
     wait_for(lambda: recorded_s(tmp_path / "a.partial.mkv") > 1, 100)
     process.send_signal(number)
     out, err = process.communicate(timeout=20)
-    assert process.returncode == 130, err
+    ends_well = number == signal.SIGTERM  # which is how a service is stopped
+    assert process.returncode == (0 if ends_well else 130), err
     record = json.loads(out)
-    assert record["ok"] is False and record["rigs"][0]["interrupted"] is True
+    assert record["ok"] is ends_well and record["rigs"][0]["interrupted"] is True
     for sink in record["rigs"][0]["written"]:
         assert len(frames(sink["path"])) == sink["frames"] > 20
     assert sorted(p.name for p in tmp_path.glob("*.m*")) == ["a.mkv", "b.mp4"]

@@ -13,7 +13,7 @@ from fusepipe.core.errors import failure_document, message_lines, printable
 from fusepipe.core.redact import hide_in, hide_known
 
 if TYPE_CHECKING:
-    from fusepipe.rig.process.run_rigs import RunOutcome
+    from fusepipe.rig.process.outcome import RunOutcome
 
 
 def finish(outcome: RunOutcome, *, as_json: bool) -> NoReturn:
@@ -26,15 +26,18 @@ def finish(outcome: RunOutcome, *, as_json: bool) -> NoReturn:
         document = failure_document(code, outcome.errors) | {"rigs": [r.as_json() for r in outcome.reports]}
         click.echo(json.dumps(hide_in(document), indent=2))
     else:
-        for report in outcome.reports:
+        ran = [report for report in outcome.reports if report.engine]
+        for report in outcome.reports if ran else ():  # else the errors say it all
             for text in report.summary():
                 click.echo(printable(hide_known(text)))
     for error in outcome.errors:
         for text in message_lines(error):
             click.echo(f"fusepipe: error: {text}", err=True)
     if outcome.interrupted:
-        kept = "; files are finalised" if outcome.reports and not outcome.stuck else ""
-        click.echo(f"fusepipe: interrupted{kept}", err=True)
+        written = any(report.written for report in outcome.reports)
+        kept = "; files are finalised" if written and not outcome.stuck else ""
+        how = "stopped by SIGTERM" if outcome.terminated else "interrupted"
+        click.echo(f"fusepipe: {how}{kept}", err=True)
     if not outcome.errors:  # which say it as well
         for report in outcome.reports:
             if report.shortfall:

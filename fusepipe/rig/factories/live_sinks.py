@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
+from fusepipe.config.schema import Rig
 from fusepipe.config.sinks import PreviewSink, RtspSink
+from fusepipe.core.rig_state import RigStatus
 from fusepipe.pipeline.encoding.live_encoder import LiveVideoOptions
 from fusepipe.pipeline.servers.addresses import is_loopback
 from fusepipe.pipeline.servers.rtsp.digest import Credentials
@@ -57,3 +60,14 @@ def preview_sink(config: PreviewSink, rig_name: str, report: Callable[[], dict[s
         max_clients=config.max_clients,
         live=live,
     )
+
+
+def list_on_previews(rig: Rig, status: Callable[[], RigStatus], stack: ExitStack) -> None:
+    """Lists a rig with its status on its preview pages until ``stack`` is closed, whether it runs or not."""
+    for config in rig.sinks:
+        if isinstance(config, PreviewSink):
+            from fusepipe.pipeline.sinks.live.preview import PreviewStatus
+
+            at = config.endpoint
+            page = PreviewStatus(at.host, at.port, rig.name, status, token=config.token, names=config.hosts)
+            stack.callback(page.close)

@@ -1,17 +1,24 @@
-"""The event log of a run on standard error: camera lost, state changed, output restarted, each with its time."""
+"""The event log of a run on standard error: camera lost, state changed, output restarted, each with time and rig."""
 
 from __future__ import annotations
 
 import logging
 import sys
 
+from fusepipe.core.log_context import RIG_NAME
 from fusepipe.core.redact import hide_known
 
 LOG_FORMAT = "%(asctime)s %(message)s"
 
 
 class _Formatter(logging.Formatter):
-    """Hides the secrets of the URLs that this process was given, in tracebacks of libraries too."""
+    """Names the rig, and hides the secrets of the URLs that this process was given, also in tracebacks of libraries."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is the library's
+        rig = RIG_NAME.get()
+        if rig and not record.message.startswith(f"{rig}: "):
+            record.message = f"{rig}: {record.message}"
+        return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:
         return hide_known(super().format(record))

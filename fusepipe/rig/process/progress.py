@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class ProgressLine:
-    """One line a rig: pairs, pairs/s, skips and drops by reason, queue depths, latency percentiles."""
+    """One line a rig, from ``lines``: see :func:`line`."""
 
-    def __init__(self, pipelines: Sequence[Pipeline], *, enabled: bool) -> None:
-        self._pipelines = pipelines
+    def __init__(self, lines: Callable[[], list[str]], *, enabled: bool) -> None:
+        self._lines = lines
         self._live: Any = None
         if enabled and sys.stderr is not None and sys.stderr.isatty():
             from rich.console import Console
@@ -39,11 +39,11 @@ class ProgressLine:
         if self._live is not None:
             from rich.text import Text
 
-            self._live.update(Text("\n".join(line(p) for p in self._pipelines)))
+            self._live.update(Text("\n".join(self._lines())))
 
 
 def line(pipeline: Pipeline) -> str:
-    """The state of one running pipeline in one line."""
+    """One running pipeline: pairs, pairs/s, skips and drops by reason, queue depths, latency percentiles."""
     report = pipeline.report()
     recent = pipeline.statistics.recent(time.monotonic_ns())
     parts = [f"{report.rig}: {sum(report.pairs.values())} pairs", f"{recent['fused_per_s']:.1f}/s"]

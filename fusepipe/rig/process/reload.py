@@ -1,4 +1,4 @@
-"""Reload on SIGHUP: reads the rig file again and applies it to the running pipelines."""
+"""Reload on SIGHUP: reads the rig file again and applies it to the rigs of this process."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from fusepipe.core.errors import FusepipeError, message_lines, printable
 
 if TYPE_CHECKING:
     from fusepipe.config.schema import Rig
-    from fusepipe.rig.api import Pipeline
+    from fusepipe.rig.process.managed_rig import ManagedRig
 
 log = logging.getLogger(__name__)
 
 ReadRigs = Callable[[], "Sequence[Rig]"]
 
 
-def reload(running: Sequence[Pipeline], read: ReadRigs) -> None:
-    """Reads the rigs again and applies them to the running pipelines; an invalid file changes nothing."""
+def reload(managed: Sequence[ManagedRig], read: ReadRigs) -> None:
+    """Reads the rigs again and applies them; an invalid file changes nothing."""
     try:
         rigs = {rig.name: rig for rig in read()}
     except FusepipeError as error:
@@ -27,12 +27,12 @@ def reload(running: Sequence[Pipeline], read: ReadRigs) -> None:
         log.error("reload: the file is invalid; no rig was changed")
         return
     lines = []
-    for pipeline in running:
-        rig = rigs.pop(pipeline.rig.name, None)
+    for one in managed:
+        rig = rigs.pop(one.name, None)
         if rig is None:
-            lines.append(f"{pipeline.rig.name}: no longer in the file; keeps its old settings until a restart")
+            lines.append(f"{one.name}: no longer in the file; keeps its old settings until a restart")
         else:
-            lines += pipeline.reconfigure(rig)
+            lines += one.reload(rig)
     lines += [f"{name}: not running: needs a restart" for name in rigs]
     for text in lines or ["no changes"]:
         log.info("reload: %s", printable(text))

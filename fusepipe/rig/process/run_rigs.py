@@ -2,155 +2,145 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import click
 
-from fusepipe.core.errors import FusepipeError, Interrupted, printable
+from fusepipe.core.errors import printable
 from fusepipe.pipeline.sources.live.blocked_threads import threads_left_behind
 from fusepipe.rig.process.event_log import log_to_stderr
+from fusepipe.rig.process.managed_rig import ManagedRig
+from fusepipe.rig.process.outcome import RunOutcome
 from fusepipe.rig.process.progress import ProgressLine
 from fusepipe.rig.process.reload import ReadRigs, reload
 from fusepipe.rig.process.signals import StopSignals
-from fusepipe.rig.process.systemd import ServiceManager, StallDetector
+from fusepipe.rig.process.systemd import ServiceManager
 
 if TYPE_CHECKING:
     from fusepipe.rig.api import Pipeline
-    from fusepipe.rig.report.run_report import RunReport
 
 POLL_S = 0.25
-STALL_LIMIT_S = 20.0  # longer than detecting a lost camera takes; the first engine compiles within it
-OPEN_ERRORS = (FusepipeError, OSError, MemoryError, RuntimeError)
+ABANDON_S = 0.7  # how long the end of a run waits for rigs that are starting
 
 
-@dataclass
-class RunOutcome:
-    """Result of the pipelines of one command: reports and errors.
+def run_rigs(
+    pipelines: Sequence[Pipeline], *, quiet: bool, read: ReadRigs | None = None, service: bool = False
+) -> RunOutcome:
+    """Starts all rigs at the same time and waits for them; no rig waits for another one or ends with it.
 
-    ``stuck``: a thread hangs in a system call, so the run did not complete. ``blocked``: the run is complete, but the
-    reader of a camera that does not answer has not ended.
-    """
-
-    reports: list[RunReport] = field(default_factory=list)
-    errors: list[FusepipeError] = field(default_factory=list)
-    interrupted: bool = False
-    stuck: bool = False
-    blocked: bool = False
-
-    @property
-    def exit_code(self) -> int:
-        """130 when interrupted, else that of the first error, else 0."""
-        if self.interrupted:
-            return Interrupted.exit_code
-        return self.errors[0].exit_code if self.errors else 0
-
-
-def run_rigs(pipelines: Sequence[Pipeline], *, quiet: bool, read: ReadRigs | None = None) -> RunOutcome:
-    """Opens and starts all pipelines and waits for all of them; one rig's failure does not stop the others.
-
-    The first stop signal drains every pipeline, a second one aborts them. On SIGHUP the rigs that ``read``
-    returns are applied; without ``read`` SIGHUP is a stop signal.
+    A rig that cannot start is retried as long as another one runs, see :mod:`fusepipe.rig.process.start`. The run ends
+    when no rig runs. The first stop signal drains every rig, a second one aborts them. On SIGHUP the rigs that ``read``
+    returns are applied; without ``read`` SIGHUP is a stop signal. ``service``: SIGTERM is the intended end.
     """
     log_to_stderr()
     with StopSignals(reloads=read is not None) as signals:
-        group = _Group(signals, read)
-        group.start(pipelines)
-        with ProgressLine(group.running, enabled=not quiet) as progress:
-            while group.waiting:
+        group = _Group(pipelines, signals, read)
+        group.start()
+        with ProgressLine(group.lines, enabled=not quiet) as progress:
+            while group.alive:
                 group.poll()
                 progress.update()
-    return group.finish()
+        return group.finish(service=service)
 
 
 class _Group:
-    """Pipelines that run together: ``running`` were started, ``waiting`` of them have not ended."""
+    """Rigs that run together, in the order of the rig file."""
 
-    def __init__(self, signals: StopSignals, read: ReadRigs | None) -> None:
-        self.running: list[Pipeline] = []
-        self.waiting: list[Pipeline] = []
+    def __init__(self, pipelines: Sequence[Pipeline], signals: StopSignals, read: ReadRigs | None) -> None:
+        self._changed = threading.Event()
+        alone = len(pipelines) == 1
+        self._rigs = [ManagedRig(pipeline, self._changed.set, alone=alone) for pipeline in pipelines]
         self._signals, self._read = signals, read
-        self._outcome = RunOutcome()
         self._stops_seen = self._reloads_seen = 0
+        self._failed_before: list[ManagedRig] | None = None  # the stop signal
         self._manager = ServiceManager()
-        self._stalls: list[StallDetector] = []
+        self._status = ""  # the last one sent; empty before the service is ready
 
-    def start(self, pipelines: Sequence[Pipeline]) -> None:
-        """Opens and starts each in turn; a failure is recorded, a stop signal ends the start."""
-        for pipeline in pipelines:
-            try:
-                with self._signals.raising():
-                    pipeline.open()
-                pipeline.start()
-                self.running.append(pipeline)
-                for text in pipeline.announcements():  # also when quiet: nothing else shows a token
-                    click.echo(printable(text), err=True)
-            except Interrupted:
-                break
-            except OPEN_ERRORS as error:
-                self._outcome.errors.append(_named(pipeline, error))
-        self._outcome.interrupted = self._signals.count > 0
-        self.waiting = list(self.running)
-        self._stalls = [StallDetector(STALL_LIMIT_S) for _ in self.running]
-        if self.running:
-            self._manager.ready(self._status())
+    @property
+    def alive(self) -> bool:
+        """Whether a rig runs or may still start; a failed one alone does not keep the process."""
+        return any(rig.running or rig.starting for rig in self._rigs)
+
+    def lines(self) -> list[str]:
+        """The progress lines."""
+        return [text for rig in self._rigs for text in rig.lines()]
+
+    def start(self) -> None:
+        for rig in self._rigs:
+            rig.begin()
 
     def poll(self) -> None:
-        """Handles pending signals, waits up to ``POLL_S`` for the pipelines, and pings the watchdog."""
+        """Handles pending signals and starts, waits up to ``POLL_S`` for a change, and pings the watchdog."""
         if self._signals.count > self._stops_seen:
             self._stop()
         if self._signals.reload_count > self._reloads_seen and self._read is not None:
-            self._reloads_seen = self._signals.reload_count
-            self._manager.reloading(time.monotonic_ns())
-            reload(self.waiting, self._read)
-            self._manager.ready(self._status())
-        for pipeline in list(self.waiting):
-            self._wait(pipeline, POLL_S / len(self.waiting))
+            self._reload(self._read)
+        self._changed.clear()
+        for rig in self._rigs:
+            if rig.advance(time.monotonic()):
+                for text in rig.pipeline.announcements():  # also when quiet: nothing else shows a token
+                    click.echo(printable(text), err=True)
+        self._notify()
+        running = [rig for rig in self._rigs if rig.running]
+        if not running and self.alive:
+            self._changed.wait(POLL_S)
+        for rig in running:
+            rig.wait(POLL_S / len(running))
         now_s = time.monotonic()
-        if not self._stalled(now_s):
+        stalled = [rig.stalled(now_s) for rig in self._rigs]  # all of them: each notes the time of its last frame
+        if self._status and not any(stalled):
             self._manager.alive(now_s)
 
-    def finish(self) -> RunOutcome:
-        """Collects the errors and reports of the pipelines that were started."""
-        for pipeline in self.running:
-            try:
-                if pipeline.finished:
-                    pipeline.raise_error()
-            except FusepipeError as error:
-                self._outcome.errors.append(error)
-        self._outcome.reports = [pipeline.report() for pipeline in self.running]
-        self._outcome.blocked = bool(threads_left_behind())
-        return self._outcome
-
-    def _status(self) -> str:
-        return f"running {', '.join(pipeline.rig.name for pipeline in self.running)}"
+    def finish(self, *, service: bool) -> RunOutcome:
+        """Ends what is left of starts, and collects errors and reports."""
+        for rig in self._rigs:
+            rig.give_up_start(0.0)
+        failed = [rig for rig in self._rigs if rig.error is not None]
+        interrupted = self._failed_before is not None
+        outcome = RunOutcome(
+            reports=[report for rig in self._rigs if (report := rig.report()) is not None],
+            errors=[rig.error for rig in failed if rig.error is not None],
+            end_errors=[rig.error for rig in failed if rig.error and rig not in (self._failed_before or ())],
+            interrupted=interrupted,
+            terminated=interrupted and service and self._signals.only_sigterm,
+            stuck=any(rig.stuck for rig in self._rigs),
+        )
+        for rig in self._rigs:
+            rig.close()
+        outcome.blocked = bool(threads_left_behind())
+        return outcome
 
     def _stop(self) -> None:
-        self._stops_seen, self._outcome.interrupted = self._signals.count, True
+        self._stops_seen = self._signals.count
+        if self._failed_before is None:
+            self._failed_before = [rig for rig in self._rigs if rig.error is not None]
         self._manager.stopping()
-        for pipeline in self.waiting:
-            pipeline.interrupt()
+        until_s = time.monotonic() + ABANDON_S
+        for rig in self._rigs:
+            rig.stop(max(0.0, until_s - time.monotonic()))
 
-    def _wait(self, pipeline: Pipeline, timeout_s: float) -> None:
-        try:
-            if pipeline.wait(timeout_s):
-                self.waiting.remove(pipeline)
-        except FusepipeError as error:  # a thread hangs in a system call
-            self.waiting.remove(pipeline)
-            self._outcome.errors.append(error)
-            self._outcome.stuck = True
+    def _reload(self, read: ReadRigs) -> None:
+        self._reloads_seen = self._signals.reload_count
+        self._manager.reloading(time.monotonic_ns())
+        reload(self._rigs, read)
+        self._manager.ready(self._status_text())
 
-    def _stalled(self, now_s: float) -> bool:
-        """Whether a live rig that runs delivers no frames: its output never pauses, so the watchdog must act."""
-        stalled = [s.stalled(p.statistics.fused, now_s) for s, p in zip(self._stalls, self.running, strict=True)]
-        return any(s and p in self.waiting and p.live for s, p in zip(stalled, self.running, strict=True))
+    def _notify(self) -> None:
+        """Ready when the first rig runs; the status line follows the rigs."""
+        text = self._status_text()
+        if text == self._status or not any(rig.running for rig in self._rigs) or self._failed_before is not None:
+            return
+        if self._status:
+            self._manager.status(text)
+        else:
+            self._manager.ready(text)
+        self._status = text
 
-
-def _named(pipeline: Pipeline, error: BaseException) -> FusepipeError:
-    if isinstance(error, FusepipeError):
-        return error
-    named = FusepipeError(f"{pipeline.rig.name}: {type(error).__name__}: {error}")
-    named.__cause__ = error
-    return named
+    def _status_text(self) -> str:
+        by_state: dict[str, list[str]] = {}
+        for rig in self._rigs:
+            by_state.setdefault("running" if rig.running else str(rig.status().state), []).append(rig.name)
+        return "; ".join(f"{state} {', '.join(names)}" for state, names in by_state.items())

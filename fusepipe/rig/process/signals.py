@@ -35,6 +35,7 @@ class StopSignals:
 
     def __init__(self, *, reloads: bool = False) -> None:
         self.count = 0
+        self.only_sigterm = True  # every signal counted so far was one
         self.reload_count = 0
         self._reloads = reloads
         self._had_terminal = has_terminal()
@@ -64,5 +65,6 @@ class StopSignals:
             self.reload_count += 1
             return
         self.count += 1
+        self.only_sigterm = self.only_sigterm and number == signal.SIGTERM
         if self._raising:
             raise Interrupted("interrupted before anything was written")

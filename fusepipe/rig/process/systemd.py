@@ -33,6 +33,10 @@ class ServiceManager:
         """The service has started; ``status`` is the line that ``systemctl status`` shows."""
         self._send(f"READY=1\nSTATUS={status}")
 
+    def status(self, status: str) -> None:
+        """Replaces the line that ``systemctl status`` shows."""
+        self._send(f"STATUS={status}")
+
     def reloading(self, monotonic_ns: int) -> None:
         """The configuration is being reloaded; :meth:`ready` ends it (``Type=notify-reload``)."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={monotonic_ns // 1000}")

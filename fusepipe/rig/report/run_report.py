@@ -59,6 +59,9 @@ class RunReport:
 
     def summary(self) -> list[str]:
         """The lines printed at the end of a run."""
+        if not self.engine:
+            tries = counted(self.status.failed_starts, "attempt")
+            return [f"{self.rig}: did not start: {'; '.join(self.status.reasons)} ({tries})"]
         total = sum(self.pairs.values())
         states = ", ".join(f"{count} {state}" for state, count in self.pairs.items()) or "none"
         lines = [
@@ -90,14 +93,7 @@ class RunReport:
             lines.append(f"  dropped: {count} before {stage} (the next stage was late)")
         if self.overload is not None and self.overload["times"]:
             lines.append(_overload_line(self.overload))
-        for sink in self.written:
-            if not sink["frames"]:
-                lines.append(f"  wrote nothing to {sink['path']}")
-                continue
-            note = f" ({sink['note']})" if sink["note"] else ""
-            lines.append(
-                f"  wrote {sink['path']}: {counted(sink['frames'], 'frame')}, {sink['bytes'] / 1e6:.2f} MB{note}"
-            )
+        lines += [_written_line(sink) for sink in self.written]
         lines += [sink_line(sink) for sink in self.sinks if sink["failures"]]
         lines += [f"  warning: {warning}" for warning in self.warnings]
         if self.interrupted:
@@ -105,10 +101,42 @@ class RunReport:
         return lines
 
 
+def _written_line(sink: dict[str, Any]) -> str:
+    note = f" ({sink['note']})" if sink["note"] else ""
+    if not sink["frames"]:
+        return f"  wrote nothing to {sink['path']}{note}"
+    return f"  wrote {sink['path']}: {counted(sink['frames'], 'frame')}, {sink['bytes'] / 1e6:.2f} MB{note}"
+
+
 def _overload_line(overload: dict[str, Any]) -> str:
     lighter = ", ".join(f"{model} {seconds:.0f} s" for model, seconds in overload["lighter_s"].items())
     text = f"  too slow {counted(overload['times'], 'time')}, for {overload['seconds']:.0f} s"
     return text + (f"; fused by a lighter model: {lighter}" if lighter else "")
+
+
+def report_of_failed_start(rig: str, status: RigStatus, error: str) -> RunReport:
+    """The report of a rig that could not start: all figures are zero."""
+    return RunReport(
+        rig=rig,
+        status=status,
+        ok=False,
+        interrupted=False,
+        seconds=0.0,
+        pairs={},
+        pairs_per_s=0.0,
+        read={},
+        skipped={},
+        notes=[],
+        dropped={},
+        skew_ms=None,
+        latency_ms={},
+        sources={},
+        registration="",
+        engine={},
+        written=[],
+        stage_cpu_s={},
+        error=error,
+    )
 
 
 def _drift_line(drift: dict[str, Any]) -> str:

@@ -260,11 +260,11 @@ class WebServer:
 
     def _records(self) -> dict[str, dict[str, Any]]:
         """The record of each rig; that of a rig without frames consists of its status."""
-        records = {
-            name: {"rig": name, "status": asdict(status()), "ready": False, "state": None}
-            for name, status in self._statuses.copy().items()
-        }
-        return records | {name: view.record() for name, view in self.rigs.copy().items()}
+        views, records = self.rigs.copy(), {}
+        for name, status in self._statuses.copy().items():
+            record = views.pop(name).record() if name in views else {"rig": name, "ready": False, "state": None}
+            records[name] = {**record, "status": asdict(status())}
+        return records | {name: view.record() for name, view in views.items()}
 
     async def _healthy(self, request: web.Request) -> web.StreamResponse:
         return web.Response(text="ok\n")

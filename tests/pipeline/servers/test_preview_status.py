@@ -48,18 +48,18 @@ def test_a_failed_rig_is_listed_with_its_reason_before_any_rig_has_frames():
     assert not SERVERS.has(HOST, port)
 
 
-def test_the_record_of_a_rig_with_frames_is_its_own_and_rigs_keep_their_order():
-    port = free_port()
-    listed = [PreviewStatus(HOST, port, name, lambda: FAILED) for name in ("roof", "yard")]
-    sink = WebPreviewSink(HOST, port, "yard", lambda: {"rig": "yard", "status": {"state": "running"}})
+def test_rigs_keep_their_order_and_a_running_one_has_its_record_too():
+    port, now = free_port(), RigStatus(RigState.RUNNING, failed_starts=1)
+    listed = [PreviewStatus(HOST, port, "roof", lambda: FAILED), PreviewStatus(HOST, port, "yard", lambda: now)]
+    sink = WebPreviewSink(HOST, port, "yard", lambda: {"rig": "yard", "seconds": 5.0, "status": {"state": "running"}})
     try:
         sink.start()
         records = rigs(port)
         assert list(records) == ["roof", "yard"]
-        assert records["yard"]["status"] == {"state": "running"}
+        assert records["yard"]["seconds"] == 5.0 and records["yard"]["status"]["failed_starts"] == 1
     finally:
         sink.close()
-        assert rigs(port)["yard"]["status"]["state"] == "failed", "listed while it is restarted"
+        assert rigs(port)["yard"]["status"]["state"] == "running", "listed while its output is restarted"
         for one in listed:
             one.close()
 

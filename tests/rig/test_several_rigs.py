@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import urllib.error
 import urllib.request
@@ -181,3 +182,19 @@ def test_every_log_line_of_a_rig_has_its_name(run, tmp_path):
     lines = [line for line in run.log.splitlines() if re.match(r"\d\d:\d\d:\d\d ", line)]
     assert len(lines) >= 4
     assert [line for line in lines if not re.match(r"\d\d:\d\d:\d\d (roof|yard): ", line)] == []
+
+
+def test_a_recording_whose_folder_is_removed_goes_on_in_a_new_one(run, tmp_path):
+    with HttpCamera("video") as camera:
+        sink = '{file: "rec/%H-%M-%S.mkv", segment: 1h}'
+        run.start(rig_file(rig("roof", sink, infrared=camera.url, visible=camera.url)), "--json")
+        run.wait_for(lambda: [file for file in (tmp_path / "rec").glob("*.partial.mkv") if file.stat().st_size])
+        first = next((tmp_path / "rec").glob("*.partial.mkv"))
+        shutil.rmtree(tmp_path / "rec")
+        run.wait_for(lambda: "recovered after" in run.log)
+        assert re.search(r"roof: .*removed, moved or replaced while it was being written; other outputs", run.log)
+        assert "what was written is in" not in run.log
+        assert run.end() == 0
+    (record,) = run.report["rigs"]
+    (video,) = (tmp_path / "rec").glob("*.mkv")
+    assert video.name != first.name and record["sinks"][0]["restarts"] == 1

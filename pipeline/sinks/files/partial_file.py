@@ -10,6 +10,8 @@ from pathlib import Path
 from fusepipe.core.errors import DiskFullError, OutputExistsError, SinkError
 from fusepipe.core.files import move_into_place
 
+REMOVED = "the file was removed, moved or replaced while it was being written"
+
 
 def write_error(message: str, cause: BaseException) -> SinkError:
     """The error for a failed write: :class:`DiskFullError` without space or quota, else :class:`SinkError`."""
@@ -87,10 +89,23 @@ class PartialFile:
             os.ftruncate(self._descriptor, end)
             raise
 
+    @property
+    def in_place(self) -> bool:
+        """Whether the file that is being written is still under its name: not removed, moved or replaced."""
+        if self._descriptor is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self.partial.stat())
+        except OSError:
+            return False
+
     def sync(self) -> None:
-        """Flushes the file to disk (``fdatasync``)."""
-        if self._descriptor is not None:
-            os.fdatasync(self._descriptor)
+        """Flushes the file to disk (``fdatasync``). Raises ``FileNotFoundError`` if it is not :attr:`in_place`."""
+        if self._descriptor is None:
+            return
+        os.fdatasync(self._descriptor)
+        if not self.in_place:
+            raise FileNotFoundError(errno.ENOENT, REMOVED, str(self.partial))
 
     def commit(self) -> int:
         """Gives the file its final name; returns its size in bytes.
@@ -100,18 +115,16 @@ class PartialFile:
         if self._descriptor is None:
             raise FileNotFoundError(errno.ENOENT, "the file was not created", str(self.partial))
         self.sync()
-        ours, found = os.fstat(self._descriptor), self.partial.stat()
-        if (ours.st_dev, ours.st_ino) != (found.st_dev, found.st_ino):
-            raise FileNotFoundError(errno.ENOENT, "the partial file was replaced by another program", str(self.partial))
+        size = os.fstat(self._descriptor).st_size
         move_into_place(self.partial, self.path, overwrite=self._overwrite)
         self.release()
-        return found.st_size
+        return size
 
     def discard(self) -> None:
         """Removes the partial file, which contains no frames."""
-        if self._descriptor is not None:
+        if self.in_place:
             self.partial.unlink(missing_ok=True)
-            self.release()
+        self.release()
 
     def release(self) -> None:
         """Closes the descriptor, which releases the lock, and keeps the partial file."""

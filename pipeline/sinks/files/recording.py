@@ -76,7 +76,8 @@ class RecordingSink:
         self._start_ns = self._retention_ns = 0  # capture times
         self._first: str = ""
         self._last: str = ""
-        self._segments = self._frames = self._bytes = 0
+        self._segments = self._frames = self._bytes = 0  # of closed segments
+        self._removed = 0  # segments whose file was removed while it was being written
         self._report: SinkReport | None = None
 
     @property
@@ -103,7 +104,6 @@ class RecordingSink:
                 raise
             self._finish()
             self._write(frame)  # in a new segment: the one on a full disk is truncated
-        self._frames += 1
         self._apply_retention(frame)
 
     def close(self) -> SinkReport:
@@ -148,8 +148,6 @@ class RecordingSink:
                 raise
             self._current, self._writer, self._path = video, writer, path
             self._start_ns = self._retention_ns = frame.capture_ns
-            self._segments += 1
-            self._first, self._last = self._first or path.name, path.name
             self._retention.scan(path)
             self._retention.enforce(self.rules.bounds, open_bytes=video.encoded_bytes)
             return
@@ -167,9 +165,23 @@ class RecordingSink:
     def _finish(self) -> None:
         if self._writer is not None and self._may_delete:
             self._retention.free_space(self._reserve())  # for frames still in memory
-        writer, self._writer, self._current, self._path = self._writer, None, None, None
-        if writer is not None:
-            self._bytes += writer.close().bytes
+        writer, path, self._writer, self._current, self._path = self._writer, self._path, None, None, None
+        if writer is None or path is None:
+            return
+        try:
+            writer.close()
+        finally:
+            self._count(path, writer.close())  # which returns the same report
+
+    def _count(self, path: Path, closed: SinkReport) -> None:
+        """Adds a closed segment to the report, unless its file was removed while it was being written."""
+        if not closed.frames:
+            self._removed += 1
+            return
+        self._segments += 1
+        self._frames += closed.frames
+        self._bytes += closed.bytes
+        self._first, self._last = self._first or path.name, path.name
 
     # -- retention
 
@@ -208,8 +220,10 @@ class RecordingSink:
             )
 
     def _note(self) -> str:
-        parts = [f"{counted(self._segments, 'segment')}, {self._first} to {self._last}"]
+        parts = [f"{counted(self._segments, 'segment')}, {self._first} to {self._last}"] if self._segments else []
+        if self._removed:
+            parts.append(f"{counted(self._removed, 'segment')} removed by another program while being written")
         if deleted := self._retention.deleted:
             size_mb = self._retention.deleted_bytes / 1e6
             parts.append(f"{counted(deleted, 'old segment')} deleted ({size_mb:.1f} MB)")
-        return "; ".join(parts) if self._segments else "no frames, no file"
+        return "; ".join(parts) or "no frames, no file"

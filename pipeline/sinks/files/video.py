@@ -23,7 +23,7 @@ from fusepipe.core.units import S
 from fusepipe.core.video_formats import ENCODERS, VIDEO_SUFFIXES, VideoFormat, alternatives, video_format
 from fusepipe.pipeline.encoding.av_frames import COLOR_RANGE, COLOR_SPACE, to_av_frame
 from fusepipe.pipeline.sinks.base import SinkReport
-from fusepipe.pipeline.sinks.files.partial_file import PartialFile, write_error
+from fusepipe.pipeline.sinks.files.partial_file import REMOVED, PartialFile, write_error
 
 log = logging.getLogger(__name__)
 
@@ -172,6 +172,8 @@ class VideoSink:
                 f"{self.label}: was created by another program during this run; the recording is {self._file.partial}"
             ) from error
         except (av.FFmpegError, OSError) as error:
+            if not self._file.in_place:
+                self._report = SinkReport(self.label, 0, 0, REMOVED)
             raise self._problem("cannot be finalised", error) from error
         finally:
             self._file.release()
@@ -179,9 +181,12 @@ class VideoSink:
         return self._report
 
     def _abandon(self, video: _OpenVideo) -> SinkReport:
-        """After a failed :meth:`write`: keeps what has been written in the partial file."""
-        note = "writing failed; playable up to the last flush"
-        self._report = SinkReport(str(self._file.partial), self._frames, 0, note)
+        """After a failed :meth:`write`: keeps what has been written in the partial file, unless that was removed."""
+        if self._file.in_place:
+            note = "writing failed; playable up to the last flush"
+            self._report = SinkReport(str(self._file.partial), self._frames, 0, note)
+        else:
+            self._report = SinkReport(self.label, 0, 0, REMOVED)
         try:
             video.container.close()
         except (av.FFmpegError, OSError) as error:
@@ -193,7 +198,7 @@ class VideoSink:
 
     def _problem(self, what: str, error: BaseException) -> SinkError:
         reason = getattr(error, "strerror", None) or str(error)
-        kept = f"; what was written is in {self._file.partial}" if self._frames else ""
+        kept = f"; what was written is in {self._file.partial}" if self._frames and self._file.in_place else ""
         return write_error(f"{self.label}: {what}: {reason}{kept}", error)
 
     def _open(self, frame: FusedFrame) -> _OpenVideo:

@@ -80,7 +80,7 @@ class VideoWithSidecar:
         complete = False
         try:
             self._report = self.video.close()
-            complete = self._report.path == self.video.label
+            complete = self._report.frames > 0 and self._report.path == self.video.label
         finally:
             try:
                 self._sidecar.close(complete=complete)

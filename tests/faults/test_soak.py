@@ -74,3 +74,14 @@ def test_one_thread_or_descriptor_that_stays_fails_the_run(capsys):
     with Path(__file__).open():
         assert not flatness.nothing_left(before, held_at_rest(before), there)
     assert "more descriptors" in capsys.readouterr().out
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_half_an_hour_of_three_rigs_one_of_them_broken_is_flat():
+    if not gst_rtsp_server():
+        pytest.skip(MISSING)
+    command = [sys.executable, "-m", "faults.soak_rigs", "--duration", "30min"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3500, cwd=TESTS)
+    sys.stdout.write(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -34,6 +34,9 @@ def emulate(model: onnx.ModelProto) -> onnx.ModelProto:
     quantised = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
     if not quantised and not set(types.values()) & set(_LOW):
         return model
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear":  # fused into the int8 layer, whose scales multiply its fp32 sums
+            types.pop(node.output[0])
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph

@@ -1,9 +1,10 @@
 """Quantises fp32 graphs to int8 with Q/DQ pairs, for TensorRT (symmetric) and for OpenVINO on CPUs.
 
 Each compute layer reads a quantised tensor and has quantised weights with one scale per output channel. Biases and
-everything between the layers stay fp32; the runtimes fuse Q/DQ into int8 kernels. The two targets differ:
+everything between the layers keep their type; the runtimes fuse Q/DQ into int8 kernels. The two targets differ:
 
-- TensorRT: int8 with zero point 0 everywhere, weights in [-127, 127].
+- TensorRT: int8 with zero point 0 everywhere, weights in [-127, 127]. Scales have the type of their tensor, which is
+  fp16 between the layers: the type of the scales is the type that a layer writes.
 - CPU: activations that are never negative are uint8, which has twice the steps. Weights keep to [-64, 64]:
   CPUs without VNNI add two 16-bit products of uint8 x int8 with saturation, and only half the range is safe.
   Tensors are quantised where they are produced, and the whole core of the network reads int8: a layer with float
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -33,6 +34,7 @@ from fusepipe.engines.onnx_graph import (
     constant_values,
     core_nodes,
     drop_unused,
+    element_types,
     parts,
     replace_nodes,
     set_metadata,
@@ -42,6 +44,7 @@ Target = Literal["tensorrt", "cpu"]
 Floats = NDArray[np.float32]
 
 CPU_WEIGHTS, TENSORRT_WEIGHTS = 64, 127
+_LEAST_FP16_SCALE = np.float32(2.0**-20)  # a subnormal number with four significant bits
 _CLIPS = np.linspace(1.0, 0.4, 31)
 
 
@@ -82,7 +85,7 @@ def merge_ranges(ranges: Iterable[TensorRange]) -> TensorRange:
 def quantise(
     model: onnx.ModelProto, ranges: Mapping[str, TensorRange], target: Target, keep: Iterable[str] = ()
 ) -> onnx.ModelProto:
-    """A copy of an fp32 graph with int8 compute layers; those named in ``keep`` stay fp32.
+    """A copy of an fp32 or fp16 graph with int8 compute layers; those named in ``keep`` keep their type.
 
     ``ranges`` is its :func:`fusepipe.engines.builder.tensor_ranges.compute_input_ranges`. Metadata: ``precision``,
     ``target`` and ``kept_fp32``. Raises :class:`EngineError` if no layer can be quantised.
@@ -102,6 +105,7 @@ def quantise(
     grids = {
         name: choose_grid(merge_ranges(ranges[part] for part in group), target) for group in groups for name in group
     }
+    kinds = {name: helper.tensor_dtype_to_np_dtype(kind) for name, kind in element_types(model).items()}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         for index, name in enumerate(node.input):
@@ -112,7 +116,7 @@ def quantise(
         nodes.append(node)
         for name in node.output:
             if name in grids:
-                nodes += _pair(graph, name, f"{name}.dequantised", grids[name])
+                nodes += _pair(graph, name, f"{name}.dequantised", grids[name], kinds[name])
     replace_nodes(graph, nodes)
     drop_unused(graph)
     set_metadata(result, precision="int8", target=target, kept_fp32=",".join(skipped))
@@ -144,10 +148,12 @@ def _fits(
     return node.op_type == "Conv" and node.input[0] in ranges and node.input[1] in constants
 
 
-def _pair(graph: onnx.GraphProto, source: str, result: str, grid: QuantisationGrid) -> list[onnx.NodeProto]:
+def _pair(
+    graph: onnx.GraphProto, source: str, result: str, grid: QuantisationGrid, scale_kind: np.dtype[Any]
+) -> list[onnx.NodeProto]:
     kind = np.uint8 if grid.low == 0 else np.int8
     names = [f"{source}.scale", f"{source}.zero"]
-    graph.initializer.append(numpy_helper.from_array(np.array(grid.scale, np.float32), names[0]))
+    graph.initializer.append(numpy_helper.from_array(np.array(grid.scale, scale_kind), names[0]))
     graph.initializer.append(numpy_helper.from_array(np.array(grid.zero, kind), names[1]))
     return [
         helper.make_node("QuantizeLinear", [source, *names], [f"{source}.quantised"], f"{source}.quantise"),
@@ -163,7 +169,9 @@ def _weights(
     limit = CPU_WEIGHTS if target == "cpu" else TENSORRT_WEIGHTS
     flat = np.abs(values).reshape(values.shape[0], -1).max(axis=1)
     scales = np.where(flat > 0, flat, 1.0).astype(np.float32) / np.float32(limit)
-    shaped = scales.reshape(-1, *([1] * (values.ndim - 1)))
+    if weights.dtype == np.float16:
+        scales = np.maximum(scales, _LEAST_FP16_SCALE).astype(np.float16)
+    shaped = scales.astype(np.float32).reshape(-1, *([1] * (values.ndim - 1)))
     steps = np.clip(np.rint(values / shaped), -limit, limit).astype(np.int8)
     base = f"{node.name}.{node.input[1]}"
     for name, array in (("steps", steps), ("scale", scales), ("zero", np.zeros(scales.shape, np.int8))):

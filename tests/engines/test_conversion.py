@@ -7,13 +7,14 @@ import pytest
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fusepipe[build]'")
 
-from helpers.engine_requests import smooth_image  # noqa: E402
+from helpers.engine_requests import build_request, smooth_image  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from fusepipe.core.errors import EngineError, UsageError  # noqa: E402
 from fusepipe.core.frames import Luma8  # noqa: E402
 from fusepipe.engines.backends.openvino.network import GraphRunner  # noqa: E402
 from fusepipe.engines.builder.agreement import measure_agreement  # noqa: E402
+from fusepipe.engines.builder.build import convert  # noqa: E402
 from fusepipe.engines.builder.emulate import emulate  # noqa: E402
 from fusepipe.engines.builder.half_precision import overflowing_nodes, to_half_precision  # noqa: E402
 from fusepipe.engines.builder.quantise import Target, quantise  # noqa: E402
@@ -125,6 +126,22 @@ def test_int8_graphs_keep_the_image(model: onnx.ModelProto, target: Target) -> N
     steps = [numpy_helper.to_array(t) for t in graph.graph.initializer if t.name.endswith(".steps")]
     largest = max(int(np.abs(step.astype(int)).max()) for step in steps)
     assert largest == (127 if target == "tensorrt" else 64)
+    assert psnr_db(emulate(graph), model, PAIRS) > 38.0
+
+
+def test_int8_engines_for_gpus_move_sixteen_bits_between_their_layers(model: onnx.ModelProto) -> None:
+    """A layer writes the type of its scales in a strongly typed network: fp32 scales made everything between fp32."""
+    asked = build_request("tensorrt", "int8", onnx=serialised(model))
+    graph = convert(asked, PAIRS[:1])
+    types = element_types(graph)
+    written = {types[node.output[0]] for node in compute_nodes(graph)}
+    assert written == {TensorProto.FLOAT16}
+    scales = [t for t in graph.graph.initializer if t.name.endswith(".scale")]
+    assert {t.data_type for t in scales} == {TensorProto.FLOAT16} and all(
+        numpy_helper.to_array(t).all() for t in scales
+    )
+    quantised = {node.output[0] for node in graph.graph.node if node.op_type == "DequantizeLinear"}
+    assert all(set(node.input[:2]) <= quantised for node in compute_nodes(graph) if node.op_type == "Conv")
     assert psnr_db(emulate(graph), model, PAIRS) > 38.0
 
 

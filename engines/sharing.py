@@ -8,6 +8,7 @@ results; :mod:`fusepipe.engines.threads` says when they end. Each rig holds a le
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable
@@ -18,7 +19,9 @@ from fusepipe.core.errors import EngineError, FusepipeError, UsageError
 from fusepipe.core.fuser import EngineTicket, Fuser, FuserBase, FusionBatch, Ticket, as_engine_error
 from fusepipe.engines.threads import IDLE_CHECK_S, interpreter_exiting
 
+_LOG = logging.getLogger(__name__)
 REQUEST_TIMEOUT_S = 60.0
+Size = tuple[int, int]  # (height, width)
 STOP_TIMEOUT_S = 400.0  # longer than any request may take
 
 
@@ -60,10 +63,14 @@ _Started = tuple[Ticket, list[_Job]]
 
 
 class _SharedEngine:
-    """An engine, its two threads and the queue of requests. ``users`` is guarded by the table's lock."""
+    """An engine, its two threads and the queue of requests.
+
+    ``users``, and the ``size`` that they prepared (``None`` until then), are guarded by the table's lock.
+    """
 
     def __init__(self, fuser: Fuser) -> None:
         self.fuser, self.users = fuser, 0
+        self.size: Size | None = None
         self._waiting: deque[_Job] = deque()
         self._condition = threading.Condition()
         self._stopped = False
@@ -189,72 +196,108 @@ def _fail(jobs: list[_Job], error: Exception) -> None:
 
 
 class SharedEngines:
-    """The engines shared by the rigs of a process, by the key they were opened with."""
+    """The engines shared by the rigs of a process, by the key they were opened with and the size they are used for."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._opening: defaultdict[Hashable, threading.Lock] = defaultdict(threading.Lock)
-        self._engines: dict[Hashable, _SharedEngine] = {}
+        self._engines: defaultdict[Hashable, list[_SharedEngine]] = defaultdict(list)
 
     def lease(self, key: Hashable, open_engine: Callable[[], Fuser]) -> Fuser:
         """A lease of the engine of ``key``, opened on first use; raises what ``open_engine`` raises.
 
-        Closing the last lease closes the engine. Engines on a CPU are returned unshared.
+        A rig that prepares another size gets an engine of its own: pairs of two sizes never batch, and the first rig
+        would wait while kernels and memory for the second are made. Closing the last lease closes an engine. Engines
+        on a CPU are returned unshared.
         """
-        with self._lock:
-            opening = self._opening[key]
-        with opening:  # a lock per key: opening one engine does not block others
-            shared = self._joined(key)
-            if shared is None:
-                fuser = open_engine()
-                if fuser.info.device.startswith("cpu"):
-                    return fuser
-                try:
-                    shared = _SharedEngine(fuser)
-                except BaseException:
-                    fuser.close()
-                    raise
-                with self._lock:
-                    self._engines[key] = shared
-                    shared.users = 1
-            return _Lease(shared, lambda: self._release(key, shared))
+        shared = self._join(key, None, open_engine)
+        return shared if not isinstance(shared, _SharedEngine) else _Lease(self, key, open_engine, shared)
 
-    def _joined(self, key: Hashable) -> _SharedEngine | None:
+    def move(self, key: Hashable, shared: _SharedEngine, size: Size, open_engine: Callable[[], Fuser]) -> _SharedEngine:
+        """The engine for a size, as one more user of it: ``shared`` itself if it is unused or of this size."""
         with self._lock:
-            shared = self._engines.get(key)
-            if shared is not None:
-                shared.users += 1
-            return shared
+            if shared.size is None:
+                shared.size = size
+            if shared.size == size:
+                return shared
+        moved = self._join(key, size, open_engine)
+        if not isinstance(moved, _SharedEngine):
+            raise EngineError("the engine runs on the CPU now")
+        return moved
 
-    def _release(self, key: Hashable, shared: _SharedEngine) -> None:
+    def release(self, key: Hashable, shared: _SharedEngine) -> None:
+        """Ends one use of an engine; the last one closes it."""
         with self._lock:
             shared.users -= 1
             last = not shared.users
             if last:
-                del self._engines[key]
+                self._engines[key].remove(shared)
         if last:
             shared.stop()
+
+    def _join(self, key: Hashable, size: Size | None, open_engine: Callable[[], Fuser]) -> _SharedEngine | Fuser:
+        with self._lock:
+            opening = self._opening[key]
+        with opening:  # a lock per key: opening one engine does not block others
+            with self._lock:
+                for shared in self._engines[key]:
+                    if size is None or shared.size in (None, size):
+                        shared.size = shared.size or size
+                        shared.users += 1
+                        return shared
+            fuser = open_engine()
+            if fuser.info.device.startswith("cpu"):
+                return fuser
+            try:
+                shared = _SharedEngine(fuser)
+            except BaseException:
+                fuser.close()
+                raise
+            with self._lock:
+                self._engines[key].append(shared)
+                shared.users, shared.size = 1, size
+            return shared
 
 
 class _Lease(FuserBase):
     """One rig's lease of a shared engine; see :class:`fusepipe.core.fuser.Fuser`."""
 
-    def __init__(self, shared: _SharedEngine, release: Callable[[], None]) -> None:
+    def __init__(
+        self, table: SharedEngines, key: Hashable, open_engine: Callable[[], Fuser], shared: _SharedEngine
+    ) -> None:
         super().__init__()
-        self._shared, self._release = shared, release
+        self._table, self._key, self._open, self._shared = table, key, open_engine, shared
         self.info = shared.fuser.info
         self._room = threading.Semaphore(self.info.max_in_flight)
-        self._closing = threading.Lock()
+        self._moving = threading.Lock()
 
     def prepare(self, height: int, width: int, batch: int = 1) -> None:
-        """Prepares this size, and the batch sizes that the rigs can form together."""
+        """Prepares this size, and the batch sizes that the rigs can form together.
+
+        On an engine of its own if the shared one is used for another size.
+        """
         self._require_open()
+        with self._moving:
+            self._move((height, width))
         largest = max(batch, min(self._shared.users, self.info.max_batch))
         sizes = {batch, *(1 << n for n in range(largest.bit_length()) if 1 << n <= largest)}
         for pairs in sorted(sizes):
             ticket = EngineTicket()
             self._shared.put(_Job(self, ticket, (height, width, pairs)))
             ticket.result(STOP_TIMEOUT_S)
+
+    def _move(self, size: Size) -> None:
+        try:
+            moved = self._table.move(self._key, self._shared, size, self._open)
+        except FusepipeError as error:  # no memory for one more engine: the shared one has room for several sizes
+            _LOG.warning("no further engine for %dx%d, the rigs share one: %s", size[1], size[0], error)
+            return
+        if moved is self._shared:
+            return
+        acquired = [self._room.acquire(timeout=REQUEST_TIMEOUT_S) for _ in range(self.info.max_in_flight)]
+        former, self._shared = self._shared, moved
+        self._room.release(max(1, sum(acquired)))
+        self._table.release(self._key, former)
 
     def submit(self, batch: FusionBatch) -> Ticket:
         """See :class:`fusepipe.core.fuser.Fuser`."""
@@ -275,12 +318,12 @@ class _Lease(FuserBase):
 
     def close(self) -> None:
         """Waits for requests in flight; closing the last lease closes the engine."""
-        with self._closing:
+        with self._moving:
             if self._closed:
                 return
             super().close()
             acquired = [self._room.acquire(timeout=REQUEST_TIMEOUT_S) for _ in range(self.info.max_in_flight)]
-            self._release()
+            self._table.release(self._key, self._shared)
             self._room.release(max(1, sum(acquired)))  # threads that wait in submit find the lease closed
 
 

@@ -225,3 +225,56 @@ def test_rigs_on_a_cpu_have_engines_of_their_own() -> None:
     first, second = (lease_fuser(FusionConfig(model="mean")) for _ in range(2))
     with first, second:
         assert first is not second
+
+
+# -- rigs of different sizes
+
+
+def test_a_rig_of_another_size_does_not_stall_the_first() -> None:
+    """It gets an engine of its own: neither waits for the other's work or preparation."""
+    table, engines = SharedEngines(), [Slow(), Slow()]
+    opened = iter(engines)
+    first, second, third = (table.lease("key", lambda: next(opened)) for _ in range(3))
+    first.prepare(4, 6)
+    ticket = first.submit(one(3))
+    wait_for(lambda: engines[0].batches)  # it is at work until ``go``
+    prepared = threading.Thread(target=second.prepare, args=(8, 6))
+    prepared.start()
+    prepared.join(10)
+    waits = prepared.is_alive()
+    for engine in engines:
+        engine.go.set()
+    prepared.join(20)
+    assert not waits, "preparing a second size waited for the first rig's pairs"
+    third.prepare(4, 6)
+    assert {size[:2] for size in engines[0].prepared} == {(4, 6)} and engines[1].prepared[0] == (8, 6, 1)
+    assert int(ticket.result(20)[0][0, 0]) == 3
+    assert int(second.submit(one(5, height=8)).result(20)[0][0, 0]) == 5
+    assert engines[0].batches == [1] and engines[1].batches == [1]
+    second.prepare(4, 6)  # its camera changed its mode: it joins the first, and its own engine ends
+    assert engines[1].closed == 1 and int(second.submit(one(7)).result(20)[0][0, 0]) == 7
+    for rig in (first, second, third):
+        rig.close()
+    assert engines[0].closed == 1
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("share-")]
+
+
+def test_rigs_share_the_engine_where_a_further_one_cannot_be_opened(caplog: pytest.LogCaptureFixture) -> None:
+    table, engine = SharedEngines(), Slow()
+    engine.go.set()
+    opened = iter([engine])
+
+    def open_engine() -> Fuser:
+        try:
+            return next(opened)
+        except StopIteration:
+            raise EngineError("out of memory") from None
+
+    first, second = (table.lease("key", open_engine) for _ in range(2))
+    first.prepare(4, 6)
+    second.prepare(8, 6)
+    assert "the rigs share one: out of memory" in caplog.text and (8, 6, 1) in engine.prepared
+    assert int(second.submit(one(5, height=8)).result(20)[0][0, 0]) == 5
+    first.close()
+    second.close()
+    assert engine.closed == 1

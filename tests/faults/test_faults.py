@@ -4,8 +4,8 @@ CI injects each fault once, at a random time. The table of docs/measurements/liv
 
     FUSEPIPE_FAULT_TABLE=table.md pytest -m long tests/faults/test_faults.py
 
-with one run for each fault and twenty injections at random times of it; seeds are printed. After each injection the
-output continues, its times have only increased, and the rig is fused again.
+with one run for each fault and twenty injections (or FUSEPIPE_FAULT_INJECTIONS) at random times of it; seeds are
+printed. After each injection the output continues, its times have only increased, and the rig is fused again.
 """
 
 import os
@@ -27,7 +27,7 @@ from fusepipe.pipeline.servers.delivery import Delivery
 from fusepipe.pipeline.servers.rtsp import client_connection, push
 from fusepipe.pipeline.sources.live import camera as live
 
-OFTEN = 20
+OFTEN = int(os.environ.get("FUSEPIPE_FAULT_INJECTIONS", "20"))
 TABLE = os.environ.get("FUSEPIPE_FAULT_TABLE")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(190)]

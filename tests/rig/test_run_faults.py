@@ -244,6 +244,7 @@ def test_a_corrupt_packet_in_the_middle_is_skipped_counted_and_reported(tmp_path
 
 def test_one_stream_shorter(tmp_path):
     text = rig(tmp_path, duration="2s").read_text()
+    text = text.replace("    fusion:", "    sync: {max_hold: 1s}\n    fusion:")
     short = text.replace("size=160x120&duration=2s", "size=160x120&duration=500ms")
     (tmp_path / "rigs.yaml").write_text(short)
     code, out, err = run("run", "--rig", tmp_path / "rigs.yaml", "--json")

@@ -83,7 +83,7 @@ class Soak:
                 url = camera.url.replace("://", f"://{password}@") if camera.user else camera.url
                 text += f'    {band}: {{url: "{url}", transport: tcp, stall_timeout: 1s, open_timeout: 2s}}\n'
             text += f"""    fusion: {{model: mean}}
-    sync: {{max_wait: 300ms}}
+    sync: {{tolerance: 40ms, max_wait: 300ms}}
     sinks:
       - {{file: "rec/{rig}/%Y-%m-%d_%H-%M-%S.mkv", segment: 1min, max_total: 20MB}}
       - {{rtsp: "rtsp://127.0.0.1:{self._rtsp}/{rig}"}}

@@ -19,7 +19,7 @@ def command(urls: tuple[str, ...], duration: float, transport: str | None, as_js
     """Measure one live camera, or an infrared (URL) and a visible one (URL2) together.
 
     Codec, size, frame rate, jitter, gaps, freezes and clock of each; for two, also the
-    time between their frames, the drift between their clocks, and the sync.tolerance to set.
+    time between their frames, the drift between their clocks, and sync.tolerance and sync.max_wait to set.
     """
     from pydantic import ValidationError
 

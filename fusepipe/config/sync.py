@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from fusepipe.config.base import ConfigModel
 from fusepipe.core.frames import Band
-from fusepipe.core.units import MS, DurationNs, SignedDurationNs
+from fusepipe.core.units import DURATION_SHAPES, MS, DurationNs, SignedDurationNs
+
+
+def _without_auto(value: Any) -> Any:
+    return None if value == "auto" else value
+
+
+# None: measured
+AutoDurationNs = Annotated[
+    DurationNs | None, BeforeValidator(_without_auto), WithJsonSchema({"anyOf": [{"const": "auto"}, *DURATION_SHAPES]})
+]
 
 
 class SyncConfig(ConfigModel):
@@ -23,15 +33,18 @@ class SyncConfig(ConfigModel):
         "their names (2024-05-01_12-30-15.250, UNIX times) or EXIF, else their order; auto is name for two image "
         "folders with common stems.",
     )
-    tolerance_ns: DurationNs = Field(
-        default=20 * MS,
+    tolerance_ns: AutoDurationNs = Field(
+        default=None,
         validation_alias="tolerance",
-        description="Largest difference between the capture times of a pair.",
+        description="Largest difference between the capture times of a pair; auto, the default, follows the measured "
+        "frame rates of live cameras (half the frame interval of the other camera and its jitter, at most 100ms), and "
+        "is 20ms for recordings.",
     )
-    max_wait_ns: DurationNs = Field(
-        default=60 * MS,
+    max_wait_ns: AutoDurationNs = Field(
+        default=None,
         validation_alias="max_wait",
-        description="How long a frame waits for its partner before on_missing applies.",
+        description="How long a frame of a live camera waits for its partner before on_missing applies; auto, the "
+        "default, follows the measured frame rates and delays, at most 1s.",
     )
     offset_ns: SignedDurationNs = Field(
         default=0,

@@ -152,9 +152,9 @@ def _positive_length(value: Any) -> float:
 _TIMES = (*DURATION_UNITS, "µs")
 # "quantity" tells the JSON schema and the reference page to write the default with its unit.
 _DURATION = {"quantity": "duration"}
-DurationNs = Annotated[
-    int, BeforeValidator(_not_negative), WithJsonSchema(_json_schema(_TIMES, "20ms", r"\+?") | _DURATION)
-]
+_NOT_NEGATIVE = _json_schema(_TIMES, "20ms", r"\+?")
+DURATION_SHAPES: list[dict[str, Any]] = _NOT_NEGATIVE["anyOf"]
+DurationNs = Annotated[int, BeforeValidator(_not_negative), WithJsonSchema(_NOT_NEGATIVE | _DURATION)]
 PositiveDurationNs = Annotated[
     int, BeforeValidator(_positive), WithJsonSchema(_json_schema(_TIMES, "3s", r"\+?", zero=False) | _DURATION)
 ]

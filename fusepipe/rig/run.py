@@ -14,6 +14,7 @@ from fusepipe.core.frames import Band, FramePair
 from fusepipe.core.rig_state import RigStatus
 from fusepipe.pipeline.graph import Graph, RunLimits, require_pairs
 from fusepipe.pipeline.measures.run_statistics import RunStatistics
+from fusepipe.pipeline.pairing.live_pairer import LivePairer
 from fusepipe.pipeline.sinks.runner import SinkFactory
 from fusepipe.pipeline.stages.drift_watch import DriftWatch
 from fusepipe.pipeline.stages.fusion import FusionStep
@@ -50,7 +51,7 @@ class RigRun:
         rig, live, visible = opened.rig, opened.live, opened.visible.info
         drift = rig.registration.drift
         self._drift = None if drift == "off" else DriftWatch(drift, opened.registration.aligner, log.info)
-        self._live_pairer = make_live_pairer(rig, opened.pairer, opened.output_size) if live else None
+        self._live_pairer = self._make_live_pairer(warn) if live else None
         self._labeller = StateLabel(on=label_enabled(rig, live=live))
         fusion = FusionStep(
             opened.fuser,
@@ -80,6 +81,11 @@ class RigRun:
         )
         if self._overload is not None:
             self._overload.watches(self.graph)
+
+    def _make_live_pairer(self, warn: Warn) -> LivePairer:
+        opened = self._opened
+        rates = {Band.INFRARED: opened.infrared.info.fps, Band.VISIBLE: opened.visible.info.fps}
+        return make_live_pairer(opened.rig, opened.pairer, opened.output_size, rates=rates, warn=warn)
 
     def _restarts(self) -> list[SinkFactory | None]:
         """For each sink, how to make one in place of it: as the rig's settings are by then."""

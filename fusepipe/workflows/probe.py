@@ -12,6 +12,7 @@ from fusepipe.config.schema import SourceConfig
 from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
 from fusepipe.core.units import MS
+from fusepipe.pipeline.pairing.auto_sync import measured_timing, needed_tolerance_ns, needed_wait_ns
 from fusepipe.pipeline.pairing.capture_clock import CaptureClock
 from fusepipe.pipeline.pairing.freeze import FreezeDetector
 from fusepipe.pipeline.pairing.motion_offset import MotionEnergy, MotionOffset, estimate_offset
@@ -46,11 +47,13 @@ class CameraReport:
 
 @dataclass(frozen=True, slots=True)
 class PairReport:
-    """Both cameras. ``tolerance_ms``: value for ``sync.tolerance``. ``nearest_*_ms``: percentiles of the difference
-    between nearest frames. ``slip_s``: seconds until the clocks have drifted apart by one frame.
+    """Both cameras. ``tolerance_ms`` and ``max_wait_ms``: values for ``sync``.
+
+    ``nearest_*_ms``: percentiles of the difference between nearest frames. ``slip_s``: seconds until the clocks have drifted apart by one frame.
     """
 
     tolerance_ms: float
+    max_wait_ms: float
     nearest_p50_ms: float
     nearest_p99_ms: float
     relative_skew_ppm: float | None
@@ -193,10 +196,12 @@ def pair_report(infrared: CameraRecording, visible: CameraRecording) -> PairRepo
     known = a.skew_error_ppm < 1e9 and b.skew_error_ppm < 1e9
     skew_ppm = a.skew_ppm - b.skew_ppm if known else None
     error_ppm = a.skew_error_ppm + b.skew_error_ppm
-    # free-running cameras are up to half the slower interval apart, plus clock errors
-    jitter_ms = float(np.percentile(np.abs(np.diff(own) / MS - intervals[0]), 95))
+    own_timing, other_timing = (
+        measured_timing([f.capture_ns for f in s.frames], [f.arrival_ns for f in s.frames]) for s in (visible, infrared)
+    )
     return PairReport(
-        tolerance_ms=float(np.ceil(max(intervals) / 2 + min(jitter_ms, max(intervals) / 4))),
+        tolerance_ms=needed_tolerance_ns(other_timing) / MS,
+        max_wait_ms=needed_wait_ns(own_timing, other_timing) / MS,
         nearest_p50_ms=round(float(np.percentile(nearest, 50)), 2),
         nearest_p99_ms=round(float(np.percentile(nearest, 99)), 2),
         relative_skew_ppm=None if skew_ppm is None else round(skew_ppm, 1),
@@ -236,7 +241,8 @@ def pair_lines(pair: PairReport) -> list[str]:
     lines = [
         f"together: nearest frames are {pair.nearest_p50_ms:.1f} ms apart (median), {pair.nearest_p99_ms:.1f} ms (99th "
         f"percentile)",
-        f"  set sync: {{tolerance: {pair.tolerance_ms:.0f}ms}}",
+        f"  set sync: {{tolerance: {pair.tolerance_ms:.0f}ms, max_wait: {pair.max_wait_ms:.0f}ms}}, or "
+        f"leave both out: a run measures them",
     ]
     if pair.relative_skew_ppm is not None:
         slip = f": one frame of slip every {pair.slip_s:.0f} s" if pair.slip_s else ", within the error: no slip found"

@@ -14,18 +14,16 @@ import numpy as np
 
 from fusepipe.calibration.gradient_field import to_luma8
 from fusepipe.calibration.scene.search import ScenePair
-from fusepipe.config.schema import SyncConfig
 from fusepipe.core import image_files
 from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.core.frames import Band, FramePair
 from fusepipe.core.image_pages import holds_many_images
 from fusepipe.evaluation.image_sets import match
-from fusepipe.pipeline.pairing.time_pairer import TimePairer
+from fusepipe.pipeline.pairing.time_pairer import TOLERANCE_NS, TimePairer
 from fusepipe.pipeline.sources.base import Source, SourceInfo
 from fusepipe.rig.factories.sources import source_from_url
 
 MAX_SAMPLED_PAIRS = 24
-MIN_TOLERANCE_NS = SyncConfig().tolerance_ns  # as a rig that does not set `sync.tolerance`
 
 T = TypeVar("T")
 
@@ -102,7 +100,7 @@ def nearest_pairer(infrared: SourceInfo, visible: SourceInfo) -> TimePairer:
     slower = Band.INFRARED if infrared.fps and visible.fps and infrared.fps < visible.fps else Band.VISIBLE
     half_interval_ns = round(0.5e9 / max(rates)) if rates else 0
     # a tenth more, for times that a container rounds
-    return TimePairer(slower, tolerance_ns=max(MIN_TOLERANCE_NS, half_interval_ns * 11 // 10), on_missing="drop")
+    return TimePairer(slower, tolerance_ns=max(TOLERANCE_NS, half_interval_ns * 11 // 10), on_missing="drop")
 
 
 def pairs_by_time(infrared: Source, visible: Source, pairer: TimePairer, stop: threading.Event) -> Iterator[FramePair]:

@@ -18,12 +18,13 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from fusepipe.core.frames import Band, Disconnected, Frame, FramePair, PairState
-from fusepipe.core.units import MS
+from fusepipe.core.units import MS, format_duration
+from fusepipe.pipeline.pairing.auto_sync import AutoSync
 from fusepipe.pipeline.pairing.capture_clock import CaptureClock
 from fusepipe.pipeline.pairing.degradation import Degradation, StateChange
 from fusepipe.pipeline.pairing.freeze import FreezeDetector
 from fusepipe.pipeline.pairing.no_signal import no_signal_slate
-from fusepipe.pipeline.pairing.time_pairer import TimePairer
+from fusepipe.pipeline.pairing.time_pairer import PairingRules, TimePairer
 from fusepipe.pipeline.sources.base import SourceItem
 
 SILENT_NS = 250 * MS  # without a frame of the reference: the other camera leads
@@ -51,8 +52,10 @@ class LivePairer:
     """Makes pairs from two live cameras and keeps the output running during outages.
 
     ``size`` is the (width, height) of the slate before the first visible frame; ``start_ns`` is the start of the run.
-    Frozen images are detected in the bands of ``detect_freezes``. ``changed`` is called at each change of the rig's
-    state, ``froze`` when a camera is treated as disconnected for its frozen image, and afterwards.
+    ``sync`` measures the cameras and gives the rules to pair with. ``tuned`` is called with the rules when they change,
+    ``advise`` once with advice where the rig's own rules do not serve the cameras. Frozen images are detected in the
+    bands of ``detect_freezes``. ``changed`` is called at each change of the rig's state, ``froze`` when a camera is
+    treated as disconnected for its frozen image, and afterwards.
     """
 
     def __init__(
@@ -63,10 +66,12 @@ class LivePairer:
         reference: Band,
         size: tuple[int, int],
         start_ns: int,
-        max_wait_ns: int = 0,
+        sync: AutoSync | None = None,
         detect_freezes: Collection[Band] = (Band.INFRARED, Band.VISIBLE),
         changed: Callable[[StateChange], None] = lambda change: None,
         froze: Callable[[FreezeChange], None] = lambda change: None,
+        tuned: Callable[[str], None] = lambda text: None,
+        advise: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.log = pairer.log
         self.clocks = clocks
@@ -75,8 +80,9 @@ class LivePairer:
         self._pairer = pairer
         self._reference = reference
         self._size = size
-        self._changed, self._froze = changed, froze
-        self.set_max_wait(max_wait_ns)
+        self._changed, self._froze, self._tuned, self._advise = changed, froze, tuned, advise
+        self.sync = AutoSync(reference, pairer.rules, {}) if sync is None else sync
+        self._wanted = self.sync.wanted
         self._now_ns = start_ns
         self._heard_ns: dict[Band, int] = {Band.INFRARED: start_ns, Band.VISIBLE: start_ns}
         self._usual_ns: dict[Band, float] = {}
@@ -90,10 +96,6 @@ class LivePairer:
         self._last_out_at_ns = start_ns  # time of that output
         self._slate_due_ns = start_ns + START_NS
         self._index = 0
-
-    def set_max_wait(self, max_wait_ns: int) -> None:
-        """A reference frame that pairs wait for is not silent yet. May be called by any thread."""
-        self._silent_ns = max(SILENT_NS, 2 * max_wait_ns)
 
     def wants(self) -> Band | None:
         return None if self._is_over() else self._reference
@@ -109,6 +111,7 @@ class LivePairer:
         now_ns = self._advance(item.arrival_ns)
         if isinstance(item, Disconnected):
             self._disconnected.add(item.band)
+            self.sync.forget_pairs()
         if not isinstance(item, Frame):
             return self._out(self._pairer.push(item), now_ns)
         absolute = all(clock.absolute for clock in self.clocks.values())
@@ -120,6 +123,8 @@ class LivePairer:
             if detector.proven_for(self._pairer.rules.max_hold_ns):
                 return self._out(self._without(frame, detector), now_ns)
             self._unfreeze(frame.band)
+        self.sync.frame(frame)
+        self._tune(now_ns)
         self._listen(frame, now_ns)
         if frame.band is Band.VISIBLE:
             self._last_visible = frame
@@ -145,6 +150,32 @@ class LivePairer:
         waiting_ns = self._pairer.deadline_ns()
         return self._slate_due_ns if waiting_ns is None else min(waiting_ns, self._slate_due_ns)
 
+    # -- settings
+
+    @property
+    def rules(self) -> PairingRules:
+        """The rules that frames are paired with."""
+        return self._pairer.rules
+
+    def _tune(self, now_ns: int) -> None:
+        """Uses the rules that the measured rates call for, or those of a reload."""
+        sync, pairer = self.sync, self._pairer
+        if not sync.update(now_ns) and self._wanted is sync.wanted:
+            return
+        self._wanted = sync.wanted
+        other = sync.timings.get(self._reference.other)
+        pairer.other_interval_ns = other.interval_ns if other is not None and other.regular else 0
+        rules = sync.rules(pairer.rules)
+        if rules != pairer.rules:
+            pairer.rules = rules
+            if rules.auto:
+                self._tuned(
+                    f"tolerance {format_duration(rules.tolerance_ns)}, max_wait {format_duration(rules.max_wait_ns)}, "
+                    f"for {sync.description()}"
+                )
+        if advice := sync.advice(rules):
+            self._advise(advice)
+
     # -- frozen images
 
     def _without(self, frame: Frame, detector: FreezeDetector) -> list[FramePair]:
@@ -154,6 +185,7 @@ class LivePairer:
         if frame.band not in self._frozen:
             self._frozen.add(frame.band)
             self._disconnected.add(frame.band)
+            self.sync.forget_pairs()
             self._pairer.withdraw(frame.band, frame.exposed.index)
             pairs = self._pairer.push(Disconnected(frame.band, "frozen image", self._now_ns))
             self._froze(FreezeChange(frame.band, True, detector.frozen_ns))
@@ -194,7 +226,9 @@ class LivePairer:
     def _reference_is_silent(self, now_ns: int) -> bool:
         if self._reference in self._ended or self._reference in self._disconnected:
             return True
-        limit_ns = max(self._silent_ns, SILENT_STEPS * self._usual_ns.get(self._reference, 0))
+        # a reference frame that pairs wait for is not silent yet
+        silent_ns = max(SILENT_NS, 2 * self._pairer.rules.max_wait_ns)
+        limit_ns = max(silent_ns, SILENT_STEPS * self._usual_ns.get(self._reference, 0))
         return now_ns - self._heard_ns[self._reference] > limit_ns
 
     # -- output
@@ -224,6 +258,7 @@ class LivePairer:
             if self._last_out_ns is not None and capture_ns <= self._last_out_ns:
                 self.log.skip("late pair", f"{pair.lead.band} frame {pair.lead.index}")
                 continue
+            self.sync.pair(pair.state)
             pair = _held_if_frozen(pair)
             self._last_out_ns, self._last_out_at_ns = capture_ns, now_ns
             given.append(replace(pair, index=self._index))

@@ -14,19 +14,23 @@ from fusepipe.pipeline.sources.base import CapturedItem, SourceItem
 
 OnMissing = Literal["hold", "drop", "single"]
 
+TOLERANCE_NS = 20_000_000  # of recordings, and of live cameras until they are measured
+MAX_WAIT_NS = 60_000_000
+NEAREST = 0.4  # share of a regular camera's interval within which no other of its frames is nearer
 SLACK_NS = 1_000_000_000  # how far back a frame of the other stream may step
 MAX_CANDIDATES = 256  # live: frames kept while the reference stream is silent
 
 
 @dataclass(frozen=True, slots=True)
 class PairingRules:
-    """The parameters of :class:`TimePairer`; see there."""
+    """The parameters of :class:`TimePairer`; see there. ``auto`` names those that are measured, for live cameras."""
 
     tolerance_ns: int
     offset_ns: int
     on_missing: OnMissing
     max_hold_ns: int
     max_wait_ns: int
+    auto: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True, eq=False)
@@ -47,17 +51,19 @@ class TimePairer:
     no better match can arrive: when the other stream has reached the reference's time, has ended or is disconnected,
     or, live, ``max_wait_ns`` after the arrival. A frame may be the partner of two reference frames if it is the nearest
     to both, within the tolerance. ``rules`` holds these values; any thread may replace it, for the next decision.
-    Without ``measured``, times are counted by a frame rate, so the pairs have no ``skew_ns``.
+    ``other_interval_ns`` is the frame interval of the other stream, where it is regular: a frame that is much nearer
+    than half of it is the nearest one before the next has arrived. Without ``measured``, times are counted by a frame
+    rate, so the pairs have no ``skew_ns``.
     """
 
     def __init__(
         self,
         reference: Band = Band.VISIBLE,
-        tolerance_ns: int = 20_000_000,
+        tolerance_ns: int = TOLERANCE_NS,
         offset_ns: int = 0,
         on_missing: OnMissing = "hold",
         max_hold_ns: int = 1_000_000_000,
-        max_wait_ns: int = 60_000_000,
+        max_wait_ns: int = MAX_WAIT_NS,
         *,
         measured: bool = True,
     ) -> None:
@@ -69,6 +75,7 @@ class TimePairer:
         self._others: list[_OtherFrame] = []  # by time
         self._ended: set[Band] = set()
         self._disconnected: set[Band] = set()
+        self.other_interval_ns = 0
         # the other stream is sorted here, so some disorder is harmless
         self._guards = {reference: Continuity(), reference.other: Continuity(SLACK_NS)}
         self._index = 0
@@ -167,7 +174,10 @@ class TimePairer:
         other = self._reference.other
         if other in self._ended or other in self._disconnected:
             return True
-        return bool(self._others) and self._others[-1].time_ns >= self._time_ns(self._reference, frame.capture_ns)
+        if not self._others:
+            return False
+        since_ns = self._time_ns(self._reference, frame.capture_ns) - self._others[-1].time_ns
+        return since_ns <= min(NEAREST * self.other_interval_ns, self.rules.tolerance_ns)
 
     def _resolve(self, frame: Frame) -> list[FramePair]:
         time_ns = self._time_ns(self._reference, frame.capture_ns)

@@ -30,6 +30,7 @@ def test_probe_of_a_pair(capsys):
     assert (infrared["size"], infrared["colour"], visible["colour"]) == ("80x60", False, True)
     assert infrared["fps"] == pytest.approx(9, rel=0.1) and visible["fps"] == pytest.approx(25, rel=0.1)
     assert document["pair"]["tolerance_ms"] >= 55, "half the slower camera's interval at least"
+    assert document["pair"]["max_wait_ms"] >= 111, "the next infrared frame may come a whole interval later"
     assert infrared["clock"]["grade"] == "media" and infrared["clock"]["skew_ppm"] is None
 
 
@@ -61,3 +62,6 @@ def test_a_slip_is_named_only_where_the_clocks_differ_by_more_than_is_uncertain(
     assert abs(pair.relative_skew_ppm - skew_ppm) <= pair.relative_skew_error_ppm
     assert (pair.slip_s is not None) == slips
     assert ("one frame of slip every 1" in "".join(pair_lines(pair))) == slips
+    assert (
+        f"set sync: {{tolerance: {pair.tolerance_ms:.0f}ms, max_wait: {pair.max_wait_ms:.0f}ms}}" in pair_lines(pair)[1]
+    )

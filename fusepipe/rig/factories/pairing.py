@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fusepipe.config.schema import Rig
 from fusepipe.core.errors import ConfigError, SourceError
 from fusepipe.core.frames import Band
+from fusepipe.pipeline.pairing.auto_sync import AutoSync
 from fusepipe.pipeline.pairing.capture_clock import CaptureClock
 from fusepipe.pipeline.pairing.degradation import StateChange
 from fusepipe.pipeline.pairing.live_pairer import FreezeChange, LivePairer
 from fusepipe.pipeline.pairing.name_pairer import NamePairer
 from fusepipe.pipeline.pairing.pairer import Pairer
-from fusepipe.pipeline.pairing.time_pairer import PairingRules, TimePairer
+from fusepipe.pipeline.pairing.time_pairer import MAX_WAIT_NS, TOLERANCE_NS, PairingRules, TimePairer
 from fusepipe.pipeline.sources.base import HasImageTimes, Source, SourceInfo
 
 log = logging.getLogger(__name__)
@@ -39,18 +40,11 @@ def make_pairer(rig: Rig, *, by_name: bool, measured: bool) -> NamePairer | Time
 
     ``measured``: both sources have capture times.
     """
-    sync = rig.sync
     if by_name:
-        return NamePairer(sync.reference)
-    return TimePairer(
-        sync.reference,
-        tolerance_ns=sync.tolerance_ns,
-        offset_ns=sync.offset_ns,
-        on_missing=sync.on_missing,
-        max_hold_ns=sync.max_hold_ns,
-        max_wait_ns=sync.max_wait_ns,
-        measured=measured,
-    )
+        return NamePairer(rig.sync.reference)
+    pairer = TimePairer(rig.sync.reference, measured=measured)
+    pairer.rules = pairing_rules(rig)
+    return pairer
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +73,29 @@ def pairing_description(*, by_name: bool, measured: bool) -> str:
 def pairing_rules(rig: Rig) -> PairingRules:
     """The keys of ``sync`` that may change while the rig runs."""
     sync = rig.sync
-    return PairingRules(sync.tolerance_ns, sync.offset_ns, sync.on_missing, sync.max_hold_ns, sync.max_wait_ns)
+    tolerance_ns, max_wait_ns = sync.tolerance_ns, sync.max_wait_ns
+    return PairingRules(
+        TOLERANCE_NS if tolerance_ns is None else tolerance_ns,
+        sync.offset_ns,
+        sync.on_missing,
+        sync.max_hold_ns,
+        MAX_WAIT_NS if max_wait_ns is None else max_wait_ns,
+        frozenset(name for name, set_ns in (("tolerance", tolerance_ns), ("max_wait", max_wait_ns)) if set_ns is None),
+    )
 
 
-def make_live_pairer(rig: Rig, pairer: Pairer, size: tuple[int, int]) -> LivePairer:
-    """``pairer`` with the cameras' clocks and the degradation states; ``size`` (width, height) is the output's."""
+def make_live_pairer(
+    rig: Rig,
+    pairer: Pairer,
+    size: tuple[int, int],
+    *,
+    rates: Mapping[Band, float | None],
+    warn: Callable[[str], None],
+) -> LivePairer:
+    """``pairer`` with the cameras' clocks and the degradation states; ``size`` (width, height) is the output's.
+
+    ``rates`` are the frame rates that the cameras state; ``warn`` gets advice about settings.
+    """
     if not isinstance(pairer, TimePairer):
         raise ConfigError(f"{rig.name}: sync.pair_by: live cameras are paired by time")
     clocks = {Band.INFRARED: CaptureClock(rig.infrared.latency_ns), Band.VISIBLE: CaptureClock(rig.visible.latency_ns)}
@@ -93,7 +105,7 @@ def make_live_pairer(rig: Rig, pairer: Pairer, size: tuple[int, int]) -> LivePai
         reference=rig.sync.reference,
         size=size,
         start_ns=time.monotonic_ns(),
-        max_wait_ns=rig.sync.max_wait_ns,
+        sync=AutoSync(rig.sync.reference, pairer.rules, rates),
         detect_freezes=[
             band
             for band, source in ((Band.INFRARED, rig.infrared), (Band.VISIBLE, rig.visible))
@@ -101,6 +113,8 @@ def make_live_pairer(rig: Rig, pairer: Pairer, size: tuple[int, int]) -> LivePai
         ],
         changed=_state_logger(rig.name),
         froze=_freeze_logger(rig.name),
+        tuned=lambda text: log.info("%s: sync: %s", rig.name, text),
+        advise=warn,
     )
 
 
@@ -167,7 +181,7 @@ def start_times_warning(rig: Rig, infrared: SourceInfo, visible: SourceInfo) -> 
 
     Containers start at arbitrary times, so streams that seem paired may be a constant time apart.
     """
-    if abs(infrared.start_ns + rig.sync.offset_ns - visible.start_ns) <= rig.sync.tolerance_ns:
+    if abs(infrared.start_ns + rig.sync.offset_ns - visible.start_ns) <= pairing_rules(rig).tolerance_ns:
         return ""
     return (
         f"infrared starts at {infrared.start_ns / 1e9:.3f} s and visible at {visible.start_ns / 1e9:.3f} s of their "

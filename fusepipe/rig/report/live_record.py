@@ -14,9 +14,10 @@ from fusepipe.pipeline.sources.live.camera import LiveSource
 def live_record(pairer: LivePairer, sources: Sequence[Source]) -> dict[str, Any]:
     """Plain values; ``seconds`` is the time in each state, ``freezes`` counts frozen infrared images.
 
-    ``frozen_s`` of a camera is for how long its image has been the same, 0 unless it counts as frozen.
+    ``sync`` has the values that frames are paired with, and which of them are measured. ``frozen_s`` of a camera is for
+    how long its image has been the same, 0 unless it counts as frozen.
     """
-    now = pairer.degradation
+    now, rules = pairer.degradation, pairer.rules
     cameras: dict[str, Any] = {}
     for source in sources:
         camera: dict[str, Any] = {"clock": pairer.clocks[source.band].report().as_json()}
@@ -29,6 +30,11 @@ def live_record(pairer: LivePairer, sources: Sequence[Source]) -> dict[str, Any]
             camera |= {"connections": source.connections, "failures": dict(source.failures)}
         cameras[str(source.band)] = camera
     return {
+        "sync": {
+            "tolerance_ms": round(rules.tolerance_ns / 1e6, 1),
+            "max_wait_ms": round(rules.max_wait_ns / 1e6, 1),
+            "auto": sorted(rules.auto),
+        },
         "state": None if now.state is None else str(now.state),
         "seconds": now.time_s(),
         "changes": now.change_count,

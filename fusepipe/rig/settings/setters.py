@@ -77,9 +77,10 @@ def _label(labeller: StateLabel, *, live: bool) -> Apply:
 
 def _pairing(pairer: TimePairer, live_pairer: LivePairer | None) -> Apply:
     def apply(new: Rig) -> None:
-        pairer.rules = pairing_rules(new)
-        if live_pairer is not None:
-            live_pairer.set_max_wait(new.sync.max_wait_ns)
+        if live_pairer is None:
+            pairer.rules = pairing_rules(new)
+        else:
+            live_pairer.sync.wanted = pairing_rules(new)
 
     return apply
 

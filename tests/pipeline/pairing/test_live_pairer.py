@@ -10,6 +10,7 @@ import pytest
 from helpers.arrival_log import ArrivalLog, replay
 
 from fusepipe.core.frames import Band, Disconnected, Frame, PairState, Plane, Stamp
+from fusepipe.pipeline.pairing.auto_sync import AutoSync
 from fusepipe.pipeline.pairing.capture_clock import CaptureClock
 from fusepipe.pipeline.pairing.live_pairer import LivePairer
 from fusepipe.pipeline.pairing.time_pairer import TimePairer
@@ -27,7 +28,6 @@ def make(max_wait_ns=60 * MS, detect_freezes=(IR, VIS), **options):
         reference=VIS,
         size=(64, 48),
         start_ns=START,
-        max_wait_ns=max_wait_ns,
         detect_freezes=detect_freezes,
     )
 
@@ -363,3 +363,88 @@ def test_freezes_are_not_detected_where_that_is_off():
     streams = freezing(camera(IR, 5, seconds=20), 6, 19), camera(VIS, 5, seconds=20)
     pairs, at, _ = live(make(detect_freezes=[VIS]), *streams)
     assert states(pairs, at, 1, 20) == {"fused"}
+
+
+def slow_infrared(seconds=20):
+    """9 Hz beside 30 Hz."""
+    return camera(IR, 5, fps=9, phase_ns=17 * MS, seconds=seconds), camera(VIS, 5, fps=30, seconds=seconds)
+
+
+def auto(*, tolerance_ns=20 * MS, max_wait_ns=60 * MS, keys=("tolerance", "max_wait"), rates=(9.0, 30.0)):
+    """A pairer that measures the values of ``keys``, and the lists of what it reports."""
+    inner = TimePairer(VIS)
+    inner.rules = replace(inner.rules, tolerance_ns=tolerance_ns, max_wait_ns=max_wait_ns, auto=frozenset(keys))
+    tuned, advice = [], []
+    pairer = LivePairer(
+        inner,
+        {IR: CaptureClock(), VIS: CaptureClock()},
+        reference=VIS,
+        size=(64, 48),
+        start_ns=START,
+        sync=AutoSync(VIS, inner.rules, dict(zip((IR, VIS), rates, strict=True))),
+        tuned=tuned.append,
+        advise=advice.append,
+    )
+    return pairer, tuned, advice
+
+
+def held_share(pairs):
+    return sum(p.state is PairState.HELD for p in pairs) / len(pairs)
+
+
+def test_tolerance_and_wait_follow_the_rates_of_the_cameras():
+    fixed, _, advice = auto(keys=())
+    pairs, _, _ = live(fixed, *slow_infrared())
+    assert held_share(pairs) > 0.4, "20 ms and 60 ms"
+    (text,) = advice
+    assert "% of the pairs are held: sync: {tolerance: 20ms, max_wait: 60ms} is too short" in text
+    assert "infrared at 9.0 Hz and visible at 30." in text and "or leave it out" in text
+
+    measuring, tuned, advice = auto(rates=(None, None))
+    pairs, at, truth = live(measuring, *slow_infrared())
+    later = [p for p, now in zip(pairs, at, strict=True) if now > START + 3 * S]
+    assert held_share(later) < 0.01 and advice == []
+    assert 56 * MS <= measuring.rules.tolerance_ns <= 70 * MS
+    assert 115 * MS <= measuring.rules.max_wait_ns <= 170 * MS
+    assert 1 <= len(tuned) <= 4 and "for infrared at 9.0 Hz and visible at " in tuned[-1]
+    for pair in later:
+        assert abs(truth[IR, pair.infrared.index] - truth[VIS, pair.visible.index]) <= 60 * MS, "the nearest one"
+
+
+def test_the_rates_that_the_cameras_state_serve_until_there_are_measured_ones():
+    pairer, _, _ = auto()
+    pairs, *_ = live(pairer, *slow_infrared(seconds=3))
+    assert held_share(pairs) < 0.05
+
+
+@pytest.mark.parametrize("key", ["tolerance", "max_wait"])
+def test_a_value_of_the_rig_is_kept_and_doubted_if_it_does_not_serve(key):
+    other = {"tolerance": "max_wait", "max_wait": "tolerance"}[key]
+    pairer, _, advice = auto(keys=[other])
+    live(pairer, *slow_infrared())
+    assert getattr(pairer.rules, f"{key}_ns") == {"tolerance": 20 * MS, "max_wait": 60 * MS}[key]
+    assert getattr(pairer.rules, f"{other}_ns") > {"tolerance": 60 * MS, "max_wait": 20 * MS}[key]
+    assert key == "max_wait" or len(advice) == 1, "a third of the frames wait for longer than 60 ms"
+
+
+def test_an_outage_is_no_reason_for_advice():
+    pairer, _, advice = auto(keys=(), tolerance_ns=10 * MS, max_wait_ns=20 * MS)
+    streams = camera(IR, 5, seconds=40, away=[(10, 12), (15, 17)]), camera(VIS, 5, seconds=40), refused(IR, 10.5, 15.5)
+    live(pairer, *streams)
+    assert advice == [], "the cameras are synchronised: their frames are within 10 ms"
+
+
+def test_new_rules_of_a_reload_apply_with_the_next_frame():
+    pairer, _, _ = auto()
+    live(pairer, *slow_infrared(seconds=5))
+    pairer.sync.wanted = replace(pairer.sync.wanted, tolerance_ns=7 * MS, auto=frozenset({"max_wait"}))
+    live(pairer, [(START + 6 * S, frame(VIS, 1000, 6 * S, arrival_ns=START + 6 * S))])
+    assert pairer.rules.tolerance_ns == 7 * MS and pairer.rules.max_wait_ns > 100 * MS
+
+
+def test_a_frame_that_is_surely_the_nearest_is_not_waited_past():
+    """The infrared frame is 6 ms older than the visible one and arrives before it; the next one is 34 ms later."""
+    infrared = camera(IR, 1, phase_ns=34 * MS, jitter_ns=0, seconds=20)
+    pairs, at, _ = live(make(), infrared, camera(VIS, 1, jitter_ns=0, seconds=20))
+    waits = sorted(waits_ms(pairs, at, 5, 20))
+    assert waits[len(waits) // 2] == 0

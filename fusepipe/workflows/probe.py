@@ -49,7 +49,8 @@ class CameraReport:
 class PairReport:
     """Both cameras. ``tolerance_ms`` and ``max_wait_ms``: values for ``sync``.
 
-    ``nearest_*_ms``: percentiles of the difference between nearest frames. ``slip_s``: seconds until the clocks have drifted apart by one frame.
+    ``nearest_*_ms``: percentiles of the difference between nearest frames. ``slip_s``: seconds until the clocks have
+    drifted apart by one frame.
     """
 
     tolerance_ms: float

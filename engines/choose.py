@@ -34,6 +34,15 @@ def cuda_installed() -> bool:
     return installed_version("cuda-bindings") is not None or find_spec("pycuda") is not None
 
 
+def torch_runs() -> bool:
+    """Whether PyTorch and onnx are installed, and PyTorch finds a GPU; imports PyTorch."""
+    if find_spec("torch") is None or find_spec("onnx") is None:
+        return False
+    from fusepipe.engines.backends.torch.cuda import cuda_available
+
+    return cuda_available()
+
+
 def misfit_of_packages(backend: str, gpu: Gpu) -> str:
     """Why the installed packages of a TensorRT backend cannot run on this GPU; empty if they can."""
     if backend == "tensorrt-rtx" and not machine.rtx_runs_on(gpu.sm):
@@ -56,6 +65,9 @@ def gpu_backend(gpu: Gpu | None, why_no_gpu: str) -> Choice:
         if not why:
             return Choice(backend, f"auto: {gpu.name} with {MODULES[backend]}")
         reasons.append(why)
+    if torch_runs():
+        why = "; ".join(reasons) or "TensorRT is not installed"
+        return Choice("torch", f"auto: {gpu.name} with PyTorch ({why})")
     how = install_command("tensorrt-rtx" if machine.rtx_runs_on(gpu.sm) else "tensorrt", gpu.driver_number)
     missing = f"neither tensorrt nor tensorrt_rtx is installed for {gpu.name}: {how}"
     return Choice("openvino", f"auto: {'; '.join(reasons) or missing}")

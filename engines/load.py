@@ -24,6 +24,7 @@ _INSTALL = {
     "tensorrt-rtx": "pip install 'fusepipe[tensorrt-rtx,cuda]'",
 }
 _GPU = ("tensorrt", "tensorrt-rtx")
+_SMALL = (64, 64)  # height, width
 
 
 def read_onnx(model: str) -> bytes:
@@ -75,7 +76,9 @@ def load_model(
         return _auto(model, precision, device)
     if backend in _GPU:
         return _on_gpu(model, backend, precision, device)
-    if device is not None and backend == "openvino":
+    if backend == "torch" and (device is not None or precision == "fp16"):
+        return _torch_on_gpu(model, precision, device)
+    if device is not None:
         raise UsageError(f"openvino runs on the CPU: {device = } does not apply; remove it")
     if backend == "openvino":
         return _on_cpu(model, precision, "asked for")
@@ -85,6 +88,8 @@ def load_model(
 def _auto(model: str, precision: str, device: str | None) -> Fuser:
     gpu, why_not = choose.gpu_here(device)
     choice = choose.gpu_backend(gpu, why_not)
+    if gpu is not None and choice.name == "torch" and precision in ("auto", "fp32", "fp16"):
+        return _auto_torch(model, precision, gpu, choice.reason)
     if gpu is None or choice.name not in _GPU:
         return _on_cpu(model, precision, choice.reason)
     found = _cached(model, choice.name, precision, device)
@@ -96,6 +101,35 @@ def _auto(model: str, precision: str, device: str | None) -> Fuser:
     except EngineError as error:
         _LOG.warning("the engine %s does not run on %s, using the CPU instead: %s", found[0], gpu.name, error)
         return _on_cpu(model, precision, f"auto: the engine {found[0].name} does not run on {gpu.name} ({error})")
+
+
+def _auto_torch(model: str, precision: str, gpu: Gpu, reason: str) -> Fuser:
+    try:
+        fuser = _open_torch(model, precision, gpu, reason)
+        try:
+            fuser.prepare(*_SMALL)
+        except BaseException:
+            fuser.close()
+            raise
+    except EngineError as error:
+        _LOG.warning("PyTorch does not run %s on %s, using the CPU instead: %s", model, gpu.name, error)
+        return _on_cpu(model, precision, f"auto: PyTorch does not run it on {gpu.name} ({error})")
+    return fuser
+
+
+def _torch_on_gpu(model: str, precision: str, device: str | None) -> Fuser:
+    gpu, why_not = choose.gpu_here(device)
+    if gpu is None:
+        raise EngineError(f"the backend torch is fp32 on the CPU, and no GPU can be used: {why_not}")
+    return _open_torch(model, precision, gpu, "asked for")
+
+
+def _open_torch(model: str, precision: str, gpu: Gpu, reason: str) -> Fuser:
+    try:
+        from fusepipe.engines.backends.torch.cuda import TorchCudaFuser
+    except ImportError as error:
+        raise EngineError(f"the backend 'torch' cannot be imported ({error}): {_INSTALL['torch']}") from error
+    return TorchCudaFuser(model, read_onnx(model), precision, reason=reason, device=f"cuda:{gpu.index}")
 
 
 def _proven(fuser: Fuser, manifest: Manifest) -> Fuser:

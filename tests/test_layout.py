@@ -152,7 +152,6 @@ BESIDE_FOLDERS: dict[str, str] = {
     "fusepipe.engines": (
         "cache choose fit load manifest onnx_graph sampling_grid sharing store tensor_names threads verification"
     ),  # for every backend
-    "fusepipe.engines.backends": "torch",  # a backend that is one module
     "fusepipe.evaluation": "image_sets luma ranks scorer scores tno_catalogue",  # what is scored, with any metric
     "fusepipe.pipeline": "backoff graph mailbox supervisor testing",  # what connects and runs the stages
     "fusepipe.pipeline.servers": "addresses delivery loop_thread shared_servers",  # of RTSP and web alike

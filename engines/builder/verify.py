@@ -152,7 +152,7 @@ def _against_registered(engine: _Engine, pair: Pair, make_warp: MakeWarp) -> Agr
 
 
 def _against_torch(request: BuildRequest, pairs: Sequence[Pair], given: Sequence[Luma8]) -> Agreement:
-    from fusepipe.engines.backends.torch import TorchFuser
+    from fusepipe.engines.backends.torch.fuser import TorchFuser
 
     with TorchFuser(request.model, request.onnx) as torch:
         expected = [torch.fuse(*pair) for pair in pairs]

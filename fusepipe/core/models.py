@@ -73,7 +73,7 @@ BACKENDS: Mapping[str, str] = {
     "openvino": "fusepipe.engines.backends.openvino.fuser:OpenVinoFuser",
     "tensorrt": "fusepipe.engines.backends.tensorrt.runtime:open_plan",
     "tensorrt-rtx": "fusepipe.engines.backends.tensorrt.runtime:open_plan",
-    "torch": "fusepipe.engines.backends.torch:TorchFuser",
+    "torch": "fusepipe.engines.backends.torch.fuser:TorchFuser",
 }
 
 # Backends that `fusepipe build-engine` builds for; the first also runs shipped networks without a build.

@@ -18,7 +18,7 @@ from fusepipe.core.fuser import FusionBatch, halved
 from fusepipe.engines.backends.openvino.fuser import OpenVinoFuser
 from fusepipe.engines.backends.openvino.network import GraphRunner
 from fusepipe.engines.backends.openvino.pyramid import COARSE_SCALE, Pyramid, coarse_shape
-from fusepipe.engines.backends.torch import TorchFuser
+from fusepipe.engines.backends.torch.fuser import TorchFuser
 from fusepipe.train.export import export_pyramid
 from fusepipe.train.networks.pyramid import PyramidNet, macs_per_pixel
 

@@ -1,7 +1,6 @@
-"""Networks in PyTorch, layer by layer: the reference for other backends, not a fast backend.
+"""ONNX graphs interpreted with PyTorch's functions, operator by operator.
 
-Interprets the shipped ONNX graph with PyTorch's functions, on the CPU in fp32, so that every network of the registry
-runs without its training code. Needs ``torch`` and ``onnx``.
+So every network of the registry, and the detectors and teachers of training, run without their training code.
 """
 
 from __future__ import annotations
@@ -17,65 +16,45 @@ from onnx import helper, numpy_helper
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusepipe.core.errors import EngineError, UsageError
-from fusepipe.core.fuser import FuserBase, FuserInfo, FusionBatch, ReadyTicket, Ticket
-from fusepipe.engines.onnx_graph import multiple_of, read_graph
+from fusepipe.core.errors import EngineError
 
 Attributes = Mapping[str, Any]
 Operator = Callable[[Sequence[Any], Attributes], Any]
-MAX_BATCH = 16
-
-
-class TorchFuser(FuserBase):
-    """A :class:`fusepipe.core.fuser.Fuser` of one ONNX network in PyTorch, fp32 on the CPU; synchronous.
-
-    Raises :class:`EngineError` for a graph with unsupported operators, :class:`UsageError` for a precision other than
-    fp32 or auto.
-    """
-
-    def __init__(self, model: str, onnx: bytes, precision: str = "auto", *, reason: str = "") -> None:
-        super().__init__()
-        if precision not in ("auto", "fp32"):
-            raise UsageError(f"the backend torch is the fp32 reference; it has no {precision = }")
-        graph = read_graph(onnx, model)
-        self._multiple = multiple_of(graph)
-        self._graph = TorchGraph(graph)
-        self.info = FuserInfo(
-            model=model, backend="torch", precision="fp32", device="cpu", reason=reason, max_batch=MAX_BATCH
-        )
-
-    def submit(self, batch: FusionBatch) -> Ticket:
-        """See :class:`fusepipe.core.fuser.Fuser`; computes synchronously."""
-        self._require_open()
-        height, width = batch.shape
-        if any(warp is not None for warp in batch.warps):
-            raise UsageError("this fuser takes registered infrared images: apply the warp first")
-        if batch.visible_levels:
-            raise UsageError(f"this fuser takes infrared images of the visible size: {batch.visible_levels = }")
-        if len(batch.visible) > MAX_BATCH:
-            raise UsageError(f"{len(batch.visible)} pairs are more than this fuser's {MAX_BATCH = }")
-        pad = ((0, 0), (0, -height % self._multiple), (0, -width % self._multiple))
-        feeds = [
-            torch.from_numpy(np.pad(np.stack(images), pad, mode="edge")[:, None])
-            for images in (batch.infrared, batch.visible)
-        ]
-        fused = self._graph(*feeds)[:, 0, :height, :width].numpy()
-        return ReadyTicket([image.copy() for image in fused])
+# operator -> the first of the inputs that are read as numbers: shapes, axes, factors
+_HOST_FROM = dict.fromkeys(
+    (
+        *("Resize", "Pad", "Slice", "Split", "Reshape", "Squeeze", "Unsqueeze"),
+        *("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"),
+    ),
+    1,
+)
 
 
 class TorchGraph:
     """An ONNX graph as a function of tensors, its weights on ``device``; raises :class:`EngineError` for operators
     that are not supported.
+
+    Integers, and constants that are read as shapes, axes or factors, stay on the CPU: reading them from a GPU waits
+    for it, which a CUDA graph does not allow. ``channels_last`` is the memory format of the weights of convolutions.
     """
 
-    def __init__(self, model: onnx.ModelProto, device: torch.device | None = None) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, device: torch.device | None = None, *, channels_last: bool = False
+    ) -> None:
         unknown = sorted({node.op_type for node in model.graph.node} - set(_OPERATORS))
         if unknown:
             raise EngineError(f"the backend torch does not support the operators {', '.join(unknown)}")
         self._constants = {
-            tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()).to(device)
-            for tensor in model.graph.initializer
+            tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in model.graph.initializer
         }
+        host = {
+            name for node in model.graph.node for name in node.input[_HOST_FROM.get(node.op_type, len(node.input)) :]
+        }
+        weights = {node.input[1] for node in model.graph.node if node.op_type == "Conv"} if channels_last else set()
+        for name, tensor in self._constants.items():
+            if name not in host and tensor.is_floating_point():
+                layout = torch.channels_last if name in weights and tensor.dim() == 4 else torch.contiguous_format
+                self._constants[name] = tensor.to(device).contiguous(memory_format=layout)
         self._nodes = [
             (node, _OPERATORS[node.op_type], {a.name: helper.get_attribute_value(a) for a in node.attribute})
             for node in model.graph.node

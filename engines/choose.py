@@ -38,7 +38,7 @@ def torch_runs() -> bool:
     """Whether PyTorch and onnx are installed, and PyTorch finds a GPU; imports PyTorch."""
     if find_spec("torch") is None or find_spec("onnx") is None:
         return False
-    from fusepipe.engines.backends.torch.cuda import cuda_available
+    from fusepipe.engines.backends.torch.captured import cuda_available
 
     return cuda_available()
 

@@ -126,7 +126,7 @@ def _torch_on_gpu(model: str, precision: str, device: str | None) -> Fuser:
 
 def _open_torch(model: str, precision: str, gpu: Gpu, reason: str) -> Fuser:
     try:
-        from fusepipe.engines.backends.torch.cuda import TorchCudaFuser
+        from fusepipe.engines.backends.torch.captured import TorchCudaFuser
     except ImportError as error:
         raise EngineError(f"the backend 'torch' cannot be imported ({error}): {_INSTALL['torch']}") from error
     return TorchCudaFuser(model, read_onnx(model), precision, reason=reason, device=f"cuda:{gpu.index}")

@@ -17,8 +17,8 @@ from fusepipe.core.fuser import FusionBatch  # noqa: E402
 from fusepipe.core.models import NETWORKS, network_shipped  # noqa: E402
 from fusepipe.engines import choose, load  # noqa: E402
 from fusepipe.engines.backends.cuda.api import Gpu  # noqa: E402
-from fusepipe.engines.backends.torch.cuda import CACHED_SIZES, Captured, Function, Images, TorchCudaFuser  # noqa: E402
-from fusepipe.engines.backends.torch.graph import TorchGraph  # noqa: E402
+from fusepipe.engines.backends.torch.captured import CACHED_SIZES, Captured, Function, Images, TorchCudaFuser  # noqa: E402
+from fusepipe.engines.backends.torch.interpreter import TorchGraph  # noqa: E402
 from fusepipe.engines.builder.agreement import TOLERANCES, measure_agreement  # noqa: E402
 from fusepipe.engines.load import load_model, read_onnx  # noqa: E402
 from fusepipe.engines.onnx_graph import read_graph  # noqa: E402
@@ -125,7 +125,7 @@ def test_auto_takes_pytorch_where_there_is_no_tensorrt(memory: int, monkeypatch:
     gpu = Gpu("RTX 4090", "SM89", "13.0", "13.0", 1)
     monkeypatch.setattr(choose, "gpu_here", lambda device=None: (gpu, ""))
     monkeypatch.setattr(choose, "package_installed", lambda backend: False)
-    monkeypatch.setattr("fusepipe.engines.backends.torch.cuda.cuda_available", lambda: True)
+    monkeypatch.setattr("fusepipe.engines.backends.torch.captured.cuda_available", lambda: True)
     devices: list[str] = []
 
     def opened(model: str, onnx: bytes, precision: str, *, reason: str, device: str) -> TorchCudaFuser:
@@ -133,7 +133,7 @@ def test_auto_takes_pytorch_where_there_is_no_tensorrt(memory: int, monkeypatch:
         graphs = Graphs(memory)
         return TorchCudaFuser(model, onnx, precision, reason=reason, device="cpu", capture=graphs.capture)
 
-    monkeypatch.setattr("fusepipe.engines.backends.torch.cuda.TorchCudaFuser", opened)
+    monkeypatch.setattr("fusepipe.engines.backends.torch.captured.TorchCudaFuser", opened)
     with load.load_model("stream") as fuser:
         assert devices == ["cuda:1"]
         if memory:

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="the backend torch needs PyTorch: pi
 from onnx import ModelProto, TensorProto, helper  # noqa: E402
 
 from fusepipe.core.errors import EngineError  # noqa: E402
-from fusepipe.engines.backends.torch.graph import TorchGraph  # noqa: E402
+from fusepipe.engines.backends.torch.interpreter import TorchGraph  # noqa: E402
 
 
 def resizing(**attributes: str) -> ModelProto:

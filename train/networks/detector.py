@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fusepipe.core.errors import EngineError
-from fusepipe.engines.backends.torch.graph import TorchGraph
+from fusepipe.engines.backends.torch.interpreter import TorchGraph
 
 PERSON, VEHICLES = 0, (2, 5, 7)
 """COCO's classes: persons; cars, buses and trucks."""

@@ -10,7 +10,7 @@ import torch
 
 from fusepipe.core.errors import UsageError
 from fusepipe.core.fuser import FuserBase, FuserInfo, FusionBatch, ReadyTicket, Ticket
-from fusepipe.engines.backends.torch.graph import TorchGraph
+from fusepipe.engines.backends.torch.interpreter import TorchGraph
 from fusepipe.engines.onnx_graph import multiple_of, read_graph
 
 MAX_BATCH = 16

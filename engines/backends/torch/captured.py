@@ -1,6 +1,6 @@
 """Networks in PyTorch on an NVIDIA GPU, for machines with PyTorch and without TensorRT.
 
-The ONNX graph is interpreted as in :mod:`fusepipe.engines.backends.torch.graph`: convolutions in fp16 by autocast,
+The ONNX graph is interpreted as in :mod:`fusepipe.engines.backends.torch.interpreter`: convolutions in fp16 by autocast,
 weights in ``channels_last``, and each size captured into a CUDA graph, so that the hundreds of launches of a network
 cost one.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 from fusepipe.core.errors import EngineError, FusepipeError, UsageError
 from fusepipe.core.fuser import FuserBase, FuserInfo, FusionBatch, ReadyTicket, Ticket
 from fusepipe.engines.backends.torch.fuser import MAX_BATCH, require_plain_batch
-from fusepipe.engines.backends.torch.graph import TorchGraph
+from fusepipe.engines.backends.torch.interpreter import TorchGraph
 from fusepipe.engines.onnx_graph import multiple_of, read_graph
 
 PRECISIONS = ("auto", "fp32", "fp16")

@@ -1,8 +1,8 @@
 """Networks in PyTorch on an NVIDIA GPU, for machines with PyTorch and without TensorRT.
 
-The ONNX graph is interpreted as in :mod:`fusepipe.engines.backends.torch.interpreter`: convolutions in fp16 by autocast,
-weights in ``channels_last``, and each size captured into a CUDA graph, so that the hundreds of launches of a network
-cost one.
+The ONNX graph is interpreted as in :mod:`fusepipe.engines.backends.torch.interpreter`: convolutions in fp16 by
+autocast, weights in ``channels_last``, and each size captured into a CUDA graph, so that the hundreds of launches of a
+network cost one.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class DriftEvent:
 class DriftMonitor:
     """The state, with hysteresis: worse after ``ENTER`` consecutive measurements, better after ``LEAVE``.
 
-    Uncertain measurements do not change it: a dark or frozen camera is no drift.
+    Uncertain measurements do not change it: a dark or frozen camera is not drift.
     """
 
     state: DriftState = DriftState.OK

@@ -86,5 +86,5 @@ def unsupported_precision(precision: str, architectures: Iterable[str]) -> str:
     Turing's tensor cores compute in fp16 and int8, not in bf16 (NVIDIA's support matrices).
     """
     if precision == "bf16" and any(int(name.removeprefix("SM")) < _FIRST_WITH_BF16 for name in architectures):
-        return "GPUs of architecture SM75 do not compute in bf16: take fp16"
+        return "GPUs of architecture SM75 do not compute in bf16: use fp16"
     return ""

@@ -42,7 +42,7 @@ def _advice(image: NDArray[Any]) -> str:
     if image.size == 0:
         return ": it has no pixels"
     if image.ndim == 3 and image.shape[2] in (3, 4):
-        return ": take the luma (Y of BT.601), without alpha, first"
+        return ": convert it to luma (Y of BT.601) first, without alpha"
     if image.dtype == np.uint16:
         return ": map it to 8 bit first, in the same way for all images of a comparison"
     return ""

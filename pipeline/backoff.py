@@ -25,7 +25,7 @@ class BackoffPolicy:
 
 
 MAX_BRIEF = 3
-# A camera that loses its connection again soon after it returned must not stay away for the wait of a dead one.
+# A camera that loses its connection again soon after it returned must not wait as long as a dead one.
 CAMERA = BackoffPolicy(first_ns=S // 4, cap_ns=10 * S, brief_ns=S)
 # Cameras lock an account after a few failed logins: at most two attempts a minute, then fewer.
 CAMERA_LOGIN = BackoffPolicy(first_ns=30 * S, cap_ns=600 * S)

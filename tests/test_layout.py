@@ -1,4 +1,4 @@
-"""The layout: who may import whom, what lies where, and how large it may be."""
+"""The layout: import directions, the place of each module, names and sizes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from helpers.shared_names import SHARED_MODULES, SHARED_NAMES
-from helpers.source_tree import HOUSES, MODULES, ROOT, cyclic, imported, parsed, python_files
+from helpers.source_tree import MODULES, ROOT, TOP_FOLDERS, cyclic, imported, parsed, python_files
 
 MAX_LINES = 400
 MAX_FUNCTION_LINES = 60
@@ -38,7 +38,7 @@ def outside(modules: set[str], *allowed: str) -> set[str]:
     return {module for module in modules if not under(module, *allowed)}
 
 
-# Each room may import these of those above it in this list, and itself; `train` stands beside `workflows`.
+# What a package may import, besides itself; in the order of the layers. `train` is on the layer of `workflows`.
 DIRECTIONS: dict[str, tuple[str, ...]] = {
     "core": (),
     "config": ("core",),
@@ -54,14 +54,14 @@ DIRECTIONS: dict[str, tuple[str, ...]] = {
 
 
 def test_imports_go_downwards_only() -> None:
-    rooms = {module.split(".")[1] for module in MODULES if module.count(".")}
-    assert rooms - {"__main__", "cli"} == set(DIRECTIONS)
+    names = {module.split(".")[1] for module in MODULES if module.count(".")}
+    assert names - {"__main__", "cli"} == set(DIRECTIONS)
     wrong = []
     for module, names in IMPORTS.items():
-        room = module.split(".")[1] if module.count(".") else ""
-        if room not in DIRECTIONS:
+        layer = module.split(".")[1] if module.count(".") else ""
+        if layer not in DIRECTIONS:
             continue
-        allowed = {room, *DIRECTIONS[room]}
+        allowed = {layer, *DIRECTIONS[layer]}
         used = {name.split(".")[1] for name in names if name.startswith("fusepipe.")} & {*DIRECTIONS, "cli"}
         wrong += [f"{module} imports from {other}" for other in sorted(used - allowed)]
     assert wrong == []
@@ -74,7 +74,7 @@ def test_every_allowed_direction_is_used() -> None:
         for name in names
         if module.count(".") and name.startswith("fusepipe.")
     }
-    allowed = {(room, other) for room, others in DIRECTIONS.items() for other in others}
+    allowed = {(layer, other) for layer, others in DIRECTIONS.items() for other in others}
     assert sorted(allowed - used) == []
 
 
@@ -103,8 +103,8 @@ def test_no_modules_import_each_other() -> None:
 
 
 @pytest.mark.parametrize("package", sorted(m for m, path in MODULES.items() if path.name == "__init__.py"))
-def test_no_rooms_of_a_package_import_each_other(package: str) -> None:
-    """What lies in a package, its modules and folders, must form a graph without cycles: a folder counts as one."""
+def test_no_members_of_a_package_import_each_other(package: str) -> None:
+    """The modules and folders of a package form a graph without cycles; a folder counts as one."""
     edges: dict[str, set[str]] = {}
     for importer, target in module_edges():
         if under(importer, package) and under(target, package) and package not in (importer, target):
@@ -141,10 +141,10 @@ def test_heavy_packages_are_imported_in_few_places(packages: tuple[str, ...], al
     assert outside(importers(*packages), *allowed) == set()
 
 
-# -- what lies where
+# -- the place of a module
 
 
-# The modules that may lie in a package beside its folders: all of its folders use them, or they are what the package
+# The modules of a package that has folders: all of its folders use them, or they are what the package
 # itself is about. Any other module belongs into a folder.
 BESIDE_FOLDERS: dict[str, str] = {
     "fusepipe": "__main__ cli",
@@ -175,7 +175,7 @@ def packages() -> list[str]:
     return sorted(module for module, path in MODULES.items() if path.name == "__init__.py")
 
 
-def test_no_module_lies_beside_folders_that_belongs_into_one() -> None:
+def test_modules_next_to_folders_are_listed() -> None:
     wrong = []
     for package in packages():
         if package == "fusepipe.commands":
@@ -341,13 +341,13 @@ def test_no_test_uses_what_is_private() -> None:
 # -- the linter's own rule
 
 
-@pytest.mark.parametrize("house", HOUSES)
-def test_the_folders_cannot_be_imported_by_their_bare_names(house: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", TOP_FOLDERS)
+def test_the_folders_cannot_be_imported_by_their_bare_names(folder: str, tmp_path: Path) -> None:
     ruff = shutil.which("ruff", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
     if ruff is None:
         pytest.skip("ruff is not installed: pip install 'fusepipe[dev]'")
     file = tmp_path / "wrong.py"
-    file.write_text(f"import {house}\n\n{house}.run()\n")
+    file.write_text(f"import {folder}\n\n{folder}.run()\n")
     command = [ruff, "check", "--config", str(ROOT / "pyproject.toml"), "--no-cache", "--select", "TID251", str(file)]
     checked = subprocess.run(command, capture_output=True, text=True)
     assert checked.returncode == 1 and "TID251" in checked.stdout, checked.stdout + checked.stderr

@@ -10,7 +10,7 @@ import sys
 import zipfile
 
 import pytest
-from helpers.source_tree import HOUSES, MODULES, PROJECT, ROOT, tracked
+from helpers.source_tree import MODULES, PROJECT, ROOT, TOP_FOLDERS, tracked
 
 import fusepipe
 
@@ -48,7 +48,7 @@ def test_every_module_is_in_the_wheel(wheel: set[str]) -> None:
 
 
 def test_the_package_data_are_in_the_wheel(wheel: set[str]) -> None:
-    folders = ("fusepipe", *HOUSES)
+    folders = ("fusepipe", *TOP_FOLDERS)
     data = {n for n in tracked() if n.split("/")[0] in folders and not n.endswith((".py", ".md"))}
     files = {name for name in data if not (ROOT / name).is_symlink()}
     assert {n if n.startswith("fusepipe/") else f"fusepipe/{n}" for n in files} - wheel == set()
@@ -67,16 +67,16 @@ def test_every_folder_with_an_init_is_a_package_of_the_wheel() -> None:
     settings = PROJECT["tool"]["setuptools"]
     there = {name for name, path in MODULES.items() if path.name == "__init__.py"}
     assert there == set(settings["packages"])
-    for house in HOUSES:
-        assert settings["package-dir"][f"fusepipe.{house}"] == house
+    for folder in TOP_FOLDERS:
+        assert settings["package-dir"][f"fusepipe.{folder}"] == folder
     loose = {path.parent for path in MODULES.values()} - {p.parent for p in MODULES.values() if p.name == "__init__.py"}
     assert loose == set(), "folders with modules and no __init__.py are absent from the wheel"
 
 
-@pytest.mark.parametrize("house", HOUSES)
-def test_the_links_for_editors_are_relative(house: str) -> None:
-    link = ROOT / "fusepipe" / house
-    assert link.is_symlink() and str(link.readlink()) == f"../{house}"
+@pytest.mark.parametrize("folder", TOP_FOLDERS)
+def test_the_links_for_editors_are_relative(folder: str) -> None:
+    link = ROOT / "fusepipe" / folder
+    assert link.is_symlink() and str(link.readlink()) == f"../{folder}"
 
 
 def test_the_versions_are_equal() -> None:

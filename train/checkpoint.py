@@ -88,7 +88,7 @@ def refuse_overwriting(out: Path) -> None:
 def require_checkpoint(out: Path) -> None:
     """Raises :class:`UsageError` where neither ``out`` nor a folder below it holds a checkpoint."""
     if not any(out.glob(f"**/{CHECKPOINT}")):
-        raise UsageError(f"nothing to resume in {out} (no {CHECKPOINT}): leave --resume out, or give a run's folder")
+        raise UsageError(f"nothing to resume in {out} (no {CHECKPOINT}): omit --resume, or give the folder of a run")
 
 
 def require_same(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

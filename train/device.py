@@ -31,7 +31,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     if name == "fp16" and device.type == "cpu":
-        raise UsageError("precision: fp16 trains on GPUs only: take auto, fp32 or bf16")
+        raise UsageError("precision: fp16 trains on GPUs only: use auto, fp32 or bf16")
     return _HALVES.get(name, torch.float32)
 
 

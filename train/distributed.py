@@ -98,7 +98,7 @@ def process_group(device: torch.device) -> Iterator[Processes]:
 def require_one_process(what: str) -> None:
     """Raises :class:`UsageError` where ``torchrun`` started several: each would write to the same folder."""
     if (world := _world_size()) > 1:
-        raise UsageError(f"{what} trains in one process, and torchrun started {world}: leave torchrun out")
+        raise UsageError(f"{what} trains in one process, and torchrun started {world}: run it without torchrun")
 
 
 def _world_size() -> int:

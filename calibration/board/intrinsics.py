@@ -28,8 +28,8 @@ FULL_VIEWS = 10  # with fewer, only two radial coefficients are estimated
 OUTLIER_RATIO = 2.5  # times the median view's error
 OUTLIER_FLOOR_PX = 0.4
 RELEASE_VIEWS = 15  # that show the whole board, before its points are estimated
-RELEASE_GAIN = 0.75  # of the mean squared error, each over its degrees of freedom: a smaller gain is no board flaw
-MAX_FLAW = 0.05  # in point spacings: a larger deviation is no board flaw
+RELEASE_GAIN = 0.75  # of the mean squared error, each over its degrees of freedom: a smaller gain is not a board flaw
+MAX_FLAW = 0.05  # in point spacings: a larger deviation is not a board flaw
 LARGE_ERROR = 0.0016  # of the width: 1 pixel of 640
 GRID = (8, 6)  # cells across and down of the coverage map
 

@@ -39,7 +39,7 @@ def save_text(text: str, path: Path, overwrite: bool = False) -> None:
     try:
         write_text(path, text, overwrite=overwrite)
     except FileExistsError as error:
-        raise OutputExistsError(f"{path}: exists already; overwrite it explicitly or choose another name") from error
+        raise OutputExistsError(f"{path}: already exists; overwrite it explicitly or choose another name") from error
     except OSError as error:
         raise SinkError(f"{path}: cannot be written: {error.strerror or error}") from error
 

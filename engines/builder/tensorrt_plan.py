@@ -137,17 +137,17 @@ def require_options(library: Library, options: PlanOptions) -> None:
     """Raises :class:`UsageError` for an option that this library does not have."""
     if options.version_compatible and library.portable:  # the wheel lacks the lean runtime that such plans carry
         raise UsageError(
-            f"{library.backend} has no version-compatible plans: leave --version-compatible out, and build again "
+            f"{library.backend} has no version-compatible plans: omit --version-compatible, and build again "
             "after an update"
         )
     if options.timing_cache is not None and library.portable:
         raise UsageError(
             f"{library.backend} measures no timings: it compiles kernels when a plan first runs, and caches them; "
-            "leave --timing-cache out"
+            "omit --timing-cache"
         )
     if options.target_sm and not library.portable:
         raise UsageError(
-            "--target-sm is for tensorrt-rtx: tensorrt builds for the GPU of this machine; leave it out, or take "
+            "--target-sm is for tensorrt-rtx: tensorrt builds for the GPU of this machine; omit it, or use "
             "--backend tensorrt-rtx"
         )
     members = library.module.ComputeCapability.__members__ if library.portable else ()
@@ -191,7 +191,7 @@ def open_timing_cache(library: Library, config: Any, path: Path | None) -> Any:
     if cache is None or refused or not config.set_timing_cache(cache, ignore_mismatch=False):
         raise EngineError(
             f"{path}: {library.backend} {library.version} rejects this timing cache ({library.complaint()}); "
-            "remove the file, or leave --timing-cache out"
+            "remove the file, or omit --timing-cache"
         )
     return cache
 

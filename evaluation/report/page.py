@@ -24,7 +24,7 @@ RULES = (
     "fuse nothing and still win some metrics. They are in every table for that reason and are marked ° where they beat "
     "the best method."
 )
-NO_RULES = "No single number ranks fusion methods; 'fusepipe compare' shows them beside rules that win some metrics."
+NO_RULES = "No single number ranks fusion methods; 'fusepipe compare' shows them next to rules that win some metrics."
 
 
 @dataclass(frozen=True, slots=True)

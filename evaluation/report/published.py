@@ -54,7 +54,7 @@ def table1(models: Collection[str]) -> Preset:
     renamed = {key: value for key, value in printed.items() if key[1] != OWN}
     renamed |= {(s, own, metric): value for (s, row, metric), value in printed.items() if row == OWN}
     notes = (
-        f"{own}: printed beside it is the paper's own network",
+        f"{own}: the printed values are those of the paper's own network",
         "ddcgan: its column is missing from the printed table",
         "VIF: the paper's variant is not known; here the sum of the pixel-domain VIF of both sources, so that "
         "only the order of methods compares",

@@ -9,16 +9,16 @@
     const [stage, under, over, edge] = ["stage", "under", "over", "edge"].map((name) => byId("wipe-" + name));
     const tags = { left: byId("wipe-tag-left"), right: byId("wipe-tag-right") };
     const option = (text, value) => new Option(text, value);
-    const pictures = () => Array.from(pairs[Number(pair.value)].querySelectorAll("img.picture"));
-    const picture = (method) => pictures().find((image) => image.dataset.method === method);
+    const images = () => Array.from(pairs[Number(pair.value)].querySelectorAll("img.shown"));
+    const imageOf = (method) => images().find((image) => image.dataset.method === method);
 
     pairs.forEach((section, index) => pair.add(option(section.dataset.label, index)));
 
     const fill = () => {
       const keep = [left.value, right.value];
-      const names = pictures().map((image) => image.dataset.method);
+      const names = images().map((image) => image.dataset.method);
       for (const select of [left, right]) {
-        select.replaceChildren(...pictures().map((image) => option(image.alt, image.dataset.method)));
+        select.replaceChildren(...images().map((image) => option(image.alt, image.dataset.method)));
       }
       // initially the visible image against the first method; later the selection, where it exists
       left.value = names.includes(keep[0]) ? keep[0] : "vis";
@@ -26,14 +26,14 @@
     };
     const show = () => {
       for (const [side, image, select] of [["left", over, left], ["right", under, right]]) {
-        const from = picture(select.value);
+        const from = imageOf(select.value);
         image.src = from.src;
         image.alt = side + ": " + from.alt;
         image.width = from.width;
         image.height = from.height;
         tags[side].textContent = from.alt;
       }
-      const shape = picture(left.value);
+      const shape = imageOf(left.value);
       const ratio = shape.getAttribute("width") / shape.getAttribute("height");
       stage.style.aspectRatio = String(ratio);
       byId("wipe-viewer").style.setProperty("--ratio", ratio);

@@ -35,7 +35,7 @@ def check_reports(paths: Sequence[Path], *, overwrite: bool, methods: bool = Fal
         if path.is_dir():
             raise SinkError(f"{path}: is a folder; name a file")
         if path.exists() and not overwrite:
-            raise OutputExistsError(f"{path}: exists; give --overwrite to replace it")
+            raise OutputExistsError(f"{path}: already exists; use --overwrite to replace it")
         if not os.access(_existing(path), os.W_OK):
             raise SinkError(f"{path}: its folder cannot be written")
     if len({path.resolve() for path in paths}) < len(paths):

@@ -48,7 +48,7 @@ def command(
     from fusepipe.calibration.scene.local_matches import MODELS
     from fusepipe.core.errors import FusepipeError
     from fusepipe.core.text import counted, shortlist
-    from fusepipe.workflows.calibrate_scene import Hints, calibrate_scene, doubt, result_json
+    from fusepipe.workflows.calibrate_scene import Hints, calibrate_scene, reliability_warning, result_json
     from fusepipe.workflows.scene_pairs import read_pairs
 
     check_output_file(output, overwrite)
@@ -72,7 +72,7 @@ def command(
         f"confidence {seen.confidence:.2f}; {seen.near:.0%} of {seen.blocks} blocks agree; the infrared camera sees "
         f"{seen.overlap:.0%} of the visible image"
     )
-    if reason := doubt(result):
+    if reason := reliability_warning(result):
         click.echo(f"  warning: {reason}")
     inputs = shlex.join([str(output), infrared, visible])
     click.echo(f"wrote {output}; check it with: fusepipe calibrate check {inputs}")

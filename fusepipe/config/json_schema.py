@@ -33,7 +33,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _for_files(spec: dict[str, Any]) -> dict[str, Any]:
-    """A property as files have it: durations with units, and variables where a value is no text."""
+    """A property as files have it: durations with units, and variables where a value is not text."""
     shape = {name: spec[name] for name in spec.keys() & _SHAPE}
     rest = {name: value for name, value in spec.items() if name not in _SHAPE and name != "title"}
     if rest.pop("quantity", "") == "duration" and rest.get("default"):

@@ -47,5 +47,5 @@ def _refusal(model: BaseModel, name: str, value: Any) -> str:
         return NOT_YET
     later = marks.get("unavailable_values")
     if isinstance(later, list) and value in later:
-        return f"{value} is {NOT_YET}; leave it out, or write {info.default}"
+        return f"{value} is {NOT_YET}; omit it, or write {info.default}"
     return ""

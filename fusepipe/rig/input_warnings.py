@@ -1,6 +1,6 @@
 """Warnings about inputs that are probably not what the user meant: exchanged, the same twice, in false colours.
 
-They are conservative: a grey infrared image is never doubted for its colours.
+They are conservative: a grey infrared image never causes a warning about colours.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class BoardResult:
                     "covered": round(camera.covered, 3),
                     "coverage": camera.coverage.tolist(),
                     "board_flaw_m": camera.board_flaw_m,
-                    "doubts": camera.warnings(),
+                    "warnings": camera.warnings(),
                 }
         if self.stereo is not None:
             document["stereo"] = {
@@ -98,7 +98,7 @@ class BoardResult:
                 "angle_deg": round(self.stereo.pose.angle_deg, 4),
                 "board_distance_m": self.stereo.board_distance_m,
                 "loose": self.stereo.loose,
-                "doubts": self.stereo.warnings(),
+                "warnings": self.stereo.warnings(),
             }
         return document
 

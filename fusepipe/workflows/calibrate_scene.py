@@ -96,8 +96,8 @@ def calibrate_scene(
     return result, calibration
 
 
-def doubt(result: SceneResult) -> str:
-    """A reason to doubt an accepted result; empty where there is none."""
+def reliability_warning(result: SceneResult) -> str:
+    """Why an accepted result may be wrong; empty if there is no reason."""
     alone, pairs = result.quality.pairs_near, result.pairs
     if pairs < 2 or alone > pairs / 2:
         return ""
@@ -118,5 +118,5 @@ def result_json(result: SceneResult, names: Sequence[str]) -> dict[str, Any]:
         "infrared_size": list(result.infrared_size),
         "visible_size": list(result.visible_size),
         "refusal": result.refusal,
-        "doubt": "" if result.refusal else doubt(result),
+        "warning": "" if result.refusal else reliability_warning(result),
     }

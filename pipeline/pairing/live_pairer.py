@@ -101,7 +101,7 @@ class LivePairer:
         return None if self._is_over() else self._reference
 
     def _is_over(self) -> bool:
-        """Whether both cameras have ended for good, or one has and the other is away."""
+        """Whether both cameras have ended for good, or one has and the other is disconnected."""
         if not self._ended or len(self._ended) == 2:
             return bool(self._ended)
         return self._now_ns - max(self._ended_ns, *self._heard_ns.values()) > END_NS

@@ -83,10 +83,10 @@ def test_saved_files_are_readable(tmp_path: Path) -> None:
     ]
 
 
-def test_saving_never_overwrites_unasked(tmp_path: Path) -> None:
+def test_saving_overwrites_only_on_request(tmp_path: Path) -> None:
     path = write(tmp_path, "precious")
     calibration = make_calibration("identity", (320, 240), (640, 480))
-    with pytest.raises(OutputExistsError, match="exists already"):
+    with pytest.raises(OutputExistsError, match="already exists"):
         save_calibration(calibration, path)
     assert path.read_text() == "precious"
     save_calibration(calibration, path, overwrite=True)

@@ -140,7 +140,7 @@ def test_the_warp_takes_each_pixel_from_where_the_lens_put_it() -> None:
     assert moved.sampling_grid[240, 323] == pytest.approx(still.sampling_grid[240, 320], abs=1e-3)
 
 
-def test_how_places_move_as_the_lens_bends() -> None:
+def test_displacement_grows_with_the_distortion() -> None:
     """Against the lens itself, a little more bent."""
     small = (512, 384)
     to_small: Matrix3 = np.array([[0.8, 0, -0.1], [0, 0.8, -0.1], [0, 0, 1]])

@@ -102,7 +102,7 @@ def test_a_multiple_of_a_matrix_is_the_same_warp() -> None:
     assert np.allclose(warps[0].matrix, warps[1].matrix)
 
 
-def test_version_tells_maps_apart() -> None:
+def test_the_version_distinguishes_maps() -> None:
     versions = [
         RemapWarp(TILT, (80, 60), (150, 130)).version,
         RemapWarp(TILT, (80, 60), (150, 131)).version,
@@ -172,7 +172,7 @@ def test_points_behind_the_camera_are_not_valid() -> None:
         ([[1, 0, 0], [0, 1, 0], [1, 0, -39.5]], "centre of the infrared image to infinity"),
     ],
 )
-def test_useless_matrices_are_refused(matrix: object, message: str) -> None:
+def test_degenerate_matrices_are_refused(matrix: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         RemapWarp(matrix, (80, 60), (150, 130))  # type: ignore[arg-type]
 

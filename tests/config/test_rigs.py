@@ -41,7 +41,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     assert rig.infrared.url == f"{odd}/ir.mkv"
     assert rig.registration.calibration == f"{tmp_path}/c.yaml"
     video, images = rig.sinks
-    # the folder's own percent sign is no part of the pattern
+    # the folder's own percent sign is not part of the pattern
     assert isinstance(video, FileSink) and video.file == f"{tmp_path}/100%% sure/rec/%Y-%m.mkv"
     assert isinstance(images, ImagesSink) and images.images == f"{tmp_path}/home/out"
     text = RIG.replace("ir.mkv", "file:///data/a%20b.mkv").replace("vis.mkv", "/abs/vis").replace("SECTION", "")

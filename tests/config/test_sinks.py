@@ -154,7 +154,7 @@ def test_rigs_that_overwrite_each_other(tmp_path: Path) -> None:
     assert document.select(["one"]) and document.select(["two"])
 
 
-def test_recordings_whose_names_differ_may_delete_side_by_side(tmp_path: Path) -> None:
+def test_recordings_with_different_names_may_delete_in_one_folder(tmp_path: Path) -> None:
     sinks = "{file: 'a/%H.mkv', segment: 1h, max_age: 7d}, {file: 'b/%H.mkv', segment: 1h, max_age: 7d}, {file: c.mkv}"
     text = RIG.replace("SECTION", "").replace("SINK", f"{sinks}, {{file: 'a/%H_%M.mkv'}}")
     assert load_rig_file(write(tmp_path, text)).select()

@@ -89,7 +89,7 @@ def test_syntax_errors_do_not_show_the_text_which_may_be_a_password(text: str) -
     assert "hunter2" not in str(caught.value)
 
 
-def test_files_that_are_no_configuration(tmp_path: Path) -> None:
+def test_files_that_are_not_a_configuration(tmp_path: Path) -> None:
     cases = {
         "missing.yaml": "there is no such file; look there",
         "folder": "is a folder",

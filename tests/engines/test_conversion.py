@@ -84,7 +84,7 @@ def test_the_core_is_between_the_convolutions(model: onnx.ModelProto) -> None:
     assert not {n.name for n in model.graph.node if set(n.input) & {"infrared", "visible"}} & core
 
 
-def test_pixel_unshuffle_is_no_arithmetic() -> None:
+def test_pixel_unshuffle_is_not_arithmetic() -> None:
     model = read_graph(read_onnx("stream"), "stream")
     layers = [node for node in model.graph.node if node.op_type == "Conv"]
     strided = [n for n in layers if any(a.name == "strides" and list(a.ints) == [2, 2] for a in n.attribute)]

@@ -137,7 +137,7 @@ def test_auto_says_why_it_takes_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None
     assert "no CUDA-capable device" in choose.gpu_backend(*choose.gpu_here()).reason
 
 
-def test_the_driver_is_asked_once_however_many_engines_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_driver_is_queried_once_for_any_number_of_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = on_this_machine(monkeypatch, FakeLibcuda(13000, [RTX_4090, H200]), cuda_bindings="13.5.0")
     for _ in range(5):
         assert choose.gpu_here()[0] is not None and choose.gpu_here("1")[0] is not None

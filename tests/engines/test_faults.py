@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("engine_cache")
 
 
 @needs_rtx
-def test_an_fp32_graph_is_no_fp16_engine(engine_cache: Path) -> None:
+def test_an_fp32_graph_is_not_an_fp16_engine(engine_cache: Path) -> None:
     """What tools that only set a flag ship as fp16."""
     count = compute_layers()
     with pytest.raises(EngineError, match=f"asked for fp16, but {count} of {count} compute layers are not .* is fp32"):
@@ -36,7 +36,7 @@ def test_an_fp32_graph_is_no_fp16_engine(engine_cache: Path) -> None:
     assert file_names(engine_cache) == []
 
 
-def test_an_fp32_graph_is_no_int8_engine_on_the_cpu_either(engine_cache: Path) -> None:
+def test_an_fp32_graph_is_not_an_int8_engine_on_the_cpu(engine_cache: Path) -> None:
     with pytest.raises(EngineError, match="int8"):
         build(build_request("openvino", "int8", convert=False), IMAGES)
     assert file_names(engine_cache) == []
@@ -63,7 +63,7 @@ def test_an_interrupted_build_leaves_nothing(engine_cache: Path, monkeypatch: py
 # -- existing files at the paths of the engine
 
 
-def test_files_of_the_user_beside_an_engine_are_not_replaced(tmp_path: Path) -> None:
+def test_files_of_the_user_next_to_an_engine_are_not_replaced(tmp_path: Path) -> None:
     plan = tmp_path / "night.onnx"
     (tmp_path / "night.onnx.json").write_text('{"mine": 1}')
     message = r"night\.onnx\.json, which exists and is not of an engine; choose another output, or --force"
@@ -86,7 +86,7 @@ def test_the_model_that_an_engine_is_built_from_is_never_replaced(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["file/night.onnx", "night", "beside.onnx"])
-def test_an_output_that_cannot_be_written_is_said_before_anything_is_computed(
+def test_an_unwritable_output_is_reported_before_computing(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("in the way of a folder")
@@ -99,9 +99,7 @@ def test_an_output_that_cannot_be_written_is_said_before_anything_is_computed(
     assert file_names(tmp_path) == before
 
 
-def test_writing_that_fails_half_way_takes_back_what_was_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_is_rolled_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replaced: list[Path] = []
     original = Path.replace
 
@@ -183,7 +181,7 @@ def test_two_processes_build_one_engine(engine_cache: Path) -> None:
     read_plan(Path(plans[0]))
 
 
-def test_waiting_for_another_build_has_an_end(tmp_path: Path) -> None:
+def test_waiting_for_another_build_times_out(tmp_path: Path) -> None:
     plan = tmp_path / "x.onnx"
     began = time.monotonic()
     with (

@@ -148,7 +148,7 @@ def test_bf16_is_taken_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch) -> 
     assert load_model("stream", precision="fp32").info.precision == "fp32"
 
 
-def test_a_file_that_is_no_network_is_an_engine_error() -> None:
+def test_a_file_that_is_not_a_network_is_an_engine_error() -> None:
     with pytest.raises(EngineError, match="cannot read the network"):
         OpenVinoFuser("stream", b"not a network")
 

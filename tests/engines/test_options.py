@@ -68,8 +68,8 @@ def test_target_sm() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"version_compatible": True}, "leave --version-compatible out"),
-        ({"timing_cache": Path("timings")}, "leave --timing-cache out"),
+        ({"version_compatible": True}, "omit --version-compatible"),
+        ({"timing_cache": Path("timings")}, "omit --timing-cache"),
     ],
 )
 def test_what_tensorrt_rtx_does_not_have(options: dict[str, Any], message: str) -> None:

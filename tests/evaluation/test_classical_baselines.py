@@ -1,4 +1,4 @@
-"""CBF, GTF and JSRSD: against published results, and what each promises by itself."""
+"""CBF, GTF and JSRSD: against published results, and the properties of each method."""
 
 from __future__ import annotations
 

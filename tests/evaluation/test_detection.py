@@ -76,7 +76,7 @@ def test_other_networks_are_refused(size: tuple[int, int], output: tuple[int, ..
         YoloxDetector(lambda x: x, size, output, NAMES)
 
 
-def test_names_are_cocos_or_those_beside_the_file(tmp_path: Path) -> None:
+def test_names_are_cocos_or_those_next_to_the_file(tmp_path: Path) -> None:
     names = class_names(tmp_path / "d.onnx", 80)
     assert (names[0], names[2], names[79]) == ("person", "car", "toothbrush")
     with pytest.raises(UsageError, match=r"has 2 classes, coco.names has 80 names: write them to .*d.names"):
@@ -152,7 +152,7 @@ def test_labels_are_shares_of_the_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["0 0.5 0.5", "person 0 0 1 1", "0 10 20 30 40", "0.5 0 0 1 1"])
-def test_a_line_that_is_no_label_is_refused(tmp_path: Path, line: str) -> None:
+def test_an_invalid_label_line_is_refused(tmp_path: Path, line: str) -> None:
     file = tmp_path / "0.txt"
     file.write_text(f"0 0.5 0.5 0.25 0.5\n{line}\n")
     with pytest.raises(SourceError, match=r"0.txt: line 2: .* is not a label"):

@@ -112,7 +112,7 @@ def test_everything_from_the_user_is_escaped(text: str) -> None:
 
 def test_it_shows_every_pair_and_method_and_the_definitions(text: str) -> None:
     assert text.count('<section class="pair"') == 6
-    assert text.count('<img class="picture"') == 6 * 6
+    assert text.count('<img class="shown"') == 6 * 6
     assert text.count('class="patch a"') == text.count('class="patch b"') == 6 * 6
     assert text.count(" minus infrared") >= 6 * 4
     for name in names_of("paper"):
@@ -201,12 +201,12 @@ def test_a_screenshot_shows_the_page(text: str, tmp_path: Path, size: tuple[int,
     chromium(tmp_path / "profile", window, f"--screenshot={shot}", file.as_uri())
     pixels = cv2.imread(str(shot))
     assert pixels.shape[1] == size[0]
-    # a page in the light theme with a large picture: neither blank nor unstyled
+    # a page in the light theme with a large image: neither blank nor unstyled
     assert tuple(pixels[3, 3]) == (243, 246, 246)
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 200
 
 
-def test_attention_is_shown_where_a_method_tells_it() -> None:
+def test_attention_is_shown_where_a_method_provides_it() -> None:
     without = comparison(("stream", "mean"))
     assert "<summary>Attention</summary>" not in comparison_page(without)
     for example in without.sets[0].examples:

@@ -313,7 +313,7 @@ def test_wrong_images_are_refused(name: str, triple: Triple) -> None:
     with pytest.raises(UsageError, match=r"shape \(181, 163, 1\)"):
         function(ir[..., None], vis, fused)
     for channels in (3, 4):
-        with pytest.raises(UsageError, match=rf"vis is uint8 of shape \(181, 163, {channels}\): take the luma"):
+        with pytest.raises(UsageError, match=rf"vis is uint8 of shape \(181, 163, {channels}\): convert it to luma"):
             function(ir, np.stack([vis] * channels, axis=2), fused)
     with pytest.raises(UsageError, match=r"ir is uint16 .*: map it to 8 bit first"):
         function(ir.astype(np.uint16), vis, fused)

@@ -70,7 +70,7 @@ def test_luminance_excess_by_hand() -> None:
     assert excess(30, 28, 14) == pytest.approx((2 + 4) / 2)
 
 
-def test_the_sources_and_their_mean_are_no_flicker(static: tuple[list[Luma8], list[Luma8]]) -> None:
+def test_the_sources_and_their_mean_do_not_flicker(static: tuple[list[Luma8], list[Luma8]]) -> None:
     ir, vis = static
     reference = TemporalReference(ir, vis)
     assert (reference.score(ir).ratio + reference.score(vis).ratio) / 2 == pytest.approx(1.0)
@@ -92,7 +92,7 @@ def test_motion_is_followed() -> None:
     assert reference.score(frozen).ratio > 3.0
 
 
-def test_what_cannot_be_compared_says_so(static: tuple[list[Luma8], list[Luma8]]) -> None:
+def test_incomparable_sequences_are_reported(static: tuple[list[Luma8], list[Luma8]]) -> None:
     ir, vis = static
     flat = [np.full_like(ir[0], 90)] * FRAMES
     assert math.isnan(TemporalReference(ir, vis).score(flat).ratio)

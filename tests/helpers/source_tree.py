@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-HOUSES = ("calibration", "engines", "evaluation", "pipeline", "train")  # folders at the top, imported as fusepipe.*
+TOP_FOLDERS = (
+    "calibration",
+    "engines",
+    "evaluation",
+    "pipeline",
+    "train",
+)  # imported as fusepipe.*
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -32,12 +38,12 @@ def tracked() -> list[str]:
 
 def sources() -> Iterator[tuple[str, Path]]:
     """(module name, file) of every module of the packages; the links are not followed."""
-    for house in ("fusepipe", *HOUSES):
-        for path in sorted((ROOT / house).rglob("*.py")):
+    for folder in ("fusepipe", *TOP_FOLDERS):
+        for path in sorted((ROOT / folder).rglob("*.py")):
             if any(part.is_symlink() for part in path.parents if part != ROOT and ROOT in part.parents):
                 continue
             parts = path.relative_to(ROOT).with_suffix("").parts
-            parts = parts if house == "fusepipe" else ("fusepipe", *parts)
+            parts = parts if folder == "fusepipe" else ("fusepipe", *parts)
             yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 

@@ -109,7 +109,7 @@ class Relay:
         try:
             camera = socket.create_connection((HOST, self._camera_port), timeout=2)
         except OSError:
-            client.close()  # the camera is away
+            client.close()  # the camera is offline
             return
         link = Link(client, camera)
         self._links.append(link)

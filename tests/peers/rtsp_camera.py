@@ -24,7 +24,7 @@ ENCODERS = {
     "mjpeg": "jpegenc ! rtpjpegpay name=pay0",
 }
 KBPS = 2048  # what x264enc takes by default; a ball needs far less
-GREY, NOISE, MOVING = 11, 1, 18  # videotestsrc patterns: solid-color stands still, snow is noise, ball moves
+GREY, NOISE, MOVING = 11, 1, 18  # videotestsrc patterns: solid-color is static, snow is noise, ball moves
 
 
 def factory(size: str, fps: int, codec: str, noise_kbps: int) -> GstRtspServer.RTSPMediaFactory:

@@ -36,7 +36,7 @@ def test_earlier_connection_failures_do_not_lengthen_the_wait_after_a_failed_log
 
 
 def test_the_first_retry_of_a_camera_that_returned_is_quick():
-    """It was away for a minute, came back for three seconds, twice."""
+    """Disconnected for a minute, connected for three seconds, twice."""
     backoff = Backoff(CAMERA)
     for _ in range(2):
         assert [backoff.wait_ns(0.0) for _ in range(8)][-1] == CAMERA.cap_ns
@@ -44,7 +44,7 @@ def test_the_first_retry_of_a_camera_that_returned_is_quick():
         assert backoff.wait_ns(0.0) == S // 4
 
 
-def test_a_camera_that_drops_every_connection_after_a_frame_is_not_hammered():
+def test_a_camera_that_drops_every_connection_after_a_frame_is_not_retried_rapidly():
     backoff = Backoff(CAMERA)
     waits = []
     for _ in range(9):

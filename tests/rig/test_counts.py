@@ -180,7 +180,7 @@ def test_a_rig_names_its_keys(images):
     assert any(text.startswith("visible:") and "set range: [280, 4360]" in text for text in report.warnings)
 
 
-def test_a_closed_shutter_at_the_start_says_nothing_and_the_next_frame_is_checked(tmp_path):
+def test_a_closed_shutter_at_the_start_gives_no_warning_and_the_next_frame_is_checked(tmp_path):
     for folder, frames in (("ir", [np.full_like(COUNTS, 7000), COUNTS, COUNTS]), ("vis", [GREY] * 3)):
         (tmp_path / folder).mkdir()
         for index, pixels in enumerate(frames):

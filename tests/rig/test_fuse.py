@@ -266,7 +266,7 @@ def test_other_names_of_outputs_are_refused_in_a_line_with_what_is_possible(fuse
         ("file:///x/v.mkv", "is a URL"),
     ],
 )
-def test_names_that_are_no_files_or_folders_are_refused(fuse, tmp_path, folders, monkeypatch, name, expected):
+def test_invalid_output_names_are_refused(fuse, tmp_path, folders, monkeypatch, name, expected):
     monkeypatch.chdir(tmp_path)
     code, out, err = fuse(*folders, "-o", name, "--model", "mean")
     assert code == 2 and len(err.splitlines()) == 1 and expected in err and "hunterseven" not in out + err
@@ -334,7 +334,7 @@ def test_folders_that_match_partly_end_with_a_loud_line(fuse, tmp_path):
     assert fuse(*args, "--overwrite", "--strict")[0] == 1
 
 
-def test_cameras_of_different_rates_are_no_shortfall(fuse, tmp_path):
+def test_cameras_of_different_rates_are_not_a_shortfall(fuse, tmp_path):
     ir, vis = moving_video(tmp_path / "ir.mkv", every=4), moving_video(tmp_path / "vis.mkv")
     code, out, err = fuse(ir, vis, "-o", tmp_path / "o.mkv", "--model", "mean", "--strict")
     assert code == 0 and err == "" and "8 fused, 24 held" in out

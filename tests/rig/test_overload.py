@@ -47,12 +47,12 @@ def test_an_overload_begins_after_seconds_and_ends_after_more():
     at = run(detector, 3, at, 0.9)
     assert detector.overload == Overload("registered", 30, 3)
     at = run(detector, 8, at, 0.0)
-    assert detector.overload is not None, "a short rest is no recovery"
+    assert detector.overload is not None, "a short pause is not a recovery"
     run(detector, 5, at, 0.0)
     assert detector.overload is None and not detector.deciding
 
 
-def test_single_drops_are_no_overload_and_neither_is_the_start_of_an_engine():
+def test_single_drops_are_not_an_overload_and_neither_is_the_start_of_an_engine():
     detector = OverloadDetector()
     run(detector, 60, LoadSample(0, 0, 1, {}), 0.07)
     assert detector.overload is None
@@ -62,7 +62,7 @@ def test_single_drops_are_no_overload_and_neither_is_the_start_of_an_engine():
     assert compiling.overload is None
 
 
-def test_a_slow_output_is_told_apart_from_slow_fusion_and_a_drift_watch_drops_by_design():
+def test_a_slow_output_is_distinguished_from_slow_fusion_and_a_drift_watch_drops_by_design():
     detector = OverloadDetector()
     run(detector, 8, LoadSample(0, 0, 1, {}), 0.5, "sink-2")
     assert detector.overload == Overload("sink-2", 30, 15)

@@ -1,4 +1,4 @@
-"""Recording as a whole process: killed in the middle, on a disk that fills up, and beside outputs that go on."""
+"""Recording as a whole process: killed in the middle, on a disk that fills up, and next to outputs that continue."""
 
 import json
 import signal
@@ -44,7 +44,7 @@ def times(path):
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])
-def test_a_killed_recording_has_whole_segments_whole_lines_and_the_next_run_goes_on_beside_it(start, tmp_path, suffix):
+def test_a_killed_recording_has_whole_segments_and_lines_and_the_next_run_continues_next_to_it(start, tmp_path, suffix):
     sinks = f'{{file: "rec/%Y%m%d-%H%M%S.{suffix}", segment: 2s}}'
     rec = tmp_path / "rec"
     process = start(sinks)

@@ -120,7 +120,7 @@ def test_a_running_rig_applies_what_it_can_and_names_the_rest(process, tmp_path)
         "r: sync.tolerance: is now 30ms",
         "r: sync.on_missing: is now single",
         "r: registration.plane_distance: keeps its old value: plane_distance: synthetic://street has one plane only; "
-        "leave it out",
+        "omit it",
         "r: fusion.model: keeps its old value until a restart",
         "r: sinks[0].quality: applied; this output restarts",
         "r: sinks[0].segment: is now 500ms",

@@ -176,7 +176,7 @@ def test_no_space_left_on_the_device(tmp_path, tiny_disk, sinks):
         assert recorded_s(partial) > 2, "what was good plays"
 
 
-def test_standard_output_that_is_full_or_closed_is_no_traceback(tmp_path):
+def test_full_or_closed_standard_output_gives_no_traceback(tmp_path):
     for redirect in ("> /dev/full", ">&-", "2>&-", "| true"):
         command = f"'{sys.executable}' -m fusepipe run --rig '{rig(tmp_path)}' --max-pairs 3 --overwrite {redirect}"
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)

@@ -45,7 +45,7 @@ def test_the_watchdog_is_pinged_at_half_its_interval(tmp_path):
         assert received(listening) == ["READY=1\nSTATUS=running roof", *["WATCHDOG=1"] * 4, "STOPPING=1"]
 
 
-def test_without_systemd_nothing_happens_and_a_lost_socket_is_no_error(tmp_path, caplog):
+def test_without_systemd_nothing_is_sent_and_a_lost_socket_is_not_an_error(tmp_path, caplog):
     ServiceManager({}).ready("x")
     assert caplog.text == ""
     ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready("x")

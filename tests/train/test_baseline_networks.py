@@ -125,7 +125,7 @@ class TestLosses:
         flat = torch.zeros_like(ramp)
         assert float(ddcgan_losses.content_losses(ramp, ramp, flat)["gradient"]) == pytest.approx(0.2)
 
-    def test_critics_are_paid_for_telling_apart_and_generators_for_deceiving(self) -> None:
+    def test_critics_are_rewarded_for_discriminating_and_generators_for_deceiving(self) -> None:
         def noise() -> torch.Generator:
             return torch.Generator().manual_seed(0)
 

@@ -36,6 +36,6 @@ def test_it_counts_the_layers_of_the_students(student: str, levels: int) -> None
     )
 
 
-def test_a_size_that_is_none() -> None:
+def test_an_invalid_size_is_refused() -> None:
     done = CliRunner().invoke(command, ["describe", "--size", "640"])
     assert done.exit_code == 2 and "WIDTHxHEIGHT" in done.output

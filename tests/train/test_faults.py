@@ -66,7 +66,7 @@ def stage1(folder: Path, out: Path, *, resume: bool = False, **changes: Any) -> 
 
 
 class TestImages:
-    def test_a_broken_one_costs_nothing_of_what_was_trained(self, photos: Path, tmp_path: Path) -> None:
+    def test_a_broken_image_loses_no_training(self, photos: Path, tmp_path: Path) -> None:
         out, steps = tmp_path / "out", 60
         good = (photos / "3.png").read_bytes()
         (photos / "3.png").write_bytes(b"no image")
@@ -78,7 +78,7 @@ class TestImages:
         report = stage1(photos, out, resume=True, steps=steps, validate_every=steps, seed=2)
         assert report["finished"] and report["steps_here"] == steps - done
 
-    def test_one_that_cannot_be_validated_on_is_refused_before_the_first_step(
+    def test_an_invalid_validation_image_is_refused_before_the_first_step(
         self, photos: Path, pairs: Path, tmp_path: Path
     ) -> None:
         write(photos / "0.png", 5, 200)  # the first of every twenty validates
@@ -93,11 +93,11 @@ class TestImages:
             train_fusion("finetune", config(), tmp_path / "out" / WEIGHTS, pairs, tmp_path / "fine", device="cpu")
 
     @pytest.mark.parametrize(("height", "width"), [(1, 300), (300, 1), (2, 301)])
-    def test_a_thin_one_is_halved_as_far_as_that_goes(self, height: int, width: int, tmp_path: Path) -> None:
+    def test_a_thin_image_is_halved_as_far_as_possible(self, height: int, width: int, tmp_path: Path) -> None:
         image = DecodedImages(100)[write(tmp_path / "thin.png", height, width)]
         assert min(image.shape) == 1 and max(image.shape) <= 300
 
-    def test_folders_that_are_not_there_are_named(self, tmp_path: Path) -> None:
+    def test_missing_folders_are_named(self, tmp_path: Path) -> None:
         for find in (photographs, committed_pairs, paired_folders):
             with pytest.raises(SourceError, match="gone: there is no such folder"):
                 find(tmp_path / "gone")
@@ -118,7 +118,7 @@ class TestImages:
 
 
 class TestRuns:
-    def test_a_validation_that_is_no_number_ends_it(
+    def test_a_validation_loss_that_is_not_finite_ends_it(
         self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         nan = torch.tensor(float("nan"))
@@ -177,7 +177,7 @@ class TestRuns:
         with pytest.raises(UsageError, match=r"initial: .*narrow\.safetensors has .*'16'.* asks for .*'48'"):
             new_student(settings, start=True)
 
-    def test_the_third_signal_ends_what_does_not_listen(self) -> None:
+    def test_the_third_signal_ends_an_unresponsive_run(self) -> None:
         with stop_on_signals() as stop:
             for _ in range(2):
                 signal.raise_signal(signal.SIGINT)
@@ -244,6 +244,6 @@ class TestSeveralProcesses:
             pass
 
 
-def test_figures_of_a_run_that_is_not_there(tmp_path: Path) -> None:
+def test_figures_of_a_missing_run(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="gone: no such folder"):
         read_curve(tmp_path / "gone", ("train/pixel",))

@@ -75,7 +75,7 @@ def test_each_image_of_a_batch_counts_by_itself():
         assert torch.allclose(one(sources, fused), each)
 
 
-def test_values_beyond_the_range_are_no_reason_for_nan():
+def test_values_beyond_the_range_give_no_nan():
     fused = (3 * tensor(INFRARED) - 1).requires_grad_()
     value = metric_losses.soft_mutual_information(tensor(INFRARED), fused).sum()
     value.backward()

@@ -133,7 +133,7 @@ class TestCamera:
         assert levels_of(same=1.0) == {(0.2, 0.2), (0.8, 0.8)}
         assert all(ir == 0.2 and 0.07 <= vis <= 0.41 for ir, vis in levels_of(low_light=1.0))
 
-    def test_misregistration_is_as_large_as_said(self) -> None:
+    def test_misregistration_has_the_given_size(self) -> None:
         image = np.zeros((64, 64), np.float32)
         image[8:12, 8:12] = image[52:56, 52:56] = 1
         moved = [displaced(image, 3.0, np.random.default_rng(n)) for n in range(30)]

@@ -157,7 +157,7 @@ class TestLoop:
         changed = {k.split(".")[0] for k, v in made.result.state_dict().items() if not torch.equal(v, before[k])}
         assert changed == {"attention"}
 
-    def test_it_ends_early_where_nothing_gets_better(self, files: list[Path], tmp_path: Path) -> None:
+    def test_it_stops_early_without_improvement(self, files: list[Path], tmp_path: Path) -> None:
         made = loop(files, tmp_path, steps=50, learning_rate=1e-12, validate_every=1, patience=2, ema_decay=0.0)
         run_loop(made)
         assert made.state.step < 50 and made.state.without_better == 2

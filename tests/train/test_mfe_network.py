@@ -34,7 +34,7 @@ def pair(height: int = 40, width: int = 52) -> tuple[torch.Tensor, torch.Tensor]
     return infrared, visible
 
 
-def test_the_attention_tells_edges_apart_from_the_first_step_on() -> None:
+def test_the_attention_distinguishes_edges_from_the_first_step_on() -> None:
     """Of images whose edges are hundredths, as photographs' are; a start that fades them gives 0.5 +- 1e-4."""
     smooth = torch.nn.functional.avg_pool2d(torch.stack(pair(160, 160))[:, 0], 9, stride=1)
     infrared, visible = smooth[:1], smooth[1:]

@@ -151,7 +151,7 @@ class TestLoop:
         with pytest.raises(EngineError, match=r"loss is nan at step 0: lower learning_rate"):
             run_loop(make_loop(tiny(), tmp_path, network))
 
-    def test_a_device_that_is_not_there(self) -> None:
+    def test_a_missing_device_is_reported(self) -> None:
         with pytest.raises(UsageError, match="--device cpu"):
             choose_device("cuda:9")
         assert choose_device("cpu").type == "cpu"
@@ -179,7 +179,7 @@ class TestTask:
         assert terms.keys() == weights.keys()
         assert total == pytest.approx(sum(weights[name] * value for name, value in terms.items()), rel=1e-5)
 
-    def test_calm_and_detections_are_looked_at_every_few_steps(self) -> None:
+    def test_temporal_and_detection_terms_are_computed_every_few_steps(self) -> None:
         late = {"detection": DetectorLossConfig(start=0.5, every=3)}
         names = [set(self.terms(step, **late)[1]) for step in (0, 3, 6, 7)]
         assert ["flicker" in found for found in names] == [True, False, True, False]
@@ -229,7 +229,7 @@ class TestDetectionTerm:
         assert np.abs(back - image).max() < 2.5
         assert framed(planes).shape == (1, 3, 320, 416)
 
-    def test_a_file_that_is_no_detector(self, tmp_path: Path) -> None:
+    def test_a_file_that_is_not_a_detector(self, tmp_path: Path) -> None:
         with pytest.raises(EngineError, match="not a YOLOX detector"):
             Detector(SHIPPED / "mfe.onnx")
         (tmp_path / "broken.onnx").write_bytes(b"none")

@@ -98,6 +98,6 @@ class TestConfig:
             load_student_config(str(path))
         assert str(path) in str(caught.value) and message in str(caught.value)
 
-    def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
+    def test_a_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="give 'default', 'stream-hq' or a YAML file"):
             load_student_config(str(tmp_path / "absent.yaml"))

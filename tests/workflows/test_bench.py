@@ -43,7 +43,7 @@ def test_the_slope_is_that_of_a_leak() -> None:
     assert slope_kib_per_1000(leaking) == pytest.approx(3.0)
 
 
-def test_what_fills_up_in_the_first_third_is_no_slope() -> None:
+def test_warm_up_in_the_first_third_is_not_a_leak() -> None:
     warming = [(pairs, 100_000 + min(pairs, 3000)) for pairs in range(0, 12_000, 100)]
     assert slope_kib_per_1000(warming) == pytest.approx(0.0)
 
@@ -205,6 +205,6 @@ def test_engines_are_measured_against_the_limit_and_each_other(monkeypatch: pyte
         (["--model", "mean"], "unknown network 'mean'"),
     ],
 )
-def test_what_the_table_of_engines_does_not_take_is_refused(words: list[str], message: str) -> None:
+def test_options_that_the_table_of_engines_lacks_are_refused(words: list[str], message: str) -> None:
     result = CliRunner().invoke(cli, ["bench", "--engines", *words], obj=words)
     assert isinstance(result.exception, UsageError) and message in str(result.exception)

@@ -123,7 +123,7 @@ def test_turing_is_a_target_only_where_it_is_the_gpu_and_has_no_bf16(monkeypatch
         monkeypatch.setattr(workflow, "gpu_here", lambda device: (Gpu("GPU", sm, "13.0", "13.0"), ""))
         monkeypatch.setattr(workflow, "misfit_of_packages", lambda backend, gpu: "")
         options = BuildOptions(backend="tensorrt-rtx", precision=precision, plan=PlanOptions(target_sm=targets))
-        return workflow.choose(options)[3].options.target_sm
+        return workflow.resolve_options(options)[3].options.target_sm
 
     assert chosen("SM75", "fp16") == ("SM75",), "by default TensorRT-RTX builds for SM80 and later"
     assert chosen("SM89", "fp16") == () and chosen("SM75", "fp16", "SM89") == ("SM89",)
@@ -137,7 +137,7 @@ def test_tensorrt_on_a_driver_that_is_too_old_says_what_to_install(monkeypatch: 
     monkeypatch.setattr(workflow, "gpu_here", lambda device: (Gpu("RTX 4090", "SM89", "12.4", "13.5.0"), ""))
     monkeypatch.setattr(workflow, "misfit_of_packages", lambda backend, gpu: "CUDA 12.4: pip install X")
     with pytest.raises(EngineError, match=r"none can be used \(CUDA 12\.4: pip install X\)"):
-        workflow.choose(BuildOptions(backend="tensorrt"))
+        workflow.resolve_options(BuildOptions(backend="tensorrt"))
 
 
 def test_a_network_with_nan_weights_is_not_built(tmp_path: Path, engine_cache: Path, images: list[str]) -> None:
@@ -226,7 +226,7 @@ def test_a_network_of_another_tool_builds_in_fp32_and_int8(
 UNKNOWN = "the backend torch does not support the operators HardSwish"
 
 
-def test_a_network_of_one_size_is_refused_in_words(tmp_path: Path, images: list[str]) -> None:
+def test_a_network_of_one_size_is_refused_with_the_reason(tmp_path: Path, images: list[str]) -> None:
     file = tmp_path / "fixed.onnx"
     file.write_bytes(foreign_network("Relu", (480, 640)))
     result = run("build-engine", "--model", str(file), "--backend", "openvino", *images)
@@ -234,7 +234,7 @@ def test_a_network_of_one_size_is_refused_in_words(tmp_path: Path, images: list[
 
 
 @pytest.mark.parametrize("written", ["0", "two", "-1"])
-def test_a_multiple_that_is_none_is_named(written: str, tmp_path: Path, images: list[str]) -> None:
+def test_an_invalid_multiple_is_reported(written: str, tmp_path: Path, images: list[str]) -> None:
     import onnx
 
     model = onnx.load_model_from_string(foreign_network("Relu", ("h", "w")))

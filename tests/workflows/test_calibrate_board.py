@@ -69,12 +69,12 @@ def test_impossible_boards_are_refused(text: str, message: str) -> None:
         parse_board(text)
 
 
-@pytest.mark.parametrize(("metres", "doubts"), [(0.08, 0), (2.0, 0), (60.0, 1)])
-def test_cameras_far_apart_are_doubted(metres: float, doubts: int) -> None:
+@pytest.mark.parametrize(("metres", "warned"), [(0.08, 0), (2.0, 0), (60.0, 1)])
+def test_cameras_far_apart_cause_a_warning(metres: float, warned: int) -> None:
     pose = Pose(np.eye(3), np.array([-metres, 0.0, 0.0]))
     warnings = StereoResult(pose, 0.3, {}, {}, 5.0, "").warnings()
-    assert len(warnings) == doubts
-    assert not doubts or "60 m apart: check the side of a square in --board" in warnings[0]
+    assert len(warnings) == warned
+    assert not warned or "60 m apart: check the side of a square in --board" in warnings[0]
 
 
 def truth(lens: Lens, rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
@@ -98,10 +98,10 @@ def test_a_checkerboard_is_found_to_a_fraction_of_a_pixel(kind: str) -> None:
 
 def test_charuco_and_circles_are_found() -> None:
     charuco = parse_board("charuco:8x6:4cm:3cm")
-    picture = charuco_board(charuco).generateImage((640, 480), marginSize=40)
-    found = detect(np.asarray(picture, np.uint8), charuco)
+    board_image = charuco_board(charuco).generateImage((640, 480), marginSize=40)
+    found = detect(np.asarray(board_image, np.uint8), charuco)
     assert found is not None and len(found.ids) == charuco.count
-    half = detect(np.where(np.arange(640) > 330, 255, picture).astype(np.uint8), charuco)
+    half = detect(np.where(np.arange(640) > 330, 255, board_image).astype(np.uint8), charuco)
     assert half is not None and 8 <= len(half.ids) < charuco.count
     circles = parse_board("circles:4x11:20mm")
     image = np.full((480, 640), 60, np.uint8)
@@ -112,7 +112,7 @@ def test_charuco_and_circles_are_found() -> None:
         assert found is not None and len(found.ids) == 44
 
 
-def test_there_is_no_board_in_noise() -> None:
+def test_noise_has_no_board() -> None:
     noise = np.random.default_rng(1).integers(0, 255, (120, 160), np.uint8)
     assert detect(np.asarray(cv2.GaussianBlur(noise, (0, 0), 2), np.uint8), BOARD) is None
 
@@ -256,7 +256,7 @@ def test_a_bent_board_is_solved_for_and_a_good_one_left_alone() -> None:
         assert result.rms_px < 0.16 and abs(result.lens.fx - VISIBLE.fx) < 6
 
 
-def test_names_folders_and_options_that_cannot_be_meant(
+def test_implausible_names_folders_and_options_are_refused(
     views: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ending = ["--board", BOARD, "-o", tmp_path / "x.yaml"]
@@ -307,9 +307,9 @@ def test_real_thermal_boards_are_found(data_dir: Path, name: str) -> None:
         "blurred": cv2.GaussianBlur(image, (0, 0), 2.0),
         "hidden": hide_a_corner_square(image, sharp.points),
     }
-    for kind, picture in damaged.items():
-        assert not np.array_equal(picture, image), kind
-        found = detect(picture.astype(np.uint8), REAL)
+    for kind, changed in damaged.items():
+        assert not np.array_equal(changed, image), kind
+        found = detect(changed.astype(np.uint8), REAL)
         assert found is not None, kind
         assert np.hypot(*(found.points - sharp.points).T).mean() < 0.6, kind
 

@@ -88,7 +88,7 @@ def test_other_files_are_refused(text: str, message: str, tmp_path: Path) -> Non
         exchange.read(path, exchange.detect_format(path), 3.0)
 
 
-def test_what_a_format_lacks_is_said(tmp_path: Path) -> None:
+def test_missing_features_of_a_format_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "x.yml"
     path.write_text(exchange.opencv_text(RIG))
     with pytest.raises(UsageError, match="has no plane distance"):
@@ -104,7 +104,7 @@ IN_MM = make_stereo_calibration(
 
 
 @pytest.mark.parametrize("form", ["opencv", "kalibr"])
-def test_a_baseline_in_millimetres_is_doubted_and_unit_mm_reads_it(form: str, tmp_path: Path) -> None:
+def test_a_baseline_in_millimetres_is_refused_and_unit_mm_reads_it(form: str, tmp_path: Path) -> None:
     theirs, ours = tmp_path / "theirs.yml", tmp_path / "ours.yaml"
     theirs.write_text(exchange.opencv_text(IN_MM) if form == "opencv" else exchange.kalibr_text(IN_MM))
 
@@ -112,9 +112,9 @@ def test_a_baseline_in_millimetres_is_doubted_and_unit_mm_reads_it(form: str, tm
         command = ["calibrate", "convert", str(theirs), "-o", str(ours), "--plane-distance", "10m", "--overwrite"]
         return CliRunner().invoke(cli, [*command, *arguments])
 
-    doubted = convert()
-    assert isinstance(doubted.exception, UsageError) and not ours.exists()
-    assert "60 m apart" in str(doubted.exception) and "--unit mm" in str(doubted.exception)
+    refused = convert()
+    assert isinstance(refused.exception, UsageError) and not ours.exists()
+    assert "60 m apart" in str(refused.exception) and "--unit mm" in str(refused.exception)
     for unit, metres in (("mm", 0.06), ("cm", 0.6), ("m", 60.0)):
         ran = convert("--unit", unit)
         assert ran.exit_code == 0, ran.output
@@ -128,7 +128,7 @@ def test_the_other_camera_first_is_scaled_too(tmp_path: Path) -> None:
     assert read.rig_pose().baseline_m == pytest.approx(0.06)
 
 
-def test_two_metres_are_not_doubted_and_our_own_files_have_no_unit(tmp_path: Path) -> None:
+def test_two_metres_are_accepted_and_our_own_files_have_no_unit(tmp_path: Path) -> None:
     far = make_stereo_calibration(INFRARED, VISIBLE, Pose(POSE.rotation, np.array([-2.0, 0.0, 0.0])), 5.0)
     path = tmp_path / "theirs.yml"
     path.write_text(exchange.opencv_text(far))

@@ -21,7 +21,7 @@ from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Band, Luma8
 from fusepipe.pipeline.sources.synthetic.source import SyntheticSource
 from fusepipe.pipeline.sources.synthetic.truth import true_matrix
-from fusepipe.workflows.calibrate_scene import Hints, doubt
+from fusepipe.workflows.calibrate_scene import Hints, reliability_warning
 
 IR, VIS = (320, 240), (640, 480)
 
@@ -59,9 +59,7 @@ def test_the_street_is_registered(street: ScenePair, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_it_does_not_know_it_does_not_say(
-    street: ScenePair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unknown_values_are_omitted(street: ScenePair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = ScenePair(street.infrared, np.ascontiguousarray(street.visible[::-1, ::-1]))
     assert "no alignment of the two views was found" in register([other], explain=False).refusal
     mirrored = ScenePair(np.ascontiguousarray(street.infrared[:, ::-1]), street.visible)
@@ -75,7 +73,7 @@ def test_what_it_does_not_know_it_does_not_say(
     assert "hardly any texture" in capsys.readouterr().err
 
 
-def test_what_one_pair_leaves_open_another_tells_and_pairs_that_differ_are_counted(street: ScenePair) -> None:
+def test_pairs_complement_each_other_and_outliers_are_counted(street: ScenePair) -> None:
     other = ScenePair(street.infrared, np.ascontiguousarray(street.visible[::-1, ::-1]), "other")
     alone, both = (match_quality(pairs, true_matrix(IR, VIS)) for pairs in ([street], [street, other]))
     assert (alone.pairs_near, both.pairs_near) == (1, 1)
@@ -84,10 +82,10 @@ def test_what_one_pair_leaves_open_another_tells_and_pairs_that_differ_are_count
     for seen, said in ((alone, ""), (both, "only 1 of the 2 pairs")):
         pairs = 1 if seen is alone else 2
         result = SceneResult(true_matrix(IR, VIS), "affine", seen, IR, VIS, pairs)
-        assert doubt(result).startswith(said) and bool(doubt(result)) == bool(said)
+        assert reliability_warning(result).startswith(said) and bool(reliability_warning(result)) == bool(said)
 
 
-def test_pairs_that_are_unsure_alone_are_sure_together(street: ScenePair) -> None:
+def test_uncertain_pairs_are_certain_together(street: ScenePair) -> None:
     random = np.random.default_rng(4)
 
     def hidden() -> ScenePair:
@@ -118,7 +116,7 @@ def test_pairs_that_do_not_belong_together_are_refused_however_many(street: Scen
     assert found.refusal and found.quality.confidence < 0.2
 
 
-def test_one_image_is_no_pair(street: ScenePair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_image_is_not_a_pair(street: ScenePair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = tmp_path / "a.png"
     assert cv2.imwrite(str(image), street.visible)
     with pytest.raises(SystemExit) as stopped:

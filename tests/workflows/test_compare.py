@@ -130,7 +130,7 @@ def test_sequences_get_tr_and_luminance_excess(compare, tmp_path):
     assert [(s["set"], s["pairs"]) for s in chosen["sets"]] == [("two", 2)]
 
 
-def test_images_of_several_sizes_are_no_sequence(compare, tmp_path):
+def test_images_of_several_sizes_are_not_a_sequence(compare, tmp_path):
     folder = pairs(tmp_path / "clips" / "one", 3)
     for band in ("ir", "vis"):
         cv2.imwrite(str(folder / band / "9.png"), np.zeros((50, 50), np.uint8))
@@ -291,7 +291,7 @@ def test_a_model_that_fails_is_reported_and_the_others_continue(compare, tmp_pat
     assert document["errors"][0]["message"].startswith("stream: ")
 
 
-def test_table_1_beside_the_printed_values(compare, tmp_path, monkeypatch):
+def test_table_1_next_to_the_printed_values(compare, tmp_path, monkeypatch):
     # what is tested is the table, not how long its methods take
     monkeypatch.setattr("fusepipe.workflows.compare.load_fuser", lambda model: load_fuser("mean"))
     for name in ("nato_camp", "tree", "duine"):

@@ -100,7 +100,7 @@ def test_names_are_found_in_both_layouts_whatever_the_case():
     assert match_items(paths, [item]) == {item: ["x/dhv_images/Wall/vis_163dhvr.bmp", "pairs/vis/wall.png"]}
 
 
-def test_without_a_source_it_says_where_the_data_can_be_had(data, tmp_path, monkeypatch):
+def test_without_a_source_it_says_where_to_get_the_data(data, tmp_path, monkeypatch):
     monkeypatch.setenv("FUSEPIPE_TNO", str(tmp_path / "none"))
     code, out, _ = data()
     assert code == 0 and "10.6084/m9.figshare.1008029" in out and "TNO, Soesterberg" in out
@@ -237,7 +237,7 @@ def test_bad_downloads_get_one_line_and_leave_nothing(data, server, tmp_path, ca
     assert list(tmp_path.iterdir()) == []
 
 
-def test_places_that_are_none(data, tmp_path):
+def test_invalid_sources_are_reported(data, tmp_path):
     for place, words in (("nowhere.zip", "no such file"), ("ftp://example.org/a.zip", "only http and https")):
         code, _, err = data("--from", place, "--to", tmp_path / "tno")
         assert code == 3 and words in err

@@ -249,7 +249,7 @@ def test_a_cache_that_cannot_be_written_is_a_note(tmp_path: Path) -> None:
     assert check.status == "note" and "XDG_CACHE_HOME" in check.fix
 
 
-def test_a_folder_that_is_gone_is_a_note(tmp_path: Path) -> None:
+def test_a_missing_folder_is_a_note(tmp_path: Path) -> None:
     assert diagnosis.check_disk(tmp_path).name == "disk"
     assert diagnosis.check_disk(tmp_path / "gone").status == "note"
 

@@ -133,7 +133,7 @@ def test_reports(evaluate, folders, tmp_path):
     expected = [row["MI"] for row in document["sets"][0]["methods"][0]["images"]]
     assert [float(row["MI"]) for row in rows] == expected
     assert "fusepipe" in document["versions"] and document["command"].startswith("fusepipe evaluate --ir ")
-    assert files[2].read_text().count('<img class="picture"') == 9
+    assert files[2].read_text().count('<img class="shown"') == 9
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["r.csv", "r.html", "r.json"]
     code, _, err = evaluate(*folders, "--report", files[0])
     assert code == 5 and "--overwrite" in err

@@ -140,7 +140,7 @@ def require_validation_size(path: Path, image: NDArray[np.uint8]) -> None:
     """Raises :class:`SourceError` for an image that is too small for the losses, before the first step."""
     height, width = image.shape
     if min(height, width) < MIN_SIDE_PX:
-        raise SourceError(f"{path}: {width}x{height} is too small to validate on: leave it out")
+        raise SourceError(f"{path}: {width}x{height} is too small for validation: remove it")
 
 
 def as_input(image: NDArray[np.uint8]) -> Tensor:

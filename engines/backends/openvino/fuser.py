@@ -113,7 +113,7 @@ class OpenVinoFuser(FuserBase):
         if precision == "auto":
             return ("bf16", "bf16: native on this CPU") if native else ("fp32", "fp32: this CPU has no bf16")
         if precision not in _HINTS:
-            raise UsageError(f"OpenVINO has no {precision = } on CPUs; take auto, {', '.join(_HINTS)}")
+            raise UsageError(f"OpenVINO has no {precision = } on CPUs; use auto, {', '.join(_HINTS)}")
         quantised = any(op.get_type_name() == "FakeQuantize" for op in self._graph.get_ops())
         if quantised != (precision == "int8"):
             kind = "int8" if quantised else "fp32"

@@ -42,7 +42,7 @@ class Pyramid:
 
     ``height`` and ``width`` are the visible image's. ``sharpness`` is the network's, finest level first.
     ``visible_levels``: how many times the visible image is twice as large as the infrared one (sides rounded up); those
-    levels take the visible image's detail as it is. Sides that are no whole multiples are padded with the edge.
+    levels take the visible image's detail as it is. Sides that are not whole multiples are padded with the edge.
     """
 
     def __init__(self, height: int, width: int, sharpness: Sequence[float], visible_levels: int = 0) -> None:

@@ -92,6 +92,6 @@ def check_output_file(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise SinkError(f"{path}: is a folder; name a file, such as roof.calibration.yaml")
     if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path}: exists already; use --overwrite to replace it")
+        raise OutputExistsError(f"{path}: already exists; use --overwrite to replace it")
     if not path.absolute().parent.is_dir():
         raise SinkError(f"{path}: its folder does not exist")

@@ -60,7 +60,7 @@ def _synthetic_warp(
     from fusepipe.pipeline.sources.synthetic.truth import synthetic_calibration
 
     if distance_m is not None:
-        raise UsageError("plane_distance: synthetic://street has one plane only; leave it out")
+        raise UsageError("plane_distance: synthetic://street has one plane only; omit it")
     matrix = synthetic_calibration(scene, infrared, visible)
     return RemapWarp(matrix if adjust is None else adjust @ matrix, infrared, visible)
 

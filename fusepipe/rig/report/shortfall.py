@@ -1,4 +1,4 @@
-"""Whether a run fused what its inputs promise: a run that ends well but fused little must not pass unnoticed."""
+"""Whether a run fused as many pairs as its inputs allow: a successful run that fused few must not go unnoticed."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def _auto_backend(precision: str, gpu: Gpu | None, why_not: str) -> Choice:
         )
     raise UsageError(
         f"{precision} engines are for NVIDIA GPUs ({why}): pip install 'fusepipe[build,tensorrt-rtx]' builds them "
-        f"without one; for this CPU take --precision auto, {', '.join(PRECISIONS['openvino'])}"
+        f"without one; for this CPU use --precision auto, {', '.join(PRECISIONS['openvino'])}"
     )
 
 
@@ -151,7 +151,7 @@ def _require_no_plan_options(plan: PlanOptions) -> None:
     if given:
         verb = "is" if len(given) == 1 else "are"
         raise UsageError(
-            f"{', '.join(given)} {verb} for TensorRT: leave out for --backend openvino, or take --backend tensorrt-rtx"
+            f"{', '.join(given)} {verb} for TensorRT: omit for --backend openvino, or use --backend tensorrt-rtx"
         )
 
 

@@ -86,7 +86,7 @@ def _figures(overall: Residuals, pairs: int) -> list[tuple[str, str]]:
 def _images(calibration: Calibration, one: MeasuredPair) -> _PairImages:
     pair = one.pair
     registered, seen = registered_image(calibration, pair)
-    # the border of the infrared view is no edge of the scene
+    # the border of the infrared view is not an edge of the scene
     border = max(3, registered.shape[1] // 100)
     inside = cv2.erode(seen, np.ones((border, border), np.uint8), borderValue=255) // 255
     edges = _red_blue(np.asarray(_edges(registered) * inside, np.uint8), _edges(pair.visible))

@@ -158,7 +158,7 @@ def get(source: str, target: Path, *, overwrite: bool, step: Step, api: str | No
     :class:`SourceError` where nothing is found or the download fails, :class:`SinkError`.
     """
     if target.exists() and not overwrite:
-        raise OutputExistsError(f"{target}: exists; give --overwrite to replace it, or --to another folder")
+        raise OutputExistsError(f"{target}: already exists; use --overwrite to replace it, or --to with another folder")
     if target.is_file():
         raise SinkError(f"{target}: is a file; name a folder")
     target = target.absolute()

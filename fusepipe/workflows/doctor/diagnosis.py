@@ -1,4 +1,4 @@
-"""All checks of ``fusepipe doctor``: what this machine and installation have, judged by pure functions.
+"""All checks of ``fusepipe doctor``: what this machine and installation have, evaluated by pure functions.
 
 A check reports what is broken and never raises for it. Optional packages are looked up without importing them:
 importing PyTorch takes seconds and proves little.

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Limits on age and total size; ``None`` is no limit. Without limits nothing is deleted."""
+    """Limits on age and total size; ``None`` is unlimited. Without limits nothing is deleted."""
 
     max_age_ns: int | None = None
     max_total_bytes: int | None = None

@@ -63,7 +63,7 @@ def true_matrix(ir_size: tuple[int, int], vis_size: tuple[int, int]) -> Matrix33
 def synthetic_calibration(url: str, ir_size: tuple[int, int], vis_size: tuple[int, int]) -> Matrix33:
     """The calibration that ``synthetic://SCENE`` names: :func:`true_matrix` of that scene's rig.
 
-    Raises :class:`UsageError` for an unknown scene, or for sizes that are no images.
+    Raises :class:`UsageError` for an unknown scene or invalid sizes.
     """
     parse_options(url, Band.VISIBLE)
     if min(*ir_size, *vis_size) < 1:

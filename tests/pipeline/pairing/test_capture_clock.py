@@ -27,7 +27,7 @@ def camera(seed, *, ppm=0.0, seconds=60, fps=25, offset_ns=123 * S, stamp_jitter
 
 
 def stamped(clock, shots, kind="media", epoch=0):
-    """(error of the time given out, frame) of each frame; the shortest delay is no error."""
+    """(error of the time given out, frame) of each frame; the shortest delay is not an error."""
     for index, (true_ns, media_ns, arrival_ns) in enumerate(shots):
         out = clock.stamp(frame(Band.VISIBLE, index, media_ns, arrival_ns=arrival_ns))
         yield out.capture_ns - true_ns, out
@@ -112,8 +112,8 @@ def sender_shots(clock, *, wall_error_ns=0, wall_ppm=0.0, count=500, epoch=0, st
     """A camera with 80 ms of transport delay whose packets carry its wall clock from the 50th on."""
     for index in range(start, start + count):
         true_ns = 5 * S + index * 40 * MS
-        told = index - start >= reports_from
-        sender_ns = true_ns + wall_error_ns + round((true_ns - 5 * S) * wall_ppm * 1e-6) if told else None
+        reported = index - start >= reports_from
+        sender_ns = true_ns + wall_error_ns + round((true_ns - 5 * S) * wall_ppm * 1e-6) if reported else None
         shot = frame(Band.VISIBLE, index, (index - start) * 40 * MS, arrival_ns=true_ns + 80 * MS + index % 7 * MS)
         out = clock.stamp(replace(shot, stamp=Stamp("media", epoch, sender_ns)))
         yield out.capture_ns - true_ns

@@ -138,7 +138,7 @@ def test_frames_output_alone_are_not_counted_as_unused():
 
 
 def test_frames_that_were_only_late_are_not_lost_to_a_slate():
-    """Both streams stand for half a second, as on a bad network, and what was under way arrives then."""
+    """Both streams stall for half a second, as on a bad network; then the frames in flight arrive."""
     streams = [stalled(camera(band, 5, seconds=20), 6, 6.5, MS) for band in (IR, VIS)]
     pairer = make()
     pairs, at, _ = live(pairer, *streams)
@@ -168,13 +168,13 @@ def test_no_camera_from_the_start():
 def test_the_time_of_a_camera_is_absolute_only_beside_another_such(both):
     """Visible frames take 80 ms, infrared ones 4 ms: known with both wall clocks; one alone may not count."""
 
-    def told(shots, delay_ns, with_clock):
+    def with_reports(shots, delay_ns, with_clock):
         for true_ns, shot in shots:
             stamp = Stamp("media", 0, true_ns if with_clock else None)
             yield true_ns, replace(shot, stamp=stamp, arrival_ns=shot.arrival_ns + delay_ns)
 
     pairer = make()
-    streams = told(camera(IR, 1, seconds=10), 0, both), told(camera(VIS, 1, seconds=10), 76 * MS, True)
+    streams = with_reports(camera(IR, 1, seconds=10), 0, both), with_reports(camera(VIS, 1, seconds=10), 76 * MS, True)
     pairs, _, truth = live(pairer, *streams)
     grades = {str(band): clock.report().grade for band, clock in pairer.clocks.items()}
     assert grades == dict.fromkeys(("infrared", "visible"), "sender" if both else "media")

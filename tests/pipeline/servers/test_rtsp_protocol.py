@@ -148,7 +148,7 @@ def test_a_guard_admits_the_right_answer_only():
     guard, uri = Guard(ann), "rtsp://h:8554/roof"
     right = digest.answer(ann, guard.challenge, "DESCRIBE", uri)
     assert guard.admits("DESCRIBE", uri, right)
-    assert not guard.admits("DESCRIBE", uri, None) and guard.failures == 0, "no answer is no failure"
+    assert not guard.admits("DESCRIBE", uri, None) and guard.failures == 0, "a missing answer is not a failure"
     wrong = [
         digest.answer(Credentials("ann", "x"), guard.challenge, "DESCRIBE", uri),
         digest.answer(Credentials("bob", 'pa"ss'), guard.challenge, "DESCRIBE", uri),

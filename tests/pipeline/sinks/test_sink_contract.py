@@ -35,8 +35,8 @@ def decode(path):
         return list(container.decode(video=0))
 
 
-def luma(picture):
-    plane = picture.planes[0]
+def luma(av_frame):
+    plane = av_frame.planes[0]
     return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
 
 
@@ -54,7 +54,7 @@ VIDEOS = ["mkv", "mp4", "mov", "avi", "webm", "ffv1"]
 
 
 def segments(path, **options):
-    """Takes another name where its name is taken, so it is no part of what is asked about overwriting."""
+    """Takes another name where its name is taken, so the tests of overwriting leave it out."""
     names, rules = SegmentNames(str(path / "%Y.mkv")), RecordingRules(segment_ns=1000 * MS)
     return RecordingSink(names, VideoOptions(), rules, live=False, engine=dict, sidecar=False, **options)
 
@@ -118,13 +118,13 @@ def test_frames_and_timestamps_are_preserved(kind, tmp_path):
     for index, time_ms in enumerate(times_ms):
         sink.write(fused(index, capture_ns=time_ms * MS))
     report = sink.close()
-    pictures = decode(report.path)
+    av_frames = decode(report.path)
     # AVI: in slots of 40 ms, and FFmpeg guesses presentation times; those of decoding are in the file
     expected_ms = [0, 40, 80, 200, 1200] if kind == "avi" else [t - 1000 for t in times_ms]
-    found = [p.dts if kind == "avi" else p.pts for p in pictures]
-    assert [round(float(t * p.time_base) * 1000) for t, p in zip(found, pictures, strict=True)] == expected_ms
-    for picture in pictures:
-        assert np.abs(luma(picture).astype(int) - RAMP).mean() < 1.5
+    found = [p.dts if kind == "avi" else p.pts for p in av_frames]
+    assert [round(float(t * p.time_base) * 1000) for t, p in zip(found, av_frames, strict=True)] == expected_ms
+    for av_frame in av_frames:
+        assert np.abs(luma(av_frame).astype(int) - RAMP).mean() < 1.5
 
 
 @pytest.mark.parametrize("value_range", ["full", "limited"])
@@ -135,17 +135,17 @@ def test_the_value_range_is_marked_and_codes_are_kept(kind, value_range, tmp_pat
     pixels[:, 32:] = white
     sink = MAKERS[kind](tmp_path)
     sink.write(fused(pixels=pixels, value_range=value_range))
-    (picture,) = decode(sink.close().path)
-    assert picture.color_range == (2 if value_range == "full" else 1)
-    assert luma(picture)[24, [4, 60]].tolist() == [black, white]
+    (av_frame,) = decode(sink.close().path)
+    assert av_frame.color_range == (2 if value_range == "full" else 1)
+    assert luma(av_frame)[24, [4, 60]].tolist() == [black, white]
 
 
 def test_ffv1_is_lossless_at_odd_sizes(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (33, 47), dtype=np.uint8)
     sink = VideoSink(tmp_path / "a.mkv", VideoOptions(codec="ffv1"))
     sink.write(fused(pixels=pixels))
-    (picture,) = decode(sink.close().path)
-    assert np.array_equal(luma(picture), pixels)
+    (av_frame,) = decode(sink.close().path)
+    assert np.array_equal(luma(av_frame), pixels)
 
 
 @pytest.mark.parametrize("shape", [(33, 47), (1, 1), (4, 4), (50, 8000)])
@@ -155,22 +155,22 @@ def test_h264_accepts_any_size_and_reports_padding(shape, tmp_path):
     sink = VideoSink(tmp_path / "a.mkv", VideoOptions())
     sink.write(fused(pixels=pixels, chroma=chroma))
     report = sink.close()
-    (picture,) = decode(report.path)
-    assert (picture.height, picture.width) == tuple(n + n % 2 for n in shape)
+    (av_frame,) = decode(report.path)
+    assert (av_frame.height, av_frame.width) == tuple(n + n % 2 for n in shape)
     assert bool(report.note) == bool(shape[0] % 2 or shape[1] % 2)
-    assert np.abs(luma(picture).astype(int) - 130).max() <= 1
+    assert np.abs(luma(av_frame).astype(int) - 130).max() <= 1
 
 
 def test_chroma_passes_through_and_grey_stays_grey(tmp_path):
     chroma = [np.full((24, 32), c, np.uint8) for c in (90, 170)]
     colour = VideoSink(tmp_path / "colour.mkv", VideoOptions(codec="ffv1"))
     colour.write(fused(chroma=chroma))
-    (picture,) = decode(colour.close().path)
-    assert [int(np.frombuffer(memoryview(p), np.uint8)[0]) for p in picture.planes[1:]] == [90, 170]
+    (av_frame,) = decode(colour.close().path)
+    assert [int(np.frombuffer(memoryview(p), np.uint8)[0]) for p in av_frame.planes[1:]] == [90, 170]
     grey = VideoSink(tmp_path / "grey.mkv", VideoOptions())
     grey.write(fused())
-    (picture,) = decode(grey.close().path)
-    for plane in picture.planes[1:]:
+    (av_frame,) = decode(grey.close().path)
+    for plane in av_frame.planes[1:]:
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
         assert np.all(rows == 128)
 
@@ -216,7 +216,7 @@ def test_a_running_recording_is_safe_from_overwrite(tmp_path):
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-def test_a_file_that_came_to_be_meanwhile_is_not_overwritten(kind, tmp_path):
+def test_a_file_created_meanwhile_is_not_overwritten(kind, tmp_path):
     sink = MAKERS[kind](tmp_path)
     sink.check()
     video = kind in VIDEOS
@@ -247,8 +247,8 @@ def test_chroma_of_any_subsampling_becomes_4_2_0(tmp_path):
         chroma = [cv2.resize(gradient, shape[::-1], interpolation=cv2.INTER_AREA)] * 2
         sink = VideoSink(tmp_path / f"{shape}.mkv", VideoOptions(codec="ffv1"))
         sink.write(fused(chroma=chroma))
-        (picture,) = decode(sink.close().path)
-        plane = picture.planes[1]
+        (av_frame,) = decode(sink.close().path)
+        plane = av_frame.planes[1]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
         expected = rows.astype(int) if expected is None else expected
         assert np.abs(rows - expected).max() <= 8, shape
@@ -321,10 +321,10 @@ def test_images_of_video_colours_agree_with_ffmpeg(matrix, value_range, tmp_path
     sink.write(made)
     sink.close()
     ours = cv2.imread(str(tmp_path / "000000.png"))[24, 32].astype(int)
-    picture = av.VideoFrame.from_ndarray(
+    av_frame = av.VideoFrame.from_ndarray(
         np.concatenate([np.full((48, 64), codes[0], np.uint8), *(c.reshape(-1, 64) for c in chroma)]), "yuv420p"
     )
-    theirs = picture.to_ndarray(
+    theirs = av_frame.to_ndarray(
         format="bgr24",
         src_colorspace="ITU601" if matrix == "bt601" else "ITU709",
         src_color_range=2 if value_range == "full" else 1,

@@ -43,7 +43,7 @@ def test_natural_colours():
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["tno/pairs", "roadscene", "msrs"])
-def test_no_infrared_image_of_the_data_sets_is_taken_for_another(name):
+def test_infrared_images_of_the_data_sets_are_recognised(name):
     files = sorted((DATA / name / "ir").iterdir()) if (DATA / name / "ir").is_dir() else []
     files = files or sorted((DATA / name).rglob("*ir*/*.png"))
     if not files:

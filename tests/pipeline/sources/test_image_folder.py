@@ -96,7 +96,7 @@ def test_a_small_file_cannot_declare_an_image_that_fills_memory(tmp_path):
     assert items[1].reason == "60000x60000 exceeds the limit of 268435456 pixels"
 
 
-def test_a_folder_or_a_pipe_that_is_named_like_an_image_is_no_image(tmp_path):
+def test_folders_and_pipes_with_image_names_are_not_images(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 4), np.uint8))
     (tmp_path / "0.png").mkdir()
     os.mkfifo(tmp_path / "1.png")

@@ -25,10 +25,10 @@ def send_mpegts(port, size, times, fps=25):
         stream.pix_fmt, stream.time_base, stream.gop_size = "yuv420p", Fraction(1, 90_000), 5
         for number, pts in enumerate(times):
             pixels = np.random.default_rng(number).integers(0, 40, (size[1], size[0]), dtype=np.uint8)
-            picture = av.VideoFrame.from_ndarray(pixels, "gray").reformat(format="yuv420p")
-            picture.pts = number
-            picture.time_base = Fraction(1, fps)
-            for packet in stream.encode(picture):
+            av_frame = av.VideoFrame.from_ndarray(pixels, "gray").reformat(format="yuv420p")
+            av_frame.pts = number
+            av_frame.time_base = Fraction(1, fps)
+            for packet in stream.encode(av_frame):
                 packet.pts = packet.dts = pts
                 packet.time_base = Fraction(1, 90_000)
                 container.mux(packet)

@@ -32,8 +32,8 @@ def video(folder, band):
         stream.width, stream.height = 41, 30
         stream.pix_fmt = "gray" if band is Band.INFRARED else "yuv420p"
         for i in range(COUNT):
-            picture = av.VideoFrame.from_ndarray(np.full((30, 41), 20 * i, np.uint8), "gray")
-            container.mux(stream.encode(picture.reformat(format=stream.pix_fmt)))
+            av_frame = av.VideoFrame.from_ndarray(np.full((30, 41), 20 * i, np.uint8), "gray")
+            container.mux(stream.encode(av_frame.reformat(format=stream.pix_fmt)))
         container.mux(stream.encode(None))
     return VideoFileSource(path, band)
 
@@ -112,6 +112,6 @@ def test_close_may_be_called_twice_and_without_reading(source):
 
 
 @pytest.mark.parametrize("kind", [ImageFolderSource, VideoFileSource])
-def test_a_path_that_is_not_there(kind, tmp_path):
+def test_a_missing_path(kind, tmp_path):
     with pytest.raises(SourceError, match=r"nowhere.*no such file"):
         kind(tmp_path / "nowhere", Band.VISIBLE).open()

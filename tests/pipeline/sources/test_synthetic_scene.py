@@ -35,8 +35,8 @@ def _render(scene: Scene, band: Band, size: tuple[int, int], true_ns: int = 0, q
     return Renderer(options, scene).render(true_ns, 0)[0].astype(np.float64)
 
 
-def _centroid(picture: NDArray[np.float64]) -> tuple[float, float]:
-    weight = picture - np.median(picture)
+def _centroid(image: NDArray[np.float64]) -> tuple[float, float]:
+    weight = image - np.median(image)
     ys, xs = np.indices(weight.shape)
     return float((weight * xs).sum() / weight.sum()), float((weight * ys).sum() / weight.sum())
 

@@ -20,27 +20,27 @@ H, W = 48, 65
 RAMP = np.tile(np.linspace(16, 235, W).astype(np.uint8), (H, 1))
 
 
-def write(path, pictures, codec="ffv1", pix_fmt="yuv420p", *, pts=None, color_range=None, options=None, rate=25):
+def write(path, images, codec="ffv1", pix_fmt="yuv420p", *, pts=None, color_range=None, options=None, rate=25):
     """Writes arrays as luma (yuv, gray) or whole images (rgb) without touching their codes."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options=options or {})
-        stream.width, stream.height, stream.pix_fmt = pictures[0].shape[1], pictures[0].shape[0], pix_fmt
+        stream.width, stream.height, stream.pix_fmt = images[0].shape[1], images[0].shape[0], pix_fmt
         stream.codec_context.time_base = Fraction(1, 1000)
         if color_range:
             stream.codec_context.color_range = color_range
-        for index, pixels in enumerate(pictures):
+        for index, pixels in enumerate(images):
             if pixels.ndim == 3:
-                picture = av.VideoFrame.from_ndarray(pixels, "bgr24").reformat(format=pix_fmt)
+                av_frame = av.VideoFrame.from_ndarray(pixels, "bgr24").reformat(format=pix_fmt)
             else:
-                picture = av.VideoFrame(pixels.shape[1], pixels.shape[0], pix_fmt)
-                for number, plane in enumerate(picture.planes):
+                av_frame = av.VideoFrame(pixels.shape[1], pixels.shape[0], pix_fmt)
+                for number, plane in enumerate(av_frame.planes):
                     rows = np.frombuffer(memoryview(plane), pixels.dtype).reshape(plane.height, -1)
                     rows[:] = 1 << (8 * pixels.itemsize - 1) if pixels.dtype == np.uint8 else 512
                     if number == 0:
                         rows[:, : plane.width] = pixels
-            picture.pts = pts[index] if pts else index * 40
-            picture.time_base = Fraction(1, 1000)
-            container.mux(stream.encode(picture))
+            av_frame.pts = pts[index] if pts else index * 40
+            av_frame.time_base = Fraction(1, 1000)
+            container.mux(stream.encode(av_frame))
         container.mux(stream.encode(None))
 
 
@@ -106,8 +106,8 @@ def test_a_forced_rate_replaces_the_times(tmp_path):
 
 
 def test_transport_streams_start_at_zero(tmp_path):
-    picture = np.tile(RAMP[:, :64], (1, 1))
-    write(tmp_path / "a.ts", [picture] * 5, "libx264", options={"tune": "zerolatency"})
+    image = np.tile(RAMP[:, :64], (1, 1))
+    write(tmp_path / "a.ts", [image] * 5, "libx264", options={"tune": "zerolatency"})
     assert read(tmp_path / "a.ts")[0].capture_ns == 0
 
 
@@ -138,13 +138,13 @@ def test_rotation_marks_are_applied(tmp_path, degrees):
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg4", "mjpeg", "libsvtav1", "libvpx-vp9", "ffv1"])
 def test_any_codec(tmp_path, codec):
-    pictures = [np.clip(RAMP[:, :64].astype(int) + 3 * i, 16, 235).astype(np.uint8) for i in range(5)]
+    images = [np.clip(RAMP[:, :64].astype(int) + 3 * i, 16, 235).astype(np.uint8) for i in range(5)]
     pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-    write(tmp_path / "a.mkv", pictures, codec, pix_fmt)
+    write(tmp_path / "a.mkv", images, codec, pix_fmt)
     frames = read(tmp_path / "a.mkv")
     assert len(frames) == 5
-    for frame, picture in zip(frames, pictures, strict=True):
-        assert np.abs(frame.luma.pixels.astype(int) - picture).mean() < 6
+    for frame, image in zip(frames, images, strict=True):
+        assert np.abs(frame.luma.pixels.astype(int) - image).mean() < 6
 
 
 def moving(count, size=(160, 240)):
@@ -190,8 +190,8 @@ def test_b_frames_are_in_presentation_order(tmp_path):
     write(tmp_path / "a.mp4", moving(30), "libx264", options={"bf": "3", "crf": "1"})
     frames = read(tmp_path / "a.mp4")
     assert [f.capture_ns // 1_000_000 for f in frames] == [40 * i for i in range(30)]
-    for frame, picture in zip(frames, moving(30), strict=True):
-        assert np.abs(frame.luma.pixels.astype(int) - picture).mean() < 3
+    for frame, image in zip(frames, moving(30), strict=True):
+        assert np.abs(frame.luma.pixels.astype(int) - image).mean() < 3
 
 
 @pytest.mark.parametrize("lines", [48, 720])

@@ -207,7 +207,7 @@ def test_a_stream_of_a_file_in_a_rig_and_in_fuse(two_streams, tmp_path):
 
 
 @pytest.mark.parametrize("index", [0, 3])
-def test_a_stream_that_is_no_video_is_rejected(two_streams, index):
+def test_a_stream_without_video_is_rejected(two_streams, index):
     with pytest.raises(SourceError, match=rf"stream {index} is not a video stream; it has stream 1 \(ffv1 64x48\), "):
         read(two_streams, stream=index)
 

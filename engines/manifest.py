@@ -76,8 +76,8 @@ class Manifest(BaseModel):
     """Everything that decides whether an engine fits this machine and may be trusted.
 
     ``onnx_sha256`` is the fp32 network it was built from, ``graph_sha256`` the converted graph that was compiled,
-    ``plan_sha256`` the plan. ``layers`` counts the compute layers by the precision read back from the compiled
-    engine; ``kept_fp32`` names those that stay fp32 on purpose. ``warp``: the engine registers the infrared image.
+    ``plan_sha256`` the plan. ``layers`` counts the compute layers by the precision read back from ``layers_from``;
+    ``kept_fp32`` names those that stay fp32 on purpose. ``warp``: the engine registers the infrared image.
     ``targets`` are the GPU architectures it was built for (``SM89``); empty means all that the library supports.
     ``rebuild`` is the command that builds it again.
     """
@@ -103,6 +103,7 @@ class Manifest(BaseModel):
     cuda: str = ""
     targets: tuple[str, ...] = ()
     layers: dict[str, int] = Field(default_factory=dict)
+    layers_from: str = ""
     kept_fp32: tuple[str, ...] = ()
     options: dict[str, Any] = Field(default_factory=dict)
     built: str = ""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 CONVERSION = 5
 """Version of the graph conversion: incremented with each change, so that older engines of the cache are rebuilt."""
+_COMPILED = "the compiled model"
+_PARSED = "the parsed network, strongly typed"  # what a GPU then executes is not read: it fuses layers into kernels
 NEEDS_ONNX = "converting a network needs onnx and ml_dtypes: pip install 'fusepipe[build]'"
 
 
@@ -48,6 +50,7 @@ class CompiledEngine:
     plan: bytes
     graph: bytes
     layers: dict[str, str]
+    layers_from: str
     kept_fp32: tuple[str, ...]
     library: str
     library_version: str
@@ -224,7 +227,7 @@ def compile_engine(request: BuildRequest, pairs: Sequence[Pair], step: Step = la
 
     plan, layers = build_plan(load_library(request.backend), graph, request.shapes, request.options, names)
     device = request.gpu.name if request.gpu else "none (built without a GPU)"
-    return CompiledEngine(plan, graph, _for_every_layer(names, layers), kept, library, version, device)
+    return CompiledEngine(plan, graph, _for_every_layer(names, layers), _PARSED, kept, library, version, device)
 
 
 def read_precisions(request: BuildRequest, graph: bytes) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -261,7 +264,7 @@ def _for_openvino(
         fuser.prepare(height, width, request.shapes.batch)
         layers = fuser.precisions((request.shapes.batch, height, width), names, known)
         return CompiledEngine(
-            graph, graph, _for_every_layer(names, layers), kept, "openvino", version, fuser.info.device
+            graph, graph, _for_every_layer(names, layers), _COMPILED, kept, "openvino", version, fuser.info.device
         )
 
 
@@ -306,6 +309,7 @@ def _manifest(
         multiple=multiple_of(read_graph(compiled.graph, request.model)),
         verification=verification,
         layers=counts,
+        layers_from=compiled.layers_from,
         kept_fp32=compiled.kept_fp32,
         options=options,
         built=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -187,7 +187,8 @@ def _lines(result: BuildResult) -> list[str]:
     kept = f" (kept fp32: {', '.join(manifest.kept_fp32)})" if manifest.kept_fp32 else ""
     lines = [
         f"backend     {manifest.backend} {manifest.library_version} ({result.backend.reason})",
-        f"precision   {manifest.achieved_precision} ({result.precision.reason}); compute layers: {counts}{kept}",
+        f"precision   {manifest.achieved_precision} ({result.precision.reason}); compute layers: {counts}{kept}, "
+        f"read from {manifest.layers_from}",
         f"sizes       {_sizes(result)}",
         *verification_lines(manifest.verification),
         f"engine      {built.plan} ({manifest.plan_bytes / 1024:.0f} KiB, {manifest.build_s:.1f} s"

@@ -98,6 +98,17 @@ def test_a_second_build_reuses_the_engine_and_force_builds_again() -> None:
     assert build(build_request(shapes=replace(SHAPES, batch=1)), IMAGES).plan != first.plan
 
 
+def test_the_manifest_says_where_its_precision_was_read() -> None:
+    assert build(build_request(), IMAGES).manifest.layers_from == "the compiled model"
+
+
+@needs_rtx
+def test_the_precision_of_a_plan_is_that_of_the_parsed_network() -> None:
+    """What a GPU executes is not read: the plan cannot be loaded without one."""
+    manifest = build(build_request("tensorrt-rtx", "fp16"), IMAGES).manifest
+    assert manifest.layers_from == "the parsed network, strongly typed" and not manifest.verification.executed
+
+
 def test_pytorch_is_compared_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch", reason="torch is not installed")
     monkeypatch.setattr("fusepipe.engines.builder.verify.find_spec", importlib.util.find_spec)

@@ -168,6 +168,9 @@ def apply_options(library: Library, config: Any, options: PlanOptions) -> None:
         config.builder_optimization_level = options.opt_level
     if options.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    resizable = getattr(getattr(trt, "PreviewFeature", None), "RUNTIME_ACTIVATION_RESIZE_10_10", None)
+    if resizable is not None:  # a context then needs memory for its shapes, not for the largest
+        config.set_preview_feature(resizable, True)
     if options.target_sm:
         config.num_compute_capabilities = len(options.target_sm)
         for index, name in enumerate(options.target_sm):

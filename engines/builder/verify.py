@@ -69,6 +69,8 @@ def register_on_cpu(pair: Pair, warp: Warp | None) -> Pair:
 
 
 def _fused(fuser: Fuser, pairs: Sequence[Pair], warps: Sequence[Warp | None]) -> list[Luma8]:
+    for _, visible in pairs:
+        fuser.prepare(*visible.shape)  # compiling may take longer than a request is waited for
     batches = (
         FusionBatch((infrared,), (visible,), ("",), () if warp is None else (warp,))
         for (infrared, visible), warp in zip(pairs, warps, strict=True)

@@ -117,7 +117,7 @@ def test_a_pair_that_comes_while_the_engine_computes_another_starts_immediately(
     cuda.computes.clear()
     try:
         tickets = [rigs[0].submit(one(1, height=16))]
-        wait_for(lambda: cuda.calls.get("done", 0) > 2)  # it is waited for
+        wait_for(lambda: cuda.calls.get("wait", 0) == 1)  # it is waited for
         tickets.append(rigs[-1].submit(one(2, height=16)))
         wait_for(lambda: cuda.calls["record"] == 2)
     finally:

@@ -1,78 +1,134 @@
-"""Loading plans, and TensorRT-RTX's kernels from one run to the next, on fakes of the library's classes."""
+"""Loading plans, their contexts and TensorRT-RTX's kernels, on a fake of the library's classes."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from helpers.engine_requests import needs_rtx
+from helpers.fake_tensorrt import BYTES_PER_PIXEL, FakeTensorRt
 
 from fusepipe.core.errors import EngineError
+from fusepipe.engines.backends.cuda.api import OutOfGpuMemoryError
 from fusepipe.engines.backends.tensorrt import plan as tensorrt_plan
-from fusepipe.engines.backends.tensorrt.library import Library, load_library
-from fusepipe.engines.backends.tensorrt.plan import TensorRtPlan
+from fusepipe.engines.backends.tensorrt.library import load_library
+from fusepipe.engines.backends.tensorrt.plan import PlanContext, TensorRtPlan
 from fusepipe.engines.cache import CompileCache
 from fusepipe.engines.manifest import sha256
 
-
-class Kernels:
-    """TensorRT-RTX's runtime cache: bytes that grow when something is compiled."""
-
-    def __init__(self, takes: bool) -> None:
-        self.content, self.takes, self.offered = b"", takes, False
-
-    def deserialize(self, content: bytes) -> bool:
-        self.offered = True
-        self.content = content if self.takes else self.content
-        return self.takes
-
-    def serialize(self) -> bytearray:
-        return bytearray(self.content)
+STREAM = 7
+SHAPE = (1, 1, 48, 64)
 
 
-class Rtx:
-    """Engine, configuration and context in one, as far as a plan uses them."""
-
-    def __init__(self, takes: bool = True, refuses: bool = False) -> None:
-        self.kernels, self.refuses = Kernels(takes), refuses
-        self.config = SimpleNamespace(create_runtime_cache=lambda: self.kernels, set_runtime_cache=self.took)
-        self.used: Any = None
-
-    def took(self, kernels: Kernels) -> None:
-        self.used = kernels
-
-    def deserialize_cuda_engine(self, plan: bytes) -> Rtx | None:
-        return None if self.refuses else self
-
-    def create_runtime_config(self) -> Any:
-        return self.config
-
-    def create_execution_context(self, config: Any) -> Any:
-        assert config is self.config
-        return None if self.used is None else SimpleNamespace(is_stream_capturable=lambda stream: stream == 7)
+def open_on(fake: FakeTensorRt, monkeypatch: pytest.MonkeyPatch, cache: CompileCache | None = None) -> TensorRtPlan:
+    monkeypatch.setattr(tensorrt_plan, "load_library", lambda backend: fake.library)
+    return TensorRtPlan(fake.library.backend, b"plan", cache)
 
 
-def open_on(rtx: Rtx, monkeypatch: pytest.MonkeyPatch, cache: CompileCache | None) -> TensorRtPlan:
-    strategies = SimpleNamespace(EAGER="eager")
-    module = SimpleNamespace(Runtime=lambda logger: rtx, DynamicShapesKernelSpecializationStrategy=strategies)
-    library = Library("tensorrt-rtx", module, "1.7", None, [])
-    monkeypatch.setattr(tensorrt_plan, "load_library", lambda backend: library)
-    return TensorRtPlan("tensorrt-rtx", b"plan", cache)
+def shaped(plan: TensorRtPlan, *, eager: bool = True) -> PlanContext:
+    context = plan.context(STREAM, eager=eager)
+    context.set_input("infrared", SHAPE, 1)
+    context.set_output("fused", 2)
+    return context
 
 
-def run(cache: CompileCache, monkeypatch: pytest.MonkeyPatch, compiles: bytes, takes: bool = True) -> Rtx:
+def execute(context: PlanContext) -> None:
+    context.set_scratch(3, context.scratch_bytes())
+    context.execute(STREAM)
+
+
+# -- memory
+
+
+@pytest.mark.parametrize("runtime_config", [True, False])
+@pytest.mark.parametrize("rtx", [True, False])
+def test_contexts_take_memory_for_the_shapes_in_use(
+    rtx: bool, runtime_config: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU with no room for a context of the largest shapes. TensorRT has runtime configurations from 10.9."""
+    fake = FakeTensorRt(rtx=rtx, runtime_config=runtime_config, memory_bytes=1)
+    plan = open_on(fake, monkeypatch)
+    for _ in range(2):  # the second needs its profile set as well
+        context = shaped(plan)
+        assert context.scratch_bytes() == BYTES_PER_PIXEL * 48 * 64
+        execute(context)
+    assert [made.allocation for made in fake.contexts] == ["user-managed"] * 2
+    plan.close()
+
+
+def test_a_context_with_too_little_memory_is_an_error_with_the_librarys_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = open_on(FakeTensorRt(), monkeypatch)
+    context = shaped(plan)
+    with pytest.raises(EngineError, match=r"could not start the computation: .*too small"):
+        context.execute(STREAM)
+    with pytest.raises(EngineError, match="does not accept infrared of shape"):
+        context.set_input("infrared", (9, 1, 9999, 9999), 1)
+    plan.close()
+
+
+def test_no_memory_for_shapes_is_an_answer_and_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library answers 0 to both; only an error is logged."""
+    plan = open_on(FakeTensorRt(bytes_per_pixel=0), monkeypatch)
+    context = shaped(plan)
+    assert context.scratch_bytes() == 0
+    context.set_scratch(0, 0)
+    context.execute(STREAM)
+    with pytest.raises(EngineError, match=r"cannot plan its memory: .*not specified"):
+        plan.context(STREAM, eager=True).scratch_bytes()
+    plan.close()
+
+
+def test_libraries_without_user_managed_memory_allocate_it_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeTensorRt(rtx=False, user_managed=False, runtime_config=False)
+    plan = open_on(fake, monkeypatch)
+    context = shaped(plan)
+    assert context.scratch_bytes() == 0
+    execute(context)
+    plan.close()
+    plan = open_on(FakeTensorRt(rtx=False, user_managed=False, memory_bytes=1), monkeypatch)
+    with pytest.raises(OutOfGpuMemoryError, match=r"lack of GPU memory: .*out of memory"):
+        plan.context(STREAM, eager=True)
+    plan.close()
+
+
+# -- kernels and graphs of TensorRT-RTX
+
+
+def test_rtx_captures_graphs_itself_and_compiles_in_the_background_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeTensorRt()
+    plan = open_on(fake, monkeypatch)
+    contexts = [shaped(plan, eager=eager) for eager in (True, False, True)]
+    assert [made.strategy for made in fake.contexts] == ["eager", "lazy", "eager"]
+    assert [made.graphs for made in fake.contexts] == ["whole graph"] * 3
+    assert not any(context.capturable(STREAM) for context in contexts)
+    plan.close()
+
+
+def test_an_rtx_without_graphs_of_its_own_is_not_captured_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeTensorRt()
+    del fake.module.CudaGraphStrategy  # before 1.2
+    plan = open_on(fake, monkeypatch)
+    assert not shaped(plan).capturable(STREAM)
+    assert fake.contexts[0].graphs == "disabled"
+    plan.close()
+
+
+def test_contexts_of_tensorrt_may_be_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = open_on(FakeTensorRt(rtx=False), monkeypatch)
+    assert shaped(plan).capturable(STREAM)
+    plan.save_kernels()  # it compiles none
+    plan.close()
+
+
+def run(cache: CompileCache, monkeypatch: pytest.MonkeyPatch, compiles: bytes, *, accepts: bool = True) -> FakeTensorRt:
     """A run of a program: loads, compiles kernels if it has none, ends."""
-    library = Rtx(takes)
-    plan = open_on(library, monkeypatch, cache)
-    assert library.used is library.kernels and library.config.dynamic_shapes_kernel_specialization_strategy == "eager"
-    context = plan.context()
-    assert context.capturable(7) and not context.capturable(8)
-    library.kernels.content = library.kernels.content or compiles
+    fake = FakeTensorRt(accepts=accepts)
+    plan = open_on(fake, monkeypatch, cache)
+    context = plan.context(STREAM, eager=True)
+    fake.kernels.content = fake.kernels.content or compiles
     context.close()
     plan.close()
-    return library
+    return fake
 
 
 def test_kernels_are_kept_for_the_next_run_of_the_same_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,12 +141,25 @@ def test_kernels_are_kept_for_the_next_run_of_the_same_plan(tmp_path: Path, monk
     assert cache.load(sha256(b"plan")) == b"of this GPU" and cache.load(sha256(b"another plan")) is None
 
 
+def test_kernels_are_saved_while_the_plan_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that is killed has them at its next start."""
+    cache = CompileCache(tmp_path / "kernels")
+    fake = FakeTensorRt()
+    plan = open_on(fake, monkeypatch, cache)
+    execute(shaped(plan))
+    plan.save_kernels()
+    assert cache.load(sha256(b"plan")) == fake.kernels.content != b""
+    execute(shaped(plan, eager=False))  # one cache for both kinds of contexts
+    plan.close()
+    assert cache.load(sha256(b"plan")) == fake.kernels.content
+
+
 def test_kernels_of_another_gpu_or_damaged_ones_are_compiled_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = CompileCache(tmp_path / "kernels")
     run(cache, monkeypatch, b"of another GPU")
-    refused = run(cache, monkeypatch, b"of this GPU", takes=False)
+    refused = run(cache, monkeypatch, b"of this GPU", accepts=False)
     assert refused.kernels.offered and cache.load(sha256(b"plan")) == b"of this GPU"
     (file,) = (tmp_path / "kernels").iterdir()
     file.write_bytes(file.read_bytes()[:-3])
@@ -106,31 +175,38 @@ def test_a_folder_that_cannot_be_written_does_not_stop_the_engine(
     assert "cannot" in caplog.text
 
 
-def test_a_plan_that_the_library_refuses_and_a_context_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_that_the_library_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EngineError, match=r"tensorrt-rtx 1\.7 cannot load the plan"):
-        open_on(Rtx(refuses=True), monkeypatch, None)
-    library = Rtx()
-    plan = open_on(library, monkeypatch, None)
-    library.used = None
-    with pytest.raises(EngineError, match="enough memory"):
-        plan.context()
-    plan.close()
+        open_on(FakeTensorRt(refuses=True), monkeypatch)
 
 
 @needs_rtx
 def test_the_calls_are_those_of_the_library() -> None:
-    """The calls that :class:`Rtx` fakes exist in the installed library."""
+    """The calls that the fake has exist in the installed library."""
     trt = load_library("tensorrt-rtx").module
     for owner, names in (
         (trt.Runtime, ("deserialize_cuda_engine",)),
         (trt.ICudaEngine, ("create_runtime_config", "create_execution_context")),
-        (trt.IRuntimeConfig, ("create_runtime_cache", "set_runtime_cache")),
+        (
+            trt.IRuntimeConfig,
+            ("create_runtime_cache", "set_runtime_cache", "set_execution_context_allocation_strategy"),
+        ),
         (trt.IRuntimeCache, ("serialize", "deserialize")),
         (
             trt.IExecutionContext,
-            ("set_input_shape", "set_tensor_address", "execute_async_v3", "is_stream_capturable"),
+            (
+                "set_optimization_profile_async",
+                "set_input_shape",
+                "set_tensor_address",
+                "update_device_memory_size_for_shapes",
+                "set_device_memory",
+                "execute_async_v3",
+            ),
         ),
     ):
         assert all(callable(getattr(owner, name)) for name in names)
-    assert hasattr(trt.IRuntimeConfig, "dynamic_shapes_kernel_specialization_strategy")
-    assert hasattr(trt.DynamicShapesKernelSpecializationStrategy, "EAGER")
+    for name in ("dynamic_shapes_kernel_specialization_strategy", "cuda_graph_strategy"):
+        assert hasattr(trt.IRuntimeConfig, name)
+    assert {"EAGER", "LAZY"} <= set(trt.DynamicShapesKernelSpecializationStrategy.__members__)
+    assert hasattr(trt.CudaGraphStrategy, "WHOLE_GRAPH_CAPTURE")
+    assert hasattr(trt.ExecutionContextAllocationStrategy, "USER_MANAGED")

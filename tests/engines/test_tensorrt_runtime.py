@@ -19,8 +19,9 @@ from fusepipe.core.fuser import FuserInfo, FusionBatch
 from fusepipe.engines.backends.cuda.api import find_gpu, open_cuda
 from fusepipe.engines.backends.cuda.fake import FakeCuda, MisuseError
 from fusepipe.engines.backends.tensorrt.fake import FakePlan
+from fusepipe.engines.backends.tensorrt.lanes import CACHED_SIZES
 from fusepipe.engines.backends.tensorrt.plan import Plan
-from fusepipe.engines.backends.tensorrt.runtime import CACHED_SIZES, TensorRtFuser, open_plan
+from fusepipe.engines.backends.tensorrt.runtime import TensorRtFuser, open_plan
 from fusepipe.engines.load import load_model, read_onnx
 from fusepipe.engines.manifest import Shapes
 
@@ -133,7 +134,8 @@ def test_fixed_shapes_are_captured_once_a_slot_and_then_launched() -> None:
     rig = Rig()
     with rig.fuser as fuser:
         for seed in range(10):
-            fuser.fuse(*scene(16, 16, seed))
+            infrared, visible = scene(16, 16, seed)
+            fuser.submit(FusionBatch((infrared,), (visible,))).result()
     assert rig.cuda.calls["begin_capture"] == 1  # one at a time: always the first slot
     assert rig.cuda.calls["launch"] == 9
     assert rig.cuda.calls["copy_in"] == 4  # once for real, once into the graph
@@ -148,7 +150,7 @@ def test_a_request_submitted_while_another_computes_starts_immediately(expected:
         computes.clear()
         try:
             tickets = [fuser.submit(batches[0])]
-            wait_for(lambda: calls.get("done", 0) > 2)  # the first one is waited for
+            wait_for(lambda: calls.get("wait", 0) == 1)  # the first one is waited for
             tickets.append(fuser.submit(batches[1]))
             wait_for(lambda: calls["record"] == 2)
         finally:
@@ -197,7 +199,9 @@ def test_buffers_are_reused_and_old_sizes_are_freed() -> None:
 
 def test_a_failure_is_raised_to_the_caller() -> None:
     rig = Rig(FakeCuda(fail="copy_out", after=1))
-    assert rig.fuser.fuse(*scene(16, 16)).shape == (16, 16)  # its capture fails: requests are launched call by call
+    infrared, visible = scene(16, 16)
+    first = rig.fuser.submit(FusionBatch((infrared,), (visible,)))  # its capture fails: launched call by call
+    assert first.result()[0].shape == (16, 16)
     for seed in range(5):  # more than may be under way: none keeps its place
         with pytest.raises(EngineError, match="copy_out failed"):
             rig.fuser.fuse(*scene(16, 16, seed))
@@ -292,8 +296,7 @@ def misuse_use_after_free(cuda: FakeCuda) -> None:
     cuda.copy_in(memory, host, 16, stream)
     cuda.record(event, stream)
     cuda.free(memory)
-    while not cuda.done(event):
-        pass
+    cuda.wait(event)
 
 
 def misuse_overrun(cuda: FakeCuda) -> None:
@@ -313,23 +316,22 @@ def misuse_graph_of_freed_memory(cuda: FakeCuda) -> None:
     host.close()
     cuda.launch(graph, stream)
     cuda.record(event, stream)
-    while not cuda.done(event):
-        pass
+    cuda.wait(event)
 
 
 def misuse_plan_before_its_context(cuda: FakeCuda) -> None:
     plan = FakePlan(cuda, read_onnx("stream"))
-    plan.context()
+    plan.context(cuda.stream(), eager=True)
     plan.close()
 
 
 def misuse_context_left(cuda: FakeCuda) -> None:
-    FakePlan(cuda, read_onnx("stream")).context()
+    FakePlan(cuda, read_onnx("stream")).context(cuda.stream(), eager=True)
     cuda.close()
 
 
 def misuse_context_after_close(cuda: FakeCuda) -> None:
-    context = FakePlan(cuda, read_onnx("stream")).context()
+    context = FakePlan(cuda, read_onnx("stream")).context(cuda.stream(), eager=True)
     context.close()
     context.execute(cuda.stream())
 
@@ -363,7 +365,7 @@ def misuse_other_thread(cuda: FakeCuda) -> None:
         (misuse_leak, "not freed: pinned"),
         (misuse_graph_of_freed_memory, "after it was freed"),
         (misuse_plan_before_its_context, "before its contexts"),
-        (misuse_context_left, "not freed: context, plan"),
+        (misuse_context_left, "not freed: context, plan, stream"),
         (misuse_context_after_close, "after it was closed"),
         (misuse_wrong_handle, "not a valid event"),
         (misuse_other_thread, "does not own"),
@@ -380,7 +382,5 @@ def test_the_fake_returns_stale_bytes_until_its_event_is_reached(cuda: FakeCuda)
     cuda.copy_in(memory, host, 4, stream)
     cuda.record(event, stream)
     assert cuda.bytes_at(memory, 4).tolist() == [0x5A] * 4
-    assert not cuda.done(event)
-    while not cuda.done(event):
-        pass
+    cuda.wait(event)
     assert cuda.bytes_at(memory, 4).tolist() == [1, 2, 3, 4]

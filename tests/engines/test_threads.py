@@ -16,7 +16,8 @@ from fusepipe.core.fuser import Fuser, FuserInfo, FusionBatch
 from fusepipe.engines.backends.cuda.fake import FakeCuda
 from fusepipe.engines.backends.tensorrt.fake import FakePlan
 from fusepipe.engines.backends.tensorrt.plan import Plan
-from fusepipe.engines.backends.tensorrt.runtime import START_TIMEOUT_S, TensorRtFuser
+from fusepipe.engines.backends.tensorrt.runtime import TensorRtFuser
+from fusepipe.engines.backends.tensorrt.worker import START_TIMEOUT_S
 from fusepipe.engines.load import read_onnx
 from fusepipe.engines.manifest import Shapes
 from fusepipe.engines.sharing import SharedEngines
@@ -54,7 +55,7 @@ def test_threads_are_named_and_no_daemons(opener: Opener) -> None:
     fuser = opener(FakeCuda())
     started = set(threading.enumerate()) - before
     fuser.close()
-    wanted = {"tensorrt-stream"}
+    wanted = {"tensorrt-stream", "tensorrt-stream-results"}
     assert {thread.name for thread in started} - {"share-stream", "share-stream-results"} == wanted
     assert not any(thread.daemon for thread in started)
 
@@ -69,7 +70,7 @@ def test_close_ends_the_threads_also_when_called_twice(opener: Opener) -> None:
 
 
 @OPENERS
-@pytest.mark.parametrize("call", ["copy_in", "allocate", "done"])
+@pytest.mark.parametrize("call", ["copy_in", "allocate", "wait"])
 def test_close_ends_the_threads_after_a_request_that_failed(opener: Opener, call: str) -> None:
     fuser = opener(FakeCuda(fail=call))
     with pytest.raises(EngineError, match=f"{call} failed"):

@@ -3,7 +3,8 @@
 Three classes implement it: ``cuda-bindings`` (NVIDIA's own, ready wheels: preferred), ``pycuda``, and
 :class:`fusepipe.engines.backends.cuda.fake.FakeCuda`, which executes on the CPU and detects misuse.
 
-One thread makes all calls, after :meth:`Cuda.bind_thread`. Addresses and handles are integers.
+The first thread that is bound (:meth:`Cuda.bind_thread`) owns the context and makes all calls; threads bound later only
+wait for events. Addresses and handles are integers.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ IMPLEMENTATIONS = {
     "pycuda": "fusepipe.engines.backends.cuda.pycuda:PycudaCuda",
 }
 INSTALL = "pip install 'fusepipe[cuda]' (cuda-bindings), or 'fusepipe[pycuda]'"
+
+
+class OutOfGpuMemoryError(EngineError):
+    """The GPU, or page-locked host memory, has no room for an allocation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +80,29 @@ class Cuda(Protocol):
 
     @property
     def name(self) -> str: ...
-    def gpu(self) -> Gpu: ...
-    def bind_thread(self) -> None:
-        """Makes the calling thread the owner of the context; to be called first."""
+    @property
+    def has_graphs(self) -> bool:
+        """Whether streams can be captured into CUDA graphs."""
 
-    def allocate(self, size_bytes: int) -> int: ...
+    def gpu(self) -> Gpu:
+        """The properties of the device; needs no bound thread."""
+
+    def bind_thread(self) -> None:
+        """Makes the device's context current in the calling thread; the first thread becomes its owner."""
+
+    def unbind_thread(self) -> None:
+        """Undoes :meth:`bind_thread` in a thread that is not the owner; the owner calls :meth:`close`."""
+
+    def allocate(self, size_bytes: int) -> int:
+        """Device memory; raises :class:`OutOfGpuMemoryError`."""
+
     def free(self, address: int) -> None: ...
-    def pinned(self, size_bytes: int) -> HostBuffer: ...
-    def stream(self) -> int: ...
+    def pinned(self, size_bytes: int) -> HostBuffer:
+        """Page-locked memory; raises :class:`OutOfGpuMemoryError`."""
+
+    def stream(self) -> int:
+        """A stream that does not synchronise with the default stream."""
+
     def destroy_stream(self, stream: int) -> None: ...
     def copy_in(self, address: int, host: HostBuffer, size_bytes: int, stream: int) -> None:
         """Starts a copy from host to device."""
@@ -92,11 +112,16 @@ class Cuda(Protocol):
 
     def event(self) -> int: ...
     def record(self, event: int, stream: int) -> None: ...
-    def done(self, event: int) -> bool:
-        """Whether the work before the event in its stream has completed; raises if it failed."""
+    def wait(self, event: int) -> None:
+        """Blocks any bound thread, without using the CPU, until the work before the event in its stream has completed.
+
+        Raises if that work failed.
+        """
 
     def destroy_event(self, event: int) -> None: ...
-    def begin_capture(self, stream: int) -> None: ...
+    def begin_capture(self, stream: int) -> None:
+        """Records the work started from now on instead of executing it; only if :attr:`has_graphs`."""
+
     def end_capture(self, stream: int) -> int:
         """An executable graph of the work started since :meth:`begin_capture`."""
 
@@ -132,12 +157,9 @@ def find_gpu() -> tuple[Gpu | None, str]:
     except EngineError as error:
         return None, str(error)
     try:
-        cuda.bind_thread()
         return cuda.gpu(), ""
     except EngineError as error:
         return None, str(error)
-    finally:
-        cuda.close()
 
 
 def cuda_version(number: int) -> str:

@@ -10,7 +10,7 @@ from cuda.bindings import runtime
 from cuda.bindings.utils import get_cuda_native_handle
 
 from fusepipe.core.errors import EngineError
-from fusepipe.engines.backends.cuda.api import Gpu, HostBuffer, PinnedArray, cuda_version
+from fusepipe.engines.backends.cuda.api import Gpu, HostBuffer, OutOfGpuMemoryError, PinnedArray, cuda_version
 
 
 def _checked(answer: tuple[Any, ...]) -> Any:
@@ -18,7 +18,8 @@ def _checked(answer: tuple[Any, ...]) -> Any:
     code, *values = answer
     if code != runtime.cudaError_t.cudaSuccess:
         _, text = runtime.cudaGetErrorString(code)
-        raise EngineError(f"CUDA: {text.decode() if isinstance(text, bytes) else text} ({code.name})")
+        kind = OutOfGpuMemoryError if code == runtime.cudaError_t.cudaErrorMemoryAllocation else EngineError
+        raise kind(f"CUDA: {text.decode() if isinstance(text, bytes) else text} ({code.name})")
     return values[0] if values else None
 
 
@@ -44,6 +45,7 @@ class BindingsCuda:
     """See :class:`fusepipe.engines.backends.cuda.api.Cuda`. Raises :class:`EngineError` without a GPU."""
 
     name = "cuda-bindings"
+    has_graphs = True
 
     def __init__(self, device: int = 0) -> None:
         count = _checked(runtime.cudaGetDeviceCount())
@@ -63,6 +65,9 @@ class BindingsCuda:
 
     def bind_thread(self) -> None:
         _checked(runtime.cudaSetDevice(self._device))
+
+    def unbind_thread(self) -> None:
+        """Nothing to undo: the current device of a thread ends with the thread."""
 
     def allocate(self, size_bytes: int) -> int:
         return int(_checked(runtime.cudaMalloc(size_bytes)))
@@ -88,17 +93,15 @@ class BindingsCuda:
         _checked(runtime.cudaMemcpyAsync(host.address, address, size_bytes, kind, stream))
 
     def event(self) -> int:
-        return _handle(_checked(runtime.cudaEventCreateWithFlags(runtime.cudaEventDisableTiming)))
+        # without BlockingSync, cudaEventSynchronize busy-waits
+        flags = runtime.cudaEventDisableTiming | runtime.cudaEventBlockingSync
+        return _handle(_checked(runtime.cudaEventCreateWithFlags(flags)))
 
     def record(self, event: int, stream: int) -> None:
         _checked(runtime.cudaEventRecord(event, stream))
 
-    def done(self, event: int) -> bool:
-        answer = runtime.cudaEventQuery(event)
-        if answer[0] == runtime.cudaError_t.cudaErrorNotReady:
-            return False
-        _checked(answer)
-        return True
+    def wait(self, event: int) -> None:
+        _checked(runtime.cudaEventSynchronize(event))  # releases the GIL
 
     def destroy_event(self, event: int) -> None:
         _checked(runtime.cudaEventDestroy(event))

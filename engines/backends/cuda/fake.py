@@ -1,28 +1,37 @@
 """A fake of the CUDA interface for tests: it executes on the CPU and detects misuse.
 
-Device memory is separate from host memory, with unique addresses. Work started in a stream is queued; each query of an
-event runs one queued item, so that code which does not wait reads stale data. Misuse raises :class:`MisuseError`
-immediately: use after free, double free, unallocated addresses, access to pinned memory while a copy of it is queued,
-handles of the wrong kind, calls from a thread that does not own the context. :meth:`FakeCuda.close` detects leaks.
+Device memory is separate from host memory, with unique addresses. Work started in a stream is queued, and executes only
+while a thread waits for an event of the stream, so that code which does not wait reads stale data. Misuse raises
+:class:`MisuseError` immediately: use after free, double free, unallocated addresses, access to pinned memory while a
+copy of it is queued, scratch memory used by two streams together, handles of the wrong kind, calls from a thread that
+does not own the context. :meth:`FakeCuda.close` detects leaks.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from fusepipe.core.errors import EngineError
 from fusepipe.core.frames import Luma8
-from fusepipe.engines.backends.cuda.api import Gpu, HostBuffer
-
-Work = Callable[[], None]
+from fusepipe.engines.backends.cuda.api import Gpu, HostBuffer, OutOfGpuMemoryError
 
 
 class MisuseError(EngineError):
     """CUDA was misused: with a GPU this is a crash, or corrupt data without an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Work in a stream: what it does, and the pinned and scratch memory that it uses."""
+
+    run: Callable[[], None]
+    host: FakePinned | None = None
+    scratch: int = 0
 
 
 class FakePinned:
@@ -41,7 +50,6 @@ class FakePinned:
         return self.array
 
     def view(self) -> Luma8:
-        self._cuda.owned()
         if self.queued:
             raise MisuseError("pinned memory was accessed while a copy of it is in flight: wait for its event first")
         return self.bytes()
@@ -59,24 +67,37 @@ class FakePinned:
 class FakeCuda:
     """A fake :class:`fusepipe.engines.backends.cuda.api.Cuda`; see the module's docstring.
 
-    ``fail`` names a method that raises ``error`` after ``after`` successful calls. While ``computes`` is cleared the
-    device is busy: nothing queued executes.
+    ``fail`` names a method that raises ``error`` after ``after`` successful calls. ``memory_bytes`` limits the device
+    memory. ``has_graphs``: streams can be captured. While ``computes`` is cleared the device is busy: nothing queued
+    executes.
     """
 
     name = "fake"
 
     def __init__(
-        self, *, fail: str = "", after: int = 0, error: type[Exception] = EngineError, sm: str = "SM89"
+        self,
+        *,
+        fail: str = "",
+        after: int = 0,
+        error: type[Exception] = EngineError,
+        sm: str = "SM89",
+        memory_bytes: int | None = None,
+        has_graphs: bool = True,
     ) -> None:
-        self._thread: int | None = None
+        self._owner: int | None = None
+        self._bound: set[int] = set()
+        self._lock = threading.RLock()
         self._next = 0x7000_0000_0000
         self._kinds: dict[int, str] = {}
         self._memory: dict[int, Luma8] = {}
         self._queues: dict[int, deque[Work]] = {}
         self._events: dict[int, tuple[int, bool]] = {}
-        self._graphs: dict[int, list[tuple[Work, FakePinned | None]]] = {}
-        self._capturing: dict[int, list[tuple[Work, FakePinned | None]]] = {}
+        self._graphs: dict[int, list[Work]] = {}
+        self._capturing: dict[int, list[Work]] = {}
+        self._scratch_users: dict[int, Counter[int]] = {}  # address -> queued work by stream
         self.fail, self._after, self._error, self._sm = fail, after, error, sm
+        self.memory_bytes, self.has_graphs = memory_bytes, has_graphs
+        self.peak_bytes = 0
         self.calls: dict[str, int] = {}
         self.computes = threading.Event()
         self.computes.set()
@@ -84,16 +105,25 @@ class FakeCuda:
 
     # -- for the checks
 
+    @property
+    def used_bytes(self) -> int:
+        """The device memory that is allocated."""
+        return sum(memory.size for memory in self._memory.values())
+
     def owned(self) -> None:
         """Raises unless called by the thread that owns the context."""
-        if threading.get_ident() != self._thread:
+        if threading.get_ident() != self._owner:
             raise MisuseError("CUDA was called from a thread that does not own the context")
 
     def _call(self, name: str) -> None:
         self.owned()
+        self._count(name)
+
+    def _count(self, name: str) -> None:
         if self.closed:
             raise MisuseError(f"{name} after close")
-        self.calls[name] = self.calls.get(name, 0) + 1
+        with self._lock:
+            self.calls[name] = self.calls.get(name, 0) + 1
         if name == self.fail and self.calls[name] > self._after:
             raise self._error(f"CUDA: {name} failed, as configured")
 
@@ -120,15 +150,29 @@ class FakeCuda:
             raise MisuseError(f"{size_bytes} bytes are more than the {self._memory[address].size} at {address:#x}")
         return self._memory[address][:size_bytes]
 
-    def enqueue(self, stream: int, work: Work, host: FakePinned | None = None) -> None:
+    def enqueue(self, stream: int, work: Work) -> None:
         """Queues work in a stream, or records it in the graph being captured."""
         self._known(stream, "stream")
         if stream in self._capturing:
-            self._capturing[stream].append((work, host))
+            self._capturing[stream].append(work)
             return
-        if host is not None:
-            host.queued += 1
-        self._queues[stream].append(work if host is None else _releasing(work, host))
+        with self._lock:
+            if work.host is not None:
+                work.host.queued += 1
+            if work.scratch:
+                users = self._scratch_users.setdefault(work.scratch, Counter())
+                if any(count and other != stream for other, count in users.items()):
+                    raise MisuseError("scratch memory is used by two contexts that execute together")
+                users[stream] += 1
+            self._queues[stream].append(work)
+
+    def _execute(self, stream: int, work: Work) -> None:
+        work.run()
+        with self._lock:
+            if work.host is not None:
+                work.host.queued -= 1
+            if work.scratch:
+                self._scratch_users[work.scratch][stream] -= 1
 
     # -- the CUDA interface
 
@@ -136,18 +180,34 @@ class FakeCuda:
         return Gpu("Fake GPU", self._sm, "13.0", "13.0")
 
     def bind_thread(self) -> None:
-        if self._thread is not None:
-            raise MisuseError("bound to a thread already")
-        self._thread = threading.get_ident()
+        thread = threading.get_ident()
+        with self._lock:
+            if thread in self._bound:
+                raise MisuseError("bound to this thread already")
+            self._bound.add(thread)
+            self._owner = self._owner or thread
+
+    def unbind_thread(self) -> None:
+        with self._lock:
+            if threading.get_ident() == self._owner:
+                raise MisuseError("the owner closes the context instead")
+            self._bound.remove(threading.get_ident())
 
     def allocate(self, size_bytes: int) -> int:
         self._call("allocate")
+        if size_bytes < 1:
+            raise MisuseError(f"{size_bytes} bytes were allocated")
+        if self.memory_bytes is not None and self.used_bytes + size_bytes > self.memory_bytes:
+            raise OutOfGpuMemoryError(f"CUDA: out of memory ({size_bytes} bytes, {self.used_bytes} are used)")
         address = self.new_handle("memory")
         self._memory[address] = np.full(size_bytes, 0x5A, np.uint8)
+        self.peak_bytes = max(self.peak_bytes, self.used_bytes)
         return address
 
     def free(self, address: int) -> None:
         self._call("free")
+        if any(self._scratch_users.get(address, Counter()).values()):
+            raise MisuseError("scratch memory was freed while a context uses it")
         self.forget(address, "memory")
         del self._memory[address]
 
@@ -175,7 +235,7 @@ class FakeCuda:
         def work() -> None:
             self.bytes_at(address, size_bytes)[:] = pinned.bytes()[:size_bytes]
 
-        self.enqueue(stream, work, pinned)
+        self.enqueue(stream, Work(work, pinned))
 
     def copy_out(self, host: HostBuffer, address: int, size_bytes: int, stream: int) -> None:
         self._call("copy_out")
@@ -185,7 +245,7 @@ class FakeCuda:
         def work() -> None:
             pinned.bytes()[:size_bytes] = self.bytes_at(address, size_bytes)
 
-        self.enqueue(stream, work, pinned)
+        self.enqueue(stream, Work(work, pinned))
 
     @staticmethod
     def _pinned(host: HostBuffer) -> FakePinned:
@@ -203,15 +263,17 @@ class FakeCuda:
         self._call("record")
         self._known(event, "event")
         self._events[event] = (stream, False)
-        self.enqueue(stream, lambda: self._events.__setitem__(event, (stream, True)))
+        self.enqueue(stream, Work(lambda: self._events.__setitem__(event, (stream, True))))
 
-    def done(self, event: int) -> bool:
-        self._call("done")
+    def wait(self, event: int) -> None:
+        if threading.get_ident() not in self._bound:
+            raise MisuseError("CUDA was called from a thread that is not bound")
+        self._count("wait")
         self._known(event, "event")
-        stream, reached = self._events[event]
-        if not reached and self.computes.is_set():
-            self._queues[stream].popleft()()
-        return self._events[event][1]
+        while not self._events[event][1]:
+            self.computes.wait()
+            stream = self._events[event][0]
+            self._execute(stream, self._queues[stream].popleft())
 
     def destroy_event(self, event: int) -> None:
         self._call("destroy_event")
@@ -222,9 +284,15 @@ class FakeCuda:
     def begin_capture(self, stream: int) -> None:
         self._call("begin_capture")
         self._known(stream, "stream")
+        if not self.has_graphs:
+            raise EngineError("no CUDA graphs")
         if self._queues[stream]:
             raise MisuseError("a capture began in a stream with work queued")
         self._capturing[stream] = []
+
+    def capturing(self, stream: int) -> bool:
+        """Whether the work of a stream is being captured."""
+        return stream in self._capturing
 
     def end_capture(self, stream: int) -> int:
         captured = self._capturing.pop(stream)
@@ -236,8 +304,8 @@ class FakeCuda:
     def launch(self, graph: int, stream: int) -> None:
         self._call("launch")
         self._known(graph, "graph")
-        for work, host in self._graphs[graph]:
-            self.enqueue(stream, work, host)
+        for work in self._graphs[graph]:
+            self.enqueue(stream, work)
 
     def destroy_graph(self, graph: int) -> None:
         self._call("destroy_graph")
@@ -250,11 +318,5 @@ class FakeCuda:
         self.closed = True
         if self._kinds:
             raise MisuseError(f"not freed: {', '.join(sorted(self._kinds.values()))}")
-
-
-def _releasing(work: Work, host: FakePinned) -> Work:
-    def both() -> None:
-        work()
-        host.queued -= 1
-
-    return both
+        if len(self._bound) > 1:
+            raise MisuseError("closed while another thread is bound")

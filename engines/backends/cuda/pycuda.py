@@ -1,16 +1,30 @@
-"""CUDA through ``pycuda``: the driver API, in the device's primary context, which TensorRT uses as well."""
+"""CUDA through ``pycuda``: the driver API, in the device's primary context, which TensorRT uses as well.
+
+PyCUDA keeps a stack of contexts for each thread and aborts the process if a thread ends while its stack is not empty.
+``Context.pop`` raises after an error that leaves the context unusable, and then does not empty the stack;
+``Context.detach`` of the current context always does, and releases it (``src/cpp/cuda.hpp``).
+"""
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
 from pycuda import driver
 
 from fusepipe.core.errors import EngineError
-from fusepipe.engines.backends.cuda.api import Gpu, HostBuffer, PinnedArray, cuda_version
+from fusepipe.engines.backends.cuda.api import Gpu, HostBuffer, OutOfGpuMemoryError, PinnedArray, cuda_version
 
-_NO_GRAPHS = "pycuda has no CUDA graphs: each request is launched call by call"
+_NO_GRAPHS = "pycuda has no CUDA graphs"
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: the stream does not synchronise with the default stream
+
+_lock = threading.Lock()
+_retained: dict[int, Any] = {}
+"""The primary context of each device in use, retained once more until the process ends.
+
+The primary context is destroyed with its last reference, and with it what TensorRT and PyTorch have in it.
+"""
 
 
 class _Pinned(PinnedArray):
@@ -33,6 +47,7 @@ class PycudaCuda:
     """
 
     name = "pycuda"
+    has_graphs = False
 
     def __init__(self, device: int = 0) -> None:
         try:
@@ -41,8 +56,8 @@ class PycudaCuda:
                 raise EngineError("CUDA finds no GPU")
         except driver.Error as error:
             raise EngineError(f"CUDA: {error}") from error
-        self._device = driver.Device(device)
-        self._context: Any = None
+        self._number, self._device = device, driver.Device(device)
+        self._contexts = threading.local()  # one reference to the primary context for each bound thread
         self._kept: dict[int, Any] = {}
 
     def gpu(self) -> Gpu:
@@ -55,13 +70,24 @@ class PycudaCuda:
         )
 
     def bind_thread(self) -> None:
-        if self._context is None:
-            self._context = self._call(self._device.retain_primary_context)
-        self._call(self._context.push)
+        with _lock:
+            if self._number not in _retained:
+                _retained[self._number] = self._call(self._device.retain_primary_context)
+        context = self._call(self._device.retain_primary_context)
+        self._call(context.push)
+        self._contexts.current = context
+
+    def unbind_thread(self) -> None:
+        context = getattr(self._contexts, "current", None)
+        if context is not None:
+            self._contexts.current = None
+            context.detach()
 
     def _call(self, function: Any, *arguments: Any) -> Any:
         try:
             return function(*arguments)
+        except driver.MemoryError as error:
+            raise OutOfGpuMemoryError(f"CUDA: {error}") from error
         except driver.Error as error:
             raise EngineError(f"CUDA: {error}") from error
 
@@ -83,7 +109,7 @@ class PycudaCuda:
         return buffer
 
     def stream(self) -> int:
-        return self._keep(self._call(driver.Stream))
+        return self._keep(self._call(driver.Stream, _NON_BLOCKING))
 
     def destroy_stream(self, stream: int) -> None:
         del self._kept[stream]
@@ -95,13 +121,14 @@ class PycudaCuda:
         self._call(driver.memcpy_dtoh_async, host.view()[:size_bytes], address, self._kept[stream])
 
     def event(self) -> int:
-        return self._keep(self._call(driver.Event, driver.event_flags.DISABLE_TIMING))
+        flags = driver.event_flags
+        return self._keep(self._call(driver.Event, flags.DISABLE_TIMING | flags.BLOCKING_SYNC))
 
     def record(self, event: int, stream: int) -> None:
         self._call(self._kept[event].record, self._kept[stream])
 
-    def done(self, event: int) -> bool:
-        return bool(self._call(self._kept[event].query))
+    def wait(self, event: int) -> None:
+        self._call(self._kept[event].synchronize)  # releases the GIL
 
     def destroy_event(self, event: int) -> None:
         del self._kept[event]
@@ -120,6 +147,4 @@ class PycudaCuda:
 
     def close(self) -> None:
         self._kept.clear()
-        if self._context is not None:
-            self._context.pop()
-            self._context = None
+        self.unbind_thread()

@@ -1,6 +1,7 @@
-"""The buffers, stream and context of one request; the TensorRT runtime has two slots for each size.
+"""The buffers, stream and context of one request of one size.
 
-A slot is used and closed by the thread that created it: ``start``, then ``done`` until true, then ``images``.
+A slot is used and closed by the thread that created it; only :meth:`Slot.wait` and :meth:`Slot.images` may be called by
+another thread. A request is ``start``, ``wait``, ``images``, ``finished``.
 """
 
 from __future__ import annotations
@@ -44,24 +45,31 @@ class SlotSize:
 class Slot:
     """The resources of one request of one size: inputs and output, in pinned and in device memory.
 
-    After the first run, copies and computation are captured into a CUDA graph if the context allows it; a request is
-    then a single launch. A sampling grid is copied only when the warp changes.
+    Its scratch memory belongs to the lane that it executes in (:mod:`fusepipe.engines.backends.tensorrt.lanes`). After
+    the first run, copies and computation are captured into a CUDA graph if the context allows it; a request is then a
+    single launch. A sampling grid is copied only when the warp changes. ``eager``: see :class:`Plan`.
     """
 
-    def __init__(self, cuda: Cuda, plan: Plan, size: SlotSize) -> None:
+    def __init__(self, cuda: Cuda, plan: Plan, size: SlotSize, *, eager: bool) -> None:
         self._cuda, self._size, self._padded = cuda, size, size.padded
         self._size_bytes = math.prod(size.padded)
         self._grid_keys: list[str] = []
-        self._context: PlanContext | None = plan.context()
+        self._context: PlanContext | None = None
         self._stream: int | None = None
         self._event: int | None = None
         self._graph: int | None = None
         self._capture = True
+        self._scratch: tuple[int, int] | None = None
+        self.scratch_bytes = 0
+        """The scratch memory that :meth:`start` needs."""
+        self.warm = False
+        """Whether a request has completed, so that the next one needs no set-up."""
         self._host: dict[str, HostBuffer] = {}
         self._device: dict[str, int] = {}
         try:
             self._stream = cuda.stream()
             self._event = cuda.event()
+            self._context = plan.context(self._stream, eager=eager)
             self._bytes = {
                 name: math.prod(shape) * (_FLOAT_BYTES if name == SAMPLING_GRID else 1)
                 for name, shape in size.shapes.items()
@@ -69,18 +77,28 @@ class Slot:
             for name, size_bytes in (*self._bytes.items(), (OUTPUT, self._size_bytes)):
                 self._host[name] = cuda.pinned(size_bytes)
                 self._device[name] = cuda.allocate(size_bytes)
-            assert self._context is not None
             for name, shape in size.shapes.items():
                 self._context.set_input(name, shape, self._device[name])
             self._context.set_output(OUTPUT, self._device[OUTPUT])
+            self.scratch_bytes = self._context.scratch_bytes()
         except Exception:
             self.close()
             raise
 
-    @property
-    def warm(self) -> bool:
-        """Whether a request has run, so that the next one needs no set-up."""
-        return not self._capture
+    def use_scratch(self, address: int, size_bytes: int) -> None:
+        """The scratch memory of the following requests; 0 bytes if none is needed."""
+        if (address, size_bytes) == self._scratch:
+            return
+        assert self._context is not None
+        self._drop_graph()  # it holds the address
+        self._capture = True
+        self._context.set_scratch(address, size_bytes)
+        self._scratch = (address, size_bytes)
+
+    def _drop_graph(self) -> None:
+        if self._graph is not None:
+            graph, self._graph = self._graph, None
+            self._cuda.destroy_graph(graph)
 
     def black_batch(self) -> FusionBatch:
         """A batch of black images of this size, for warming up."""
@@ -139,17 +157,20 @@ class Slot:
     def _copy_in(self, name: str, stream: int) -> None:
         self._cuda.copy_in(self._device[name], self._host[name], self._bytes[name], stream)
 
-    def done(self) -> bool:
-        """Whether the request has completed."""
+    def wait(self) -> None:
+        """Blocks until the request has completed; raises :class:`EngineError` if it failed."""
         assert self._event is not None
-        return self._cuda.done(self._event)
+        self._cuda.wait(self._event)
 
     def images(self, height: int, width: int) -> list[Luma8]:
-        """The fused images, HxW uint8 each, copied; only after :meth:`done`."""
+        """The fused images, HxW uint8 each, copied; only after :meth:`wait`."""
         fused = self._host[OUTPUT].view().reshape(self._padded)
-        copies: list[Luma8] = [np.array(image[:height, :width]) for image in fused]
+        return [np.array(image[:height, :width]) for image in fused]
+
+    def finished(self) -> None:
+        """To be called by the owner after a successful request: makes the next one cheaper."""
+        self.warm = True
         self._try_capture()
-        return copies
 
     def _try_capture(self) -> None:
         """Captures the request into a CUDA graph after its first run, in which TensorRT initialises."""
@@ -157,7 +178,7 @@ class Slot:
         if self._graph is not None or not self._capture:
             return
         self._capture = False
-        if not self._context.capturable(self._stream):
+        if not self._cuda.has_graphs or not self._context.capturable(self._stream):
             return
         try:
             self._cuda.begin_capture(self._stream)

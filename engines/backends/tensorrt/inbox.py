@@ -13,7 +13,7 @@ from fusepipe.engines.backends.tensorrt.slots import SlotSize
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Request:
+class FusionRequest:
     """Work for the runtime's thread: a batch to fuse, or without one a size to prepare."""
 
     size: SlotSize
@@ -26,7 +26,7 @@ class Close:
     """The thread ends after the requests before this."""
 
 
-Message = Request | InFlight | Close
+Message = FusionRequest | InFlight | Close
 
 
 class Inbox:
@@ -37,7 +37,7 @@ class Inbox:
         self._lock = threading.Lock()
         self._ended = False
 
-    def put(self, request: Request) -> None:
+    def put(self, request: FusionRequest) -> None:
         """Raises :class:`EngineError` if the thread has ended."""
         with self._lock:
             if self._ended:
@@ -59,12 +59,12 @@ class Inbox:
         except Empty:
             return None
 
-    def end(self) -> list[Request]:
+    def end(self) -> list[FusionRequest]:
         """Refuses further requests; returns those that were not served."""
-        left: list[Request] = []
+        left: list[FusionRequest] = []
         with self._lock:
             self._ended = True
             while not self._queue.empty():
                 message = self._queue.get()
-                left += [message] if isinstance(message, Request) else []
+                left += [message] if isinstance(message, FusionRequest) else []
         return left

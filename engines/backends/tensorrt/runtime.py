@@ -18,7 +18,7 @@ from fusepipe.core.fuser import EngineTicket, FuserBase, FuserInfo, FusionBatch,
 from fusepipe.engines import store
 from fusepipe.engines.backends.cuda.api import Cuda, open_cuda
 from fusepipe.engines.backends.tensorrt.completion import CompletionThread
-from fusepipe.engines.backends.tensorrt.inbox import Inbox, Request
+from fusepipe.engines.backends.tensorrt.inbox import FusionRequest, Inbox
 from fusepipe.engines.backends.tensorrt.lanes import Lanes
 from fusepipe.engines.backends.tensorrt.plan import Plan, TensorRtPlan
 from fusepipe.engines.backends.tensorrt.slots import SlotSize
@@ -117,7 +117,7 @@ class TensorRtFuser(FuserBase):
 
     def _prepare(self, size: SlotSize) -> None:
         ticket = EngineTicket()
-        self._inbox.put(Request(size, ticket))
+        self._inbox.put(FusionRequest(size, ticket))
         ticket.result(START_TIMEOUT_S)
         self._prepared.add(size)
 
@@ -137,7 +137,7 @@ class TensorRtFuser(FuserBase):
         self._put(request)
         return request.ticket
 
-    def _request(self, batch: FusionBatch) -> Request:
+    def _request(self, batch: FusionBatch) -> FusionRequest:
         """Raises :class:`UsageError` if the engine does not accept the batch."""
         height, width = batch.shape
         raw = (height, width)
@@ -146,9 +146,9 @@ class TensorRtFuser(FuserBase):
             batch, raw = replace(batch, infrared=images), (images[0].shape[0], images[0].shape[1])
         elif any(warp is not None for warp in batch.warps) or any(i.shape != raw for i in batch.infrared):
             raise UsageError("this fuser takes registered infrared images: apply the warp first")
-        return Request(self._slot_size(height, width, len(batch.visible), raw), EngineTicket(), batch)
+        return FusionRequest(self._slot_size(height, width, len(batch.visible), raw), EngineTicket(), batch)
 
-    def _put(self, request: Request) -> None:
+    def _put(self, request: FusionRequest) -> None:
         if not self._room.acquire(timeout=REQUEST_TIMEOUT_S):
             raise EngineError(f"the GPU has completed no request for {REQUEST_TIMEOUT_S:g} s")
         try:

@@ -13,7 +13,7 @@ from fusepipe.core.errors import EngineError
 from fusepipe.core.fuser import FusionBatch, as_engine_error
 from fusepipe.engines.backends.cuda.api import OutOfGpuMemoryError
 from fusepipe.engines.backends.tensorrt.completion import CompletionThread, InFlight
-from fusepipe.engines.backends.tensorrt.inbox import Close, Inbox, Message, Request
+from fusepipe.engines.backends.tensorrt.inbox import Close, FusionRequest, Inbox, Message
 from fusepipe.engines.backends.tensorrt.lanes import Lanes
 from fusepipe.engines.backends.tensorrt.plan import Plan
 from fusepipe.engines.backends.tensorrt.slots import Slot, SlotSize
@@ -37,7 +37,7 @@ class Worker:
         self._plan, self._lanes, self._inbox = plan, lanes, inbox
         self._completion, self._room = completion, room
         self._grids = GridCache()
-        self._waiting: deque[Request] = deque()
+        self._waiting: deque[FusionRequest] = deque()
         self._running: dict[int, InFlight] = {}  # by lane
         self._started = False  # whether a batch was ever started
         self._closing = False
@@ -74,7 +74,7 @@ class Worker:
 
     def _receive(self, message: Message) -> None:
         match message:
-            case Request():
+            case FusionRequest():
                 self._waiting.append(message)
             case InFlight():
                 del self._running[message.lane]
@@ -122,7 +122,7 @@ class Worker:
             self._fail(request, error)
         return True
 
-    def _start(self, request: Request, batch: FusionBatch, lane: int) -> None:
+    def _start(self, request: FusionRequest, batch: FusionBatch, lane: int) -> None:
         slot = self._slot(request.size, lane, eager=False)
         timeout_s = REQUEST_TIMEOUT_S if slot.warm else START_TIMEOUT_S
         self._launch(slot, batch)
@@ -146,7 +146,7 @@ class Worker:
                 error.add_note(f"and then: {also}")
             raise
 
-    def _prepare(self, request: Request) -> None:
+    def _prepare(self, request: FusionRequest) -> None:
         """Makes the slots of a size in all lanes and runs a black batch in each.
 
         Kernels are compiled for the size now if nothing has been fused yet, and in the background if others would wait
@@ -167,7 +167,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - as in _start_first
             self._fail(request, error)
 
-    def _fail(self, request: Request, error: Exception) -> None:
+    def _fail(self, request: FusionRequest, error: Exception) -> None:
         request.ticket.deliver([], as_engine_error(error))
         if request.batch is not None:
             self._room.release()

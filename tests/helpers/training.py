@@ -15,7 +15,10 @@ from helpers.made_images import write
 from helpers.made_pairs import make_pairs
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from fusepipe.train.loop import Loop
+    from fusepipe.train.networks.pyramid import PyramidNet
 
 
 def require_training() -> Any:
@@ -94,3 +97,15 @@ def mfe_arguments(folder: Path) -> list[str]:
     config.write_text(f"stage1: {{{stage}}}\nattention: {pairs}\nfinetune: {pairs}\n")
     places = ["--photographs", folder / "photos", "--data", folder / "data", "--out", folder / "out"]
     return ["--config", str(config), *map(str, places), "--device", "cpu"]
+
+
+def macs_per_pixel(network: PyramidNet) -> float:
+    """Multiply-accumulates of the convolutions per pixel at full infrared size (encoder counted twice)."""
+    from fusepipe.train.networks.pyramid import CELL
+
+    def cost(layer: nn.Module) -> int:
+        return sum(p.numel() for name, p in layer.named_parameters() if name.endswith("weight"))
+
+    cells = (CELL * 2**network.levels) ** 2
+    macs: float = (2 * cost(network.encoder) + cost(network.gate) + cost(network.decoder) + cost(network.head)) / cells
+    return macs

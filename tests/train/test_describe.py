@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 from click.testing import CliRunner
-from helpers.training import require_training
+from helpers.training import macs_per_pixel, require_training
 
 require_training()
 
 from fusepipe.commands.train import command
 from fusepipe.train.configs.mfe import NetworkParts
 from fusepipe.train.describe import describe_models
-from fusepipe.train.networks.pyramid import PyramidNet, macs_per_pixel
+from fusepipe.train.networks.pyramid import PyramidNet
 
 
 def test_it_prints_each_part() -> None:

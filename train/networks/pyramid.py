@@ -162,14 +162,3 @@ def with_levels(network: PyramidNet, levels: int) -> PyramidNet:
     state |= {name: state[name][rows] for name in ("head.weight", "head.bias")}
     made.load_state_dict(state | {"sharpness": state["sharpness"][:levels]})
     return made.train(network.training)
-
-
-def macs_per_pixel(network: PyramidNet) -> float:
-    """Multiply-accumulates of the convolutions per pixel at full infrared size (encoder counted twice)."""
-
-    def cost(layer: nn.Module) -> int:
-        return sum(p.numel() for name, p in layer.named_parameters() if name.endswith("weight"))
-
-    cells = (CELL * 2**network.levels) ** 2
-    macs: float = (2 * cost(network.encoder) + cost(network.gate) + cost(network.decoder) + cost(network.head)) / cells
-    return macs

@@ -29,6 +29,7 @@ from fusepipe.pipeline.sources.base import SourceItem
 
 SILENT_NS = 250 * MS  # without a frame of the reference: the other camera leads
 SILENT_STEPS = 2.5  # ... or this many of its usual frame intervals, for slow cameras
+AWAY_NS = 1_000 * MS  # without a frame: the camera is reported as away
 NO_SIGNAL_NS = 300 * MS  # without a frame of either camera
 SLATE_NS = 100 * MS
 END_NS = 1_000 * MS  # without a frame of either camera, once one has ended for good: the run ends
@@ -196,6 +197,15 @@ class LivePairer:
         if band in self._frozen:
             self._frozen.discard(band)
             self._froze(FreezeChange(band, False, self.freezes[band].last_ns))
+
+    # -- presence of the cameras
+
+    def receives(self, band: Band, now_ns: int) -> bool:
+        """Whether frames of a camera arrive now; any thread."""
+        usual_ns = self._usual_ns.get(band)
+        if usual_ns is None or band in self._ended or band in self._disconnected:
+            return False
+        return now_ns - self._heard_ns[band] <= max(AWAY_NS, SILENT_STEPS * usual_ns)
 
     # -- activity of the cameras
 

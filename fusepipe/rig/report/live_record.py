@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,13 +15,16 @@ from fusepipe.pipeline.sources.live.camera import LiveSource
 def live_record(pairer: LivePairer, sources: Sequence[Source]) -> dict[str, Any]:
     """Plain values; ``seconds`` is the time in each state, ``freezes`` counts frozen infrared images.
 
-    ``sync`` has the values that frames are paired with, and which of them are measured. ``frozen_s`` of a camera is for
-    how long its image has been the same, 0 unless it counts as frozen.
+    ``sync`` has the values that frames are paired with, and which of them are measured. ``up`` of a camera: whether new
+    images of it arrive now; ``frozen_s``: for how long its image has been the same, 0 unless it counts as frozen.
     """
-    now, rules = pairer.degradation, pairer.rules
+    now, rules, now_ns = pairer.degradation, pairer.rules, time.monotonic_ns()
     cameras: dict[str, Any] = {}
     for source in sources:
-        camera: dict[str, Any] = {"clock": pairer.clocks[source.band].report().as_json()}
+        camera: dict[str, Any] = {
+            "up": pairer.receives(source.band, now_ns),
+            "clock": pairer.clocks[source.band].report().as_json(),
+        }
         if (freeze := pairer.freezes.get(source.band)) is not None:
             camera |= {
                 "freezes": freeze.freezes,

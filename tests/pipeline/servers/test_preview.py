@@ -31,7 +31,11 @@ RECORD = {
     "skipped": {'a "quoted"\nreason': 2},
     "dropped": {"sink-1": 3},
     "skew_ms": {"p50": 1.0, "p95": 2.0, "p99": 3.0, "max": 4.0},
-    "latency_ms": {"p50": 20.0, "p95": 30.0, "p99": 40.0, "max": 50.0},
+    "latency_ms": {"p50": 25.0, "p95": 35.0, "p99": 45.0, "max": 55.0},
+    "recent": {
+        "latency_ms": {"p50": 20.0, "p95": 30.0, "p99": 40.0, "max": 50.0},
+        "histograms": {"latency": {"buckets": [[0.02, 6], [0.05, 9], [None, 10]], "sum_s": 0.3}},
+    },
     "depths": {"infrared": 1},
     "stage_cpu_s": {"fuse": 1.25},
     "seconds": 5.0,
@@ -138,7 +142,10 @@ def test_metrics_are_valid_for_prometheus():
     }
     assert samples[("fusepipe_pairs_total", "fused", 'roof "1"')] == 10
     assert samples[("fusepipe_skipped_total", 'a "quoted"\nreason', 'roof "1"')] == 2
-    assert samples[("fusepipe_latency_seconds", "0.99", 'roof "1"')] == 0.04
+    assert samples[("fusepipe_latency_recent_seconds", "99", 'roof "1"')] == 0.04, "of the last minute"
+    assert samples[("fusepipe_latency_seconds_bucket", "0.05", 'roof "1"')] == 9
+    assert samples[("fusepipe_latency_seconds_count", 'roof "1"')] == 10
+    assert samples[("fusepipe_latency_seconds_sum", 'roof "1"')] == 0.3
     assert samples[("fusepipe_stage_cpu_seconds_total", "fuse", 'roof "1"')] == 1.25
     assert samples[("fusepipe_preview_clients", 'roof "1"')] == 2
     assert {key[-2:]: value for key, value in samples.items() if key[0] == "fusepipe_drift_state"} == {

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.training import macs_per_pixel
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch: pip install 'fusepipe[train]'")
 pytest.importorskip("onnxscript", reason="export needs onnxscript: pip install 'fusepipe[train]'")
@@ -20,7 +21,7 @@ from fusepipe.engines.backends.openvino.network import GraphRunner
 from fusepipe.engines.backends.openvino.pyramid import COARSE_SCALE, Pyramid, coarse_shape
 from fusepipe.engines.backends.torch.fuser import TorchFuser
 from fusepipe.train.export import export_pyramid
-from fusepipe.train.networks.pyramid import PyramidNet, macs_per_pixel
+from fusepipe.train.networks.pyramid import PyramidNet
 
 # (height, width), and how often it is halved for the infrared image
 SIZES = [((480, 640), 0), ((471, 633), 0), ((1, 1), 0), ((1, 70), 0), ((17, 3), 0), ((240, 320), 1), ((135, 239), 2)]

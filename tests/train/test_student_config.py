@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers.training import require_training
+from helpers.training import macs_per_pixel, require_training
 
 from fusepipe.core.errors import ConfigError, EngineError, UsageError
 
 torch = require_training()
 
 from fusepipe.train.configs.student import Ramp, StudentConfig, load_student_config
-from fusepipe.train.networks.pyramid import PyramidNet, macs_per_pixel
+from fusepipe.train.networks.pyramid import PyramidNet
 from fusepipe.train.tensors import write_tensors
 from fusepipe.train.weights import initial_student, load_student, save_student, student_form
 

@@ -141,6 +141,8 @@ def test_int8_engines_for_gpus_move_sixteen_bits_between_their_layers(model: onn
         numpy_helper.to_array(t).all() for t in scales
     )
     quantised = {node.output[0] for node in graph.graph.node if node.op_type == "DequantizeLinear"}
+    computed = {name for node in emulate(graph).graph.node for name in node.output}
+    assert not {f"{name}.wide" for name in quantised} & computed, "an int8 layer does not round what it reads to fp16"
     assert all(set(node.input[:2]) <= quantised for node in compute_nodes(graph) if node.op_type == "Conv")
     assert psnr_db(emulate(graph), model, PAIRS) > 38.0
 

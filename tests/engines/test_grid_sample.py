@@ -19,7 +19,7 @@ from fusepipe.engines.backends.cuda.api import Gpu
 from fusepipe.engines.backends.cuda.fake import FakeCuda
 from fusepipe.engines.backends.tensorrt import runtime
 from fusepipe.engines.backends.tensorrt.fake import FakePlan
-from fusepipe.engines.backends.tensorrt.library import load_library
+from fusepipe.engines.backends.tensorrt.library import Library, load_library
 from fusepipe.engines.builder import verify as verification
 from fusepipe.engines.builder.agreement import REGISTERED, TOLERANCES, require_agreement
 from fusepipe.engines.builder.build import convert
@@ -27,6 +27,7 @@ from fusepipe.engines.builder.grid_sample import sampling_modes, set_interpolati
 from fusepipe.engines.builder.request import BuildRequest
 from fusepipe.engines.builder.tensorrt_plan import parse_network
 from fusepipe.engines.onnx_graph import read_graph, serialised
+from fusepipe.engines.verification import Agreement, Verification
 from fusepipe.workflows.build_engine.image_pairs import verification_warp
 
 pytestmark = pytest.mark.usefixtures("engine_cache")
@@ -38,6 +39,7 @@ class OldLayer:
     """A grid-sample layer as parsers older than opset 20 leave it: nearest, whatever the graph says."""
 
     type = "grid"
+    num_outputs = 0
 
     def __init__(self, name: str, *, stubborn: bool = False) -> None:
         self.name, self._stubborn, self._mode = name, stubborn, MODES.NEAREST
@@ -55,7 +57,7 @@ class OldParser:
     """The network that such a parser makes."""
 
     def __init__(self, layers: Sequence[OldLayer]) -> None:
-        self.layers = [SimpleNamespace(name="conv", type="convolution"), *layers]
+        self.layers = [SimpleNamespace(name="conv", type="convolution", num_outputs=0), *layers]
         self.num_layers = len(self.layers)
 
     def get_layer(self, index: int) -> Any:
@@ -95,6 +97,33 @@ def test_a_layer_that_cannot_be_set_is_an_error(layers: Any, message: str) -> No
     graph = serialised(warp_graph()[1])
     with pytest.raises(EngineError, match=message):
         set_interpolation(TRT, OldParser(layers(next(iter(sampling_modes(read_graph(graph, "stream").graph))))), graph)
+
+
+def test_every_network_that_is_parsed_is_set() -> None:
+    graph = serialised(warp_graph()[1])
+    (name,) = sampling_modes(read_graph(graph, "stream").graph)
+    layer = OldLayer(name)
+    network = OldParser([layer])
+    parser = SimpleNamespace(parse=lambda content: True)
+    module = SimpleNamespace(
+        Builder=lambda logger: SimpleNamespace(create_network=lambda flags: network),
+        NetworkDefinitionCreationFlag=SimpleNamespace(),
+        OnnxParser=lambda network, logger: parser,
+        **vars(TRT),
+    )
+    parse_network(Library("tensorrt", module, "10.13", None, []), graph, [])
+    assert layer.interpolation_mode == MODES.LINEAR
+
+
+def test_the_warp_has_a_tolerance_of_its_own_in_every_precision() -> None:
+    fair = Agreement("the fp32 ONNX", 1, 70.0, 1)
+    for psnr_db, largest, agrees in ((97.0, 1, True), (45.0, 5, False), (60.0, 30, False)):
+        result = Verification("x", True, (fair, Agreement(REGISTERED, 1, psnr_db, largest)))
+        if agrees:
+            require_agreement(result, "int8")
+        else:
+            with pytest.raises(EngineError, match="its image of the pair registered on the CPU"):
+                require_agreement(result, "int8")
 
 
 @needs_rtx

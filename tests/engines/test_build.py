@@ -11,7 +11,16 @@ import pytest
 
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fusepipe[build]'")
 
-from helpers.engine_requests import IMAGES, PAIRS, SHAPES, build_request, compute_layers, file_names, needs_rtx
+from helpers.engine_requests import (
+    IMAGES,
+    PAIRS,
+    RTX_INT8,
+    SHAPES,
+    build_request,
+    compute_layers,
+    file_names,
+    needs_rtx,
+)
 
 from fusepipe.core.errors import EngineError
 from fusepipe.core.machine import rtx_runs_on
@@ -26,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("engine_cache")
 
 
 @needs_rtx
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", RTX_INT8])
 def test_tensorrt_rtx_builds_without_a_gpu_in_the_precision_asked_for(precision: str, engine_cache: Path) -> None:
     built = build(build_request("tensorrt-rtx", precision), IMAGES)
     manifest, content = read_plan(built.plan)
@@ -49,7 +58,7 @@ def test_other_networks_build_as_well(model: str) -> None:
 
 
 @needs_rtx
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", RTX_INT8])
 @pytest.mark.parametrize("model", ["stream", "mfe"])
 def test_sizes_and_times(model: str, precision: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Dynamic height, width and batch; every convolution has the precision asked for. Figures go to the terminal."""
@@ -130,6 +139,7 @@ def test_auto_explains_its_backend(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_auto_passes_tensorrt_rtx_over_where_it_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     hopper = Gpu("H200", "SM90", "13.0", "13.0")
+    monkeypatch.setattr(choose, "installed_version", lambda name: "13.1" if name == "cuda-bindings" else None)
     for there, wanted in ((["tensorrt", "tensorrt-rtx"], "tensorrt"), (["tensorrt-rtx"], "openvino")):
         monkeypatch.setattr(choose, "package_installed", lambda name, there=there: name in there)
         assert choose.gpu_backend(hopper, "").name == wanted

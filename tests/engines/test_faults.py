@@ -44,9 +44,9 @@ def test_an_fp32_graph_is_not_an_int8_engine_on_the_cpu(engine_cache: Path) -> N
 
 @needs_rtx
 def test_images_that_do_not_agree_fail_the_build(engine_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(agreement.TOLERANCES, "int8", agreement.Tolerance(90.0, 0))
+    monkeypatch.setitem(agreement.TOLERANCES, "fp16", agreement.Tolerance(90.0, 0))
     with pytest.raises(EngineError, match="does not agree") as caught:
-        build(build_request("tensorrt-rtx", "int8"), IMAGES)
+        build(build_request("tensorrt-rtx", "fp16"), IMAGES)
     assert caught.value.exit_code == 4 and file_names(engine_cache) == []
 
 

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip insta
 pytest.importorskip("onnxscript", reason="export needs onnxscript: pip install 'fusepipe[train]'")
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fusepipe[build]'")
 
-from helpers.engine_requests import PAIRS, build_request, needs_rtx  # noqa: E402
+from helpers.engine_requests import PAIRS, RTX_INT8, build_request, needs_rtx  # noqa: E402
 from onnx import TensorProto  # noqa: E402
 
 from fusepipe.engines.backends.openvino.network import GraphRunner  # noqa: E402
@@ -73,7 +73,7 @@ def test_int8_leaves_the_averages_of_the_images_exact(model: onnx.ModelProto) ->
 
 
 @needs_rtx
-@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+@pytest.mark.parametrize("precision", ["fp16", "bf16", RTX_INT8])
 def test_every_layer_of_a_plan_has_the_precision_asked_for(content: bytes, precision: str) -> None:
     compiled = compile_engine(build_request("tensorrt-rtx", precision, onnx=content), PAIRS[:1])
     assert list(compiled.layers.values()) == [precision] * 10 and compiled.kept_fp32 == ()

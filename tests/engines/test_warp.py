@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fusepipe[build]'")
 
-from helpers.engine_requests import padding_multiple  # noqa: E402
+from helpers.engine_requests import RTX_INT8, padding_multiple  # noqa: E402
 from onnx import TensorProto, helper  # noqa: E402
 
 from fusepipe.calibration.warp import RemapWarp  # noqa: E402
@@ -209,7 +209,7 @@ def test_a_grid_that_could_not_be_copied_is_copied_again() -> None:
     importlib.util.find_spec("tensorrt_rtx") is None,
     reason="tensorrt_rtx is not installed: pip install 'fusepipe[tensorrt-rtx]'",
 )
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", RTX_INT8])
 def test_tensorrt_rtx_builds_the_warp(precision: str) -> None:
     from fusepipe.engines.builder.agreement import require_agreement
     from fusepipe.engines.builder.build import compile_engine

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import io
+from contextlib import suppress
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from packaging.version import Version
 
 from fusepipe.cli import cli
 from fusepipe.core.frames import Luma8
@@ -23,6 +26,22 @@ from fusepipe.engines.manifest import Shapes
 needs_rtx = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None,
     reason="tensorrt_rtx is not installed: pip install 'fusepipe[tensorrt-rtx]'",
+)
+
+
+def _rtx_version() -> Version:
+    for name in ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12"):
+        with suppress(PackageNotFoundError):
+            return Version(version(name))
+    return Version("0")
+
+
+# build-engine refuses int8 for TensorRT-RTX; its builder is what checks the int8 graphs of TensorRT without a GPU
+RTX_INT8 = pytest.param(
+    "int8",
+    marks=pytest.mark.skipif(
+        _rtx_version() < Version("1.7"), reason="TensorRT-RTX before 1.7 builds no int8 convolutions"
+    ),
 )
 
 

@@ -95,7 +95,8 @@ def bench_engines(model: str, size: tuple[int, int], time_limit_s: float) -> Eng
     if gpu is None:
         bench.missing["tensorrt, tensorrt-rtx"] = why_not
     else:
-        runs += [(name, precision) for name in ("tensorrt", "tensorrt-rtx") for precision in ("fp32", "fp16", "int8")]
+        runs += [("tensorrt", precision) for precision in ("fp32", "fp16", "int8")]
+        runs += [("tensorrt-rtx", precision) for precision in ("fp32", "fp16")]
     torch_ms: float | None = None
     for backend, precision in runs:
         try:

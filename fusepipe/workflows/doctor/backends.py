@@ -58,7 +58,7 @@ def _gpu_backend(backend: str, find_spec: FindSpec, gpu: Gpu | None, why_no_gpu:
     if gpu is not None and missing:
         fix = install_command(backend, gpu.driver_number)
     if gpu is None:
-        missing.append(f"an NVIDIA GPU ({why_no_gpu})")
+        missing.append(f"an NVIDIA GPU ({why_no_gpu.removeprefix('no NVIDIA GPU found: ')})")
         fix = fix or "needed on machines with an NVIDIA GPU only"
     elif not missing and (why := misfit(backend, gpu)):
         reason, _, command = why.partition(": ")

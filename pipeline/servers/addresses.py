@@ -24,22 +24,35 @@ def url_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def listening_sockets(host: str, port: int, backlog: int) -> list[socket.socket]:
+    """Sockets that listen on every address of ``host``. Raises ``OSError``; ``socket.gaierror`` for an unknown host."""
+    candidates = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    opened: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(candidates):
+            listening = socket.socket(family, kind, protocol)
+            opened.append(listening)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.bind(address)
+            listening.listen(backlog)
+    except OSError:
+        for listening in opened:
+            listening.close()
+        raise
+    return opened
+
+
 def check_port_free(host: str, port: int, what: str) -> None:
     """Raises :class:`SinkError` if it is not possible to listen now; ``what`` is the URL for the message."""
     try:
-        candidates = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
+        for listening in listening_sockets(host, port, backlog=1):
+            listening.close()
+    except socket.gaierror as error:
         raise SinkError(f"{what}: {host!r} is not an address of this machine ({error.strerror})") from error
-    for family, kind, protocol, _, address in candidates:
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                probe.bind(address)
-                probe.listen(1)
-            except OSError as error:
-                raise SinkError(listening_problem(what, port, error)) from error
+    except OSError as error:
+        raise SinkError(listening_problem(what, port, error)) from error
 
 
 def listening_problem(what: str, port: int, error: OSError) -> str:

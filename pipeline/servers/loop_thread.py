@@ -9,6 +9,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
+from fusepipe.pipeline.servers.log_limit import LogLimit
+
 T = TypeVar("T")
 STOP_S = 5.0
 log = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ class LoopThread:
         loop = self._loop
         assert loop is not None
         asyncio.set_event_loop(loop)
+        loop.set_exception_handler(_report_to(LogLimit(log)))
         try:
             loop.run_forever()
             tasks = asyncio.all_tasks(loop)
@@ -73,3 +76,13 @@ class LoopThread:
         finally:
             asyncio.set_event_loop(None)
             loop.close()
+
+
+def _report_to(limited_log: LogLimit) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """Reports errors that no task awaits; clients may cause many of them."""
+
+    def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        thread = threading.current_thread().name
+        limited_log.error("loop", "%s: %s", thread, context["message"], error=context.get("exception"))
+
+    return report

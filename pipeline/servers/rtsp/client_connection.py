@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
 
 from fusepipe.pipeline.encoding.h264 import AccessUnit
 from fusepipe.pipeline.servers.delivery import LIMIT_BYTES, Delivery, DeliveryDecision
+from fusepipe.pipeline.servers.log_limit import LogLimit
 from fusepipe.pipeline.servers.rtsp.digest import Guard
 from fusepipe.pipeline.servers.rtsp.message import Parser, ProtocolError, Request, Response, interleaved
 from fusepipe.pipeline.servers.rtsp.rtp import Sender
@@ -18,8 +18,6 @@ from fusepipe.pipeline.servers.rtsp.session import TIMEOUT_S, Offered, RtspSessi
 from fusepipe.pipeline.servers.rtsp.stream import Stream
 from fusepipe.pipeline.servers.rtsp.tcp import configure_socket
 from fusepipe.pipeline.servers.rtsp.udp import Address, UdpPair
-
-log = logging.getLogger(__name__)
 
 MESSAGE_TIMEOUT_S = 10.0  # from the first to the last byte of a request
 SETUP_TIMEOUT_S = 15.0  # between requests before SETUP
@@ -40,7 +38,9 @@ class ClientConnection:
         udp: UdpPair | None,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        limited_log: LogLimit,
     ) -> None:
+        self._log = limited_log
         self._streams = streams
         self._udp = udp
         self._reader = reader
@@ -71,9 +71,9 @@ class ClientConnection:
         try:
             await self._serve_requests()
         except (OSError, TimeoutError, ProtocolError) as error:
-            log.info("rtsp client %s: closed: %s", self._peer_ip, error or type(error).__name__)
-        except Exception:  # a defect met by one client must not affect the others
-            log.exception("rtsp client %s: closed: unexpected error", self._peer_ip)
+            self._log.info("closed", "rtsp client %s: closed: %s", self._peer_ip, str(error) or type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - a defect met by one client must not affect the others
+            self._log.error("defect", "rtsp client %s: closed: unexpected error", self._peer_ip, error=error)
         finally:
             self._leave_stream()
             if self._queued_bytes:
@@ -164,7 +164,8 @@ class ClientConnection:
             if self._stream is not None:
                 self._stream.enter(self)
         elif method == "PLAY":
-            log.info("rtsp client %s: playing /%s over %s", self._peer_ip, self._session.path, self._transport_name)
+            text = "rtsp client %s: playing /%s over %s"
+            self._log.info("playing", text, self._peer_ip, self._session.path, self._transport_name)
         elif method == "PAUSE":
             self._delivery.pause()
         elif method == "TEARDOWN":
@@ -201,7 +202,7 @@ class ClientConnection:
         dropped = self._delivery.dropped
         verdict = self._delivery.offer(key=unit.key, queued_bytes=self._queued_bytes, now_ns=now_ns)
         if verdict is DeliveryDecision.DISCONNECT:
-            log.warning("rtsp client %s: client stalled; disconnecting", self._peer_ip)
+            self._log.warning("stalled", "rtsp client %s: client stalled; disconnecting", self._peer_ip)
             stream.disconnected += 1
             stream.leave(self)
             self._writer.transport.abort()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from fusepipe.pipeline.servers.admission import ConnectionLimits
+from fusepipe.pipeline.servers.listener import Listener
+from fusepipe.pipeline.servers.log_limit import LogLimit
 from fusepipe.pipeline.servers.loop_thread import LoopThread
 from fusepipe.pipeline.servers.rtsp.client_connection import ClientConnection
 from fusepipe.pipeline.servers.rtsp.digest import Credentials
@@ -13,7 +16,9 @@ from fusepipe.pipeline.servers.rtsp.udp import Address, UdpPair
 
 log = logging.getLogger(__name__)
 
-MAX_CONNECTIONS = 128  # for one port; each takes a file descriptor and up to about 1 MB
+# for one port: each connection takes a file descriptor and up to about 1 MB
+LIMITS = ConnectionLimits(total=128, per_peer=64)
+READ_BUFFER_BYTES = 1 << 16
 CALL_TIMEOUT_S = 10.0
 
 
@@ -24,7 +29,8 @@ class RtspServer:
         self.host, self.port = host, port
         self.streams: dict[str, Stream] = {}
         self._thread = LoopThread(f"rtsp-{port}")
-        self._listener: asyncio.Server | None = None
+        self._listener: Listener | None = None
+        self._log = LogLimit(log)
         self._udp: dict[str, UdpPair | None] = {}
         self._connections: dict[ClientConnection, asyncio.Task[None]] = {}
 
@@ -67,18 +73,17 @@ class RtspServer:
     # -- event loop
 
     async def _listen(self) -> int:
-        self._listener = await asyncio.start_server(self._accept, self.host, self.port, limit=1 << 16, backlog=32)
-        return int(self._listener.sockets[0].getsockname()[1])
+        self._listener = Listener(self.host, self.port, f"rtsp port {self.port}", self._protocol, LIMITS)
+        return self._listener.open()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= MAX_CONNECTIONS:
-            log.warning("rtsp port %d: connection refused: limit of %d reached", self.port, MAX_CONNECTIONS)
-            writer.transport.abort()
-            return
+    def _protocol(self) -> asyncio.Protocol:
+        return asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=READ_BUFFER_BYTES), self._serve)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         udp = self._udp_pair(writer.get_extra_info("sockname")[0])
-        connection = ClientConnection(self.streams, udp, reader, writer)
+        connection = ClientConnection(self.streams, udp, reader, writer, self._log)
         self._connections[connection] = task
         try:
             await connection.serve()

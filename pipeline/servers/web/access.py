@@ -37,6 +37,14 @@ class Access:
         """Whether a token is valid; compared in constant time."""
         return not self._token or hmac.compare_digest((token or "").encode(), self._token.encode())
 
+    def target_refusal(self, target: str) -> Refusal | None:
+        """Why a request target (RFC 9112, section 3.2) is refused: this server is no proxy for other hosts."""
+        if target.startswith("/"):
+            return None
+        if target.lower().startswith(("http://", "https://")) and self._known_host(_host_of(target)):
+            return None
+        return Refusal(421, "not a path of this server")
+
     def refusal(self, path: str, headers: Mapping[str, str], cookie: str | None) -> Refusal | None:
         """Why a request is refused; ``None`` if it is allowed. ``headers`` is case-insensitive."""
         host = headers.get("Host", "")

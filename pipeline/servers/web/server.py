@@ -14,9 +14,13 @@ from typing import Any
 from aiohttp import web
 
 from fusepipe.core.rig_state import RigState, RigStatus
+from fusepipe.pipeline.servers.admission import ConnectionLimits
+from fusepipe.pipeline.servers.listener import Listener
+from fusepipe.pipeline.servers.log_limit import LogLimit
 from fusepipe.pipeline.servers.loop_thread import LoopThread
 from fusepipe.pipeline.servers.web.access import Access
 from fusepipe.pipeline.servers.web.prometheus import prometheus_text
+from fusepipe.pipeline.servers.web.protocol import HttpProtocol
 from fusepipe.pipeline.servers.web.rendering import VIEWS
 from fusepipe.pipeline.servers.web.rig_view import Record, RigView
 from fusepipe.pipeline.servers.web.whep import Whep
@@ -25,6 +29,8 @@ log = logging.getLogger(__name__)
 
 START_S = 10.0
 SEND_S = 10.0  # max time for a client to accept an image
+MIN_BYTES_PER_S = 16_384  # of other responses, beyond SEND_S
+LIMITS = ConnectionLimits(total=256, per_peer=128)  # a browser opens up to six; a proxy makes all viewers one peer
 MAX_BODY_BYTES = 1024  # only WHEP takes a body, with its own limit
 WRONG_TOKEN_S = 0.5
 _HEADERS = {
@@ -57,6 +63,7 @@ class WebServer:
         self._thread = LoopThread(f"preview-{port}")
         self._executor: ThreadPoolExecutor | None = None
         self._runner: web.AppRunner | None = None
+        self._listener: Listener | None = None
         self._whep: Whep | None = None
 
     # -- any thread
@@ -128,7 +135,7 @@ class WebServer:
 
         @web.middleware
         async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-            return await self._guard(request, handler)
+            return await self._serve(request, handler)
 
         app = web.Application(middlewares=[guard], client_max_size=MAX_BODY_BYTES)
         app.add_routes(
@@ -146,12 +153,15 @@ class WebServer:
         )
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self.host, self.port, backlog=32)
-        await site.start()
-        if not self.port:
-            self.port = int(self._runner.addresses[0][1])
+        server, limited_log = self._runner.server, LogLimit(log)
+        assert server is not None
+        label = f"preview port {self.port}"
+        self._listener = Listener(self.host, self.port, label, lambda: HttpProtocol(server, limited_log), LIMITS)
+        self.port = self._listener.open()
 
     async def _close(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
         for rig in self.rigs.values():
             rig.end()
         if self._whep is not None:
@@ -159,7 +169,25 @@ class WebServer:
         if self._runner is not None:
             await self._runner.cleanup()
 
+    async def _serve(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, HttpProtocol)
+        connection.request_begun()
+        try:
+            try:
+                response = await self._guard(request, handler)
+            except web.HTTPException as error:
+                response = error
+            if not response.prepared:
+                response.headers.update(_HEADERS)
+                await _send(request, response)
+            return response
+        finally:
+            connection.request_ended()
+
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if foreign := self._access.target_refusal(request.raw_path):
+            raise web.HTTPMisdirectedRequest(text=f"{foreign.reason}\n")
         cookie = request.cookies.get(self._access.cookie)
         if self.token and request.path == "/" and "token" in request.query:
             return await self._log_in(request)
@@ -167,11 +195,8 @@ class WebServer:
         if refusal is not None:
             if refusal.status == 401 and (cookie or "Authorization" in request.headers):
                 await asyncio.sleep(WRONG_TOKEN_S)
-            return web.Response(status=refusal.status, text=f"{refusal.reason}\n", headers=_HEADERS)
-        response = await handler(request)
-        if not response.prepared:
-            response.headers.update(_HEADERS)
-        return response
+            return web.Response(status=refusal.status, text=f"{refusal.reason}\n")
+        return await handler(request)
 
     async def _log_in(self, request: web.Request) -> web.StreamResponse:
         """Moves the token from the URL into a cookie, so that it does not stay in the address bar."""
@@ -179,8 +204,8 @@ class WebServer:
         refusal = self._access.refusal(request.path, request.headers, token)
         if refusal is not None:
             await asyncio.sleep(WRONG_TOKEN_S)
-            return web.Response(status=refusal.status, text=f"{refusal.reason}\n", headers=_HEADERS)
-        response = web.Response(status=303, headers={"Location": "/", **_HEADERS})
+            return web.Response(status=refusal.status, text=f"{refusal.reason}\n")
+        response = web.Response(status=303, headers={"Location": "/"})
         response.set_cookie(self._access.cookie, token, httponly=True, samesite="Strict", path="/")
         return response
 
@@ -239,8 +264,9 @@ class WebServer:
                     # including the boundary, at which browsers display the image
                     await response.write(head + data + b"\r\n--frame\r\n")
             return response
-        except (ConnectionError, TimeoutError):
-            return web.Response(status=499)  # disconnected or stalled
+        except TimeoutError:
+            _abort(request)
+            raise ConnectionError("the client reads too slowly") from None
         finally:
             rig.leave()
 
@@ -276,3 +302,21 @@ class WebServer:
         if waiting or not self.rigs:
             return web.Response(status=503, text="not ready\n")
         return web.Response(text="ready\n")
+
+
+async def _send(request: web.Request, response: web.StreamResponse) -> None:
+    """Sends a complete response; a client that reads too slowly is disconnected."""
+    size = response.content_length or 0
+    try:
+        async with asyncio.timeout(SEND_S + size / MIN_BYTES_PER_S):
+            await response.prepare(request)
+            await response.write_eof()
+    except TimeoutError:
+        _abort(request)
+        raise ConnectionError("the client reads too slowly") from None
+
+
+def _abort(request: web.Request) -> None:
+    """Closes a connection without waiting for the client to read what is queued for it."""
+    if request.transport is not None:
+        request.transport.abort()

@@ -154,7 +154,8 @@ BESIDE_FOLDERS: dict[str, str] = {
     ),  # for every backend
     "fusepipe.evaluation": "image_sets luma ranks scorer scores tno_catalogue",  # what is scored, with any metric
     "fusepipe.pipeline": "backoff graph mailbox supervisor testing",  # what connects and runs the stages
-    "fusepipe.pipeline.servers": "addresses admission delivery listener log_limit loop_thread shared_servers",  # of RTSP and web alike
+    # of RTSP and web alike
+    "fusepipe.pipeline.servers": "addresses admission delivery listener log_limit loop_thread shared_servers",
     "fusepipe.pipeline.sinks": "base null runner",  # the protocol, its thread, and a sink that writes nothing
     "fusepipe.pipeline.sources": "base image_colour streams video_planes",  # the protocol, and the frames of FFmpeg
     # what programs use, opening and run, and the commands whose work is a rig

@@ -2,7 +2,6 @@
 
 import struct
 import subprocess
-import threading
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from helpers.video_files import read
 
 from fusepipe.core import image_files
 from fusepipe.core.errors import SourceError
@@ -42,15 +42,6 @@ def write(path, images, codec="ffv1", pix_fmt="yuv420p", *, pts=None, color_rang
             av_frame.time_base = Fraction(1, 1000)
             container.mux(stream.encode(av_frame))
         container.mux(stream.encode(None))
-
-
-def read(path, band=Band.VISIBLE, **options):
-    source = VideoFileSource(path, band, **options)
-    source.open()
-    try:
-        return list(source.frames(threading.Event()))
-    finally:
-        source.close()
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p", "yuv444p", "gray"])

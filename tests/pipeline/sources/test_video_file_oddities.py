@@ -3,11 +3,11 @@
 import re
 import struct
 import subprocess
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.video_files import read
 
 from fusepipe.config.locations import split_stream
 from fusepipe.config.schema import Rig, SourceConfig
@@ -16,15 +16,6 @@ from fusepipe.core.frames import Band, Frame, UnreadableFrame
 from fusepipe.pipeline.sources.files.video_file import VideoFileSource
 from fusepipe.rig.factories.sources import make_source
 from fusepipe.rig.fuse import FuseOptions, fuse_pipeline
-
-
-def read(path, band=Band.VISIBLE, **options):
-    source = VideoFileSource(path, band, **options)
-    source.open()
-    try:
-        return list(source.frames(threading.Event()))
-    finally:
-        source.close()
 
 
 def ffmpeg_video(ffmpeg, path, *options, source="testsrc=s=160x120:r=25:d=3"):

@@ -177,9 +177,9 @@ class WebServer:
             try:
                 response = await self._guard(request, handler)
             except web.HTTPException as error:
-                response = error
+                await _send(request, error)
+                raise
             if not response.prepared:
-                response.headers.update(_HEADERS)
                 await _send(request, response)
             return response
         finally:
@@ -306,6 +306,7 @@ class WebServer:
 
 async def _send(request: web.Request, response: web.StreamResponse) -> None:
     """Sends a complete response; a client that reads too slowly is disconnected."""
+    response.headers.update(_HEADERS)
     size = response.content_length or 0
     try:
         async with asyncio.timeout(SEND_S + size / MIN_BYTES_PER_S):

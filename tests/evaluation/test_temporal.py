@@ -58,7 +58,7 @@ def test_tr_rises_with_a_known_flicker(static: tuple[list[Luma8], list[Luma8]]) 
 
 
 def test_luminance_excess_by_hand() -> None:
-    """Means of ir 10, 20, 20 and vis 50, 50, 40: steps +10, 0 and 0, -10; what lies between explains itself."""
+    """Means of ir 10, 20, 20 and vis 50, 50, 40: steps +10, 0 and 0, -10."""
     ir, vis = ([np.full((32, 32), level, np.uint8) for level in levels] for levels in ((10, 20, 20), (50, 50, 40)))
 
     def excess(*levels: int) -> float:

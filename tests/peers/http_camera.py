@@ -1,4 +1,4 @@
-"""An MJPEG camera over HTTP that can be told to refuse, to hang or to send what is no video."""
+"""An MJPEG camera over HTTP that refuses, hangs or sends other data than video on request."""
 
 from __future__ import annotations
 

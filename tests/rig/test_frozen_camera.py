@@ -35,7 +35,7 @@ def cameras():
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1], ids=["infrared", "visible"])
 def test_a_frozen_camera_is_held_with_its_true_time_and_then_left_out(cameras, tmp_path, number):
-    """Its image stands for five seconds while its timestamps and its key frames continue."""
+    """Its image freezes for five seconds while its timestamps and its key frames continue."""
     path = tmp_path / "rigs.yaml"
     path.write_text(RIG.format(infrared=cameras[0].url, visible=cameras[1].url))
     pipeline = Pipeline(load_rig(path), duration_s=11)

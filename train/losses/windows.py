@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 def window_mean(image: Tensor, window_px: int) -> Tensor:
-    """Mean of every ``window_px`` square window that lies inside the image.
+    """Mean of every ``window_px`` square window inside the image.
 
     ``N x 1 x H x W`` to ``N x 1 x (H - window_px + 1) x (W - window_px + 1)``. Sums by doubling: a window of 11 takes
     five additions an axis. Five to ten times faster (windows of 3 to 11), forwards and backwards, than ``avg_pool2d``;

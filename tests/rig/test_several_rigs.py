@@ -1,9 +1,11 @@
 """Several rigs in one process: one that cannot start, hangs or fails is named at once, shown, retried, and alone."""
 
 import json
+import os
 import re
 import shutil
 import signal
+import socket
 import urllib.error
 import urllib.request
 
@@ -39,8 +41,8 @@ class Process:
         self._folder = folder
         self._processes = RigProcesses(folder)
 
-    def start(self, text, *words):
-        self.process = self._processes.start(text, *words)
+    def start(self, text, *words, **options):
+        self.process = self._processes.start(text, *words, **options)
 
     def end(self, number=signal.SIGTERM):
         self.process.send_signal(number)
@@ -198,3 +200,16 @@ def test_a_recording_whose_folder_is_removed_goes_on_in_a_new_one(run, tmp_path)
     (record,) = run.report["rigs"]
     (video,) = (tmp_path / "rec").glob("*.mkv")
     assert video.name != first.name and record["sinks"][0]["restarts"] == 1
+
+
+def test_systemd_is_ready_with_the_first_rig_and_shows_which_have_failed(run, tmp_path):
+    with HttpCamera("unauthorized") as camera, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.settimeout(60)
+        text = rig_file(rig("roof", "{images: roof}", infrared=camera.url), rig("yard", "{images: yard}"))
+        run.start(text, env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")})
+        received = [listening.recv(4096).decode()]
+        while not received[-1].endswith("STATUS=failed roof; running yard"):
+            received.append(listening.recv(4096).decode())
+        assert received[0].startswith("READY=1\nSTATUS=") and received[0].endswith("running yard")
+        assert run.end() == 0

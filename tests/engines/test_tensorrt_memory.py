@@ -15,8 +15,9 @@ from fusepipe.core.fuser import Fuser, FuserInfo, FusionBatch
 from fusepipe.engines.backends.cuda.api import OutOfGpuMemoryError
 from fusepipe.engines.backends.cuda.fake import FakeCuda
 from fusepipe.engines.backends.tensorrt.fake import SCRATCH_BYTES, FakePlan
-from fusepipe.engines.backends.tensorrt.lanes import CACHED_SIZES
+from fusepipe.engines.backends.tensorrt.lanes import CACHED_SIZES, Lanes
 from fusepipe.engines.backends.tensorrt.runtime import TensorRtFuser
+from fusepipe.engines.backends.tensorrt.slots import SlotSize
 from fusepipe.engines.load import load_model, read_onnx
 from fusepipe.engines.manifest import Shapes
 
@@ -168,3 +169,39 @@ def test_kernels_are_compiled_before_the_first_pair_and_in_the_background_for_si
         fuser.prepare(16, 48)
         assert plans[0].eager == [True, True, False, False, False] and plans[0].saves == 2
     assert "begin_capture" not in cuda.calls  # the library captures graphs itself
+
+
+def size(side: int) -> SlotSize:
+    return SlotSize((1, side, side))
+
+
+def bound(memory_bytes: int) -> FakeCuda:
+    cuda = FakeCuda(memory_bytes=memory_bytes)
+    cuda.bind_thread()
+    return cuda
+
+
+def test_the_size_used_least_recently_is_the_one_that_is_dropped() -> None:
+    cuda = FakeCuda()
+    with open_on(cuda) as fuser:
+        for n in range(CACHED_SIZES):
+            fuser.prepare(16 * (n + 1), 16)
+        fuser.prepare(16, 16)
+        fuser.prepare(16, 32)
+        made = cuda.calls["allocate"]
+        fuser.prepare(16, 16)
+        assert cuda.calls["allocate"] == made
+
+
+def test_lanes_trim_scratch_memory_and_keep_what_executes() -> None:
+    room = 64 * 64 * (SCRATCH_BYTES + BUFFERS)
+    cuda = bound(room)
+    lanes = Lanes(cuda, FakePlan(cuda, read_onnx("stream")), LANES)
+    lanes.slot(size(64), 0, eager=True, busy={})
+    with pytest.raises(OutOfGpuMemoryError, match="for 32x32 in batches of 4"):
+        lanes.slot(SlotSize((4, 32, 32)), 1, eager=True, busy={0: size(64)})
+    assert cuda.used_bytes >= room - 4096, "the size that executes was freed"
+    lanes.slot(size(32), 0, eager=True, busy={})
+    assert cuda.used_bytes == 32 * 32 * (SCRATCH_BYTES + BUFFERS)
+    lanes.close()
+    assert cuda.used_bytes == 0

@@ -89,6 +89,11 @@ class SourceConfig(ConfigModel):
         validation_alias="stall_timeout",
         description="A live camera without data for this long is reconnected; default: 3s, at most 10s.",
     )
+    damaged: Literal["drop", "show"] | None = Field(
+        default=None,
+        description="What happens to frames of a live camera that are damaged by lost packets: drop, the default, "
+        "leaves them out; show uses them as they are.",
+    )
     freeze_detection: Literal["on", "off"] = Field(
         default="on",
         description="Whether a live camera counts as not connected while it repeats one image, as a hung camera does. "
@@ -114,7 +119,15 @@ class SourceConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _live_only(self) -> Self:
-        names = ("latency_ns", "transport", "open_timeout_ns", "stall_timeout_ns", "freeze_detection", "options")
+        names = (
+            "latency_ns",
+            "transport",
+            "open_timeout_ns",
+            "stall_timeout_ns",
+            "damaged",
+            "freeze_detection",
+            "options",
+        )
         given = [name for name in names if name in self.model_fields_set and getattr(self, name)]
         scheme = scheme_of(self.url)
         if given and self.kind == "path":

@@ -275,3 +275,11 @@ def test_a_problem_is_exit_code_1_and_its_fix_is_one_line(monkeypatch: pytest.Mo
     assert f"-> {fix}\n" in result.output
     assert "1 problem;" in result.output
     assert all(len(line) <= 80 for line in report(checks, 80) if "->" not in line and "\x1b" not in line)
+
+
+def test_the_url_schemes_that_this_ffmpeg_reads_are_listed() -> None:
+    known = {"rtsp": True, "http": True, "udp": True, "srt": False}
+    found = diagnosis.check_protocols(known)
+    assert (found.status, found.message) == ("ok", "reads rtsp://, http://, udp://; not: srt://")
+    assert diagnosis.check_protocols({**known, "rtsp": False}).status == "problem"
+    assert "rtsp://" in one(diagnosis.check_video(), "live inputs").message

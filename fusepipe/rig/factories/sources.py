@@ -85,6 +85,7 @@ def live_options(config: SourceConfig) -> LiveOptions:
         fps=config.fps,
         open_timeout_ns=config.open_timeout_ns or defaults.open_timeout_ns,
         stall_timeout_ns=config.stall_timeout_ns or defaults.stall_timeout_ns,
+        damaged=config.damaged or defaults.damaged,
         options=dict(config.options),
     )
 

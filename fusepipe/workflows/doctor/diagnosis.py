@@ -52,6 +52,10 @@ CODECS = (
     ("h264_cuvid", "r", False),
 )
 
+# URL schemes of live cameras; the needed ones are in every wheel of PyAV
+NEEDED_PROTOCOLS = ("rtsp", "http", "udp")
+PROTOCOLS = (*NEEDED_PROTOCOLS, "rtsps", "https", "rtmp", "srt")
+
 
 def diagnose(folder: Path | None = None) -> list[DoctorCheck]:
     """All checks of this machine and installation; ``folder``: where free disk space is checked."""
@@ -154,7 +158,9 @@ def check_video() -> list[DoctorCheck]:
     except BROKEN as error:
         return [DoctorCheck("working", "PyAV", "problem", one_line(error), fix)]
     checks = [DoctorCheck("working", "PyAV", "ok", f"{av.__version__} with FFmpeg {version}")]
-    return [*checks, check_codecs(known)]
+    from fusepipe.pipeline.sources.live.failures import has_protocol  # imports av
+
+    return [*checks, check_codecs(known), check_protocols({name: has_protocol(name) for name in PROTOCOLS})]
 
 
 def _has_codec(av: ModuleType, name: str, mode: str) -> bool:
@@ -179,6 +185,17 @@ def check_codecs(known: Mapping[tuple[str, str], bool]) -> DoctorCheck:
     hardware = [name for name, mode, needed in CODECS if not needed and known.get((name, mode))]
     text = needed_ones + (f"; hardware codecs built in: {', '.join(hardware)}" if hardware else "")
     return DoctorCheck("working", "codecs", "ok", text)
+
+
+def check_protocols(known: Mapping[str, bool]) -> DoctorCheck:
+    """``known``: for each URL scheme of live cameras whether FFmpeg was built with it."""
+    text = "reads " + ", ".join(f"{name}://" for name, has in known.items() if has)
+    if missing := [f"{name}://" for name, has in known.items() if not has]:
+        text += f"; not: {', '.join(missing)}"
+    if all(known.get(name) for name in NEEDED_PROTOCOLS):
+        return DoctorCheck("working", "live inputs", "ok", text)
+    fix = "pip install --force-reinstall --no-deps --only-binary av av"
+    return DoctorCheck("working", "live inputs", "problem", text, fix)
 
 
 def check_openvino() -> list[DoctorCheck]:

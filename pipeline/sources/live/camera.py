@@ -19,10 +19,11 @@ from fusepipe.core.frames import Band, Disconnected, Frame
 from fusepipe.core.redact import redact_url
 from fusepipe.core.units import S
 from fusepipe.pipeline.backoff import CAMERA, CAMERA_LOGIN, Backoff
-from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo, SourceItem
+from fusepipe.pipeline.sources.base import CapturedItem, ClockKind, Overflow, SourceInfo, SourceItem
 from fusepipe.pipeline.sources.live.blocked_threads import leave_behind
 from fusepipe.pipeline.sources.live.connection import LiveConnection
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions
+from fusepipe.pipeline.sources.live.damage import DamageMeter, damage_advice
 from fusepipe.pipeline.sources.live.failures import PERMANENT, Cause, LiveError
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class LiveSource:
         self._index = 0
         self._connection: LiveConnection | None = None
         self._down_since_ns: int | None = None
+        self._damage = DamageMeter(damage_advice(url, self._options.transport))
         self._last_logged: tuple[Cause, int] | None = None
 
     @property
@@ -126,12 +128,14 @@ class LiveSource:
         """Frames of successive connections, until ``stop``; see the contract."""
         while not stop.is_set():
             begun_ns = last_ns = None
+            damaged = 0
             try:
                 self._connection = self._connect()
                 for item in self._connection.frames(stop):
                     if isinstance(item, Frame):
                         begun_ns, last_ns = begun_ns or item.arrival_ns, item.arrival_ns
                         self._note_recovery(item)
+                    damaged = self._note_damage(self._connection, item, damaged)
                     yield item
             except LiveError as error:
                 if begun_ns is not None and last_ns is not None:
@@ -177,6 +181,12 @@ class LiveSource:
                 "%s: %s: reconnected after %.1f s (%dx%d)", self.band, self.label, down_s, frame.width, frame.height
             )
             self._down_since_ns = self._last_logged = None
+
+    def _note_damage(self, connection: LiveConnection, item: CapturedItem, before: int) -> int:
+        """Logs a high share of damaged frames; takes and returns the connection's count of them."""
+        if text := self._damage.push(item.arrival_ns, damaged=connection.damaged > before):
+            log.warning("%s: %s: %s", self.band, self.label, text)
+        return connection.damaged
 
     def _note_failure(self, error: LiveError) -> int:
         """Counts and logs a failure; returns how long to wait, in nanoseconds."""

@@ -31,6 +31,10 @@ from fusepipe.pipeline.sources.video_planes import colour_of, counts_of, upright
 
 # demuxers that derive timestamps from an assumed frame rate
 _TIMELESS = frozenset({"mpjpeg", "mjpeg", "image2", "h264", "hevc"})
+# Whole segments arrive at once, seconds after their capture, with times of no clock that the other camera has.
+_SEGMENTED = frozenset({"hls", "dash"})
+_PLAYLISTS = (".m3u8", ".mpd")
+_NO_SEGMENTS = "HLS and DASH deliver segments of seconds, which cannot be paired; use the camera's rtsp:// URL"
 _PRFT = struct.Struct("<q")  # AVProducerReferenceTime starts with UNIX time in microseconds
 _MAX_SENDER_TIMES = 64  # packets whose wall-clock time waits for their frame
 _KERNEL_AGE_NS = 10 * S
@@ -39,6 +43,8 @@ _FPS = (0.1, 1000.0)
 
 class LiveConnection:
     """Reads the frames of one connection. ``index`` is the number of the first frame, ``epoch`` that of the connection.
+
+    ``damaged`` counts the damaged frames.
 
     The constructor connects; it raises :class:`LiveError`. ``label`` is the URL without secrets.
     """
@@ -59,6 +65,7 @@ class LiveConnection:
         self._url, self._label, self._options = url, label, options
         self._band, self._epoch, self.index = band, epoch, index
         self._count_range, self._camera, self._stream_id = count_range, camera, stream_id
+        self.damaged = 0
         self._sender_ns: OrderedDict[int, int] = OrderedDict()
         self._pixel_aspect = Fraction(1)
         self._colour: ImageColour | None = None  # of the first frame
@@ -136,6 +143,8 @@ class LiveConnection:
     # -- opening
 
     def _open(self) -> InputContainer:
+        if self._url.partition("?")[0].lower().endswith(_PLAYLISTS):
+            raise LiveError(self._label, Cause.PROTOCOL, _NO_SEGMENTS)
         arguments = open_arguments(self._url, self._options)
         open_s, stall_s = self._options.open_timeout_ns / S, self._options.stall_timeout_ns / S
         begun_s = time.monotonic()
@@ -150,6 +159,9 @@ class LiveConnection:
             raise LiveError(self._label, *classify(error, self._url)) from None
         except ValueError as error:  # no such input format in this FFmpeg
             raise LiveError(self._label, Cause.CODEC, str(error).replace(self._url, self._label)) from None
+        if container.format.name in _SEGMENTED:
+            container.close()
+            raise LiveError(self._label, Cause.PROTOCOL, _NO_SEGMENTS)
         if not video_streams(container):
             container.close()
             raise LiveError(self._label, Cause.CODEC, "the stream has no video")
@@ -170,12 +182,15 @@ class LiveConnection:
         try:
             av_frames = packet.decode()
         except av.FFmpegError as error:
+            self.damaged += 1
             yield self._unreadable(error.strerror or type(error).__name__, arrival_ns)
             return
         for av_frame in av_frames:
             if not isinstance(av_frame, VideoFrame) or (av_frame.pts is None and not self._timeless):
                 continue  # RTP frames before the first timestamp of the session: their time is unknown
             if av_frame.is_corrupt:
+                self.damaged += 1
+            if av_frame.is_corrupt and self._options.damaged == "drop":
                 yield self._unreadable("corrupt frame", arrival_ns)
             else:
                 yield self._frame(av_frame, arrival_ns)

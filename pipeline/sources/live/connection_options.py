@@ -9,6 +9,7 @@ from typing import Literal
 from fusepipe.core.units import S
 
 RtspTransport = Literal["tcp", "udp"]
+Damaged = Literal["drop", "show"]
 
 # a URL must not lead FFmpeg elsewhere, such as a playlist that names local files
 _NETWORK = "udp,tcp,tls,rtp,rtcp,srtp,rtsp,rtsps,http,https,httpproxy,crypto,rtmp,rtmps,srt"
@@ -16,12 +17,16 @@ _NETWORK = "udp,tcp,tls,rtp,rtcp,srtp,rtsp,rtsps,http,https,httpproxy,crypto,rtm
 
 @dataclass(frozen=True, slots=True)
 class LiveOptions:
-    """How to open a live camera. ``options`` are FFmpeg options, which override the ones chosen here."""
+    """How to open a live camera. ``options`` are FFmpeg options, which override the ones chosen here.
+
+    ``damaged``: whether frames that the decoder reports as damaged are left out (``drop``) or delivered (``show``).
+    """
 
     transport: RtspTransport = "tcp"
     fps: float | None = None
     open_timeout_ns: int = 5 * S
     stall_timeout_ns: int = 3 * S
+    damaged: Damaged = "drop"
     options: Mapping[str, str] = field(default_factory=dict, repr=False)  # may have credentials, such as headers
 
 

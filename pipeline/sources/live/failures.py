@@ -28,6 +28,7 @@ class Cause(StrEnum):
     TIMEOUT = "timeout"
     TLS = "TLS failed"
     CODEC = "no usable video"
+    PROTOCOL = "not supported"
     ENDED = "connection lost"
     BUSY = "busy"
     PERMISSION = "permission denied"
@@ -47,7 +48,7 @@ HINTS = {
 }
 # These do not go away by waiting, so they fail the start of a run. Cameras that are off, and relays without a publisher
 # yet (not found), may come up later.
-PERMANENT = frozenset({Cause.AUTHENTICATION, Cause.TLS, Cause.CODEC, Cause.PERMISSION})
+PERMANENT = frozenset({Cause.AUTHENTICATION, Cause.TLS, Cause.CODEC, Cause.PROTOCOL, Cause.PERMISSION})
 
 
 class LiveError(SourceError):
@@ -58,6 +59,26 @@ class LiveError(SourceError):
         because = f" ({detail})" if detail else ""
         super().__init__(f"{label}: {cause}{because}{hint}")
         self.cause = cause
+
+
+def no_protocol(scheme: str) -> str:
+    """What to do where FFmpeg does not know a scheme."""
+    return (
+        f"this build of PyAV {av.__version__} has no {scheme}://; build PyAV against an FFmpeg that has it, or receive "
+        f"the stream with another program and pass it on as udp:// or rtsp://"
+    )
+
+
+def has_protocol(scheme: str) -> bool:
+    """Whether this FFmpeg can open URLs of a scheme; contacts nobody."""
+    try:
+        # FFmpeg looks for the protocol before it checks whether it is allowed
+        av.open(f"{scheme}://127.0.0.1:1/", options={"protocol_whitelist": "none"}, timeout=1.0).close()
+    except av.ProtocolNotFoundError:
+        return False
+    except (av.FFmpegError, OSError):
+        return True
+    return True
 
 
 def is_timeout(error: BaseException) -> bool:
@@ -88,7 +109,6 @@ _CODEC_ERRORS = (
     av.InvalidDataError,
     av.DecoderNotFoundError,
     av.DemuxerNotFoundError,
-    av.ProtocolNotFoundError,
     av.PatchWelcomeError,
 )
 
@@ -103,6 +123,8 @@ def classify(error: BaseException, url: str) -> tuple[Cause, str]:
     cause = next((cause for classes, cause in _BY_CLASS if isinstance(error, classes)), None)
     if cause is None and number is not None:
         cause = _BY_ERRNO.get(number)
+    if isinstance(error, av.ProtocolNotFoundError):
+        return Cause.PROTOCOL, no_protocol(url.partition("://")[0].lower())
     if cause is None and isinstance(error, _CODEC_ERRORS):
         cause = Cause.CODEC
     if cause is None and number == errno.EIO:

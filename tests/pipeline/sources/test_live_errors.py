@@ -1,9 +1,11 @@
 """FFmpeg options of live URLs, and the causes of cameras that cannot be opened."""
 
+import functools
 import socket
 import threading
 import time
 from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import av
 import pytest
@@ -15,7 +17,7 @@ from fusepipe.core.redact import redact
 from fusepipe.pipeline.sources.live.camera import LiveSource
 from fusepipe.pipeline.sources.live.connection import LiveConnection
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions, open_arguments
-from fusepipe.pipeline.sources.live.failures import Cause, LiveError, classify
+from fusepipe.pipeline.sources.live.failures import Cause, LiveError, classify, has_protocol
 
 
 @pytest.mark.parametrize(
@@ -130,3 +132,44 @@ def test_a_camera_that_is_offline_at_the_start_is_not_an_error_and_ends_promptly
     assert {(item.band, item.reason) for item in source.frames(stop)} == {(Band.VISIBLE, "connection refused")}
     assert time.monotonic() - begun < 3
     assert source.failures["connection refused"] >= 2
+
+
+@pytest.mark.skipif(has_protocol("srt"), reason="this FFmpeg has srt://")
+def test_a_scheme_that_this_ffmpeg_lacks_is_named():
+    source = LiveSource("srt://ann:hunter2@127.0.0.1:9000", Band.VISIBLE, QUICK)
+    with pytest.raises(LiveError, match=r"not supported \(this build of PyAV .* has no srt://; build PyAV") as caught:
+        source.open()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_schemes_of_every_build_are_found_without_a_connection():
+    assert all(map(has_protocol, ("rtsp", "http", "udp"))) and not has_protocol("nosuch")
+
+
+@pytest.fixture
+def hls(tmp_path):
+    """The URL of a playlist of one segment, on a web server."""
+    with av.open(str(tmp_path / "live.m3u8"), "w", format="hls") as container:
+        stream = container.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for _ in range(50):
+            container.mux(stream.encode(av.VideoFrame(160, 120, "yuv420p")))
+        container.mux(stream.encode())
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, name="hls")
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/live.m3u8"
+        server.shutdown()
+        thread.join(10)
+
+
+def test_hls_is_refused(hls):
+    """Whole segments would arrive at once; of 644 pairs with a camera 532 were single."""
+    with pytest.raises(LiveError, match=r"HLS and DASH .* use the camera's rtsp:// URL"):
+        LiveSource(hls, Band.VISIBLE, QUICK).open()
+
+
+def test_a_playlist_that_is_not_available_yet_is_refused_too():
+    with pytest.raises(LiveError, match="HLS and DASH"):
+        LiveSource(f"http://127.0.0.1:{free_port()}/live.m3u8?token=hunter2", Band.VISIBLE, QUICK).open()

@@ -361,8 +361,8 @@ class Graph:
             yield item
 
 
-def require_pairs(graph: Graph) -> None:
-    """Raises :class:`SourceError`, with the likely cause, if a run that was not stopped fused no pair at all."""
+def require_pairs(graph: Graph, advice: str) -> None:
+    """Raises :class:`SourceError`, with ``advice``, if a run that was not stopped fused no pair at all."""
     states = graph.statistics.states
     if states[str(PairState.FUSED)] or graph.supervisor.stopped_early:
         return
@@ -373,11 +373,6 @@ def require_pairs(graph: Graph) -> None:
         raise SourceError(f"{graph.name}: no pairs could be made: {skipped}{first}")
     counts = ", ".join(f"{count} {state}" for state, count in states.items() if count)
     reasons = f"; {skipped}" if log.skipped else ""
-    advice = "check that both inputs cover the same time, and set sync.offset to the difference of their clocks"
-    if states[str(PairState.HELD)] > states[str(PairState.SINGLE)]:
-        advice = "the frames of both cameras are further apart than sync.tolerance; raise it, or set sync.offset"
-    if away := [band for band in Band if not graph.statistics.read[band]]:
-        advice = f"no frames from the {' and the '.join(away)} camera"
     raise SourceError(f"{graph.name}: no pair was fused ({counts}{reasons}): {advice}")
 
 

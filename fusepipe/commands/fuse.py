@@ -41,6 +41,9 @@ from fusepipe.commands.console.run_end import finish
 )
 @click.option("--visible-byte-order", type=click.Choice(["little", "big"]), help="Of 16-bit visible images.")
 @click.option("--format", "image_format", type=click.Choice(["png", "jpg", "tif"]), help="Of images in a folder [png].")
+@click.option("--pair-by", type=click.Choice(["name", "order", "time"]), help="How images or frames are paired [auto].")
+@click.option("--offset", metavar="TIME", help="Added to the infrared capture times, such as -15ms.")
+@click.option("--tolerance", metavar="TIME", help="Largest difference between the capture times of a pair [20ms].")
 @click.option("--grey", is_flag=True, help="Write luma only, without the visible colours.")
 @click.option("--swap", is_flag=True, help="The first input is the visible one, the second the infrared one.")
 @strict_option

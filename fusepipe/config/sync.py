@@ -27,11 +27,12 @@ class SyncConfig(ConfigModel):
     reference: Band = Field(
         default=Band.VISIBLE, description="The camera that sets the pace: one output frame for each of its frames."
     )
-    pair_by: Literal["auto", "name", "time"] = Field(
+    pair_by: Literal["auto", "name", "order", "time"] = Field(
         default="auto",
-        description="name pairs the images of two folders by stem, time pairs by capture time, that of images being in "
-        "their names (2024-05-01_12-30-15.250, UNIX times) or EXIF, else their order; auto is name for two image "
-        "folders with common stems.",
+        description="name pairs the images of two folders by stem, also where stems differ by a word for the camera or "
+        "a common beginning or end (001_ir and 001_vis); order pairs the first with the first; time pairs by capture "
+        "time, that of images being in their names (2024-05-01_12-30-15.250, UNIX times) or EXIF, else their order; "
+        "auto is name for two image folders whose stems match, else time.",
     )
     tolerance_ns: AutoDurationNs = Field(
         default=None,

@@ -44,6 +44,9 @@ class FuseOptions:
     overwrite: bool = False
     strict: bool = False
     swap: bool = False
+    offset: str | None = None
+    tolerance: str | None = None
+    pair_by: str | None = None
 
 
 def fuse_pipeline(options: FuseOptions) -> Pipeline:
@@ -69,6 +72,8 @@ def fuse_pipeline(options: FuseOptions) -> Pipeline:
     for key, value in (("range", options.visible_range), ("byte_order", options.visible_byte_order)):
         if value:
             body["visible"][key] = value
+    sync = {"offset": options.offset, "tolerance": options.tolerance, "pair_by": options.pair_by}
+    body["sync"] = {key: value for key, value in sync.items() if value is not None}
     if options.engine:
         body["fusion"]["engine"] = str(options.engine)
     if options.device is not None:
@@ -80,6 +85,9 @@ def fuse_pipeline(options: FuseOptions) -> Pipeline:
 
 def _are_images(infrared: Path, visible: Path) -> bool:
     """Whether both inputs are single images; raises where the two are of different kinds."""
+    for path in (infrared, visible):
+        if url := _url(path):
+            raise UsageError(f"{redact_url(url)}: fuse takes files and folders; write a rig and use fusepipe run")
     (infrared, _), (visible, _) = split_stream(infrared), split_stream(visible)
     for path in (infrared, visible):
         if not path.exists():
@@ -95,6 +103,12 @@ def _are_images(infrared: Path, visible: Path) -> bool:
         one, other = (infrared, visible) if image[0] else (visible, infrared)
         raise UsageError(f"{one} is an image and {other} {_kind(other)}; give two images, two folders or two videos")
     return image[0]
+
+
+def _url(path: Path) -> str:
+    """The URL that was given as a path, which has lost one of its slashes; empty for others."""
+    scheme, separator, rest = str(path).partition(":/")
+    return f"{scheme}://{rest}" if separator and scheme.isalnum() and not path.exists() else ""
 
 
 def _kind(path: Path) -> str:

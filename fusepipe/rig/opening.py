@@ -110,9 +110,7 @@ def open_rig(
     pairing.check_clocks(rig, sources)
     by_name, infrared, visible = _by_name_or_times(rig, infrared, visible, warn)
     measured = infrared.info.timed and visible.info.timed
-    if by_name:
-        pairing.check_common_names(rig, sources)
-    elif not live and (text := pairing.start_times_warning(rig, infrared.info, visible.info)):
+    if not by_name and not live and (text := pairing.start_times_warning(rig, infrared.info, visible.info)):
         warn(text)
     output = output_size(rig, infrared.info, visible.info, live=live)
     registration = open_registration(rig, infrared.info, visible.info, output, warn)
@@ -134,13 +132,13 @@ def _by_name_or_times(
 ) -> tuple[bool, OpenedSource, OpenedSource]:
     """Whether to pair by name; the sources, with the times of image files where they are paired by those."""
     sources = (infrared.source, visible.source)
-    by_name = pairing.pairs_by_name(rig)
-    if by_name and (rig.sync.pair_by == "name" or pairing.have_common_names(sources)):
+    names_first = pairing.pairs_by_name(rig)
+    if names_first and pairing.match_names(rig, sources, warn):
         return True, infrared, visible
-    times = pairing.image_times(sources)
+    times = None if rig.sync.pair_by == "order" else pairing.image_times(sources)
     if times is None:
-        return by_name, infrared, visible
-    if by_name:
+        return False, infrared, visible
+    if names_first:
         warn(f"the folders have no file stem in common; paired by the times in {times[0].origin} and {times[1].origin}")
     infrared, visible = (
         replace(one, info=found.source.use_times(found.times_ns, one.info))

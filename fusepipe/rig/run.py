@@ -28,9 +28,10 @@ from fusepipe.rig.opening import OpenedRig, count_settings
 from fusepipe.rig.overload.watch import OverloadWatch
 from fusepipe.rig.report.live_record import live_record
 from fusepipe.rig.report.run_report import RunReport
-from fusepipe.rig.report.shortfall import shortfall
+from fusepipe.rig.report.shortfall import advice, shortfall
 from fusepipe.rig.report.status import degradations, status_of
 from fusepipe.rig.settings.setters import SettableParts, apply_settings, label_enabled
+from fusepipe.rig.settings.setting_names import setting_name
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,11 @@ class RigRun:
         """Raises what ended the run early; unexpected exceptions are wrapped to name the stage."""
         if (error := self._error()) is not None:
             raise error
-        require_pairs(self.graph)
+        seen = self.graph.statistics
+        skipped = self.graph.pairer.log.skipped
+        require_pairs(
+            self.graph, advice(seen.states, {str(b): n for b, n in seen.read.items()}, skipped, self._setting)
+        )
 
     def _error(self) -> FusepipeError | None:
         error = self.graph.error
@@ -203,8 +208,16 @@ class RigRun:
         stopped = self.interrupted or self.graph.supervisor.stopped_early
         whole = not (self._limited or stopped or self._opened.live or self.graph.error)
         return shortfall(
-            seen["states"], seen["read"], self.graph.pairer.log.skipped, whole=whole, dropped=self.graph.dropped()
+            seen["states"],
+            seen["read"],
+            self.graph.pairer.log.skipped,
+            whole=whole,
+            dropped=self.graph.dropped(),
+            setting=self._setting,
         )
+
+    def _setting(self, key: str) -> str:
+        return setting_name(self.rig, key)
 
     def preview_record(self) -> dict[str, Any]:
         """The report with values that exist only while running, for the preview; safe from any thread.

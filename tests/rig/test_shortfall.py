@@ -39,7 +39,7 @@ def test_the_advice_names_the_cause(pairs, skipped, advice):
 
 
 def test_a_camera_that_delivered_nothing():
-    assert "one camera delivered no frames" in shortfall({"single": 5}, {"visible": 5}, {}, whole=False)
+    assert "no frames from the infrared camera" in shortfall({"single": 5}, {"visible": 5}, {}, whole=False)
 
 
 def test_pairs_that_were_dropped_before_fusion_are_named_with_their_cause():

@@ -17,8 +17,11 @@ from fusepipe.pipeline.pairing.degradation import StateChange
 from fusepipe.pipeline.pairing.live_pairer import FreezeChange, LivePairer
 from fusepipe.pipeline.pairing.name_pairer import NamePairer
 from fusepipe.pipeline.pairing.pairer import Pairer
+from fusepipe.pipeline.pairing.stem_matching import match_stems
 from fusepipe.pipeline.pairing.time_pairer import MAX_WAIT_NS, TOLERANCE_NS, PairingRules, TimePairer
 from fusepipe.pipeline.sources.base import HasImageTimes, Source, SourceInfo
+from fusepipe.pipeline.sources.files.image_folder import ImageFolderSource
+from fusepipe.rig.settings.setting_names import setting_name
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +33,10 @@ def pairs_by_name(rig: Rig) -> bool:
     """
     urls = (rig.infrared, rig.visible)
     folders = all(c.kind == "path" and Path(c.url).is_dir() for c in urls)
-    if rig.sync.pair_by == "name" and not folders:
-        raise ConfigError(f"{rig.name}: sync.pair_by: name needs two folders of images; use time for videos")
-    return rig.sync.pair_by != "time" and folders
+    if rig.sync.pair_by in ("name", "order") and not folders:
+        key = setting_name(rig, f"sync.pair_by: {rig.sync.pair_by}")
+        raise ConfigError(f"{rig.name}: {key} needs two folders of images; use time for videos")
+    return rig.sync.pair_by in ("auto", "name") and folders
 
 
 def make_pairer(rig: Rig, *, by_name: bool, measured: bool) -> NamePairer | TimePairer:
@@ -152,28 +156,31 @@ def check_clocks(rig: Rig, sources: Sequence[Source]) -> None:
         raise ConfigError(f"{rig.name}: a live and a recorded source have no common clock to pair by ({kinds})")
 
 
-def have_common_names(sources: Sequence[Source]) -> bool:
-    """Whether a file stem is in both folders."""
-    infrared, visible = _stems(sources)
-    return bool(infrared & visible)
+def match_names(rig: Rig, sources: Sequence[Source], warn: Callable[[str], None]) -> bool:
+    """Whether two opened image folders are paired by name; renames infrared frames to their partners' stems if needed.
 
-
-def _stems(sources: Sequence[Source]) -> tuple[set[str], set[str]]:
-    from fusepipe.pipeline.sources.files.image_folder import ImageFolderSource
-
-    infrared, visible = (set(s.names) if isinstance(s, ImageFolderSource) else set() for s in sources)
-    return infrared, visible
-
-
-def check_common_names(rig: Rig, sources: Sequence[Source]) -> None:
-    """Raises :class:`SourceError` where no file stem is in both folders."""
-    infrared, visible = _stems(sources)
-    if not infrared & visible:
-        example = f"{min(infrared)!r} and {min(visible)!r}"
-        raise SourceError(
-            f"{rig.name}: the two folders have no file stem in common (they have {example}, for example); "
-            "rename the images, or pair them in order with sync.pair_by: time"
-        )
+    Stems that differ by the words for the camera go before capture times; those that differ otherwise only count where
+    ``pair_by: name`` is set or the images have no capture times. Raises :class:`SourceError` where ``pair_by: name`` is
+    set and no stem has a partner, or nothing else is left.
+    """
+    infrared, visible = (source if isinstance(source, ImageFolderSource) else None for source in sources)
+    if infrared is None or visible is None or rig.sync.pair_by == "order":
+        return False
+    if set(infrared.names) & set(visible.names):
+        return True
+    timed = rig.sync.pair_by == "auto" and image_times(sources) is not None
+    found = match_stems(infrared.names, visible.names, words_only=timed)
+    if found is not None:
+        infrared.use_names(found.partners)
+        warn(str(found))
+        return True
+    if timed:
+        return False
+    raise SourceError(
+        f"{rig.name}: the two folders have no file stem in common (they have {min(infrared.names)!r} and "
+        f"{min(visible.names)!r}, for example); rename the images, or pair them in order with "
+        f"{setting_name(rig, 'sync.pair_by: order')}"
+    )
 
 
 def start_times_warning(rig: Rig, infrared: SourceInfo, visible: SourceInfo) -> str:
@@ -185,5 +192,5 @@ def start_times_warning(rig: Rig, infrared: SourceInfo, visible: SourceInfo) -> 
         return ""
     return (
         f"infrared starts at {infrared.start_ns / 1e9:.3f} s and visible at {visible.start_ns / 1e9:.3f} s of their "
-        "own times; if the cameras started together, set sync.offset to the difference"
+        f"own times; if the cameras started together, set {setting_name(rig, 'sync.offset')} to the difference"
     )

@@ -12,6 +12,7 @@ from fusepipe.config.schema import RegistrationConfig, Rig
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Size
 from fusepipe.pipeline.sources.base import SourceInfo
+from fusepipe.rig.settings.setting_names import setting_name
 
 if TYPE_CHECKING:
     from fusepipe.calibration.aligner import Aligner, Alignment
@@ -99,7 +100,7 @@ def open_registration(
     if registration.calibration is None and _stretch(*sizes) > MAX_STRETCH:
         warn(
             f"infrared {_text(sizes[0])} and visible {_text(sizes[1])} differ in shape and there is no calibration: "
-            "the infrared image is stretched; set registration.calibration"
+            f"the infrared image is stretched; set {setting_name(rig, 'registration.calibration')}"
         )
     common_view = make_common_view(aligner.alignment, sizes[0]) if crop else None
     described = describe_map(registration, *sizes)

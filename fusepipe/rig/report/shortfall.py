@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+from fusepipe.core.frames import Band
+
+Setting = Callable[[str], str]
 
 IN_FLIGHT = 24  # frames of a camera that may be read and not decided when a run ends before its sources do
 MIN_SHARE = 0.5
@@ -17,13 +21,14 @@ def shortfall(
     *,
     whole: bool,
     dropped: Mapping[str, int] | None = None,
+    setting: Setting = str,
 ) -> str:
     """Says that no pair or under half of the possible ones was fused, with the likely fix; empty where enough were.
 
     ``pairs`` counts by state, ``read`` frames by band, ``skipped`` frames by reason. The camera that delivered fewer
     frames sets what is possible: at 9 and 30 frames per second, a pair for each of the 9; the others are held.
     ``whole``: both sources were read to their end. ``dropped`` counts the frames of live cameras that a stage was too
-    slow for, by mailbox.
+    slow for, by mailbox. ``setting`` gives the name of a setting by its key.
     """
     late = {name: count for name, count in (dropped or {}).items() if name in BEFORE_FUSION}
     fused, total = pairs.get("fused", 0), sum(pairs.values())
@@ -42,17 +47,20 @@ def shortfall(
     counts = [f"{count} {reason}" for reason, count in (*pairs.items(), *skipped.items()) if reason != "fused"]
     if late:
         counts.append(f"{sum(late.values())} dropped before fusion")
-    advice = TOO_SLOW if late and sum(late.values()) > MIN_SHARE * possible else _advice(pairs, read, skipped)
-    return f"{amount} ({', '.join(counts) or 'a stream was empty'}); {advice}"
+    slow = bool(late) and sum(late.values()) > MIN_SHARE * possible
+    cause = TOO_SLOW if slow else advice(pairs, read, skipped, setting)
+    return f"{amount} ({', '.join(counts) or 'a stream was empty'}); {cause}"
 
 
-def _advice(pairs: Mapping[str, int], read: Mapping[str, int], skipped: Mapping[str, int]) -> str:
+def advice(pairs: Mapping[str, int], read: Mapping[str, int], skipped: Mapping[str, int], setting: Setting) -> str:
+    """What to do about pairs that were not fused; arguments as of :func:`shortfall`."""
     if any(reason.endswith(" partner") for reason in skipped):
-        return "the images of a pair need the same file stem; rename them, or pair by time with sync.pair_by: time"
-    if len(read) < 2:
-        return "one camera delivered no frames; check that it is on and reachable"
+        return f"the images of a pair need the same file stem; rename them, or set {setting('sync.pair_by: order')}"
+    if silent := [band for band in Band if not read.get(band)]:
+        return f"no frames from the {' and the '.join(silent)} camera; check that it is on and reachable"
     if any("unreadable" in reason for reason in skipped):
         return "check the damaged input"
+    offset, tolerance = setting("sync.offset"), setting("sync.tolerance")
     if pairs.get("held", 0) > pairs.get("single", 0):
-        return "the frames of both cameras are further apart than sync.tolerance; raise it, or set sync.offset"
-    return "check that both inputs cover the same time, and set sync.offset to the difference of their clocks"
+        return f"the frames of both cameras are further apart than {tolerance}; raise it, or set {offset}"
+    return f"check that both inputs cover the same time, and set {offset} to the difference of their clocks"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -15,6 +15,7 @@ from fusepipe.core.counts import ByteOrder
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
 from fusepipe.core.image_pages import unused_images
+from fusepipe.core.natural_order import natural_key
 from fusepipe.core.units import S
 from fusepipe.pipeline.sources.base import DEFAULT_FPS, ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
@@ -45,6 +46,7 @@ class ImageFolderSource:
         self._options = ImageOptions(fps, value_range, byte_order, camera, stream_id)
         self._files: list[Path] = []
         self._times_ns: list[int] | None = None
+        self._names: dict[Path, str] = {}
         self._reader = ImageReader(band, self._options)
 
     @property
@@ -95,21 +97,27 @@ class ImageFolderSource:
         fps = S / steps_ns[len(steps_ns) // 2] if steps_ns else info.fps
         return replace(info, timed=True, start_ns=self._times_ns[0], fps=fps)
 
+    def use_names(self, names: Mapping[str, str]) -> None:
+        """Takes these names for the frames of the stems in ``names``, and their natural order."""
+        self._names = {path: names.get(path.stem, path.stem) for path in self._files}
+        self._files.sort(key=lambda path: natural_key(self._names[path]))
+
     def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
         fps = exact_rate(self._fps)
         for index, path in enumerate(self._files):
             if stop.is_set():
                 return
+            name = self._names.get(path, path.stem)
             capture_ns = int(index * S / fps) if self._times_ns is None else self._times_ns[index]
             try:
                 data = path.read_bytes()
                 planes = self._reader.planes(image_files.decode_values(data), data)
             except image_files.UnreadableImage as error:
-                yield UnreadableFrame(self.band, index, str(error), capture_ns, path.stem, time.monotonic_ns())
+                yield UnreadableFrame(self.band, index, str(error), capture_ns, name, time.monotonic_ns())
                 continue
             except OSError as error:
                 reason = error.strerror or type(error).__name__
-                yield UnreadableFrame(self.band, index, reason, capture_ns, path.stem, time.monotonic_ns())
+                yield UnreadableFrame(self.band, index, reason, capture_ns, name, time.monotonic_ns())
                 continue
             yield Frame(
                 band=self.band,
@@ -120,7 +128,7 @@ class ImageFolderSource:
                 time_base=1 / fps if self._times_ns is None else Fraction(1, S),
                 camera=self._options.camera,
                 stream_id=self._options.stream_id,
-                name=path.stem,
+                name=name,
                 arrival_ns=time.monotonic_ns(),
             )
 

@@ -24,14 +24,14 @@ from fusepipe.pipeline.stages.state_label import StateLabel
 from fusepipe.pipeline.stages.tonemap import ToneMap
 from fusepipe.rig.factories.live_sinks import Warn
 from fusepipe.rig.factories.pairing import make_live_pairer
+from fusepipe.rig.from_options import setting_name
 from fusepipe.rig.opening import OpenedRig, count_settings
 from fusepipe.rig.overload.watch import OverloadWatch
 from fusepipe.rig.report.live_record import live_record
 from fusepipe.rig.report.run_report import RunReport
-from fusepipe.rig.report.shortfall import advice, shortfall
+from fusepipe.rig.report.shortfall import shortfall, shortfall_advice
 from fusepipe.rig.report.status import degradations, status_of
 from fusepipe.rig.settings.setters import SettableParts, apply_settings, label_enabled
-from fusepipe.rig.settings.setting_names import setting_name
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class RigRun:
         seen = self.graph.statistics
         skipped = self.graph.pairer.log.skipped
         require_pairs(
-            self.graph, advice(seen.states, {str(b): n for b, n in seen.read.items()}, skipped, self._setting)
+            self.graph, shortfall_advice(seen.states, {str(b): n for b, n in seen.read.items()}, skipped, self._setting)
         )
 
     def _error(self) -> FusepipeError | None:

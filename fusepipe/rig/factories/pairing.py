@@ -21,7 +21,7 @@ from fusepipe.pipeline.pairing.stem_matching import match_stems
 from fusepipe.pipeline.pairing.time_pairer import MAX_WAIT_NS, TOLERANCE_NS, PairingRules, TimePairer
 from fusepipe.pipeline.sources.base import HasImageTimes, Source, SourceInfo
 from fusepipe.pipeline.sources.files.image_folder import ImageFolderSource
-from fusepipe.rig.settings.setting_names import setting_name
+from fusepipe.rig.from_options import setting_name
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from fusepipe.config.schema import RegistrationConfig, Rig
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Size
 from fusepipe.pipeline.sources.base import SourceInfo
-from fusepipe.rig.settings.setting_names import setting_name
+from fusepipe.rig.from_options import setting_name
 
 if TYPE_CHECKING:
     from fusepipe.calibration.aligner import Aligner, Alignment

@@ -48,11 +48,13 @@ def shortfall(
     if late:
         counts.append(f"{sum(late.values())} dropped before fusion")
     slow = bool(late) and sum(late.values()) > MIN_SHARE * possible
-    cause = TOO_SLOW if slow else advice(pairs, read, skipped, setting)
+    cause = TOO_SLOW if slow else shortfall_advice(pairs, read, skipped, setting)
     return f"{amount} ({', '.join(counts) or 'a stream was empty'}); {cause}"
 
 
-def advice(pairs: Mapping[str, int], read: Mapping[str, int], skipped: Mapping[str, int], setting: Setting) -> str:
+def shortfall_advice(
+    pairs: Mapping[str, int], read: Mapping[str, int], skipped: Mapping[str, int], setting: Setting
+) -> str:
     """What to do about pairs that were not fused; arguments as of :func:`shortfall`."""
     if any(reason.endswith(" partner") for reason in skipped):
         return f"the images of a pair need the same file stem; rename them, or set {setting('sync.pair_by: order')}"

@@ -102,16 +102,18 @@ const BEFORE = { pair: ["infrared", "visible"], register: ["paired"], fuse: ["re
 function stageTable(record, cpuBefore, seconds) {
   const share = (now, before) => now === undefined || before === undefined || !(seconds > 0) ? "–" : `${(100 * (now - before) / seconds).toFixed(1)} %`;
   const of = (counts, names) => names.length ? names.reduce((total, name) => total + ((counts || {})[name] || 0), 0) : "";
-  const table = [["", "CPU", "waiting", "dropped"]], bad = new Set();
+  const table = [["", "CPU", "ms", "waiting", "dropped"]], bad = new Set(), recent = record.recent || {};
   for (const [stage, cpu] of Object.entries(record.stage_cpu_s || {})) {
     const number = stage.startsWith("write-") ? Number(stage.slice(6)) : 0, sink = (record.sinks || [])[number - 1];
     const boxes = number ? [`sink-${number}`] : BEFORE[stage] || [];
     if (sink && !sink.up) bad.add(table.length);
     const name = sink ? `${sink.sink}${sink.up ? "" : " (down)"}` : stage.replace("-", " ");
-    table.push([name, share(cpu, (cpuBefore.stages || {})[stage]), of(record.depths, boxes), of(record.dropped, boxes)]);
+    const time = number ? ((recent.sinks || [])[number - 1] || {}).frame_ms : (recent.stage_ms || {})[stage];
+    const each = typeof time === "number" ? time.toFixed(time < 10 ? 1 : 0) : "";
+    table.push([name, share(cpu, (cpuBefore.stages || {})[stage]), each, of(record.depths, boxes), of(record.dropped, boxes)]);
   }
   if (record.process_cpu_s !== undefined)
-    table.push(["process total, including engine", share(record.process_cpu_s, cpuBefore.process), "", ""]);
+    table.push(["process total, including engine", share(record.process_cpu_s, cpuBefore.process), "", "", ""]);
   byId("stages").replaceChildren(...table.map(([name, ...values], i) => {
     const row = document.createElement("tr"), head = document.createElement("th");
     head.textContent = name;
@@ -124,33 +126,65 @@ function stageTable(record, cpuBefore, seconds) {
 const sum = (counts) => Object.values(counts || {}).reduce((a, b) => a + b, 0);
 const ms = (value) => value === undefined ? "–" : `${value.toFixed(1)} ms`;
 
+// Frames per second of the slowest output that is up, and how many should come out; null if not known.
+function outRate(record) {
+  const recent = record.recent || {}, sinks = (recent.sinks || []).filter((_, i) => ((record.sinks || [])[i] || {}).up);
+  if (recent.paired_per_s === undefined || !sinks.length) return null;
+  return { out: Math.min(...sinks.map((sink) => sink.frames_per_s)), of: recent.paired_per_s };
+}
+
+// What keeps the rig from delivering what it should, then the warnings of its start.
+function alerts(record) {
+  const status = record.status || {}, failed = status.state === "failed";
+  const lines = (status.reasons || []).map((text) => [text, failed ? "bad" : "fair"]);
+  if (failed && status.retry_at_s) lines.push([`next attempt at ${new Date(1000 * status.retry_at_s).toLocaleTimeString()}, after ${status.failed_starts} failed`, "fair"]);
+  if (failed && !lines.length) lines.push(["failed", "bad"]);
+  byId("alerts").replaceChildren(...lines.map(([text, kind]) => {
+    const item = document.createElement("li"); item.textContent = text; item.className = kind; return item;
+  }));
+  byId("alerts").hidden = !lines.length;
+}
+
+function badge(record) {
+  const status = record.status || {}, element = byId("state"), stalled = !record.ready;
+  let text = stalled ? (record.state === null ? "waiting for video" : "no video") : record.state;
+  let kind = stalled || text === "no signal" ? "bad" : text === "fused" ? "good" : "fair";
+  if (status.state === "failed" || status.state === "starting" || status.state === "stopped") {
+    text = status.state;
+    kind = text === "failed" ? "bad" : "fair";
+  } else if (kind === "good" && status.state === "degraded") {
+    text = (record.overload || {}).message ? "too slow" : "degraded";
+    kind = "fair";
+  }
+  element.textContent = text;
+  element.className = `state ${kind}`;
+}
+
 function draw(record, now) {
-  const state = record.ready ? record.state : record.state === null ? "waiting for video" : "no video";
-  const badge = byId("state");
-  badge.textContent = state;
-  badge.className = "state " + (!record.ready ? "bad" : state === "fused" ? "good" : state === "no signal" ? "bad" : "fair");
+  badge(record);
+  alerts(record);
   const pairs = sum(record.pairs), lost = sum(record.dropped) + sum(record.skipped);
-  let rate = null;
   stageTable(record, last ? last.cpu : {}, last ? now - last.now : 0);
   if (last && now > last.now) {
-    rate = (pairs - last.pairs) / (now - last.now);
     drops.push(Math.max(0, (lost - last.lost) / (now - last.now)));
     drops = drops.slice(-180);
   }
-  last = { now, pairs, lost, cpu: { stages: record.stage_cpu_s, process: record.process_cpu_s } };
-  const latency = record.latency_ms || {}, skew = record.skew_ms || {};
+  last = { now, lost, cpu: { stages: record.stage_cpu_s, process: record.process_cpu_s } };
+  const recent = record.recent || {}, latency = recent.latency_ms || {}, skew = recent.skew_ms || {}, rate = outRate(record);
   cards([
-    ["Pairs per second", rate === null ? "–" : rate.toFixed(1)],
-    ["Pairs", pairs],
-    ["Pipeline latency, median", ms(latency.p50)],
-    ["Pipeline latency, 99 %", ms(latency.p99)],
-    ["Skew, 95 %", ms(skew.p95)],
+    ["Frames out per second", rate === null ? "–" : `${rate.out.toFixed(1)} of ${rate.of.toFixed(1)}`],
+    ["Frames", pairs],
+    ["Latency of the last minute", ms(latency.p50)],
+    ["Latency, 99 %", ms(latency.p99)],
+    ["Skew of the last minute, 95 %", ms(skew.p95)],
     ["Lost frames", lost],
   ]);
   const counts = [];
   for (const [band, count] of Object.entries(record.read || {})) counts.push([`read ${band}`, count]);
   for (const [name, count] of Object.entries(record.pairs || {})) counts.push([`pairs ${name}`, count]);
   for (const [name, count] of Object.entries(record.skipped || {})) counts.push([`skipped: ${name}`, count]);
+  for (const [i, sink] of (record.sinks || []).entries())
+    counts.push([`output ${sink.sink}`, `${sink.frames} frames` + (recent.sinks ? `, ${recent.sinks[i].frames_per_s.toFixed(1)} per second` : "")]);
   for (const sink of record.sinks || [])
     if (sink.failures) counts.push([`output ${sink.sink}`, `failed ${sink.failures}×, restarted ${sink.restarts}×, missed ${sink.missed} frames`]);
   counts.push(["viewers", record.clients], ["viewers over WebRTC", record.video_clients]);
@@ -162,8 +196,10 @@ function draw(record, now) {
     parts.push([`clock of ${band}`, [grade, skew === null ? null : `${skew} ppm`, `jitter ${jitter} ms`].filter(Boolean).join(", ")]);
     const failures = Object.entries(camera.failures || {}).map(([why, count]) => `${count}× ${why}`);
     if (camera.connections !== undefined) parts.push([`connections to ${band}`, [camera.connections, ...failures].join(", ")]);
+    if (camera.frozen_s) parts.push([`image of ${band}`, `unchanged for ${camera.frozen_s.toFixed(0)} s`]);
   }
   const engine = record.engine || {};
+  if ((record.overload || {}).lighter_model) parts.push(["lighter model in use", record.overload.lighter_model]);
   if (engine.model) parts.push(["engine", `${engine.model} on ${engine.backend} ${engine.precision}`]);
   if (record.registration) parts.push(["registration", record.registration]);
   if (record.drift) {

@@ -136,6 +136,32 @@ def test_a_browser_shows_the_video_and_the_statistics(width: int, tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("width", [1400, 390])
+def test_why_a_rig_is_too_slow_is_above_the_video(
+    width: int, tmp_path: Path, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = "too slow: 3.0 of 30.0 frames per second"
+    monkeypatch.setitem(RECORD, "status", {"state": "degraded", "reasons": [reason]})
+    monkeypatch.setitem(RECORD, "overload", {"message": reason})
+    monkeypatch.setitem(RECORD, "sinks", [{"sink": "fused.mkv", "up": True, "frames": 9}])
+    monkeypatch.setitem(RECORD, "recent", {"paired_per_s": 30.0, "sinks": [{"frames_per_s": 3.0}]})
+
+    async def look(tab: Tab) -> None:
+        await tab.size(width, 1000)
+        await tab.open(page)
+        await tab.until("document.getElementById('state').textContent === 'too slow'")
+        assert await tab.value("document.getElementById('alerts').textContent") == reason
+        top = "document.getElementById('{}').getBoundingClientRect().top"
+        assert await tab.value(top.format("alerts")) < await tab.value(top.format("live"))
+        assert "3.0 of 30.0" in await tab.value("document.getElementById('main').textContent")
+        seen.append(reason)
+
+    seen: list[str] = []
+    browse(tmp_path / "profile", look)
+    assert seen == [reason]
+
+
+@pytest.mark.slow
 def test_a_browser_reports_when_the_video_stops(
     tmp_path: Path, page: str, camera: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,7 +82,7 @@ class TestImages:
         self, photos: Path, pairs: Path, tmp_path: Path
     ) -> None:
         write(photos / "0.png", 5, 200)  # the first of every twenty validates
-        with pytest.raises(SourceError, match=r"0\.png: 200x5 is too small to validate on"):
+        with pytest.raises(SourceError, match=r"0\.png: 200x5 is too small for validation"):
             stage1(photos, tmp_path / "out")
         assert not (tmp_path / "out").exists()
         write(photos / "0.png")

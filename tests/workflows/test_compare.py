@@ -187,7 +187,7 @@ def test_the_table_by_method_is_not_overwritten(compare, tmp_path):
     (tmp_path / "r.methods.csv").write_text("mine")
     arguments = ("--data", pairs(tmp_path / "d", 1), "--models", "mean", "--report", tmp_path / "r.csv")
     code, _, err = compare(*arguments)
-    assert code != 0 and "r.methods.csv: exists" in err and (tmp_path / "r.methods.csv").read_text() == "mine"
+    assert code != 0 and "r.methods.csv: already exists" in err and (tmp_path / "r.methods.csv").read_text() == "mine"
 
 
 def detector_file(path, sides=(64, 96), output=(1, 126, 85)):

@@ -231,7 +231,7 @@ class Bench:
                 }
                 for band, end in ends.items()
             },
-            "sync": {"tolerance": "40ms", "max_wait": "300ms"},
+            "sync": {"tolerance": "40ms", "max_wait": "300ms", "max_hold": "1s"},
             "fusion": {"model": "mean"},
         }
 

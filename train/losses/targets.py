@@ -24,9 +24,7 @@ def target_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
         if scale:
             fused, infrared, visible = (F.avg_pool2d(image, 2) for image in (fused, infrared, visible))
         with torch.no_grad():
-            contrast = infrared - _surroundings(infrared, cell_px)
-            spread = contrast.square().mean(dim=(1, 2, 3), keepdim=True).sqrt() + _FLAT
-            salience = ((contrast / spread - _FAINT) / (_STRONG - _FAINT)).clamp(0, 1)
+            contrast, salience = _warm(infrared, cell_px)
         missing = F.relu(contrast.clamp_min(0) - (fused - _surroundings(fused, cell_px)))
         total = total + (salience * missing).mean()
         for axis in (-1, -2):
@@ -35,6 +33,23 @@ def target_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
             inside = salience.narrow(axis, 0, salience.shape[axis] - 1)
             total = total + (inside * (fused.diff(dim=axis) - wanted).abs()).mean()
     return _SCALE * total / len(_CELLS_PX)
+
+
+def with_targets(image: Tensor, infrared: Tensor) -> Tensor:
+    """The image (N x 1 x H x W in [0, 1]) with the contrast that warm objects have in the infrared image.
+
+    Where they stand out less, what is missing is added; elsewhere the image stays. In [0, 1].
+    """
+    contrast, salience = _warm(infrared, _CELLS_PX[0])
+    missing = F.relu(contrast.clamp_min(0) - (image - _surroundings(image, _CELLS_PX[0])))
+    return (image + salience * missing).clamp(0, 1)
+
+
+def _warm(infrared: Tensor, cell_px: int) -> tuple[Tensor, Tensor]:
+    """Contrast of each pixel to its surroundings, and how far it stands out by warmth, in [0, 1]."""
+    contrast = infrared - _surroundings(infrared, cell_px)
+    spread = contrast.square().mean(dim=(1, 2, 3), keepdim=True).sqrt() + _FLAT
+    return contrast, ((contrast / spread - _FAINT) / (_STRONG - _FAINT)).clamp(0, 1)
 
 
 def _surroundings(image: Tensor, cell_px: int) -> Tensor:

@@ -16,8 +16,8 @@ from fusepipe.train.data.crops import Batch, as_input
 from fusepipe.train.data.pairs import Pair
 from fusepipe.train.data.teacher_crops import DistillationCrops
 from fusepipe.train.data.teacher_pairs import DistillationPair
-from fusepipe.train.losses.fusion import agreement_loss, fusion_loss
-from fusepipe.train.losses.targets import target_loss
+from fusepipe.train.losses.fusion import agreement_loss, fusion_loss, overshoot_loss
+from fusepipe.train.losses.targets import target_loss, with_targets
 from fusepipe.train.losses.temporal_consistency import SecondView, temporal_consistency
 from fusepipe.train.networks.pyramid import PyramidNet
 from fusepipe.train.tasks.base import GeneratorOnly, Loss, StepRandom, mean_loss
@@ -107,12 +107,18 @@ class StudentTask(GeneratorOnly):
         config, infrared, visible = self._config, batch[2], batch[3]
         inside = fused.clamp(0, 1)
         fusion, terms = fusion_loss(inside + _LEAK * (fused - inside), infrared, visible, self._weights)
-        terms["teacher"], terms["overflow"] = F.l1_loss(fused, batch[4]), F.l1_loss(fused, inside)
+        wanted = batch[4]
+        if config.teacher_targets:
+            wanted = wanted.lerp(with_targets(wanted, infrared), config.teacher_targets)
+        terms["teacher"], terms["overflow"] = F.l1_loss(fused, wanted), F.l1_loss(fused, inside)
         total = config.teacher.at(part) * terms["teacher"] + config.fusion.at(part) * fusion
         total = total + config.overflow * terms["overflow"]
         if config.agreement:
             terms["agreement"] = agreement_loss(inside, infrared, visible)
             total = total + config.agreement * terms["agreement"]
+        if config.overshoot:
+            terms["overshoot"] = overshoot_loss(fused, infrared, visible)
+            total = total + config.overshoot * terms["overshoot"]
         if config.target:
             terms["target"] = target_loss(fused, infrared, visible)
             total = total + config.target * terms["target"]

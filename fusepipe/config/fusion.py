@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from fusepipe.config.base import ConfigModel, later_values
 from fusepipe.config.locations import check_text
@@ -29,7 +29,13 @@ def _device_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Device = Annotated[str, BeforeValidator(_device_text), Field(pattern=r"^(\d{1,3}|(GPU-|MIG-)?[0-9a-fA-F-]{4,36})$")]
+_DEVICE = r"^(\d{1,3}|(GPU-|MIG-)?[0-9a-fA-F-]{4,36})$"
+Device = Annotated[
+    str,
+    BeforeValidator(_device_text),
+    Field(pattern=_DEVICE),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0, "maximum": 999}, {"type": "string"}]}),
+]
 
 
 class FusionConfig(ConfigModel):

@@ -49,6 +49,8 @@ def test_examples_are_valid_by_the_loader_and_by_the_schema(file: Path) -> None:
         ("sync", {"offset": "-20ms"}, True),
         ("sync", {"tolerence": "20ms"}, False),
         ("sync", {"tolerance_ns": 20}, False),
+        ("fusion", {"device": 0}, True),
+        ("fusion", {"device": -1}, False),
         ("output", {"hot_overlay": "off"}, True),
         ("output", {"hot_overlay": False}, False),
         ("infrared", {"url": "x", "fps": "${FPS:-25}"}, True),

@@ -9,22 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fusepipe.cli import main
-
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture
-def fuse(capsys):
-    """Calls the command; gives exit code, standard output, standard error."""
-
-    def call(*args):
-        with pytest.raises(SystemExit) as stopped:
-            main(["fuse", *map(str, args)])
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return call
 
 
 def image(path, shape=(30, 40), dtype=np.uint8):

@@ -4,21 +4,6 @@ import cv2
 import numpy as np
 import pytest
 
-from fusepipe.cli import main
-
-
-@pytest.fixture
-def fuse(capsys):
-    """Calls the command; gives exit code, standard output, standard error."""
-
-    def call(*args):
-        with pytest.raises(SystemExit) as stopped:
-            main(["fuse", *map(str, args)])
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return call
-
 
 def write_grey(folder, stems):
     """Images of one value each: 0, 100, ..."""

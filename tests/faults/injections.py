@@ -213,7 +213,8 @@ FAULTS: dict[str, Fault] = {
     "infrared camera returns with another size": Fault(to(INFRARED, other_size), rest_s=REST_S),
     "visible camera returns with another size": Fault(to(VISIBLE, other_size), rest_s=REST_S),
     "infrared image freezes, timestamps continue": Fault(
-        to(INFRARED, freeze), states("held"), states("fused", "held"), gap_s=1.5
+        # the hold ends one second after the freeze is detected, which is about when the image changes again
+        to(INFRARED, freeze), states("held"), states("fused", "held", "single"), gap_s=1.5
     ),
     "infrared camera changes its password": Fault(
         to(INFRARED, other_password), states("single"), recovery_s=60.0, rest_s=REST_S

@@ -214,7 +214,10 @@ FAULTS: dict[str, Fault] = {
     "visible camera returns with another size": Fault(to(VISIBLE, other_size), rest_s=REST_S),
     "infrared image freezes, timestamps continue": Fault(
         # the hold ends one second after the freeze is detected, which is about when the image changes again
-        to(INFRARED, freeze), states("held"), states("fused", "held", "single"), gap_s=1.5
+        to(INFRARED, freeze),
+        states("held"),
+        states("fused", "held", "single"),
+        gap_s=1.5,
     ),
     "infrared camera changes its password": Fault(
         to(INFRARED, other_password), states("single"), recovery_s=60.0, rest_s=REST_S

@@ -19,7 +19,7 @@ from fusepipe.core.errors import EngineError
 from fusepipe.engines.verification import Verification
 
 FORMAT = 2
-Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]  # (width, height)
+EngineSize = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]  # (width, height)
 
 
 def _one_of(*names: str) -> AfterValidator:
@@ -31,8 +31,8 @@ def _one_of(*names: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-Backend = Annotated[str, _one_of("openvino", "tensorrt", "tensorrt-rtx")]
-Precision = Annotated[str, _one_of("fp32", "fp16", "bf16", "int8")]
+EngineBackend = Annotated[str, _one_of("openvino", "tensorrt", "tensorrt-rtx")]
+EnginePrecision = Annotated[str, _one_of("fp32", "fp16", "bf16", "int8")]
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(strict=True))
@@ -42,9 +42,9 @@ class Shapes:
     ``min``, ``opt`` (the size it is tuned for) and ``max`` are (width, height); ``batch`` is the largest batch.
     """
 
-    min: Size
-    opt: Size
-    max: Size
+    min: EngineSize
+    opt: EngineSize
+    max: EngineSize
     batch: Annotated[int, Field(ge=1)] = 1
 
     def refusal(self, height: int, width: int, batch: int) -> str:
@@ -62,7 +62,7 @@ class Shapes:
         ``raw`` is for engines that warp the infrared image: it is not padded, so that ``min`` is rounded down.
         """
 
-        def up(size: Size) -> Size:
+        def up(size: EngineSize) -> EngineSize:
             return -(-size[0] // multiple) * multiple, -(-size[1] // multiple) * multiple
 
         down = max(1, self.min[0] // multiple) * multiple, max(1, self.min[1] // multiple) * multiple
@@ -85,9 +85,9 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, ser_json_inf_nan="constants")
 
     model: str
-    backend: Backend
-    requested_precision: Precision
-    achieved_precision: Precision
+    backend: EngineBackend
+    requested_precision: EnginePrecision
+    achieved_precision: EnginePrecision
     onnx_sha256: str
     graph_sha256: str
     plan_sha256: str

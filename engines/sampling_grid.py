@@ -13,7 +13,7 @@ from fusepipe.core.frames import Luma8, Warp
 from fusepipe.core.fuser import FusionBatch
 
 Grid = NDArray[np.float32]
-Size = tuple[int, int]  # (height, width)
+Shape = tuple[int, int]  # (height, width)
 
 OUTSIDE = -4.0
 """Both coordinates of pixels outside the infrared camera's view; -1 to 1 is inside the image."""
@@ -21,7 +21,7 @@ CACHED_GRIDS = 8
 """Number of cached grids, one per warp and size, of 8 bytes per pixel."""
 
 
-def normalised_grid(warp: Warp | None, infrared: Size, padded: Size) -> Grid:
+def normalised_grid(warp: Warp | None, infrared: Shape, padded: Shape) -> Grid:
     """The grid of ONNX GridSample (``align_corners=0``): padded H x W x 2 float32, (x, y) in the infrared image.
 
     -1 and 1 are the outer edges of the outermost infrared pixels; pixels outside its view are :data:`OUTSIDE`.
@@ -48,9 +48,9 @@ class GridCache:
     """The grids of the most recent warps: each is computed once, not once per frame."""
 
     def __init__(self) -> None:
-        self._grids: OrderedDict[tuple[str, Size, Size], Grid] = OrderedDict()
+        self._grids: OrderedDict[tuple[str, Shape, Shape], Grid] = OrderedDict()
 
-    def get(self, warp: Warp | None, infrared: Size, padded: Size) -> tuple[str, Grid]:
+    def get(self, warp: Warp | None, infrared: Shape, padded: Shape) -> tuple[str, Grid]:
         """(key that identifies the grid, grid); see :func:`normalised_grid`."""
         key = ("" if warp is None else warp.version, infrared, padded)
         if key not in self._grids:
@@ -60,7 +60,7 @@ class GridCache:
         self._grids.move_to_end(key)
         return str(key), self._grids[key]
 
-    def of_batch(self, batch: FusionBatch, infrared: Size, padded: Size) -> tuple[list[str], list[Grid]]:
+    def of_batch(self, batch: FusionBatch, infrared: Shape, padded: Shape) -> tuple[list[str], list[Grid]]:
         """:meth:`get` for each pair of a batch: (keys, grids)."""
         warps = batch.warps or [None] * len(batch.visible)
         found = [self.get(warp, infrared, padded) for warp in warps]

@@ -21,7 +21,7 @@ from fusepipe.engines.threads import IDLE_CHECK_S, interpreter_exiting
 
 _LOG = logging.getLogger(__name__)
 REQUEST_TIMEOUT_S = 60.0
-Size = tuple[int, int]  # (height, width)
+Shape = tuple[int, int]  # (height, width)
 STOP_TIMEOUT_S = 400.0  # longer than any request may take
 
 
@@ -70,7 +70,7 @@ class _SharedEngine:
 
     def __init__(self, fuser: Fuser) -> None:
         self.fuser, self.users = fuser, 0
-        self.size: Size | None = None
+        self.size: Shape | None = None
         self._waiting: deque[_Job] = deque()
         self._condition = threading.Condition()
         self._stopped = False
@@ -213,7 +213,9 @@ class SharedEngines:
         shared = self._join(key, None, open_engine)
         return shared if not isinstance(shared, _SharedEngine) else _Lease(self, key, open_engine, shared)
 
-    def move(self, key: Hashable, shared: _SharedEngine, size: Size, open_engine: Callable[[], Fuser]) -> _SharedEngine:
+    def move(
+        self, key: Hashable, shared: _SharedEngine, size: Shape, open_engine: Callable[[], Fuser]
+    ) -> _SharedEngine:
         """The engine for a size, as one more user of it: ``shared`` itself if it is unused or of this size."""
         with self._lock:
             if shared.size is None:
@@ -235,7 +237,7 @@ class SharedEngines:
         if last:
             shared.stop()
 
-    def _join(self, key: Hashable, size: Size | None, open_engine: Callable[[], Fuser]) -> _SharedEngine | Fuser:
+    def _join(self, key: Hashable, size: Shape | None, open_engine: Callable[[], Fuser]) -> _SharedEngine | Fuser:
         with self._lock:
             opening = self._opening[key]
         with opening:  # a lock per key: opening one engine does not block others
@@ -286,7 +288,7 @@ class _Lease(FuserBase):
             self._shared.put(_Job(self, ticket, (height, width, pairs)))
             ticket.result(STOP_TIMEOUT_S)
 
-    def _move(self, size: Size) -> None:
+    def _move(self, size: Shape) -> None:
         try:
             moved = self._table.move(self._key, self._shared, size, self._open)
         except FusepipeError as error:  # no memory for one more engine: the shared one has room for several sizes

@@ -252,6 +252,21 @@ def test_a_public_name_has_one_meaning() -> None:
     assert SHARED_NAMES.keys() - shared.keys() == set(), "strike it off the list"
 
 
+def test_a_type_alias_has_one_definition() -> None:
+    found: dict[str, set[str]] = defaultdict(set)
+    for path in MODULES.values():
+        for node in parsed(path).body:
+            if isinstance(node, ast.ClassDef):
+                found[node.name].add("a class")
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                definition = ast.unparse(node.value)
+                # constants are in capitals; a type variable is bound anew wherever it is used
+                if re.match(r"[A-Z]\w*[a-z]", node.targets[0].id) and not definition.startswith("TypeVar("):
+                    found[node.targets[0].id].add(definition)
+    aliases = {name: sorted(texts) for name, texts in found.items() if len(texts) > 1}
+    assert aliases == {}, "name what it holds"
+
+
 def test_a_module_name_has_one_meaning() -> None:
     found: dict[str, list[str]] = defaultdict(list)
     for module in MODULES:

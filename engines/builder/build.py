@@ -18,7 +18,7 @@ from fusepipe.core.errors import EngineError
 from fusepipe.core.version import __version__
 from fusepipe.engines import store
 from fusepipe.engines.builder.agreement import require_agreement, require_precision
-from fusepipe.engines.builder.request import BuildImages, BuildRequest, Pair
+from fusepipe.engines.builder.request import BuildImages, BuildRequest, LumaPair
 from fusepipe.engines.builder.verify import verify
 from fusepipe.engines.fit import library_version
 from fusepipe.engines.manifest import Manifest, Shapes, graph_path, manifest_path, read_manifest, read_plan, sha256
@@ -57,7 +57,7 @@ class CompiledEngine:
     device: str
 
 
-Step = Callable[[str], None]
+Announce = Callable[[str], None]
 
 
 def build(
@@ -66,7 +66,7 @@ def build(
     output: Path | None = None,
     *,
     force: bool = False,
-    step: Step = lambda text: None,
+    step: Announce = lambda text: None,
 ) -> BuiltEngine:
     """Builds, verifies and publishes an engine, or reuses an existing one with the same key.
 
@@ -162,7 +162,7 @@ def _require_free(plan: Path) -> None:
 # -- converting and compiling
 
 
-def convert(request: BuildRequest, pairs: Sequence[Pair], step: Step = lambda text: None) -> onnx.ModelProto:
+def convert(request: BuildRequest, pairs: Sequence[LumaPair], step: Announce = lambda text: None) -> onnx.ModelProto:
     """The graph in the requested precision, in the form the backend needs, with the warp if requested."""
     from fusepipe.engines.builder.warp_graph import add_warp
     from fusepipe.engines.onnx_graph import read_graph
@@ -172,7 +172,9 @@ def convert(request: BuildRequest, pairs: Sequence[Pair], step: Step = lambda te
     return add_warp(converted) if request.warp else converted
 
 
-def _converted(request: BuildRequest, graph: onnx.ModelProto, pairs: Sequence[Pair], step: Step) -> onnx.ModelProto:
+def _converted(
+    request: BuildRequest, graph: onnx.ModelProto, pairs: Sequence[LumaPair], step: Announce
+) -> onnx.ModelProto:
     from fusepipe.engines.builder.emulate import emulate
     from fusepipe.engines.builder.half_precision import lowered_nodes, overflowing_nodes, to_half_precision
     from fusepipe.engines.builder.quantise import quantise
@@ -194,7 +196,7 @@ def _converted(request: BuildRequest, graph: onnx.ModelProto, pairs: Sequence[Pa
 _FP16_SCALES_OPSET = 19  # the first with fp16 scales of QuantizeLinear
 
 
-def _half_between(graph: onnx.ModelProto, pairs: Sequence[Pair]) -> onnx.ModelProto:
+def _half_between(graph: onnx.ModelProto, pairs: Sequence[LumaPair]) -> onnx.ModelProto:
     """The graph that int8 layers are put into: fp16 between them, as far as values fit; fp32 in an older opset.
 
     A layer's output has the type of its scales in a strongly typed network: with fp32 scales a GPU moves four bytes a
@@ -210,7 +212,9 @@ def _half_between(graph: onnx.ModelProto, pairs: Sequence[Pair]) -> onnx.ModelPr
     return to_half_precision(graph, "fp16", overflowing)
 
 
-def compile_engine(request: BuildRequest, pairs: Sequence[Pair], step: Step = lambda text: None) -> CompiledEngine:
+def compile_engine(
+    request: BuildRequest, pairs: Sequence[LumaPair], step: Announce = lambda text: None
+) -> CompiledEngine:
     """Converts and compiles, without verifying."""
     from fusepipe.engines.onnx_graph import compute_nodes, metadata, serialised
 

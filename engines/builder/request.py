@@ -14,7 +14,7 @@ from fusepipe.engines.manifest import Shapes
 if TYPE_CHECKING:
     from fusepipe.engines.builder.tensorrt_plan import PlanOptions
 
-Pair = tuple[Luma8, Luma8]  # infrared and visible, HxW uint8 of one size
+LumaPair = tuple[Luma8, Luma8]  # infrared and visible, HxW uint8 of one size
 MakeWarp = Callable[[tuple[int, int]], Warp]
 
 
@@ -47,8 +47,8 @@ class BuildImages:
     to verify engines that register.
     """
 
-    calibration: Sequence[Pair]
-    verification: Sequence[Pair]
+    calibration: Sequence[LumaPair]
+    verification: Sequence[LumaPair]
     score: Score | None = None
     description: str = ""
     make_warp: MakeWarp | None = None

@@ -15,7 +15,7 @@ from fusepipe.core.frames import Luma8
 from fusepipe.engines.backends.openvino.network import GraphRunner
 from fusepipe.engines.onnx_graph import compute_nodes, element_types, parts, with_outputs
 
-Pair = tuple[Luma8, Luma8]  # infrared and visible, HxW uint8 of one size
+LumaPair = tuple[Luma8, Luma8]  # infrared and visible, HxW uint8 of one size
 
 CROP_PX = 192
 """Side of the centre crop used for calibration: ranges need many scenes, not many pixels."""
@@ -36,7 +36,7 @@ class TensorRange:
         return max(abs(self.min), abs(self.max))
 
 
-def measure_ranges(model: onnx.ModelProto, names: Iterable[str], pairs: Sequence[Pair]) -> dict[str, TensorRange]:
+def measure_ranges(model: onnx.ModelProto, names: Iterable[str], pairs: Sequence[LumaPair]) -> dict[str, TensorRange]:
     """The ranges of the float tensors ``names``: runs the fp32 graph on the centre crops of the pairs.
 
     Raises :class:`EngineError` for values that are not finite: the weights are damaged.
@@ -65,7 +65,7 @@ def centre_crop(image: Luma8) -> Luma8:
     return image[top : top + CROP_PX, left : left + CROP_PX]
 
 
-def absolute_maxima(model: onnx.ModelProto, pairs: Sequence[Pair], nodes: Set[str]) -> dict[str, float]:
+def absolute_maxima(model: onnx.ModelProto, pairs: Sequence[LumaPair], nodes: Set[str]) -> dict[str, float]:
     """The largest magnitude, over the pairs, of each float tensor that the nodes of these names read or write."""
     types = element_types(model)
     constants = {tensor.name for tensor in model.graph.initializer}
@@ -79,7 +79,7 @@ def absolute_maxima(model: onnx.ModelProto, pairs: Sequence[Pair], nodes: Set[st
     return {name: tensor.abs_max for name, tensor in measure_ranges(model, sorted(names), pairs).items()}
 
 
-def compute_input_ranges(model: onnx.ModelProto, pairs: Sequence[Pair]) -> Mapping[str, TensorRange]:
+def compute_input_ranges(model: onnx.ModelProto, pairs: Sequence[LumaPair]) -> Mapping[str, TensorRange]:
     """Ranges of the tensors that int8 quantises: inputs of compute layers, and the parts concatenated into them."""
     constants = {tensor.name for tensor in model.graph.initializer}
     read = [node.input[0] for node in compute_nodes(model) if node.input[0] not in constants]

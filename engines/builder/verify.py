@@ -17,7 +17,7 @@ from fusepipe.core.fuser import Fuser, FusionBatch
 from fusepipe.core.models import NETWORKS
 from fusepipe.engines.backends.cuda.api import open_cuda
 from fusepipe.engines.builder.agreement import REGISTERED, measure_agreement
-from fusepipe.engines.builder.request import BuildImages, BuildRequest, MakeWarp, Pair
+from fusepipe.engines.builder.request import BuildImages, BuildRequest, LumaPair, MakeWarp
 from fusepipe.engines.manifest import Shapes
 from fusepipe.engines.verification import Agreement, Verification
 
@@ -59,7 +59,7 @@ def _warp(request: BuildRequest, images: BuildImages, visible: Luma8) -> Warp | 
     return images.make_warp((width, height))
 
 
-def register_on_cpu(pair: Pair, warp: Warp | None) -> Pair:
+def register_on_cpu(pair: LumaPair, warp: Warp | None) -> LumaPair:
     """The pair with its infrared image warped as by the pipeline; the visible image fills what the camera misses."""
     infrared, visible = pair
     if warp is None:
@@ -68,7 +68,7 @@ def register_on_cpu(pair: Pair, warp: Warp | None) -> Pair:
     return (warped if warp.valid is None else np.where(warp.valid == 0, visible, warped)), visible
 
 
-def _fused(fuser: Fuser, pairs: Sequence[Pair], warps: Sequence[Warp | None]) -> list[Luma8]:
+def _fused(fuser: Fuser, pairs: Sequence[LumaPair], warps: Sequence[Warp | None]) -> list[Luma8]:
     for _, visible in pairs:
         fuser.prepare(*visible.shape)  # compiling may take longer than a request is waited for
     batches = (
@@ -84,7 +84,7 @@ class _Engine:
 
     subject: str
     executed: bool
-    fuse: Callable[[Sequence[Pair], Sequence[Warp | None]], list[Luma8]]
+    fuse: Callable[[Sequence[LumaPair], Sequence[Warp | None]], list[Luma8]]
 
 
 @contextmanager
@@ -120,7 +120,7 @@ def _opened(request: BuildRequest, plan: bytes, graph: bytes) -> Iterator[_Engin
 
     runner = GraphRunner(serialised(emulate(read)))
 
-    def fuse(pairs: Sequence[Pair], warps: Sequence[Warp | None]) -> list[Luma8]:
+    def fuse(pairs: Sequence[LumaPair], warps: Sequence[Warp | None]) -> list[Luma8]:
         return [runner.fuse(*pair, warp) for pair, warp in zip(pairs, warps, strict=True)]
 
     yield _Engine(
@@ -134,7 +134,7 @@ def _opened(request: BuildRequest, plan: bytes, graph: bytes) -> Iterator[_Engin
 _TEXTURED_SIZE = (320, 240)
 
 
-def _textured_pair(shapes: Shapes) -> Pair:
+def _textured_pair(shapes: Shapes) -> LumaPair:
     """A pair of fine noise within the engine's sizes: wrong sampling shows on it as on no image of a smooth scene."""
     size = _clamped(_TEXTURED_SIZE, shapes)
     noise = np.random.default_rng(0).integers(0, 256, (2, size[1], size[0]), np.uint8)
@@ -142,7 +142,7 @@ def _textured_pair(shapes: Shapes) -> Pair:
     return infrared, visible
 
 
-def _against_registered(engine: _Engine, pair: Pair, make_warp: MakeWarp) -> Agreement:
+def _against_registered(engine: _Engine, pair: LumaPair, make_warp: MakeWarp) -> Agreement:
     """The engine with a warp compared with itself on the pair registered on the CPU.
 
     The precision is the same on both sides, so that the comparison is as strict for int8 as for fp32.
@@ -153,7 +153,7 @@ def _against_registered(engine: _Engine, pair: Pair, make_warp: MakeWarp) -> Agr
     return measure_agreement(REGISTERED, [registered], engine.fuse([registered], [None]), engine.fuse([pair], [warp]))
 
 
-def _against_torch(request: BuildRequest, pairs: Sequence[Pair], given: Sequence[Luma8]) -> Agreement:
+def _against_torch(request: BuildRequest, pairs: Sequence[LumaPair], given: Sequence[Luma8]) -> Agreement:
     from fusepipe.engines.backends.torch.fuser import TorchFuser
 
     with TorchFuser(request.model, request.onnx) as torch:
@@ -161,7 +161,7 @@ def _against_torch(request: BuildRequest, pairs: Sequence[Pair], given: Sequence
     return measure_agreement("PyTorch", pairs, expected, given)
 
 
-def resize_to_fit(pair: Pair, shapes: Shapes) -> Pair:
+def resize_to_fit(pair: LumaPair, shapes: Shapes) -> LumaPair:
     """The pair, resized if its size is outside the engine's range."""
     height, width = pair[1].shape
     size = _clamped((width, height), shapes)

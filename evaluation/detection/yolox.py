@@ -22,7 +22,7 @@ PADDING = 114
 LOWEST_SCORE = 0.01
 NMS_IOU = 0.45
 
-Array = NDArray[np.float32]
+Floats = NDArray[np.float32]
 Bgr = NDArray[np.uint8]
 
 
@@ -43,7 +43,7 @@ class YoloxDetector:
     """
 
     def __init__(
-        self, run: Callable[[Array], Array], size: tuple[int, int], output: Sequence[int], names: Sequence[str]
+        self, run: Callable[[Floats], Floats], size: tuple[int, int], output: Sequence[int], names: Sequence[str]
     ) -> None:
         anchors = sum((size[0] // stride) * (size[1] // stride) for stride in STRIDES)
         if any(side % STRIDES[-1] for side in size) or tuple(output) != (1, anchors, 5 + len(names)):
@@ -87,7 +87,7 @@ def class_names(detector: Path, count: int) -> tuple[str, ...]:
     return names
 
 
-def letterboxed(image: Bgr, size: tuple[int, int]) -> tuple[Array, float]:
+def letterboxed(image: Bgr, size: tuple[int, int]) -> tuple[Floats, float]:
     """The network's input, with the image scaled to fit at the top left, and the scale."""
     height, width = image.shape[:2]
     scale = min(size[0] / height, size[1] / width)
@@ -117,7 +117,7 @@ def overlaps(one: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray
     return shares
 
 
-def _anchor_points(size: tuple[int, int]) -> tuple[Array, Array]:
+def _anchor_points(size: tuple[int, int]) -> tuple[Floats, Floats]:
     """(x, y) of each anchor in units of its stride, and the stride: anchors x 2 and anchors x 1."""
     points, strides = [], []
     for stride in STRIDES:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fusepipe.commands.console.options import Size, device_option, json_option
+from fusepipe.commands.console.options import SizeOption, device_option, json_option
 from fusepipe.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ MAX_WORKSPACE_MIB = 1 << 20  # 1 TiB
 @click.option(
     "--shape",
     nargs=3,
-    type=Size(),
+    type=SizeOption(),
     metavar="MIN OPT MAX",
     help="Smallest, tuned and largest image size [64x64 640x480 1920x1088].",
 )

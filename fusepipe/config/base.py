@@ -32,7 +32,7 @@ def _rising(value: tuple[float, float]) -> tuple[float, float]:
 
 
 _Value = Annotated[float, Field(ge=-65535, le=65535), NotBool]
-ValueRange = Annotated[tuple[_Value, _Value], AfterValidator(_rising)]
+ValueInterval = Annotated[tuple[_Value, _Value], AfterValidator(_rising)]
 """Values of black and white: counts, or degrees."""
 
 

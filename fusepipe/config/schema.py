@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 from fusepipe.config.base import ConfigModel, later_values
 from fusepipe.config.fusion import FusionConfig
 from fusepipe.config.locations import check_text, resolve_path, resolve_pattern, resolve_url, scheme_of
-from fusepipe.config.sinks import FileSink, ImagesSink, PreviewSink, RtspSink, Sink, SinkConfig
+from fusepipe.config.sinks import FileSink, ImagesSink, PreviewSink, RtspSink, SinkConfig, SinkEntry
 from fusepipe.config.sources import SourceConfig
 from fusepipe.config.sync import SyncConfig
 from fusepipe.core.units import LengthM
@@ -128,7 +128,7 @@ class RigBody(ConfigModel):
     registration: RegistrationConfig = Field(default=RegistrationConfig(), description="How the images are registered.")
     fusion: FusionConfig = Field(default=FusionConfig(), description="The fusion method.")
     output: OutputConfig = Field(default=OutputConfig(), description="The format of the output.")
-    sinks: tuple[Sink, ...] = Field(
+    sinks: tuple[SinkEntry, ...] = Field(
         default=(), description="The outputs: a list of files, image folders, streams and previews."
     )
 

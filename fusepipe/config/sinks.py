@@ -22,7 +22,7 @@ from fusepipe.core.video_formats import (
     video_format,
 )
 
-Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
+EncoderPreset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
 
 
 def _path_text(value: Any) -> str:
@@ -69,7 +69,7 @@ class FileSink(ConfigModel):
         validation_alias="quality",
         description="Constant rate factor of h264 and vp9: 0 is lossless, 20 visually lossless, 51 worst.",
     )
-    preset: Preset = Field(
+    preset: EncoderPreset = Field(
         default="superfast",
         description="Encoder preset of h264: slower presets make smaller files and need more CPU time.",
     )
@@ -204,7 +204,7 @@ class RtspSink(ConfigModel):
     bitrate_bps: BitrateBps | None = Field(
         default=None, validation_alias="bitrate", description="Maximum average bit rate per client."
     )
-    preset: Preset = Field(
+    preset: EncoderPreset = Field(
         default="superfast", description="Encoder preset of x264: slower presets need less bandwidth and more CPU time."
     )
     key_frames_ns: PositiveDurationNs = Field(
@@ -303,4 +303,4 @@ SinkConfig = (
     | Annotated[RtspSink, Tag("rtsp sink")]
     | Annotated[PreviewSink, Tag("preview sink")]
 )
-Sink = Annotated[Annotated[SinkConfig, Discriminator(_kind)], BeforeValidator(_one_kind)]
+SinkEntry = Annotated[Annotated[SinkConfig, Discriminator(_kind)], BeforeValidator(_one_kind)]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from fusepipe.config.base import ConfigModel, NotBool, ValueRange
+from fusepipe.config.base import ConfigModel, NotBool, ValueInterval
 from fusepipe.config.locations import (
     LIVE_SCHEMES,
     SCHEMES,
@@ -59,7 +59,7 @@ class SourceConfig(ConfigModel):
         description="Frame rate of files, image folders and V4L2 devices, if the source does not report it or reports "
         "a wrong one.",
     )
-    value_range: ValueRange | None = Field(
+    value_range: ValueInterval | None = Field(
         default=None,
         validation_alias="range",
         description="The counts [low, high] of a 16-bit camera that map to black and white; default: the full range "

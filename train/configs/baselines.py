@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fusepipe.train.configs.fields import Crop, Model, Positive, Rate, Seed, Side, Threads, Weight
+from fusepipe.train.configs.fields import ConfigSection, Crop, Positive, Rate, Seed, Side, Threads, Weight
 from fusepipe.train.configs.reading import read_config
 
 
-class BaselineConfig(Model):
+class BaselineConfig(ConfigSection):
     """Settings that all baselines have in common; the defaults suit a short training on a CPU."""
 
     steps: Positive = 1000

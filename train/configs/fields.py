@@ -20,13 +20,13 @@ Side = Annotated[int, Field(ge=MIN_SIDE_PX)]
 Crop = Annotated[int, Field(ge=MIN_SIDE_PX, le=4096)]
 
 
-class Model(BaseModel):
+class ConfigSection(BaseModel):
     """Base of all configurations: frozen; unknown keys, NaN and infinity are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Losses(Model):
+class Losses(ConfigSection):
     """Weights of the terms of the loss; see ``fusepipe.train.losses.fusion``."""
 
     intensity: Weight = 5.0
@@ -48,7 +48,7 @@ class Losses(Model):
         return LossWeights(**self.model_dump())
 
 
-class TemporalConsistency(Model):
+class TemporalConsistency(ConfigSection):
     """Weights of the terms against flicker; a quarter of each batch is fused twice.
 
     See ``losses.temporal_consistency``.

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from fusepipe.train.configs.fields import (
+    ConfigSection,
     Crop,
     Losses,
-    Model,
     Positive,
     Rate,
     Seed,
@@ -26,7 +26,7 @@ Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class StageConfig(Model):
+class StageConfig(ConfigSection):
     """Settings that all stages have in common."""
 
     steps: Positive = 1000
@@ -63,7 +63,7 @@ class StageConfig(Model):
         return self.model_dump(mode="json", exclude={"threads", "workers", "precision"})
 
 
-class NetworkParts(Model):
+class NetworkParts(ConfigSection):
     """The parts of the network that can be switched off (Table 2 of the paper), and the interpretation of Eq. 3."""
 
     dense: bool = True
@@ -114,7 +114,7 @@ class FusionStageConfig(StageConfig):
     """Augmentation of a crop."""
 
 
-class MfeConfig(Model):
+class MfeConfig(ConfigSection):
     """``mfe``: its parts, stage 1, the attention with the rest frozen, fine-tuning of the whole network."""
 
     network: NetworkParts = NetworkParts()

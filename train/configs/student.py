@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 
 from fusepipe.train.configs.fields import (
     Channels,
+    ConfigSection,
     Crop,
     Losses,
-    Model,
     Positive,
     Rate,
     Seed,
@@ -27,7 +27,7 @@ SHIPPED = {"default": "student", "stream-hq": "stream_hq"}
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Ramp(Model):
+class Ramp(ConfigSection):
     """A weight that moves linearly from the first step to the last."""
 
     start: Weight
@@ -40,7 +40,7 @@ class Ramp(Model):
         return self.start + (self.end - self.start) * part
 
 
-class Forms(Model):
+class Forms(ConfigSection):
     """How often a crop is of each form of a pair (relative); 0 leaves a form out."""
 
     full: Weight = 1.0
@@ -57,7 +57,7 @@ class Forms(Model):
         return self
 
 
-class DetectorLossConfig(Model):
+class DetectorLossConfig(ConfigSection):
     """The loss on what a detector sees (``losses.detection``); used where the run has a detector."""
 
     weight: Weight = 0.5
@@ -68,7 +68,7 @@ class DetectorLossConfig(Model):
     """Share of the run after which the term begins."""
 
 
-class StudentConfig(Model):
+class StudentConfig(ConfigSection):
     """Training of a pyramid network from the images of its teacher."""
 
     model: Literal["stream", "stream-hq"] = "stream"

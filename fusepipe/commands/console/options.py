@@ -38,7 +38,7 @@ class Duration(click.ParamType[float]):
         return duration_ns / 1e9
 
 
-class Size(click.ParamType[tuple[int, int]]):
+class SizeOption(click.ParamType[tuple[int, int]]):
     """``640x480``: width and height in pixels."""
 
     name = "size"

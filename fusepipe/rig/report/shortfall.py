@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from fusepipe.core.frames import Band
 
-Setting = Callable[[str], str]
+SettingName = Callable[[str], str]
 
 IN_FLIGHT = 24  # frames of a camera that may be read and not decided when a run ends before its sources do
 MIN_SHARE = 0.5
@@ -21,7 +21,7 @@ def shortfall(
     *,
     whole: bool,
     dropped: Mapping[str, int] | None = None,
-    setting: Setting = str,
+    setting: SettingName = str,
 ) -> str:
     """Says that no pair or under half of the possible ones was fused, with the likely fix; empty where enough were.
 
@@ -53,7 +53,7 @@ def shortfall(
 
 
 def shortfall_advice(
-    pairs: Mapping[str, int], read: Mapping[str, int], skipped: Mapping[str, int], setting: Setting
+    pairs: Mapping[str, int], read: Mapping[str, int], skipped: Mapping[str, int], setting: SettingName
 ) -> str:
     """What to do about pairs that were not fused; arguments as of :func:`shortfall`."""
     if any(reason.endswith(" partner") for reason in skipped):

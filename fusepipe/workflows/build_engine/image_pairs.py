@@ -11,7 +11,7 @@ import numpy as np
 
 from fusepipe.calibration.warp import RemapWarp
 from fusepipe.core.frames import Band, Luma8
-from fusepipe.engines.builder.request import Pair
+from fusepipe.engines.builder.request import LumaPair
 from fusepipe.evaluation.image_sets import evenly_spaced, match, read_luma, require_one_size
 from fusepipe.evaluation.metrics.fidelity import VIF_MINIMUM_PX
 from fusepipe.evaluation.metrics.registry import measure
@@ -24,7 +24,7 @@ METRICS = ("MI", "CC", "VIF", "Qabf", "SCD", "SSIM_L255")
 """The fusion metrics whose change is recorded; docs/metrics.md defines them."""
 
 
-def folder_pairs(infrared: Path, visible: Path, count: int) -> list[Pair]:
+def folder_pairs(infrared: Path, visible: Path, count: int) -> list[LumaPair]:
     """At most ``count`` registered pairs of two folders, evenly spread, matched by stem.
 
     Raises :class:`SourceError` for folders or images that cannot be used.
@@ -40,7 +40,7 @@ def folder_pairs(infrared: Path, visible: Path, count: int) -> list[Pair]:
     return pairs
 
 
-def street_pairs(*, light: str, frames: int, seed: int) -> list[Pair]:
+def street_pairs(*, light: str, frames: int, seed: int) -> list[LumaPair]:
     """Registered pairs of the synthetic street at ``SIZE``; the infrared images are warped by the true matrix."""
     warp = RemapWarp(true_matrix(SIZE, SIZE), SIZE, SIZE)
     images: dict[Band, list[Luma8]] = {}
@@ -56,7 +56,7 @@ def street_pairs(*, light: str, frames: int, seed: int) -> list[Pair]:
     ]
 
 
-def calibration_pairs() -> list[Pair]:
+def calibration_pairs() -> list[LumaPair]:
     """The street by day and by night, and brighter, darker and inverted variants, for a variety of ranges."""
     plain = [*street_pairs(light="day", frames=4, seed=1), *street_pairs(light="night", frames=4, seed=2)]
     pairs = list(plain)
@@ -67,7 +67,7 @@ def calibration_pairs() -> list[Pair]:
     return pairs[:CALIBRATION_PAIRS]
 
 
-def verification_pairs() -> list[Pair]:
+def verification_pairs() -> list[LumaPair]:
     """Pairs not used for calibration: other moments and other noise."""
     half = VERIFICATION_PAIRS // 2
     return [*street_pairs(light="day", frames=half, seed=11), *street_pairs(light="night", frames=half, seed=12)]

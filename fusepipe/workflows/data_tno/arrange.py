@@ -31,7 +31,7 @@ MAX_FILE_BYTES = 32_000_000  # the largest image of the release has 2 MB
 MAX_SEARCHED = 3_000  # images that are compared by content when names do not help
 NOT_RELEASED = "not in the TNO release: part of the 42 pairs that papers test on"
 
-Step = Callable[[int, int], None]
+Advance = Callable[[int, int], None]
 
 
 @dataclass(slots=True)
@@ -123,7 +123,7 @@ def _first_words(path: Path) -> str:
     return " but a web page; download the archive itself" if start.startswith((b"<!doctype", b"<html")) else ""
 
 
-def verify_folder(folder: Path, step: Step) -> Arranged:
+def verify_folder(folder: Path, step: Advance) -> Arranged:
     """Verifies an arranged folder; nothing is changed."""
     report = Arranged(str(folder))
     with _opened(folder) as store:
@@ -150,7 +150,7 @@ def _count(report: Arranged) -> None:
         report.complete[name] = (sum(item.file not in wrong for item in items), len(items))
 
 
-def get(source: str, target: Path, *, overwrite: bool, step: Step, api: str | None = None) -> Arranged:
+def get(source: str, target: Path, *, overwrite: bool, step: Advance, api: str | None = None) -> Arranged:
     """Arranges ``source`` (a folder, a zip, an address or ``figshare``) in ``target``.
 
     Images are found by their names in the release or in the arranged layout, else by content; each is
@@ -183,7 +183,7 @@ def get(source: str, target: Path, *, overwrite: bool, step: Step, api: str | No
     return report
 
 
-def _arrange(source: Path, folder: Path, step: Step, label: str) -> Arranged:
+def _arrange(source: Path, folder: Path, step: Advance, label: str) -> Arranged:
     report = Arranged(str(folder))
     items = catalogue()
     with _opened(source) as store:

@@ -27,7 +27,7 @@ MAX_BYTES = 4_000_000_000  # over ten times the release
 MAX_ANSWER_BYTES = 4_000_000
 BLOCK_BYTES = 1 << 18
 
-Step = Callable[[int, int], None]
+Advance = Callable[[int, int], None]
 
 
 class _WebOnly(urllib.request.HTTPRedirectHandler):
@@ -69,7 +69,7 @@ def _open(url: str) -> Any:
 _BY_HAND = f"download the archive by hand from {PAGE} and give it to --from"
 
 
-def download(url: str, target: Path, step: Step, *, md5: str = "", max_bytes: int = MAX_BYTES) -> None:
+def download(url: str, target: Path, step: Advance, *, md5: str = "", max_bytes: int = MAX_BYTES) -> None:
     """``url`` to the file ``target``, which must not exist.
 
     ``step`` is called with the bytes so far and in total (0 where the server does not announce it). Raises

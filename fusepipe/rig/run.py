@@ -162,12 +162,18 @@ class RigRun:
 
     def status(self) -> RigStatus:
         """What the rig does now; from any thread."""
+        live = self._live_record()
         state = None if self._live_pairer is None else self._live_pairer.degradation.state
-        reasons = degradations(state, self.graph.sink_states(), self._overload_record())
+        reasons = degradations(
+            state, self.graph.sink_states(), self._overload_record(), None if live is None else live["cameras"]
+        )
         return status_of(finished=self.graph.supervisor.finished, error=self._error(), reasons=reasons)
 
     def _overload_record(self) -> dict[str, Any] | None:
         return None if self._overload is None else self._overload.record()
+
+    def _live_record(self) -> dict[str, Any] | None:
+        return None if self._live_pairer is None else live_record(self._live_pairer, self._opened.sources)
 
     def report(self) -> RunReport:
         """The figures of the run so far."""
@@ -196,7 +202,7 @@ class RigRun:
             stage_cpu_s={k: round(v / 1e9, 3) for k, v in seen["stage_cpu_ns"].items()},
             warnings=seen["warnings"],
             error=None if graph.error is None else str(graph.error),
-            live=None if self._live_pairer is None else live_record(self._live_pairer, opened.sources),
+            live=self._live_record(),
             overload=self._overload_record(),
             shortfall=self._shortfall(seen) or None,
         )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fusepipe.core.frames import PairState
 from fusepipe.pipeline.measures.distribution import Distribution, Histogram
 from fusepipe.pipeline.measures.recent import RecentDistribution, RecentSum
 from fusepipe.pipeline.measures.thread_cpu import FUSION_STAGE, StageCpu
@@ -115,10 +116,13 @@ class RunStatistics:
         self._fused.begin(now_ns)
 
     def pair_fused(self, state: str, skew_ns: int | None, now_ns: int) -> None:
-        """A pair has left the fusion stage; ``skew_ns`` is ``None`` where not known."""
+        """A pair has left the fusion stage; ``skew_ns`` is ``None`` where not known.
+
+        Only the skew of fused pairs counts: a held frame is older than any tolerance, which its state tells.
+        """
         with self._lock:
             self.states[state] += 1
-            if skew_ns is not None:
+            if skew_ns is not None and state == PairState.FUSED:
                 self.skew.add(now_ns, skew_ns)
         self._fused.add(now_ns)
 

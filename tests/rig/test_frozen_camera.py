@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from helpers.waiting import wait_for
 from peers.cameras import MISSING, RtspCamera, gst_rtsp_server
 
 from fusepipe import Pipeline, load_rig
@@ -20,6 +21,8 @@ rigs:
     fusion: {{model: mean}}
     sinks: [{{file: out.mkv, sidecar: on}}]
 """
+
+FROZEN = "the image of the infrared camera is frozen: its frames repeat one image"
 
 pytestmark = pytest.mark.skipif(not gst_rtsp_server(), reason=MISSING)
 
@@ -61,7 +64,7 @@ def test_a_frozen_camera_is_held_with_its_true_time_and_then_left_out(cameras, t
 
 
 @pytest.mark.slow
-def test_the_log_says_that_a_camera_is_frozen(cameras, tmp_path, caplog):
+def test_log_and_status_say_that_a_camera_is_frozen(cameras, tmp_path, caplog):
     caplog.set_level("INFO", "fusepipe")
     path = tmp_path / "rigs.yaml"
     path.write_text(RIG.format(infrared=cameras[0].url, visible=cameras[1].url))
@@ -73,6 +76,8 @@ def test_the_log_says_that_a_camera_is_frozen(cameras, tmp_path, caplog):
     while "r: infrared: frozen" not in caplog.text and time.monotonic() < deadline:
         time.sleep(0.05)
     toggle.join()
+    wait_for(lambda: FROZEN in pipeline.report().status.reasons, 10)
+    assert max(pipeline.report().skew_ms.values()) < 100, "of fused pairs; held ones were a second apart"
     pipeline.drain()
     assert pipeline.wait(20)
     assert "r: infrared: frozen: every frame of the last 1." in caplog.text

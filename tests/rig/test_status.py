@@ -19,6 +19,16 @@ def test_a_missing_camera_and_a_failed_output_are_both_reasons():
     assert reasons == ("only one camera delivers frames", "output is down: b.mkv: the disk is full")
 
 
+def test_the_camera_that_pairs_lack_is_named_with_what_is_wrong_with_it():
+    present, away = {"up": True, "frozen_s": 0.0}, {"up": False, "frozen_s": 0.0}
+    frozen = {"up": False, "frozen_s": 3.2}
+    (_, reason) = degradations(PairState.SINGLE, [UP], None, {"infrared": frozen, "visible": present})
+    assert reason == "the image of the infrared camera is frozen: its frames repeat one image"
+    (_, reason) = degradations(PairState.SINGLE, [UP], None, {"infrared": present, "visible": away})
+    assert reason == "the visible camera delivers no frames"
+    assert degradations(PairState.FUSED, [UP], None, {"infrared": away, "visible": present}) == (), "not yet missing"
+
+
 def test_the_state_of_a_run():
     assert status_of(finished=False, error=None, reasons=()) == RigStatus(RigState.RUNNING)
     assert status_of(finished=False, error=None, reasons=("x",)) == RigStatus(RigState.DEGRADED, ("x",))

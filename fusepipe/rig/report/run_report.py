@@ -17,7 +17,7 @@ class RunReport:
 
     ``status``: the rig's state now and its reasons. ``pairs``: pairs that left the fusion stage, by state; those
     dropped before it are not in it. ``skipped``: unpaired frames by reason. ``dropped``: frames that live mailboxes
-    dropped, by mailbox. ``skew_ms``: absolute capture time difference within a pair, ``None`` where not known.
+    dropped, by mailbox. ``skew_ms``: absolute capture time difference within a fused pair, ``None`` where not known.
     ``latency_ms``: from the arrival of the later frame to the written fused one. ``seconds``: wall time.
     ``stage_cpu_s``: CPU time of each stage, on Linux with the threads of engines and codecs. ``overload``: how
     often and how long a live rig was too slow, and with which lighter models it fused. ``drift``: offset of the

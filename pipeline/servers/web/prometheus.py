@@ -194,7 +194,7 @@ _SINGLE_COUNTERS = (
 # name, help, key of recent.histograms
 _HISTOGRAMS = (
     ("fusepipe_latency_seconds", "From the arrival of the later frame of a pair to its output.", "latency"),
-    ("fusepipe_skew_seconds", "Absolute difference of capture times within a pair.", "skew"),
+    ("fusepipe_skew_seconds", "Absolute difference of capture times within a fused pair.", "skew"),
 )
 
 

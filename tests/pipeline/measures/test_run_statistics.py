@@ -41,6 +41,16 @@ def test_a_warning_is_kept_once():
     assert statistics.snapshot()["warnings"] == ["a"]
 
 
+def test_only_fused_pairs_count_for_the_skew():
+    """The frame that is repeated for a standing camera is seconds old."""
+    statistics = RunStatistics()
+    statistics.pair_fused("fused", 3_000_000, 0)
+    statistics.pair_fused("held", 900_000_000, 1)
+    recent = statistics.recent(2)
+    assert statistics.snapshot()["skew_ms"]["max"] == recent["skew_ms"]["max"] == 3.0
+    assert recent["histograms"]["skew"]["buckets"][-1][1] == 1
+
+
 def test_the_processor_time_of_a_stage_is_known_while_it_runs_and_kept_when_it_has_ended():
     statistics, work, end = RunStatistics(), threading.Event(), threading.Event()
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Luma8
-from fusepipe.evaluation.report.html import render
+from fusepipe.core.html_pages import environment
 from fusepipe.train.data.crops import as_input
 from fusepipe.train.networks.mfe import MfeNet
 
@@ -80,9 +80,8 @@ def plot(curves: Mapping[str, Curve], title: str, y_label: str) -> str:
         for width, opacity, line in drawn:
             path = " ".join(f"{x(step)},{y(value)}" for step, value in line)
             lines.append({"colour": legend[name], "width": width, "opacity": opacity, "points": path})
-    return render(
-        "loss.svg",
-        package="fusepipe.train",
+    template = environment("fusepipe.train").get_template("loss.svg")
+    return template.render(
         title=title,
         y_label=y_label,
         lines=lines,

@@ -1,17 +1,13 @@
-"""HTML pages from jinja2 templates: one skeleton and one style sheet for every report.
+"""HTML reports: the skeleton and style sheet of all pages, with the templates and styles of reports.
 
-A page is one file that needs nothing else; its content security policy forbids every network access. Values are
-escaped by the templates (``autoescape``), so that names of files, methods and commands cannot become markup.
+A report is one file that needs nothing else; its content security policy forbids every network access.
 """
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from fusepipe.core.html_pages import environment, style_sheet, unescaped
 
 PACKAGE = "fusepipe.evaluation.report"
 
@@ -21,26 +17,17 @@ def render(template: str, package: str = PACKAGE, **values: Any) -> str:
 
     ``style`` is the style sheet of all reports.
     """
-    return _environment(package).get_template(template).render(style=packaged("report.css"), **values)
+    style = style_sheet() + packaged("report.css")
+    return environment(package, PACKAGE).get_template(template).render(style=style, **values)
 
 
 def fragment(template: str, **values: Any) -> Any:
     """A template of this package as markup, for a value of another template that must not escape it again."""
     from markupsafe import Markup
 
-    return Markup(_environment(PACKAGE).get_template(template).render(**values))
+    return Markup(environment(PACKAGE).get_template(template).render(**values))
 
 
 def packaged(name: str) -> Any:
     """A file of this package as markup that is not escaped: the style sheet or the script."""
-    from markupsafe import Markup
-
-    return Markup(files(PACKAGE).joinpath(name).read_text("utf-8"))
-
-
-@cache
-def _environment(package: str) -> Environment:
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
-    loader = ChoiceLoader([PackageLoader(name) for name in dict.fromkeys((package, PACKAGE))])
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return unescaped(PACKAGE, name)

@@ -77,14 +77,15 @@ function cards(pairs) {
 
 function plot(canvas, values, floor) {
   const scale = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
+  const colours = getComputedStyle(canvas);
   canvas.width = width * scale; canvas.height = height * scale;
   const pen = canvas.getContext("2d");
   pen.scale(scale, scale);
   const known = values.filter((v) => v !== null);
   const high = Math.max(floor, ...known), low = Math.min(0, ...known);
   const y = (v) => height - 4 - (height - 8) * (v - low) / (high - low);
-  pen.strokeStyle = "#4a555e"; pen.beginPath(); pen.moveTo(0, y(0)); pen.lineTo(width, y(0)); pen.stroke();
-  pen.strokeStyle = "#ffb454"; pen.lineWidth = 1.4; pen.beginPath();
+  pen.strokeStyle = colours.getPropertyValue("--line"); pen.beginPath(); pen.moveTo(0, y(0)); pen.lineTo(width, y(0)); pen.stroke();
+  pen.strokeStyle = colours.getPropertyValue("--accent"); pen.lineWidth = 1.4; pen.beginPath();
   let drawing = false;
   values.forEach((v, i) => {
     if (v === null) { drawing = false; return; }

@@ -12,7 +12,14 @@ from fusepipe.core.frames import FusedFrame, Pixels
 from fusepipe.core.image_files import to_bgr
 from fusepipe.core.levels import full_range_luma
 
-VIEWS = ("fused", "infrared", "visible", "side", "wipe", "overlay")
+VIEWS = {  # and their labels on the page
+    "fused": "Fused",
+    "infrared": "Infrared",
+    "visible": "Visible",
+    "side": "Side by side",
+    "wipe": "Wipe",
+    "overlay": "Overlay",
+}
 MAX_WIDTH_PX = 1280  # sufficient for a preview, and bearable on a mobile link
 _GREY = 96
 

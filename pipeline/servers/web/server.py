@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from importlib.resources import files
 from typing import Any
 
 from aiohttp import web
@@ -19,6 +18,7 @@ from fusepipe.pipeline.servers.listener import Listener
 from fusepipe.pipeline.servers.log_limit import LogLimit
 from fusepipe.pipeline.servers.loop_thread import LoopThread
 from fusepipe.pipeline.servers.web.access import Access
+from fusepipe.pipeline.servers.web.page_files import page_files
 from fusepipe.pipeline.servers.web.prometheus import prometheus_text
 from fusepipe.pipeline.servers.web.protocol import HttpProtocol
 from fusepipe.pipeline.servers.web.rendering import VIEWS
@@ -40,12 +40,6 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
-}
-_PAGES = {
-    "": ("page.html", "text/html"),
-    "page.css": ("page.css", "text/css"),
-    "page.js": ("page.js", "text/javascript"),
-    "page.whep.js": ("page.whep.js", "text/javascript"),
 }
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -140,7 +134,7 @@ class WebServer:
         app = web.Application(middlewares=[guard], client_max_size=MAX_BODY_BYTES)
         app.add_routes(
             [
-                *(web.get(f"/{path}", self._file(*file)) for path, file in _PAGES.items()),
+                *(web.get(f"/{name}", _served(*content)) for name, content in page_files().items()),
                 web.get("/api/rigs", self._rigs),
                 web.get("/rigs/{rig}/live.mjpg", self._live),
                 web.get("/rigs/{rig}/snapshot.png", self._snapshot),
@@ -208,15 +202,6 @@ class WebServer:
         response = web.Response(status=303, headers={"Location": "/"})
         response.set_cookie(self._access.cookie, token, httponly=True, samesite="Strict", path="/")
         return response
-
-    @staticmethod
-    def _file(name: str, kind: str) -> Handler:
-        data = (files("fusepipe.pipeline.servers.web") / name).read_bytes()
-
-        async def handle(request: web.Request) -> web.StreamResponse:
-            return web.Response(body=data, content_type=kind, charset="utf-8")
-
-        return handle
 
     def _rig(self, request: web.Request) -> RigView:
         rig = self.rigs.get(request.match_info["rig"])
@@ -302,6 +287,13 @@ class WebServer:
         if waiting or not self.rigs:
             return web.Response(status=503, text="not ready\n")
         return web.Response(text="ready\n")
+
+
+def _served(text: str, kind: str) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return web.Response(text=text, content_type=kind)
+
+    return handle
 
 
 async def _send(request: web.Request, response: web.StreamResponse) -> None:

@@ -1,6 +1,7 @@
 """The preview page: who may ask, what is answered, and what a browser shows of it."""
 
 import json
+import re
 import socket
 import threading
 import urllib.error
@@ -16,8 +17,10 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from fusepipe.core.errors import SinkError
+from fusepipe.core.html_pages import style_sheet
 from fusepipe.pipeline.servers.web import rendering
 from fusepipe.pipeline.servers.web.access import Access
+from fusepipe.pipeline.servers.web.page_files import page_files
 from fusepipe.pipeline.servers.web.prometheus import prometheus_text
 from fusepipe.pipeline.sinks.live.preview import GENERATED_TOKEN, SERVERS, WebPreviewSink
 
@@ -205,8 +208,20 @@ def test_large_requests_and_stuck_clients_are_cut_off(monkeypatch):
 
 def test_the_page_loads_nothing_from_other_sites():
     """No address of another server in what is served: it works where there is no internet."""
-    from importlib.resources import files
-
-    for name in ("page.html", "page.css", "page.js", "page.whep.js"):
-        text = (files("fusepipe.pipeline.servers.web") / name).read_text()
+    for name, (text, _) in page_files().items():
         assert "http" not in text and "//" not in text.replace("// ", ""), name
+
+
+def test_the_page_has_the_skeleton_and_the_style_sheet_of_all_pages():
+    """Its own files have no colours but black behind the video; its policy is a header, so that no script is inline."""
+    files = {name: text for name, (text, _) in page_files().items()}
+    assert files["style.css"] == style_sheet() and '<link rel="stylesheet" href="style.css">' in files[""]
+    assert '<meta name="color-scheme" content="light dark">' in files[""], "of the skeleton"
+    assert "<script>" not in files[""] and "<style>" not in files[""]
+    own = "".join(files[name] for name in ("page.css", "page.js"))
+    assert set(re.findall(r"#(?:[0-9a-f]{8}|[0-9a-f]{6}|[0-9a-f]{3,4})\b", own, re.IGNORECASE)) == {"#000"}
+    used, known = (
+        set(re.findall(pattern, text))
+        for pattern, text in ((r"var\((--[a-z-]+)", own), (r"(--[a-z-]+):", files["style.css"]))
+    )
+    assert used and used <= known

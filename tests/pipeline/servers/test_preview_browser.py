@@ -89,8 +89,8 @@ def page(camera: threading.Event, monkeypatch: pytest.MonkeyPatch) -> Iterator[s
 
 
 def green_px(pixels: np.ndarray) -> int:
-    """Of the badge that says `fused`."""
-    return int(np.all(np.abs(pixels[:60].astype(int) - (0x7F, 0xC2, 0x5E)) <= 3, axis=2).sum())
+    """Of the badge that says `fused`, in the light theme."""
+    return int(np.all(np.abs(pixels[:60].astype(int) - (0x47, 0x7F, 0x1A)) <= 3, axis=2).sum())
 
 
 def share(pixels: np.ndarray, level: int) -> float:

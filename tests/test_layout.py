@@ -159,7 +159,7 @@ BESIDE_FOLDERS: dict[str, str] = {
     "fusepipe.pipeline.sinks": "base null runner",  # the protocol, its thread, and a sink that writes nothing
     "fusepipe.pipeline.sources": "base image_colour streams video_planes",  # the protocol, and the frames of FFmpeg
     # what programs use, opening and run, and the commands whose work is a rig
-    "fusepipe.rig": "api from_options fuse input_warnings opening run validate",
+    "fusepipe.rig": "api frame_stream from_options fuse input_warnings opening run validate",
     # the loop and what every task of it uses
     "fusepipe.train": (
         "ablation checkpoint describe device distributed export figures loop schedule tensors validation weights"

@@ -8,6 +8,7 @@ import sys
 import pytest
 from helpers.source_tree import ROOT
 
+import fusepipe
 from fusepipe.cli import COMMANDS
 
 HEAVY = (
@@ -56,3 +57,9 @@ def test_help_loads_nothing_heavy(start: str) -> None:
 
 def test_importing_fusepipe_loads_nothing_heavy() -> None:
     assert loaded(f"import sys, fusepipe; print(*[n for n in {HEAVY!r} if n in sys.modules])") == [""]
+
+
+def test_dir_shows_the_names_and_each_can_be_imported() -> None:
+    assert {"Pipeline", "Source", "Sink", "load_fuser", "load_rig", "stream"} <= set(dir(fusepipe))
+    assert [name for name in dir(fusepipe) if not hasattr(fusepipe, name)] == []
+    assert set(dir(fusepipe)) == set(fusepipe.__all__)

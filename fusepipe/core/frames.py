@@ -13,16 +13,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Luma8 = NDArray[np.uint8]
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
-ValueRange = Literal["full", "limited"]
-Matrix = Literal["bt601", "bt709", "bt2020"]
-Size = tuple[int, int]  # (width, height) in pixels
+from fusepipe.core.planes import Luma8 as Luma8
+from fusepipe.core.planes import Matrix as Matrix
+from fusepipe.core.planes import Pixels as Pixels
+from fusepipe.core.planes import Plane as Plane
+from fusepipe.core.planes import Size as Size
+from fusepipe.core.planes import ValueRange as ValueRange
 
 VIDEO_CLOCK_HZ = 90_000  # of RTP and MPEG-TS; fine enough for any camera
 VIDEO_TIME_BASE = Fraction(1, VIDEO_CLOCK_HZ)
@@ -51,48 +52,6 @@ class PairState(StrEnum):
     HELD = "held"
     SINGLE = "single"
     NO_SIGNAL = "no signal"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Plane:
-    """One image plane: ``pixels`` is HxW, uint8 or uint16, any row stride, read-only.
-
-    ``bit_depth`` is the number of bits in use (8 for uint8; 9 to 16 for uint16).
-    ``value_range`` is ``full`` (0..2^b-1) or ``limited`` (luma 16..235, chroma 16..240, times 2^(b-8)).
-    ``device`` is where the memory is; CPU planes are NumPy views.
-    """
-
-    pixels: Pixels
-    bit_depth: int = 8
-    value_range: ValueRange = "full"
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        if self.pixels.ndim != 2 or self.pixels.dtype not in (np.uint8, np.uint16) or not self.pixels.size:
-            raise ValueError(
-                f"a plane is a non-empty HxW array of uint8 or uint16; got {self.pixels.dtype} {self.pixels.shape}"
-            )
-        low, high = (8, 8) if self.pixels.dtype == np.uint8 else (9, 16)
-        if not low <= self.bit_depth <= high:
-            raise ValueError(f"{self.bit_depth = } does not fit {self.pixels.dtype}")
-        if self.pixels.flags.writeable:
-            view = self.pixels.view()
-            view.flags.writeable = False
-            object.__setattr__(self, "pixels", view)
-
-    @property
-    def height(self) -> int:
-        return int(self.pixels.shape[0])
-
-    @property
-    def width(self) -> int:
-        return int(self.pixels.shape[1])
-
-    def __dlpack__(self, **kwargs: Any) -> Any:
-        return self.pixels.__dlpack__(**kwargs)
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return self.pixels.__dlpack_device__()
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +278,16 @@ class FusedFrame:
     pixel_aspect: Fraction = Fraction(1)
     name: str = ""
     substitute: FusedBy | None = None
+
+    @property
+    def bgr(self) -> Luma8:
+        """HxWx3 uint8 (B, G, R), full range, as OpenCV takes it; each use converts. Grey: three equal channels."""
+        import cv2
+
+        from fusepipe.core.colour import planes_to_bgr
+
+        pixels = planes_to_bgr(self.planes, self.matrix)
+        return np.asarray(pixels if pixels.ndim == 3 else cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), np.uint8)
 
     @property
     def height(self) -> int:

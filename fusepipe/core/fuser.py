@@ -17,10 +17,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, overload
 
 import numpy as np
 
+from fusepipe.core.array_images import ChannelOrder, CountRange, pair_of_arrays
 from fusepipe.core.errors import EngineError, FusepipeError, UsageError
 from fusepipe.core.frames import Luma8, Warp
 
@@ -72,12 +73,14 @@ class FusionBatch:
                 f"a batch has equally many infrared and visible images, at least one; "
                 f"got {len(self.infrared)} and {len(self.visible)}"
             )
+        for band, images in (("infrared", self.infrared), ("visible", self.visible)):
+            for image in images:
+                if image.dtype != np.uint8 or image.ndim != 2 or image.size == 0:
+                    raise UsageError(f"a fuser takes HxW uint8 images; {band} is {image.dtype} of shape {image.shape}")
         shape = self.visible[0].shape
         reduced = tuple(halved(side, self.visible_levels) for side in shape)
         for band, images, expected in (("infrared", self.infrared, reduced), ("visible", self.visible, shape)):
             for image in images:
-                if image.dtype != np.uint8 or image.ndim != 2 or image.size == 0:
-                    raise UsageError(f"a fuser takes HxW uint8 images; {band} is {image.dtype} of shape {image.shape}")
                 if image.shape != expected and not (self.warps and band == "infrared"):
                     raise UsageError(
                         f"infrared and visible differ in size: {band} {image.shape} and {expected}; register them first"
@@ -117,12 +120,18 @@ class Fuser(Protocol):
         ``batch`` before ``Ticket.result`` has returned.
         """
 
-    def fuse(self, infrared: Luma8, visible: Luma8) -> Luma8:
-        """Fuses one pair synchronously: HxW uint8 in and out; calls ``prepare`` where needed.
-
-        Safe from any thread. Raises :class:`UsageError` for images that do not fit, :class:`EngineError` if the
-        engine fails or is closed.
-        """
+    @overload
+    def fuse(self, infrared: Luma8, visible: Luma8) -> Luma8: ...
+    @overload
+    def fuse(
+        self,
+        infrared: Any,
+        visible: Any,
+        *,
+        channels: ChannelOrder = ...,
+        infrared_range: CountRange | None = ...,
+        visible_range: CountRange | None = ...,
+    ) -> Any: ...
 
     def close(self) -> None:
         """Waits for requests in flight and frees all resources; may be called twice."""
@@ -148,7 +157,43 @@ class FuserBase(ABC):
     def submit(self, batch: FusionBatch) -> Ticket:
         """Starts one request; see :class:`Fuser`."""
 
-    def fuse(self, infrared: Luma8, visible: Luma8) -> Luma8:
+    @overload
+    def fuse(self, infrared: Luma8, visible: Luma8) -> Luma8: ...
+    @overload
+    def fuse(
+        self,
+        infrared: Any,
+        visible: Any,
+        *,
+        channels: ChannelOrder = ...,
+        infrared_range: CountRange | None = ...,
+        visible_range: CountRange | None = ...,
+    ) -> Any: ...
+    def fuse(
+        self,
+        infrared: Any,
+        visible: Any,
+        *,
+        channels: ChannelOrder = "bgr",
+        infrared_range: CountRange | None = None,
+        visible_range: CountRange | None = None,
+    ) -> Any:
+        """Fuses one registered pair of one size synchronously; calls ``prepare`` where needed.
+
+        NumPy arrays are HxW, HxWx3 or HxWx4 (``channels``; opacity is ignored), uint8 or uint16; PyTorch tensors also
+        3xHxW, on any device. 16-bit counts are mapped to 8 bit linearly from ``infrared_range`` and ``visible_range``,
+        the counts of black and white, by default 0..65535, with a warning where that leaves little contrast. The result
+        is like the visible image, with its colour, in uint8.
+
+        Safe from any thread. Raises :class:`UsageError` for images that do not fit, :class:`EngineError` if the
+        engine fails or is closed.
+        """
+        images = pair_of_arrays(
+            infrared, visible, channels=channels, infrared_range=infrared_range, visible_range=visible_range
+        )
+        return images.result(self._fuse_luma(images.infrared, images.visible))
+
+    def _fuse_luma(self, infrared: Luma8, visible: Luma8) -> Luma8:
         return self.submit(FusionBatch((infrared,), (visible,))).result()[0]
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from fusepipe.core import levels
+from fusepipe.core.colour import planes_to_bgr
 from fusepipe.core.counts import ByteOrder
 from fusepipe.core.errors import SourceError
 from fusepipe.core.files import write_bytes
@@ -28,8 +29,6 @@ from fusepipe.core.natural_order import natural_key
 MAX_PIXELS = 1 << 28  # a small file can declare an image that fills the memory
 _JP2, _J2K = b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"  # signature box; start of codestream and image size
 _JPEG_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, baseline to arithmetic
-# luma weights of red and blue: ITU-R BT.709, BT.2020 (non-constant luminance)
-_WEIGHTS = {"bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
 WRITTEN_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 READ_SUFFIXES = WRITTEN_SUFFIXES | {".pgm", ".ppm", ".pnm", ".jp2", ".j2k", ".heic", ".heif"}
 
@@ -217,39 +216,8 @@ def _plane(pixels: Pixels) -> Plane:
 
 
 def to_bgr(frame: FusedFrame | Frame) -> Pixels:
-    """HxW uint8 (grey) or HxWx3 uint8 (B, G, R), full range, for an image file.
-
-    Full-size BT.601 chroma takes OpenCV's exact inverse of :func:`visible_image_planes`; else chroma is
-    interpolated to full size and converted with the frame's own matrix (BT.601, BT.709 or BT.2020).
-    """
-    luma = levels.full_range_luma(frame.planes[0])
-    if len(frame.planes) == 1:
-        return luma
-    height, width = luma.shape
-    cb, cr = (_full_chroma(p, width, height) for p in frame.planes[1:])
-    if frame.matrix == "bt601":
-        return np.asarray(cv2.cvtColor(cv2.merge([luma, cr, cb]), cv2.COLOR_YCrCb2BGR))
-    kr, kb = _WEIGHTS[frame.matrix]
-    kg, blue, red = 1 - kr - kb, 2 * (1 - kb), 2 * (1 - kr)
-    mix = np.array(
-        [
-            [1, blue, 0, -128 * blue],
-            [1, -blue * kb / kg, -red * kr / kg, 128 * (blue * kb + red * kr) / kg],
-            [1, 0, red, -128 * red],
-        ],
-        np.float32,
-    )
-    mixed = cv2.transform(cv2.merge([luma, cb, cr]).astype(np.float32), mix)
-    return np.asarray(cv2.convertScaleAbs(np.maximum(mixed, 0)))
-
-
-def _full_chroma(plane: Plane, width: int, height: int) -> Pixels:
-    pixels = plane.pixels
-    if plane.value_range == "limited":
-        pixels = cv2.LUT(pixels, levels.chroma_to_full())
-    if pixels.shape != (height, width):
-        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(pixels)
+    """HxW uint8 (grey) or HxWx3 uint8 (B, G, R), full range, for an image file."""
+    return planes_to_bgr(frame.planes, frame.matrix)
 
 
 def write_pixels(path: Path, pixels: Pixels, *, overwrite: bool = True) -> None:

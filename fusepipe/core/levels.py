@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusepipe.core.frames import Luma8, Plane
+from fusepipe.core.planes import Luma8, Plane
 
 Lut = NDArray[np.uint8]
 

@@ -1,6 +1,6 @@
 """The public face of a rig's run.
 
-    report = Pipeline(load_rig("rigs.yaml", "demo")).run()
+    report = Pipeline("rigs.yaml", "demo").run()
 
 :meth:`Pipeline.start`, :meth:`~Pipeline.wait` and :meth:`~Pipeline.drain` are the same in steps, for
 programs that run several rigs or do other work meanwhile.
@@ -9,7 +9,7 @@ programs that run several rigs or do other work meanwhile.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -18,15 +18,18 @@ from typing import Any
 from fusepipe.config.rig_file import load_rig_file
 from fusepipe.config.schema import Rig
 from fusepipe.core.errors import FusepipeError, UsageError
+from fusepipe.core.frames import Band, FusedFrame
 from fusepipe.core.fuser import Fuser
 from fusepipe.core.rig_state import RigStatus
 from fusepipe.pipeline.graph import Graph, RunLimits
 from fusepipe.pipeline.measures.run_statistics import RunStatistics
 from fusepipe.pipeline.pairing.name_pairer import NamePairer
 from fusepipe.pipeline.sinks.base import Sink, StartableSink
+from fusepipe.pipeline.sinks.program.callback import CallbackSink
+from fusepipe.pipeline.sources.base import Source
 from fusepipe.rig.factories.pairing import pairing_description
 from fusepipe.rig.factories.sinks import SinkContext
-from fusepipe.rig.opening import OpenedRig, check_available, open_rig
+from fusepipe.rig.opening import OpenedRig, ProgramParts, check_available, open_rig
 from fusepipe.rig.report.dry_run import DryRun
 from fusepipe.rig.report.run_report import RunReport
 from fusepipe.rig.run import RigRun
@@ -46,31 +49,57 @@ def load_rig(path: str | Path, name: str | None = None) -> Rig:
     return rigs[0]
 
 
-class Pipeline:
-    """One run of one rig; not reusable.
+def _rig(rig: Rig | str | Path, name: str | None) -> Rig:
+    """The rig itself, or that of a file; raises :class:`UsageError` for anything else."""
+    if isinstance(rig, str | Path):
+        return load_rig(rig, name)
+    if not isinstance(rig, Rig):
+        raise UsageError(f"a pipeline runs a rig or a rigs.yaml, not {rig!r}")
+    if name not in (None, rig.name):
+        raise UsageError(f"the name {name!r} is for a rigs.yaml; this rig is {rig.name!r}")
+    return rig
 
-    ``sinks`` and ``fuser`` replace the rig's own where given; the pipeline closes them, and does not restart such
-    sinks when they fail. ``max_pairs`` and ``duration_s`` (of capture time) end the run early. With ``strict``, a run
-    that fused under half of the possible pairs is an error; one that fused none always is.
-    Raises :class:`ConfigError` for a rig with keys that are not available.
+
+def _check_sources(sources: tuple[Source | None, Source | None]) -> None:
+    """Raises :class:`UsageError` where the two are not one of each band, infrared first."""
+    for band, source in zip((Band.INFRARED, Band.VISIBLE), sources, strict=True):
+        if source is not None and source.band != band:
+            raise UsageError(f"the {band} source has band = {source.band!r}; sources are (infrared, visible)")
+
+
+class Pipeline:
+    """One run of one rig, of a :class:`Rig` or of a rigs.yaml with the rig's ``name``; not reusable.
+
+    ``on_frame`` is called with each fused frame, besides the rig's sinks, in a thread of its own: recordings wait for
+    it, live rigs drop frames meanwhile; an exception of it ends the run. ``sources`` (infrared, visible), ``sinks`` and
+    ``fuser`` replace the rig's own where given; the pipeline closes them, and does not restart such sinks when they
+    fail. ``max_pairs`` and ``duration_s`` (of capture time) end the run early. With ``strict``, a run that fused under
+    half of the possible pairs is an error; one that fused none always is.
+    Raises :class:`ConfigError` for a rig with keys that are not available, :class:`UsageError` for anything else
+    than a rig.
     """
 
     def __init__(
         self,
-        rig: Rig,
+        rig: Rig | str | Path,
+        name: str | None = None,
         *,
         overwrite: bool = False,
         max_pairs: int | None = None,
         duration_s: float | None = None,
         strict: bool = False,
+        on_frame: Callable[[FusedFrame], object] | None = None,
+        sources: tuple[Source | None, Source | None] = (None, None),
         sinks: Sequence[Sink] | None = None,
         fuser: Fuser | None = None,
     ) -> None:
+        rig = _rig(rig, name)
         check_available(rig)
+        _check_sources(sources)
         self.statistics = RunStatistics()
         self._rig, self._strict, self._overwrite = rig, strict, overwrite
         self._max_pairs, self._duration_s = max_pairs, duration_s
-        self._sinks, self._fuser = sinks, fuser
+        self._on_frame, self._sources, self._sinks, self._fuser = on_frame, sources, sinks, fuser
         self._sink_context = SinkContext(
             overwrite=overwrite, warn=self._warn_and_log, report=self._preview_record, engine=self._engine_record
         )
@@ -86,6 +115,8 @@ class Pipeline:
             max_pairs=self._max_pairs,
             duration_s=self._duration_s,
             strict=self._strict,
+            on_frame=self._on_frame,
+            sources=self._sources,
             sinks=self._sinks,
             fuser=self._fuser,
         )
@@ -130,11 +161,17 @@ class Pipeline:
                 self._unused = stack.pop_all()
 
     def _open(self, stack: ExitStack) -> OpenedRig:
-        context, warn = self._sink_context, self.statistics.warn
-        return open_rig(self._rig, context, stack, warn=warn, sinks=self._sinks, fuser=self._fuser)
+        callback = () if self._on_frame is None else (CallbackSink(self._on_frame),)
+        parts = ProgramParts(self._sources, self._sinks, callback, self._fuser)
+        return open_rig(self._rig, self._sink_context, stack, warn=self.statistics.warn, parts=parts)
 
     def start(self) -> None:
-        """Starts the threads; calls :meth:`open` first where that was not done."""
+        """Starts the threads; calls :meth:`open` first where that was not done.
+
+        Raises :class:`UsageError` where it was started before.
+        """
+        if self._run is not None:
+            raise UsageError(f"{self._rig.name}: this pipeline was run before; make another one to run again")
         self.open()
         limits = RunLimits(self._max_pairs, None if self._duration_s is None else round(self._duration_s * 1e9))
         run = RigRun(self.opened, limits, self.statistics, self._warn_and_log)

@@ -37,6 +37,19 @@ class OpenedSource:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgramParts:
+    """What a program supplies itself: in place of the rig's own or, as ``more_sinks``, besides them.
+
+    ``sources`` are infrared and visible, not opened yet; ``None`` for the rig's own. The run closes all of them.
+    """
+
+    sources: tuple[Source | None, Source | None] = (None, None)
+    sinks: Sequence[Sink] | None = None
+    more_sinks: Sequence[Sink] = ()
+    fuser: Fuser | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class OpenedRig:
     """Everything of a rig that a run needs: opened, checked, and not started.
 
@@ -89,17 +102,16 @@ def open_rig(
     stack: ExitStack,
     *,
     warn: Warn,
-    sinks: Sequence[Sink] | None = None,
-    fuser: Fuser | None = None,
+    parts: ProgramParts = ProgramParts(),
 ) -> OpenedRig:
     """Opens sources, registration and fuser, and checks the outputs; ``stack`` closes what was opened.
 
     ``context`` is completed with the frame rate and whether the rig is live. ``warn`` gets warnings for the run's
-    report. ``sinks`` and ``fuser`` replace the rig's own. Raises :class:`SourceError`, :class:`ConfigError`,
+    report. Raises :class:`SourceError`, :class:`ConfigError`,
     :class:`SinkError` or :class:`EngineError`: the engine comes last, since compiling it takes longest.
     """
-    infrared = _open_source(rig, Band.INFRARED, warn, stack)
-    visible = _open_source(rig, Band.VISIBLE, warn, stack)
+    infrared = _open_source(rig, Band.INFRARED, parts.sources[0], warn, stack)
+    visible = _open_source(rig, Band.VISIBLE, parts.sources[1], warn, stack)
     sources, live = (infrared.source, visible.source), infrared.source.clock == "wall"
     for warning in input_warnings(sources, infrared.info, visible.info):
         warn(warning)
@@ -115,14 +127,16 @@ def open_rig(
     output = output_size(rig, infrared.info, visible.info, live=live)
     registration = open_registration(rig, infrared.info, visible.info, output, warn)
     restarts: Mapping[int, SinkRestart] = {}
+    sinks = parts.sinks
     if sinks is None:
         reference = infrared if rig.sync.reference is Band.INFRARED else visible
         own = replace(context, fps=reference.info.fps, live=live)
         sinks = [make_sink(rig, index, own) for index in range(len(rig.sinks))]
         restarts = sink_restarts(rig, own)
+    sinks = [*sinks, *parts.more_sinks]
     _check_outputs(rig, sources, sinks)
     pairer = pairing.make_pairer(rig, by_name=by_name, measured=measured)
-    opened_fuser = lease_fuser(rig.fusion) if fuser is None else fuser
+    opened_fuser = lease_fuser(rig.fusion) if parts.fuser is None else parts.fuser
     stack.callback(opened_fuser.close)
     return OpenedRig(rig, infrared, visible, live, pairer, registration, output, sinks, restarts, opened_fuser)
 
@@ -147,9 +161,9 @@ def _by_name_or_times(
     return False, infrared, visible
 
 
-def _open_source(rig: Rig, band: Band, warn: Warn, stack: ExitStack) -> OpenedSource:
+def _open_source(rig: Rig, band: Band, own: Source | None, warn: Warn, stack: ExitStack) -> OpenedSource:
     config = rig.infrared if band is Band.INFRARED else rig.visible
-    source = make_source(config, band, rig.name)
+    source = make_source(config, band, rig.name) if own is None else own
     stack.callback(source.close)
     info = source.open()
     _check_range(config.value_range, band, info)

@@ -121,7 +121,7 @@ class RunStatistics:
         Only the skew of fused pairs counts: a held frame is older than any tolerance, which its state tells.
         """
         with self._lock:
-            self.states[state] += 1
+            self.states[str(state)] += 1  # plain, for those who print it
             if skew_ns is not None and state == PairState.FUSED:
                 self.skew.add(now_ns, skew_ns)
         self._fused.add(now_ns)

@@ -121,8 +121,8 @@ class TensorRtFuser(FuserBase):
         ticket.result(START_TIMEOUT_S)
         self._prepared.add(size)
 
-    def fuse(self, infrared: Luma8, visible: Luma8) -> Luma8:
-        """See :class:`fusepipe.core.fuser.Fuser`; the first use of a size may take as long as :meth:`prepare`."""
+    def _fuse_luma(self, infrared: Luma8, visible: Luma8) -> Luma8:
+        """The first use of a size may take as long as :meth:`prepare`."""
         self._require_open()
         request = self._request(FusionBatch((infrared,), (visible,)))
         if request.size not in self._prepared:

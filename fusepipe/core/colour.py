@@ -1,0 +1,50 @@
+"""Planes to full-range B, G, R."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from fusepipe.core import levels
+from fusepipe.core.planes import Matrix, Pixels, Plane
+
+# luma weights of red and blue: ITU-R BT.709, BT.2020 (non-constant luminance)
+_WEIGHTS = {"bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
+
+
+def planes_to_bgr(planes: Sequence[Plane], matrix: Matrix) -> Pixels:
+    """HxW uint8 (grey, from one plane) or HxWx3 uint8 (B, G, R, from Y, Cb, Cr), full range.
+
+    Full-size BT.601 chroma takes OpenCV's exact inverse of its own conversion, which image files were read with; else
+    chroma is interpolated to full size and converted with ``matrix`` (BT.601, BT.709 or BT.2020).
+    """
+    luma = levels.full_range_luma(planes[0])
+    if len(planes) == 1:
+        return luma
+    height, width = luma.shape
+    cb, cr = (_full_chroma(p, width, height) for p in planes[1:])
+    if matrix == "bt601":
+        return np.asarray(cv2.cvtColor(cv2.merge([luma, cr, cb]), cv2.COLOR_YCrCb2BGR))
+    kr, kb = _WEIGHTS[matrix]
+    kg, blue, red = 1 - kr - kb, 2 * (1 - kb), 2 * (1 - kr)
+    mix = np.array(
+        [
+            [1, blue, 0, -128 * blue],
+            [1, -blue * kb / kg, -red * kr / kg, 128 * (blue * kb + red * kr) / kg],
+            [1, 0, red, -128 * red],
+        ],
+        np.float32,
+    )
+    mixed = cv2.transform(cv2.merge([luma, cb, cr]).astype(np.float32), mix)
+    return np.asarray(cv2.convertScaleAbs(np.maximum(mixed, 0)))
+
+
+def _full_chroma(plane: Plane, width: int, height: int) -> Pixels:
+    pixels = plane.pixels
+    if plane.value_range == "limited":
+        pixels = cv2.LUT(pixels, levels.chroma_to_full())
+    if pixels.shape != (height, width):
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(pixels)

@@ -25,6 +25,8 @@ from fusepipe.engines.manifest import Manifest, graph_path, manifest_path, read_
 
 LOCK_WAIT_S = 1800.0
 """How long a build waits for another process that builds the same engine; TensorRT may take that long."""
+# The lock is polled as flock has no time limit: a blocking one could end only by a signal, which may come in no thread
+# but the main one and would take a handler from the caller, or by a thread that stays behind when the wait is over.
 _POLL_S = 0.1
 SUFFIXES = {"tensorrt": ".plan", "tensorrt-rtx": ".plan", "openvino": ".onnx"}
 

@@ -24,6 +24,9 @@ def json_schema() -> dict[str, Any]:
     for model in (schema, *schema["$defs"].values()):
         for key, spec in model.get("properties", {}).items():
             model["properties"][key] = _for_files(spec)
+    for name in ("Defaults", "RigBody"):
+        section = schema["$defs"][name]["properties"]["sync"]
+        section["anyOf"] = [{"$ref": section.pop("$ref")}, {"const": "auto"}]
     schema["properties"]["rigs"]["additionalProperties"] = False  # the pattern restricts the names
     schema["$defs"]["Environment"] = {
         **ENVIRONMENT,

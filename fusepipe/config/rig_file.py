@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from fusepipe.config.base import ConfigModel
 from fusepipe.config.conflicts import conflicts
@@ -20,6 +20,7 @@ from fusepipe.config.environment import Substitution
 from fusepipe.config.locations import input_kind
 from fusepipe.config.schema import Rig, RigBody, check_rig_name
 from fusepipe.config.sinks import SINKS
+from fusepipe.config.sync import keys_of_sync
 from fusepipe.config.unsupported import unavailable_keys
 from fusepipe.core.errors import ConfigError, Problem
 from fusepipe.core.redact import redact_url
@@ -43,7 +44,7 @@ ADVICE = "'fusepipe validate --schema' describes the format, and docs/rigs of th
 class _Sections(ConfigModel):
     """The keys of ``defaults``; the contents of a section are checked with each rig."""
 
-    sync: dict[str, Any] | None = None
+    sync: Annotated[dict[str, Any] | None, BeforeValidator(keys_of_sync)] = None
     registration: dict[str, Any] | None = None
     fusion: dict[str, Any] | None = None
     output: dict[str, Any] | None = None
@@ -156,7 +157,7 @@ class RigFileDocument:
             if own is not None and own.value is None:
                 own = None  # `sync:` with nothing under it
                 del values[section]
-            if shared is None or shared.value is None or (own and not isinstance(own.value, Mapping)):
+            if shared is None or not isinstance(shared.value, Mapping) or (own and not isinstance(own.value, Mapping)):
                 continue
             place = keys[section] if own else (defaults or rig).keys[section]
             values[section], keys[section] = _merge(shared, own, place), place

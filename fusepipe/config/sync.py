@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from fusepipe.config.base import ConfigModel
 from fusepipe.core.frames import Band
@@ -21,8 +21,13 @@ AutoDurationNs = Annotated[
 ]
 
 
+def keys_of_sync(section: Any) -> Any:
+    """The keys of the section ``sync``, none for ``auto``; values of any other type are left to validation."""
+    return {} if section == "auto" else section
+
+
 class SyncConfig(ConfigModel):
-    """How frames of the two sources are paired."""
+    """How frames of the two sources are paired; ``auto`` in place of the keys is the default of each of them."""
 
     reference: Band = Field(
         default=Band.VISIBLE, description="The camera that sets the pace: one output frame for each of its frames."
@@ -63,3 +68,8 @@ class SyncConfig(ConfigModel):
         description="Largest age of a held frame; after that the pair is single. A camera that repeats one image for "
         "longer than this counts as not connected. The default covers flat-field corrections of thermal cameras.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _auto(cls, data: Any) -> Any:
+        return keys_of_sync(data)

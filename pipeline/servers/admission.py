@@ -14,12 +14,16 @@ from dataclasses import dataclass
 
 RESERVE_SHARE = 4  # a quarter of the limit of descriptors is kept,
 RESERVE_MIN = 64  # but at least as many as some rigs with segmented recordings need
+PROXIES = ("127.0.0.1", "::1", "::ffff:127.0.0.1")  # a reverse proxy of this machine connects for all its viewers
 _IPV6_SITE_BITS = 64  # one host usually has all addresses of such a network
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Maximum numbers of open connections of one server; a proxy or a NAT makes several clients one peer."""
+    """Maximum numbers of open connections of one server.
+
+    A NAT or a proxy on another machine makes several clients one peer. :data:`PROXIES` are limited by ``total`` only.
+    """
 
     total: int
     per_peer: int
@@ -41,7 +45,7 @@ class Admission:
             return "too few file descriptors left; raise the limit (ulimit -n)"
         if self._peers.total() >= self._limits.total:
             return f"limit of {self._limits.total} connections reached"
-        if self._peers[peer_group(peer)] >= self._limits.per_peer:
+        if peer not in PROXIES and self._peers[peer_group(peer)] >= self._limits.per_peer:
             return f"limit of {self._limits.per_peer} connections per client reached"
         return ""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
@@ -62,8 +63,10 @@ def display_orientation(av_frame: VideoFrame) -> Orientation:
 
     The matrix (FFmpeg's libavutil/display.h) maps a stored pixel (x, y) to (a x + c y, b x + d y).
     """
-    # PyAV's stub has text keys
-    matrix = av_frame.side_data.get(SideDataType.DISPLAYMATRIX)  # type: ignore[call-overload]
+    # Not av_frame.side_data: the frame keeps that, and it the frame, so that the pixels of frames which have left the
+    # pipeline wait for Python's garbage collector. PyAV's stub has no constructor.
+    side_data = SideDataContainer(av_frame)  # type: ignore[call-arg]
+    matrix = side_data.get(SideDataType.DISPLAYMATRIX)
     if matrix is None:
         return Orientation()
     a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))

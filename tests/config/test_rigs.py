@@ -183,6 +183,19 @@ rigs:
     ]
 
 
+def test_sync_auto_is_the_default_of_all_of_its_keys(tmp_path: Path) -> None:
+    assert rig_of(tmp_path, "sync: auto").sync == SyncConfig()
+    shared = RIG.replace("rigs:", "defaults: {sync: {tolerance: 5ms}}\nrigs:").replace("SINK", "{file: a.mkv}")
+    (rig,) = load_rig_file(write(tmp_path, shared.replace("SECTION", "sync: auto"))).select()
+    assert rig.sync.tolerance_ns is None, "also over the defaults of the file"
+    text = shared.replace("{sync: {tolerance: 5ms}}", "{sync: auto}").replace("SECTION", "sync: {max_wait: 9ms}")
+    (rig,) = load_rig_file(write(tmp_path, text)).select()
+    assert (rig.sync.tolerance_ns, rig.sync.max_wait_ns) == (None, 9_000_000)
+    assert problems(tmp_path, text.replace("sync: auto", "sync: atuo")) == [
+        "2: defaults.sync: should hold keys and values (key: value) (got 'atuo')"
+    ]
+
+
 def test_unknown_rig(tmp_path: Path) -> None:
     document = load_rig_file(write(tmp_path, RIG.replace("SECTION", "").replace("SINK", "{file: a.mkv}")))
     assert document.names == ("one",)

@@ -60,9 +60,11 @@ class Process:
     def report(self):
         return json.loads((self._folder / "out").read_text())
 
-    def get(self, path):
+    def get(self, path, token=""):
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
+        request.add_header("Authorization", f"Bearer {token}")
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=15) as answer:
+            with urllib.request.urlopen(request, timeout=15) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -110,6 +112,19 @@ def test_a_rig_with_a_wrong_password_is_named_at_once_and_shown_as_failed(run, t
     assert [r["rig"] for r in record["rigs"]] == ["roof", "yard", "gate"]
     assert [r["status"]["state"] for r in record["rigs"]] == ["failed", "stopped", "stopped"]
     assert record["errors"][0]["message"].startswith("roof: http://127.0.0.1") and record["exit_code"] == 0
+
+
+def test_the_generated_token_of_a_page_without_running_rigs_is_shown(run, tmp_path):
+    with HttpCamera("unauthorized") as camera:
+        page = run.preview.replace("127.0.0.1", "0.0.0.0")
+        run.start(rig_file(rig("roof", page, infrared=camera.url), rig("yard", "{images: yard}")))
+        run.wait_for(lambda: "roof: preview on" in run.log)
+        (token,) = re.findall(rf"roof: preview on http://0\.0\.0\.0:{run.port}/\?token=(\S+)$", run.log, re.M)
+        assert run.get("/api/rigs")[0] == 401
+        status, text = run.get("/api/rigs", token)
+        assert status == 200 and json.loads(text)["rigs"]["roof"]["status"]["state"] == "failed"
+        assert run.end() == 0
+    assert run.log.count("roof: preview on") == 1
 
 
 def test_a_rig_that_could_not_start_joins_the_others_when_it_can(run, tmp_path):

@@ -62,8 +62,12 @@ def preview_sink(config: PreviewSink, rig_name: str, report: Callable[[], dict[s
     )
 
 
-def list_on_previews(rig: Rig, status: Callable[[], RigStatus], stack: ExitStack) -> None:
-    """Lists a rig with its status on its preview pages until ``stack`` is closed, whether it runs or not."""
+def list_on_previews(rig: Rig, status: Callable[[], RigStatus], stack: ExitStack) -> list[str]:
+    """Lists a rig with its status on its preview pages until ``stack`` is closed, whether it runs or not.
+
+    Returns a line for each page, with its address.
+    """
+    lines = []
     for config in rig.sinks:
         if isinstance(config, PreviewSink):
             from fusepipe.pipeline.sinks.live.preview import PreviewStatus
@@ -71,3 +75,5 @@ def list_on_previews(rig: Rig, status: Callable[[], RigStatus], stack: ExitStack
             at = config.endpoint
             page = PreviewStatus(at.host, at.port, rig.name, status, token=config.token, names=config.hosts)
             stack.callback(page.close)
+            lines.append(f"{rig.name}: {page.announcement}")
+    return lines

@@ -67,6 +67,8 @@ class ManagedRig:
         self._last_logged: tuple[str, float] | None = None  # message, time
         self._stall = StallDetector(STALL_LIMIT_S)
         self._pages = ExitStack()
+        self._page_lines: list[str] = []
+        self._announcements: list[str] = []
         self._listed = False
 
     @property
@@ -102,20 +104,26 @@ class ManagedRig:
         self._retry_s = None
         try:
             if not self._listed:
-                list_on_previews(self.pipeline.rig, self.status, self._pages)
+                self._page_lines = list_on_previews(self.pipeline.rig, self.status, self._pages)
                 self._listed = True
             self._start = StartThread(self.pipeline, self._changed)
         except (FusepipeError, OSError, RuntimeError) as error:  # no port, or no more threads available
             self._note_failed_start(error)
 
-    def advance(self, now_s: float) -> bool:
-        """Takes the result of a start, or begins one that is due; returns whether the rig has just started."""
+    def take_announcements(self) -> list[str]:
+        """The addresses of its outputs when it has just started, and those of its pages after its first failed start:
+        a page is open even if no rig of it runs."""
+        lines, self._announcements = self._announcements, []
+        return lines
+
+    def advance(self, now_s: float) -> None:
+        """Takes the result of a start, or begins one that is due."""
         if self._start is None:
             if self._retry_s is not None and now_s >= self._retry_s:
                 self.begin()
-            return False
+            return
         if not self._start.finished:
-            return False
+            return
         start, self._start = self._start, None
         try:
             start.raise_error()
@@ -123,12 +131,12 @@ class ManagedRig:
         except Exception as error:  # noqa: BLE001 - a defect of one rig does not concern the others
             self.pipeline.close()
             self._note_failed_start(error)
-            return False
+            return
         self._note_start()
-        return True
 
     def _note_start(self) -> None:
         self._started, self.error = True, None
+        self._announcements = self.pipeline.announcements()
         failures = self._status.failed_starts
         if failures:
             log.info("%s: started after %.1f s", self.name, time.monotonic() - self._down_since_s)
@@ -149,6 +157,8 @@ class ManagedRig:
             failed_starts=self._status.failed_starts + 1,
             retry_at_s=None if wait_s is None else time.time() + wait_s,
         )
+        if not self._alone and self._status.failed_starts == 1:
+            self._announcements = self._page_lines
         self._log_failed_start(wait_s)
         self._retry_s = None if wait_s is None else time.monotonic() + wait_s
         if self._reloaded is not None:

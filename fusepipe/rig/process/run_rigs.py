@@ -80,9 +80,9 @@ class _Group:
             self._reload(self._read)
         self._changed.clear()
         for rig in self._rigs:
-            if rig.advance(time.monotonic()):
-                for text in rig.pipeline.announcements():  # also when quiet: nothing else shows a token
-                    click.echo(printable(text), err=True)
+            rig.advance(time.monotonic())
+            for text in rig.take_announcements():  # also when quiet: nothing else shows a token
+                click.echo(printable(text), err=True)
         self._notify()
         running = [rig for rig in self._rigs if rig.running]
         if not running and self.alive:

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 START_S = 10.0
 SEND_S = 10.0  # max time for a client to accept an image
 MIN_BYTES_PER_S = 16_384  # of other responses, beyond SEND_S
-LIMITS = ConnectionLimits(total=256, per_peer=128)  # a browser opens up to six; a proxy makes all viewers one peer
+LIMITS = ConnectionLimits(total=256, per_peer=128)  # a browser opens up to six
 MAX_BODY_BYTES = 1024  # only WHEP takes a body, with its own limit
 WRONG_TOKEN_S = 0.5
 _HEADERS = {

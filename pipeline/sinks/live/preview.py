@@ -25,6 +25,12 @@ def _token(host: str, token: str | None) -> str:
     return token or ("" if is_loopback(host) else GENERATED_TOKEN)
 
 
+def _announcement(label: str, token: str) -> str:
+    """Shows a generated token, which is not known from anywhere else."""
+    shown = {"": "", GENERATED_TOKEN: f"/?token={GENERATED_TOKEN}"}
+    return f"preview on {label}{shown.get(token, '/?token=... with the token of the rig file')}"
+
+
 class PreviewStatus:
     """Lists a rig on a preview page from before it starts until after it has ended.
 
@@ -44,9 +50,10 @@ class PreviewStatus:
     ) -> None:
         self._host, self._port, self._rig = host, port, rig
         label = f"http://{url_host(host)}:{port}"
-        shown = _token(host, token)
+        checked = _token(host, token)
+        self.announcement = _announcement(label, checked)
         try:
-            SERVERS.attach(host, port, label, lambda page: page.add_status(rig, status, token=shown, names=names))
+            SERVERS.attach(host, port, label, lambda page: page.add_status(rig, status, token=checked, names=names))
         except ValueError as error:
             raise SinkError(f"{label}: {error}") from error
 
@@ -86,9 +93,7 @@ class WebPreviewSink(NetworkSink):
 
     @property
     def announcement(self) -> str:
-        """Shows a generated token, which is not known from anywhere else."""
-        shown = {"": "", GENERATED_TOKEN: f"/?token={GENERATED_TOKEN}"}
-        return f"preview on {self.label}{shown.get(self._token, '/?token=... with the token of the rig file')}"
+        return _announcement(self.label, self._token)
 
     def check(self) -> None:
         SERVERS.check(self._host, self._port, self.label)

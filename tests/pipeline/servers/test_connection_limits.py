@@ -83,6 +83,14 @@ def test_connections_are_limited_in_total_and_by_peer():
     assert "file descriptors" in admission.refusal("10.0.0.3", 0)
 
 
+def test_a_proxy_of_this_machine_is_limited_in_total_only():
+    admission = Admission(ConnectionLimits(total=3, per_peer=1))
+    for peer in ("127.0.0.1", "127.0.0.1", "::1"):
+        assert admission.refusal(peer, None) == ""
+        admission.enter(peer)
+    assert admission.refusal("127.0.0.1", None) == "limit of 3 connections reached"
+
+
 def test_a_peer_is_an_address_or_an_ipv6_network():
     assert peer_group("10.0.0.1") == peer_group("::ffff:10.0.0.1") == "10.0.0.1"
     assert peer_group("2001:db8::1") == peer_group("2001:db8::ffff:1") != peer_group("2001:db8:0:1::1")
@@ -129,9 +137,9 @@ def test_half_sent_and_idle_connections_are_closed_after_ten_seconds(clients):
 
 def test_one_client_cannot_take_all_connections(clients, caplog):
     with Page() as page:
-        many = clients(page.port, 200, HALF_A_REQUEST.encode())
+        many = clients(page.port, 200, HALF_A_REQUEST.encode(), ["127.0.0.2"])
         wait_for(lambda: sum(map(is_open, many)) == 128)
-        clients(page.port, 200, HALF_A_REQUEST.encode(), [f"127.0.0.{n}" for n in range(2, 5)])
+        clients(page.port, 200, HALF_A_REQUEST.encode(), [f"127.0.0.{n}" for n in range(3, 6)])
         with contextlib.suppress(ConnectionError), connected(page.port, "127.0.0.9") as refused:  # or while connecting
             wait_for(lambda: not is_open(refused), 5, lambda: "256 are open")
         for client in many:
@@ -298,7 +306,7 @@ def test_one_rtsp_client_cannot_take_all_connections(clients, caplog):
     caplog.set_level(logging.INFO)
     with RtspServer() as server:
         port = server.port
-        many = clients(port, 100)
+        many = clients(port, 100, sources=["127.0.0.2"])
         wait_for(lambda: sum(map(is_open, many)) == 64)
         begun_s = time.monotonic()
         for _ in range(30):

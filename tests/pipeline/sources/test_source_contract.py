@@ -1,5 +1,6 @@
 """Every source meets the contract of ``pipeline/sources/base.py``; a new source adds a line to ``MAKERS``."""
 
+import gc
 import threading
 import time
 
@@ -92,6 +93,23 @@ def test_frames_stay_valid_while_later_ones_are_read(source):
         copies.append([p.pixels.copy() for p in frame.planes])
     for frame, copy in zip(frames, copies, strict=True):
         assert all(np.array_equal(p.pixels, c) for p, c in zip(frame.planes, copy, strict=True))
+
+
+def test_frames_that_are_dropped_are_freed_at_once(source):
+    """Not by the garbage collector: it may run every few minutes, while a camera delivers 10 MB a second."""
+    source.open()
+    gc.collect()
+    gc.disable()
+    try:
+        before = decoded_frames()
+        for _ in source.frames(threading.Event()):
+            assert decoded_frames() - before <= 2, "the one just delivered, and that of the next"
+    finally:
+        gc.enable()
+
+
+def decoded_frames():
+    return sum(isinstance(found, av.VideoFrame) for found in gc.get_objects())
 
 
 def test_stop_ends_the_frames(source):

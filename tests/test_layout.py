@@ -157,7 +157,8 @@ BESIDE_FOLDERS: dict[str, str] = {
     # of RTSP and web alike
     "fusepipe.pipeline.servers": "addresses admission delivery listener log_limit loop_thread shared_servers",
     "fusepipe.pipeline.sinks": "base null runner",  # the protocol, its thread, and a sink that writes nothing
-    "fusepipe.pipeline.sources": "base image_colour streams video_planes",  # the protocol, and the frames of FFmpeg
+    # the protocol, the frames of FFmpeg, and what every source does to its images
+    "fusepipe.pipeline.sources": "base image_colour reframing streams video_planes",
     # what programs use, opening and run, and the commands whose work is a rig
     "fusepipe.rig": "api frame_stream from_options fuse input_warnings opening run validate",
     # the loop and what every task of it uses

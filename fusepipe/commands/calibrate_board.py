@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fusepipe.commands.console.options import Length, check_output_file, json_option, overwrite_option
+from fusepipe.commands.console.options import (
+    Length,
+    check_output_file,
+    json_option,
+    overwrite_option,
+    reframing_options,
+)
 
 if TYPE_CHECKING:
     from fusepipe.calibration.board.target import Board
+    from fusepipe.rig.from_options import CameraKeys
     from fusepipe.workflows.calibrate_board import BoardResult, Views
 
 
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
     help="Views to accept from clips and cameras.",
 )
 @click.option("--note", help="Kept in the file.")
+@reframing_options
 @overwrite_option
 @json_option
 def command(
@@ -50,6 +58,7 @@ def command(
     more_visible: tuple[Path, ...],
     views: int,
     note: str | None,
+    keys: dict[str, dict[str, Any]],
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -67,7 +76,8 @@ def command(
     board = parse_board(board_text)
     check_output_file(output, overwrite)
     folders = Path(infrared).is_dir() and Path(visible).is_dir()
-    if folders and Path(infrared).samefile(visible):
+    same_part = keys["infrared"].get("crop") == keys["visible"].get("crop")
+    if folders and same_part and Path(infrared).samefile(visible):
         raise UsageError(f"{infrared} is given for both cameras: give one folder of infrared and one of visible images")
     if not folders and (more_infrared or more_visible):
         raise UsageError(
@@ -77,9 +87,9 @@ def command(
         found = []
         for camera, folder, more in (("infrared", infrared, more_infrared), ("visible", visible, more_visible)):
             with ProgressBar(f"{camera} boards", enabled=not as_json) as progress:
-                found.append(read_folder([Path(folder), *more], board, camera, progress.step))
+                found.append(read_folder([Path(folder), *more], board, camera, progress.step, keys[camera]))
     else:
-        found = list(_watched(infrared, visible, board, views, quiet=as_json))
+        found = list(_watched(infrared, visible, keys, board, views, quiet=as_json))
     result = solve(found[0], found[1], board, (infrared_lens, visible_lens), plane_distance, note)
     document = {"ok": result.calibration is not None, "output": str(output), **result.as_json()}
     if result.calibration is not None:
@@ -97,7 +107,9 @@ def command(
     click.echo(f"wrote {output}: valid for any distance, default {result.calibration.plane_distance_m:g} m")
 
 
-def _watched(infrared: str, visible: str, board: Board, views: int, *, quiet: bool) -> tuple[Views, Views]:
+def _watched(
+    infrared: str, visible: str, keys: CameraKeys, board: Board, views: int, *, quiet: bool
+) -> tuple[Views, Views]:
     from fusepipe.calibration.board.capture import Collector, coverage_lines
     from fusepipe.workflows.calibrate_board import watch
 
@@ -114,7 +126,7 @@ def _watched(infrared: str, visible: str, board: Board, views: int, *, quiet: bo
         click.echo(f"\x1b[{drawn}A\x1b[J" * bool(drawn) + "\n".join(lines), err=True)
         drawn = len(lines)
 
-    return watch(infrared, visible, board, views, show)
+    return watch(infrared, visible, board, views, show, keys)
 
 
 def _board_lines(result: BoardResult) -> list[str]:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from fusepipe.commands.console.options import Length, check_output_file, json_option, overwrite_option
+from fusepipe.commands.console.options import (
+    Length,
+    check_output_file,
+    json_option,
+    overwrite_option,
+    reframing_options,
+)
 
 
 @click.command("check", short_help="Measure how well a calibration fits pairs of images.")
@@ -19,6 +26,7 @@ from fusepipe.commands.console.options import Length, check_output_file, json_op
 @click.option(
     "--pairs", "most", type=click.IntRange(1, 200), default=12, show_default=True, help="Maximum number of pairs."
 )
+@reframing_options
 @overwrite_option
 @json_option
 def command(
@@ -28,6 +36,7 @@ def command(
     report: Path | None,
     plane_distance: float | None,
     most: int,
+    keys: dict[str, dict[str, Any]],
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -39,7 +48,7 @@ def command(
 
     if report is not None:
         check_output_file(report, overwrite)
-    result = check_calibration(calibration, infrared, visible, most, plane_distance)
+    result = check_calibration(calibration, infrared, visible, most, plane_distance, keys)
     if report is not None:
         write_report(result, report)
     if as_json:

@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 
-from fusepipe.commands.console.options import Length, check_output_file, json_option, overwrite_option
+from fusepipe.commands.console.options import (
+    Length,
+    check_output_file,
+    json_option,
+    overwrite_option,
+    reframing_arguments,
+    reframing_options,
+)
 
 
 @click.command("scene", short_help="Calibrate from pairs of the scene, without a board.")
@@ -24,6 +32,7 @@ from fusepipe.commands.console.options import Length, check_output_file, json_op
     "--pairs", "most", type=click.IntRange(1, 200), default=24, show_default=True, help="Maximum number of pairs."
 )
 @click.option("--note", help="Kept in the file.")
+@reframing_options
 @overwrite_option
 @json_option
 def command(
@@ -37,6 +46,7 @@ def command(
     plane_distance: float | None,
     most: int,
     note: str | None,
+    keys: dict[str, dict[str, Any]],
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -53,7 +63,7 @@ def command(
 
     check_output_file(output, overwrite)
     hints = Hints(fov_infrared, fov_visible, mount, plane_distance)
-    pairs = read_pairs(infrared, visible, most)
+    pairs = read_pairs(infrared, visible, most, keys)
     models = MODELS if model == "auto" else tuple(m for m in MODELS if MODELS.index(m) <= MODELS.index(model))
     result, calibration = calibrate_scene(pairs, hints, models, note)
     if calibration is not None:
@@ -74,5 +84,5 @@ def command(
     )
     if reason := reliability_warning(result):
         click.echo(f"  warning: {reason}")
-    inputs = shlex.join([str(output), infrared, visible])
+    inputs = shlex.join([str(output), infrared, visible, *reframing_arguments(keys)])
     click.echo(f"wrote {output}; check it with: fusepipe calibrate check {inputs}")

@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from fusepipe.commands.console.options import device_option, json_option, overwrite_option, strict_option
+from fusepipe.commands.console.options import (
+    device_option,
+    json_option,
+    overwrite_option,
+    reframing_options,
+    strict_option,
+)
 from fusepipe.commands.console.run_end import finish
 
 
@@ -44,6 +50,7 @@ from fusepipe.commands.console.run_end import finish
 @click.option("--pair-by", type=click.Choice(["name", "order", "time"]), help="How images or frames are paired [auto].")
 @click.option("--offset", metavar="TIME", help="Added to the infrared capture times, such as -15ms.")
 @click.option("--tolerance", metavar="TIME", help="Largest difference between the capture times of a pair [20ms].")
+@reframing_options
 @click.option("--grey", is_flag=True, help="Write luma only, without the visible colours.")
 @click.option("--swap", is_flag=True, help="The first input is the visible one, the second the infrared one.")
 @strict_option

@@ -132,6 +132,15 @@ class RigBody(ConfigModel):
         default=(), description="The outputs: a list of files, image folders, streams and previews."
     )
 
+    @model_validator(mode="after")
+    def _one_camera_a_device(self) -> Self:
+        if self.infrared.url == self.visible.url and self.visible.url.startswith("/dev/"):
+            raise ValueError(
+                f"{self.visible.url} is given for both cameras, but a V4L2 device can be opened only once; for two "
+                "panels in one image pass it on over RTSP (docs/cameras.md)"
+            )
+        return self
+
 
 class Rig(RigBody):
     """A rig that is ready to run: paths are absolute, environment variables are substituted.

@@ -39,6 +39,8 @@ def _source_url(value: str) -> str:
     return value
 
 
+_Pixel = Annotated[int, Field(ge=0, le=65535), NotBool]
+_Side = Annotated[int, Field(ge=1, le=65535), NotBool]
 MAX_TIMEOUT_NS = 10 * S
 
 
@@ -69,6 +71,18 @@ class SourceConfig(ConfigModel):
         default=None,
         description="The order of the bytes in the 16-bit samples of image files and video files that do not have the "
         "order which their format states, such as PNG images extracted from radiometric JPEG files: little.",
+    )
+    crop: tuple[_Pixel, _Pixel, _Side, _Side] | None = Field(
+        default=None,
+        description="The part [x, y, width, height] that is used, in pixels of the image as a player shows it, before "
+        "rotate and flip: one of several panels, or the image without its telemetry rows.",
+    )
+    rotate: Annotated[Literal[0, 90, 180, 270], NotBool] = Field(
+        default=0, description="Rotates the cropped image clockwise, by degrees."
+    )
+    flip: Literal["horizontal", "vertical"] | None = Field(
+        default=None,
+        description="Mirrors the rotated image: horizontal exchanges left and right, vertical top and bottom.",
     )
     latency_ns: DurationNs = Field(
         default=0,
@@ -132,6 +146,9 @@ class SourceConfig(ConfigModel):
         scheme = scheme_of(self.url)
         if given and self.kind == "path":
             raise ValueError(f"{_key_of(self, given[0])} is for live cameras, such as rtsp://; remove it")
+        for key in ("crop", "rotate", "flip"):
+            if getattr(self, key) and self.kind == "synthetic":
+                raise ValueError(f"{key} is for cameras and files; remove it")
         if self.byte_order is not None and self.kind != "path":
             raise ValueError("byte_order is for files; remove it")
         if self.transport is not None and scheme not in ("rtsp", "rtsps"):

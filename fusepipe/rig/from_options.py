@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
-from fusepipe.config.schema import Rig
+from fusepipe.config.schema import Rig, SourceConfig
 from fusepipe.core.errors import UsageError
 
 # what messages call the keys of a rig that was made from options
@@ -30,12 +31,31 @@ def rig_from_options(body: dict[str, Any]) -> Rig:
         raise UsageError(f"{option}: {detail['input']!r} {_message(error)}") from error
 
 
-def minimal_rig(name: str, infrared: str, visible: str) -> Rig:
+CameraKeys = Mapping[str, Mapping[str, Any]]
+"""Keys of ``infrared`` and ``visible`` besides the URL, such as ``{"infrared": {"rotate": 90}}``."""
+
+
+def minimal_rig(name: str, infrared: str, visible: str, keys: CameraKeys | None = None) -> Rig:
     """A rig of two sources without outputs, for programs that consume its pairs themselves."""
+    bodies = {
+        band: {"url": url, **(keys or {}).get(band, {})} for band, url in (("infrared", infrared), ("visible", visible))
+    }
     try:
-        return Rig.model_validate({"name": name, "infrared": {"url": infrared}, "visible": {"url": visible}})
+        return Rig.model_validate({"name": name, **bodies})
     except ValidationError as error:
-        raise UsageError(f"{error.errors()[0]['input']!r}: {_message(error)}") from error
+        raise UsageError(_usage(error)) from error
+
+
+def source_config(url: str, keys: Mapping[str, Any] | None = None) -> SourceConfig:
+    """The settings of one camera from its URL or path, and its other keys. Raises :class:`UsageError`."""
+    rig = minimal_rig("source", url, "synthetic://street", {"infrared": keys or {}})
+    return rig.infrared
+
+
+def _usage(error: ValidationError) -> str:
+    """What is wrong with a value; secrets are redacted."""
+    value = error.errors()[0]["input"]
+    return _message(error) if isinstance(value, dict) else f"{value!r}: {_message(error)}"
 
 
 def _message(error: ValidationError) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from fusepipe.core.video_formats import alternatives, folder_name_problem, outpu
 from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sinks.files.images import ImageFileSink
 from fusepipe.rig.api import Pipeline
-from fusepipe.rig.from_options import rig_from_options
+from fusepipe.rig.from_options import CameraKeys, rig_from_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class FuseOptions:
     """The options of ``fusepipe fuse``. ``value_range``: infrared counts or values (black, white).
 
     ``output`` is an image, a video or a folder; as text it may end in a slash, which makes any name a folder.
-    ``swap`` exchanges the two inputs.
+    ``swap`` exchanges the two inputs. ``keys``: further keys of each camera, such as its ``crop``.
     """
 
     infrared: Path
@@ -47,6 +47,7 @@ class FuseOptions:
     offset: str | None = None
     tolerance: str | None = None
     pair_by: str | None = None
+    keys: CameraKeys = field(default_factory=dict)
 
 
 def fuse_pipeline(options: FuseOptions) -> Pipeline:
@@ -66,6 +67,8 @@ def fuse_pipeline(options: FuseOptions) -> Pipeline:
         "output": {"colour": "grey" if options.grey else "visible"},
         "sinks": config,
     }
+    for camera, values in options.keys.items():
+        body[camera].update(values)
     for key, value in (("range", options.value_range), ("byte_order", options.byte_order)):
         if value:
             body["infrared"][key] = value

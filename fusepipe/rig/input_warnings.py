@@ -13,12 +13,17 @@ from fusepipe.core.frames import Band
 from fusepipe.pipeline.sources.base import HasIdentity, ReadsFiles, Source, SourceInfo
 
 
-def input_warnings(sources: tuple[Source, Source], infrared: SourceInfo, visible: SourceInfo) -> Iterator[str]:
-    """One line for each warning, with what to do; ``sources`` are the infrared and the visible one, opened."""
-    if _are_same(*sources):
+def input_warnings(
+    sources: tuple[Source, Source], infrared: SourceInfo, visible: SourceInfo, *, same_part: bool = True
+) -> Iterator[str]:
+    """One line for each warning, with what to do; ``sources`` are the infrared and the visible one, opened.
+
+    ``same_part``: both use the same part of their images.
+    """
+    if same_part and _are_same(*sources):
         yield (
             f"infrared and visible are the same: {sources[0].label}; give one input of each camera, or, for two video "
-            "tracks of one file, select one for each with ?stream=1"
+            "tracks of one file, select one for each with ?stream=1; of two panels in one image, crop each"
         )
         return
     if infrared.colour == "grey":

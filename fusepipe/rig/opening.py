@@ -113,7 +113,9 @@ def open_rig(
     infrared = _open_source(rig, Band.INFRARED, parts.sources[0], warn, stack)
     visible = _open_source(rig, Band.VISIBLE, parts.sources[1], warn, stack)
     sources, live = (infrared.source, visible.source), infrared.source.clock == "wall"
-    for warning in input_warnings(sources, infrared.info, visible.info):
+    for warning in input_warnings(
+        sources, infrared.info, visible.info, same_part=rig.infrared.crop == rig.visible.crop
+    ):
         warn(warning)
     if text := _visible_counts_warning(rig, visible.info):
         warn(text)

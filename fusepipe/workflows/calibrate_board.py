@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,9 @@ from fusepipe.core.text import shortlist
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.rig.api import Pipeline
 from fusepipe.rig.factories.fusers import load_fuser
-from fusepipe.rig.from_options import minimal_rig
+from fusepipe.rig.factories.sources import reframing_of
+from fusepipe.rig.from_options import CameraKeys, minimal_rig, source_config
+from fusepipe.workflows.scene_pairs import read_reframed
 
 SAMPLE_S = 0.25  # of capture time between two frames that are searched
 MAX_WITHOUT_BOARD = 8  # images at the start, after which a folder without a board is refused
@@ -103,19 +105,23 @@ class BoardResult:
         return document
 
 
-def read_folder(folders: Sequence[Path], board: Board, camera: str, step: Step | None = None) -> Views:
-    """Detects the board in every image of folders; views are named by stem.
+def read_folder(
+    folders: Sequence[Path],
+    board: Board,
+    camera: str,
+    step: Step | None = None,
+    keys: Mapping[str, Any] | None = None,
+) -> Views:
+    """Detects the board in every image of folders; views are named by stem. ``keys``: the camera's ``crop`` and such.
 
     Raises :class:`UsageError` where the first ``MAX_WITHOUT_BOARD`` images show no board: an image without one takes
     seconds, and a folder without any is the wrong folder, or the board is another one.
     """
     views = Views(camera)
+    reframing = reframing_of(source_config(str(folders[0]), keys))
     files = [file for folder in folders for file in image_files.list_images(folder)]
     for number, file in enumerate(files):
-        try:
-            pixels = image_files.read_pixels(file)
-        except image_files.UnreadableImage as error:
-            raise SourceError(f"{file}: cannot be used: {error}") from error
+        pixels = read_reframed(file, reframing)
         views.coloured += image_files.is_coloured(pixels)
         luma = to_luma8(image_files.infrared_image_planes(pixels)[0])
         views.require_size((luma.shape[1], luma.shape[0]), str(file))
@@ -172,12 +178,17 @@ class BoardSink:
 
 
 def watch(
-    infrared_url: str, visible_url: str, board: Board, views: int, report: Callable[[Collector, str], None]
+    infrared_url: str,
+    visible_url: str,
+    board: Board,
+    views: int,
+    report: Callable[[Collector, str], None],
+    keys: CameraKeys | None = None,
 ) -> tuple[Views, Views]:
     """Runs two cameras or clips until enough views are accepted, they end, or Ctrl-C is pressed."""
     sink = BoardSink(board, views, report)
     pipeline = Pipeline(
-        minimal_rig("board", infrared_url, visible_url), sinks=[sink], fuser=load_fuser("mean")
+        minimal_rig("board", infrared_url, visible_url, keys), sinks=[sink], fuser=load_fuser("mean")
     )  # which closes both
     pipeline.start()
     try:

@@ -6,7 +6,7 @@ Recordings are paired by capture time, as a run pairs them, and sampled evenly o
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,33 +14,41 @@ import numpy as np
 
 from fusepipe.calibration.gradient_field import to_luma8
 from fusepipe.calibration.scene.search import ScenePair
+from fusepipe.config.schema import SourceConfig
 from fusepipe.core import image_files
 from fusepipe.core.errors import SourceError, UsageError
-from fusepipe.core.frames import Band, FramePair
+from fusepipe.core.frames import Band, FramePair, Pixels
 from fusepipe.core.image_pages import holds_many_images
 from fusepipe.evaluation.image_sets import match
 from fusepipe.pipeline.pairing.time_pairer import TOLERANCE_NS, TimePairer
 from fusepipe.pipeline.sources.base import Source, SourceInfo
-from fusepipe.rig.factories.sources import source_from_url
+from fusepipe.pipeline.sources.reframing import CropError, Reframing
+from fusepipe.rig.factories.sources import make_source, reframing_of
+from fusepipe.rig.from_options import CameraKeys, source_config
 
 MAX_SAMPLED_PAIRS = 24
 
 T = TypeVar("T")
 
 
-def read_pairs(infrared: str, visible: str, most: int = MAX_SAMPLED_PAIRS) -> list[ScenePair]:
+def read_pairs(
+    infrared: str, visible: str, most: int = MAX_SAMPLED_PAIRS, keys: CameraKeys | None = None
+) -> list[ScenePair]:
     """Up to ``most`` pairs, evenly spread, of two images, two folders (by stem), or two recordings (by time).
 
+    ``keys`` are further settings of each camera, such as its ``crop``.
     Image files with several pages or frames are recordings. Raises :class:`SourceError`, and :class:`UsageError` where
     the cameras are swapped.
     """
     paths = Path(infrared), Path(visible)
+    configs = [source_config(url, (keys or {}).get(band)) for band, url in zip(Band, (infrared, visible), strict=True)]
+    reframings = reframing_of(configs[0]), reframing_of(configs[1])
     if all(_is_one_image(path) for path in paths):
-        return [_read_images(paths[0], paths[1], paths[0].stem)]
+        return [_read_images(paths, reframings, paths[0].stem)]
     if all(path.is_dir() for path in paths):
         files = match(infrared=paths[0], visible=paths[1]).files
-        return [_read_images(files[name][0], files[name][1], name) for name in evenly(list(files), most)]
-    return _read_recordings(infrared, visible, most)
+        return [_read_images((files[name][0], files[name][1]), reframings, name) for name in evenly(list(files), most)]
+    return _read_recordings(configs, most)
 
 
 def _is_one_image(path: Path) -> bool:
@@ -50,13 +58,17 @@ def _is_one_image(path: Path) -> bool:
         raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _read_images(infrared: Path, visible: Path, name: str) -> ScenePair:
-    read = []
-    for path in (infrared, visible):
-        try:
-            read.append(image_files.read_pixels(path))
-        except image_files.UnreadableImage as error:
-            raise SourceError(f"{path}: cannot be used: {error}") from error
+def read_reframed(path: Path, reframing: Reframing) -> Pixels:
+    """The pixels of an image file, reframed. Raises :class:`SourceError`."""
+    try:
+        return reframing.pixels(image_files.read_pixels(path))
+    except (image_files.UnreadableImage, CropError) as error:
+        raise SourceError(f"{path}: cannot be used: {error}") from error
+
+
+def _read_images(paths: tuple[Path, Path], reframings: tuple[Reframing, Reframing], name: str) -> ScenePair:
+    infrared, visible = paths
+    read = [read_reframed(path, reframing) for path, reframing in zip(paths, reframings, strict=True)]
     if image_files.is_coloured(read[0]) and not image_files.is_coloured(read[1]):
         raise UsageError(
             f"{infrared}: is a colour image and {visible} is not: the cameras are swapped; give the "
@@ -68,12 +80,10 @@ def _read_images(infrared: Path, visible: Path, name: str) -> ScenePair:
     return ScenePair(to_luma8(planes[0]), to_luma8(planes[1]), name)
 
 
-def _read_recordings(infrared: str, visible: str, most: int) -> list[ScenePair]:
+def _read_recordings(configs: Sequence[SourceConfig], most: int) -> list[ScenePair]:
     """Pairs of the nearest capture times of two recordings, evenly spread from their start to their end."""
     stop = threading.Event()
-    sources = [
-        source_from_url(url, band, "scene") for url, band in ((infrared, Band.INFRARED), (visible, Band.VISIBLE))
-    ]
+    sources = [make_source(config, band, "scene") for config, band in zip(configs, Band, strict=True)]
     try:
         infos = [source.open() for source in sources]
         if any(source.clock == "wall" for source in sources):
@@ -85,8 +95,8 @@ def _read_recordings(infrared: str, visible: str, most: int) -> list[ScenePair]:
             source.close()
     if not pairs:
         raise SourceError(
-            f"{infrared} and {visible}: no infrared frame was captured at the time of a visible one; check that both "
-            "recordings cover the same time"
+            f"{configs[0].label} and {configs[1].label}: no infrared frame was captured at the time of a visible "
+            "one; check that both recordings cover the same time"
         )
     return [_scene_pair(pair) for pair in pairs]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from fusepipe.core import levels
 from fusepipe.core.counts import CountLevels, measure_levels, swapped_bytes
 from fusepipe.core.frames import Band, Matrix, Pixels, Plane, ValueRange
 from fusepipe.pipeline.sources.image_colour import ImageColour, image_colour
+from fusepipe.pipeline.sources.reframing import AS_IT_IS, UPRIGHT, Orientation, Reframing
 
 _LIMITED, _FULL = 1, 2  # AVColorRange
 _MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020", 10: "bt2020"}  # AVColorSpace
@@ -26,9 +26,17 @@ HIGH_DEFINITION = 720  # min height from which an unspecified matrix is BT.709
 
 
 def upright_planes(
-    av_frame: VideoFrame, band: Band, count_range: tuple[int, int] | None, *, swap_bytes: bool = False
+    av_frame: VideoFrame,
+    band: Band,
+    count_range: tuple[int, int] | None,
+    *,
+    swap_bytes: bool = False,
+    reframing: Reframing = AS_IT_IS,
 ) -> tuple[tuple[Plane, ...], Matrix]:
-    """The planes of a frame, rotated and mirrored as its display matrix says, and the matrix of its chroma."""
+    """The planes of a frame, rotated and mirrored as its display matrix says and reframed, and the chroma's matrix.
+
+    Raises :class:`CropError`.
+    """
     if swap_bytes and is_16_bit_grey(av_frame.format):
         counts = Plane(swapped_bytes(_counts(av_frame)), 16)
         mapped = Plane(levels.full_range_luma(counts, count_range))
@@ -36,26 +44,9 @@ def upright_planes(
     else:
         planes = infrared_planes(av_frame) if band is Band.INFRARED else visible_planes(av_frame, count_range)
     orientation = display_orientation(av_frame)
-    if orientation != Orientation():
+    if orientation != UPRIGHT:
         planes = tuple(Plane(orientation.apply(p.pixels), p.bit_depth, p.value_range) for p in planes)
-    return planes, _matrix(av_frame)
-
-
-@dataclass(frozen=True, slots=True)
-class Orientation:
-    """How stored pixels are displayed: rows and columns exchanged, then mirrored left-right, then upside down."""
-
-    transposed: bool = False
-    mirrored: bool = False
-    flipped: bool = False
-
-    def apply(self, pixels: Pixels) -> Pixels:
-        """HxW to HxW, or WxH where ``transposed``."""
-        if self.transposed:
-            pixels = pixels.T
-        if self.mirrored:
-            pixels = pixels[:, ::-1]
-        return np.ascontiguousarray(pixels[::-1] if self.flipped else pixels)  # type: ignore[return-value]
+    return reframing.planes(planes), _matrix(av_frame)
 
 
 def display_orientation(av_frame: VideoFrame) -> Orientation:
@@ -75,22 +66,29 @@ def display_orientation(av_frame: VideoFrame) -> Orientation:
     return Orientation(mirrored=a < 0, flipped=d < 0)
 
 
-def counts_of(av_frame: VideoFrame, *, swap_bytes: bool) -> CountLevels | None:
-    """The levels of a frame with 16 bits per sample: of its grey, its R, G, B or its luma. Else ``None``."""
+def counts_of(av_frame: VideoFrame, *, swap_bytes: bool, reframing: Reframing = AS_IT_IS) -> CountLevels | None:
+    """The levels of a reframed frame with 16 bits per sample: of its grey, its R, G, B or its luma. Else ``None``."""
     form = av_frame.format
     if form.has_palette or form.components[0].bits != 16:
         return None
     if is_grey(form):
-        counts = _counts(av_frame)
+        counts = _reframed(_counts(av_frame), av_frame, reframing)
         return measure_levels(swapped_bytes(counts) if swap_bytes else counts)
-    return measure_levels(_rgb48(av_frame) if form.is_rgb else _view(_planar_yuv16(av_frame), 0, "full").pixels)
+    values = _rgb48(av_frame) if form.is_rgb else _view(_planar_yuv16(av_frame), 0, "full").pixels
+    return measure_levels(_reframed(values, av_frame, reframing))
 
 
-def colour_of(av_frame: VideoFrame) -> ImageColour:
-    """Whether a frame is grey, in natural or in false colours."""
+def colour_of(av_frame: VideoFrame, reframing: Reframing = AS_IT_IS) -> ImageColour:
+    """Whether a reframed frame is grey, in natural or in false colours."""
     if is_grey(av_frame.format):
         return "grey"
-    return image_colour(np.asarray(_converted(av_frame, format="bgr24").to_ndarray(), np.uint8))
+    colours = np.asarray(_converted(av_frame, format="bgr24").to_ndarray(), np.uint8)
+    return image_colour(_reframed(colours, av_frame, reframing))
+
+
+def _reframed(pixels: Pixels, av_frame: VideoFrame, reframing: Reframing) -> Pixels:
+    """Pixels of a frame as they are displayed, reframed. Raises :class:`CropError`."""
+    return pixels if reframing == AS_IT_IS else reframing.pixels(display_orientation(av_frame).apply(pixels))
 
 
 def _converted(av_frame: VideoFrame, **target: Any) -> VideoFrame:

@@ -88,7 +88,7 @@ def words_of(spec: dict[str, Any]) -> set[str]:
     shapes += [SCHEMA["$defs"][ref.rpartition("/")[2]] for shape in shapes if (ref := shape.get("$ref"))]
     patterns = [shape["pattern"] for shape in shapes if "pattern" in shape]
     units = {next(text for unit, text in UNITS.items() if unit in p) for p in patterns if any(u in p for u in UNITS)}
-    return units | {value for shape in shapes for value in shape.get("enum", ())}
+    return units | {str(value) for shape in shapes for value in shape.get("enum", ())}
 
 
 PLACES: dict[Key, list[Mark]] = defaultdict(list)

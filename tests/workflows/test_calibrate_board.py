@@ -148,6 +148,30 @@ def test_a_rig_is_calibrated_to_half_a_pixel(views: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+def test_both_cameras_in_one_image_side_by_side(views: Path, tmp_path: Path) -> None:
+    both = tmp_path / "both"
+    both.mkdir()
+    for path in sorted((views / "vis").iterdir()):
+        images = [cv2.imread(str(views / name / path.name), cv2.IMREAD_GRAYSCALE) for name in ("ir", "vis")]
+        side = cv2.copyMakeBorder(images[0], 0, images[1].shape[0] - images[0].shape[0], 0, 0, cv2.BORDER_CONSTANT)
+        assert cv2.imwrite(str(both / path.name), cv2.hconcat([side, images[1]]))
+    crops = [
+        word
+        for name, x, lens in (("infrared", 0, INFRARED), ("visible", INFRARED.size[0], VISIBLE))
+        for word in (f"--{name}-crop", x, 0, *lens.size)
+    ]
+    reports = []
+    for folders, options in (((both, both), crops), ((views / "ir", views / "vis"), [])):
+        ran = run("board", *folders, "--board", BOARD, "-o", tmp_path / f"{len(options)}.yaml", "--json", *options)
+        assert ran.exit_code == 0, ran.output
+        reports.append(json.loads(ran.stdout))
+    for camera in ("infrared", "visible"):
+        one, other = (report[camera] for report in reports)
+        assert one["size"] == other["size"] and one["focal"] == pytest.approx(other["focal"], abs=0.01)
+    assert reports[0]["stereo"]["angle_deg"] == pytest.approx(reports[1]["stereo"]["angle_deg"], abs=0.001)
+
+
+@pytest.mark.slow
 def test_a_loose_rig_and_a_mirrored_camera_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for kind in ("loose", "mirrored"):
         folder = tmp_path / kind

@@ -91,3 +91,30 @@ def test_recordings_that_do_not_overlap_have_no_pairs(tmp_path: Path) -> None:
     visible = record(tmp_path / "vis.mkv", 10, 1, (64, 48), start_s=20)
     with pytest.raises(SourceError, match="no infrared frame was captured at the time of a visible one"):
         read_pairs(str(infrared), str(visible))
+
+
+PARTS = {"infrared": {"crop": (0, 24, 32, 24), "rotate": 180}, "visible": {"crop": (0, 0, 32, 24)}}
+
+
+@pytest.mark.parametrize("kind", ["images", "folders", "recordings"])
+def test_two_panels_of_one_input(tmp_path: Path, kind: str) -> None:
+    panels = np.random.default_rng(0).integers(0, 256, (48, 32, 3), dtype=np.uint8)
+    if kind == "recordings":
+        path = tmp_path / "both.mkv"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("ffv1", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 32, 48, "gray"
+            panels[:] = panels[..., :1]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(panels[..., 0]), "gray")))
+            container.mux(stream.encode(None))
+    else:
+        path = tmp_path / "both" / "1.png"
+        path.parent.mkdir()
+        assert cv2.imwrite(str(path), panels)
+        path = path.parent if kind == "folders" else path
+    (pair,) = read_pairs(str(path), str(path), keys=PARTS)
+    luma = cv2.cvtColor(panels, cv2.COLOR_BGR2YCrCb)[..., 0] if kind != "recordings" else panels[..., 0]
+    assert np.abs(pair.infrared.astype(int) - luma[24:][::-1, ::-1]).max() <= 1
+    assert np.array_equal(pair.visible, luma[:24])
+    with pytest.raises(SourceError, match=r"crop of 33x24 at \(0, 0\) does not fit into the image of 32x48"):
+        read_pairs(str(path), str(path), keys={"visible": {"crop": (0, 0, 33, 24)}})

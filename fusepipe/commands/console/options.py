@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,58 @@ strict_option = click.option(
 device_option = click.option(
     "--device", metavar="INDEX|UUID", help="The NVIDIA GPU, as nvidia-smi -L lists them [the first one]."
 )
+
+
+_CROP = (click.IntRange(0, 65535), click.IntRange(0, 65535), click.IntRange(1, 65535), click.IntRange(1, 65535))
+
+
+def reframing_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options for the part of each camera's image that is used; the command gets them as ``keys``, by camera."""
+
+    @functools.wraps(command)
+    def with_keys(**options: Any) -> Any:
+        keys = {
+            camera: {
+                key: value
+                for key in ("crop", "rotate", "flip")
+                if (value := options.pop(f"{camera}_{key}")) is not None
+            }
+            for camera in ("infrared", "visible")
+        }
+        return command(keys=keys, **options)
+
+    wrapped: Callable[..., Any] = with_keys
+    for camera in ("visible", "infrared"):  # the help lists them in the reverse order
+        for option in (
+            click.option(
+                f"--{camera}-flip",
+                type=click.Choice(["horizontal", "vertical"]),
+                help="Mirrors the rotated image.",
+            ),
+            click.option(
+                f"--{camera}-rotate",
+                type=click.Choice([0, 90, 180, 270]),
+                help="Rotates the cropped image clockwise.",
+            ),
+            click.option(
+                f"--{camera}-crop",
+                type=_CROP,
+                metavar="X Y W H",
+                help=f"The part of the {camera} image that is used, in pixels.",
+            ),
+        ):
+            wrapped = option(wrapped)
+    return wrapped
+
+
+def reframing_arguments(keys: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The arguments that give these ``keys`` to a command with :func:`reframing_options`."""
+    return [
+        word
+        for camera, values in keys.items()
+        for key, value in values.items()
+        for word in (f"--{camera}-{key}", *(map(str, value) if isinstance(value, tuple) else [str(value)]))
+    ]
 
 
 class Duration(click.ParamType[float]):

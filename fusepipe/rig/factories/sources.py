@@ -12,7 +12,7 @@ from fusepipe.core.image_files import READ_SUFFIXES
 from fusepipe.core.image_pages import holds_many_images, is_png
 from fusepipe.pipeline.sources.base import Source
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions
-from fusepipe.rig.from_options import minimal_rig
+from fusepipe.pipeline.sources.reframing import CropRectangle, Reframing
 
 
 def make_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
@@ -30,7 +30,15 @@ def make_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
             from fusepipe.pipeline.sources.live.camera import LiveSource
 
             options, counts = live_options(config), config.count_range
-            return LiveSource(config.url, band, options, count_range=counts, camera=str(band), stream_id=rig_name)
+            return LiveSource(
+                config.url,
+                band,
+                options,
+                count_range=counts,
+                reframing=reframing_of(config),
+                camera=str(band),
+                stream_id=rig_name,
+            )
         case "path":
             return _file_source(config, band, rig_name)
         case _:
@@ -54,6 +62,7 @@ def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
             fps=config.fps,
             value_range=config.value_range,
             byte_order=config.byte_order,
+            reframing=reframing_of(config),
             camera=str(band),
             stream_id=rig_name,
         )
@@ -61,7 +70,9 @@ def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
         from fusepipe.pipeline.sources.files.image_reader import ImageOptions
         from fusepipe.pipeline.sources.files.paged_image import PagedImageSource
 
-        options = ImageOptions(config.fps, config.value_range, config.byte_order, str(band), rig_name)
+        options = ImageOptions(
+            config.fps, config.value_range, config.byte_order, reframing_of(config), str(band), rig_name
+        )
         return PagedImageSource(path, band, options)
     from fusepipe.pipeline.sources.files.video_file import VideoFileSource
 
@@ -72,9 +83,15 @@ def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
         fps=config.fps,
         count_range=counts,
         swap_bytes=config.byte_order == ("little" if is_png(path) else "big"),
+        reframing=reframing_of(config),
         camera=str(band),
         stream_id=rig_name,
     )
+
+
+def reframing_of(config: SourceConfig) -> Reframing:
+    """What a camera's ``crop``, ``rotate`` and ``flip`` do to its images."""
+    return Reframing(None if config.crop is None else CropRectangle(*config.crop), config.rotate, config.flip)
 
 
 def live_options(config: SourceConfig) -> LiveOptions:
@@ -88,8 +105,3 @@ def live_options(config: SourceConfig) -> LiveOptions:
         damaged=config.damaged or defaults.damaged,
         options=dict(config.options),
     )
-
-
-def source_from_url(url: str, band: Band, name: str) -> Source:
-    """The source of a bare URL or path, not opened yet. Raises :class:`UsageError` where it cannot be a source."""
-    return make_source(minimal_rig(name, url, url).infrared, band, name)

@@ -14,6 +14,7 @@ from fusepipe.calibration.file.storage import load_calibration, save_text
 from fusepipe.calibration.matrix import rescale_matrix
 from fusepipe.calibration.scene.residuals import Residuals, measure_residuals
 from fusepipe.calibration.scene.search import ScenePair
+from fusepipe.rig.from_options import CameraKeys
 from fusepipe.workflows.calibrate_check.page import MeasuredPair, check_page
 from fusepipe.workflows.scene_pairs import read_pairs
 
@@ -36,15 +37,20 @@ class CheckResult:
 
 
 def check_calibration(
-    path: Path, infrared: str, visible: str, most: int = 12, plane_distance_m: float | None = None
+    path: Path,
+    infrared: str,
+    visible: str,
+    most: int = 12,
+    plane_distance_m: float | None = None,
+    keys: CameraKeys | None = None,
 ) -> CheckResult:
-    """Raises what reading the calibration or the pairs raises."""
+    """``keys``: the cameras' ``crop`` and such. Raises what reading the calibration or the pairs raises."""
     calibration = load_calibration(path)
     if plane_distance_m is not None:
         calibration.matrix3(plane_distance_m)  # raises where it does not support the distance
         if calibration.kind == "stereo":
             calibration = calibration.model_copy(update={"plane_distance_m": plane_distance_m})
-    pairs = read_pairs(infrared, visible, most)
+    pairs = read_pairs(infrared, visible, most, keys)
     matrix = calibration.matrix3(plane_distance_m)
     read = [_ideal(calibration, pair) for pair in pairs]
     (ir_h, ir_w), (vis_h, vis_w) = pairs[0].infrared.shape, pairs[0].visible.shape

@@ -21,6 +21,7 @@ from fusepipe.pipeline.sources.base import DEFAULT_FPS, ClockKind, Overflow, Sou
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
 from fusepipe.pipeline.sources.files.image_reader import ImageOptions, ImageReader
 from fusepipe.pipeline.sources.files.image_times import capture_times_ns
+from fusepipe.pipeline.sources.reframing import AS_IT_IS, Reframing
 
 
 class ImageFolderSource:
@@ -37,13 +38,14 @@ class ImageFolderSource:
         fps: float | None = None,
         value_range: tuple[float, float] | None = None,
         byte_order: ByteOrder | None = None,
+        reframing: Reframing = AS_IT_IS,
         camera: str = "",
         stream_id: str = "",
     ) -> None:
         self.band = band
         self._path = path
         self._fps = fps or DEFAULT_FPS
-        self._options = ImageOptions(fps, value_range, byte_order, camera, stream_id)
+        self._options = ImageOptions(fps, value_range, byte_order, reframing, camera, stream_id)
         self._files: list[Path] = []
         self._times_ns: list[int] | None = None
         self._names: dict[Path, str] = {}

@@ -9,10 +9,12 @@ import numpy as np
 
 from fusepipe.core import image_files
 from fusepipe.core.counts import ByteOrder, measure_levels
+from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Pixels, Plane
 from fusepipe.core.image_values import UnmappedValues, are_counts, map_values
 from fusepipe.pipeline.sources.base import SourceInfo
 from fusepipe.pipeline.sources.image_colour import image_colour
+from fusepipe.pipeline.sources.reframing import AS_IT_IS, CropError, Reframing
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class ImageOptions:
     fps: float | None = None
     value_range: tuple[float, float] | None = None
     byte_order: ByteOrder | None = None
+    reframing: Reframing = AS_IT_IS
     camera: str = ""
     stream_id: str = ""
 
@@ -43,10 +46,14 @@ class ImageReader:
     def open(self, values: Pixels, data: bytes, path: Path, *, fps: float, frames: int) -> SourceInfo:
         """The properties of a source whose first image has these ``values``, in the file ``data``.
 
-        Raises :class:`UnreadableImage` for values that need a ``value_range``.
+        Raises :class:`UnreadableImage` for values that need a ``value_range``, and :class:`SourceError` for a crop that
+        does not fit.
         """
         self._mapped = self._is_mapped(values)
-        pixels = self._counts(values, data)
+        try:
+            pixels = self._options.reframing.pixels(self._counts(values, data))
+        except CropError as error:
+            raise SourceError(f"{path}: {error}") from error
         deep = pixels.dtype == np.uint16
         return SourceInfo(
             width=pixels.shape[1],
@@ -66,12 +73,17 @@ class ImageReader:
     def planes(self, values: Pixels, data: bytes) -> tuple[Plane, ...]:
         """The planes of an image: counts of an infrared one, 8-bit luma and chroma of a visible one.
 
-        Raises :class:`UnreadableImage` for values that cannot become counts as those of the first image did.
+        Raises :class:`UnreadableImage` for values that cannot become counts as those of the first image did, and for an
+        image that is too small for the crop.
         """
         if self._is_mapped(values) != self._mapped:
             first = "other values, such as degrees" if self._mapped else "counts"
             raise image_files.UnreadableImage(f"its values are {values.dtype}; those of the first image are {first}")
-        pixels, span = self._counts(values, data), self._options.value_range
+        span = self._options.value_range
+        try:
+            pixels = self._options.reframing.pixels(self._counts(values, data))
+        except CropError as error:
+            raise image_files.UnreadableImage(str(error)) from error
         if self._band is Band.INFRARED:
             return image_files.infrared_image_planes(pixels)
         if span is None or self._mapped:

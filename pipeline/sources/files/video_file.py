@@ -24,6 +24,7 @@ from fusepipe.pipeline.sources.base import DEFAULT_FPS, ClockKind, Overflow, Sou
 from fusepipe.pipeline.sources.files.frame_numbers import FrameNumbers
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
 from fusepipe.pipeline.sources.files.sei import SeiFilter
+from fusepipe.pipeline.sources.reframing import AS_IT_IS, CropError, Reframing
 from fusepipe.pipeline.sources.streams import stream_list, video_streams
 from fusepipe.pipeline.sources.video_planes import (
     colour_of,
@@ -46,7 +47,7 @@ class VideoFileSource:
 
     ``stream`` is the index of the stream in the container, as ffprobe shows it; ``None`` is the first video stream.
     ``fps`` replaces the timestamps by index / fps. ``count_range`` maps visible frames of a higher bit depth to 8 bit.
-    ``swap_bytes`` exchanges the bytes of 16-bit grey samples.
+    ``swap_bytes`` exchanges the bytes of 16-bit grey samples. ``reframing`` is applied to each image.
     """
 
     clock: ClockKind = "media"
@@ -61,6 +62,7 @@ class VideoFileSource:
         fps: float | None = None,
         count_range: tuple[int, int] | None = None,
         swap_bytes: bool = False,
+        reframing: Reframing = AS_IT_IS,
         camera: str = "",
         stream_id: str = "",
     ) -> None:
@@ -68,6 +70,7 @@ class VideoFileSource:
         self._path, self._stream_index = path, stream
         self._forced_fps = exact_rate(fps) if fps else None
         self._count_range, self._swap_bytes = count_range, swap_bytes
+        self._reframing = reframing
         self._camera = camera
         self._stream_id = stream_id
         self._container: InputContainer | None = None
@@ -103,8 +106,12 @@ class VideoFileSource:
         self._timeless = self._forced_fps is not None or self._numbered or first.pts is None
         turned = display_orientation(first).transposed
         self._pixel_aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
-        if turned:
+        if turned != self._reframing.orientation.transposed:
             self._pixel_aspect = 1 / self._pixel_aspect
+        try:
+            size = self._reframing.size((first.height, first.width) if turned else (first.width, first.height))
+        except CropError as error:
+            raise SourceError(f"{self.label}: {error}") from error
         notes = []
         if self._stream_index is None and len(streams := video_streams(container)) > 1:
             notes.append(
@@ -116,8 +123,8 @@ class VideoFileSource:
         if self._timeless and self._forced_fps is None:
             notes.append(f"has no timestamps; assuming {float(self._fps or DEFAULT_FPS):g} fps (set fps to change it)")
         return SourceInfo(
-            width=first.height if turned else first.width,
-            height=first.width if turned else first.height,
+            width=size[0],
+            height=size[1],
             fps=float(self._fps) if self._fps else None,
             frames=stream.frames or None,
             grey=is_grey(first.format),
@@ -125,9 +132,9 @@ class VideoFileSource:
             codec=stream.codec_context.name,
             start_ns=0 if first.pts is None or self._timeless else self._time_ns(first.pts, first.time_base),
             notes=tuple(notes),
-            levels=counts_of(first, swap_bytes=self._swap_bytes),
+            levels=counts_of(first, swap_bytes=self._swap_bytes, reframing=self._reframing),
             timed=not self._timeless,
-            colour=colour_of(first),
+            colour=colour_of(first, self._reframing),
             byte_order=self._byte_order() if is_16_bit_grey(first.format) else None,
         )
 
@@ -260,7 +267,12 @@ class VideoFileSource:
         if av_frame.is_corrupt:
             reason = "corrupt frame"
             return UnreadableFrame(self.band, index, reason, capture_ns, arrival_ns=time.monotonic_ns())
-        planes, matrix = upright_planes(av_frame, self.band, self._count_range, swap_bytes=self._swap_bytes)
+        try:
+            planes, matrix = upright_planes(
+                av_frame, self.band, self._count_range, swap_bytes=self._swap_bytes, reframing=self._reframing
+            )
+        except CropError as error:
+            return UnreadableFrame(self.band, index, str(error), capture_ns, arrival_ns=time.monotonic_ns())
         return Frame(
             band=self.band,
             planes=planes,

@@ -25,6 +25,7 @@ from fusepipe.pipeline.sources.live.connection import LiveConnection
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions
 from fusepipe.pipeline.sources.live.damage import DamageMeter, damage_advice
 from fusepipe.pipeline.sources.live.failures import PERMANENT, Cause, LiveError
+from fusepipe.pipeline.sources.reframing import AS_IT_IS, Reframing
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class LiveSource:
         options: LiveOptions | None = None,
         *,
         count_range: tuple[int, int] | None = None,
+        reframing: Reframing = AS_IT_IS,
         camera: str = "",
         stream_id: str = "",
         backoff: Backoff | None = None,
@@ -60,6 +62,7 @@ class LiveSource:
         self._url = url
         self._options = options or LiveOptions()
         self._count_range, self._camera, self._stream_id = count_range, camera, stream_id
+        self._reframing = reframing
         self._chance = chance
         self._backoff = backoff or Backoff(CAMERA)
         self._index = 0
@@ -160,6 +163,7 @@ class LiveSource:
             epoch=self.connections,
             index=self._index,
             count_range=self._count_range,
+            reframing=self._reframing,
             camera=self._camera,
             stream_id=self._stream_id,
         )

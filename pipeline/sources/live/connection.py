@@ -26,6 +26,7 @@ from fusepipe.pipeline.sources.base import SourceInfo
 from fusepipe.pipeline.sources.image_colour import ImageColour
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions, open_arguments
 from fusepipe.pipeline.sources.live.failures import Cause, LiveError, classify, is_timeout
+from fusepipe.pipeline.sources.reframing import AS_IT_IS, CropError, Reframing
 from fusepipe.pipeline.sources.streams import stream_list, video_streams
 from fusepipe.pipeline.sources.video_planes import colour_of, counts_of, upright_planes
 
@@ -59,12 +60,14 @@ class LiveConnection:
         epoch: int = 0,
         index: int = 0,
         count_range: tuple[int, int] | None = None,
+        reframing: Reframing = AS_IT_IS,
         camera: str = "",
         stream_id: str = "",
     ) -> None:
         self._url, self._label, self._options = url, label, options
         self._band, self._epoch, self.index = band, epoch, index
         self._count_range, self._camera, self._stream_id = count_range, camera, stream_id
+        self._reframing = reframing
         self.damaged = 0
         self._sender_ns: OrderedDict[int, int] = OrderedDict()
         self._pixel_aspect = Fraction(1)
@@ -80,6 +83,8 @@ class LiveConnection:
         self._device = "v4l2" in name
         aspect = Fraction(stream.sample_aspect_ratio or 1)
         self._pixel_aspect = aspect if aspect > 0 else Fraction(1)
+        if reframing.orientation.transposed:
+            self._pixel_aspect = 1 / self._pixel_aspect
 
     def info(self, first: Frame) -> SourceInfo:
         """The properties of the stream, from its first frame."""
@@ -203,9 +208,13 @@ class LiveConnection:
         time_base = av_frame.time_base or Fraction(1, 90_000)
         pts = av_frame.pts if av_frame.pts is not None else 0
         stamp, capture_ns = self._stamp(av_frame, pts, round(pts * time_base * S), arrival_ns)
-        planes, matrix = upright_planes(av_frame, self._band, self._count_range)
+        try:
+            planes, matrix = upright_planes(av_frame, self._band, self._count_range, reframing=self._reframing)
+        except CropError as error:
+            raise LiveError(self._label, Cause.SIZE, str(error)) from error
         if self._colour is None:
-            self._colour, self._levels = colour_of(av_frame), counts_of(av_frame, swap_bytes=False)
+            self._colour = colour_of(av_frame, self._reframing)
+            self._levels = counts_of(av_frame, swap_bytes=False, reframing=self._reframing)
         self.index += 1
         return Frame(
             band=self._band,

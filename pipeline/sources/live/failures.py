@@ -28,6 +28,7 @@ class Cause(StrEnum):
     TIMEOUT = "timeout"
     TLS = "TLS failed"
     CODEC = "no usable video"
+    SIZE = "image too small"
     PROTOCOL = "not supported"
     ENDED = "connection lost"
     BUSY = "busy"
@@ -43,12 +44,13 @@ HINTS = {
     Cause.TIMEOUT: "check the network, or try the other transport",
     Cause.TLS: "check that the port uses TLS and that the certificate is valid",
     Cause.CODEC: "check that FFmpeg can decode the stream",
+    Cause.SIZE: "check the crop",
     Cause.PERMISSION: "add the user to the group of the device (usually: video)",
     Cause.BUSY: "another program may be using it",
 }
 # These do not go away by waiting, so they fail the start of a run. Cameras that are off, and relays without a publisher
 # yet (not found), may come up later.
-PERMANENT = frozenset({Cause.AUTHENTICATION, Cause.TLS, Cause.CODEC, Cause.PROTOCOL, Cause.PERMISSION})
+PERMANENT = frozenset({Cause.AUTHENTICATION, Cause.TLS, Cause.CODEC, Cause.SIZE, Cause.PROTOCOL, Cause.PERMISSION})
 
 
 class LiveError(SourceError):

@@ -12,9 +12,11 @@ import psutil
 import pytest
 from helpers.live_sources import QUICK, collect
 
-from fusepipe.core.frames import Band
+from fusepipe.core.frames import Band, Disconnected
 from fusepipe.pipeline.backoff import Backoff, BackoffPolicy
 from fusepipe.pipeline.sources.live.camera import LiveSource
+from fusepipe.pipeline.sources.live.failures import LiveError
+from fusepipe.pipeline.sources.reframing import CropRectangle, Reframing
 
 
 class MjpegHandler(http.server.BaseHTTPRequestHandler):
@@ -28,7 +30,8 @@ class MjpegHandler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
         for number in range(self.server.per_connection):
-            pixels = np.full((48, 64, 3), (number * 7) % 256, np.uint8)
+            size = self.server.sizes[number % len(self.server.sizes)]
+            pixels = np.full((*size, 3), (number * 7) % 256, np.uint8)
             jpeg = cv2.imencode(".jpg", pixels)[1].tobytes()
             head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
             try:
@@ -44,6 +47,7 @@ def mjpeg():
     """An HTTP server at ``url`` that sends ``per_connection`` frames on each connection."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), MjpegHandler)
     server.per_connection, server.interval_s, server.stop = 1000, 0.04, threading.Event()
+    server.sizes = [(48, 64)]  # (height, width) of the images in turn
     server.url = f"http://127.0.0.1:{server.server_port}/video"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="mjpeg")
     thread.start()
@@ -62,6 +66,29 @@ def test_mjpeg_over_http_uses_arrival_times(mjpeg):
     assert {f.stamp.kind for f in frames} == {"arrival"}
     steps = np.diff([f.capture_ns for f in frames]) / 1e6
     assert 30 < np.median(steps) < 80
+
+
+def test_a_crop_of_a_live_camera_and_an_image_that_becomes_too_small(mjpeg):
+    mjpeg.sizes = [(96, 64), (96, 64), (48, 64)]
+    source = LiveSource(mjpeg.url, Band.VISIBLE, QUICK, reframing=Reframing(CropRectangle(0, 48, 64, 48), 90))
+    info = source.open()
+    assert (info.width, info.height) == (48, 64)
+    stop = threading.Event()
+    seen = []
+    for item in source.frames(stop):
+        seen.append("lost" if isinstance(item, Disconnected) else (item.width, item.height))
+        if isinstance(item, Disconnected):
+            assert item.reason == "image too small"
+        if len(seen) == 6:
+            stop.set()
+    source.close()
+    assert seen == [(48, 64), (48, 64), "lost"] * 2
+
+
+def test_a_live_crop_that_does_not_fit_ends_the_start(mjpeg):
+    source = LiveSource(mjpeg.url, Band.VISIBLE, QUICK, reframing=Reframing(CropRectangle(0, 1, 64, 48)))
+    with pytest.raises(LiveError, match=r"image too small \(the crop of 64x48 at \(0, 1\) .* image of 64x48\)"):
+        source.open()
 
 
 def open_descriptors():

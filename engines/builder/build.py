@@ -27,7 +27,7 @@ from fusepipe.engines.verification import Verification
 if TYPE_CHECKING:
     import onnx
 
-CONVERSION = 5
+CONVERSION = 6
 """Version of the graph conversion: incremented with each change, so that older engines of the cache are rebuilt."""
 _COMPILED = "the compiled model"
 _PARSED = "the parsed network, strongly typed"  # what a GPU then executes is not read: it fuses layers into kernels

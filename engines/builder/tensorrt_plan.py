@@ -160,6 +160,7 @@ def require_options(library: Library, options: PlanOptions) -> None:
 def apply_options(library: Library, config: Any, options: PlanOptions) -> None:
     """Sets the options, other than the timing cache, in a builder configuration of TensorRT."""
     trt = library.module
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or the inspector shows no types of layers
     if hasattr(trt.BuilderFlag, "TF32"):  # on by default: fp32 layers would multiply with a 10-bit mantissa
         config.clear_flag(trt.BuilderFlag.TF32)
     if options.workspace_mib is not None:

@@ -7,6 +7,7 @@ execute without enough memory for them.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -65,7 +66,7 @@ class Context:
         self.strategy = config.dynamic_shapes_kernel_specialization_strategy if config else ""
         self.graphs = config.cuda_graph_strategy if config else ""
         self._profile: int | None = None
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
         self._memory = LARGEST * BYTES_PER_PIXEL if allocation == "static" else 0
 
@@ -76,7 +77,7 @@ class Context:
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         if self._profile is None or math.prod(shape) > LARGEST:
             return False
-        self._shapes[name] = shape
+        self.shapes[name] = shape
         return True
 
     def set_tensor_address(self, name: str, address: int) -> bool:
@@ -84,10 +85,10 @@ class Context:
         return True
 
     def update_device_memory_size_for_shapes(self) -> int:
-        if not self._shapes:
+        if not self.shapes:
             self._library.log.append("[executionContext.cpp] shapes are not specified")
             return 0
-        return self._library.bytes_per_pixel * max(math.prod(shape) for shape in self._shapes.values())
+        return self._library.bytes_per_pixel * max(math.prod(shape) for shape in self.shapes.values())
 
     def set_device_memory(self, address: int, size: int) -> None:
         assert self.allocation == "user-managed"
@@ -100,6 +101,18 @@ class Context:
         if self._library.rtx:
             self._library.kernels.content += bytes(COMPILED)
         return True
+
+
+class Inspector:
+    """The engine inspector: shows formats only for a context whose shapes are set."""
+
+    execution_context: Context | None = None
+
+    def get_engine_information(self, form: str) -> str:
+        shaped = self.execution_context is not None and set(self.execution_context.shapes) == {"infrared", "visible"}
+        output = {"Name": "fused", "Format/Datatype": "Half" if shaped else "N/A due to dynamic shapes"}
+        layer = {"Name": "__myl_Conv", "LayerType": "kgen", "Outputs": [output]}
+        return json.dumps({"Layers": [layer], "Bindings": ["infrared"]}) if form == "json" else ""
 
 
 class FakeTensorRt:
@@ -129,6 +142,8 @@ class FakeTensorRt:
             self.create_runtime_config = lambda: Config(self)
         contexts = SimpleNamespace(set_device_memory=None) if user_managed else SimpleNamespace()
         self.module: Any = SimpleNamespace(Runtime=lambda logger: self, IExecutionContext=contexts)
+        self.module.TensorIOMode = SimpleNamespace(INPUT="input")
+        self.module.LayerInformationFormat = SimpleNamespace(JSON="json")
         if user_managed:
             self.module.ExecutionContextAllocationStrategy = SimpleNamespace(USER_MANAGED="user-managed")
         if rtx:
@@ -140,6 +155,19 @@ class FakeTensorRt:
     def library(self) -> Library:
         """What ``load_library`` returns."""
         return Library("tensorrt-rtx" if self.rtx else "tensorrt", self.module, "1.7", None, self.log)
+
+    # -- the engine inspector
+
+    num_io_tensors = 3
+
+    def get_tensor_name(self, index: int) -> str:
+        return ("infrared", "visible", "fused")[index]
+
+    def get_tensor_mode(self, name: str) -> str:
+        return "output" if name == "fused" else "input"
+
+    def create_engine_inspector(self) -> Inspector:
+        return Inspector()
 
     def deserialize_cuda_engine(self, plan: bytes) -> FakeTensorRt | None:
         return None if self.refuses else self

@@ -45,6 +45,11 @@ def cuda_available() -> bool:
     return bool(torch.cuda.is_available())
 
 
+def call_directly(function: Function, images: Images) -> Captured:
+    """No capture: each call launches every kernel, for comparison."""
+    return lambda: function(*images)
+
+
 def capture_cuda_graph(function: Function, images: Images) -> Captured:
     """Captures into a CUDA graph, after warming up on a side stream."""
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]

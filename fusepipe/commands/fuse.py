@@ -13,6 +13,7 @@ from fusepipe.commands.console.options import (
     overwrite_option,
     reframing_options,
     strict_option,
+    verbose_option,
 )
 from fusepipe.commands.console.run_end import finish
 
@@ -55,8 +56,9 @@ from fusepipe.commands.console.run_end import finish
 @click.option("--swap", is_flag=True, help="The first input is the visible one, the second the infrared one.")
 @strict_option
 @overwrite_option
+@verbose_option
 @json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(as_json: bool, verbose: bool, **options: Any) -> None:
     """Fuse INFRARED and VISIBLE: two images, two folders (paired by stem), or two videos.
 
     A multi-page TIFF or an animated image is a video. VIDEO?stream=1 is one of several video streams of a file.
@@ -64,4 +66,4 @@ def command(as_json: bool, **options: Any) -> None:
     from fusepipe.rig.fuse import FuseOptions, fuse_pipeline
     from fusepipe.rig.process.run_rigs import run_rigs
 
-    finish(run_rigs([fuse_pipeline(FuseOptions(**options))], quiet=as_json), as_json=as_json)
+    finish(run_rigs([fuse_pipeline(FuseOptions(**options))], quiet=as_json), as_json=as_json, verbose=verbose)

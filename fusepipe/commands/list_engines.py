@@ -25,7 +25,11 @@ def command(folder: Path | None, as_json: bool) -> None:
     click.echo(f"{listed}: {len(rows)} {'engine' if len(rows) == 1 else 'engines'}")
     for row in rows:
         what = f"{row['model']} {row['backend']} {row['precision']}" if "model" in row else "damaged"
-        fits = "fits" if row["fits"] else f"does not fit: {row['problem']}"
+        fits = "fits"
+        if row["problem"]:
+            fits = f"does not fit: {row['problem']}"
+        elif row["no_gpu"]:
+            fits = f"does not run here: {row['no_gpu']}"
         size = f"{row['size_bytes'] / 1024:.0f} KiB"
         click.echo(f"  {Path(row['engine']).name}  {what}, {size}, {age(row['age_s'])} old, {fits}")
 

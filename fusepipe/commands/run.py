@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fusepipe.commands.console.options import Duration, json_option, overwrite_option, strict_option
+from fusepipe.commands.console.options import Duration, json_option, overwrite_option, strict_option, verbose_option
 from fusepipe.commands.console.run_end import finish
 from fusepipe.core.errors import FusepipeError
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--quiet", is_flag=True, help="No progress line.")
 @strict_option
 @overwrite_option
+@verbose_option
 @json_option
 def command(
     file: Path,
@@ -39,6 +40,7 @@ def command(
     quiet: bool,
     strict: bool,
     overwrite: bool,
+    verbose: bool,
     as_json: bool,
 ) -> None:
     """Run one, several or all rigs of a rigs.yaml at the same time.
@@ -67,7 +69,7 @@ def command(
         else:
             click.echo("\n".join(hide_known(text) for plan in plans for text in plan.summary()))
         return
-    finish(run_rigs(pipelines, quiet=quiet or as_json, read=read, service=True), as_json=as_json)
+    finish(run_rigs(pipelines, quiet=quiet or as_json, read=read, service=True), as_json=as_json, verbose=verbose)
 
 
 def _plan(pipeline: Pipeline) -> DryRun:

@@ -13,6 +13,7 @@ import glob
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,28 @@ def move_into_place(temporary: Path, path: Path, *, overwrite: bool) -> None:
         temporary.replace(path)
     else:
         temporary.unlink()
+
+
+def why_unwritable(path: Path) -> str:
+    """Why no file can be created at ``path``, whose folders may be missing; empty if it can.
+
+    Tries it with a file without a name, since permissions say nothing about /proc or a read-only mount. A full disk is
+    no reason: it may have space when the file is written.
+    """
+    try:
+        parent = next(p for p in path.absolute().parents if p.exists())
+        if not parent.is_dir():
+            return f"{parent} is a file, not a folder"
+        if not os.access(parent, os.X_OK):
+            return f"no permission to write to {parent}"
+        with tempfile.TemporaryFile(dir=parent):
+            return ""
+    except PermissionError:
+        return f"no permission to write to {parent}"
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return ""
+        return f"no file can be created in {parent}: {error.strerror}"
 
 
 @contextmanager

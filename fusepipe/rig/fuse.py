@@ -136,6 +136,8 @@ def _output(options: FuseOptions, *, stills: bool) -> tuple[list[Sink] | None, l
     if name.endswith("/") or output.is_dir():
         return None, [{"images": f"{output}/", "format": options.image_format or "png"}]
     if video_format(output) is not None:
+        if options.image_format is not None:
+            raise UsageError(f"--format {options.image_format} is for images in a folder, and {name} is a video")
         return None, [{"file": name.replace("%", "%%")}]  # a plain name, not a time format
     if stills and output.suffix:
         if options.image_format is not None:

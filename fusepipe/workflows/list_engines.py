@@ -10,6 +10,7 @@ from typing import Any
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.core.models import NETWORKS
 from fusepipe.engines import store
+from fusepipe.engines.choose import gpu_here
 from fusepipe.engines.fit import why_misfit
 from fusepipe.engines.load import read_onnx
 from fusepipe.engines.manifest import Manifest, damage, sha256
@@ -17,18 +18,22 @@ from fusepipe.engines.manifest import Manifest, damage, sha256
 
 @dataclass(frozen=True, slots=True)
 class EngineEntry:
-    """One engine; ``manifest`` is ``None`` if it is damaged, ``problem`` empty if it fits."""
+    """One engine; ``manifest`` is ``None`` if it is damaged, ``problem`` empty if it fits.
+
+    ``no_gpu``: why no GPU here can run it, so that nothing is known of whether it fits; empty for engines of the CPU.
+    """
 
     engine: Path
     manifest: Manifest | None
     size_bytes: int
     age_s: int
     problem: str
+    no_gpu: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON output."""
         entry = {key: value for key, value in asdict(self).items() if key != "manifest"}
-        entry |= {"engine": str(self.engine), "fits": not self.problem}
+        entry |= {"engine": str(self.engine), "fits": not (self.problem or self.no_gpu)}
         if self.manifest is not None:
             keys = ("model", "backend", "library_version", "built", "rebuild")
             entry |= {key: getattr(self.manifest, key) for key in keys}
@@ -45,8 +50,17 @@ def list_engines(folder: Path | None = None) -> tuple[Path, list[EngineEntry]]:
     for stored in store.stored_engines(folder):
         problem = stored.problem or (_problem(stored.plan, stored.manifest) if stored.manifest else "")
         age_s = round(time.time() - stored.modified_s)
-        entries.append(EngineEntry(stored.plan, stored.manifest, stored.size_bytes, age_s, problem))
+        no_gpu = "" if stored.manifest is None else _why_no_gpu(stored.manifest.backend)
+        entries.append(EngineEntry(stored.plan, stored.manifest, stored.size_bytes, age_s, problem, no_gpu))
     return folder, entries
+
+
+def _why_no_gpu(backend: str) -> str:
+    """Why no GPU here runs engines of a backend; empty for those of the CPU."""
+    if backend == "openvino":
+        return ""
+    gpu, why = gpu_here(None)
+    return "" if gpu is not None else why
 
 
 def _problem(plan: Path, manifest: Manifest) -> str:

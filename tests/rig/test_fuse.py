@@ -370,4 +370,4 @@ def test_an_offset_pairs_recordings_that_started_apart_and_messages_name_the_opt
     code, _, err = fuse(ir, vis, "-o", tmp_path / "o.mkv", "--model", "mean")
     assert code == 3 and "--offset" in err and "sync." not in err
     code, out, err = fuse(ir, vis, "-o", tmp_path / "p.mkv", "--model", "mean", "--offset", "5s")
-    assert code == 0 and "(32 fused)" in out, err
+    assert code == 0 and "32 pairs fused" in out, err

@@ -31,7 +31,7 @@ def run(tmp_path, capsys):
                 cv2.imwrite(str(tmp_path / folder / f"{stem}.png"), np.full((16, 16), 90, np.uint8))
         (tmp_path / "rigs.yaml").write_text(RIG.format(pair_by=pair_by, fps=fps))
         with pytest.raises(SystemExit) as stopped:
-            main(["run", "--rig", str(tmp_path / "rigs.yaml"), *([] if summary else ["--json"])])
+            main(["run", "--rig", str(tmp_path / "rigs.yaml"), "-v" if summary else "--json"])
         captured = capsys.readouterr()
         assert stopped.value.code == 0, captured.err
         lines = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]

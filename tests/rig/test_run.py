@@ -56,7 +56,7 @@ def test_all_rigs_run_and_paths_are_relative_to_the_file(run, rigs, tmp_path):
     assert code == 0 and err == ""
     assert count(tmp_path / "out" / "day.mkv") == 20
     assert count(tmp_path / "out" / "night.mkv") == len(list((tmp_path / "out" / "night").iterdir())) == 10
-    assert "day: 20 pairs (20 fused)" in out and "night: 10 pairs (10 fused)" in out
+    assert "day: 20 pairs fused" in out and "night: 10 pairs fused" in out
 
 
 def test_name_selects(run, rigs, tmp_path):

@@ -22,6 +22,7 @@ from fusepipe.pipeline.sources.synthetic.truth import true_matrix
 from fusepipe.pipeline.testing import CollectSink
 from fusepipe.rig.api import Pipeline
 from fusepipe.rig.factories.fusers import load_fuser
+from fusepipe.rig.report.summary import summary_lines
 
 
 @pytest.fixture(scope="module")
@@ -82,4 +83,4 @@ def test_a_run_says_that_the_bracket_moved(folder: Path) -> None:
     assert report.drift is not None
     assert report.drift["state"] == "suspect" and report.drift["checks"] == 6
     assert report.drift["offset_px"] == pytest.approx(4.0, abs=1.0)
-    assert any("drift: suspect" in line for line in report.summary())
+    assert any("drift: suspect" in line for line in summary_lines(report))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fusepipe[build]'")
 
-from helpers.engine_requests import IMAGES, build_request, flip_byte, run
+from helpers.engine_requests import IMAGES, build_request, flip_byte, needs_rtx, run
 
 from fusepipe.core.errors import EngineError, UsageError
+from fusepipe.engines import choose
 from fusepipe.engines.builder.build import build
 
 pytestmark = pytest.mark.usefixtures("engine_cache")
@@ -40,3 +42,14 @@ def test_an_engine_whose_library_is_not_installed_is_listed_with_the_reason(
     monkeypatch.setattr("fusepipe.engines.fit.library_version", missing)
     listed = run("list-engines", str(tmp_path))
     assert listed.exit_code == 0 and "does not fit: the backend openvino needs a package" in listed.output
+
+
+@needs_rtx
+def test_a_plan_that_no_gpu_here_can_run_does_not_fit(tmp_path: Path) -> None:
+    if choose.gpu_here()[0] is not None:
+        pytest.skip("there is a GPU")
+    build(build_request("tensorrt-rtx", "fp16"), IMAGES, tmp_path / "x.plan")
+    listed = run("list-engines", str(tmp_path))
+    assert "does not run here: no NVIDIA GPU found" in listed.output and "fits" not in listed.output
+    (row,) = json.loads(run("list-engines", str(tmp_path), "--json").output)["engines"]
+    assert row["fits"] is False and row["no_gpu"].startswith("no NVIDIA GPU found") and row["problem"] == ""

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Print all figures of the run.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 
 strict_option = click.option(

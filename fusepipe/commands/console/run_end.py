@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from fusepipe.rig.process.outcome import RunOutcome
 
 
-def finish(outcome: RunOutcome, *, as_json: bool) -> NoReturn:
-    """Prints the reports and ends the command with the outcome's exit code.
+def finish(outcome: RunOutcome, *, as_json: bool, verbose: bool = False) -> NoReturn:
+    """Prints the reports, with ``verbose`` all their figures, and ends the command with the outcome's exit code.
 
     With ``as_json`` standard output is one JSON document, errors included.
     """
@@ -26,9 +26,11 @@ def finish(outcome: RunOutcome, *, as_json: bool) -> NoReturn:
         document = failure_document(code, outcome.errors) | {"rigs": [r.as_json() for r in outcome.reports]}
         click.echo(json.dumps(hide_in(document), indent=2))
     else:
+        from fusepipe.rig.report.summary import summary_lines
+
         ran = [report for report in outcome.reports if report.engine]
         for report in outcome.reports if ran else ():  # else the errors say it all
-            for text in report.summary():
+            for text in summary_lines(report, verbose=verbose):
                 click.echo(printable(hide_known(text)))
     for error in outcome.errors:
         for text in message_lines(error):

@@ -1,4 +1,4 @@
-"""The report of one run: printed by ``--json``, and the source of the summary."""
+"""The report of one run: printed by ``--json``; :mod:`fusepipe.rig.report.summary` has its lines."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fusepipe.core.rig_state import RigStatus
-from fusepipe.core.text import counted
-
-MAX_LINES = 10  # of skipped names in the summary; --json has more
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,62 +54,6 @@ class RunReport:
         """A document of plain values."""
         return asdict(self)
 
-    def summary(self) -> list[str]:
-        """The lines printed at the end of a run."""
-        if not self.engine:
-            tries = counted(self.status.failed_starts, "attempt")
-            return [f"{self.rig}: did not start: {'; '.join(self.status.reasons)} ({tries})"]
-        total = sum(self.pairs.values())
-        states = ", ".join(f"{count} {state}" for state, count in self.pairs.items()) or "none"
-        lines = [
-            f"{self.rig}: {counted(total, 'pair')} ({states}) in {self.seconds:.1f} s, {self.pairs_per_s:.1f} pairs/s"
-        ]
-        engine = self.engine
-        lines.append(
-            f"  fused by {engine['model']} on {engine['backend']} {engine['precision']}"
-            + (f" ({engine['reason']})" if engine.get("reason") else "")
-        )
-        if self.skew_ms:
-            mean, p95, most = (self.skew_ms[k] for k in ("mean", "p95", "max"))
-            lines.append(f"  skew mean {mean:.2f} ms, p95 {p95:.2f} ms, max {most:.2f} ms")
-        elif self.pairs:
-            lines.append("  skew not known: the pairs were not made by capture times")
-        if self.latency_ms:
-            p50, p95, p99 = (self.latency_ms[k] for k in ("p50", "p95", "p99"))
-            lines.append(f"  latency p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms")
-        if self.drift is not None:
-            lines.append(_drift_line(self.drift))
-        if self.live is not None:
-            lines += _live_lines(self.live)
-        for reason, count in self.skipped.items():
-            lines.append(f"  skipped: {count} {reason}")
-        lines += [f"    {note}" for note in self.notes[:MAX_LINES]]
-        if len(self.notes) > MAX_LINES:
-            lines.append(f"    ... {len(self.notes) - MAX_LINES} more in --json")
-        for stage, count in self.dropped.items():
-            lines.append(f"  dropped: {count} before {stage} (the next stage was late)")
-        if self.overload is not None and self.overload["times"]:
-            lines.append(_overload_line(self.overload))
-        lines += [_written_line(sink) for sink in self.written]
-        lines += [sink_line(sink) for sink in self.sinks if sink["failures"]]
-        lines += [f"  warning: {warning}" for warning in self.warnings]
-        if self.interrupted:
-            lines.append("  ended early: interrupted")
-        return lines
-
-
-def _written_line(sink: dict[str, Any]) -> str:
-    note = f" ({sink['note']})" if sink["note"] else ""
-    if not sink["frames"]:
-        return f"  wrote nothing to {sink['path']}{note}"
-    return f"  wrote {sink['path']}: {counted(sink['frames'], 'frame')}, {sink['bytes'] / 1e6:.2f} MB{note}"
-
-
-def _overload_line(overload: dict[str, Any]) -> str:
-    lighter = ", ".join(f"{model} {seconds:.0f} s" for model, seconds in overload["lighter_s"].items())
-    text = f"  too slow {counted(overload['times'], 'time')}, for {overload['seconds']:.0f} s"
-    return text + (f"; fused by a lighter model: {lighter}" if lighter else "")
-
 
 def report_of_failed_start(rig: str, status: RigStatus, error: str) -> RunReport:
     """The report of a rig that could not start: all figures are zero."""
@@ -137,38 +78,3 @@ def report_of_failed_start(rig: str, status: RigStatus, error: str) -> RunReport
         stage_cpu_s={},
         error=error,
     )
-
-
-def _drift_line(drift: dict[str, Any]) -> str:
-    checks = f"{drift['checks']} checks"
-    if drift["blind"]:
-        checks += f", {drift['blind']} of them without evidence"
-    text = f"  drift: {drift['state']}, {drift['offset_px']:.1f} px off the calibration ({checks})"
-    if drift["corrected_px"]:
-        text += f"; {drift['corrected_px']:.1f} px corrected"
-    if drift["bounded"]:
-        text += "; more than can be corrected: calibrate again"
-    return text
-
-
-def sink_line(sink: dict[str, Any]) -> str:
-    """The line of a sink that failed."""
-    again = f"restarted {counted(sink['restarts'], 'time')}" if sink["restarts"] else "not restarted"
-    missed = f", missed {counted(sink['missed'], 'frame')}" if sink["missed"] else ""
-    state = "" if sink["up"] else "; down at the end"
-    return f"  sink {sink['sink']}: failed {counted(sink['failures'], 'time')}, {again}{missed}{state}"
-
-
-def _live_lines(live: dict[str, Any]) -> list[str]:
-    """The states of a live rig and its cameras' clocks, for people."""
-    states = ", ".join(f"{state} {seconds:.1f} s" for state, seconds in live["seconds"].items())
-    lines = [f"  states: {states or 'none'} ({counted(live['changes'], 'change')})"]
-    for band, camera in live["cameras"].items():
-        clock = camera["clock"]
-        skew = "" if clock["skew_ppm"] is None else f", skew {clock['skew_ppm']:+.0f}±{clock['skew_error_ppm']:.0f} ppm"
-        text = f"  {band}: clock {clock['grade']}{skew}, jitter {clock['jitter_ms']:.1f} ms"
-        if camera.get("connections", 1) > 1 or camera.get("failures"):
-            failed = ", ".join(f"{count} {cause}" for cause, count in camera["failures"].items())
-            text += f"; {counted(camera['connections'], 'connection')}" + (f" ({failed})" if failed else "")
-        lines.append(text)
-    return lines

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fusepipe.core import image_files
 from fusepipe.core.errors import OutputExistsError, SinkError
+from fusepipe.core.files import why_unwritable
 from fusepipe.core.frames import FusedFrame
 from fusepipe.core.text import counted
 from fusepipe.pipeline.sinks.base import SinkReport
@@ -35,6 +36,8 @@ class ImageFolderSink:
         folder = self._folder
         if folder.exists() and not folder.is_dir():
             raise SinkError(f"{folder}: is a file; images need a folder")
+        if problem := why_unwritable(folder / f"0{self._suffix}"):
+            raise SinkError(f"{folder}: {problem}")
         if folder.is_dir() and not self._overwrite:
             existing = next((p for p in folder.iterdir() if p.suffix.lower() in image_files.READ_SUFFIXES), None)
             if existing is not None:
@@ -90,6 +93,8 @@ class ImageFileSink:
         if self._path.suffix.lower() not in image_files.WRITTEN_SUFFIXES:
             kinds = ", ".join(sorted(image_files.WRITTEN_SUFFIXES))
             raise SinkError(f"{self._path}: unknown image format {self._path.suffix!r}; use one of {kinds}")
+        if problem := why_unwritable(self._path):
+            raise SinkError(f"{self._path}: {problem}")
         if self._path.exists() and not self._overwrite:
             raise OutputExistsError(f"{self._path}: already exists; use --overwrite or another name")
 

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from fusepipe.core.errors import DiskFullError, OutputExistsError, SinkError
-from fusepipe.core.files import move_into_place
+from fusepipe.core.files import move_into_place, why_unwritable
 
 REMOVED = "the file was removed, moved or replaced while it was being written"
 
@@ -42,11 +42,9 @@ class PartialFile:
     def _check(self) -> None:
         if self.path.is_dir():
             raise SinkError(f"{self.path}: is a folder; name a file such as {self.path / 'fused.mkv'}")
+        if problem := why_unwritable(self.path):
+            raise SinkError(f"{self.path}: {problem}")
         parent = next(p for p in self.path.absolute().parents if p.exists())
-        if not parent.is_dir():
-            raise SinkError(f"{self.path}: {parent} is a file, not a folder")
-        if not os.access(parent, os.W_OK):
-            raise SinkError(f"{self.path}: no permission to write to {parent}")
         max_bytes = os.pathconf(parent, "PC_NAME_MAX")
         if len(os.fsencode(self.partial.name)) > max_bytes:
             raise SinkError(f"{self.path}: the name is too long: more than {max_bytes} bytes with .partial")
@@ -57,8 +55,9 @@ class PartialFile:
         if self.path.exists():
             raise OutputExistsError(f"{self.path}: already exists; use --overwrite or another name")
         if self.partial.exists():
+            playable = ", still playable" if _plays(self.partial) else ""
             raise OutputExistsError(
-                f"{self.partial}: left over from an interrupted run, still playable; move it away or use --overwrite"
+                f"{self.partial}: left over from an interrupted run{playable}; move it away or use --overwrite"
             )
 
     def claim(self) -> None:
@@ -131,6 +130,17 @@ class PartialFile:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _plays(path: Path) -> bool:
+    """Whether the first frame of a video can be decoded."""
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            return next(container.decode(video=0), None) is not None
+    except (OSError, ValueError, IndexError, av.FFmpegError):
+        return False
 
 
 def in_use(partial: Path) -> bool:

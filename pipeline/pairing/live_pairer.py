@@ -34,6 +34,7 @@ NO_SIGNAL_NS = 300 * MS  # without a frame of either camera
 SLATE_NS = 100 * MS
 END_NS = 1_000 * MS  # without a frame of either camera, once one has ended for good: the run ends
 BACKLOG_NS = 2_000 * MS  # max time for a returning reference to catch up before it leads anyway
+REPORT_NS = 60_000 * MS  # min time between reports of measured rules, which change with the load of the machine
 START_NS = 2_000 * MS  # for cameras to connect: no slate before
 
 
@@ -53,10 +54,10 @@ class LivePairer:
     """Makes pairs from two live cameras and keeps the output running during outages.
 
     ``size`` is the (width, height) of the slate before the first visible frame; ``start_ns`` is the start of the run.
-    ``sync`` measures the cameras and gives the rules to pair with. ``tuned`` is called with the rules when they change,
-    ``advise`` once with advice where the rig's own rules do not serve the cameras. Frozen images are detected in the
-    bands of ``detect_freezes``. ``changed`` is called at each change of the rig's state, ``froze`` when a camera is
-    treated as disconnected for its frozen image, and afterwards.
+    ``sync`` measures the cameras and gives the rules to pair with. ``tuned`` is called with the rules when they have
+    changed, at most every ``REPORT_NS``; ``advise`` once with advice if the rig's own rules do not serve the cameras.
+    Frozen images are detected in the bands of ``detect_freezes``. ``changed`` is called at each change of the rig's
+    state, ``froze`` when a camera is treated as disconnected for its frozen image, and afterwards.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class LivePairer:
         self._changed, self._froze, self._tuned, self._advise = changed, froze, tuned, advise
         self.sync = AutoSync(reference, pairer.rules, {}) if sync is None else sync
         self._wanted = self.sync.wanted
+        self._reported = pairer.rules, start_ns  # the rules last given to tuned, and when it may be called again
         self._now_ns = start_ns
         self._heard_ns: dict[Band, int] = {Band.INFRARED: start_ns, Band.VISIBLE: start_ns}
         self._usual_ns: dict[Band, float] = {}
@@ -167,13 +169,13 @@ class LivePairer:
         other = sync.timings.get(self._reference.other)
         pairer.other_interval_ns = other.interval_ns if other is not None and other.regular else 0
         rules = sync.rules(pairer.rules)
-        if rules != pairer.rules:
-            pairer.rules = rules
-            if rules.auto:
-                self._tuned(
-                    f"tolerance {format_duration(rules.tolerance_ns)}, max_wait {format_duration(rules.max_wait_ns)}, "
-                    f"for {sync.description()}"
-                )
+        pairer.rules = rules
+        if rules.auto and rules != self._reported[0] and now_ns >= self._reported[1]:
+            self._reported = rules, now_ns + REPORT_NS
+            self._tuned(
+                f"tolerance {format_duration(rules.tolerance_ns)}, max_wait {format_duration(rules.max_wait_ns)}, "
+                f"for {sync.description()}"
+            )
         if advice := sync.advice(rules):
             self._advise(advice)
 

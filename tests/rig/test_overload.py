@@ -83,6 +83,9 @@ def test_the_advice_has_measured_costs_and_leaves_out_what_is_not_lighter():
     assert none.endswith("no lighter model is faster here")
     sink = advice(Overload("sink-1", 30, 15), SlowStage("rtsp://0.0.0.0:8554/roof", 66), [])
     assert "rtsp://0.0.0.0:8554/roof takes 66 ms per frame" in sink and "preset" in sink
+    idle = advice(Overload("registered", 10, 8), SlowStage("fusion (mean)", 0.4, (240, 320)), [Option("max", 0.1)])
+    assert "8.0 of 10.0 frames per second; fusion (mean) takes only 0.4 ms of 100 ms per frame" in idle
+    assert "other programs" in idle and "max" not in idle
     assert "the CPU is fully used" in advice(Overload("visible", 30, 15), SlowStage("pairing (visible)", None), [])
     assert smaller_size((480, 640), 1.2) == "" and smaller_size((480, 640), 1e-9) == "16x16"
 

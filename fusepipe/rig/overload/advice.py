@@ -10,6 +10,7 @@ from fusepipe.rig.overload.trial import Option
 
 SIZE_STEP_PX = 16
 MARGIN = 0.9  # of the time between two frames that a stage may take
+IDLE_SHARE = 0.5  # of that time: a stage that takes less is not what is too slow
 STAGE_OF = {"registered": "fusion", "paired": "registration"}
 
 
@@ -28,6 +29,11 @@ def advice(overload: Overload, cost: SlowStage, options: Sequence[Option]) -> st
     budget_ms = 1000 / max(overload.in_per_s, 0.1)
     if cost.frame_ms is None:
         return f"{rate}; {cost.name} is late: the CPU is fully used, by this rig or by other programs"
+    if cost.frame_ms < IDLE_SHARE * budget_ms:
+        return (
+            f"{rate}; {cost.name} takes only {_ms(cost.frame_ms)} of {_ms(budget_ms)} per frame: the CPU is used by "
+            "other programs or rigs, or frames arrive in bursts"
+        )
     parts = [f"{rate}; {cost.name} takes {_ms(cost.frame_ms)} per frame, {_ms(budget_ms)} are available"]
     lighter = [option for option in options if option.frame_ms < MARGIN * cost.frame_ms]
     if lighter:

@@ -159,6 +159,23 @@ def test_tolerance_and_wait_follow_the_rates_of_the_cameras():
         assert abs(truth[IR, pair.infrared.index] - truth[VIS, pair.visible.index]) <= 60 * MS, "the nearest one"
 
 
+def on_a_busy_machine(stream):
+    """Every other three seconds, frames are noticed up to 300 ms late."""
+    last_ns = 0
+    for true_ns, item in stream:
+        since = (true_ns - START) // S
+        late_ns = 100 * MS * (since % 4) if since // 3 % 2 else 0
+        last_ns = max(last_ns + 1000, item.arrival_ns + late_ns)
+        yield true_ns, replace(item, arrival_ns=last_ns)
+
+
+def test_values_that_change_with_the_load_are_reported_once_a_minute():
+    pairer, tuned, _ = auto(rates=(None, None))
+    live(pairer, *(on_a_busy_machine(camera(band, 5, seconds=130)) for band in (IR, VIS)))
+    assert 2 <= len(tuned) <= 3
+    assert len(set(tuned)) == len(tuned)
+
+
 def test_the_rates_that_the_cameras_state_serve_until_there_are_measured_ones():
     pairer, _, _ = auto()
     pairs, *_ = live(pairer, *slow_infrared(seconds=3))

@@ -34,7 +34,7 @@ def test_scores_fall_with_noise_and_displacement(data_dir: Path) -> None:
     # little more than the mean, of mutual information and fidelity; of edges the mean has few. The pyramid loses
     # 3 to 5 % more fidelity under grain than the student of version 0.1 (docs/measurements/networks.md)
     for column in (0, 2):
-        assert change["stream", "noise 5"][column] > change["mean", "noise 5"][column] - 5
+        assert change["stream", "noise 5"][column] > change["mean", "noise 5"][column] - 3.5
 
 
 def test_missing_data_is_one_line(tmp_path: Path) -> None:

@@ -304,4 +304,4 @@ def test_run_leaves_the_registration_to_the_engine(
             assert images[0].shape == images[1].shape
             assert (images[0].shape == (120, 160, 3)) == (outside == "visible"), "cropped to what both cameras see"
             difference = np.abs(images[0] - images[1])
-            assert difference.max() <= 2 and difference.mean() < 0.04
+            assert difference.max() <= 1 and difference.mean() < 0.03

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify-engine": ("verify_engine", "Verify an engine on this machine."),
     "list-engines": ("list_engines", "List built engines and whether each can be used here."),
     "doctor": ("doctor", "Check this machine and this installation."),
+    "hash-password": ("hash_password", "Hash a password of a user of the preview page."),
     "bench": ("bench", "Measure throughput and the cost of each stage."),
     "evaluate": ("evaluate", "Compute metrics of fused images."),
     "compare": ("compare", "Compare fusion methods on the same images."),

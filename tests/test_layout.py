@@ -195,6 +195,7 @@ ELSEWHERE = {
     "run": "rig.run",
     "fuse": "rig.fuse",
     "validate": "rig.validate",
+    "hash_password": "core.passwords",
     "train_student": "train.session.student",
     **{f"train_{name}": "train.session.baselines" for name in ("densefuse", "fusiongan", "ddcgan")},
     **{f"train_{name}": "train.session.mfe" for name in ("mfe", "stage1", "attention", "finetune")},

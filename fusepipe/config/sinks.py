@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
@@ -10,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from fusepipe.config.base import ConfigModel, NotBool
 from fusepipe.config.endpoints import Endpoint, parse_preview, parse_rtsp
 from fusepipe.config.locations import check_strftime, check_text
+from fusepipe.core.passwords import PasswordHash
 from fusepipe.core.redact import redact_url, remember
 from fusepipe.core.suggest import closest
 from fusepipe.core.units import BitrateBps, PositiveDurationNs, S, SizeBytes
@@ -233,6 +235,41 @@ class RtspSink(ConfigModel):
         return [("rtsp", redact_url(self.rtsp))]
 
 
+def _user_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._@-]{1,64}", value):
+        raise ValueError("should be 1 to 64 letters, digits, '.', '_', '-' or '@'")
+    return value
+
+
+def _password_hash(value: str) -> str:
+    PasswordHash.parse(value)
+    return value
+
+
+class PreviewUser(ConfigModel):
+    """A user of a preview page, who logs in with a password."""
+
+    name: Annotated[str, AfterValidator(_user_name)] = Field(description="The name to log in with.")
+    role: Literal["viewer", "operator"] = Field(
+        default="viewer",
+        description="viewer sees the video and the state of the rigs; operator also the reasons of failures, cameras, "
+        "outputs, engine, load and metrics.",
+    )
+    password_hash: Annotated[str, AfterValidator(_password_hash)] = Field(
+        description="The hash of the password, in quotes: what `fusepipe hash-password` prints."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_password(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "password" in data:
+            raise ValueError("has a password: write its password_hash, the line that 'fusepipe hash-password' prints")
+        return data
+
+    def __repr_args__(self) -> Any:
+        return [("name", self.name), ("role", self.role)]
+
+
 class PreviewSink(ConfigModel):
     """A web page with the live image, states and metrics. Several rigs may share one."""
 
@@ -241,8 +278,12 @@ class PreviewSink(ConfigModel):
     )
     token: Annotated[str, AfterValidator(_token)] | None = Field(
         default=None,
-        description="Access token. Required if the page is served to other machines (0.0.0.0); default: a random one "
-        "at each start.",
+        description="Access token, for programs and for pages without users. A page that is served to other machines "
+        "(0.0.0.0) and has no users needs one; default: a random one at each start.",
+    )
+    users: tuple[PreviewUser, ...] = Field(
+        default=(),
+        description="Who may log in, each with name, role and password_hash; rigs on one page have the same.",
     )
     hosts: tuple[Annotated[str, AfterValidator(check_text)], ...] = Field(
         default=(),
@@ -255,6 +296,13 @@ class PreviewSink(ConfigModel):
     def endpoint(self) -> Endpoint:
         """The parsed URL."""
         return parse_preview(self.preview)
+
+    @model_validator(mode="after")
+    def _different_names(self) -> Self:
+        names = [user.name for user in self.users]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"has two users named {twice!r}: keep one")
+        return self
 
     def __repr_args__(self) -> Any:
         return [("preview", redact_url(self.preview))]

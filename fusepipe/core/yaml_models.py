@@ -45,6 +45,8 @@ M = TypeVar("M", bound=BaseModel)
 # Validation context for data from a file: keys are the aliases, numbers need units.
 FROM_YAML: Mapping[str, Any] = {"yaml": True}
 
+_SECRET_KEYS = frozenset({"token", "password", "password_hash"})  # a mistyped secret is not shown either
+
 _EXPECTED = {
     "string_type": "should be text",
     "int_type": "should be a whole number",
@@ -141,6 +143,8 @@ def _message(detail: ErrorDetails, node: Node) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     about_value = kind != "missing" and detail["loc"][-1:] != ("[key]",)
     if kind == "value_error" and isinstance(node.value, tuple | Mapping):
+        about_value = False
+    if detail["loc"] and detail["loc"][-1] in _SECRET_KEYS:
         about_value = False
     got = f" (got {_shown(node)})" if about_value else ""
     if kind in ("literal_error", "enum"):

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fusepipe.config.schema import Rig
 from fusepipe.config.sinks import PreviewSink, RtspSink
+from fusepipe.core.passwords import PasswordHash
 from fusepipe.core.rig_state import RigStatus
 from fusepipe.pipeline.encoding.live_encoder import LiveVideoOptions
 from fusepipe.pipeline.servers.addresses import is_loopback
 from fusepipe.pipeline.servers.rtsp.digest import Credentials
 from fusepipe.pipeline.sinks.base import Sink
+
+if TYPE_CHECKING:
+    from fusepipe.pipeline.servers.web.users import PageUser
 
 Warn = Callable[[str], None]
 
@@ -56,6 +60,7 @@ def preview_sink(config: PreviewSink, rig_name: str, report: Callable[[], dict[s
         rig_name,
         report,
         token=config.token,
+        users=_users(config),
         names=config.hosts,
         max_clients=config.max_clients,
         live=live,
@@ -73,7 +78,16 @@ def list_on_previews(rig: Rig, status: Callable[[], RigStatus], stack: ExitStack
             from fusepipe.pipeline.sinks.live.preview import PreviewStatus
 
             at = config.endpoint
-            page = PreviewStatus(at.host, at.port, rig.name, status, token=config.token, names=config.hosts)
+            users = _users(config)
+            page = PreviewStatus(
+                at.host, at.port, rig.name, status, token=config.token, users=users, names=config.hosts
+            )
             stack.callback(page.close)
             lines.append(f"{rig.name}: {page.announcement}")
     return lines
+
+
+def _users(config: PreviewSink) -> tuple[PageUser, ...]:
+    from fusepipe.pipeline.servers.web.users import PageUser, Role
+
+    return tuple(PageUser(user.name, Role(user.role), PasswordHash.parse(user.password_hash)) for user in config.users)

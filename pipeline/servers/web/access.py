@@ -2,18 +2,31 @@
 
 A page of another site must not reach a preview on this machine, neither by cross-origin requests nor by a host name of
 its own that resolves to 127.0.0.1 (DNS rebinding). So the ``Host`` header has to be an address or a known name of this
-server, and ``Origin``, if present, the same. A page that other machines can reach also needs a token.
+server, and ``Origin``, if present, the same. A page that other machines can reach also needs users or a token.
 """
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # for supervisors; they reveal nothing but the status
+from fusepipe.pipeline.servers.web.users import PageUser, Role
+
+# Who may use a route, where this is not :func:`default_role`; ``None``: anybody.
+ROLES: dict[str, Role | None] = {
+    "/healthz": None,  # for supervisors; they reveal nothing but the status
+    "/readyz": None,
+    "/login": None,
+    "/style.css": None,
+    "/login.css": None,
+    "/logout": None,
+    "/rigs/{rig}/whep": Role.VIEWER,  # POST and DELETE begin and end watching; they change nothing for others
+    "/rigs/{rig}/whep/{session}": Role.VIEWER,
+    "/metrics": Role.OPERATOR,  # of the installation, as what `record_for` keeps from viewers
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +37,52 @@ class Refusal:
     reason: str
 
 
-class Access:
-    """Checks requests. ``host`` is the address the server is bound to; an empty ``token`` requires none."""
+@dataclass(frozen=True, slots=True)
+class PageAccess:
+    """Who may use a page: those with the token (empty: none), the users, or everybody if there are neither.
 
-    def __init__(self, host: str, port: int, *, token: str = "", names: Collection[str] = ()) -> None:
-        self._token = token
+    ``names`` are host names, besides the address, under which browsers may open it.
+    """
+
+    token: str = field(default="", repr=False)
+    users: tuple[PageUser, ...] = ()
+    names: frozenset[str] = frozenset()
+
+    @property
+    def protected(self) -> bool:
+        return bool(self.token or self.users)
+
+    def joined(self, other: PageAccess) -> PageAccess:
+        """That of a page with a further rig. Raises ``ValueError`` where they differ in more than names."""
+        if other.token != self.token:
+            raise ValueError("the rigs on this page have different tokens; use one token")
+        if other.users != self.users:
+            raise ValueError("the rigs on this page have different users; write the same users, with the same hashes")
+        return PageAccess(self.token, self.users, self.names | other.names)
+
+
+def required_role(method: str, route: str | None) -> Role | None:
+    """Who may use a route, given as its pattern: viewers may read, operators change; ``None``: anybody.
+
+    ``None`` for ``route`` is a path without one.
+    """
+    if route in ROLES:
+        return ROLES[route]
+    return Role.VIEWER if method in ("GET", "HEAD", "OPTIONS") or route is None else Role.OPERATOR
+
+
+class Access:
+    """Checks requests. ``host`` is the address the server is bound to."""
+
+    def __init__(self, host: str, port: int, settings: PageAccess) -> None:
         self._host = host
-        self._names = {name.lower() for name in names} | {"localhost"}
+        self._token = settings.token
+        self._names = {name.lower() for name in settings.names} | {"localhost"}
         self.cookie = f"fusepipe_{port}"  # browsers share cookies between the ports of a host
 
-    def token_valid(self, token: str | None) -> bool:
+    def token_valid(self, token: str) -> bool:
         """Whether a token is valid; compared in constant time."""
-        return not self._token or hmac.compare_digest((token or "").encode(), self._token.encode())
+        return bool(self._token) and hmac.compare_digest(token.encode("utf-8", "surrogatepass"), self._token.encode())
 
     def target_refusal(self, target: str) -> Refusal | None:
         """Why a request target (RFC 9112, section 3.2) is refused: this server is no proxy for other hosts."""
@@ -45,8 +92,8 @@ class Access:
             return None
         return Refusal(421, "not a path of this server")
 
-    def refusal(self, path: str, headers: Mapping[str, str], cookie: str | None) -> Refusal | None:
-        """Why a request is refused; ``None`` if it is allowed. ``headers`` is case-insensitive."""
+    def refusal(self, headers: Mapping[str, str]) -> Refusal | None:
+        """Why a request is refused whoever sends it; ``None`` if it is not. ``headers`` is case-insensitive."""
         host = headers.get("Host", "")
         if not self._known_host(_host_of(f"//{host}")):
             return Refusal(403, f"unknown host {host[:80]!r}; add it to the key hosts of the preview")
@@ -55,13 +102,18 @@ class Access:
             return Refusal(403, "cross-origin request")
         if headers.get("Sec-Fetch-Site") == "cross-site" and headers.get("Sec-Fetch-Mode") != "navigate":
             return Refusal(403, "cross-origin request")
-        if path in OPEN_PATHS:
-            return None
-        scheme, _, bearer = headers.get("Authorization", "").partition(" ")
-        given = bearer.strip() if scheme.lower() == "bearer" else cookie
-        if not self.token_valid(given):
-            return Refusal(401, "token required: open the URL that fusepipe printed, with ?token=...")
         return None
+
+    @staticmethod
+    def form_refusal(headers: Mapping[str, str]) -> Refusal | None:
+        """Why a form that :meth:`refusal` passes is refused: its page is not known to be of this server.
+
+        Browsers send ``Origin`` or ``Sec-Fetch-Site`` with every form.
+        """
+        site = headers.get("Sec-Fetch-Site")
+        if site == "same-origin" or (site is None and "Origin" in headers):
+            return None
+        return Refusal(403, "not from a page of this server; programs use the token")
 
     def _known_host(self, name: str) -> bool:
         if name in self._names or name == self._host.lower():
@@ -72,6 +124,12 @@ class Access:
             return False
         # addresses cannot be rebound; a server bound to one address accepts only that one and loopback
         return address.is_loopback or self._host in ("0.0.0.0", "::")
+
+
+def bearer_token(headers: Mapping[str, str]) -> str | None:
+    """The token of ``Authorization: Bearer``; ``None`` without one."""
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
 def _host_of(url: str) -> str:

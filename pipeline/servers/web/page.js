@@ -213,9 +213,17 @@ function draw(record, now) {
   }));
 }
 
+// Who has logged in; null on a page that everybody may use. Viewers are not told what the tables show.
+function who(user) {
+  byId("logout").hidden = !user;
+  byId("user").textContent = user ? user.name : "";
+  for (const table of document.querySelectorAll(".numbers details")) table.hidden = Boolean(user) && user.role === "viewer";
+}
+
 async function poll() {
   try {
     const answer = await fetch(`api/rigs?rig=${encodeURIComponent(rig)}&since=${since}`, { signal: AbortSignal.timeout(5000) });
+    if (answer.status === 401) { location.replace("login"); return; }
     if (!answer.ok) throw new Error(String(answer.status));
     const data = await answer.json(), names = Object.keys(data.rigs);
     if (rigs.options.length !== names.length || names.some((n, i) => rigs.options[i].value !== n)) {
@@ -226,6 +234,7 @@ async function poll() {
     byId("hint").textContent = webrtcNeeds ? `Showing Motion JPEG; for WebRTC video: ${webrtcNeeds}` : "";
     if (!names.includes(rig)) { if (names.length) { choose(names[0]); setTimeout(poll, 50); return; } }
     rigs.value = rig;
+    who(data.user);
     document.title = rig ? `${rig} – fusepipe` : "fusepipe";
     for (const [number, skew] of data.past) { since = number; skews.push(skew); }
     skews = skews.slice(-PAST);

@@ -1,4 +1,4 @@
-"""The files of the preview page: the same for every visitor, since its scripts fetch what they show."""
+"""The files of the preview page and its login page: the same for every visitor, since scripts fetch what is shown."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ from fusepipe.core.html_pages import environment, style_sheet, unescaped
 from fusepipe.pipeline.servers.web.rendering import VIEWS
 
 PACKAGE = "fusepipe.pipeline.servers.web"
+_OWN = {
+    "page.css": "text/css",
+    "login.css": "text/css",
+    "page.js": "text/javascript",
+    "page.whep.js": "text/javascript",
+}
 
 
 def page_files() -> dict[str, tuple[str, str]]:
@@ -14,5 +20,9 @@ def page_files() -> dict[str, tuple[str, str]]:
         "": (environment(PACKAGE).get_template("page.html").render(views=VIEWS), "text/html"),
         "style.css": (str(style_sheet()), "text/css"),
     }
-    own = {"page.css": "text/css", "page.js": "text/javascript", "page.whep.js": "text/javascript"}
-    return files | {name: (str(unescaped(PACKAGE, name)), kind) for name, kind in own.items()}
+    return files | {name: (str(unescaped(PACKAGE, name)), kind) for name, kind in _OWN.items()}
+
+
+def login_page(problem: str = "", name: str = "") -> str:
+    """The login page, on request with why the last attempt failed and the name that was given."""
+    return environment(PACKAGE).get_template("login.html").render(title="Log in", problem=problem, name=name)

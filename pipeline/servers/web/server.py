@@ -17,12 +17,14 @@ from fusepipe.pipeline.servers.admission import ConnectionLimits
 from fusepipe.pipeline.servers.listener import Listener
 from fusepipe.pipeline.servers.log_limit import LogLimit
 from fusepipe.pipeline.servers.loop_thread import LoopThread
-from fusepipe.pipeline.servers.web.access import Access
+from fusepipe.pipeline.servers.web.access import PageAccess
+from fusepipe.pipeline.servers.web.gate import MAX_FORM_BYTES, Gate, admitted
 from fusepipe.pipeline.servers.web.page_files import page_files
 from fusepipe.pipeline.servers.web.prometheus import prometheus_text
 from fusepipe.pipeline.servers.web.protocol import HttpProtocol
 from fusepipe.pipeline.servers.web.rendering import VIEWS
 from fusepipe.pipeline.servers.web.rig_view import Record, RigView
+from fusepipe.pipeline.servers.web.users import record_for
 from fusepipe.pipeline.servers.web.whep import Whep
 
 log = logging.getLogger(__name__)
@@ -31,13 +33,11 @@ START_S = 10.0
 SEND_S = 10.0  # max time for a client to accept an image
 MIN_BYTES_PER_S = 16_384  # of other responses, beyond SEND_S
 LIMITS = ConnectionLimits(total=256, per_peer=128)  # a browser opens up to six
-MAX_BODY_BYTES = 1024  # only WHEP takes a body, with its own limit
-WRONG_TOKEN_S = 0.5
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with "no-referrer" forms have no origin
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
@@ -45,15 +45,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class WebServer:
-    """Listens on ``host:port``; ``start`` raises ``OSError``. The rigs on the page provide the token, if any."""
+    """Listens on ``host:port``; ``start`` raises ``OSError``. The rigs on the page say who may use it."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host, self.port = host, port
         self.rigs: dict[str, RigView] = {}
-        self.token = ""
         self._statuses: dict[str, Callable[[], RigStatus]] = {}
-        self._names: set[str] = set()
-        self._access = Access(host, port)
+        self._settings: PageAccess | None = None
+        self._gate = Gate(host, port, f"preview port {port}")
         self._thread = LoopThread(f"preview-{port}")
         self._executor: ThreadPoolExecutor | None = None
         self._runner: web.AppRunner | None = None
@@ -75,37 +74,35 @@ class WebServer:
         name: str,
         record: Callable[[], Record],
         *,
-        token: str,
-        names: tuple[str, ...],
+        access: PageAccess,
         max_clients: int,
         live: bool,
     ) -> RigView:
-        """Adds the frames of a rig. Raises ``ValueError`` for a duplicate name or a different token."""
+        """Adds the frames of a rig. Raises ``ValueError`` for a duplicate name or a different access."""
         if name in self.rigs:
             raise ValueError(f"a rig {name!r} is already on this page")
-        self._restrict(token, names)
+        self._restrict(access)
         self.rigs[name] = RigView(name, self._thread, record, max_clients, live=live)
         return self.rigs[name]
 
-    def add_status(self, name: str, status: Callable[[], RigStatus], *, token: str, names: tuple[str, ...]) -> None:
+    def add_status(self, name: str, status: Callable[[], RigStatus], *, access: PageAccess) -> None:
         """Lists a rig from before it starts until after it has ended, whether it has frames or not.
 
         ``status`` is called in the event loop. Raises ``ValueError`` as :meth:`add` does.
         """
         if name in self._statuses:
             raise ValueError(f"a rig {name!r} is already on this page")
-        self._restrict(token, names)
+        self._restrict(access)
         self._statuses[name] = status
 
     def remove_status(self, name: str) -> None:
         self._statuses.pop(name, None)
 
-    def _restrict(self, token: str, names: tuple[str, ...]) -> None:
-        if (self.rigs or self._statuses) and token != self.token:
-            raise ValueError("the rigs on this page have different tokens; use one token")
-        self.token = token
-        self._names |= set(names)
-        self._access = Access(self.host, self.port, token=self.token, names=self._names)
+    def _restrict(self, access: PageAccess) -> None:
+        if self._settings is not None and (self.rigs or self._statuses):
+            access = self._settings.joined(access)
+        self._settings = access
+        self._gate.restrict(access)
 
     def remove(self, rig: RigView) -> None:
         self.rigs.pop(rig.name, None)
@@ -118,6 +115,7 @@ class WebServer:
             log.warning("preview on port %d: closing failed: %s", self.port, error)
         finally:
             self._thread.stop()
+            self._gate.close()
             if self._executor is not None:
                 self._executor.shutdown(wait=True, cancel_futures=True)
 
@@ -131,10 +129,11 @@ class WebServer:
         async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             return await self._serve(request, handler)
 
-        app = web.Application(middlewares=[guard], client_max_size=MAX_BODY_BYTES)
+        app = web.Application(middlewares=[guard], client_max_size=MAX_FORM_BYTES)
         app.add_routes(
             [
                 *(web.get(f"/{name}", _served(*content)) for name, content in page_files().items()),
+                *self._gate.routes(),
                 web.get("/api/rigs", self._rigs),
                 web.get("/rigs/{rig}/live.mjpg", self._live),
                 web.get("/rigs/{rig}/snapshot.png", self._snapshot),
@@ -169,7 +168,9 @@ class WebServer:
         connection.request_begun()
         try:
             try:
-                response = await self._guard(request, handler)
+                response = await self._gate.refusal(request)
+                if response is None:
+                    response = await handler(request)
             except web.HTTPException as error:
                 await _send(request, error)
                 raise
@@ -178,30 +179,6 @@ class WebServer:
             return response
         finally:
             connection.request_ended()
-
-    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if foreign := self._access.target_refusal(request.raw_path):
-            raise web.HTTPMisdirectedRequest(text=f"{foreign.reason}\n")
-        cookie = request.cookies.get(self._access.cookie)
-        if self.token and request.path == "/" and "token" in request.query:
-            return await self._log_in(request)
-        refusal = self._access.refusal(request.path, request.headers, cookie)
-        if refusal is not None:
-            if refusal.status == 401 and (cookie or "Authorization" in request.headers):
-                await asyncio.sleep(WRONG_TOKEN_S)
-            return web.Response(status=refusal.status, text=f"{refusal.reason}\n")
-        return await handler(request)
-
-    async def _log_in(self, request: web.Request) -> web.StreamResponse:
-        """Moves the token from the URL into a cookie, so that it does not stay in the address bar."""
-        token = request.query["token"]
-        refusal = self._access.refusal(request.path, request.headers, token)
-        if refusal is not None:
-            await asyncio.sleep(WRONG_TOKEN_S)
-            return web.Response(status=refusal.status, text=f"{refusal.reason}\n")
-        response = web.Response(status=303, headers={"Location": "/"})
-        response.set_cookie(self._access.cookie, token, httponly=True, samesite="Strict", path="/")
-        return response
 
     def _rig(self, request: web.Request) -> RigView:
         rig = self.rigs.get(request.match_info["rig"])
@@ -223,10 +200,12 @@ class WebServer:
         past = []
         if rig in self.rigs and since.isascii() and since.isdigit() and len(since) < 16:
             past = self.rigs[rig].past(int(since))
-        records = self._records()
+        sender = admitted()
+        records = {name: record_for(sender.role, record) for name, record in self._records().items()}
         assert self._whep is not None
-        needs = self._whep.needs
-        return web.json_response({"rigs": records, "past": past, "time_s": time.time(), "webrtc_needs": needs})
+        user = None if sender.session is None else {"name": sender.session.user, "role": sender.role}
+        answer = {"rigs": records, "past": past, "time_s": time.time(), "webrtc_needs": self._whep.needs, "user": user}
+        return web.json_response(answer)
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
         """Motion JPEG: each client gets the newest image as soon as it has received the previous one."""
@@ -240,8 +219,8 @@ class WebServer:
             response = web.StreamResponse(headers={"Content-Type": content, **_HEADERS})
             await response.prepare(request)
             await response.write(b"--frame\r\n")
-            shown = 0
-            while (newest := await rig.next_after(shown)) is not None:
+            shown, session = 0, admitted().session
+            while (newest := await rig.next_after(shown)) is not None and not (session and session.ended):
                 shown = newest
                 data = await rig.jpeg(view, wipe, self._executor)
                 head = f"Content-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n".encode()

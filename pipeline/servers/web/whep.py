@@ -1,7 +1,7 @@
 """WHEP (draft-ietf-wish-whep): a viewer POSTs an offer, gets an answer and a session URL, which it DELETEs to leave.
 
 A session ends when its viewer deletes it, closes the connection, does not connect in time, or is silent for half a
-minute (ICE consent, RFC 7675), and when the rig ends.
+minute (ICE consent, RFC 7675), and when the rig or the viewer's login ends.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from fusepipe.pipeline.servers.web.gate import admitted
+from fusepipe.pipeline.servers.web.login_sessions import LoginSession
 from fusepipe.pipeline.servers.web.rig_view import RigView
 from fusepipe.pipeline.servers.web.video_feed import VideoFeed
 
@@ -39,6 +41,7 @@ class _WhepSession:
     rig: RigView
     feed: VideoFeed
     peer: Peer
+    login: LoginSession | None
     task: asyncio.Task[None] | None = None
 
 
@@ -107,7 +110,7 @@ class Whep:
             if isinstance(error, ValueError):
                 raise web.HTTPBadRequest(text=f"{error}\n") from error
             raise
-        name = self._keep(_WhepSession(rig, feed, peer))
+        name = self._keep(_WhepSession(rig, feed, peer, admitted().session))
         headers = {"Location": f"{request.rel_url.raw_path}/{name}"}
         return web.Response(status=201, body=answer.encode(), content_type="application/sdp", headers=headers)
 
@@ -163,8 +166,12 @@ class Whep:
 
     async def _live(self, name: str, session: _WhepSession) -> None:
         """Waits for the end of a session and releases it."""
-        viewer = session.peer.viewer
+        viewer, login = session.peer.viewer, session.login
         session.feed.join(viewer)
+        if login is not None:
+            login.at_end.add(viewer.ended.set)
+            if login.ended:  # while the answer was being made
+                viewer.ended.set()
         try:
             ended = asyncio.create_task(viewer.ended.wait())
             connected = asyncio.create_task(viewer.connected.wait())
@@ -177,6 +184,8 @@ class Whep:
                 connected.cancel()
         finally:
             session.feed.leave(viewer)
+            if login is not None:
+                login.at_end.discard(viewer.ended.set)
             self._sessions.pop(name, None)
             session.rig.leave(video=True)
             await self._close(session.peer)

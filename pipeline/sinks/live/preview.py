@@ -11,8 +11,10 @@ from fusepipe.core.rig_state import RigStatus
 from fusepipe.core.text import counted
 from fusepipe.pipeline.servers.addresses import is_loopback, url_host
 from fusepipe.pipeline.servers.shared_servers import SharedServers
+from fusepipe.pipeline.servers.web.access import PageAccess
 from fusepipe.pipeline.servers.web.rig_view import Record, RigView
 from fusepipe.pipeline.servers.web.server import WebServer
+from fusepipe.pipeline.servers.web.users import PageUser
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.pipeline.sinks.live.network_sink import NetworkSink
 
@@ -20,15 +22,18 @@ SERVERS = SharedServers(WebServer)
 GENERATED_TOKEN = secrets.token_urlsafe(18)  # of this process, for pages without one that others can reach
 
 
-def _token(host: str, token: str | None) -> str:
-    """The token of a page: on other addresses than loopback there is always one."""
-    return token or ("" if is_loopback(host) else GENERATED_TOKEN)
+def _access(host: str, token: str | None, users: tuple[PageUser, ...], names: tuple[str, ...]) -> PageAccess:
+    """Who may use a page: on other addresses than loopback there are always users or a token."""
+    generated = "" if users or is_loopback(host) else GENERATED_TOKEN
+    return PageAccess(token or generated, users, frozenset(names))
 
 
-def _announcement(label: str, token: str) -> str:
-    """Shows a generated token, which is not known from anywhere else."""
+def _announcement(label: str, access: PageAccess) -> str:
+    """How to enter a page; shows a generated token, which is not known from anywhere else."""
+    if access.users:
+        return f"preview on {label}/login, for {counted(len(access.users), 'user')} of the rig file"
     shown = {"": "", GENERATED_TOKEN: f"/?token={GENERATED_TOKEN}"}
-    return f"preview on {label}{shown.get(token, '/?token=... with the token of the rig file')}"
+    return f"preview on {label}{shown.get(access.token, '/?token=... with the token of the rig file')}"
 
 
 class PreviewStatus:
@@ -46,14 +51,15 @@ class PreviewStatus:
         status: Callable[[], RigStatus],
         *,
         token: str | None = None,
+        users: tuple[PageUser, ...] = (),
         names: tuple[str, ...] = (),
     ) -> None:
         self._host, self._port, self._rig = host, port, rig
         label = f"http://{url_host(host)}:{port}"
-        checked = _token(host, token)
-        self.announcement = _announcement(label, checked)
+        access = _access(host, token, users, names)
+        self.announcement = _announcement(label, access)
         try:
-            SERVERS.attach(host, port, label, lambda page: page.add_status(rig, status, token=checked, names=names))
+            SERVERS.attach(host, port, label, lambda page: page.add_status(rig, status, access=access))
         except ValueError as error:
             raise SinkError(f"{label}: {error}") from error
 
@@ -76,14 +82,15 @@ class WebPreviewSink(NetworkSink):
         record: Callable[[], Record],
         *,
         token: str | None = None,
+        users: tuple[PageUser, ...] = (),
         names: tuple[str, ...] = (),
         max_clients: int = 16,
         live: bool = False,
     ) -> None:
         self._host, self._port, self._rig = host, port, rig
         self._record = record
-        self._token = _token(host, token)
-        self._names, self._max_clients, self._live = names, max_clients, live
+        self._access = _access(host, token, users, names)
+        self._max_clients, self._live = max_clients, live
         self._view: RigView | None = None
         self._frames = 0
 
@@ -93,7 +100,7 @@ class WebPreviewSink(NetworkSink):
 
     @property
     def announcement(self) -> str:
-        return _announcement(self.label, self._token)
+        return _announcement(self.label, self._access)
 
     def check(self) -> None:
         SERVERS.check(self._host, self._port, self.label)
@@ -110,8 +117,7 @@ class WebPreviewSink(NetworkSink):
         return server.add(
             self._rig,
             self._record,
-            token=self._token,
-            names=self._names,
+            access=self._access,
             max_clients=self._max_clients,
             live=self._live,
         )

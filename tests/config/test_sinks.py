@@ -9,6 +9,10 @@ from hypothesis import strategies as st
 
 from fusepipe.config.endpoints import parse_preview, parse_rtsp
 from fusepipe.config.rig_file import load_rig_file
+from fusepipe.config.sinks import PreviewSink
+
+HASH = "$scrypt$ln=15,r=8,p=3$z/YU2EB3QHgtd+xmpPP1KA$RB0RQoqEUcPU1e/SvEvgMmKfWa8Y39AEI0Ca1r5ewz0"
+USER = "{{preview: 'http://127.0.0.1:1', users: [{{{}}}]}}"
 
 
 @pytest.mark.parametrize(
@@ -102,11 +106,35 @@ from fusepipe.config.rig_file import load_rig_file
         ("{preview: 'https://127.0.0.1:1'}", "preview: should be a URL such as http://127.0.0.1:8080"),
         ("{preview: 'http://127.0.0.1:1/x'}", "preview: should be only an address and a port"),
         ("{preview: 'http://127.0.0.1:1', token: short}", "token: should be at least 8 letters"),
+        (
+            USER.format("name: ann, password: hunterseven"),
+            "users[0]: has a password: write its password_hash, the line",
+        ),
+        (USER.format("name: ann"), "users[0].password_hash: is missing"),
+        (
+            USER.format("name: ann, password_hash: hunterseven"),
+            "password_hash: should be the line that 'fusepipe hash-",
+        ),
+        (USER.format(f"name: a b, password_hash: '{HASH}'"), "users[0].name: should be 1 to 64 letters, digits"),
+        (USER.format(f"name: ann, role: admin, password_hash: '{HASH}'"), "role: should be 'viewer' or 'operator'"),
+        (USER.format(f"name: ann, roll: viewer, password_hash: '{HASH}'"), "roll: unknown key (did you mean 'role'?)"),
+        (
+            USER.format(f"name: ann, password_hash: '{HASH}'}}, {{name: ann, password_hash: '{HASH}'"),
+            "sinks[0]: has two users named 'ann': keep one",
+        ),
     ],
 )
 def test_mistakes_in_a_sink(tmp_path: Path, sink: str, expected: str) -> None:
     (problem,) = in_rig(tmp_path, sink=sink)
     assert expected in problem
+    assert "hunterseven" not in problem and "short" not in problem, "a mistyped secret is not shown"
+
+
+def test_the_users_of_a_page(tmp_path: Path) -> None:
+    (page,) = rig_of(tmp_path, sink=USER.format(f"name: ann@example.org, password_hash: '{HASH}'")).sinks
+    assert isinstance(page, PreviewSink)
+    assert [(user.name, user.role, user.password_hash) for user in page.users] == [("ann@example.org", "viewer", HASH)]
+    assert HASH not in repr(page) + repr(page.users)
 
 
 @settings(max_examples=100, deadline=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import secrets
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Gate:
         self._host, self._port = host, port
         self._sessions = LoginSessions()
         self._login = Login(label)
-        self.restrict(PageAccess())
+        self.restrict(PageAccess(secrets.token_urlsafe(32)))  # nobody enters before a rig has said who may
 
     # -- any thread
 

@@ -26,6 +26,7 @@ from fusepipe.pipeline.sinks.live.preview import GENERATED_TOKEN
 
 aiortc = pytest.importorskip("aiortc", reason="needs aiortc: pip install 'fusepipe[webrtc]'")
 
+from helpers.page_users import PASSWORD, USERS  # noqa: E402
 from helpers.webrtc_page import HOST, Page, Player, offer_of, post  # noqa: E402
 
 VIEWER = Path(__file__).parents[2] / "peers" / "webrtc_viewer.py"
@@ -108,6 +109,26 @@ def test_a_session_that_never_connects_is_removed(page, monkeypatch):
             await peer.close()
 
     asyncio.run(asyncio.wait_for(script(), 60))
+
+
+def test_logging_out_ends_the_video():
+    async def script(page: Page) -> None:
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+            form = {"name": "vic", "password": PASSWORD}
+            origin = {"Origin": page.url("")}
+            async with session.post(page.url("/login"), data=form, headers=origin) as answer:
+                assert answer.status == 200 and answer.url.path == "/"
+            player = await Player(session, page.whep).join()
+            await player.until(3)
+            assert not player.ended
+            async with session.post(page.url("/logout"), headers=origin) as answer:
+                assert answer.url.path == "/login"
+            while not player.ended:
+                await asyncio.sleep(0.05)
+            await player.close()
+
+    with Page(users=USERS) as page:
+        asyncio.run(asyncio.wait_for(script(page), 60))
 
 
 def test_addresses_in_an_offer_are_not_contacted(page):

@@ -41,6 +41,7 @@ def _source_url(value: str) -> str:
 
 _Pixel = Annotated[int, Field(ge=0, le=65535), NotBool]
 _Side = Annotated[int, Field(ge=1, le=65535), NotBool]
+POLL_NS = (50_000_000, 3600 * S)
 MAX_TIMEOUT_NS = 10 * S
 
 
@@ -103,6 +104,17 @@ class SourceConfig(ConfigModel):
         validation_alias="stall_timeout",
         description="A live camera without data for this long is reconnected; default: 3s, at most 10s.",
     )
+    format: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")] | None = Field(
+        default=None,
+        description="The format of a live camera's stream by FFmpeg's name, such as mjpeg, where FFmpeg does not "
+        "recognise it.",
+    )
+    poll_ns: PositiveDurationNs | None = Field(
+        default=None,
+        validation_alias="poll",
+        description="For an http:// camera that gives one image for each request: how often it is requested, 50ms to "
+        "1h.",
+    )
     damaged: Literal["drop", "show"] | None = Field(
         default=None,
         description="What happens to frames of a live camera that are damaged by lost packets: drop, the default, "
@@ -111,7 +123,7 @@ class SourceConfig(ConfigModel):
     freeze_detection: Literal["on", "off"] = Field(
         default="on",
         description="Whether a live camera counts as not connected while it repeats one image, as a hung camera does. "
-        "off is for test images and other pictures that do not change.",
+        "off is for test images and other pictures that do not change; a camera with poll has it only if it is set.",
     )
     options: dict[str, str] = Field(
         default={},
@@ -131,6 +143,13 @@ class SourceConfig(ConfigModel):
             raise ValueError("should be at most 10s: stopping a run waits for it")
         return value
 
+    @field_validator("poll_ns")
+    @classmethod
+    def _possible_poll(cls, value: int | None) -> int | None:
+        if value is not None and not POLL_NS[0] <= value <= POLL_NS[1]:
+            raise ValueError("should be from 50ms to 1h")
+        return value
+
     @model_validator(mode="after")
     def _live_only(self) -> Self:
         names = (
@@ -138,6 +157,8 @@ class SourceConfig(ConfigModel):
             "transport",
             "open_timeout_ns",
             "stall_timeout_ns",
+            "format",
+            "poll_ns",
             "damaged",
             "freeze_detection",
             "options",
@@ -151,6 +172,10 @@ class SourceConfig(ConfigModel):
                 raise ValueError(f"{key} is for cameras and files; remove it")
         if self.byte_order is not None and self.kind != "path":
             raise ValueError("byte_order is for files; remove it")
+        if self.poll_ns is not None and scheme not in ("http", "https"):
+            raise ValueError("poll is for http:// cameras that give one image for each request; remove it")
+        if self.format is not None and self.url.startswith("/dev/"):
+            raise ValueError("format is for network cameras; for a V4L2 device set options: {input_format: mjpeg}")
         if self.transport is not None and scheme not in ("rtsp", "rtsps"):
             raise ValueError("transport is for rtsp:// cameras; remove it")
         if self.fps is not None and self.kind == "live" and not self.url.startswith("/dev/"):
@@ -164,6 +189,12 @@ class SourceConfig(ConfigModel):
         if value is not None and input_kind(url) == "synthetic":
             raise ValueError("set it in the URL of a synthetic source: synthetic://street?fps=25")
         return value
+
+    @property
+    def detects_freezes(self) -> bool:
+        """Whether a repeated image means that the camera hangs; a polled one may give the same image several times."""
+        asked = self.poll_ns is None or "freeze_detection" in self.model_fields_set
+        return asked and self.freeze_detection == "on"
 
     @property
     def kind(self) -> LocationKind:

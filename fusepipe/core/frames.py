@@ -59,9 +59,9 @@ class Stamp:
     """The timestamps of a live frame besides ``capture_ns``, from which pairing estimates its capture time.
 
     ``kind`` is the clock of ``capture_ns``: ``media`` (the camera's own time), ``kernel`` (the driver's monotonic
-    time) or ``arrival``. ``sender_ns`` is the camera's wall-clock time of capture, converted to the host's monotonic
-    timeline as if both wall clocks agreed; ``epoch`` is the number of the connection. ``key_frame``: the image was
-    encoded without reference to earlier ones.
+    time) or ``arrival`` (when the image began to arrive, where that is known, or was complete). ``sender_ns`` is the
+    camera's wall-clock time of capture, converted to the host's monotonic timeline as if both wall clocks agreed;
+    ``epoch`` is the number of the connection. ``key_frame``: the image was encoded without reference to earlier ones.
     """
 
     kind: Literal["media", "kernel", "arrival"] = "media"

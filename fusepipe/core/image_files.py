@@ -90,7 +90,7 @@ def decode_values(data: bytes) -> Pixels:
 
     A file of several images is rejected: which one is not known.
     """
-    _check_complete(data)
+    check_complete(data)
     if (pages := count_pages(data)) > 1:
         raise UnreadableImage(f"holds {pages} images; use the file itself as a source, or save each image in a file")
     if is_heic(data):
@@ -120,7 +120,7 @@ def stated_byte_order(data: bytes) -> ByteOrder:
     return "little" if data.startswith(b"II") else "big"  # TIFF says it; PNG and PNM are big-endian
 
 
-def _check_complete(data: bytes) -> None:
+def check_complete(data: bytes) -> None:
     """Raises :class:`UnreadableImage` for a truncated file, or one with more than ``MAX_PIXELS``.
 
     Data after the end marker is fine: phones append videos to their JPEG images.

@@ -106,7 +106,8 @@ class CaptureClock:
         kind = "media" if frame.stamp is None else frame.stamp.kind
         if kind == "arrival":
             self._grade = "arrival"
-            return frame.arrival_ns - self.latency_ns
+            began = 0 <= frame.arrival_ns - frame.capture_ns <= MAX_DELAY_NS  # to arrive, before it was complete
+            return (frame.capture_ns if began else frame.arrival_ns) - self.latency_ns
         media_ns = frame.capture_ns
         if kind == "kernel" and 0 <= frame.arrival_ns - media_ns <= MAX_DELAY_NS:
             self._grade = "kernel"

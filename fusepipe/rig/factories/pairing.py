@@ -113,7 +113,7 @@ def make_live_pairer(
         detect_freezes=[
             band
             for band, source in ((Band.INFRARED, rig.infrared), (Band.VISIBLE, rig.visible))
-            if source.freeze_detection == "on"
+            if source.detects_freezes
         ],
         changed=_state_logger(rig.name),
         froze=_freeze_logger(rig.name),

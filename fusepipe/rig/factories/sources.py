@@ -103,5 +103,7 @@ def live_options(config: SourceConfig) -> LiveOptions:
         open_timeout_ns=config.open_timeout_ns or defaults.open_timeout_ns,
         stall_timeout_ns=config.stall_timeout_ns or defaults.stall_timeout_ns,
         damaged=config.damaged or defaults.damaged,
+        format=config.format,
+        poll_ns=config.poll_ns,
         options=dict(config.options),
     )

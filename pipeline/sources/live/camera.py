@@ -25,6 +25,7 @@ from fusepipe.pipeline.sources.live.connection import LiveConnection
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions
 from fusepipe.pipeline.sources.live.damage import DamageMeter, damage_advice
 from fusepipe.pipeline.sources.live.failures import PERMANENT, Cause, LiveError
+from fusepipe.pipeline.sources.live.snapshots import SnapshotConnection
 from fusepipe.pipeline.sources.reframing import AS_IT_IS, Reframing
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class LiveSource:
         self._chance = chance
         self._backoff = backoff or Backoff(CAMERA)
         self._index = 0
-        self._connection: LiveConnection | None = None
+        self._connection: LiveConnection | SnapshotConnection | None = None
         self._down_since_ns: int | None = None
         self._damage = DamageMeter(damage_advice(url, self._options.transport))
         self._last_logged: tuple[Cause, int] | None = None
@@ -154,8 +155,9 @@ class LiveSource:
 
     # -- one connection
 
-    def _connect(self) -> LiveConnection:
-        connection = LiveConnection(
+    def _connect(self) -> LiveConnection | SnapshotConnection:
+        connect = LiveConnection if self._options.poll_ns is None else SnapshotConnection
+        connection = connect(
             self._url,
             self.label,
             self._options,
@@ -168,6 +170,11 @@ class LiveSource:
             stream_id=self._stream_id,
         )
         self.connections += 1
+        if connection.format:
+            self._options = replace(self._options, format=connection.format)
+            log.info(
+                "%s: %s: read as format: %s, which FFmpeg does not recognise", self.band, self.label, connection.format
+            )
         return connection
 
     def _disconnect(self) -> None:
@@ -186,7 +193,7 @@ class LiveSource:
             )
             self._down_since_ns = self._last_logged = None
 
-    def _note_damage(self, connection: LiveConnection, item: CapturedItem, before: int) -> int:
+    def _note_damage(self, connection: LiveConnection | SnapshotConnection, item: CapturedItem, before: int) -> int:
         """Logs a high share of damaged frames; takes and returns the connection's count of them."""
         if text := self._damage.push(item.arrival_ns, damaged=connection.damaged > before):
             log.warning("%s: %s: %s", self.band, self.label, text)

@@ -19,12 +19,13 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from fusepipe.core import image_files
 from fusepipe.core.counts import CountLevels
 from fusepipe.core.frames import Band, Frame, Stamp, UnreadableFrame
 from fusepipe.core.units import S
 from fusepipe.pipeline.sources.base import SourceInfo
 from fusepipe.pipeline.sources.image_colour import ImageColour
-from fusepipe.pipeline.sources.live.connection_options import LiveOptions, open_arguments
+from fusepipe.pipeline.sources.live.connection_options import IMAGE_FORMATS, LiveOptions, OpenArguments, open_arguments
 from fusepipe.pipeline.sources.live.failures import Cause, LiveError, classify, is_timeout
 from fusepipe.pipeline.sources.reframing import AS_IT_IS, CropError, Reframing
 from fusepipe.pipeline.sources.streams import stream_list, video_streams
@@ -32,10 +33,13 @@ from fusepipe.pipeline.sources.video_planes import colour_of, counts_of, upright
 
 # demuxers that derive timestamps from an assumed frame rate
 _TIMELESS = frozenset({"mpjpeg", "mjpeg", "image2", "h264", "hevc"})
+_RAW_MJPEG = "mjpeg"  # images one after another, whatever is between them
+_ONE_IMAGE = "_pipe"  # how the names of FFmpeg's formats of single images end
 # Whole segments arrive at once, seconds after their capture, with times of no clock that the other camera has.
 _SEGMENTED = frozenset({"hls", "dash"})
 _PLAYLISTS = (".m3u8", ".mpd")
 _NO_SEGMENTS = "HLS and DASH deliver segments of seconds, which cannot be paired; use the camera's rtsp:// URL"
+_SNAPSHOT = "the URL gives one image at a time: set poll, such as poll: 1s"
 _PRFT = struct.Struct("<q")  # AVProducerReferenceTime starts with UNIX time in microseconds
 _MAX_SENDER_TIMES = 64  # packets whose wall-clock time waits for their frame
 _KERNEL_AGE_NS = 10 * S
@@ -73,13 +77,18 @@ class LiveConnection:
         self._pixel_aspect = Fraction(1)
         self._colour: ImageColour | None = None  # of the first frame
         self._levels: CountLevels | None = None  # of the first frame, if it is 16-bit
+        self._before_ns = time.monotonic_ns()
+        self.format = ""  # that FFmpeg was made to use, because it does not recognise it
         self._container = self._open()
         stream = video_streams(self._container)[0]
         # one thread, no reordering delay: each frame is output with its own packet
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"flags": "low_delay"}
         name = self._container.format.name
-        self._timeless = not _TIMELESS.isdisjoint(name.split(","))
+        self._one_image = name.endswith(_ONE_IMAGE)
+        self._timeless = not _TIMELESS.isdisjoint(name.split(",")) or self._one_image
+        # an image of raw MJPEG is known to be complete when the next one begins
+        self._late_image = name == _RAW_MJPEG
         self._device = "v4l2" in name
         aspect = Fraction(stream.sample_aspect_ratio or 1)
         self._pixel_aspect = aspect if aspect > 0 else Fraction(1)
@@ -131,13 +140,14 @@ class LiveConnection:
                     raise LiveError(self._label, Cause.TIMEOUT, stalled) from None
                 raise LiveError(self._label, Cause.ENDED, error.strerror or type(error).__name__) from None
             if packet is None or packet.size == 0:  # end of stream: the camera has disconnected
-                raise LiveError(self._label, Cause.ENDED)
+                raise LiveError(self._label, Cause.ENDED, _SNAPSHOT if self._one_image else "")
             arrival_ns = time.monotonic_ns()
             self._store_sender_time(packet, arrival_ns)
             for item in self._decoded(packet, arrival_ns):
                 if isinstance(item, Frame):
                     seen_ns = arrival_ns
                 yield item
+            self._before_ns = arrival_ns
             if arrival_ns - seen_ns > limit_ns:
                 raise LiveError(self._label, Cause.CODEC, f"{self.codec} packets arrive, but none can be decoded")
 
@@ -151,12 +161,10 @@ class LiveConnection:
         if self._url.partition("?")[0].lower().endswith(_PLAYLISTS):
             raise LiveError(self._label, Cause.PROTOCOL, _NO_SEGMENTS)
         arguments = open_arguments(self._url, self._options)
-        open_s, stall_s = self._options.open_timeout_ns / S, self._options.stall_timeout_ns / S
+        open_s = self._options.open_timeout_ns / S
         begun_s = time.monotonic()
         try:
-            container = av.open(
-                arguments.file, format=arguments.format, options=arguments.options, timeout=(open_s, stall_s)
-            )
+            container = self._opened(arguments)
         except (av.FFmpegError, OSError) as error:
             # no "from error": FFmpeg's message contains the URL with its password
             if time.monotonic() - begun_s >= open_s:  # FFmpeg reports "invalid data" for a truncated response
@@ -167,10 +175,32 @@ class LiveConnection:
         if container.format.name in _SEGMENTED:
             container.close()
             raise LiveError(self._label, Cause.PROTOCOL, _NO_SEGMENTS)
+        if arguments.format in IMAGE_FORMATS and not video_streams(container)[0].codec_context.width:
+            container.close()
+            raise LiveError(self._label, Cause.CODEC, "the response is not an image")
         if not video_streams(container):
             container.close()
             raise LiveError(self._label, Cause.CODEC, "the stream has no video")
         return container
+
+    def _opened(self, arguments: OpenArguments) -> InputContainer:
+        """FFmpeg's container. HTTP video in no format that FFmpeg recognises is tried as raw MJPEG.
+
+        So are the streams of cameras that send no boundary before their first image.
+        """
+        limits = self._options.open_timeout_ns / S, self._options.stall_timeout_ns / S
+        try:
+            return av.open(arguments.file, format=arguments.format, options=arguments.options, timeout=limits)
+        except av.InvalidDataError:
+            stream = self._options.poll_ns is None and self._url.lower().startswith(("http://", "https://"))
+            if not stream or arguments.format is not None:
+                raise
+            container = av.open(arguments.file, format=_RAW_MJPEG, options=arguments.options, timeout=limits)
+            if not container.streams.video[0].codec_context.width:  # no image was found, as in a web page
+                container.close()
+                raise
+            self.format = _RAW_MJPEG
+            return container
 
     # -- reading
 
@@ -185,7 +215,13 @@ class LiveConnection:
 
     def _decoded(self, packet: Packet[VideoStream], arrival_ns: int) -> Iterator[Frame | UnreadableFrame]:
         try:
+            if self._one_image:  # of a truncated image FFmpeg decodes what there is
+                image_files.check_complete(bytes(packet))
             av_frames = packet.decode()
+        except image_files.UnreadableImage as error:
+            self.damaged += 1
+            yield self._unreadable(str(error), arrival_ns)
+            return
         except av.FFmpegError as error:
             self.damaged += 1
             yield self._unreadable(error.strerror or type(error).__name__, arrival_ns)
@@ -234,7 +270,8 @@ class LiveConnection:
     def _stamp(self, av_frame: VideoFrame, pts: int, media_ns: int, arrival_ns: int) -> tuple[Stamp, int]:
         key_frame = bool(av_frame.key_frame)
         if self._timeless:
-            return Stamp("arrival", self._epoch, key_frame=key_frame), arrival_ns
+            begun_ns = self._before_ns if self._late_image else arrival_ns
+            return Stamp("arrival", self._epoch, key_frame=key_frame), begun_ns
         if self._device and abs(arrival_ns - media_ns) < _KERNEL_AGE_NS:
             return Stamp("kernel", self._epoch, key_frame=key_frame), media_ns
         return Stamp("media", self._epoch, self._sender_ns.pop(pts, None), key_frame), media_ns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,6 +14,9 @@ Damaged = Literal["drop", "show"]
 
 # a URL must not lead FFmpeg elsewhere, such as a playlist that names local files
 _NETWORK = "udp,tcp,tls,rtp,rtcp,srtp,rtsp,rtsps,http,https,httpproxy,crypto,rtmp,rtmps,srt"
+IMAGE_SUFFIXES = {"jpg": "jpeg_pipe", "jpeg": "jpeg_pipe", "png": "png_pipe", "bmp": "bmp_pipe", "webp": "webp_pipe"}
+IMAGE_FORMATS = frozenset(IMAGE_SUFFIXES.values())  # of FFmpeg, for one image
+_IMAGE_SUFFIX = re.compile(rf"\.({'|'.join(IMAGE_SUFFIXES)})$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,8 @@ class LiveOptions:
     """How to open a live camera. ``options`` are FFmpeg options, which override the ones chosen here.
 
     ``damaged``: whether frames that the decoder reports as damaged are left out (``drop``) or delivered (``show``).
+    ``format`` is FFmpeg's name of the format, instead of its own guess. With ``poll_ns`` the URL gives a single image,
+    which is fetched again at this interval.
     """
 
     transport: RtspTransport = "tcp"
@@ -27,6 +33,8 @@ class LiveOptions:
     open_timeout_ns: int = 5 * S
     stall_timeout_ns: int = 3 * S
     damaged: Damaged = "drop"
+    format: str | None = None
+    poll_ns: int | None = None
     options: Mapping[str, str] = field(default_factory=dict, repr=False)  # may have credentials, such as headers
 
 
@@ -48,6 +56,7 @@ def open_arguments(url: str, live: LiveOptions) -> OpenArguments:
         return OpenArguments(url, "v4l2", {**chosen, **live.options})
     scheme = url.partition("://")[0].lower()  # a password may have brackets, which urlsplit takes for an IPv6 address
     chosen = {"protocol_whitelist": _NETWORK}
+    image = None
     if scheme in ("rtsp", "rtsps"):
         # RTSP describes the stream (SDP): probing, which takes seconds, is not needed
         chosen |= {
@@ -60,7 +69,10 @@ def open_arguments(url: str, live: LiveOptions) -> OpenArguments:
             # reordering delay, and room for an I-frame that arrives in one burst
             chosen |= {"max_delay": "100000", "buffer_size": "4194304"}
     elif scheme in ("http", "https"):
+        # FFmpeg takes a URL with the suffix of an image for the pattern of a series of files
+        suffix = _IMAGE_SUFFIX.search(url) or _IMAGE_SUFFIX.search(url.partition("?")[0])
+        image = IMAGE_SUFFIXES[suffix[1].lower()] if suffix else None
         chosen |= {"analyzeduration": "0", "probesize": "4096"}
     else:
         chosen |= {"analyzeduration": "500000", "fflags": "nobuffer"}
-    return OpenArguments(url, None, {**chosen, **live.options})
+    return OpenArguments(url, live.format or image, {**chosen, **live.options})

@@ -153,7 +153,7 @@ Bending = Callable[[Array], Array]
 
 def fit(matches: Matches, model: Model, first_window_px: float | None = None, bending: Bending | None = None) -> Fit:
     """The map of a model that the blocks' surfaces agree on best; ``bending`` is needed where it has a lens."""
-    jacobian = _jacobian(matches)[:, :, : FREEDOMS[model]]
+    jacobian = homography_jacobian(matches.centres, matches.size)[:, :, : FREEDOMS[model]]
     bend_px = 1.0
     if model == "homography+lens":
         if bending is None:
@@ -183,7 +183,7 @@ def fit(matches: Matches, model: Model, first_window_px: float | None = None, be
         normal = (weighted @ jacobian).sum(axis=0) + 1e-6 * np.eye(len(theta))
         theta = np.linalg.solve(normal, (weighted @ mean[:, :, None])[..., 0].sum(axis=0))
     displacement = jacobian @ theta
-    likelihood = _log_likelihood(matches, displacement)
+    likelihood = log_likelihood(matches, displacement)
     bend = float(theta[8]) / bend_px if len(theta) > 8 else 0.0
     return Fit(_matrix(theta[:8], matches.size), displacement, likelihood, model, bend)
 
@@ -199,8 +199,8 @@ def select_model(matches: Matches, models: tuple[Model, ...] = PLANE_MODELS) -> 
     return max(fits, key=lambda f: matches.pairs * f.likelihood - FREEDOM_COST * FREEDOMS[f.model])
 
 
-def _log_likelihood(matches: Matches, displacement: Array) -> float:
-    """Of all blocks, relative to uniformly distributed displacements."""
+def log_likelihood(matches: Matches, displacement: Array) -> float:
+    """Of all blocks being displaced so (Nx2), relative to uniformly distributed displacements."""
     surfaces = matches.surfaces
     r = matches.radius_px
     # a little smoothing: the surfaces are sampled at whole pixels
@@ -224,11 +224,14 @@ def _unit(size: tuple[int, int]) -> Matrix3:
     return np.array([[1 / half, 0, -(size[0] - 1) / 2 / half], [0, 1 / half, -(size[1] - 1) / 2 / half], [0, 0, 1]])
 
 
-def _jacobian(matches: Matches) -> Array:
-    """Nx2x8: displacement in pixels by shift (2), scale, roll, aspect, shear and tilt (2), to first order."""
-    unit = _unit(matches.size)
-    x = matches.centres[:, 0] * unit[0, 0] + unit[0, 2]
-    y = matches.centres[:, 1] * unit[1, 1] + unit[1, 2]
+def homography_jacobian(points: Array, size: tuple[int, int]) -> Array:
+    """Nx2x8: displacement in pixels by shift (2), scale, roll, aspect, shear and tilt (2), to first order.
+
+    ``points`` are Nx2 (x, y) in an image of ``size`` (width, height).
+    """
+    unit = _unit(size)
+    x = points[:, 0] * unit[0, 0] + unit[0, 2]
+    y = points[:, 1] * unit[1, 1] + unit[1, 2]
     one, zero = np.ones_like(x), np.zeros_like(x)
     return np.stack(
         [

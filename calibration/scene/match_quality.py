@@ -14,11 +14,19 @@ import numpy as np
 from fusepipe.calibration.lens import Lens
 from fusepipe.calibration.matrix import Matrix3
 from fusepipe.calibration.scene.block_matching import Level, VisibleFields, WarpedInfrared, level_matches, size_of
-from fusepipe.calibration.scene.local_matches import Matches, pooled
+from fusepipe.calibration.scene.error_bound import ErrorBound, error_bound, view_parts
+from fusepipe.calibration.scene.local_matches import Matches, log_likelihood, pooled
 from fusepipe.calibration.scene.search import ScenePair
 
-MIN_CONFIDENCE = 0.3  # measured: at most 0.27 for pairs that do not belong together, at least 0.55 for pairs that do
+MIN_CONFIDENCE = 0.3
 MIN_BLOCKS = 12
+# Measured (docs/measurements/registration.md): pairs that do not belong together have evidence up to 8.2 with the best
+# of 24 refined candidates, and up to 30 agreeing blocks; pairs that do, where the map is right, from 14 and 39.
+MIN_EVIDENCE = 12.0
+MIN_AGREEING = 32
+MIN_PARTS = 3  # of nine: agreement in a corner does not fix a map
+PART_AGREES = 0.25  # of a part's blocks
+BLOCKS_A_CELL = 4  # blocks overlap by half in both directions: so many share a place
 LEVEL = Level(384, 48, 24, 8)
 
 
@@ -32,6 +40,11 @@ class MatchQuality:
     sees; ``pairs_near`` the number of pairs that agree individually. ``pooled`` is ``near`` above chance.
     ``confidence`` is the mean of it and of its value for the half of the pairs that agree least: a few good pairs among
     others that show something else do not make it high.
+
+    ``evidence`` is the natural logarithm of how much likelier the images are with this map than with blocks displaced
+    at random; images that do not belong together reach a value v by chance with a probability of at most exp(-v) for
+    each map that is tried. ``agreeing`` is the number of blocks that agree, ``parts`` in how many of nine parts of the
+    common view they do. ``error_bound`` bounds the error of the map if it is the right one.
     """
 
     correlation: float
@@ -41,6 +54,33 @@ class MatchQuality:
     overlap: float
     blocks: int
     pairs_near: int
+    evidence: float
+    agreeing: int
+    parts: int
+    error_bound: ErrorBound | None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the map is reliable, and enough of the image agrees in most of the pairs."""
+        return self.reliable and self.confidence >= MIN_CONFIDENCE
+
+    @property
+    def reliable(self) -> bool:
+        """Whether more blocks agree, in more parts of the image, than those of images that do not belong together."""
+        return self.evidence >= MIN_EVIDENCE and self.agreeing >= MIN_AGREEING and self.parts >= MIN_PARTS
+
+    @property
+    def agreement(self) -> str:
+        """The agreement in words, with what acceptance needs."""
+        words = f"{self.agreeing} of {self.blocks} blocks agree, in {self.parts} of 9 parts of the image"
+        needed = []
+        if self.agreeing < MIN_AGREEING or self.parts < MIN_PARTS:
+            needed.append(f"{MIN_AGREEING} blocks in {MIN_PARTS} parts")
+        if self.confidence < MIN_CONFIDENCE:
+            needed.append(f"{MIN_CONFIDENCE:.0%} of the blocks more than by chance")
+        if self.evidence < MIN_EVIDENCE:
+            needed.append(f"evidence of {MIN_EVIDENCE:.0f} (this is {self.evidence:.1f})")
+        return words + (f"; needed: {', '.join(needed)}" if needed else "")
 
 
 def match_quality(
@@ -68,7 +108,31 @@ def match_quality(
         overlap=round(float(view.seen.mean()), 4),
         blocks=len(together.centres),
         pairs_near=sum(confidence >= MIN_CONFIDENCE for confidence in alone),
+        evidence=round(_evidence(together), 2),
+        agreeing=int(together.near().sum()),
+        parts=_agreeing_parts(together),
+        error_bound=error_bound(together, view.seen, pairs[0].visible.shape[1]),
     )
+
+
+def _evidence(matches: Matches) -> float:
+    """The logarithm of how much likelier the blocks' surfaces are with the map than with displacements at random.
+
+    By Markov's inequality, images that do not belong together reach a value v with a probability of at most exp(-v) for
+    a map chosen beforehand. Blocks overlap by half in both directions, so that four are counted as one.
+    """
+    if not len(matches.centres):
+        return 0.0
+    return log_likelihood(matches, np.zeros((len(matches.centres), 2))) / BLOCKS_A_CELL
+
+
+def _agreeing_parts(matches: Matches) -> int:
+    """In how many of nine parts of the view with as many blocks at least two, and a fair share, agree."""
+    if not len(matches.centres):
+        return 0
+    near, part = matches.near(), view_parts(matches.centres)
+    agree = [near[part == one] for one in np.unique(part)]
+    return sum(bool(one.sum() >= 2 and one.mean() >= PART_AGREES) for one in agree)
 
 
 def _confidence(matches: Matches) -> float:

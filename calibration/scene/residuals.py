@@ -55,21 +55,20 @@ class Residuals:
     def verdict(self) -> tuple[str, str]:
         """(``good``, ``fair``, ``bad`` or ``unknown``; its meaning and what to do)."""
         seen, width = self.quality, self.visible_size[0]
-        if seen.pooled < MIN_CONFIDENCE and self._too_little():
+        if not seen.accepted and self._too_little():
             return "unknown", (
                 "These images have too little structure in common to tell. Check with pairs that show edges of "
                 "buildings, vehicles or people."
             )
         part = self.median_px / width
         where = self._worst_region()
-        if part <= GOOD and seen.pooled >= GOOD_CONFIDENCE:
-            return (
-                "good",
-                f"The images are aligned: half of the blocks are off by less than {self.median_px:.1f} px.{where}",
-            )
-        if part <= FAIR and seen.pooled >= MIN_CONFIDENCE:
+        half = f"half of the blocks are off by less than {self.median_px:.1f} px."
+        bound = f" Expected error: {seen.error_bound.text}." if seen.error_bound else ""
+        if part <= GOOD and seen.pooled >= GOOD_CONFIDENCE and seen.reliable:
+            return "good", f"The images are aligned: {half}{bound}{where}"
+        if part <= FAIR and seen.pooled >= MIN_CONFIDENCE and seen.reliable:
             return "fair", (
-                f"The images are nearly aligned: half of the blocks are off by less than {self.median_px:.1f} px. "
+                f"The images are nearly aligned: {half}{bound} "
                 "Objects at other distances than the calibrated one, or a small movement of the bracket, cause this."
                 f"{where}"
             )

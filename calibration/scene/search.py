@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fusepipe.calibration.gradient_field import Field, gradient_field, shrunk
 from fusepipe.calibration.matrix import Matrix3, scaling
-from fusepipe.core.frames import Luma8
+from fusepipe.core.frames import Luma8, Size
 
 SEARCH_WIDTH_PX = 144  # of the visible image: enough for edges, few enough for the transforms
 SCALE_STEP = 1.053
@@ -26,6 +26,9 @@ ROLL_STEP_DEG = 3.0
 ROLLS_TRIED_AT = 2  # scales: the best ones without roll
 DEFAULT_SCALES = (0.7, 2.3)
 MAX_SEARCHED_PAIRS = 8  # more do not improve the result
+PEAKS = 3  # shifts kept per scale and roll
+PEAK_APART = 0.05  # of the visible width: two shifts nearer than this are one
+CANDIDATE_APART = 0.04  # of the visible width, mean over the corners: what block matching reaches anyway
 
 Spectrum = NDArray[np.complex64]
 
@@ -55,7 +58,7 @@ class Candidate:
 def search(
     pairs: Sequence[ScenePair], scales: tuple[float, float] = DEFAULT_SCALES, min_overlap: float = 0.3
 ) -> list[Candidate]:
-    """The best shift of each scale and roll tried, the strongest first.
+    """The best shifts of each scale and roll tried, the strongest first; see :func:`distinct`.
 
     ``scales`` bounds the width of the infrared view over that of the visible view. ``min_overlap`` is a
     part of the smaller of the two views.
@@ -64,11 +67,28 @@ def search(
     steps = max(1, math.ceil(math.log(scales[1] / scales[0]) / math.log(SCALE_STEP)))
     tried = np.geomspace(scales[0], scales[1], steps + 1)
     plane = _Plane(chosen, max(tried), min_overlap)
-    found = [plane.best(scale, 0.0) for scale in tried]
-    found.sort(key=lambda candidate: -candidate.strength)
+    found = [plane.peaks(scale, 0.0) for scale in tried]
+    found.sort(key=lambda peaks: -peaks[0].strength)
     rolls = [r for r in np.arange(-MAX_ROLL_DEG, MAX_ROLL_DEG + 0.1, ROLL_STEP_DEG) if abs(r) > 0.1]
-    found += [plane.best(first.scale, float(roll)) for first in found[:ROLLS_TRIED_AT] for roll in rolls]
-    return sorted(found, key=lambda candidate: -candidate.strength)
+    found += [plane.peaks(first[0].scale, float(roll)) for first in found[:ROLLS_TRIED_AT] for roll in rolls]
+    return sorted((one for peaks in found for one in peaks), key=lambda candidate: -candidate.strength)
+
+
+def distinct(candidates: Sequence[Candidate], infrared: Size, visible: Size, most: int) -> list[Candidate]:
+    """The strongest candidates whose corners are apart by ``CANDIDATE_APART`` on average; sizes are (width, height)."""
+    width, height = infrared
+    corners = np.array([[[0, 0], [width, 0], [0, height], [width, height]]], np.float64)
+    kept: list[Candidate] = []
+    places: list[NDArray[np.float64]] = []
+    for candidate in candidates:
+        place = cv2.perspectiveTransform(corners, candidate.matrix)[0]
+        off = [float(np.hypot(*(place - other).T).mean()) for other in places]
+        if min(off, default=np.inf) > CANDIDATE_APART * visible[0]:
+            kept.append(candidate)
+            places.append(np.asarray(place, np.float64))
+        if len(kept) == most:
+            break
+    return kept
 
 
 class _Plane:
@@ -95,8 +115,8 @@ class _Plane:
             self._spectra.append((self._transform(_complex(field)), self._real(_energy(field))))
         self._inside = self._real(np.ones((self._height, self._width), np.float32))
 
-    def best(self, scale: float, roll_deg: float) -> Candidate:
-        """The strongest shift for one scale and roll."""
+    def peaks(self, scale: float, roll_deg: float) -> list[Candidate]:
+        """The strongest shifts for one scale and roll, at most ``PEAKS``, the strongest first."""
         width = max(8, round(scale * self._width))
         height = max(8, round(width * self._aspect))
         turn = np.vstack([cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), roll_deg, 1.0), [0, 0, 1]])
@@ -116,15 +136,17 @@ class _Plane:
         smaller = min(self._width * self._height, width * height)
         total[shared < self._min_overlap * smaller] = -1.0
         strength = total * np.sqrt(np.maximum(shared, 0.0))
-        y, x = np.unravel_index(int(np.argmax(strength)), strength.shape)
-        # a shift beyond the visible image is a negative one
-        dx = int(x) - self._canvas[1] if x >= self._width else int(x)
-        dy = int(y) - self._canvas[0] if y >= self._height else int(y)
         ir_h, ir_w = self._pairs[0].infrared.shape
-        shift = np.array([[1.0, 0.0, dx], [0.0, 1.0, dy], [0.0, 0.0, 1.0]])
-        small_vis = (self._width, self._height)
-        matrix = scaling(small_vis, self._vis_size) @ shift @ turn @ scaling((ir_w, ir_h), (width, height))
-        return Candidate(matrix, float(strength[y, x]), float(total[y, x]), scale)
+        before, after = scaling((ir_w, ir_h), (width, height)), scaling((self._width, self._height), self._vis_size)
+        found = []
+        for y, x in _highest(strength, PEAKS, round(PEAK_APART * self._width)):
+            # a shift beyond the visible image is a negative one
+            dx = x - self._canvas[1] if x >= self._width else x
+            dy = y - self._canvas[0] if y >= self._height else y
+            shift = np.array([[1.0, 0.0, dx], [0.0, 1.0, dy], [0.0, 0.0, 1.0]])
+            matrix = after @ shift @ turn @ before
+            found.append(Candidate(matrix, float(strength[y, x]), float(total[y, x]), scale))
+        return found
 
     def _transform(self, field: NDArray[np.complex64]) -> Spectrum:
         return np.asarray(np.fft.fft2(field, self._canvas), np.complex64)
@@ -134,6 +156,21 @@ class _Plane:
 
     def _back(self, infrared: Spectrum, visible: Spectrum) -> NDArray[np.float32]:
         return np.asarray(np.fft.irfft2(np.conj(infrared) * visible, self._canvas), np.float32)
+
+
+def _highest(strength: NDArray[np.float32], most: int, apart_px: int) -> list[tuple[int, int]]:
+    """(y, x) of the highest values, at least ``apart_px`` from each other; the array wraps around."""
+    left = strength.copy()
+    height, width = left.shape
+    near = np.arange(-apart_px, apart_px + 1)
+    found: list[tuple[int, int]] = []
+    while len(found) < most:
+        y, x = (int(v) for v in np.unravel_index(int(np.argmax(left)), left.shape))
+        if found and left[y, x] <= 0:
+            break
+        found.append((y, x))
+        left[np.ix_((y + near) % height, (x + near) % width)] = -1.0
+    return found
 
 
 def _complex(field: Field) -> NDArray[np.complex64]:

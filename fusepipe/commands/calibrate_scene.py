@@ -77,10 +77,10 @@ def command(
     if calibration is None:
         raise FusepipeError(f"nothing was written: {result.refusal}")
     seen = result.quality
+    error = "not known" if seen.error_bound is None else seen.error_bound.text
     click.echo(
-        f"{counted(len(pairs), 'pair')} ({shortlist([pair.name for pair in pairs])}): {result.model}, "
-        f"confidence {seen.confidence:.2f}; {seen.near:.0%} of {seen.blocks} blocks agree; the infrared camera sees "
-        f"{seen.overlap:.0%} of the visible image"
+        f"{counted(len(pairs), 'pair')} ({shortlist([pair.name for pair in pairs])}): {result.model}; expected error: "
+        f"{error}; {seen.agreement}; the infrared camera sees {seen.overlap:.0%} of the visible image"
     )
     if reason := reliability_warning(result):
         click.echo(f"  warning: {reason}")

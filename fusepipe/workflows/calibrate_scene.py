@@ -76,6 +76,9 @@ def calibrate_scene(
         "pairs": result.pairs,
         "model": result.model,
     }
+    if seen.error_bound is not None:
+        quality["expected_error_centre_px"] = seen.error_bound.centre_px
+        quality["expected_error_corners_px"] = seen.error_bound.corners_px
     matrix = result.matrix.copy()
     kind: Kind = "affine"
     if result.model == "homography" or result.model == "homography+lens":

@@ -53,7 +53,10 @@ def test_the_street_is_registered(street: ScenePair, tmp_path: Path) -> None:
     ran = CliRunner().invoke(cli, ["calibrate", "scene", f"{tmp_path}/ir.png", f"{tmp_path}/vis.png", "-o", str(out)])
     assert ran.exit_code == 0, ran.output
     calibration = load_calibration(out)
-    assert corner_error_px(calibration.matrix3()) < 3.0
+    error_px = corner_error_px(calibration.matrix3())
+    assert error_px < 3.0
+    assert "expected error: at most" in ran.stdout and "of 9 parts of the image" in ran.stdout
+    assert calibration.quality is not None and error_px < float(calibration.quality["expected_error_corners_px"]) < 30
     assert calibration.quality is not None and float(calibration.quality["confidence"]) > 0.4
     assert match_quality([street], true_matrix(IR, VIS)).confidence > 0.4
 
@@ -83,6 +86,30 @@ def test_pairs_complement_each_other_and_outliers_are_counted(street: ScenePair)
         pairs = 1 if seen is alone else 2
         result = SceneResult(true_matrix(IR, VIS), "affine", seen, IR, VIS, pairs)
         assert reliability_warning(result).startswith(said) and bool(reliability_warning(result)) == bool(said)
+
+
+def test_agreement_in_a_corner_is_not_accepted(street: ScenePair) -> None:
+    noise = cv2.GaussianBlur(np.random.default_rng(3).normal(0, 1, (240, 320)), (0, 0), 1.5)
+    image = np.clip(120 + 160 * noise, 0, 255).astype(np.uint8)
+    whole = match_quality([street], true_matrix(IR, VIS))
+    image[150:, :110] = street.infrared[150:, :110]
+    corner = match_quality([ScenePair(image, street.visible)], true_matrix(IR, VIS))
+    assert whole.accepted and whole.parts >= 6 and whole.evidence > 20
+    assert not corner.reliable and corner.parts < 3, corner.agreement
+    assert "needed: 32 blocks in 3 parts" in corner.agreement
+
+
+def test_chance_gives_no_evidence() -> None:
+    """Blocks of unrelated images: by Markov's inequality, evidence of 12 has a probability below 1 in 100,000."""
+    random = np.random.default_rng(8)
+
+    def image() -> Luma8:
+        noise = cv2.GaussianBlur(random.normal(0, 1, (240, 320)), (0, 0), 2)
+        return np.clip(120 + 200 * noise, 0, 255).astype(np.uint8)
+
+    seen = [match_quality([ScenePair(image(), image())], true_matrix(IR, IR)) for _ in range(20)]
+    assert max(one.evidence for one in seen) < 3.0
+    assert max(one.near for one in seen) < 0.2 and not any(one.accepted for one in seen)
 
 
 def test_uncertain_pairs_are_certain_together(street: ScenePair) -> None:
@@ -204,3 +231,25 @@ def test_a_real_pair_is_registered_and_a_wrong_one_refused(data_dir: Path) -> No
     other = cv2.imread(str(folder / "vis" / "FLIR_00006.jpg"), cv2.IMREAD_GRAYSCALE)
     wrong = register([ScenePair(np.asarray(infrared, np.uint8), np.asarray(other, np.uint8))], explain=False)
     assert wrong.refusal
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_another_candidate_is_taken_where_the_first_one_fails(data_dir: Path) -> None:
+    """A narrow, soft and noisy infrared image, for which the strongest candidate of the search is wrong."""
+    infrared, visible = (
+        cv2.imread(str(data_dir / "roadscene" / band / "FLIR_video_01425.jpg"), cv2.IMREAD_GRAYSCALE)
+        for band in ("ir", "vis")
+    )
+    truth = np.array([[0.97732, -0.060501, -6.58826], [0.043029, 0.968768, -19.693016], [5e-5, -2e-5, 1.0]])
+    cropped = np.array([[1.0, 0, 113], [0, 1, 27], [0, 0, 1]])
+    soft = cv2.warpPerspective(infrared, np.linalg.inv(cropped @ truth), (320, 256), borderMode=cv2.BORDER_REPLICATE)
+    soft = cv2.GaussianBlur(soft.astype(np.float32), (0, 0), 1.5)
+    noisy = 128 + 0.4 * (soft - soft.mean()) + np.random.default_rng(0).normal(0, 4, soft.shape)
+    pair = ScenePair(np.clip(noisy, 0, 255).astype(np.uint8), np.ascontiguousarray(visible[27:223, 113:481]))
+    result = register([pair])
+    corners = np.array([[[0, 0], [319, 0], [0, 255], [319, 255]]], np.float64)
+    off = cv2.perspectiveTransform(corners, result.matrix) - cv2.perspectiveTransform(corners, truth)
+    assert not result.refusal and np.hypot(*off[0].T).mean() < 4.0
+    first = cv2.perspectiveTransform(corners, result.candidates[0].matrix) - cv2.perspectiveTransform(corners, truth)
+    assert np.hypot(*first[0].T).mean() > 20.0, "the first candidate is right: this tests nothing"

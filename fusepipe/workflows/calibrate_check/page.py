@@ -74,8 +74,8 @@ def _figures(overall: Residuals, pairs: int) -> list[tuple[str, str]]:
     across, down = (round(v, 1) + 0.0 for v in overall.shift_px)  # no "-0.0"
     return [
         *individually,
-        ("blocks that agree with the calibration", f"{seen.near:.0%} of {seen.blocks}"),
-        ("confidence", f"{seen.confidence:.2f}"),
+        ("blocks that agree with the calibration", f"{seen.near:.0%} of {seen.blocks}, in {seen.parts} of 9 parts"),
+        ("expected error", "not known" if seen.error_bound is None else seen.error_bound.text),
         ("median residual", f"{overall.median_px:.2f} px of {overall.visible_size[0]}"),
         ("offset of the whole image", f"{across:+.1f} px across, {down:+.1f} px down"),
         ("edge correlation", f"{seen.correlation:.3f}"),

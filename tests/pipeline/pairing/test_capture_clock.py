@@ -141,7 +141,7 @@ def test_an_implausible_sender_clock_is_not_used(wrong):
 
 def test_arrival_and_kernel_times():
     late = CaptureClock(latency_ns=30 * MS)
-    shot = replace(frame(Band.VISIBLE, 0, 0, arrival_ns=9 * S), stamp=Stamp("arrival"))
+    shot = replace(frame(Band.VISIBLE, 0, 9 * S, arrival_ns=9 * S), stamp=Stamp("arrival"))
     assert late.stamp(shot).capture_ns == 9 * S - 30 * MS and late.report().grade == "arrival"
     began = replace(frame(Band.VISIBLE, 1, 9 * S + 20 * MS, arrival_ns=9 * S + 120 * MS), stamp=Stamp("arrival"))
     assert CaptureClock(latency_ns=30 * MS).stamp(began).capture_ns == 9 * S - 10 * MS

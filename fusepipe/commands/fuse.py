@@ -52,6 +52,9 @@ from fusepipe.commands.console.run_end import finish
 @click.option("--offset", metavar="TIME", help="Added to the infrared capture times, such as -15ms.")
 @click.option("--tolerance", metavar="TIME", help="Largest difference between the capture times of a pair [20ms].")
 @reframing_options
+@click.option(
+    "--decoder", type=click.Choice(["auto", "nvdec", "software"]), default="auto", help="How videos are decoded [auto]."
+)
 @click.option("--grey", is_flag=True, help="Write luma only, without the visible colours.")
 @click.option("--swap", is_flag=True, help="The first input is the visible one, the second the infrared one.")
 @strict_option

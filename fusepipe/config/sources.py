@@ -20,6 +20,7 @@ from fusepipe.config.locations import (
 from fusepipe.core.redact import HIDDEN, redact_url, remember, unescaped_problem
 from fusepipe.core.suggest import did_you_mean
 from fusepipe.core.units import DurationNs, PositiveDurationNs, S
+from fusepipe.core.video_formats import DecoderName
 from fusepipe.core.yaml_models import field_keys
 
 _ALMOST_URL = re.compile(rf"\s*(?P<scheme>{'|'.join(LIVE_SCHEMES)})(?:\s*:|//|\s+://)", re.IGNORECASE)
@@ -120,6 +121,11 @@ class SourceConfig(ConfigModel):
         description="What happens to frames of a live camera that are damaged by lost packets: drop, the default, "
         "leaves them out; show uses them as they are.",
     )
+    decoder: DecoderName = Field(
+        default="auto",
+        description="How video is decoded: auto uses an NVIDIA GPU's decoder where it works and software elsewhere, "
+        "also for streams that the GPU cannot decode; nvdec requires the GPU's; software never uses it.",
+    )
     freeze_detection: Literal["on", "off"] = Field(
         default="on",
         description="Whether a live camera counts as not connected while it repeats one image, as a hung camera does. "
@@ -176,6 +182,8 @@ class SourceConfig(ConfigModel):
             raise ValueError("poll is for http:// cameras that give one image for each request; remove it")
         if self.format is not None and self.url.startswith("/dev/"):
             raise ValueError("format is for network cameras; for a V4L2 device set options: {input_format: mjpeg}")
+        if self.decoder != "auto" and self.kind == "synthetic":
+            raise ValueError("decoder is for video files and cameras; remove it")
         if self.transport is not None and scheme not in ("rtsp", "rtsps"):
             raise ValueError("transport is for rtsp:// cameras; remove it")
         if self.fps is not None and self.kind == "live" and not self.url.startswith("/dev/"):

@@ -6,9 +6,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Literal
 
 ENCODERS = {"h264": "libx264", "ffv1": "ffv1", "vp9": "libvpx-vp9"}
 """FFmpeg's encoder of each codec."""
+
+DecoderName = Literal["auto", "nvdec", "software"]
+"""How video is decoded: in hardware where that works, by a named kind of hardware, or in software."""
 
 _FILE_SUFFIX = re.compile(r"\.(?:[A-Za-z][A-Za-z0-9]{1,4}|3gp|3g2|3gpp)")
 # also misspelt URLs: a folder must not be named after a password

@@ -48,6 +48,7 @@ class FuseOptions:
     tolerance: str | None = None
     pair_by: str | None = None
     keys: CameraKeys = field(default_factory=dict)
+    decoder: str = "auto"
 
 
 def fuse_pipeline(options: FuseOptions) -> Pipeline:
@@ -75,6 +76,8 @@ def fuse_pipeline(options: FuseOptions) -> Pipeline:
     for key, value in (("range", options.visible_range), ("byte_order", options.visible_byte_order)):
         if value:
             body["visible"][key] = value
+    if options.decoder != "auto":
+        body["infrared"]["decoder"] = body["visible"]["decoder"] = options.decoder
     sync = {"offset": options.offset, "tolerance": options.tolerance, "pair_by": options.pair_by}
     body["sync"] = {key: value for key, value in sync.items() if value is not None}
     if options.engine:

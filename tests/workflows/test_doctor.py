@@ -283,3 +283,12 @@ def test_the_url_schemes_that_this_ffmpeg_reads_are_listed() -> None:
     assert (found.status, found.message) == ("ok", "reads rtsp://, http://, udp://; not: srt://")
     assert diagnosis.check_protocols({**known, "rtsp": False}).status == "problem"
     assert "rtsp://" in one(diagnosis.check_video(), "live inputs").message
+
+
+def test_how_video_is_decoded_is_said_with_the_reason() -> None:
+    check = one(diagnosis.check_video(), "video decoder")
+    assert check.status == "ok" and "decodes video" in check.message
+    software = diagnosis.check_decoders({"nvdec": "no NVIDIA driver"})
+    assert software.message == "decodes video in software (nvdec: no NVIDIA driver)"
+    hardware = diagnosis.check_decoders({"nvdec": "", "vaapi": "no device"})
+    assert hardware.message == "decodes video with nvdec, which decoded a test clip exactly; not vaapi: no device"

@@ -53,6 +53,8 @@ def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
         raise SourceError(f"{path}: neither a file nor a folder (the rig's {band} source)")
     if stream is not None and (path.is_dir() or path.suffix.lower() in READ_SUFFIXES):
         raise SourceError(f"{path}: has no video streams to choose from; remove ?stream={stream}")
+    if config.decoder not in ("auto", "software") and (path.is_dir() or path.suffix.lower() in READ_SUFFIXES):
+        raise SourceError(f"{path}: decoder: {config.decoder} is for video; remove it")
     if path.is_dir() or (path.suffix.lower() in READ_SUFFIXES and not holds_many_images(path)):
         from fusepipe.pipeline.sources.files.image_folder import ImageFolderSource
 
@@ -74,6 +76,7 @@ def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
             config.fps, config.value_range, config.byte_order, reframing_of(config), str(band), rig_name
         )
         return PagedImageSource(path, band, options)
+    from fusepipe.pipeline.sources.decoders.hardware import choose_decoder
     from fusepipe.pipeline.sources.files.video_file import VideoFileSource
 
     return VideoFileSource(
@@ -84,6 +87,7 @@ def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
         count_range=counts,
         swap_bytes=config.byte_order == ("little" if is_png(path) else "big"),
         reframing=reframing_of(config),
+        decoder=choose_decoder(config.decoder),
         camera=str(band),
         stream_id=rig_name,
     )
@@ -96,6 +100,8 @@ def reframing_of(config: SourceConfig) -> Reframing:
 
 def live_options(config: SourceConfig) -> LiveOptions:
     """Connection options of a live camera; keys that the rig does not set keep their defaults."""
+    from fusepipe.pipeline.sources.decoders.hardware import choose_decoder
+
     defaults = LiveOptions()
     return LiveOptions(
         transport=config.transport or defaults.transport,
@@ -105,5 +111,6 @@ def live_options(config: SourceConfig) -> LiveOptions:
         damaged=config.damaged or defaults.damaged,
         format=config.format,
         poll_ns=config.poll_ns,
+        decoder=choose_decoder(config.decoder),
         options=dict(config.options),
     )

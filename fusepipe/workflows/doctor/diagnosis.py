@@ -158,9 +158,13 @@ def check_video() -> list[DoctorCheck]:
     except BROKEN as error:
         return [DoctorCheck("working", "PyAV", "problem", one_line(error), fix)]
     checks = [DoctorCheck("working", "PyAV", "ok", f"{av.__version__} with FFmpeg {version}")]
-    from fusepipe.pipeline.sources.live.failures import has_protocol  # imports av
+    from fusepipe.pipeline.sources.decoders.hardware import decoder_problem  # imports av
+    from fusepipe.pipeline.sources.decoders.kinds import HARDWARE
+    from fusepipe.pipeline.sources.live.failures import has_protocol
 
-    return [*checks, check_codecs(known), check_protocols({name: has_protocol(name) for name in PROTOCOLS})]
+    protocols = {name: has_protocol(name) for name in PROTOCOLS}
+    decoders = {kind.name: decoder_problem(kind) for kind in HARDWARE}
+    return [*checks, check_codecs(known), check_decoders(decoders), check_protocols(protocols)]
 
 
 def _has_codec(av: ModuleType, name: str, mode: str) -> bool:
@@ -185,6 +189,16 @@ def check_codecs(known: Mapping[tuple[str, str], bool]) -> DoctorCheck:
     hardware = [name for name, mode, needed in CODECS if not needed and known.get((name, mode))]
     text = needed_ones + (f"; hardware codecs built in: {', '.join(hardware)}" if hardware else "")
     return DoctorCheck("working", "codecs", "ok", text)
+
+
+def check_decoders(problems: Mapping[str, str]) -> DoctorCheck:
+    """``problems``: for each hardware decoder of video why it does not work here, empty if it does."""
+    working = [name for name, problem in problems.items() if not problem]
+    failing = "; ".join(f"{name}: {problem}" for name, problem in problems.items() if problem)
+    if working:
+        text = f"decodes video with {', '.join(working)}, which decoded a test clip exactly"
+        return DoctorCheck("working", "video decoder", "ok", text + (f"; not {failing}" if failing else ""))
+    return DoctorCheck("working", "video decoder", "ok", f"decodes video in software ({failing})")
 
 
 def check_protocols(known: Mapping[str, bool]) -> DoctorCheck:

@@ -10,7 +10,7 @@ Sources: ITU-T H.264 (7.3.1 NAL unit, 7.3.2.3 SEI, Annex D) and H.265 (7.3.1, 7.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from av.packet import Packet
@@ -63,12 +63,14 @@ class SeiFilter:
                 changed[begin] = data[begin] & ~(codec.mask << codec.shift) & 0xFF | codec.hidden << codec.shift
         return None if changed is None else bytes(changed)
 
-    def decode(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
-        """The frames that the decoder outputs for a packet without such SEI; raises what the decoder raises."""
+    def decode(
+        self, packet: Packet[VideoStream], decode: Callable[[Packet[VideoStream]], list[VideoFrame]]
+    ) -> list[VideoFrame]:
+        """The frames that ``decode`` returns for a packet without such SEI; raises what it raises."""
         changed = self.apply(bytes(packet)) if self._codec is not None and packet.size else None
         if changed is not None:
             packet.update(changed)
-        return packet.decode()
+        return decode(packet)
 
     def _units(self, data: bytes) -> Iterator[tuple[int, int]]:
         """Begin and end of each NAL unit, header included."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -21,6 +22,8 @@ from fusepipe.core.image_pages import is_png
 from fusepipe.core.units import S
 from fusepipe.core.video_formats import alternatives, video_format
 from fusepipe.pipeline.sources.base import DEFAULT_FPS, ClockKind, Overflow, SourceInfo
+from fusepipe.pipeline.sources.decoders.kinds import SOFTWARE, DecoderChoice
+from fusepipe.pipeline.sources.decoders.stream_decoder import StreamDecoder
 from fusepipe.pipeline.sources.files.frame_numbers import FrameNumbers
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
 from fusepipe.pipeline.sources.files.sei import SeiFilter
@@ -47,7 +50,8 @@ class VideoFileSource:
 
     ``stream`` is the index of the stream in the container, as ffprobe shows it; ``None`` is the first video stream.
     ``fps`` replaces the timestamps by index / fps. ``count_range`` maps visible frames of a higher bit depth to 8 bit.
-    ``swap_bytes`` exchanges the bytes of 16-bit grey samples. ``reframing`` is applied to each image.
+    ``swap_bytes`` exchanges the bytes of 16-bit grey samples. ``reframing`` is applied to each image. ``decoder``
+    decodes the frames; size and format are read from the first one in software.
     """
 
     clock: ClockKind = "media"
@@ -63,6 +67,7 @@ class VideoFileSource:
         count_range: tuple[int, int] | None = None,
         swap_bytes: bool = False,
         reframing: Reframing = AS_IT_IS,
+        decoder: DecoderChoice = SOFTWARE,
         camera: str = "",
         stream_id: str = "",
     ) -> None:
@@ -71,6 +76,7 @@ class VideoFileSource:
         self._forced_fps = exact_rate(fps) if fps else None
         self._count_range, self._swap_bytes = count_range, swap_bytes
         self._reframing = reframing
+        self._decoder = decoder
         self._camera = camera
         self._stream_id = stream_id
         self._container: InputContainer | None = None
@@ -197,7 +203,7 @@ class VideoFileSource:
                 if packet is None:
                     break
                 try:
-                    for av_frame in sei.decode(packet):
+                    for av_frame in sei.decode(packet, Packet.decode):
                         return av_frame
                 except av.FFmpegError:
                     errors += 1  # damage at the start is counted while reading
@@ -210,6 +216,7 @@ class VideoFileSource:
         stream = self._video_stream(container)
         sei = SeiFilter(stream.codec_context.name, stream.codec_context.extradata)
         numbers = FrameNumbers(reorders=lambda: stream.codec_context.has_b_frames) if self._numbered else None
+        decoder = StreamDecoder(stream, self._decoder, self.label)
         index = errors = 0
         packets = container.demux(stream)
         while not stop.is_set():
@@ -220,7 +227,7 @@ class VideoFileSource:
                     return
                 if numbers is not None:
                     numbers.packet(packet.dts)
-                decoded = sei.decode(packet)
+                decoded = sei.decode(packet, decoder.decode)
             except av.FFmpegError as error:
                 errors += 1
                 if errors > MAX_CONSECUTIVE_ERRORS:

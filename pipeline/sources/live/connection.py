@@ -24,6 +24,7 @@ from fusepipe.core.counts import CountLevels
 from fusepipe.core.frames import Band, Frame, Stamp, UnreadableFrame
 from fusepipe.core.units import S
 from fusepipe.pipeline.sources.base import SourceInfo
+from fusepipe.pipeline.sources.decoders.stream_decoder import HardwareDecoderError, StreamDecoder
 from fusepipe.pipeline.sources.image_colour import ImageColour
 from fusepipe.pipeline.sources.live.connection_options import IMAGE_FORMATS, LiveOptions, OpenArguments, open_arguments
 from fusepipe.pipeline.sources.live.failures import Cause, LiveError, classify, is_timeout
@@ -84,6 +85,10 @@ class LiveConnection:
         # one thread, no reordering delay: each frame is output with its own packet
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"flags": "low_delay"}
+        try:
+            self._decoder = StreamDecoder(stream, options.decoder, label)
+        except HardwareDecoderError as error:
+            raise LiveError(label, Cause.CODEC, str(error)) from error
         name = self._container.format.name
         self._one_image = name.endswith(_ONE_IMAGE)
         self._timeless = not _TIMELESS.isdisjoint(name.split(",")) or self._one_image
@@ -217,7 +222,7 @@ class LiveConnection:
         try:
             if self._one_image:  # of a truncated image FFmpeg decodes what there is
                 image_files.check_complete(bytes(packet))
-            av_frames = packet.decode()
+            av_frames = self._decoder.decode(packet)
         except image_files.UnreadableImage as error:
             self.damaged += 1
             yield self._unreadable(str(error), arrival_ns)
@@ -226,6 +231,8 @@ class LiveConnection:
             self.damaged += 1
             yield self._unreadable(error.strerror or type(error).__name__, arrival_ns)
             return
+        except HardwareDecoderError as error:
+            raise LiveError(self._label, Cause.CODEC, str(error)) from error
         for av_frame in av_frames:
             if not isinstance(av_frame, VideoFrame) or (av_frame.pts is None and not self._timeless):
                 continue  # RTP frames before the first timestamp of the session: their time is unknown

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fusepipe.core.units import S
+from fusepipe.pipeline.sources.decoders.kinds import SOFTWARE, DecoderChoice
 
 RtspTransport = Literal["tcp", "udp"]
 Damaged = Literal["drop", "show"]
@@ -35,6 +36,7 @@ class LiveOptions:
     damaged: Damaged = "drop"
     format: str | None = None
     poll_ns: int | None = None
+    decoder: DecoderChoice = SOFTWARE
     options: Mapping[str, str] = field(default_factory=dict, repr=False)  # may have credentials, such as headers
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 
 from fusepipe.config.endpoints import Endpoint
@@ -21,15 +22,14 @@ def conflicts(document: YamlDocument, rigs: Sequence[tuple[Rig, Node]]) -> dict[
                 inputs.setdefault(getattr(rig, band).url, locate(node, (band, "url")).mark)
     found: dict[str, list[Problem]] = {}
     outputs: dict[str, Mark] = {}
-    listeners: list[tuple[str, Endpoint, Mark]] = []
+    listeners: list[tuple[_Server, Mark]] = []
     for rig, node in rigs:
-        for kind, endpoint, place in _listeners(rig):
+        for server, place in _servers(rig):
             mark = locate(node, place).mark
-            other = next((m for k, e, m in listeners if _clash((k, e), (kind, endpoint))), None)
-            listeners.append((kind, endpoint, mark))
-            if other is not None:
-                message = f"cannot listen on port {endpoint.port} together with {_named(other)}: use another port"
-                found.setdefault(rig.name, []).append(document.problem(mark, message))
+            clash = next(((text, m) for other, m in listeners if (text := _clash(other, server))), None)
+            listeners.append((server, mark))
+            if clash is not None:
+                found.setdefault(rig.name, []).append(document.problem(mark, clash[0].format(_named(clash[1]))))
         for message, place in _deleting(rig, [other for other, _ in rigs]):
             found.setdefault(rig.name, []).append(document.problem(locate(node, place).mark, message))
         for path, place in _outputs(rig):
@@ -84,24 +84,40 @@ def _deleting(rig: Rig, rigs: Sequence[Rig]) -> list[tuple[str, KeyPath]]:
     return wrong
 
 
-def _listeners(rig: Rig) -> list[tuple[str, Endpoint, KeyPath]]:
-    """(kind, address, key path) of each server."""
+@dataclass(frozen=True, slots=True)
+class _Server:
+    kind: str
+    place: Endpoint
+    files: tuple[str | None, str | None]  # certificate and key
+
+
+def _servers(rig: Rig) -> list[tuple[_Server, KeyPath]]:
+    """Each server with its key path."""
     return [
-        (key, sink.endpoint, ("sinks", index, key))
+        (_Server(key, sink.endpoint, (sink.certificate, sink.key or sink.certificate)), ("sinks", index, key))
         for index, sink in enumerate(rig.sinks)
         if isinstance(sink, RtspSink | PreviewSink) and not sink.endpoint.push
         for key in ("rtsp" if isinstance(sink, RtspSink) else "preview",)
     ]
 
 
-def _clash(one: tuple[str, Endpoint], other: tuple[str, Endpoint]) -> bool:
-    """Whether two servers need the same port; streams, and pages, share one server at equal addresses."""
-    (kind, place), (other_kind, other_place) = one, other
-    if place.port != other_place.port:
-        return False
-    if place.host == other_place.host:
-        return kind != other_kind
-    return any(host in ("0.0.0.0", "::") for host in (place.host, other_place.host))
+def _clash(one: _Server, other: _Server) -> str:
+    """Why two servers cannot run together, with ``{}`` for the first; empty if they can.
+
+    Streams, and pages, share one server at equal addresses.
+    """
+    if one.place.port != other.place.port:
+        return ""
+    busy = f"cannot listen on port {one.place.port} together with {{}}: use another port"
+    if one.place.host != other.place.host:
+        return busy if any(host in ("0.0.0.0", "::") for host in (one.place.host, other.place.host)) else ""
+    if one.kind != other.kind:
+        return busy
+    if one.files != other.files:
+        return (
+            f"has not the certificate and key of {{}}, which listens on port {one.place.port} too: use one certificate"
+        )
+    return ""
 
 
 def _named(mark: Mark) -> str:

@@ -17,7 +17,10 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A parsed URL: ``host`` without brackets, ``path`` without outer slashes, ``user`` empty without credentials."""
+    """A parsed URL: ``host`` without brackets, ``path`` without outer slashes, ``user`` empty without credentials.
+
+    ``tls``: of a server, whether its URL is ``https://`` or ``rtsps://``.
+    """
 
     host: str
     port: int
@@ -25,14 +28,15 @@ class Endpoint:
     user: str = ""
     password: str = field(default="", repr=False)
     push: bool = False
+    tls: bool = False
 
 
 def parse_rtsp(url: str) -> Endpoint:
-    """``rtsp://[USER:PASSWORD@]HOST:PORT/NAME`` to serve, or ``rtsp+push://…`` to push.
+    """``rtsp://[USER:PASSWORD@]HOST:PORT/NAME`` or ``rtsps://…`` to serve, or ``rtsp+push://…`` to push.
 
     Raises ``ValueError`` with the fix in its message, never the URL: it may hold a password.
     """
-    parts = _split(url, ("rtsp", PUSH), "rtsp://127.0.0.1:8554/roof, or rtsp+push://host/roof to push")
+    parts = _split(url, ("rtsp", "rtsps", PUSH), "rtsp://127.0.0.1:8554/roof, or rtsp+push://host/roof to push")
     push = parts.scheme == PUSH
     port = _port(parts) or (554 if push else 0)
     if not port:
@@ -48,19 +52,30 @@ def parse_rtsp(url: str) -> Endpoint:
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if bool(user) != bool(password) or '"' in user:
         raise ValueError("needs a user and a password, as in rtsp://USER:PASSWORD@HOST:8554/roof, or neither")
-    return Endpoint(_host(parts), port, path, user, password, push)
+    return Endpoint(_host(parts), port, path, user, password, push, parts.scheme == "rtsps")
 
 
 def parse_preview(url: str) -> Endpoint:
-    """``http://HOST:PORT``. Raises ``ValueError`` with the fix in its message."""
+    """``http://HOST:PORT`` or ``https://HOST:PORT``. Raises ``ValueError`` with the fix in its message."""
     example = "http://127.0.0.1:8080"
-    parts = _split(url, ("http",), example)
+    parts = _split(url, ("http", "https"), example)
     port = _port(parts)
     if not port:
         raise ValueError(f"needs the port to serve on, such as {example}")
     if parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
         raise ValueError(f"should be only an address and a port, such as {example}; set the token with the key token")
-    return Endpoint(_host(parts), port)
+    return Endpoint(_host(parts), port, tls=parts.scheme == "https")
+
+
+def tls_problem(endpoint: Endpoint, certificate: str | None, key: str | None) -> str:
+    """Why a server's URL and its keys ``certificate`` and ``key`` do not fit, with the fix; empty where they do."""
+    if endpoint.push and (certificate or key):
+        return "certificate and key are for a stream that is served here: remove them"
+    if endpoint.tls and certificate is None:
+        return "an encrypted server needs a certificate: add certificate and key, or write http:// or rtsp://"
+    if not endpoint.tls and (certificate or key):
+        return "a certificate is for an encrypted server: write https:// or rtsps://, or remove certificate and key"
+    return ""
 
 
 def _split(url: str, schemes: tuple[str, ...], example: str) -> SplitResult:

@@ -179,7 +179,10 @@ def _resolve_sink(sink: SinkConfig, base_dir: Path) -> SinkConfig:
         return sink.model_copy(update={"file": resolve_pattern(sink.file, base_dir)})
     if isinstance(sink, ImagesSink):
         return sink.model_copy(update={"images": resolve_path(sink.images, base_dir)})
-    return sink
+    given = {"certificate": sink.certificate, "key": sink.key}
+    return sink.model_copy(
+        update={key: resolve_path(file, base_dir) for key, file in given.items() if file is not None}
+    )
 
 
 class RigFile(ConfigModel):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from fusepipe.config.base import ConfigModel, NotBool
-from fusepipe.config.endpoints import Endpoint, parse_preview, parse_rtsp
+from fusepipe.config.endpoints import Endpoint, parse_preview, parse_rtsp, tls_problem
 from fusepipe.config.locations import check_strftime, check_text
 from fusepipe.core.passwords import PasswordHash
 from fusepipe.core.redact import redact_url, remember
@@ -185,14 +185,26 @@ def _token(value: str) -> str:
     return value
 
 
+TlsFile = Annotated[str, BeforeValidator(_path_text)]
+CERTIFICATE = (
+    "Encrypted servers: the PEM file of the certificate and its chain, relative to this file. A renewed one is used "
+    "within a minute."
+)
+PRIVATE_KEY = (
+    "Encrypted servers: the PEM file of the private key, without a password; default: it is in the certificate's file."
+)
+
+
 class RtspSink(ConfigModel):
     """A live H.264 stream: served to RTSP clients, or pushed to another server."""
 
     rtsp: Annotated[str, AfterValidator(_rtsp_url)] = Field(
         description="rtsp://127.0.0.1:8554/roof serves the stream to this machine, 0.0.0.0 to the network; "
-        "rtsp://USER:PASSWORD@... requires authentication. rtsp+push://HOST/roof publishes it to another "
-        "server."
+        "rtsp://USER:PASSWORD@... requires authentication, rtsps:// encrypts it. rtsp+push://HOST/roof publishes it "
+        "to another server."
     )
+    certificate: TlsFile | None = Field(default=None, description=CERTIFICATE)
+    key: TlsFile | None = Field(default=None, description=PRIVATE_KEY)
     encoder: Literal["auto", "x264", "nvenc"] = Field(
         default="auto", description="auto uses NVENC, the encoder of NVIDIA GPUs, if it opens, else x264."
     )
@@ -227,6 +239,8 @@ class RtspSink(ConfigModel):
     def _options_of_its_kind(self) -> Self:
         if "max_clients" in self.model_fields_set and self.endpoint.push:
             raise ValueError("max_clients is for a stream that is served here: remove max_clients")
+        if problem := tls_problem(self.endpoint, self.certificate, self.key):
+            raise ValueError(problem)
         if self.bitrate_bps is not None and "crf" in self.model_fields_set:
             raise ValueError("has both quality and bitrate: keep one")
         return self
@@ -274,8 +288,11 @@ class PreviewSink(ConfigModel):
     """A web page with the live image, states and metrics. Several rigs may share one."""
 
     preview: Annotated[str, AfterValidator(_preview_url)] = Field(
-        description="The address to serve on, such as http://127.0.0.1:8080 (this machine only)."
+        description="The address to serve on, such as http://127.0.0.1:8080 (this machine only), or "
+        "https://0.0.0.0:8443 with a certificate."
     )
+    certificate: TlsFile | None = Field(default=None, description=CERTIFICATE)
+    key: TlsFile | None = Field(default=None, description=PRIVATE_KEY)
     token: Annotated[str, AfterValidator(_token)] | None = Field(
         default=None,
         description="Access token, for programs and for pages without users. A page that is served to other machines "
@@ -302,6 +319,12 @@ class PreviewSink(ConfigModel):
         names = [user.name for user in self.users]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"has two users named {twice!r}: keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _encrypted_or_not(self) -> Self:
+        if problem := tls_problem(self.endpoint, self.certificate, self.key):
+            raise ValueError(problem)
         return self
 
     def __repr_args__(self) -> Any:

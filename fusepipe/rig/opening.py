@@ -18,6 +18,7 @@ from fusepipe.pipeline.pairing.time_pairer import TimePairer
 from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sources.base import Source, SourceInfo
 from fusepipe.rig.factories import pairing
+from fusepipe.rig.factories.certificates import check_certificates
 from fusepipe.rig.factories.fusers import lease_fuser
 from fusepipe.rig.factories.live_sinks import Warn
 from fusepipe.rig.factories.registration import OpenedRegistration, open_registration
@@ -104,12 +105,14 @@ def open_rig(
     warn: Warn,
     parts: ProgramParts = ProgramParts(),
 ) -> OpenedRig:
-    """Opens sources, registration and fuser, and checks the outputs; ``stack`` closes what was opened.
+    """Checks certificates, opens sources, registration and fuser, checks the outputs; ``stack`` closes what was opened.
 
     ``context`` is completed with the frame rate and whether the rig is live. ``warn`` gets warnings for the run's
     report. Raises :class:`SourceError`, :class:`ConfigError`,
     :class:`SinkError` or :class:`EngineError`: the engine comes last, since compiling it takes longest.
     """
+    if parts.sinks is None:
+        check_certificates(rig, warn)
     infrared = _open_source(rig, Band.INFRARED, parts.sources[0], warn, stack)
     visible = _open_source(rig, Band.VISIBLE, parts.sources[1], warn, stack)
     sources, live = (infrared.source, visible.source), infrared.source.clock == "wall"

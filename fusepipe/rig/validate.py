@@ -1,4 +1,4 @@
-"""``fusepipe validate``: the problems of a rigs.yaml that can be found without opening anything."""
+"""``fusepipe validate``: the problems of a rigs.yaml that can be found without opening inputs and outputs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from fusepipe.core.errors import ConfigError, Problem, UsageError
 from fusepipe.core.frames import Band
 from fusepipe.core.yaml_models import in_file_order
 from fusepipe.pipeline.sources.synthetic.options import parse_options
+from fusepipe.rig.factories.certificates import certificate_findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,11 @@ class RigSummary:
 
 @dataclass(frozen=True, slots=True)
 class ValidationReport:
-    """``problems`` make the file invalid; ``notes`` are unset environment variables of rigs that were not selected."""
+    """``problems`` make the file invalid, ``notes`` do not.
+
+    Notes are warnings, and what another machine may have: unset environment variables and missing certificate files of
+    rigs that were not selected.
+    """
 
     file: str
     rigs: tuple[RigSummary, ...] = ()
@@ -54,19 +59,27 @@ class ValidationReport:
 
 
 def validate(file: Path, names: Sequence[str] = ()) -> ValidationReport:
-    """Checks the rigs of these names, or all; an unset environment variable is a problem of named rigs only."""
+    """Checks the rigs of these names, or all; what is missing on this machine is a problem of named rigs only."""
     try:
         document = load_rig_file(file)
         checked = document.check(names or None)
     except ConfigError as error:
         return ValidationReport(str(file), problems=error.problems)
-    rigs = tuple(RigSummary(rig.name, rig.rig is not None, document.describe(rig.name)) for rig in checked)
     problems = [problem for rig in checked for problem in rig.problems]
     problems += _scene_problems(document, checked)
-    unset = [problem for rig in checked for problem in rig.unset]
-    if names:
-        return ValidationReport(str(file), rigs, tuple(in_file_order([*problems, *unset])))
-    return ValidationReport(str(file), rigs, tuple(in_file_order(problems)), tuple(in_file_order(unset)))
+    missing = [problem for rig in checked for problem in rig.unset]
+    notes: list[Problem] = []
+    for rig in (result.rig for result in checked if result.rig is not None):
+        for finding in certificate_findings(rig):
+            place = notes if finding.usable else missing if finding.missing else problems
+            place.append(document.problem_at(rig.name, finding.key_path, finding.message))
+    broken = {name for name in document.names if any(p.key.startswith(f"rigs.{name}.") for p in problems)}
+    rigs = tuple(
+        RigSummary(rig.name, rig.rig is not None and rig.name not in broken, document.describe(rig.name))
+        for rig in checked
+    )
+    (problems if names else notes).extend(missing)
+    return ValidationReport(str(file), rigs, tuple(in_file_order(problems)), tuple(in_file_order(notes)))
 
 
 def _scene_problems(document: RigFileDocument, checked: Sequence[CheckedRig]) -> Iterator[Problem]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from fusepipe.pipeline.servers.addresses import listening_sockets
 from fusepipe.pipeline.servers.admission import Admission, ConnectionLimits, spare_descriptors
 from fusepipe.pipeline.servers.log_limit import LogLimit
+from fusepipe.pipeline.servers.tls import ServerTls
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ BATCH = 16  # connections accepted before other tasks of the loop get their turn
 REFUSED_PAUSE_S = 0.05  # after a batch with refusals: they cost at most a few hundred calls per second
 NO_DESCRIPTORS_PAUSE_S = 1.0
 SWEEP_S = 1.0
+HANDSHAKE_S = 10.0  # max time for a TLS handshake, so that a silent client does not keep its connection
+ENDING_S = 0.5  # how long the connections of a server that stops have to close; TLS waits for the peer's answer
 CLOSING_S = 10.0  # how long a peer may take to read the rest of a connection that is being closed
 _RESET = struct.pack("ii", 1, 0)  # close with a reset: nothing of a refused connection remains
 
@@ -39,7 +42,7 @@ class _Connection:
 class Listener:
     """Accepts connections on ``host:port`` and gives each a protocol of ``factory``.
 
-    ``label`` names the server in log lines.
+    ``label`` names the server in log lines; with ``tls`` the protocol begins after the handshake.
     """
 
     def __init__(
@@ -49,7 +52,9 @@ class Listener:
         label: str,
         factory: Callable[[], asyncio.Protocol],
         limits: ConnectionLimits,
+        tls: ServerTls | None = None,
     ) -> None:
+        self._tls = tls
         self._address = host, port
         self._label = label
         self._factory = factory
@@ -81,6 +86,17 @@ class Listener:
         self._paused.clear()
         for task in self._tasks:
             task.cancel()
+
+    async def wait_closed(self) -> None:
+        """Waits for the connections that the server has closed, and aborts those that remain."""
+        for _ in range(2):
+            end_s = self._loop.time() + ENDING_S
+            while self._connections and self._loop.time() < end_s:
+                await asyncio.sleep(0.01)
+                self._forget_closed()
+            for entry in self._connections.values():
+                if entry.transport is not None:
+                    entry.transport.abort()
 
     # -- accepting
 
@@ -118,12 +134,24 @@ class Listener:
 
     async def _connect(self, connection: socket.socket, entry: _Connection) -> None:
         try:
-            transport, _ = await self._loop.connect_accepted_socket(self._factory, connection)
+            transport, _ = await self._connected_transport(connection)
         except OSError as error:  # the peer left, or its TLS handshake failed
             self._log.info("handshake", "%s: connection from %s failed: %s", self._label, entry.peer, reason_of(error))
             connection.close()
         else:
             entry.transport = transport
+
+    async def _connected_transport(self, connection: socket.socket) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
+        connect = self._loop.connect_accepted_socket
+        if self._tls is None:
+            return await connect(self._factory, connection)
+        return await connect(
+            self._factory,
+            connection,
+            ssl=self._tls.context(),
+            ssl_handshake_timeout=HANDSHAKE_S,
+            ssl_shutdown_timeout=CLOSING_S,
+        )
 
     def _connected(self, task: asyncio.Task[None]) -> None:
         connection = self._tasks.pop(task)
@@ -161,7 +189,11 @@ class Listener:
 
 def reason_of(error: OSError) -> str:
     """An error of a connection in a few words, without what the peer sent."""
+    if isinstance(error, ConnectionAbortedError) and error.errno is None:  # asyncio's, of a handshake
+        return "TLS handshake timed out"
     reason = getattr(error, "reason", None)  # of ssl.SSLError
+    if reason in ("HTTP_REQUEST", "WRONG_VERSION_NUMBER"):
+        return "no TLS; the URL begins with https:// or rtsps://"
     if isinstance(reason, str):
-        return reason.replace("_", " ").lower()
+        return "TLS handshake: " + reason.replace("_", " ").lower()
     return error.strerror or type(error).__name__

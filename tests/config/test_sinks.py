@@ -103,7 +103,27 @@ USER = "{{preview: 'http://127.0.0.1:1', users: [{{{}}}]}}"
             "sinks[1].rtsp: cannot listen on port 1 together",
         ),
         ("{preview: 'http://127.0.0.1'}", "preview: needs the port to serve on, such as http://127.0.0.1:8080"),
-        ("{preview: 'https://127.0.0.1:1'}", "preview: should be a URL such as http://127.0.0.1:8080"),
+        ("{preview: 'ftp://127.0.0.1:1'}", "preview: should be a URL such as http://127.0.0.1:8080"),
+        (
+            "{preview: 'https://127.0.0.1:1'}",
+            "needs a certificate: add certificate and key, or write http:// or rtsp://",
+        ),
+        ("{rtsp: 'rtsps://127.0.0.1:1/a', key: k}", "needs a certificate: add certificate and key"),
+        (
+            "{preview: 'http://127.0.0.1:1', certificate: c}",
+            "write https:// or rtsps://, or remove certificate and key",
+        ),
+        ("{rtsp: 'rtsp://127.0.0.1:1/a', certificate: c, key: k}", "a certificate is for an encrypted server: write"),
+        ("{rtsp: 'rtsp+push://h/a', certificate: c}", "certificate and key are for a stream that is served here"),
+        ("{preview: 'https://127.0.0.1:1', certificate: 3}", "certificate: should be a path (got 3)"),
+        (
+            "{preview: 'https://h:1', certificate: c, key: k}, {preview: 'https://h:1', certificate: c}",
+            "preview: has not the certificate and key of rigs.one.sinks[0].preview on line 7, which",
+        ),
+        (
+            "{rtsp: 'rtsps://h:1/a', certificate: c}, {rtsp: 'rtsp://h:1/b'}",
+            "sinks[1].rtsp: has not the certificate and key of rigs.one.sinks[0].rtsp",
+        ),
         ("{preview: 'http://127.0.0.1:1/x'}", "preview: should be only an address and a port"),
         ("{preview: 'http://127.0.0.1:1', token: short}", "token: should be at least 8 letters"),
         (
@@ -138,7 +158,10 @@ def test_the_users_of_a_page(tmp_path: Path) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.text(max_size=60), st.sampled_from(["", "rtsp://", "rtsp+push://", "http://", "rtsp://u:hunter2@h:1/"]))
+@given(
+    st.text(max_size=60),
+    st.sampled_from(["", "rtsp://", "rtsp+push://", "http://", "https://", "rtsp://u:hunter2@h:1/"]),
+)
 def test_any_url_of_an_output_is_taken_apart_or_refused(rest: str, start: str) -> None:
     for parse in (parse_rtsp, parse_preview):
         try:

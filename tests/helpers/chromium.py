@@ -64,12 +64,12 @@ class Tab:
         return path
 
 
-def browse(profile: Path, script: Callable[[Tab], Awaitable[None]]) -> None:
+def browse(profile: Path, script: Callable[[Tab], Awaitable[None]], *options: str) -> None:
     """Starts a browser, runs the script with a new tab, ends the browser. Skips where none is installed."""
     program = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
     if program is None:
         pytest.skip("no Chromium (apt-get install chromium)")
-    command = [program, *OPTIONS, f"--user-data-dir={profile}", "about:blank"]
+    command = [program, *OPTIONS, *options, f"--user-data-dir={profile}", "about:blank"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         asyncio.run(_drive(profile / "DevToolsActivePort", script))

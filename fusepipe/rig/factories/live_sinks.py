@@ -14,6 +14,7 @@ from fusepipe.pipeline.encoding.live_encoder import LiveVideoOptions
 from fusepipe.pipeline.servers.addresses import is_loopback
 from fusepipe.pipeline.servers.rtsp.digest import Credentials
 from fusepipe.pipeline.sinks.base import Sink
+from fusepipe.rig.factories.certificates import certificate_files, check_certificates
 
 if TYPE_CHECKING:
     from fusepipe.pipeline.servers.web.users import PageUser
@@ -41,11 +42,13 @@ def rtsp_sink(config: RtspSink, *, fps: float | None, live: bool, warn: Warn) ->
         max_clients=config.max_clients,
         fps=fps,
         live=live,
+        tls=certificate_files(config),
     )
     if credentials is None and not is_loopback(at.host):
+        scheme = "rtsps" if at.tls else "rtsp"
         warn(
             f"{server.label} can be watched by anyone who can reach this machine; "
-            f"write rtsp://USER:PASSWORD@{at.host}:{at.port}/{at.path}, or serve on 127.0.0.1"
+            f"write {scheme}://USER:PASSWORD@{at.host}:{at.port}/{at.path}, or serve on 127.0.0.1"
         )
     return server
 
@@ -64,23 +67,32 @@ def preview_sink(config: PreviewSink, rig_name: str, report: Callable[[], dict[s
         names=config.hosts,
         max_clients=config.max_clients,
         live=live,
+        tls=certificate_files(config),
     )
 
 
 def list_on_previews(rig: Rig, status: Callable[[], RigStatus], stack: ExitStack) -> list[str]:
     """Lists a rig with its status on its preview pages until ``stack`` is closed, whether it runs or not.
 
-    Returns a line for each page, with its address.
+    Returns a line for each page, with its address. Raises :class:`ConfigError` for a certificate, :class:`SinkError` if
+    a page cannot be served.
     """
+    check_certificates(rig, _ignore, (PreviewSink,))
     lines = []
     for config in rig.sinks:
         if isinstance(config, PreviewSink):
             from fusepipe.pipeline.sinks.live.preview import PreviewStatus
 
             at = config.endpoint
-            users = _users(config)
             page = PreviewStatus(
-                at.host, at.port, rig.name, status, token=config.token, users=users, names=config.hosts
+                at.host,
+                at.port,
+                rig.name,
+                status,
+                token=config.token,
+                users=_users(config),
+                names=config.hosts,
+                tls=certificate_files(config),
             )
             stack.callback(page.close)
             lines.append(f"{rig.name}: {page.announcement}")
@@ -91,3 +103,7 @@ def _users(config: PreviewSink) -> tuple[PageUser, ...]:
     from fusepipe.pipeline.servers.web.users import PageUser, Role
 
     return tuple(PageUser(user.name, Role(user.role), PasswordHash.parse(user.password_hash)) for user in config.users)
+
+
+def _ignore(warning: str) -> None:
+    """For warnings that opening the rig gives too."""

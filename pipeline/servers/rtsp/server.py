@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from fusepipe.pipeline.servers.addresses import url_host
 from fusepipe.pipeline.servers.admission import ConnectionLimits
 from fusepipe.pipeline.servers.listener import Listener
 from fusepipe.pipeline.servers.log_limit import LogLimit
@@ -13,6 +14,7 @@ from fusepipe.pipeline.servers.rtsp.client_connection import ClientConnection
 from fusepipe.pipeline.servers.rtsp.digest import Credentials
 from fusepipe.pipeline.servers.rtsp.stream import Stream
 from fusepipe.pipeline.servers.rtsp.udp import Address, UdpPair
+from fusepipe.pipeline.servers.tls import ServerTls
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +25,15 @@ CALL_TIMEOUT_S = 10.0
 
 
 class RtspServer:
-    """Listens on ``host:port`` (port 0: any free one); ``start`` raises ``OSError`` if it cannot."""
+    """Listens on ``host:port`` (port 0: any free one); ``start`` raises ``OSError`` if it cannot.
 
-    def __init__(self, host: str, port: int) -> None:
+    With ``tls`` the packets go over the encrypted connection only: RTP over UDP would be readable.
+    """
+
+    def __init__(self, host: str, port: int, tls: ServerTls | None = None) -> None:
         self.host, self.port = host, port
+        self._tls = tls
+        self._scheme = "rtsp" if tls is None else "rtsps"
         self.streams: dict[str, Stream] = {}
         self._thread = LoopThread(f"rtsp-{port}")
         self._listener: Listener | None = None
@@ -58,22 +65,25 @@ class RtspServer:
         try:
             self._thread.call(self._disconnect(stream), CALL_TIMEOUT_S)
         except (TimeoutError, RuntimeError) as error:
-            log.warning(
-                "rtsp://%s:%d/%s: disconnecting its clients failed: %s", self.host, self.port, stream.path, error
-            )
+            log.warning("%s/%s: disconnecting its clients failed: %s", self._url, stream.path, error)
 
     def stop(self) -> None:
         try:
             self._thread.call(self._close(), CALL_TIMEOUT_S)
         except (TimeoutError, RuntimeError) as error:
-            log.warning("rtsp://%s:%d: closing failed: %s", self.host, self.port, error)
+            log.warning("%s: closing failed: %s", self._url, error)
         finally:
             self._thread.stop()
+
+    @property
+    def _url(self) -> str:
+        return f"{self._scheme}://{url_host(self.host)}:{self.port}"
 
     # -- event loop
 
     async def _listen(self) -> int:
-        self._listener = Listener(self.host, self.port, f"rtsp port {self.port}", self._protocol, LIMITS)
+        label = f"{self._scheme} port {self.port}"
+        self._listener = Listener(self.host, self.port, label, self._protocol, LIMITS, self._tls)
         return self._listener.open()
 
     def _protocol(self) -> asyncio.Protocol:
@@ -82,7 +92,7 @@ class RtspServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        udp = self._udp_pair(writer.get_extra_info("sockname")[0])
+        udp = None if self._tls is not None else self._udp_pair(writer.get_extra_info("sockname")[0])
         connection = ClientConnection(self.streams, udp, reader, writer, self._log)
         self._connections[connection] = task
         try:
@@ -119,6 +129,8 @@ class RtspServer:
         for connection in everyone:
             connection.send_goodbye()
         await self._end(everyone)
+        if self._listener is not None:
+            await self._listener.wait_closed()
         for pair in self._udp.values():
             if pair is not None:
                 pair.close()

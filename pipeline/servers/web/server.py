@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ from fusepipe.pipeline.servers.admission import ConnectionLimits
 from fusepipe.pipeline.servers.listener import Listener
 from fusepipe.pipeline.servers.log_limit import LogLimit
 from fusepipe.pipeline.servers.loop_thread import LoopThread
+from fusepipe.pipeline.servers.tls import ServerTls
 from fusepipe.pipeline.servers.web.access import PageAccess
 from fusepipe.pipeline.servers.web.gate import MAX_FORM_BYTES, Gate, admitted
 from fusepipe.pipeline.servers.web.page_files import page_files
@@ -40,6 +42,7 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",  # with "no-referrer" forms have no origin
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
+    # without Strict-Transport-Security: browsers would apply it to all ports of the host, also to cameras without TLS
 }
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -47,8 +50,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class WebServer:
     """Listens on ``host:port``; ``start`` raises ``OSError``. The rigs on the page say who may use it."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, tls: ServerTls | None = None) -> None:
         self.host, self.port = host, port
+        self._tls = tls
         self.rigs: dict[str, RigView] = {}
         self._statuses: dict[str, Callable[[], RigStatus]] = {}
         self._settings: PageAccess | None = None
@@ -149,7 +153,8 @@ class WebServer:
         server, limited_log = self._runner.server, LogLimit(log)
         assert server is not None
         label = f"preview port {self.port}"
-        self._listener = Listener(self.host, self.port, label, lambda: HttpProtocol(server, limited_log), LIMITS)
+        factory = functools.partial(HttpProtocol, server, limited_log)
+        self._listener = Listener(self.host, self.port, label, factory, LIMITS, self._tls)
         self.port = self._listener.open()
 
     async def _close(self) -> None:
@@ -161,6 +166,8 @@ class WebServer:
             await self._whep.close()
         if self._runner is not None:
             await self._runner.cleanup()
+        if self._listener is not None:
+            await self._listener.wait_closed()
 
     async def _serve(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         connection = request.protocol

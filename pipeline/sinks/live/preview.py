@@ -10,6 +10,7 @@ from fusepipe.core.frames import FusedFrame
 from fusepipe.core.rig_state import RigStatus
 from fusepipe.core.text import counted
 from fusepipe.pipeline.servers.addresses import is_loopback, url_host
+from fusepipe.pipeline.servers.certificate import CertificateFiles
 from fusepipe.pipeline.servers.shared_servers import SharedServers
 from fusepipe.pipeline.servers.web.access import PageAccess
 from fusepipe.pipeline.servers.web.rig_view import Record, RigView
@@ -36,6 +37,10 @@ def _announcement(label: str, access: PageAccess) -> str:
     return f"preview on {label}{shown.get(access.token, '/?token=... with the token of the rig file')}"
 
 
+def _url(host: str, port: int, tls: CertificateFiles | None) -> str:
+    return f"{'http' if tls is None else 'https'}://{url_host(host)}:{port}"
+
+
 class PreviewStatus:
     """Lists a rig on a preview page from before it starts until after it has ended.
 
@@ -53,13 +58,14 @@ class PreviewStatus:
         token: str | None = None,
         users: tuple[PageUser, ...] = (),
         names: tuple[str, ...] = (),
+        tls: CertificateFiles | None = None,
     ) -> None:
         self._host, self._port, self._rig = host, port, rig
-        label = f"http://{url_host(host)}:{port}"
+        label = _url(host, port, tls)
         access = _access(host, token, users, names)
         self.announcement = _announcement(label, access)
         try:
-            SERVERS.attach(host, port, label, lambda page: page.add_status(rig, status, access=access))
+            SERVERS.attach(host, port, label, lambda page: page.add_status(rig, status, access=access), tls)
         except ValueError as error:
             raise SinkError(f"{label}: {error}") from error
 
@@ -71,7 +77,8 @@ class PreviewStatus:
 class WebPreviewSink(NetworkSink):
     """Serves the newest frame; images are encoded only while there are viewers. Rigs on one address share the page.
 
-    ``record`` returns the run's record so far; ``live`` is false for recordings, which are not limited to real time.
+    ``record`` returns the run's record so far; ``live`` is false for recordings, which are not limited to real time;
+    ``tls`` serves HTTPS.
     """
 
     def __init__(
@@ -86,8 +93,9 @@ class WebPreviewSink(NetworkSink):
         names: tuple[str, ...] = (),
         max_clients: int = 16,
         live: bool = False,
+        tls: CertificateFiles | None = None,
     ) -> None:
-        self._host, self._port, self._rig = host, port, rig
+        self._host, self._port, self._rig, self._tls = host, port, rig, tls
         self._record = record
         self._access = _access(host, token, users, names)
         self._max_clients, self._live = max_clients, live
@@ -96,7 +104,7 @@ class WebPreviewSink(NetworkSink):
 
     @property
     def label(self) -> str:
-        return f"http://{url_host(self._host)}:{self._port}"
+        return _url(self._host, self._port, self._tls)
 
     @property
     def announcement(self) -> str:
@@ -109,7 +117,7 @@ class WebPreviewSink(NetworkSink):
         if self._view is not None:
             return
         try:
-            self._view = SERVERS.attach(self._host, self._port, self.label, self._add)
+            self._view = SERVERS.attach(self._host, self._port, self.label, self._add, self._tls)
         except ValueError as error:
             raise SinkError(f"{self.label}: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Serves the fused stream to RTSP players at ``rtsp://HOST:PORT/NAME``."""
+"""Serves the fused stream to RTSP players at ``rtsp://HOST:PORT/NAME``, or ``rtsps://`` with TLS."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from fusepipe.core.frames import FusedFrame
 from fusepipe.core.text import counted
 from fusepipe.pipeline.encoding.live_encoder import LiveVideoOptions
 from fusepipe.pipeline.servers.addresses import url_host
+from fusepipe.pipeline.servers.certificate import CertificateFiles
 from fusepipe.pipeline.servers.rtsp.digest import Credentials
 from fusepipe.pipeline.servers.rtsp.server import RtspServer
 from fusepipe.pipeline.servers.rtsp.stream import Stream, StreamCounts
@@ -21,7 +22,8 @@ SERVERS = SharedServers(RtspServer)
 class RtspServerSink(NetworkSink):
     """Serves one stream; sinks of one process may share a port. Encodes only while a client is connected.
 
-    ``live`` is false for recordings, which are served at the speed at which they were captured.
+    ``live`` is false for recordings, which are served at the speed at which they were captured. ``tls`` serves RTSP
+    over TLS, with the video in the same connection.
     """
 
     def __init__(
@@ -35,8 +37,9 @@ class RtspServerSink(NetworkSink):
         max_clients: int = 32,
         fps: float | None = None,
         live: bool = True,
+        tls: CertificateFiles | None = None,
     ) -> None:
-        self._host, self._port, self._path = host, port, path
+        self._host, self._port, self._path, self._tls = host, port, path, tls
         self._credentials = credentials
         self._max_clients = max_clients
         self._video = EncodedStream(path, options, fps=fps, live=live)
@@ -44,7 +47,8 @@ class RtspServerSink(NetworkSink):
 
     @property
     def label(self) -> str:
-        return f"rtsp://{url_host(self._host)}:{self._port}/{self._path}"
+        scheme = "rtsp" if self._tls is None else "rtsps"
+        return f"{scheme}://{url_host(self._host)}:{self._port}/{self._path}"
 
     @property
     def announcement(self) -> str:
@@ -62,7 +66,7 @@ class RtspServerSink(NetworkSink):
         if self._stream is not None:
             return
         try:
-            self._stream = SERVERS.attach(self._host, self._port, self.label, self._add)
+            self._stream = SERVERS.attach(self._host, self._port, self.label, self._add, self._tls)
         except ValueError as error:
             raise SinkSetupError(f"{self.label}: another sink serves this path; use another name") from error
 

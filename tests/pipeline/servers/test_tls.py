@@ -307,6 +307,22 @@ def test_one_client_cannot_take_all_connections_before_the_handshake(kind, limit
     assert f"limit of {limit} connections per client reached" in caplog.text
 
 
+@pytest.mark.parametrize("kind", ["https", "rtsps"])
+def test_a_server_that_stops_does_not_wait_for_its_clients_to_close(kind, files):
+    with contextlib.ExitStack() as stack:
+        with served(kind, files) as server:
+            clients = [stack.enter_context(secured(server.port, trusting(files))) for _ in range(5)]
+            clients.append(stack.enter_context(socket.create_connection((HOST, server.port), timeout=5)))
+            time.sleep(0.2)
+            begun_s = time.monotonic()
+        assert time.monotonic() - begun_s < 4
+        for client in clients:  # closed or reset, although none has answered
+            client.settimeout(2)
+            with contextlib.suppress(ConnectionError):
+                while client.recv(1 << 16):
+                    pass
+
+
 @pytest.mark.slow
 def test_half_sent_headers_are_closed_after_ten_seconds_over_tls(files):
     with Page(tls=files) as page, contextlib.ExitStack() as stack:

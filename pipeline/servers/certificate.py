@@ -97,8 +97,8 @@ def _check_key_file(files: CertificateFiles) -> None:
     if b"ENCRYPTED" in found[1] or b"Proc-Type: 4,ENCRYPTED" in text:
         decrypted = path.with_name(f"{path.stem}.plain.pem")
         fix = f"(umask 077; openssl pkey -in {quote(str(path))} -out {quote(str(decrypted))})"
-        text = f"{path}: the private key has a password; write it without one, readable by you only: {fix}"
-        raise CertificateError(text, of_key=own_file)
+        message = f"{path}: the private key has a password; write it without one, readable by you only: {fix}"
+        raise CertificateError(message, of_key=own_file)
 
 
 def _read(path: Path, *, of_key: bool) -> bytes:

@@ -155,7 +155,8 @@ BESIDE_FOLDERS: dict[str, str] = {
     "fusepipe.evaluation": "image_sets luma ranks scorer scores tno_catalogue",  # what is scored, with any metric
     "fusepipe.pipeline": "backoff graph mailbox supervisor testing",  # what connects and runs the stages
     # of RTSP and web alike
-    "fusepipe.pipeline.servers": "addresses admission delivery listener log_limit loop_thread shared_servers",
+    "fusepipe.pipeline.servers": "addresses admission certificate delivery listener log_limit loop_thread "
+    "shared_servers tls",
     "fusepipe.pipeline.sinks": "base null runner",  # the protocol, its thread, and a sink that writes nothing
     # the protocol, the frames of FFmpeg, and what every source does to its images
     "fusepipe.pipeline.sources": "base image_colour reframing streams video_planes",

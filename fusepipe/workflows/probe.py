@@ -197,9 +197,8 @@ def pair_report(infrared: CameraRecording, visible: CameraRecording) -> PairRepo
     known = a.skew_error_ppm < 1e9 and b.skew_error_ppm < 1e9
     skew_ppm = a.skew_ppm - b.skew_ppm if known else None
     error_ppm = a.skew_error_ppm + b.skew_error_ppm
-    own_timing, other_timing = (
-        measured_timing([f.capture_ns for f in s.frames], [f.arrival_ns for f in s.frames]) for s in (visible, infrared)
-    )
+    times = [([f.capture_ns for f in s.frames], [f.arrival_ns for f in s.frames]) for s in (visible, infrared)]
+    own_timing, other_timing = (measured_timing(captures, arrivals, captures) for captures, arrivals in times)
     return PairReport(
         tolerance_ms=needed_tolerance_ns(other_timing) / MS,
         max_wait_ms=needed_wait_ns(own_timing, other_timing) / MS,

@@ -32,26 +32,32 @@ class Timing:
     """When a camera's frames are captured and arrive, in nanoseconds.
 
     ``interval_ns`` is the median frame interval, ``jitter_ns`` the 95th percentile of its error; ``early_ns`` and
-    ``late_ns`` are the 5th and 99th percentile of the delay from capture to arrival.
+    ``late_ns`` are the 5th and 99th percentile of the delay from capture to arrival. ``short_ns`` is by how much the
+    shortest intervals (5th percentile) are shorter, on the camera's own clock: the host's estimate of that clock, and
+    with it the times of the frames, shifts when frames arrive late.
     """
 
     interval_ns: int
     jitter_ns: int
     early_ns: int
     late_ns: int
+    short_ns: int
 
     @property
     def regular(self) -> bool:
-        """Whether the time of the next frame is known well enough to rule it out as the nearest."""
-        return self.jitter_ns <= self.interval_ns // 10
+        """Whether the next frame will not come so early that it may be the nearest; lost frames do not matter."""
+        return self.short_ns <= self.interval_ns // 10
 
     @property
     def rate_hz(self) -> float:
         return S / self.interval_ns
 
 
-def measured_timing(capture_ns: list[int], arrival_ns: list[int]) -> Timing:
-    """The timing of consecutive frames, at least two, from their capture and arrival times on the host's clock."""
+def measured_timing(capture_ns: list[int], arrival_ns: list[int], own_ns: list[int]) -> Timing:
+    """The timing of consecutive frames, at least two.
+
+    ``capture_ns`` and ``arrival_ns`` are on the host's clock, ``own_ns`` are the capture times on the camera's.
+    """
     steps = np.diff(np.array(capture_ns, np.int64))
     delays = np.array(arrival_ns, np.int64) - np.array(capture_ns, np.int64)
     interval = max(1, round(float(np.median(steps))))
@@ -60,6 +66,7 @@ def measured_timing(capture_ns: list[int], arrival_ns: list[int]) -> Timing:
         jitter_ns=round(float(np.percentile(np.abs(steps - interval), 95))),
         early_ns=round(float(np.percentile(delays, 5))),
         late_ns=round(float(np.percentile(delays, 99))),
+        short_ns=max(0, interval - round(float(np.percentile(np.diff(np.array(own_ns, np.int64)), 5)))),
     )
 
 
@@ -90,8 +97,11 @@ class AutoSync:
         self._reference = reference
         self._captures: dict[Band, deque[int]] = {band: deque(maxlen=128) for band in Band}
         self._arrivals: dict[Band, deque[int]] = {band: deque(maxlen=128) for band in Band}
+        self._own: dict[Band, deque[int]] = {band: deque(maxlen=128) for band in Band}
         self.timings: dict[Band, Timing] = {
-            band: Timing(round(S / fps), round(S / fps) // 8, 0, 20 * MS) for band, fps in nominal_fps.items() if fps
+            band: Timing(round(S / fps), round(S / fps) // 8, 0, 20 * MS, round(S / fps) // 8)
+            for band, fps in nominal_fps.items()
+            if fps
         }
         self._measured: set[Band] = set()
         self._due_ns = 0
@@ -99,8 +109,9 @@ class AutoSync:
         self._advised = False
         self.wanted = rules  # any thread may replace them
 
-    def frame(self, frame: Frame) -> None:
-        """Takes a frame with its capture time on the host's clock."""
+    def frame(self, frame: Frame, own_ns: int) -> None:
+        """Takes a frame with its capture time on the host's clock; ``own_ns`` is that on the camera's own clock."""
+        self._own[frame.band].append(own_ns)
         self._captures[frame.band].append(frame.capture_ns)
         self._arrivals[frame.band].append(frame.arrival_ns)
 
@@ -120,7 +131,7 @@ class AutoSync:
         self._due_ns = now_ns + UPDATE_NS
         for band, captures in self._captures.items():
             if len(captures) >= MIN_FRAMES:
-                self.timings[band] = measured_timing(list(captures), list(self._arrivals[band]))
+                self.timings[band] = measured_timing(list(captures), list(self._arrivals[band]), list(self._own[band]))
                 self._measured.add(band)
         return True
 

@@ -126,7 +126,7 @@ class LivePairer:
             if detector.proven_for(self._pairer.rules.max_hold_ns):
                 return self._out(self._without(frame, detector), now_ns)
             self._unfreeze(frame.band)
-        self.sync.frame(frame)
+        self.sync.frame(frame, item.capture_ns)
         self._tune(now_ns)
         self._listen(frame, now_ns)
         if frame.band is Band.VISIBLE:

@@ -1,5 +1,6 @@
 """Live cameras that are away, frozen, or of unequal frame rates, in simulation."""
 
+import random
 from dataclasses import replace
 from itertools import pairwise
 
@@ -205,6 +206,23 @@ def test_new_rules_of_a_reload_apply_with_the_next_frame():
     pairer.sync.wanted = replace(pairer.sync.wanted, tolerance_ns=7 * MS, auto=frozenset({"max_wait"}))
     live(pairer, [(START + 6 * S, frame(VIS, 1000, 6 * S, arrival_ns=START + 6 * S))])
     assert pairer.rules.tolerance_ns == 7 * MS and pairer.rules.max_wait_ns > 100 * MS
+
+
+def starting_up(stream):
+    """Frames of the first two seconds are noticed up to 120 ms late."""
+    rng, last_ns = random.Random(3), 0
+    for true_ns, item in stream:
+        late_ns = round(rng.uniform(0, 120 * MS)) if true_ns < START + 2 * S else 0
+        last_ns = max(last_ns + 1000, item.arrival_ns + late_ns)
+        yield true_ns, replace(item, arrival_ns=last_ns)
+
+
+def test_late_arrivals_do_not_make_a_camera_irregular():
+    """They shift the estimate of its clock, and so the times of its frames on the host's; not those on its own."""
+    infrared, visible = camera(IR, 1, phase_ns=34 * MS, jitter_ns=0), camera(VIS, 1, jitter_ns=0)
+    pairs, at, _ = live(make(), starting_up(infrared), starting_up(visible))
+    waits = waits_ms(pairs, at, 2, 8)
+    assert sum(wait > 20 for wait in waits) < 0.1 * len(waits)
 
 
 def test_a_frame_that_is_surely_the_nearest_is_not_waited_past():

@@ -16,6 +16,7 @@ from fusepipe.pipeline.graph import Graph, RunLimits, require_pairs
 from fusepipe.pipeline.measures.run_statistics import RunStatistics
 from fusepipe.pipeline.pairing.live_pairer import LivePairer
 from fusepipe.pipeline.sinks.runner import SinkFactory
+from fusepipe.pipeline.sources.base import HasImageTimes, ReadsFiles, Source
 from fusepipe.pipeline.stages.drift_watch import DriftWatch
 from fusepipe.pipeline.stages.fusion import FusionStep
 from fusepipe.pipeline.stages.output_scaling import OutputScaler
@@ -240,6 +241,11 @@ class RigRun:
         }
 
 
+def _is_video(source: Source) -> bool:
+    """Whether a source is a recording, whose frames have one size; images of a folder keep their own."""
+    return isinstance(source, ReadsFiles) and not isinstance(source, HasImageTimes)
+
+
 def _transforms(opened: OpenedRig, warn: Warn, warn_in_report: Warn) -> list[Callable[[FramePair], FramePair]]:
     """What each pair passes before fusion: the canvas of a live rig, registration, tone mapping."""
     rig, visible, aligner = opened.rig, opened.visible.info, opened.registration.aligner
@@ -257,6 +263,10 @@ def _transforms(opened: OpenedRig, warn: Warn, warn_in_report: Warn) -> list[Cal
         settings = count_settings(rig, Band.INFRARED, opened.infrared.info)
         tone_map = ToneMap(rig.infrared.count_range, warn_in_report, settings)
     transforms: list[Callable[[FramePair], FramePair]] = [registration, tone_map]
+    if not opened.live and _is_video(opened.visible.source):
+        transforms.insert(
+            0, OutputScaler(opened.output_size if visible.known else None, not visible.grey, warn_in_report)
+        )
     if opened.live:
         size = opened.output_size if visible.known or rig.output.size is not None else None
         transforms.insert(0, OutputScaler(size, not visible.grey if visible.known else None, warn))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fusepipe.core import levels
 from fusepipe.core.counts import CountLevels, measure_levels, swapped_bytes
 from fusepipe.core.frames import Band, Matrix, Pixels, Plane, ValueRange
+from fusepipe.pipeline.sources.hdr import TRANSFERS, Transfer, hdr_planes
 from fusepipe.pipeline.sources.image_colour import ImageColour, image_colour
 from fusepipe.pipeline.sources.reframing import AS_IT_IS, UPRIGHT, Orientation, Reframing
 
@@ -143,14 +144,17 @@ def infrared_planes(av_frame: VideoFrame) -> tuple[Plane, ...]:
 def visible_planes(av_frame: VideoFrame, count_range: tuple[int, int] | None = None) -> tuple[Plane, ...]:
     """(Y,) or (Y, Cb, Cr), uint8, in the subsampling and value range of the file.
 
-    Planar 8-bit YUV is not converted; RGB becomes full-range 4:4:4; higher bit depths become 8 bit (greyscale and
-    16-bit colour by ``count_range`` if given).
+    HLG and PQ are mapped to BT.709. Other planar 8-bit YUV is not converted; RGB becomes full-range 4:4:4; higher bit
+    depths become 8 bit (greyscale and 16-bit colour by ``count_range`` if given).
     """
     form = av_frame.format
     if count_range is not None and is_grey(form) and form.components[0].bits > 8:
         return (Plane(levels.counts_to_luma(*count_range)[_view(av_frame, 0, "full").pixels]),)
     if count_range is not None and form.components[0].bits == 16:
         return _mapped_colour(av_frame, count_range)
+    if (transfer := hdr_transfer(av_frame)) is not None:
+        planar = av_frame if _is_planar_luma(form) else _converted(av_frame, format="yuv420p10le")
+        return hdr_planes(tuple(_view(planar, i, _range(planar)) for i in range(3)), transfer)
     if form.is_rgb or form.has_palette:
         av_frame = _converted(av_frame, format="yuvj444p", dst_color_range=_FULL)
     elif form.components[0].bits > 8 or not _is_planar_luma(form):
@@ -170,6 +174,14 @@ def _view(av_frame: VideoFrame, index: int, value_range: ValueRange) -> Plane:
     rows: Pixels = np.frombuffer(data, np.uint8) if bits <= 8 else np.frombuffer(data, np.uint16)
     rows = rows.reshape(plane.height, plane.line_size // rows.itemsize)
     return Plane(rows[:, : plane.width], max(8, bits), value_range)
+
+
+def hdr_transfer(av_frame: VideoFrame) -> Transfer | None:
+    """The transfer function of a colour frame of high dynamic range; ``None`` for others, also with 16 bits."""
+    form = av_frame.format
+    if form.is_rgb or form.has_palette or is_grey(form) or form.components[0].bits > 12:
+        return None
+    return TRANSFERS.get(int(av_frame.color_trc))
 
 
 def is_grey(form: VideoFormat) -> bool:
@@ -197,6 +209,8 @@ def _matrix(av_frame: VideoFrame) -> Matrix:
     """The matrix of the file; by default BT.709 for high definition, else BT.601, which RGB is converted with."""
     if av_frame.format.is_rgb or av_frame.format.has_palette:
         return "bt601"
+    if hdr_transfer(av_frame) is not None:
+        return "bt709"
     if av_frame.colorspace == _UNKNOWN:
         return "bt709" if av_frame.height >= HIGH_DEFINITION else "bt601"
     return _MATRICES.get(av_frame.colorspace, "bt601")

@@ -1,4 +1,4 @@
-"""Keeps size and colour of the output constant while live cameras disconnect, reconnect and change resolution.
+"""Keeps size and colour of the output constant while cameras reconnect and videos change their resolution.
 
 Encoders, players and compiled networks need a fixed size. The output has that of the first visible frame, or
 ``output.size``; frames of another size are scaled. Registration is relative to the frame size, so a camera that

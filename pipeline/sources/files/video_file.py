@@ -33,6 +33,7 @@ from fusepipe.pipeline.sources.video_planes import (
     colour_of,
     counts_of,
     display_orientation,
+    hdr_transfer,
     is_16_bit_grey,
     is_grey,
     upright_planes,
@@ -126,6 +127,8 @@ class VideoFileSource:
             )
         if first.interlaced_frame:
             notes.append("is interlaced; deinterlace it first to avoid combing artefacts")
+        if self.band is Band.VISIBLE and (transfer := hdr_transfer(first)) is not None:
+            notes.append(f"is HDR ({transfer}); its tones are mapped to the standard range (BT.709)")
         if self._timeless and self._forced_fps is None:
             notes.append(f"has no timestamps; assuming {float(self._fps or DEFAULT_FPS):g} fps (set fps to change it)")
         return SourceInfo(

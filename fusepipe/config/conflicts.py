@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -88,17 +88,20 @@ def _deleting(rig: Rig, rigs: Sequence[Rig]) -> list[tuple[str, KeyPath]]:
 class _Server:
     kind: str
     place: Endpoint
-    files: tuple[str | None, str | None]  # certificate and key
+    shared: Mapping[str, object]  # what all sinks on one server have in common, by what it is called
 
 
 def _servers(rig: Rig) -> list[tuple[_Server, KeyPath]]:
     """Each server with its key path."""
-    return [
-        (_Server(key, sink.endpoint, (sink.certificate, sink.key or sink.certificate)), ("sinks", index, key))
-        for index, sink in enumerate(rig.sinks)
-        if isinstance(sink, RtspSink | PreviewSink) and not sink.endpoint.push
-        for key in ("rtsp" if isinstance(sink, RtspSink) else "preview",)
-    ]
+    found: list[tuple[_Server, KeyPath]] = []
+    for index, sink in enumerate(rig.sinks):
+        if isinstance(sink, RtspSink | PreviewSink) and not sink.endpoint.push:
+            key = "rtsp" if isinstance(sink, RtspSink) else "preview"
+            shared: dict[str, object] = {"certificate and key": (sink.certificate, sink.key or sink.certificate)}
+            if isinstance(sink, PreviewSink):
+                shared |= {"users": sink.users, "token": sink.token}
+            found.append((_Server(key, sink.endpoint, shared), ("sinks", index, key)))
+    return found
 
 
 def _clash(one: _Server, other: _Server) -> str:
@@ -113,11 +116,10 @@ def _clash(one: _Server, other: _Server) -> str:
         return busy if any(host in ("0.0.0.0", "::") for host in (one.place.host, other.place.host)) else ""
     if one.kind != other.kind:
         return busy
-    if one.files != other.files:
-        return (
-            f"has not the certificate and key of {{}}, which listens on port {one.place.port} too: use one certificate"
-        )
-    return ""
+    different = next((name for name, value in one.shared.items() if value != other.shared[name]), None)
+    if different is None:
+        return ""
+    return f"has not the {different} of {{}}, which listens on port {one.place.port} too: use the same"
 
 
 def _named(mark: Mark) -> str:

@@ -196,6 +196,25 @@ def test_outputs_that_share_a_port(tmp_path: Path) -> None:
     assert len(rig_of(tmp_path, sink=sinks).sinks) == 4
 
 
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        (f"users: [{{name: ann, role: operator, password_hash: '{HASH}'}}]", "has not the users of"),
+        ("token: s3cret-s3cret", "has not the users of"),
+        (f"users: [{{name: ann, password_hash: '{HASH}'}}], token: s3cret-s3cret", "has not the token of"),
+    ],
+)
+def test_rigs_that_share_a_page_have_the_same_users_and_token(tmp_path: Path, other: str, expected: str | None) -> None:
+    page = USER.format(f"name: ann, password_hash: '{HASH}'")
+    one = RIG.replace("SECTION", "").replace("SINK", page)
+    two = RIG.split("rigs:\n")[1].replace("one:", "two:").replace("SECTION", "")
+    found = problems(tmp_path, one + two.replace("SINK", f"{{preview: 'http://127.0.0.1:1', {other}}}"))
+    end = "rigs.one.sinks[0].preview on line 7, which listens on port 1 too: use the same"
+    assert found == [f"12: rigs.two.sinks[0].preview: {expected} {end}"]
+    same = write(tmp_path, one + two.replace("SINK", page))
+    assert len(load_rig_file(same).select()) == 2
+
+
 def test_rigs_that_overwrite_each_other(tmp_path: Path) -> None:
     rig = RIG.replace("SECTION", "").replace("SINK", "{file: a.mkv}")
     other = rig.split("rigs:\n")[1].replace("one:", "two:")

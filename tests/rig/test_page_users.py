@@ -16,7 +16,9 @@ from helpers.waiting import wait_for
 
 import fusepipe
 from fusepipe.config.rig_file import load_rig_file
+from fusepipe.config.sinks import PreviewSink
 from fusepipe.pipeline.sinks.live.preview import SERVERS
+from fusepipe.rig.factories.live_sinks import preview_sink
 
 RIGS = """
 schema: 1
@@ -57,3 +59,15 @@ def test_a_user_of_the_rig_file_logs_in(tmp_path: Path) -> None:
         pipeline.drain()
         pipeline.wait()
     pipeline.raise_error()
+
+
+@pytest.mark.parametrize(("address", "warned"), [("http://127.0.0.1:9", False), ("http://0.0.0.0:9", True)])
+def test_passwords_that_cross_a_network_without_encryption_are_warned_of(address: str, warned: bool) -> None:
+    user = {"name": "ann", "password_hash": str(ANN.password)}
+    warnings: list[str] = []
+    for users in ([], [user]):
+        page = PreviewSink.model_validate({"preview": address, "users": users})
+        preview_sink(page, "roof", dict, live=False, warn=warnings.append)
+    assert [line.startswith(f"{address}: passwords of its users are sent without") for line in warnings] == [
+        True
+    ] * warned

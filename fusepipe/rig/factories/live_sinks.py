@@ -53,11 +53,13 @@ def rtsp_sink(config: RtspSink, *, fps: float | None, live: bool, warn: Warn) ->
     return server
 
 
-def preview_sink(config: PreviewSink, rig_name: str, report: Callable[[], dict[str, Any]], *, live: bool) -> Sink:
-    """The preview page; ``report`` returns the run's report so far."""
+def preview_sink(
+    config: PreviewSink, rig_name: str, report: Callable[[], dict[str, Any]], *, live: bool, warn: Warn
+) -> Sink:
+    """The preview page; ``report`` returns the run's report so far. Warns where passwords cross a network as text."""
     from fusepipe.pipeline.sinks.live.preview import WebPreviewSink
 
-    return WebPreviewSink(
+    sink = WebPreviewSink(
         config.endpoint.host,
         config.endpoint.port,
         rig_name,
@@ -69,6 +71,12 @@ def preview_sink(config: PreviewSink, rig_name: str, report: Callable[[], dict[s
         live=live,
         tls=certificate_files(config),
     )
+    if config.users and not config.endpoint.tls and not is_loopback(config.endpoint.host):
+        warn(
+            f"{sink.label}: passwords of its users are sent without encryption; write https:// with certificate and "
+            "key, or serve on 127.0.0.1 behind a proxy with TLS"
+        )
+    return sink
 
 
 def list_on_previews(rig: Rig, status: Callable[[], RigStatus], stack: ExitStack) -> list[str]:

@@ -62,7 +62,7 @@ def make_sink(rig: Rig, index: int, context: SinkContext, *, restart: bool = Fal
         case RtspSink():
             return live_sinks.rtsp_sink(config, fps=context.fps, live=context.live, warn=context.warn)
         case PreviewSink():
-            return live_sinks.preview_sink(config, rig.name, context.report, live=context.live)
+            return live_sinks.preview_sink(config, rig.name, context.report, live=context.live, warn=context.warn)
         case _:
             assert_never(config)
 

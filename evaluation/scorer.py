@@ -37,6 +37,7 @@ class Scorer:
         self._names = tuple(names)
         self._jobs = max(1, jobs)
         self._pool: ProcessPoolExecutor | None = None
+        self._abandoned = False  # work was left unfinished
 
     def scores(self, triples: Iterable[Triple]) -> Iterator[Scores]:
         """The values of each triple, in their order; only a few triples are held at a time.
@@ -48,6 +49,7 @@ class Scorer:
                 yield _score(triple, self._names)
             return
         waiting: deque[Future[Scores]] = deque()
+        self._abandoned = True
         try:
             for triple in triples:
                 waiting.append(self._processes().submit(_score, triple, self._names))
@@ -55,6 +57,7 @@ class Scorer:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+            self._abandoned = False
         except BrokenProcessPool as error:
             raise FusepipeError(
                 "a process that computes metrics was killed, probably out of memory; try --jobs 1"
@@ -70,8 +73,11 @@ class Scorer:
         return self._pool
 
     def close(self) -> None:
-        """Ends the processes; pending work is cancelled."""
+        """Ends the processes: at once if work was left unfinished, as after Ctrl-C; it may take minutes."""
         if self._pool is not None:
+            if self._abandoned:
+                for process in list((self._pool._processes or {}).values()):
+                    process.terminate()
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
 

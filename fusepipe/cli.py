@@ -119,9 +119,16 @@ def _usage_failure(error: click.ClickException, *, as_json: bool) -> int:
     return fail(UsageError(error.format_message()), UsageError.exit_code, as_json=as_json, hint=where)
 
 
+def _colours() -> bool | None:
+    """``False`` with ``NO_COLOR`` (no-color.org), else ``None``: where standard output is a terminal."""
+    return False if os.environ.get("NO_COLOR") else None
+
+
 def _main(args: list[str], *, as_json: bool, traceback: bool) -> int:
     try:
-        result: Any = cli.main(args=args, prog_name="fusepipe", standalone_mode=False, obj=tuple(args))
+        result: Any = cli.main(
+            args=args, prog_name="fusepipe", standalone_mode=False, obj=tuple(args), color=_colours()
+        )
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
         return _usage_failure(error, as_json=as_json)

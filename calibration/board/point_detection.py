@@ -6,6 +6,7 @@ locally, smoothed, flattened) and both polarities. Points are refined at full re
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -22,6 +23,8 @@ SCALES = (1.0, 0.5, 0.7, 0.35)
 REFINE_REACH = 0.6  # half of the refinement window, in corner spacings
 MAX_REACH_PX = 20  # blur does not reach further; sharp images are best with less
 REFINE_CHANGE = 0.3  # in corner spacings: a refinement that moves a point further is rejected
+OTHER_AGREE = 2  # versions of an image in which a board of another size is found alike
+OTHER_MIN = 4  # corners along its shorter side; 3 in a row are found in most images
 
 Points = NDArray[np.float32]
 
@@ -76,6 +79,26 @@ def _versions(luma: Luma8) -> Iterator[tuple[str, float, Luma8]]:
         version = change(np.asarray(small, np.uint8))
         yield f"{name} at {part:g}", scale, version
         yield f"{name} at {part:g}, inverted", scale, np.asarray(255 - version, np.uint8)
+
+
+def other_checkerboard(luma: Luma8, board: Board) -> tuple[int, int] | None:
+    """(columns, rows) of inner corners of a checkerboard of another size than ``board``, the larger number first.
+
+    Quick, and a guess: the size on which most versions of the image agree, at least two; a board that is seen in part
+    gives a smaller one. ``None`` where there is none, or ``board`` itself is found.
+    """
+    flags = cv2.CALIB_CB_NORMALIZE_IMAGE | cv2.CALIB_CB_LARGER
+    sizes: Counter[tuple[int, int]] = Counter()
+    for how, _, version in _versions(luma):
+        if not how.endswith((" at 1", " at 0.5")):
+            continue
+        done, _, meta = cv2.findChessboardCornersSBWithMeta(version, (3, 3), flags)
+        if done and min(meta.shape) >= OTHER_MIN and meta.shape[0] != meta.shape[1]:
+            sizes[max(meta.shape), min(meta.shape)] += 1
+    if not sizes:
+        return None
+    size, count = max(sizes.items(), key=lambda item: (item[1], item[0]))
+    return size if count >= OTHER_AGREE and size not in (board.shape, board.shape[::-1]) else None
 
 
 def _equalised(luma: Luma8) -> Luma8:

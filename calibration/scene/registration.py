@@ -11,7 +11,7 @@ The result comes with the evidence for it and a bound of its error, see :mod:`fu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -30,6 +30,9 @@ from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Luma8, Size
 
 MIN_TEXTURE = 1.5  # grey levels of root mean square gradient below which there is nothing to match
+SEARCHED = 30  # percent of the time that the search takes
+
+Step = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +60,19 @@ def register(
     *,
     focal_px: float | None = None,
     explain: bool = True,
+    step: Step = lambda done, total, what: None,
 ) -> SceneResult:
     """Registers the infrared views of these pairs, all of one rig, to the visible ones.
 
     ``scales`` bounds the ratio of the fields of view (infrared width over visible width); ``models`` are
     those to choose from. ``focal_px`` is the infrared camera's focal length where it is known. Where the search's first
     candidate fails, others are refined, which takes about four times as long. ``explain`` searches for the reason of a
-    failure (a mirrored image). Raises :class:`UsageError` for pairs whose sizes differ from each other.
+    failure (a mirrored image). ``step`` is called with the share of the time that has passed, about, in percent of 100,
+    and what is being done. Raises :class:`UsageError` for pairs whose sizes differ from each other.
     """
     _check_sizes(pairs)
-    result = _estimate(pairs, scales, models, focal_px, others=True)
+    result = _estimate(pairs, scales, models, focal_px, others=True, step=step)
+    step(97, 100, "checking the result")
     return replace(result, refusal=_refusal(pairs, result, scales, explain))
 
 
@@ -76,15 +82,19 @@ def _estimate(
     models: tuple[Model, ...],
     focal_px: float | None = None,
     others: bool = False,
+    step: Step = lambda done, total, what: None,
 ) -> SceneResult:
-    candidates = search(pairs, scales)
+    candidates = search(pairs, scales, step=lambda n, total: step(SEARCHED * n // total, 100, "searching"))
     fields = VisibleFields(pairs)
+    step(SEARCHED, 100, "matching blocks")
     found = refined(pairs, candidates[0].matrix, fields, models)
     if others and not found.quality.accepted:
+        step(55, 100, "trying other positions")
         other = best_refined(pairs, candidates, fields, models)
         found = max(found, other or found, key=lambda one: one.quality.evidence)
     matrix, model, seen, lens = found.matrix, found.model, found.quality, None
     if "homography+lens" in models and seen.accepted:
+        step(60, 100, "estimating the lens")
         bent = with_lens(pairs, matrix, fields, focal_px)
         if bent is not None:
             better = match_quality(pairs, bent.matrix, fields, bent.lens)

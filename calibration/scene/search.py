@@ -8,7 +8,7 @@ are searched together. The result is a similarity, accurate to a few percent of 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -56,21 +56,33 @@ class Candidate:
 
 
 def search(
-    pairs: Sequence[ScenePair], scales: tuple[float, float] = DEFAULT_SCALES, min_overlap: float = 0.3
+    pairs: Sequence[ScenePair],
+    scales: tuple[float, float] = DEFAULT_SCALES,
+    min_overlap: float = 0.3,
+    step: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Candidate]:
     """The best shifts of each scale and roll tried, the strongest first; see :func:`distinct`.
 
     ``scales`` bounds the width of the infrared view over that of the visible view. ``min_overlap`` is a
-    part of the smaller of the two views.
+    part of the smaller of the two views. ``step`` is called with the number of scales and rolls done, and of all.
     """
     chosen = [pairs[round(i)] for i in np.linspace(0, len(pairs) - 1, min(len(pairs), MAX_SEARCHED_PAIRS))]
     steps = max(1, math.ceil(math.log(scales[1] / scales[0]) / math.log(SCALE_STEP)))
     tried = np.geomspace(scales[0], scales[1], steps + 1)
     plane = _Plane(chosen, max(tried), min_overlap)
-    found = [plane.peaks(scale, 0.0) for scale in tried]
-    found.sort(key=lambda peaks: -peaks[0].strength)
     rolls = [r for r in np.arange(-MAX_ROLL_DEG, MAX_ROLL_DEG + 0.1, ROLL_STEP_DEG) if abs(r) > 0.1]
-    found += [plane.peaks(first[0].scale, float(roll)) for first in found[:ROLLS_TRIED_AT] for roll in rolls]
+    total = len(tried) + min(ROLLS_TRIED_AT, len(tried)) * len(rolls)
+    found: list[list[Candidate]] = []
+
+    def search_at(scale: float, roll: float) -> None:
+        found.append(plane.peaks(scale, roll))
+        step(len(found), total)
+
+    for scale in tried:
+        search_at(float(scale), 0.0)
+    for best in sorted(found, key=lambda peaks: -peaks[0].strength)[:ROLLS_TRIED_AT]:
+        for roll in rolls:
+            search_at(best[0].scale, float(roll))
     return sorted((one for peaks in found for one in peaks), key=lambda candidate: -candidate.strength)
 
 

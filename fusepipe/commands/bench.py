@@ -73,13 +73,16 @@ def command(
     A pair of H.264 files is rendered and run through the whole pipeline into another H.264 file; then each
     stage runs alone. The limit is the throughput without any waiting: cores / summed CPU seconds per pair.
     """
+    from fusepipe.core.progress_bar import ProgressBar
+
     if engines:
         from fusepipe.workflows.bench.engine_speeds import bench_engines
 
         for name in ("soak", "pairs", "backend", "precision", "preset"):
             if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
                 raise UsageError(f"--engines and --{name} cannot be combined: it runs every backend and precision")
-        table = bench_engines(model, size[0] if size else (640, 480), time_limit)
+        with ProgressBar("measuring engines", enabled=not as_json):
+            table = bench_engines(model, size[0] if size else (640, 480), time_limit)
         as_text = "\n".join(engine_lines(table))
         click.echo(json.dumps({"ok": True, **table.as_json()}, indent=2) if as_json else as_text)
         return
@@ -89,12 +92,13 @@ def command(
     default = ((160, 120), (80, 60)) if soak else ((640, 480), (320, 240))
     visible, infrared = size or default
     options = BenchOptions(visible, infrared, soak or pairs, model, backend, precision, preset, time_limit)
-    if soak:
-        soaked = run_soak(options)
-        document, lines = soaked.as_json(), soak_lines(soaked)
-    else:
-        measured = measure_throughput(options)
-        document, lines = measured.as_json(), bench_lines(measured)
+    with ProgressBar("measuring", enabled=not as_json):
+        if soak:
+            soaked = run_soak(options)
+            document, lines = soaked.as_json(), soak_lines(soaked)
+        else:
+            measured = measure_throughput(options)
+            document, lines = measured.as_json(), bench_lines(measured)
     click.echo(json.dumps({"ok": True, **document}, indent=2) if as_json else "\n".join(lines))
 
 

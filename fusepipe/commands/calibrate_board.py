@@ -90,7 +90,8 @@ def command(
                 found.append(read_folder([Path(folder), *more], board, camera, progress.step, keys[camera]))
     else:
         found = list(_watched(infrared, visible, keys, board, views, quiet=as_json))
-    result = solve(found[0], found[1], board, (infrared_lens, visible_lens), plane_distance, note)
+    with ProgressBar("solving lenses and pose", enabled=not as_json):
+        result = solve(found[0], found[1], board, (infrared_lens, visible_lens), plane_distance, note)
     document = {"ok": result.calibration is not None, "output": str(output), **result.as_json()}
     if result.calibration is not None:
         save_calibration(result.calibration, output, overwrite)

@@ -44,11 +44,13 @@ def command(
 
     The verdict is good, fair, bad or unknown.
     """
+    from fusepipe.core.progress_bar import ProgressBar
     from fusepipe.workflows.calibrate_check.check import check_calibration, write_report
 
     if report is not None:
         check_output_file(report, overwrite)
-    result = check_calibration(calibration, infrared, visible, most, plane_distance, keys)
+    with ProgressBar("measuring pairs", enabled=not as_json) as progress:
+        result = check_calibration(calibration, infrared, visible, most, plane_distance, keys, progress.step)
     if report is not None:
         write_report(result, report)
     if as_json:

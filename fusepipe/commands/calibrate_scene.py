@@ -57,6 +57,7 @@ def command(
     from fusepipe.calibration.file.storage import save_calibration
     from fusepipe.calibration.scene.local_matches import MODELS
     from fusepipe.core.errors import FusepipeError
+    from fusepipe.core.progress_bar import ProgressBar
     from fusepipe.core.text import counted, shortlist
     from fusepipe.workflows.calibrate_scene import Hints, calibrate_scene, reliability_warning, result_json
     from fusepipe.workflows.scene_pairs import read_pairs
@@ -65,7 +66,8 @@ def command(
     hints = Hints(fov_infrared, fov_visible, mount, plane_distance)
     pairs = read_pairs(infrared, visible, most, keys)
     models = MODELS if model == "auto" else tuple(m for m in MODELS if MODELS.index(m) <= MODELS.index(model))
-    result, calibration = calibrate_scene(pairs, hints, models, note)
+    with ProgressBar("registering", enabled=not as_json) as progress:
+        result, calibration = calibrate_scene(pairs, hints, models, note, progress.step)
     if calibration is not None:
         save_calibration(calibration, output, overwrite)
     if as_json:

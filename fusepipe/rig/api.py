@@ -98,7 +98,7 @@ class Pipeline:
         _check_sources(sources)
         self.statistics = RunStatistics()
         self._rig, self._strict, self._overwrite = rig, strict, overwrite
-        self._max_pairs, self._duration_s = max_pairs, duration_s
+        self.max_pairs, self.duration_s = max_pairs, duration_s
         self._on_frame, self._sources, self._sinks, self._fuser = on_frame, sources, sinks, fuser
         self._sink_context = SinkContext(
             overwrite=overwrite, warn=self._warn_and_log, report=self._preview_record, engine=self._engine_record
@@ -112,8 +112,8 @@ class Pipeline:
         return Pipeline(
             rig,
             overwrite=self._overwrite,
-            max_pairs=self._max_pairs,
-            duration_s=self._duration_s,
+            max_pairs=self.max_pairs,
+            duration_s=self.duration_s,
             strict=self._strict,
             on_frame=self._on_frame,
             sources=self._sources,
@@ -173,7 +173,7 @@ class Pipeline:
         if self._run is not None:
             raise UsageError(f"{self._rig.name}: this pipeline was run before; make another one to run again")
         self.open()
-        limits = RunLimits(self._max_pairs, None if self._duration_s is None else round(self._duration_s * 1e9))
+        limits = RunLimits(self.max_pairs, None if self.duration_s is None else round(self.duration_s * 1e9))
         run = RigRun(self.opened, limits, self.statistics, self._warn_and_log)
         self._run = run
         self._unused.pop_all()  # from here on the graph's threads close what was opened

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 
 from fusepipe.calibration.board.capture import Collector
 from fusepipe.calibration.board.intrinsics import CameraResult, View, calibrate_camera
-from fusepipe.calibration.board.point_detection import Detection, detect
+from fusepipe.calibration.board.point_detection import Detection, detect, other_checkerboard
 from fusepipe.calibration.board.stereo import MIN_PAIRS, StereoResult, calibrate_stereo
 from fusepipe.calibration.board.target import Board
 from fusepipe.calibration.file.model import Calibration, Made, make_stereo_calibration
@@ -24,6 +25,7 @@ from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.core.frames import FusedFrame, Size
 from fusepipe.core.text import shortlist
 from fusepipe.pipeline.sinks.base import SinkReport
+from fusepipe.pipeline.sources.reframing import Reframing
 from fusepipe.rig.api import Pipeline
 from fusepipe.rig.factories.fusers import load_fuser
 from fusepipe.rig.factories.sources import reframing_of
@@ -31,7 +33,8 @@ from fusepipe.rig.from_options import CameraKeys, minimal_rig, source_config
 from fusepipe.workflows.scene_pairs import read_reframed
 
 SAMPLE_S = 0.25  # of capture time between two frames that are searched
-MAX_WITHOUT_BOARD = 8  # images at the start, after which a folder without a board is refused
+MAX_WITHOUT_BOARD = 4  # images at the start, after which a folder without a board is refused
+LOOKED_AHEAD = 3  # images that are searched for a board of another size, if the first shows none of the right one
 Step = Callable[[int, int, str], None]
 
 
@@ -115,11 +118,14 @@ def read_folder(
     """Detects the board in every image of folders; views are named by stem. ``keys``: the camera's ``crop`` and such.
 
     Raises :class:`UsageError` where the first ``MAX_WITHOUT_BOARD`` images show no board: an image without one takes
-    seconds, and a folder without any is the wrong folder, or the board is another one.
+    seconds, and a folder without any is the wrong folder, or the board is another one. If the first shows none, and
+    several show a checkerboard of another size, that is refused at once.
     """
     views = Views(camera)
     reframing = reframing_of(source_config(str(folders[0]), keys))
     files = [file for folder in folders for file in image_files.list_images(folder)]
+    if step is not None:
+        step(0, len(files), f"{camera}: looking for boards")
     for number, file in enumerate(files):
         pixels = read_reframed(file, reframing)
         views.coloured += image_files.is_coloured(pixels)
@@ -132,14 +138,40 @@ def read_folder(
             views.found.append(View(file.stem, detection))
         if step is not None:
             step(number + 1, len(files), f"{camera}: {len(views.found)} boards")
-        if not views.found and number + 1 >= min(MAX_WITHOUT_BOARD, len(files)):
-            looked = "any" if number + 1 == len(files) else f"the first {number + 1}"
-            raise UsageError(
-                f"{' '.join(map(str, folders))}: no {board} in {looked} of the {len(files)} {camera} "
-                f"{'image' if len(files) == 1 else 'images'}: check --board (for a checkerboard the inner corners, one "
-                "less than the squares), and that the whole board is in the image"
-            )
+        if not views.found:
+            other = _other_board(files[:LOOKED_AHEAD], board, reframing) if number == 0 else ""
+            if other or number + 1 >= min(MAX_WITHOUT_BOARD, len(files)):
+                raise UsageError(
+                    f"{' '.join(map(str, folders))}: {_why_no_board(number + 1, files, board, camera, other)}"
+                )
     return views
+
+
+def _other_board(files: Sequence[Path], board: Board, reframing: Reframing) -> str:
+    """``6x5`` where two of these images show such a checkerboard instead of ``board``, which is none of them."""
+    if board.kind != "checkerboard":
+        return ""
+    sizes: Counter[tuple[int, int]] = Counter()
+    for file in files:
+        luma = to_luma8(image_files.infrared_image_planes(read_reframed(file, reframing))[0])
+        if (size := other_checkerboard(luma, board)) is not None:
+            sizes[size] += 1
+    size, count = sizes.most_common(1)[0] if sizes else ((0, 0), 0)
+    return f"{size[0]}x{size[1]}" if count > 1 else ""
+
+
+def _why_no_board(looked: int, files: Sequence[Path], board: Board, camera: str, other: str) -> str:
+    images = f"the {len(files)} {camera} {'image' if len(files) == 1 else 'images'}"
+    if other:
+        return (
+            f"no {board} in the first of {images}, but several show a checkerboard of {other} inner corners: try "
+            f"--board {board.kind}:{other}:{board.spacing_m:g}m"
+        )
+    where = "any" if looked == len(files) else f"the first {looked}"
+    return (
+        f"no {board} in {where} of {images}: check --board (for a checkerboard the inner corners, one less than the "
+        "squares), and that the whole board is in the image"
+    )
 
 
 class BoardSink:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -59,12 +59,19 @@ class Hints:
 
 
 def calibrate_scene(
-    pairs: Sequence[ScenePair], hints: Hints | None = None, models: tuple[Model, ...] = MODELS, note: str | None = None
+    pairs: Sequence[ScenePair],
+    hints: Hints | None = None,
+    models: tuple[Model, ...] = MODELS,
+    note: str | None = None,
+    step: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> tuple[SceneResult, Calibration | None]:
-    """Registers the pairs, all of one rig; no calibration where the result is not reliable."""
+    """Registers the pairs, all of one rig; no calibration where the result is not reliable.
+
+    ``step``: see :func:`fusepipe.calibration.scene.registration.register`.
+    """
     hints = hints or Hints()
     focal_px = hints.infrared_focal_px(pairs[0].infrared.shape[1]) if pairs else None
-    result = register(pairs, hints.scales, models, focal_px=focal_px)
+    result = register(pairs, hints.scales, models, focal_px=focal_px, step=step)
     if result.refusal:
         return result, None
     seen = result.quality

@@ -365,18 +365,3 @@ def test_real_visible_corners_are_those_that_were_published(data_dir: Path) -> N
         assert found is not None
         off = np.hypot(*(published[:, None] - found.points[None]).transpose(2, 0, 1))
         assert off.min(axis=1).mean() < 1.0 and len(set(off.argmin(axis=1))) == 30
-
-
-def test_folders_without_the_board_are_reported_after_a_few_images(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("ir", "vis"):
-        (tmp_path / name).mkdir()
-    for number in range(10):
-        assert cv2.imwrite(str(tmp_path / "ir" / f"{number}.png"), np.full((64, 80), 90 + number, np.uint8))
-    board = ["--board", "checkerboard:6x5:0.1m", "-o", str(tmp_path / "x.yaml")]
-    with pytest.raises(SystemExit) as stopped:
-        main(["calibrate", "board", str(tmp_path / "ir"), str(tmp_path / "vis"), *board])
-    assert stopped.value.code == 2 and not (tmp_path / "x.yaml").exists()
-    said = capsys.readouterr().err
-    assert "no checkerboard:6x5:0.1m in the first 8 of the 10 infrared images: check --board" in said

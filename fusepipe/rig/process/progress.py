@@ -1,23 +1,39 @@
-"""The progress line of a run, refreshed in place; shown only where standard error is a terminal."""
+"""The progress lines of a run, one a rig: refreshed in place on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+
+from fusepipe.core.progress_bar import clock_time
 
 if TYPE_CHECKING:
     from fusepipe.rig.api import Pipeline
 
+PLAIN_S = 30.0  # seconds between two plain lines of a recording; live rigs have their event log
+
 
 class ProgressLine:
-    """One line a rig, from ``lines``: see :func:`line`."""
+    """One line a rig, from ``lines``; they are cut to the width of the terminal, never wrapped.
 
-    def __init__(self, lines: Callable[[], list[str]], *, enabled: bool) -> None:
-        self._lines = lines
+    ``plain`` gives the lines for a standard error that is no terminal. ``clock`` gives seconds.
+    """
+
+    def __init__(
+        self,
+        lines: Callable[[], list[str]],
+        *,
+        enabled: bool,
+        plain: Callable[[], list[str]] = list,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._lines, self._plain_lines, self._clock = lines, plain, clock
+        self._printed_s = clock()
         self._live: Any = None
+        self._plain = enabled and sys.stderr is not None and not sys.stderr.isatty()
         if enabled and sys.stderr is not None and sys.stderr.isatty():
             from rich.console import Console
             from rich.live import Live
@@ -39,21 +55,64 @@ class ProgressLine:
         if self._live is not None:
             from rich.text import Text
 
-            self._live.update(Text("\n".join(self._lines())))
+            self._live.update(Text("\n".join(self._lines()), no_wrap=True, overflow="ellipsis"))
+        elif self._plain and (now_s := self._clock()) - self._printed_s >= PLAIN_S:
+            self._printed_s = now_s
+            for text in self._plain_lines():
+                sys.stderr.write(text + "\n")
+            sys.stderr.flush()
 
 
 def line(pipeline: Pipeline) -> str:
-    """One running pipeline: pairs, pairs/s, skips and drops by reason, queue depths, latency percentiles."""
+    """One running pipeline, what matters most first: pairs, percent and time left of recordings, pairs/s, trouble by
+    reason; latency percentiles of live rigs, skew, queue depths."""
     report = pipeline.report()
     recent = pipeline.statistics.recent(time.monotonic_ns())
-    parts = [f"{report.rig}: {sum(report.pairs.values())} pairs", f"{recent['fused_per_s']:.1f}/s"]
+    done = sum(report.pairs.values())
+    total = total_pairs(pipeline)
+    parts = [f"{report.rig}: {done} pairs" if total is None else f"{report.rig}: {progress_text(done, total, recent)}"]
+    parts.append(f"{recent['fused_per_s']:.1f}/s")
     parts += [f"{count} {state}" for state, count in report.pairs.items() if state != "fused"]
     parts += [f"{count} {reason}" for reason, count in report.skipped.items()]
     parts += [f"dropped {count} at {box}" for box, count in report.dropped.items()]
+    if report.live is not None and (latency := recent["latency_ms"]):  # of recordings it is the time in queues
+        parts.append("latency {p50:.0f}/{p95:.0f}/{p99:.0f} ms".format(**latency))
     if skew := recent["skew_ms"]:
         parts.append(f"skew p95 {skew['p95']:.1f} ms")
-    if latency := recent["latency_ms"]:
-        parts.append("latency {p50:.0f}/{p95:.0f}/{p99:.0f} ms".format(**latency))
     depths = pipeline.graph.depths()
     parts.append("queues " + " ".join(f"{name}:{depth}" for name, depth in depths.items()))
     return " | ".join(parts)
+
+
+def plain_lines(pipelines: Sequence[Pipeline]) -> list[str]:
+    """One line for each running recording, without what changes from moment to moment."""
+    lines = []
+    for pipeline in pipelines:
+        if pipeline.live:
+            continue
+        done, total = pipeline.statistics.fused, total_pairs(pipeline)
+        recent = pipeline.statistics.recent(time.monotonic_ns())
+        text = f"{done} pairs" if total is None else progress_text(done, total, recent)
+        lines.append(f"{pipeline.rig.name}: {text}, {recent['fused_per_s']:.1f}/s")
+    return lines
+
+
+def progress_text(done: int, total: int, recent: dict[str, Any]) -> str:
+    """``120/250 pairs 48% 0:05 left``; without the time while no pair comes."""
+    rate = recent["fused_per_s"]
+    left = f" {clock_time((total - done) / rate)} left" if rate and done < total else ""
+    return f"{done}/{total} pairs {min(100, 100 * done // max(1, total))}%{left}"
+
+
+def total_pairs(pipeline: Pipeline) -> int | None:
+    """The pairs that a recording will give, about: one for each frame of the reference; ``None`` where not known."""
+    opened = pipeline.opened
+    if opened.live:
+        return pipeline.max_pairs
+    of_reference = opened.infrared if opened.rig.sync.reference == "infrared" else opened.visible
+    info = of_reference.info
+    limits = [info.frames, pipeline.max_pairs]
+    if pipeline.duration_s is not None and info.fps:
+        limits.append(round(pipeline.duration_s * info.fps))
+    known = [limit for limit in limits if limit is not None]
+    return min(known, default=None)

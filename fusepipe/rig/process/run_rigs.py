@@ -14,7 +14,7 @@ from fusepipe.pipeline.sources.live.blocked_threads import threads_left_behind
 from fusepipe.rig.process.event_log import log_to_stderr
 from fusepipe.rig.process.managed_rig import ManagedRig
 from fusepipe.rig.process.outcome import RunOutcome
-from fusepipe.rig.process.progress import ProgressLine
+from fusepipe.rig.process.progress import ProgressLine, plain_lines
 from fusepipe.rig.process.reload import ReadRigs, reload
 from fusepipe.rig.process.signals import StopSignals
 from fusepipe.rig.process.systemd import ServiceManager
@@ -39,7 +39,7 @@ def run_rigs(
     with StopSignals(reloads=read is not None) as signals:
         group = _Group(pipelines, signals, read)
         group.start()
-        with ProgressLine(group.lines, enabled=not quiet) as progress:
+        with ProgressLine(group.lines, enabled=not quiet, plain=group.plain_lines) as progress:
             while group.alive:
                 group.poll()
                 progress.update()
@@ -67,6 +67,10 @@ class _Group:
     def lines(self) -> list[str]:
         """The progress lines."""
         return [text for rig in self._rigs for text in rig.lines()]
+
+    def plain_lines(self) -> list[str]:
+        """The progress lines where standard error is no terminal."""
+        return plain_lines([rig.pipeline for rig in self._rigs if rig.running])
 
     def start(self) -> None:
         for rig in self._rigs:

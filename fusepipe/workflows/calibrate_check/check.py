@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,12 @@ def check_calibration(
     most: int = 12,
     plane_distance_m: float | None = None,
     keys: CameraKeys | None = None,
+    step: Callable[[int, int], None] = lambda done, total: None,
 ) -> CheckResult:
-    """``keys``: the cameras' ``crop`` and such. Raises what reading the calibration or the pairs raises."""
+    """``keys``: the cameras' ``crop`` and such. Raises what reading the calibration or the pairs raises.
+
+    ``step`` is called with the number of measurements done, and of all: each pair, and all together.
+    """
     calibration = load_calibration(path)
     if plane_distance_m is not None:
         calibration.matrix3(plane_distance_m)  # raises where it does not support the distance
@@ -57,9 +62,10 @@ def check_calibration(
     matrix = rescale_matrix(matrix, calibration.infrared.size, calibration.visible.size, (ir_w, ir_h), (vis_w, vis_h))
     lens = calibration.infrared_lens()
     lens = None if lens is None else lens.at((ir_w, ir_h))
-    listed = [
-        MeasuredPair(pair, measure_residuals([ideal], matrix, lens)) for pair, ideal in zip(pairs, read, strict=True)
-    ]
+    listed = []
+    for pair, ideal in zip(pairs, read, strict=True):
+        listed.append(MeasuredPair(pair, measure_residuals([ideal], matrix, lens)))
+        step(len(listed), 2 * len(pairs))  # all together take as long as one by one
     return CheckResult(path, calibration, measure_residuals(read, matrix, lens), listed)
 
 

@@ -48,7 +48,11 @@ function withoutVideo() {
   show();
 }
 
-live.addEventListener("error", () => { if (!live.hidden) { shown = ""; setTimeout(show, 2000); } });
+live.addEventListener("load", () => { live.alt = "Live video"; });
+live.addEventListener("error", () => {
+  live.alt = ""; // a failed rig has no image, which is not shown as a broken one
+  if (!live.hidden) { shown = ""; setTimeout(show, 2000); }
+});
 window.addEventListener("pagehide", () => { if (whep) whep.stop(); whep = null; shown = ""; });
 window.addEventListener("pageshow", show);
 for (const button of document.querySelectorAll("[data-view]"))
@@ -220,6 +224,11 @@ function who(user) {
   for (const table of document.querySelectorAll(".numbers details")) table.hidden = Boolean(user) && user.role === "viewer";
 }
 
+// A rig in the list, with what is wrong with it: the page shows one rig, and another may have failed.
+function named(name, status) {
+  return ["failed", "degraded"].includes(status.state) ? `${name} (${status.state})` : name;
+}
+
 async function poll() {
   try {
     const answer = await fetch(`api/rigs?rig=${encodeURIComponent(rig)}&since=${since}`, { signal: AbortSignal.timeout(5000) });
@@ -234,6 +243,7 @@ async function poll() {
     byId("hint").textContent = webrtcNeeds ? `Showing Motion JPEG; for WebRTC video: ${webrtcNeeds}` : "";
     if (!names.includes(rig)) { if (names.length) { choose(names[0]); setTimeout(poll, 50); return; } }
     rigs.value = rig;
+    for (const option of rigs.options) option.text = named(option.value, data.rigs[option.value].status || {});
     who(data.user);
     document.title = rig ? `${rig} – fusepipe` : "fusepipe";
     for (const [number, skew] of data.past) { since = number; skews.push(skew); }

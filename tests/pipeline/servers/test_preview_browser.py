@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -17,7 +18,8 @@ import pytest
 from helpers.chromium import Tab, browse
 
 from fusepipe.core.frames import Band, FramePair, FusedFrame, PairState, Plane
-from fusepipe.pipeline.sinks.live.preview import WebPreviewSink
+from fusepipe.core.rig_state import RigState, RigStatus
+from fusepipe.pipeline.sinks.live.preview import PreviewStatus, WebPreviewSink
 from fusepipe.pipeline.testing import MS, frame
 
 RECORD = {
@@ -159,6 +161,30 @@ def test_why_a_rig_is_too_slow_is_above_the_video(
     seen: list[str] = []
     browse(tmp_path / "profile", look)
     assert seen == [reason]
+
+
+@pytest.mark.slow
+def test_the_list_of_rigs_names_those_that_have_failed(tmp_path: Path, page: str) -> None:
+    failed = RigStatus(RigState.FAILED, ("authentication failed",))
+    yard = PreviewStatus("127.0.0.1", urlsplit(page).port or 0, "yard", lambda: failed)
+
+    async def look(tab: Tab) -> None:
+        await tab.open(page)
+        await tab.until("document.getElementById('state').textContent === 'failed'")
+        await tab.until("document.getElementById('rig').textContent === 'yard (failed)roof'")
+        await tab.until("document.getElementById('live').alt === ''")
+        await tab.screenshot(tmp_path / "failed.png")
+        await tab.value("(() => { rigs.value = 'roof'; rigs.dispatchEvent(new Event('change')); })()")
+        await tab.until("document.getElementById('live').naturalWidth === 64")
+        await tab.until("document.getElementById('live').alt === 'Live video'")
+        seen.append("roof")
+
+    seen: list[str] = []
+    try:
+        browse(tmp_path / "profile", look)
+    finally:
+        yard.close()
+    assert seen == ["roof"]
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ FIRST_DELAY_S = 1.0
 MAX_DELAY_S = 60.0
 FORGET_S = 900.0  # after the last failed login
 MAX_ENTRIES = 4096
+MAX_NAME = 64  # characters; longer ones are of no user
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,12 @@ class LoginThrottle:
 
     def wait_s(self, peer: str, user: str, now_s: float) -> float:
         """How long this user has to wait at this address; 0 if it may try now."""
-        found = self._failures.get((peer_group(peer), user))
+        found = self._failures.get(_key(peer, user))
         return 0.0 if found is None else max(0.0, found.until_s - now_s)
 
     def failed(self, peer: str, user: str, now_s: float) -> int:
         """Notes a failed login; returns how many there were in a row."""
-        key = (peer_group(peer), user)
+        key = _key(peer, user)
         found = self._failures.pop(key, None)
         count = 1 if found is None or now_s - found.last_s > FORGET_S else found.count + 1
         while len(self._failures) >= MAX_ENTRIES:
@@ -45,4 +46,8 @@ class LoginThrottle:
         return count
 
     def succeeded(self, peer: str, user: str) -> None:
-        self._failures.pop((peer_group(peer), user), None)
+        self._failures.pop(_key(peer, user), None)
+
+
+def _key(peer: str, user: str) -> tuple[str, str]:
+    return peer_group(peer), user[:MAX_NAME]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
-from fusepipe.core.frames import FusedFrame
+from fusepipe.core.frames import FusedFrame, PairState
 from fusepipe.pipeline.servers.loop_thread import LoopThread
 from fusepipe.pipeline.servers.web import rendering
 
@@ -58,7 +58,7 @@ class RigView:
     def _show(self, frame: FusedFrame) -> None:
         self._frame, self._shown_ns = frame, time.monotonic_ns()
         self._number += 1
-        skew_ns = frame.pair.skew_ns
+        skew_ns = frame.pair.skew_ns if frame.state is PairState.FUSED else None
         self._past.append((self._number, None if skew_ns is None else round(skew_ns / 1e6, 3), str(frame.state)))
         self._wake()
 
@@ -133,5 +133,5 @@ class RigView:
         }
 
     def past(self, since: int) -> list[tuple[int, float | None, str]]:
-        """(frame number, skew in ms, state) of the recent frames after ``since``."""
+        """(frame number, skew in ms if it is fused, state) of the recent frames after ``since``."""
         return [entry for entry in self._past if entry[0] > since]

@@ -6,6 +6,7 @@ import socket
 import threading
 import urllib.error
 import urllib.request
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from helpers.waiting import wait_for
 from prometheus_client.parser import text_string_to_metric_families
 
 from fusepipe.core.errors import SinkError
+from fusepipe.core.frames import PairState
 from fusepipe.core.html_pages import style_sheet
 from fusepipe.pipeline.servers.web import rendering
 from fusepipe.pipeline.servers.web.page_files import page_files
@@ -71,6 +73,16 @@ def test_metrics_are_valid_for_prometheus():
 
 
 # -- the server
+
+
+def test_the_skew_of_a_held_pair_is_not_plotted():
+    """The frame that is repeated for a standing camera is seconds old."""
+    fused = fused_frame()
+    pair = replace(fused.pair, state=PairState.HELD, skew_ns=-900_000_000)
+    with Page(frame=replace(fused, pair=pair, state=PairState.HELD)) as page:
+        wait_for(lambda: page.get("/readyz")[0] == 200)
+        past = json.loads(page.get("/api/rigs?rig=roof&since=0")[1])["past"]
+    assert past[0] == [1, None, "held"]
 
 
 def test_the_routes_of_the_page():

@@ -2,7 +2,7 @@
 
 The engine works on full-range luma. Limited-range luma is converted by one lookup table before and one after the
 engine, exact inverses of each other on legal codes. Outside the infrared field of view the output is the visible luma,
-code for code; the fused image is blended in from its border, since a hard edge there would look like an object.
+code for code; infrared and fused image are blended in from its border, since an edge there would look like an object.
 """
 
 from __future__ import annotations
@@ -16,35 +16,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusepipe.core import levels
-from fusepipe.core.frames import Frame, FramePair, FusedBy, FusedFrame, Luma8, PairState, Plane, enlarged
+from fusepipe.core.frames import Frame, FramePair, FusedBy, FusedFrame, Luma8, PairState, Plane
 from fusepipe.core.fuser import Fuser, FusionBatch, Ticket
 
-FADE = 1 / 64  # width of the blending zone inside the border of the infrared view, as a share of the frame width
+FADE = 1 / 12  # width of the blending zone inside the border of the infrared view, as a share of the frame width
 
 Weights = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blend:
+    """Weights that sum to 1, HxW float32: ``inside`` is 0 outside the infrared view and rises to 1 within its border.
+
+    It rises smoothly (with slope 0 at both ends), so that not even a flat image shows where the view begins.
+    """
+
+    inside: Weights
+    outside: Weights
+
+    def __call__(self, inside: Luma8, outside: Luma8) -> Luma8:
+        """The two images, HxW uint8, blended."""
+        return np.asarray(cv2.blendLinear(inside, outside, self.inside, self.outside), np.uint8)
+
+
+def blend_of(valid: Luma8) -> Blend:
+    """The blend at the border of a view, from its mask (255 inside, else 0); of a narrow view half is not blended."""
+    inside_px = np.asarray(cv2.distanceTransform(valid, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
+    fade_px = max(1.0, min(valid.shape[1] * FADE, float(inside_px.max()) / 2))
+    share = np.minimum(inside_px / np.float32(fade_px), np.float32(1))
+    weights = np.asarray(share * share * (3 - 2 * share), np.float32)
+    return Blend(weights, np.float32(1) - weights)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Coverage:
     """The infrared field of view in the visible frame, computed once for each warp.
 
-    ``hidden`` is uint8 at the size of the registered infrared image, 255 outside of it. ``fused`` and ``visible`` are
-    float32 blending weights at the visible size that sum to 1: ``fused`` is 0 where hidden and rises to 1 within the
-    blending zone.
+    ``output`` are the weights of the fused image at the visible size, ``input`` those of the registered infrared image
+    at its own size.
     """
 
     version: str
-    hidden: Luma8
-    fused: Weights
-    visible: Weights
-
-
-def coverage_of(version: str, valid: Luma8, hidden: Luma8) -> Coverage:
-    """The coverage of a warp, from its mask at the visible size (255 inside the infrared field of view, else 0)."""
-    fade_px = max(1.0, valid.shape[1] * FADE)
-    inside_px = np.asarray(cv2.distanceTransform(valid, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
-    fused = np.minimum(inside_px / np.float32(fade_px), np.float32(1))
-    return Coverage(version, hidden, fused, np.float32(1) - fused)
+    output: Blend
+    input: Blend
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,13 +145,12 @@ class FusionStep:
         coverage = self._coverage_of(pair)
         if coverage is not None:
             # no artificial edge at the border of the infrared view: the engine gets the visible image outside of it
-            outside, hidden = visible, coverage.hidden
-            if whole:
-                hidden = np.asarray(enlarged(hidden, pair.visible_levels, smooth=False), np.uint8)
-            elif pair.visible_levels:
+            outside = visible
+            if pair.visible_levels and not whole:
                 size = (infrared.shape[1], infrared.shape[0])
                 outside = np.asarray(cv2.resize(visible, size, interpolation=cv2.INTER_AREA), np.uint8)
-            infrared = cv2.copyTo(outside, hidden, infrared.copy())
+            blend = coverage.output if whole else coverage.input
+            infrared = blend(np.asarray(infrared, np.uint8), outside)
         halvings = 0 if whole else pair.visible_levels
         return FusionBatch((np.asarray(infrared, np.uint8),), (visible,), (frame.stream_id,), visible_levels=halvings)
 
@@ -155,7 +168,7 @@ class FusionStep:
             fused = np.asarray(cv2.LUT(fused, levels.luma_to_limited()), dtype=np.uint8)
         coverage = self._coverage_of(pair)
         if coverage is not None:
-            fused = np.asarray(cv2.blendLinear(fused, luma.pixels, coverage.fused, coverage.visible), dtype=np.uint8)
+            fused = coverage.output(fused, np.asarray(luma.pixels, np.uint8))
         planes = (Plane(fused, 8, luma.value_range), *self._chroma(pair.visible))
         return self._frame(pair, planes, pending.substitute)
 
@@ -179,7 +192,8 @@ class FusionStep:
         if self._coverage is None or self._coverage.version != warp.version:
             seen = pair.seen()
             assert seen is not None
-            self._coverage = coverage_of(warp.version, seen, np.asarray(cv2.bitwise_not(warp.valid), np.uint8))
+            output = blend_of(seen)
+            self._coverage = Coverage(warp.version, output, blend_of(warp.valid) if pair.visible_levels else output)
         return self._coverage
 
     @staticmethod

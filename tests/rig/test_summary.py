@@ -152,3 +152,29 @@ def test_a_left_over_file_is_called_playable_only_where_it_plays(call, inputs):
     assert "o.partial.mkv: left over from an interrupted run; move it away" in call(*words)[2]
     (inputs / "o.partial.mkv").write_bytes((inputs / "ir.mkv").read_bytes())
     assert "left over from an interrupted run, still playable; move" in call(*words)[2]
+
+
+DEMO = """
+schema: 1
+rigs:
+  demo:
+    infrared: {url: "synthetic://street?size=40x30&duration=80ms"}
+    visible: {url: "VISIBLE"}
+    fusion: {model: mean}
+    sinks: [{SINK}]
+"""
+STREET = "synthetic://street?size=40x30&duration=80ms"
+
+
+@pytest.mark.parametrize(
+    ("visible", "sink", "told"),
+    [(STREET, "file: 'my out/o.mkv'", True), (STREET, "images: o", False), ("vis.mkv", "file: o.mkv", False)],
+)
+def test_a_demo_says_what_its_video_shows_and_how_to_play_it(call, inputs, visible, sink, told):
+    (inputs / "rigs.yaml").write_text(DEMO.replace("VISIBLE", visible).replace("SINK", sink))
+    code, out, err = call("run")
+    assert code == 0, err
+    assert ("a rendered street" in out) == told
+    assert [line.strip() for line in out.splitlines() if "play it" in line] == (
+        [f"play it: ffplay '{inputs}/my out/o.mkv', or any video player"] if told else []
+    )

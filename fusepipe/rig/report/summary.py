@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fusepipe.core.text import counted, sized
+from fusepipe.core.video_formats import video_format
 from fusepipe.rig.report.run_report import RunReport
 
 FEW_NOTES = 2  # of skipped frames without -v
@@ -20,6 +23,7 @@ def summary_lines(report: RunReport, *, verbose: bool = False) -> list[str]:
     lines = [_pairs_line(report)]
     lines += _figures(report) if verbose else []
     lines += [_written_line(sink) for sink in report.written if sink["frames"] or report.ok]
+    lines += _demo_lines(report)
     lines += _troubles(report, verbose=verbose)
     return lines
 
@@ -59,6 +63,20 @@ def _written_line(sink: Mapping[str, Any]) -> str:
         return f"  wrote nothing to {sink['path']}{note}"
     size = f", {sized(sink['bytes'])}" if sink["bytes"] else ""  # a server without clients sends nothing
     return f"  wrote {sink['path']}: {counted(sink['frames'], 'frame')}{size}{note}"
+
+
+def _demo_lines(report: RunReport) -> list[str]:
+    """What the video of a demo shows and how to look at it: someone who runs it sees the program for the first time."""
+    synthetic = report.sources and all(s["url"].startswith("synthetic://") for s in report.sources.values())
+    videos = [
+        sink["path"] for sink in report.written if sink["frames"] and video_format(Path(sink["path"])) is not None
+    ]
+    if not synthetic or not videos or report.live is not None:
+        return []
+    return [
+        "  it shows a rendered street as the visible camera sees it, with what only the infrared one sees",
+        f"  play it: ffplay {shlex.quote(videos[0])}, or any video player",
+    ]
 
 
 def _troubles(report: RunReport, *, verbose: bool) -> list[str]:

@@ -192,14 +192,21 @@ class Canvas:
         mask = np.maximum(1 - across[None] ** 2 - down[:, None] ** 2, 0).astype(np.float32) ** np.float32(power)
         self.fill(rows, columns, mask, paint, (y - ry, y + ry))
 
-    def text(self, words: str, left: float, base: float, height: float, paint: Paint) -> None:
-        """Writes ``words`` with capital letters ``height`` units high, from ``left`` on the line ``base``."""
+    def text(
+        self, words: str, left: float, base: float, height: float, paint: Paint, *, mirrored: bool = False
+    ) -> None:
+        """Writes ``words`` with capital letters ``height`` units high, from ``left`` on the line ``base``.
+
+        ``mirrored`` is for what is shown mirrored itself, as a vehicle that drives to the left.
+        """
         if not self.sees(paint):
             return
         font, thickness = cv2.FONT_HERSHEY_DUPLEX, 2
         (width, full), below = cv2.getTextSize(words, font, 1.0, thickness)
         stencil = np.zeros((full + below + 8, width + 8), np.uint8)
         cv2.putText(stencil, words, (4, full + 4), font, 1.0, 255, thickness, cv2.LINE_AA)
+        if mirrored:
+            stencil = np.ascontiguousarray(stencil[:, ::-1])
         zoom = height / full * self.scale
         x, y = (left - self.left) * self.scale - 4 * zoom, (base - self.top) * self.scale - (full + 4) * zoom
         columns = slice(max(0, int(x)), min(self.size[0], int(x + stencil.shape[1] * zoom) + 2))

@@ -191,7 +191,7 @@ def car(name: str, colour: Colour, engine: float = 36.0, lights: bool = True) ->
     )
 
 
-def draw_van(canvas: Canvas, colour: Colour) -> None:
+def draw_van(canvas: Canvas, colour: Colour, *, mirrored: bool) -> None:
     """A delivery van going right."""
     canvas.soft((0.1, 0.03), 3.1, 0.28, Paint((8, 10, 14), opacity=0.72))
     canvas.rect(-2.3, -0.45, 2.3, -0.15, Paint((20, 20, 24), (27.0, 12.0)))
@@ -207,7 +207,7 @@ def draw_van(canvas: Canvas, colour: Colour) -> None:
     canvas.ellipse((1.0, -1.40), 0.12, 0.15, Paint((60, 50, 46), opacity=0.7))
     # Lettering that has the temperature of the metal it is painted on.
     canvas.rect(-2.62, -0.98, 0.55, -0.86, Paint((196, 92, 44)))
-    canvas.text("POST", -2.1, -1.18, 0.52, Paint((40, 74, 120)))
+    canvas.text("POST", -2.1, -1.18, 0.52, Paint((40, 74, 120)), mirrored=mirrored)
     for x in (0.62, -0.62, 1.78):
         canvas.poly(limb((x, -2.05), (x, -0.4), 0.012, 0.012), Paint(_shade(colour, 0.5), opacity=0.7))
     canvas.rect(-2.6, -0.42, 2.55, -0.28, Paint((44, 44, 48), 11.5))
@@ -216,9 +216,11 @@ def draw_van(canvas: Canvas, colour: Colour) -> None:
     _lights(canvas, 2.56, -2.6, 0.72)
 
 
-def van(name: str, colour: Colour) -> Sprite:
-    """A van under way."""
-    return Sprite(name, partial(draw_van, colour=colour), (-2.64, -2.22, 2.62, 0.0), (-3.4, -2.5, 7.6, 0.4))
+def van(name: str, colour: Colour, *, mirrored: bool = False) -> Sprite:
+    """A van under way; ``mirrored`` is the lettering of one that is shown going left."""
+    return Sprite(
+        name, partial(draw_van, colour=colour, mirrored=mirrored), (-2.64, -2.22, 2.62, 0.0), (-3.4, -2.5, 7.6, 0.4)
+    )
 
 
 def draw_bush(canvas: Canvas) -> None:

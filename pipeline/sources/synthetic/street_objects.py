@@ -174,7 +174,7 @@ def _street_movers() -> tuple[Mover, ...]:
         standing("waiting", person("waiting", 0, (88, 96, 74), (48, 52, 66), stride=0.0), 152, 30.0, -1),
         standing("parked", car("parked", (96, 108, 122), engine=24.0, lights=False), -74, 27.2, -1),
         driving("car-1", car("car-1", (172, 44, 42)), 250, 24.6, -6.4),
-        driving("van", van("van", (226, 226, 220)), -420, 24.6, -6.4),
+        driving("van", van("van", (226, 226, 220), mirrored=True), -420, 24.6, -6.4),
         driving("car-2", car("car-2", (44, 84, 136)), -190, 17.4, 5.4),
         driving("car-3", car("car-3", (214, 214, 210)), 520, 17.4, 5.4),
         walking("walker-4", (64, 92, 82), (50, 52, 60), 60, 12.6, -1.15),

@@ -13,7 +13,7 @@ from fusepipe.pipeline.sources.synthetic.backdrop import COUNTS_AT_0C, COUNTS_PE
 from fusepipe.pipeline.sources.synthetic.drawing import Canvas, Paint
 from fusepipe.pipeline.sources.synthetic.options import parse_options
 from fusepipe.pipeline.sources.synthetic.render import Renderer
-from fusepipe.pipeline.sources.synthetic.sprites import Sprite
+from fusepipe.pipeline.sources.synthetic.sprites import Sprite, van
 from fusepipe.pipeline.sources.synthetic.street import BASE, CAMERA_HEIGHT_M, FOCAL_PX, HORIZON, LAMPS, NEAREST
 from fusepipe.pipeline.sources.synthetic.street_objects import Scene, driving, make_scene, standing
 from fusepipe.pipeline.sources.synthetic.truth import camera_matrix, synthetic_calibration, true_matrix
@@ -176,3 +176,26 @@ def test_the_calibration_of_the_scene_is_the_true_matrix() -> None:
         synthetic_calibration("synthetic://stret", (320, 240), (640, 480))
     with pytest.raises(UsageError, match="above 0"):
         synthetic_calibration("synthetic://street", (0, 240), (640, 480))
+
+
+def test_the_lettering_of_the_van_reads_from_left_to_right_whichever_way_it_drives() -> None:
+    """Objects that go left are drawn mirrored; the lettering must not be."""
+    letters = []
+    for mirrored in (False, True):
+        sprite = van("van", (226, 226, 220), mirrored=mirrored)
+        canvas = Canvas(Band.VISIBLE, "day", *sprite.drawn, 60.0)
+        sprite.draw(canvas)
+        shown = canvas.pixels[0, :, ::-1] if mirrored else canvas.pixels[0]
+        dark = np.where(shown < 120, 1.0, 0.0)  # letters of (40, 74, 120) on light metal
+        left, top = (canvas.left if not mirrored else -(canvas.left + canvas.size[0] / canvas.scale)), canvas.top
+        x0, y0 = ((0.1 if mirrored else -2.3) - left) * canvas.scale, (-1.8 - top) * canvas.scale
+        part = dark[int(y0) : int(y0 + 0.7 * canvas.scale), int(x0) : int(x0 + 2.2 * canvas.scale)]
+        columns = np.flatnonzero(part.any(axis=0))
+        letters.append(part[:, columns[0] : columns[0] + 60])
+    same = float((letters[0] == letters[1]).mean())
+    assert same > 0.9 > float((letters[0] == letters[1][:, ::-1]).mean())
+
+
+def test_the_van_of_the_street_is_lettered_for_the_way_it_drives() -> None:
+    (placed,) = [p for p in make_scene("street", "day").placements(0, Band.VISIBLE) if p.name == "van"]
+    assert placed.facing == -1 and placed.sprite.draw.keywords["mirrored"]  # type: ignore[attr-defined]

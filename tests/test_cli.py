@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from collections.abc import Iterator
+
+import click
 import pytest
 
-from fusepipe.cli import main
+from fusepipe.cli import cli, main
+
+
+def commands() -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """All commands with their names, such as ("calibrate", "board"); groups before their members."""
+
+    def below(group: click.Group, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            found = group.get_command(context, name)
+            assert found is not None
+            yield (*path, name), found
+            if isinstance(found, click.Group):
+                yield from below(found, (*path, name))
+
+    return below(cli, ())
+
+
+LEAVES = {" ".join(path): found for path, found in commands() if not isinstance(found, click.Group)}
 
 
 @pytest.mark.parametrize("arguments", [[], ["calibrate"], ["data"], ["train"]], ids=" ".join)
@@ -19,9 +42,41 @@ def test_a_group_without_a_command_prints_its_help(arguments: list[str], capfd: 
     assert "\nCommands:\n" in err
 
 
-@pytest.mark.parametrize("group", ["", "calibrate", "data"])
+@pytest.mark.parametrize(
+    "group", ["", *(" ".join(path) for path, found in commands() if isinstance(found, click.Group))]
+)
 def test_the_description_of_a_command_is_not_cut(group: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([*group.split(), "--help"])
     listed = capfd.readouterr().out.partition("Commands:\n")[2]
     assert [line for line in listed.splitlines() if line.endswith("...")] == []
+
+
+def shown_help(name: str, capfd: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit):
+        main([*name.split(), "--help"])
+    return capfd.readouterr().out
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_the_help_of_a_command_has_examples_that_parse(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    lines = [line.strip() for line in shown_help(name, capfd).partition("Examples:\n")[2].splitlines() if line.strip()]
+    assert lines
+    for line in lines:
+        assert line.startswith(f"fusepipe {name}"), line
+        given = shlex.split(line)[1 + len(name.split()) :]
+        LEAVES[name].make_context(name, given)  # raises for unknown options, wrong values and missing arguments
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_defaults_are_in_one_style_and_choices_are_listed(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    help_text = " ".join(shown_help(name, capfd).split())
+    for option in (one for one in LEAVES[name].params if isinstance(one, click.Option)):
+        written = option.help or ""
+        assert not re.search(r"\[[^\]]*\]\.?$|default:", written), f"{option.name}: set the default, or show_default"
+        if option.default not in (None, (), False) and not option.is_flag and isinstance(option.default, str | int):
+            assert f"[default: {option.default}" in help_text or f"; default: {option.default}" in help_text, (
+                option.name
+            )
+        if "..." in written:
+            raise AssertionError(f"{option.name}: {written}: list all choices")

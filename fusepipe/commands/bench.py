@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fusepipe.commands.console.options import Duration, json_option
+from fusepipe.commands.console.completion import backend_option, model_option, precision_option
+from fusepipe.commands.console.options import Duration, examples, json_option
 from fusepipe.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,13 +39,24 @@ class Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int]]]):
         return visible, infrared
 
 
-@click.command("bench")
-@click.option("--size", type=Sizes(), help="Visible[,infrared] size [640x480,320x240; with --soak 160x120,80x60].")
-@click.option("--pairs", type=click.IntRange(min=10), default=300, show_default=True, help="Number of pairs.")
-@click.option("--model", default="stream", show_default=True, help="stream, stream-hq, pyramid, mean, max ...")
-@click.option("--backend", default="auto", show_default=True, help="openvino, tensorrt, tensorrt-rtx, torch or auto.")
-@click.option("--precision", default="auto", show_default=True, help="fp32, fp16, bf16, int8 or auto.")
-@click.option("--preset", default="superfast", show_default=True, help="Encoder preset of x264.")
+@click.command(
+    "bench",
+    epilog=examples(
+        "fusepipe bench --size 1280x720,640x512",
+        "fusepipe bench --engines --model stream",
+    ),
+)
+@click.option(
+    "--size",
+    type=Sizes(),
+    help="Visible size, or visible,infrared.",
+    show_default="640x480,320x240; with --soak 160x120,80x60",
+)
+@click.option("--pairs", type=click.IntRange(min=10), default=300, help="Number of pairs.")
+@model_option()
+@backend_option
+@precision_option
+@click.option("--preset", default="superfast", help="Encoder preset of x264.")
 @click.option(
     "--soak",
     type=click.IntRange(min=10),
@@ -52,7 +64,7 @@ class Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int]]]):
     help="Instead: soak test over so many pairs (memory, threads).",
 )
 @click.option("--engines", is_flag=True, help="Instead: the network alone on every backend and precision.")
-@click.option("--time-limit", type=Duration(), default=120.0, help="Time limit of each part [2min].")
+@click.option("--time-limit", type=Duration(), default="2min", help="Time limit of each part.")
 @json_option
 @click.pass_context
 def command(

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fusepipe.commands.console.options import SizeOption, device_option, json_option
+from fusepipe.commands.console.completion import BUILDER_NAMES, NETWORK_NAMES, complete_names, listed
+from fusepipe.commands.console.options import SizeOption, device_option, examples, json_option
 from fusepipe.core.errors import UsageError
+from fusepipe.core.models import PRECISIONS
 
 if TYPE_CHECKING:
     from fusepipe.engines.manifest import Shapes
@@ -33,10 +35,34 @@ class Architecture(click.ParamType[str]):
 MAX_WORKSPACE_MIB = 1 << 20  # 1 TiB
 
 
-@click.command("build-engine")
-@click.option("--model", default="stream", show_default=True, help="A shipped network, or an ONNX file.")
-@click.option("--backend", default="auto", show_default=True, help="tensorrt, tensorrt-rtx, openvino or auto.")
-@click.option("--precision", default=None, help="fp32, fp16, bf16, int8 or auto [auto].")
+@click.command(
+    "build-engine",
+    epilog=examples(
+        "fusepipe build-engine",
+        "fusepipe build-engine --backend tensorrt --precision fp16 -o night.plan",
+    ),
+)
+@click.option(
+    "--model",
+    default="stream",
+    metavar="NAME|FILE",
+    shell_complete=complete_names(NETWORK_NAMES),
+    help=f"An ONNX file, or a network that ships: {listed(NETWORK_NAMES)}.",
+)
+@click.option(
+    "--backend",
+    default="auto",
+    metavar="NAME",
+    shell_complete=complete_names(BUILDER_NAMES),
+    help=f"What the engine is for: {listed(BUILDER_NAMES)}.",
+)
+@click.option(
+    "--precision",
+    metavar="NAME",
+    shell_complete=complete_names(PRECISIONS),
+    help=f"Its precision: {listed(PRECISIONS)}.",
+    show_default="auto",
+)
 @click.option("--fp16", "short", flag_value="fp16", help="Short for --precision fp16; --bf16 and --int8 as well.")
 @click.option("--bf16", "short", flag_value="bf16", hidden=True)
 @click.option("--int8", "short", flag_value="int8", hidden=True)
@@ -45,9 +71,10 @@ MAX_WORKSPACE_MIB = 1 << 20  # 1 TiB
     nargs=3,
     type=SizeOption(),
     metavar="MIN OPT MAX",
-    help="Smallest, tuned and largest image size [64x64 640x480 1920x1088].",
+    help="Smallest, tuned and largest image size.",
+    show_default="64x64 640x480 1920x1088",
 )
-@click.option("--batch", type=click.IntRange(1, 16), default=1, show_default=True, help="Largest batch.")
+@click.option("--batch", type=click.IntRange(1, 16), default=1, help="Largest batch.")
 @click.option(
     "--workspace",
     type=click.IntRange(1, MAX_WORKSPACE_MIB),
@@ -72,9 +99,16 @@ MAX_WORKSPACE_MIB = 1 << 20  # 1 TiB
     nargs=2,
     type=click.Path(path_type=Path),
     metavar="IR VIS",
-    help="Folders of registered pairs to calibrate and verify with [the synthetic street].",
+    help="Folders of registered pairs to calibrate and verify with.",
+    show_default="the synthetic street",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The engine's file [the cache].")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The engine's file.",
+    show_default="the cache",
+)
 @click.option("--force", is_flag=True, help="Build even if the engine exists, and replace it.")
 @json_option
 def command(

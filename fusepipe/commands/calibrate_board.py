@@ -12,6 +12,7 @@ import click
 from fusepipe.commands.console.options import (
     Length,
     check_output_file,
+    examples,
     json_option,
     overwrite_option,
     reframing_options,
@@ -23,23 +24,37 @@ if TYPE_CHECKING:
     from fusepipe.workflows.calibrate_board import BoardResult, Views
 
 
-@click.command("board", short_help="Calibrate from views of a board.")
+@click.command(
+    "board",
+    short_help="Calibrate from views of a board.",
+    epilog=examples(
+        "fusepipe calibrate board ir vis --board checkerboard:6x5:0.1m -o roof.calibration.yaml",
+    ),
+)
 @click.argument("infrared", type=str)
 @click.argument("visible", type=str)
-@click.option("--board", "board_text", required=True, metavar="KIND:SIZE:SPACING", help="checkerboard:6x5:0.1m, ...")
+@click.option(
+    "--board",
+    "board_text",
+    required=True,
+    metavar="KIND:SIZE:SPACING",
+    help="checkerboard:6x5:0.1m, circles:4x11:40mm or charuco:8x6:4cm:3cm.",
+)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The calibration file.")
 @click.option(
-    "--plane-distance", type=Length(), help="Distance at which the images are aligned [mean distance of the boards]."
+    "--plane-distance",
+    type=Length(),
+    help="Distance at which the images are aligned.",
+    show_default="mean distance of the boards",
 )
-@click.option("--infrared-lens", type=click.Choice(["pinhole", "fisheye"]), default="pinhole", show_default=True)
-@click.option("--visible-lens", type=click.Choice(["pinhole", "fisheye"]), default="pinhole", show_default=True)
+@click.option("--infrared-lens", type=click.Choice(["pinhole", "fisheye"]), default="pinhole")
+@click.option("--visible-lens", type=click.Choice(["pinhole", "fisheye"]), default="pinhole")
 @click.option("--more-infrared", type=click.Path(path_type=Path), multiple=True, help="Views without a partner.")
 @click.option("--more-visible", type=click.Path(path_type=Path), multiple=True, help="Views without a partner.")
 @click.option(
     "--views",
     type=click.IntRange(4, 200),
     default=25,
-    show_default=True,
     help="Views to accept from clips and cameras.",
 )
 @click.option("--note", help="Kept in the file.")

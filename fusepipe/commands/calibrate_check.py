@@ -11,21 +11,26 @@ import click
 from fusepipe.commands.console.options import (
     Length,
     check_output_file,
+    examples,
     json_option,
     overwrite_option,
     reframing_options,
 )
 
 
-@click.command("check", short_help="Measure how well a calibration fits pairs of images.")
+@click.command(
+    "check",
+    short_help="Measure how well a calibration fits pairs of images.",
+    epilog=examples(
+        "fusepipe calibrate check roof.calibration.yaml ir vis --report check.html",
+    ),
+)
 @click.argument("calibration", type=click.Path(path_type=Path))
 @click.argument("infrared", type=str)
 @click.argument("visible", type=str)
 @click.option("-o", "--report", type=click.Path(path_type=Path), help="A self-contained HTML page.")
 @click.option("--plane-distance", type=Length(), help="Check at this distance instead of the calibration's own.")
-@click.option(
-    "--pairs", "most", type=click.IntRange(1, 200), default=12, show_default=True, help="Maximum number of pairs."
-)
+@click.option("--pairs", "most", type=click.IntRange(1, 200), default=12, help="Maximum number of pairs.")
 @reframing_options
 @overwrite_option
 @json_option

@@ -7,26 +7,37 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fusepipe.commands.console.options import Length, check_output_file, overwrite_option
+from fusepipe.commands.console.options import Length, check_output_file, examples, overwrite_option
 
 if TYPE_CHECKING:
     from fusepipe.calibration.file.exchange import Format, LengthUnit
 
 
-@click.command("convert", short_help="Convert a calibration from or to OpenCV's stereo files.")
+@click.command(
+    "convert",
+    short_help="Convert a calibration from or to OpenCV's stereo files.",
+    epilog=examples(
+        "fusepipe calibrate convert stereo.yml -o roof.calibration.yaml --unit mm",
+    ),
+)
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The file to write.")
-@click.option("--to", "form", type=click.Choice(["fusepipe", "opencv", "kalibr"]), help="[fusepipe, from it: opencv]")
+@click.option(
+    "--to",
+    "form",
+    type=click.Choice(["fusepipe", "opencv", "kalibr"]),
+    help="Format to write.",
+    show_default="fusepipe, from it opencv",
+)
 @click.option(
     "--plane-distance", type=Length(), help="Distance at which the images are aligned; other formats do not have it."
 )
-@click.option(
-    "--infrared-camera", type=click.IntRange(0, 1), default=0, show_default=True, help="Index of the infrared camera."
-)
+@click.option("--infrared-camera", type=click.IntRange(0, 1), default=0, help="Index of the infrared camera.")
 @click.option(
     "--unit",
     type=click.Choice(["m", "cm", "mm"]),
-    help="Unit of the translation in SOURCE, that of the board's squares [m; has to be given for over 2 m].",
+    help="Unit of the translation in SOURCE, that of the board's squares.",
+    show_default="m; has to be given for over 2 m",
 )
 @overwrite_option
 def command(

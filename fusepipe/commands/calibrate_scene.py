@@ -12,6 +12,7 @@ import click
 from fusepipe.commands.console.options import (
     Length,
     check_output_file,
+    examples,
     json_option,
     overwrite_option,
     reframing_arguments,
@@ -19,7 +20,13 @@ from fusepipe.commands.console.options import (
 )
 
 
-@click.command("scene", short_help="Calibrate from pairs of the scene, without a board.")
+@click.command(
+    "scene",
+    short_help="Calibrate from pairs of the scene, without a board.",
+    epilog=examples(
+        "fusepipe calibrate scene ir vis -o roof.calibration.yaml --fov-infrared 45 --fov-visible 60",
+    ),
+)
 @click.argument("infrared", type=str)
 @click.argument("visible", type=str)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The calibration file.")
@@ -28,9 +35,7 @@ from fusepipe.commands.console.options import (
 @click.option("--fov-visible", type=click.FloatRange(1, 170), help="Hint: horizontal field of view in degrees.")
 @click.option("--mount", nargs=2, type=Length(), metavar="RIGHT DOWN", help="Hint: position of the infrared camera.")
 @click.option("--plane-distance", type=Length(), help="Distance of the scene.")
-@click.option(
-    "--pairs", "most", type=click.IntRange(1, 200), default=24, show_default=True, help="Maximum number of pairs."
-)
+@click.option("--pairs", "most", type=click.IntRange(1, 200), default=24, help="Maximum number of pairs.")
 @click.option("--note", help="Kept in the file.")
 @reframing_options
 @overwrite_option

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fusepipe.commands.console.options import Names
+from fusepipe.commands.console.completion import MODEL_NAMES, complete_list, listed
+from fusepipe.commands.console.options import Names, examples
 from fusepipe.commands.console.scoring import Scoring, scoring_options
 from fusepipe.core.errors import EngineError, UsageError
 
@@ -18,14 +19,29 @@ if TYPE_CHECKING:
     from fusepipe.evaluation.report.results import Comparison
 
 
-@click.command("compare")
+@click.command(
+    "compare",
+    epilog=examples(
+        "fusepipe compare --data tno --models stream,pyramid,mean --report tno.html",
+    ),
+)
 @click.option("--data", help="'tno' (see: fusepipe data tno), a folder with ir/ and vis/, or a folder of such folders.")
-@click.option("--models", type=Names(), metavar="A,B", help="Models, or 'all' [stream,pyramid].")
+@click.option(
+    "--models",
+    type=Names(),
+    metavar="A,B",
+    shell_complete=complete_list(("all", *MODEL_NAMES)),
+    help=f"Models: all, {listed(MODEL_NAMES)}.",
+    show_default="stream,pyramid",
+)
 @click.option("--preset", metavar="NAME", help="A published table: paper-table1 or paper-table2, on --data tno.")
 @click.option("--sets", type=Names(), metavar="A,B", help="Only these sets of the data.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N pairs of each set.")
 @click.option(
-    "--sequence/--stills", default=None, help="The pairs are frames in order, or not [folders of folders are]."
+    "--sequence/--stills",
+    default=None,
+    help="The pairs are frames in order, or not.",
+    show_default="folders of folders are",
 )
 @click.option(
     "--detector",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fusepipe.commands.console.options import json_option, overwrite_option
+from fusepipe.commands.console.options import examples, json_option, overwrite_option
 from fusepipe.core.errors import SourceError
 
 if TYPE_CHECKING:
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 MOST_LISTED = 8
 
 
-@click.command("tno", short_help="The TNO data set: three sequences and 42 pairs.")
+@click.command(
+    "tno",
+    short_help="The TNO data set: three sequences and 42 pairs.",
+    epilog=examples(
+        "fusepipe data tno --from figshare",
+    ),
+)
 @click.option(
     "--from",
     "source",
@@ -29,7 +35,8 @@ MOST_LISTED = 8
     "--to",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Where to arrange it [$FUSEPIPE_TNO or ~/.local/share/fusepipe/tno].",
+    help="Where to arrange it.",
+    show_default="$FUSEPIPE_TNO or ~/.local/share/fusepipe/tno",
 )
 @overwrite_option
 @json_option

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fusepipe.commands.console.options import json_option
+from fusepipe.commands.console.options import examples, json_option
 
 if TYPE_CHECKING:
     from fusepipe.workflows.doctor.doctor_check import DoctorCheck
@@ -27,7 +27,12 @@ _TITLES = {
 _LABEL_WIDTH = 24
 
 
-@click.command("doctor")
+@click.command(
+    "doctor",
+    epilog=examples(
+        "fusepipe doctor",
+    ),
+)
 @json_option
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:

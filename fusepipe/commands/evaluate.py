@@ -7,12 +7,18 @@ from pathlib import Path
 
 import click
 
+from fusepipe.commands.console.options import examples
 from fusepipe.commands.console.scoring import Scoring, scoring_options
 
 _FOLDER = click.Path(path_type=Path)
 
 
-@click.command("evaluate")
+@click.command(
+    "evaluate",
+    epilog=examples(
+        "fusepipe evaluate --ir ir --vis vis --fused fused --report scores.html",
+    ),
+)
 @click.option("--ir", required=True, type=_FOLDER, help="Folder of the infrared images.")
 @click.option("--vis", required=True, type=_FOLDER, help="Folder of the visible images.")
 @click.option("--fused", required=True, type=_FOLDER, help="Folder of the fused images.")

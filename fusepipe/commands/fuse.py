@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
+from fusepipe.commands.console.completion import backend_option, model_option, precision_option
 from fusepipe.commands.console.options import (
     device_option,
+    examples,
     json_option,
     overwrite_option,
     reframing_options,
@@ -18,19 +20,27 @@ from fusepipe.commands.console.options import (
 from fusepipe.commands.console.run_end import finish
 
 
-@click.command("fuse")
+@click.command(
+    "fuse",
+    epilog=examples(
+        "fusepipe fuse ir/0001.png vis/0001.png -o one.png",
+        "fusepipe fuse ir vis -o fused/ --format jpg",
+        "fusepipe fuse infrared.mkv visible.mkv -o fused.mkv --calibration roof.calibration.yaml",
+    ),
+)
 @click.argument("infrared", type=click.Path(path_type=Path))
 @click.argument("visible", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, help="An image, a folder, or a video (mkv, mp4, mov, avi, webm).")
-@click.option("--model", default="stream", show_default=True, help="stream, stream-hq, pyramid, mean, max ...")
-@click.option("--backend", default="auto", show_default=True, help="openvino, tensorrt, tensorrt-rtx, torch or auto.")
-@click.option("--precision", default="auto", show_default=True, help="fp32, fp16, bf16, int8 or auto.")
+@model_option()
+@backend_option
+@precision_option
 @click.option("--engine", type=click.Path(path_type=Path), help="An engine file from build-engine.")
 @device_option
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
-    help="Calibration file [infrared is scaled to visible].",
+    help="Calibration file.",
+    show_default="infrared is scaled to visible",
 )
 @click.option(
     "--range",
@@ -47,13 +57,29 @@ from fusepipe.commands.console.run_end import finish
     "--byte-order", type=click.Choice(["little", "big"]), help="Of 16-bit infrared, if it differs from the format's."
 )
 @click.option("--visible-byte-order", type=click.Choice(["little", "big"]), help="Of 16-bit visible images.")
-@click.option("--format", "image_format", type=click.Choice(["png", "jpg", "tif"]), help="Of images in a folder [png].")
-@click.option("--pair-by", type=click.Choice(["name", "order", "time"]), help="How images or frames are paired [auto].")
+@click.option(
+    "--format",
+    "image_format",
+    type=click.Choice(["png", "jpg", "tif"]),
+    help="Of images in a folder.",
+    show_default="png",
+)
+@click.option(
+    "--pair-by",
+    type=click.Choice(["name", "order", "time"]),
+    help="How images or frames are paired.",
+    show_default="auto",
+)
 @click.option("--offset", metavar="TIME", help="Added to the infrared capture times, such as -15ms.")
-@click.option("--tolerance", metavar="TIME", help="Largest difference between the capture times of a pair [20ms].")
+@click.option(
+    "--tolerance", metavar="TIME", help="Largest difference between the capture times of a pair.", show_default="20ms"
+)
 @reframing_options
 @click.option(
-    "--decoder", type=click.Choice(["auto", "nvdec", "software"]), default="auto", help="How videos are decoded [auto]."
+    "--decoder",
+    type=click.Choice(["auto", "nvdec", "software"]),
+    default="auto",
+    help="How videos are decoded.",
 )
 @click.option("--grey", is_flag=True, help="Write luma only, without the visible colours.")
 @click.option("--swap", is_flag=True, help="The first input is the visible one, the second the infrared one.")

@@ -7,11 +7,16 @@ import sys
 
 import click
 
-from fusepipe.commands.console.options import json_option
+from fusepipe.commands.console.options import examples, json_option
 from fusepipe.core.errors import UsageError
 
 
-@click.command("hash-password")
+@click.command(
+    "hash-password",
+    epilog=examples(
+        "fusepipe hash-password",
+    ),
+)
 @click.argument("source", nargs=-1, metavar="[-]")
 @json_option
 def command(source: tuple[str, ...], as_json: bool) -> None:

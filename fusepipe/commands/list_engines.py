@@ -7,10 +7,15 @@ from pathlib import Path
 
 import click
 
-from fusepipe.commands.console.options import json_option
+from fusepipe.commands.console.options import examples, json_option
 
 
-@click.command("list-engines")
+@click.command(
+    "list-engines",
+    epilog=examples(
+        "fusepipe list-engines",
+    ),
+)
 @click.argument("folder", required=False, type=click.Path(path_type=Path, file_okay=False))
 @json_option
 def command(folder: Path | None, as_json: bool) -> None:

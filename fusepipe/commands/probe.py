@@ -7,13 +7,20 @@ from typing import Any
 
 import click
 
-from fusepipe.commands.console.options import Duration, json_option
+from fusepipe.commands.console.options import Duration, examples, json_option
 
 
-@click.command("probe")
+@click.command(
+    "probe",
+    epilog=examples(
+        "fusepipe probe rtsp://10.0.0.5/ir rtsp://10.0.0.6/visible --duration 30s",
+    ),
+)
 @click.argument("urls", nargs=-1, required=True, metavar="URL [URL2]")
-@click.option("--duration", type=Duration(), default="10s", show_default=True, help="Time to measure.")
-@click.option("--transport", type=click.Choice(["tcp", "udp"]), help="RTP transport of rtsp:// cameras [tcp].")
+@click.option("--duration", type=Duration(), default="10s", help="Time to measure.")
+@click.option(
+    "--transport", type=click.Choice(["tcp", "udp"]), help="RTP transport of rtsp:// cameras.", show_default="tcp"
+)
 @json_option
 def command(urls: tuple[str, ...], duration: float, transport: str | None, as_json: bool) -> None:
     """Measure one live camera, or an infrared (URL) and a visible one (URL2) together.

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fusepipe.commands.console.options import Duration, json_option, overwrite_option, strict_option, verbose_option
+from fusepipe.commands.console.completion import complete_rigs
+from fusepipe.commands.console.options import (
+    Duration,
+    examples,
+    json_option,
+    overwrite_option,
+    strict_option,
+    verbose_option,
+)
 from fusepipe.commands.console.run_end import finish
 from fusepipe.core.errors import FusepipeError
 
@@ -18,11 +26,23 @@ if TYPE_CHECKING:
     from fusepipe.rig.report.dry_run import DryRun
 
 
-@click.command("run")
-@click.option(
-    "--rig", "file", type=click.Path(path_type=Path), default="rigs.yaml", show_default=True, help="The rig file."
+@click.command(
+    "run",
+    epilog=examples(
+        "fusepipe run --rig rigs.yaml --name demo --overwrite",
+        "fusepipe run --duration 10min --json",
+    ),
 )
-@click.option("--name", "names", multiple=True, metavar="RIG", help="Run this rig; may be repeated [all].")
+@click.option("--rig", "file", type=click.Path(path_type=Path), default="rigs.yaml", help="The rig file.")
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    metavar="RIG",
+    shell_complete=complete_rigs,
+    help="Run this rig; may be repeated.",
+    show_default="all",
+)
 @click.option("--duration", type=Duration(), help="Stop after this time (of the recording, or live): 10s, 5min.")
 @click.option("--max-pairs", type=click.IntRange(min=1), help="Stop after this many pairs.")
 @click.option("--dry-run", is_flag=True, help="Open the inputs, compile the engine, check the outputs; write nothing.")

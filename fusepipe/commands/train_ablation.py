@@ -7,18 +7,25 @@ from pathlib import Path
 
 import click
 
+from fusepipe.commands.console.options import examples
 from fusepipe.commands.console.training import PAIRS, PHOTOGRAPHS, Run, require_training, run_options
 from fusepipe.core.errors import Interrupted
 from fusepipe.core.files import write_text
 
 
-@click.command("ablation")
+@click.command(
+    "ablation",
+    short_help="Train the ablations of mfe; print Table 2.",
+    epilog=examples(
+        "fusepipe train ablation --photographs natural --data DATA --test tno/pairs --out runs/ablation",
+    ),
+)
 @run_options(PAIRS, steps=False, seed=False)
 @click.option("--photographs", required=True, type=click.Path(path_type=Path), help=PHOTOGRAPHS)
 @click.option("--test", required=True, type=click.Path(path_type=Path), help="Folder with ir/ and vis/ to score on.")
 @click.option("--selection", help="Only these pairs of TNO: n25 for the comparison with the paper's table.")
-@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each row.")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes for scoring.")
+@click.option("--seeds", type=click.IntRange(min=1), default=3, help="Runs of each row.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Processes for scoring.")
 def command(run: Run, photographs: Path, test: Path, selection: str | None, seeds: int, jobs: int) -> None:
     """Train `mfe` full, without D, without A and without S, with several seeds; print Table 2.
 

@@ -6,15 +6,19 @@ import json
 
 import click
 
-from fusepipe.commands.console.options import SizeOption
+from fusepipe.commands.console.options import SizeOption, examples
 from fusepipe.commands.console.training import require_training
 
 
-@click.command("describe")
-@click.option("--config", default="default", show_default=True, help="'default' or a YAML file.")
-@click.option(
-    "--size", type=SizeOption(), default="640x480", show_default=True, help="Image size for the shapes and costs."
+@click.command(
+    "describe",
+    short_help="Print the parts of the networks.",
+    epilog=examples(
+        "fusepipe train describe --size 640x480",
+    ),
 )
+@click.option("--config", default="default", help="'default' or a YAML file.")
+@click.option("--size", type=SizeOption(), default="640x480", help="Image size for the shapes and costs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def command(config: str, size: tuple[int, int], as_json: bool) -> None:
     """Print the parts of `mfe` and the students: shapes, parameters, multiply-accumulates per pixel."""

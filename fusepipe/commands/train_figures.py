@@ -6,12 +6,19 @@ from pathlib import Path
 
 import click
 
+from fusepipe.commands.console.options import examples
 from fusepipe.commands.console.training import require_training
 from fusepipe.core.errors import SourceError
 from fusepipe.core.files import write_text
 
 
-@click.command("figures", short_help="Draw stage 1 with and without the discriminator.")
+@click.command(
+    "figures",
+    short_help="Draw stage 1 with and without the discriminator.",
+    epilog=examples(
+        "fusepipe train figures --with runs/a --without runs/b --photographs natural --out runs/figures",
+    ),
+)
 @click.option("--with", "with_run", required=True, type=click.Path(path_type=Path), help="A stage 1.")
 @click.option(
     "--without", "without_run", required=True, type=click.Path(path_type=Path), help="One with `adversarial: 0`."

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from fusepipe.commands.console.training import fusion_command
 
-command = fusion_command("finetune", "Train all of `mfe` on registered pairs.")
+command = fusion_command("finetune", "Train all of mfe on registered pairs.", "Train all of `mfe` on registered pairs.")

@@ -4,4 +4,6 @@ from __future__ import annotations
 
 from fusepipe.commands.console.training import PAIRS, baseline_command
 
-command = baseline_command("fusiongan", "Train the FusionGAN baseline on registered pairs; export it.", PAIRS)
+command = baseline_command(
+    "fusiongan", "Train the FusionGAN baseline.", "Train the FusionGAN baseline on registered pairs; export it.", PAIRS
+)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from fusepipe.commands.console.options import examples
 from fusepipe.commands.console.training import (
     PAIRS,
     PHOTOGRAPHS,
@@ -17,7 +18,13 @@ from fusepipe.commands.console.training import (
 )
 
 
-@click.command("mfe")
+@click.command(
+    "mfe",
+    short_help="Train the paper's network, all stages.",
+    epilog=examples(
+        "fusepipe train mfe --photographs natural --data DATA --out runs/mfe",
+    ),
+)
 @run_options(PAIRS, steps=False)
 @click.option("--photographs", required=True, type=click.Path(path_type=Path), help=PHOTOGRAPHS)
 def command(run: Run, photographs: Path) -> None:

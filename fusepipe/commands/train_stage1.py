@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import click
 
+from fusepipe.commands.console.options import examples
 from fusepipe.commands.console.training import PHOTOGRAPHS, Run, mfe_config, require_training, run_options, show_mfe
 
 
-@click.command("stage1")
+@click.command(
+    "stage1",
+    short_help="Train stage 1 of mfe, an auto-encoder.",
+    epilog=examples(
+        "fusepipe train stage1 --data natural --out runs/stage1",
+    ),
+)
 @run_options(PHOTOGRAPHS)
 def command(run: Run) -> None:
     """Train stage 1 of `mfe`: extractor and reconstruction as an auto-encoder of photographs."""

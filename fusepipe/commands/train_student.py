@@ -6,10 +6,17 @@ from pathlib import Path
 
 import click
 
+from fusepipe.commands.console.options import examples
 from fusepipe.commands.console.training import PAIRS, Run, require_training, run_options
 
 
-@click.command("student")
+@click.command(
+    "student",
+    short_help="Train a student, such as stream.",
+    epilog=examples(
+        "fusepipe train student --data DATA --out runs/student",
+    ),
+)
 @run_options(PAIRS)
 @click.option(
     "--detector",

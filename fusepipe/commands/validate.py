@@ -7,14 +7,28 @@ from pathlib import Path
 
 import click
 
-from fusepipe.commands.console.options import json_option
+from fusepipe.commands.console.completion import complete_rigs
+from fusepipe.commands.console.options import examples, json_option
 
 EXIT_CONFIG = 2
 
 
-@click.command("validate")
+@click.command(
+    "validate",
+    epilog=examples(
+        "fusepipe validate rigs.yaml --name demo",
+        "fusepipe validate --schema",
+    ),
+)
 @click.argument("file", default="rigs.yaml", type=click.Path(path_type=Path))
-@click.option("--name", "names", multiple=True, metavar="RIG", help="Check this rig as it would run; may be repeated.")
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    metavar="RIG",
+    shell_complete=complete_rigs,
+    help="Check this rig as it would run; may be repeated.",
+)
 @click.option("--schema", is_flag=True, help="Print the JSON schema of the file and exit.")
 @json_option
 @click.pass_context

@@ -7,10 +7,15 @@ from pathlib import Path
 
 import click
 
-from fusepipe.commands.console.options import device_option, json_option
+from fusepipe.commands.console.options import device_option, examples, json_option
 
 
-@click.command("verify-engine")
+@click.command(
+    "verify-engine",
+    epilog=examples(
+        "fusepipe verify-engine night.plan --images ir vis",
+    ),
+)
 @click.argument("engine", type=click.Path(path_type=Path))
 @click.option(
     "--images", nargs=2, type=click.Path(path_type=Path), metavar="IR VIS", help="Folders of registered pairs."

@@ -10,15 +10,24 @@ from typing import Any
 
 import click
 
+
+def examples(*lines: str) -> str:
+    """The epilog of a command's help: command lines as a user types them."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Print all figures of the run.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 
 strict_option = click.option(
-    "--strict", is_flag=True, help="Exit with 1 if under half of the possible pairs were fused [a warning]."
+    "--strict",
+    is_flag=True,
+    help="Exit with 1 if under half of the possible pairs were fused.",
+    show_default="a warning",
 )
 device_option = click.option(
-    "--device", metavar="INDEX|UUID", help="The NVIDIA GPU, as nvidia-smi -L lists them [the first one]."
+    "--device", metavar="INDEX|UUID", help="The NVIDIA GPU, as nvidia-smi -L lists them.", show_default="the first one"
 )
 
 

@@ -16,11 +16,10 @@ _OPTIONS = (
     click.option(
         "--variant",
         default="paper",
-        show_default=True,
         help="Definition of metrics that differ between papers and published code: paper, common or all.",
     ),
     click.option("--metrics", type=Names(), metavar="A,B", help="These metrics instead of a variant's."),
-    click.option("--jobs", type=click.IntRange(1, 256), help="Processes that measure [one per core]."),
+    click.option("--jobs", type=click.IntRange(1, 256), help="Processes that measure.", show_default="one per core"),
     click.option(
         "--report",
         multiple=True,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fusepipe.commands.console.options import examples
 from fusepipe.core.errors import EngineError, Interrupted
 
 if TYPE_CHECKING:
@@ -64,10 +65,10 @@ class Run:
 def run_options(data_help: str, *, steps: bool = True, seed: bool = True) -> Callable[[Callable[..., None]], Any]:
     """Adds the options of a run; the function gets them as its first argument, a :class:`Run`."""
     options = [
-        click.option("--config", default="default", show_default=True, help="'default' or a YAML file."),
+        click.option("--config", default="default", help="'default' or a YAML file."),
         click.option("--data", required=True, type=click.Path(path_type=Path), help=data_help),
         click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run."),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
+        click.option("--device", default="auto", help="auto, cpu or cuda."),
         click.option("--resume", is_flag=True, help="Continue from the checkpoint in --out."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout."),
     ]
@@ -92,10 +93,12 @@ def run_options(data_help: str, *, steps: bool = True, seed: bool = True) -> Cal
     return decorate
 
 
-def baseline_command(baseline: str, text: str, data_help: str) -> click.Command:
-    """The command that trains one learned baseline."""
+def baseline_command(baseline: str, short: str, text: str, data_help: str) -> click.Command:
+    """The command that trains one learned baseline; ``short`` is its line in the list of commands."""
 
-    @click.command(baseline, help=text)
+    example = f"fusepipe train {baseline} --data DATA --out runs/{baseline}"
+
+    @click.command(baseline, help=text, short_help=short, epilog=examples(example))
     @run_options(data_help)
     def train(run: Run) -> None:
         require_training()
@@ -111,10 +114,12 @@ def baseline_command(baseline: str, text: str, data_help: str) -> click.Command:
     return train
 
 
-def fusion_command(name: FusionStage, text: str) -> click.Command:
+def fusion_command(name: FusionStage, short: str, text: str) -> click.Command:
     """The command that trains one of the stages of ``mfe`` that need the weights of the stage before."""
 
-    @click.command(name, help=text)
+    example = f"fusepipe train {name} --start runs/stage1/mfe.safetensors --data DATA --out runs/{name}"
+
+    @click.command(name, help=text, short_help=short, epilog=examples(example))
     @run_options(PAIRS)
     @click.option("--start", required=True, type=click.Path(path_type=Path), help="Weights of the previous stage.")
     def train(run: Run, start: Path) -> None:

@@ -27,7 +27,7 @@ from fusepipe.engines.verification import Verification
 if TYPE_CHECKING:
     import onnx
 
-CONVERSION = 6
+CONVERSION = 7
 """Version of the graph conversion: incremented with each change, so that older engines of the cache are rebuilt."""
 _COMPILED = "the compiled model"
 _PARSED = "the parsed network, strongly typed"  # what a GPU then executes is not read: it fuses layers into kernels
@@ -178,8 +178,11 @@ def _converted(
     from fusepipe.engines.builder.emulate import emulate
     from fusepipe.engines.builder.half_precision import lowered_nodes, overflowing_nodes, to_half_precision
     from fusepipe.engines.builder.quantise import quantise
+    from fusepipe.engines.builder.shared_encoder import batch_shared_encoder
     from fusepipe.engines.builder.tensor_ranges import absolute_maxima, compute_input_ranges
 
+    if request.backend != "openvino":
+        batch_shared_encoder(graph)
     step("measuring the ranges of its layers")
     if request.precision == "int8":
         if request.backend == "openvino":

@@ -40,7 +40,7 @@ def test_tensorrt_rtx_builds_without_a_gpu_in_the_precision_asked_for(precision:
     built = build(build_request("tensorrt-rtx", precision), IMAGES)
     manifest, content = read_plan(built.plan)
     assert manifest.requested_precision == manifest.achieved_precision == precision
-    assert manifest.layers == {precision: compute_layers()}  # as the parsed network's layers say
+    assert manifest.layers == {precision: compute_layers(batched=True)}  # as the parsed network's layers say
     assert len(content) == manifest.plan_bytes > 100_000
     assert content[:4] == b"ptrt" or not content.startswith(b"{")  # pure: no header of ours in front
     (found,) = manifest.verification.agreements
@@ -70,7 +70,7 @@ def test_sizes_and_times(model: str, precision: str, capsys: pytest.CaptureFixtu
             f"\ntensorrt-rtx {compiled.library_version}, {model} {precision}: {len(compiled.plan) / 1024:.0f} KiB, "
             f"{time.monotonic() - began:.1f} s, {len(compiled.layers)} compute layers read back as {precision}"
         )
-    assert list(compiled.layers.values()) == [precision] * {"stream": compute_layers(), "mfe": 38}[model]
+    assert list(compiled.layers.values()) == [precision] * {"stream": compute_layers(batched=True), "mfe": 38}[model]
     assert compiled.kept_fp32 == () and len(compiled.plan) > 100_000
 
 

@@ -70,12 +70,13 @@ def padding_multiple(model: str = "stream") -> int:
     return read_multiple(shared_core().read_model(io.BytesIO(read_onnx(model))))
 
 
-def compute_layers(model: str = "stream") -> int:
-    """How many layers of the shipped network have weights and a bias."""
+def compute_layers(model: str = "stream", *, batched: bool = False) -> int:
+    """How many layers of the shipped network have weights and a bias; ``batched``: both images in one, as GPUs do."""
     import onnx
 
     nodes = onnx.load_model_from_string(read_onnx(model)).graph.node
-    return sum(node.op_type == "Conv" and len(node.input) > 2 for node in nodes)
+    weights = [node.input[1] for node in nodes if node.op_type == "Conv" and len(node.input) > 2]
+    return len(set(weights) if batched else weights)
 
 
 def file_names(folder: Path) -> list[str]:

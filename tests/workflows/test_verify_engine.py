@@ -34,5 +34,5 @@ def test_verifying_reads_the_precision_of_a_plan_back(tmp_path: Path) -> None:
     plan = build(build_request("tensorrt-rtx", "fp16"), IMAGES, tmp_path / "x.plan").plan
     manifest_path(plan).write_text(manifest_path(plan).read_text().replace('"fp16"', '"int8"'))
     result = run("verify-engine", str(plan), *images)
-    count = compute_layers()
+    count = compute_layers(batched=True)
     assert f"asked for int8, but {count} of {count} compute layers are not" in str(result.exception)

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 
 from fusepipe.config.base import ConfigModel, NotBool
 from fusepipe.config.endpoints import Endpoint, parse_preview, parse_rtsp, tls_problem
+from fusepipe.config.ice import PreviewIceServer
 from fusepipe.config.locations import check_strftime, check_text
 from fusepipe.core.passwords import PasswordHash
 from fusepipe.core.redact import redact_url, remember
@@ -270,7 +271,7 @@ class PreviewUser(ConfigModel):
         "outputs, engine, load and metrics.",
     )
     password_hash: Annotated[str, AfterValidator(_password_hash)] = Field(
-        description="The hash of the password, in quotes: what `fusepipe hash-password` prints."
+        description="The hash of the password, in quotes: what 'fusepipe hash-password' prints."
     )
 
     @model_validator(mode="before")
@@ -306,6 +307,12 @@ class PreviewSink(ConfigModel):
         default=(),
         description="Host names, besides the address, under which browsers may open the page, such as "
         "[rig.example.org].",
+    )
+    ice_servers: tuple[PreviewIceServer, ...] = Field(
+        default=(),
+        max_length=8,
+        description="STUN and TURN servers for WebRTC through NATs and firewalls, each with urls, username and "
+        "credential; default: none, and no other server is contacted.",
     )
     max_clients: Annotated[int, NotBool] = Field(default=16, ge=1, le=64, description="Maximum number of viewers.")
 

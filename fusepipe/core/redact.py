@@ -127,6 +127,15 @@ def remember(*values: str) -> None:
             _known_words.update(part for part in whole | parts if len(part) >= MIN_SECRET and part != HIDDEN)
 
 
+def remember_secret(value: str) -> None:
+    """As :func:`remember` for a value that is a secret as a whole."""
+    if len(value) < MIN_SECRET:
+        return
+    with _lock:
+        if len(_known) + len(_known_words) < MAX_KNOWN:
+            (_known if len(value) >= WORD_SECRET else _known_words).update(_forms(value))
+
+
 def forget_known() -> None:
     """Forgets all secrets, for a process that runs several commands."""
     with _lock:

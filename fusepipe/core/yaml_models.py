@@ -45,7 +45,7 @@ M = TypeVar("M", bound=BaseModel)
 # Validation context for data from a file: keys are the aliases, numbers need units.
 FROM_YAML: Mapping[str, Any] = {"yaml": True}
 
-_SECRET_KEYS = frozenset({"token", "password", "password_hash"})  # a mistyped secret is not shown either
+_SECRET_KEYS = frozenset({"token", "password", "password_hash", "credential"})  # a mistyped secret is not shown either
 
 _EXPECTED = {
     "string_type": "should be text",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fusepipe.config.endpoints import parse_preview, parse_rtsp
 from fusepipe.config.rig_file import load_rig_file
 from fusepipe.config.sinks import PreviewSink
+from fusepipe.core.redact import hide_known
 
 HASH = "$scrypt$ln=15,r=8,p=3$z/YU2EB3QHgtd+xmpPP1KA$RB0RQoqEUcPU1e/SvEvgMmKfWa8Y39AEI0Ca1r5ewz0"
 USER = "{{preview: 'http://127.0.0.1:1', users: [{{{}}}]}}"
@@ -125,6 +126,22 @@ USER = "{{preview: 'http://127.0.0.1:1', users: [{{{}}}]}}"
             "sinks[1].rtsp: has not the certificate and key of rigs.one.sinks[0].rtsp",
         ),
         ("{preview: 'http://127.0.0.1:1/x'}", "preview: should be only an address and a port"),
+        *(
+            (f"{{preview: 'http://127.0.0.1:1', ice_servers: [{{{server}}}]}}", expected)
+            for server, expected in (
+                ("urls: ['http://h']", "ice_servers[0].urls[0]: should be stun:stun.example.org or turn:"),
+                ("urls: ['turn:ann:hunter2@h'], username: a, credential: bbbb", "urls[0]: should be stun:"),
+                ("urls: ['stun:[::1]:3478']", "with a name or an IPv4 address"),
+                ("urls: ['stun:h:99999']", "urls[0]: has a port that is not a number from 1 to 65535"),
+                ("urls: ['stun:h?transport=udp']", "may end in ?transport=udp or ?transport=tcp for turn:"),
+                ("urls: ['turn:h?transport=tls'], username: a, credential: bbbb", "may end in ?transport=udp or"),
+                ("urls: ['turn:h'], username: ann", "turn: needs username and credential"),
+                ("urls: ['stun:h'], credential: hunter2", "username and credential are for turn: servers: remove them"),
+                ("urls: ['turn:h'], username: ann, credential: 'hünter22'", "credential: should be letters, digits"),
+                ("urls: []", "urls is empty: write stun:"),
+                ("url: ['stun:h']", "urls"),
+            )
+        ),
         ("{preview: 'http://127.0.0.1:1', token: short}", "token: should be at least 8 letters"),
         (
             USER.format("name: ann, password: hunterseven"),
@@ -147,6 +164,7 @@ USER = "{{preview: 'http://127.0.0.1:1', users: [{{{}}}]}}"
 def test_mistakes_in_a_sink(tmp_path: Path, sink: str, expected: str) -> None:
     (problem,) = in_rig(tmp_path, sink=sink)
     assert expected in problem
+    assert "hunter2" not in problem and "hünter22" not in problem
     assert "hunterseven" not in problem and "short" not in problem, "a mistyped secret is not shown"
 
 
@@ -228,3 +246,12 @@ def test_recordings_with_different_names_may_delete_in_one_folder(tmp_path: Path
     sinks = "{file: 'a/%H.mkv', segment: 1h, max_age: 7d}, {file: 'b/%H.mkv', segment: 1h, max_age: 7d}, {file: c.mkv}"
     text = RIG.replace("SECTION", "").replace("SINK", f"{sinks}, {{file: 'a/%H_%M.mkv'}}")
     assert load_rig_file(write(tmp_path, text)).select()
+
+
+def test_the_credential_of_a_turn_server_is_secret(tmp_path: Path) -> None:
+    server = "{urls: ['turns:h:443?transport=tcp', 'stun:h'], username: ann, credential: 'swordfish of 9 words'}"
+    rig = rig_of(tmp_path, sink=f"{{preview: 'http://h:1', ice_servers: [{server}]}}")
+    [sink] = rig.sinks
+    assert isinstance(sink, PreviewSink) and sink.ice_servers[0].credential == "swordfish of 9 words"
+    assert "swordfish" not in repr(rig) + repr(sink.ice_servers)
+    assert hide_known("login with swordfish of 9 words failed") == "login with *** failed"

@@ -57,6 +57,7 @@ def preview_sink(
     config: PreviewSink, rig_name: str, report: Callable[[], dict[str, Any]], *, live: bool, warn: Warn
 ) -> Sink:
     """The preview page; ``report`` returns the run's report so far. Warns where passwords cross a network as text."""
+    from fusepipe.pipeline.servers.web.ice import IceServer
     from fusepipe.pipeline.sinks.live.preview import WebPreviewSink
 
     sink = WebPreviewSink(
@@ -70,6 +71,7 @@ def preview_sink(
         max_clients=config.max_clients,
         live=live,
         tls=certificate_files(config),
+        ice_servers=tuple(IceServer(each.urls, each.username, each.credential) for each in config.ice_servers),
     )
     if config.users and not config.endpoint.tls and not is_loopback(config.endpoint.host):
         warn(

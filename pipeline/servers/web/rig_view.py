@@ -15,6 +15,7 @@ from typing import Any
 from fusepipe.core.frames import FusedFrame, PairState
 from fusepipe.pipeline.servers.loop_thread import LoopThread
 from fusepipe.pipeline.servers.web import rendering
+from fusepipe.pipeline.servers.web.ice import IceServer
 
 Record = Mapping[str, Any]
 HISTORY = 600  # frames whose skew the page plots
@@ -29,9 +30,17 @@ class RigView:
     """
 
     def __init__(
-        self, name: str, thread: LoopThread, record: Callable[[], Record], max_clients: int, *, live: bool
+        self,
+        name: str,
+        thread: LoopThread,
+        record: Callable[[], Record],
+        max_clients: int,
+        *,
+        live: bool,
+        ice_servers: tuple[IceServer, ...] = (),
     ) -> None:
         self.name = name
+        self.ice_servers = ice_servers
         self.max_clients = max_clients
         self.clients = 0
         self.clients_total = 0

@@ -21,6 +21,7 @@ from fusepipe.pipeline.servers.loop_thread import LoopThread
 from fusepipe.pipeline.servers.tls import ServerTls
 from fusepipe.pipeline.servers.web.access import PageAccess
 from fusepipe.pipeline.servers.web.gate import MAX_FORM_BYTES, Gate, admitted
+from fusepipe.pipeline.servers.web.ice import IceServer
 from fusepipe.pipeline.servers.web.page_files import page_files
 from fusepipe.pipeline.servers.web.prometheus import prometheus_text
 from fusepipe.pipeline.servers.web.protocol import HttpProtocol
@@ -81,12 +82,13 @@ class WebServer:
         access: PageAccess,
         max_clients: int,
         live: bool,
+        ice_servers: tuple[IceServer, ...] = (),
     ) -> RigView:
         """Adds the frames of a rig. Raises ``ValueError`` for a duplicate name or a different access."""
         if name in self.rigs:
             raise ValueError(f"a rig {name!r} is already on this page")
         self._restrict(access)
-        self.rigs[name] = RigView(name, self._thread, record, max_clients, live=live)
+        self.rigs[name] = RigView(name, self._thread, record, max_clients, live=live, ice_servers=ice_servers)
         return self.rigs[name]
 
     def add_status(self, name: str, status: Callable[[], RigStatus], *, access: PageAccess) -> None:
@@ -141,6 +143,7 @@ class WebServer:
                 web.get("/api/rigs", self._rigs),
                 web.get("/rigs/{rig}/live.mjpg", self._live),
                 web.get("/rigs/{rig}/snapshot.png", self._snapshot),
+                web.options("/rigs/{rig}/whep", whep.options),
                 web.post("/rigs/{rig}/whep", whep.offer),
                 web.delete("/rigs/{rig}/whep/{session}", whep.leave),
                 web.get("/metrics", self._metrics),

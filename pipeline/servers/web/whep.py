@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from fusepipe.pipeline.servers.log_limit import LogLimit
 from fusepipe.pipeline.servers.web.gate import admitted
+from fusepipe.pipeline.servers.web.ice import link_headers
 from fusepipe.pipeline.servers.web.login_sessions import LoginSession
 from fusepipe.pipeline.servers.web.rig_view import RigView
 from fusepipe.pipeline.servers.web.video_feed import VideoFeed
@@ -31,7 +33,8 @@ log = logging.getLogger(__name__)
 INSTALL = "pip install 'fusepipe[webrtc]'"
 MAX_OFFER_BYTES = 32_768  # offers of browsers have about 4,000
 OFFER_S = 5.0  # max time for an offer to arrive
-ANSWER_S = 5.0
+ANSWER_S = 5.0  # more than gathering candidates may take
+RELAY_LOG_S = 60.0
 CONNECT_S = 10.0
 CLOSE_S = 5.0
 
@@ -54,6 +57,12 @@ def _peer_module() -> ModuleType | None:
         return None
 
 
+def _with_links(response: web.Response, rig: RigView) -> web.Response:
+    for value in link_headers(rig.ice_servers):
+        response.headers.add("Link", value)
+    return response
+
+
 class Whep:
     """The WHEP sessions of one server; runs in its event loop."""
 
@@ -63,6 +72,7 @@ class Whep:
         self._loading: asyncio.Future[ModuleType | None] | None = None
         self._feeds: dict[str, VideoFeed] = {}
         self._sessions: dict[str, _WhepSession] = {}
+        self._log = LogLimit(log, interval_s=RELAY_LOG_S)
 
     @property
     def needs(self) -> str | None:
@@ -80,6 +90,12 @@ class Whep:
         return self._loading
 
     # -- requests
+
+    async def options(self, request: web.Request) -> web.StreamResponse:
+        """OPTIONS: 204 with the STUN and TURN servers that the viewer is to use, as Link headers."""
+        rig = self._find(request)
+        response = web.Response(status=204, headers={"Allow": "OPTIONS, POST", "Accept-Post": "application/sdp"})
+        return _with_links(response, rig)
 
     async def offer(self, request: web.Request) -> web.StreamResponse:
         """POST: 201 with the answer and the session's URL."""
@@ -101,6 +117,8 @@ class Whep:
                 answer = await peer.answer(text)
             if not peer.addressed:
                 raise web.HTTPServiceUnavailable(text="no UDP port available\n")
+            if peer.relay_missing:
+                self._log.warning("relay", "%s: WebRTC: the TURN server gives no address; check ice_servers", rig.name)
         except BaseException as error:
             rig.leave(video=True)
             if peer is not None:
@@ -112,7 +130,8 @@ class Whep:
             raise
         name = self._keep(_WhepSession(rig, feed, peer, admitted().session))
         headers = {"Location": f"{request.rel_url.raw_path}/{name}"}
-        return web.Response(status=201, body=answer.encode(), content_type="application/sdp", headers=headers)
+        response = web.Response(status=201, body=answer.encode(), content_type="application/sdp", headers=headers)
+        return _with_links(response, rig)
 
     async def leave(self, request: web.Request) -> web.StreamResponse:
         """DELETE: ends the session."""
@@ -155,7 +174,7 @@ class Whep:
     async def _peer(self, feed: VideoFeed, request: web.Request) -> Peer:
         module = await self._load()
         assert module is not None and request.transport is not None
-        made: Peer = module.Peer(feed, request.transport.get_extra_info("sockname")[0])
+        made: Peer = module.Peer(feed, request.transport.get_extra_info("sockname")[0], feed.rig.ice_servers)
         return made
 
     def _keep(self, session: _WhepSession) -> str:

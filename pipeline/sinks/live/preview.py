@@ -13,6 +13,7 @@ from fusepipe.pipeline.servers.addresses import is_loopback, url_host
 from fusepipe.pipeline.servers.certificate import CertificateFiles
 from fusepipe.pipeline.servers.shared_servers import SharedServers
 from fusepipe.pipeline.servers.web.access import PageAccess
+from fusepipe.pipeline.servers.web.ice import IceServer
 from fusepipe.pipeline.servers.web.rig_view import Record, RigView
 from fusepipe.pipeline.servers.web.server import WebServer
 from fusepipe.pipeline.servers.web.users import PageUser
@@ -78,7 +79,7 @@ class WebPreviewSink(NetworkSink):
     """Serves the newest frame; images are encoded only while there are viewers. Rigs on one address share the page.
 
     ``record`` returns the run's record so far; ``live`` is false for recordings, which are not limited to real time;
-    ``tls`` serves HTTPS.
+    ``tls`` serves HTTPS, ``ice_servers`` are for its WebRTC video.
     """
 
     def __init__(
@@ -94,11 +95,12 @@ class WebPreviewSink(NetworkSink):
         max_clients: int = 16,
         live: bool = False,
         tls: CertificateFiles | None = None,
+        ice_servers: tuple[IceServer, ...] = (),
     ) -> None:
         self._host, self._port, self._rig, self._tls = host, port, rig, tls
         self._record = record
         self._access = _access(host, token, users, names)
-        self._max_clients, self._live = max_clients, live
+        self._max_clients, self._live, self._ice_servers = max_clients, live, ice_servers
         self._view: RigView | None = None
         self._frames = 0
 
@@ -128,6 +130,7 @@ class WebPreviewSink(NetworkSink):
             access=self._access,
             max_clients=self._max_clients,
             live=self._live,
+            ice_servers=self._ice_servers,
         )
 
     def write(self, frame: FusedFrame) -> None:

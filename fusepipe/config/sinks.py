@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 
 from fusepipe.config.base import ConfigModel, NotBool
 from fusepipe.config.endpoints import Endpoint, parse_preview, parse_rtsp, tls_problem
-from fusepipe.config.ice import PreviewIceServer
+from fusepipe.config.ice_servers import PreviewIceServer
 from fusepipe.config.locations import check_strftime, check_text
 from fusepipe.core.passwords import PasswordHash
 from fusepipe.core.redact import redact_url, remember

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import av
-from aioice.turn import TurnTransport
 from aiortc import (
     MediaStreamTrack,
     RTCConfiguration,
@@ -159,7 +158,7 @@ def _supported(codec: Any) -> bool:
 
 def _backlog_bytes(transport: Any) -> int:
     """What waits to be sent, for a relayed transport on its way to the TURN server."""
-    if isinstance(transport, TurnTransport):
+    if not hasattr(transport, "get_write_buffer_size"):
         transport = getattr(transport, _TURN_PROTOCOL).transport
     return int(transport.get_write_buffer_size())
 

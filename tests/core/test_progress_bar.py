@@ -78,6 +78,7 @@ rigs:
     command = [sys.executable, "-m", "fusepipe", "run", "--rig", str(tmp_path / "rigs.yaml")]
     lines = drawn_lines(shown_on_a_terminal(command, columns))
     assert max(map(len, lines)) <= columns
+    assert not any("…" in line for line in lines), "parts that do not fit are left out as a whole"
     assert any(re.match(r"roof-of-the-northern-hangar: \d+/100 pairs \d+%( \d+:\d\d left)? ", line) for line in lines)
     assert not any("latency" in line for line in lines), "of a recording it is the time in queues"
 

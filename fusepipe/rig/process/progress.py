@@ -13,11 +13,12 @@ from fusepipe.core.progress_bar import clock_time
 if TYPE_CHECKING:
     from fusepipe.rig.api import Pipeline
 
+SEPARATOR = " | "
 PLAIN_S = 30.0  # seconds between two plain lines of a recording; live rigs have their event log
 
 
 class ProgressLine:
-    """One line a rig, from ``lines``; they are cut to the width of the terminal, never wrapped.
+    """One line a rig, from ``lines``: as many of their parts as fit the terminal, never wrapped.
 
     ``plain`` gives the lines for a standard error that is no terminal. ``clock`` gives seconds.
     """
@@ -55,12 +56,22 @@ class ProgressLine:
         if self._live is not None:
             from rich.text import Text
 
-            self._live.update(Text("\n".join(self._lines()), no_wrap=True, overflow="ellipsis"))
+            width = self._live.console.width
+            lines = [fitted(text, width) for text in self._lines()]
+            self._live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"))
         elif self._plain and (now_s := self._clock()) - self._printed_s >= PLAIN_S:
             self._printed_s = now_s
             for text in self._plain_lines():
                 sys.stderr.write(text + "\n")
             sys.stderr.flush()
+
+
+def fitted(text: str, width: int) -> str:
+    """The parts of a progress line that fit ``width`` characters, the first in any case."""
+    parts = text.split(SEPARATOR)
+    while len(parts) > 1 and len(SEPARATOR.join(parts)) > width:
+        parts.pop()
+    return SEPARATOR.join(parts)
 
 
 def line(pipeline: Pipeline) -> str:
@@ -81,7 +92,7 @@ def line(pipeline: Pipeline) -> str:
         parts.append(f"skew p95 {skew['p95']:.1f} ms")
     depths = pipeline.graph.depths()
     parts.append("queues " + " ".join(f"{name}:{depth}" for name, depth in depths.items()))
-    return " | ".join(parts)
+    return SEPARATOR.join(parts)
 
 
 def plain_lines(pipelines: Sequence[Pipeline]) -> list[str]:

@@ -6,13 +6,16 @@ import asyncio
 import contextlib
 import logging
 import re
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from http.cookies import Morsel
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from helpers.certificates import make_certificate
 from helpers.page_users import ANN, PASSWORD, USERS, VIC
 from helpers.preview_page import HOST, Page
 
@@ -339,6 +342,28 @@ def test_parallel_guesses_are_checked_one_by_one_and_not_without_limit(
         assert answers[0][0] == 200 and sorted(set(statuses)) == [401, 429] and statuses.count(401) == 1
 
     with_client(page, script)
+
+
+# -- encryption
+
+
+def test_the_session_of_an_encrypted_page_is_not_sent_without_encryption(tmp_path: Path) -> None:
+    files = make_certificate(tmp_path)
+
+    async def script(page: Page) -> None:
+        url = f"https://{HOST}:{page.port}"
+        context = ssl.create_default_context(cafile=files.certificate)
+        connector = aiohttp.TCPConnector(ssl=context)
+        async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+            form = {"name": "ann", "password": PASSWORD}
+            async with session.post(f"{url}/login", data=form, headers={"Origin": url}) as answer:
+                assert answer.status == 200 and answer.url.path == "/"
+                assert "; Secure" in answer.history[0].headers["Set-Cookie"]
+            async with session.get(f"{url}/metrics") as answer:
+                assert answer.status == 200
+
+    with Page(users=USERS, tls=files) as made:
+        asyncio.run(asyncio.wait_for(script(made), 60))
 
 
 # -- several rigs

@@ -176,6 +176,14 @@ def test_a_server_behind_a_nat_is_reached_at_its_relay(turn: TurnServer) -> None
 
 
 @pytest.mark.slow
+def test_a_stun_server_adds_the_address_that_it_sees(turn: TurnServer) -> None:
+    with Page(ice_servers=(turn.stun,)) as page:
+        player = frames_of(page, answered="srflx")
+        assert "srflx" in player.kinds and "relay" not in player.kinds
+    assert turn.allocations == 0
+
+
+@pytest.mark.slow
 def test_without_servers_nothing_but_the_own_address_is_offered(turn: TurnServer) -> None:
     with Page() as page:
         player = frames_of(page)

@@ -17,7 +17,7 @@ import pytest
 from helpers.certificates import make_certificate
 from helpers.chromium import browse
 from helpers.ports import free_port
-from helpers.preview_page import HOST, Page
+from helpers.preview_page import HOST, Page, fused_frame
 from helpers.rtsp_frames import Camera, decoded, sink_on
 from helpers.waiting import wait_for
 from helpers.webrtc_page import Page as VideoPage
@@ -340,6 +340,26 @@ def is_open_tls(client):
         return True
     except OSError:
         return False
+
+
+def test_a_browser_that_reads_nothing_over_tls_is_disconnected(files, monkeypatch):
+    monkeypatch.setattr("fusepipe.pipeline.servers.web.server.SEND_S", 0.5)
+    noise = fused_frame(shape=(1500, 2000), noise=True)
+    with Page(tls=files, frame=noise) as page, socket.socket() as plain:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        plain.settimeout(5)
+        plain.connect((HOST, page.port))
+        stuck = trusting(files).wrap_socket(plain, server_hostname=HOST)
+        stuck.sendall(f"GET /rigs/roof/live.mjpg HTTP/1.1\r\nHost: {HOST}:{page.port}\r\n\r\n".encode())
+        wait_for(lambda: clients_of(page, files) == 1)
+        wait_for(lambda: clients_of(page, files) == 0, 20)
+        stuck.close()
+
+
+def clients_of(page, files):
+    url = f"https://{HOST}:{page.port}/api/rigs"
+    with urllib.request.urlopen(url, timeout=10, context=trusting(files)) as answer:
+        return json.load(answer)["rigs"]["roof"]["clients"]
 
 
 def test_a_player_that_reads_nothing_over_tls_is_disconnected_alone(files, monkeypatch):

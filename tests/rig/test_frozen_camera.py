@@ -53,7 +53,9 @@ def test_a_frozen_camera_is_held_with_its_true_time_and_then_left_out(cameras, t
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     states = [line["state"] for line in lines]
     band = ("infrared", "visible")[number]
-    assert states[0] == states[-1] == "fused"
+    connected = states.index("fused")  # one camera may deliver its first frame before the other
+    assert connected < 15 and states[-1] == "fused"
+    lines = lines[connected:]
     held = [line for line in lines if line["state"] == "held"]
     times = {line[band]["capture_s"] for line in held[:-2]}
     assert len(held) > 5 and len(times) <= 4, "the times of the frames that were truly captured"

@@ -20,6 +20,7 @@ import numpy as np
 from fusepipe.calibration.gradient_field import shrunk
 from fusepipe.calibration.lens import Lens
 from fusepipe.calibration.matrix import Matrix3
+from fusepipe.calibration.scene.ambiguity import EQUAL, SecondPlace, second_place
 from fusepipe.calibration.scene.block_matching import VisibleFields, size_of, small_size
 from fusepipe.calibration.scene.lens_estimation import with_lens
 from fusepipe.calibration.scene.local_matches import MODELS, PLANE_MODELS, Model
@@ -39,7 +40,8 @@ Step = Callable[[int, int, str], None]
 class SceneResult:
     """``matrix`` takes an infrared pixel (x, y, 1) to a visible pixel; ``refusal`` is the reason not to use it.
 
-    With a ``lens`` (model ``homography+lens``) those are undistorted infrared pixels.
+    With a ``lens`` (model ``homography+lens``) those are undistorted infrared pixels. ``second`` is another place that
+    agrees nearly as well, where the scene repeats itself.
     """
 
     matrix: Matrix3
@@ -50,6 +52,7 @@ class SceneResult:
     pairs: int
     refusal: str = ""
     lens: Lens | None = None
+    second: SecondPlace | None = None
     candidates: Sequence[Candidate] = field(default=(), repr=False)
 
 
@@ -93,6 +96,9 @@ def _estimate(
         other = best_refined(pairs, candidates, fields, models)
         found = max(found, other or found, key=lambda one: one.quality.evidence)
     matrix, model, seen, lens = found.matrix, found.model, found.quality, None
+    second = second_place(pairs, matrix, seen.evidence, fields, models) if seen.accepted else None
+    if second is not None and second.part > 1.0:
+        matrix, model, seen, second = second.found.matrix, second.found.model, second.found.quality, second.other(found)
     if "homography+lens" in models and seen.accepted:
         step(60, 100, "estimating the lens")
         bent = with_lens(pairs, matrix, fields, focal_px)
@@ -101,7 +107,7 @@ def _estimate(
             if better.correlation > seen.correlation:
                 matrix, lens, model, seen = bent.matrix, bent.lens, "homography+lens", better
     sizes = size_of(pairs[0].infrared), size_of(pairs[0].visible)
-    return SceneResult(matrix, model, seen, *sizes, len(pairs), lens=lens, candidates=candidates[:3])
+    return SceneResult(matrix, model, seen, *sizes, len(pairs), lens=lens, second=second, candidates=candidates[:3])
 
 
 def _check_sizes(pairs: Sequence[ScenePair]) -> None:
@@ -133,6 +139,11 @@ def texture(luma: Luma8) -> float:
 def _refusal(pairs: Sequence[ScenePair], result: SceneResult, scales: tuple[float, float], explain: bool) -> str:
     """Why the result is not reliable and what to do; empty where it is."""
     seen = result.quality
+    if seen.accepted and result.second is not None and result.second.part >= EQUAL:
+        return (
+            f"{result.second.text}; add pairs of a scene that shows more than a repeating pattern, or whose border is "
+            "inside both images"
+        )
     if seen.accepted:
         return ""
     for band, images in (("infrared", [p.infrared for p in pairs]), ("visible", [p.visible for p in pairs])):

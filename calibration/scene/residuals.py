@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from fusepipe.calibration.file.model import Calibration
 from fusepipe.calibration.lens import Lens
 from fusepipe.calibration.matrix import Matrix3
-from fusepipe.calibration.scene.block_matching import each_matches
+from fusepipe.calibration.scene.ambiguity import EQUAL, SecondPlace, second_place
+from fusepipe.calibration.scene.block_matching import VisibleFields, each_matches
 from fusepipe.calibration.scene.local_matches import Matches, fit, pooled
 from fusepipe.calibration.scene.match_quality import LEVEL, MIN_CONFIDENCE, MatchQuality, match_quality
 from fusepipe.calibration.scene.search import ScenePair
@@ -50,6 +51,7 @@ class Residuals:
     shift_px: tuple[float, float]
     regions_px: NDArray[np.float64]
     visible_size: Size
+    second: SecondPlace | None = None
 
     @property
     def verdict(self) -> tuple[str, str]:
@@ -62,6 +64,11 @@ class Residuals:
             )
         part = self.median_px / width
         where = self._worst_region()
+        if self.second is not None and self.second.part >= EQUAL:
+            return "unknown", (
+                f"These images cannot tell, because {self.second.text}. Check with pairs that show more than a "
+                "repeating pattern."
+            )
         half = f"half of the blocks are off by less than {self.median_px:.1f} px."
         bound = f" Expected error: {seen.error_bound.text}." if seen.error_bound else ""
         if part <= GOOD and seen.pooled >= GOOD_CONFIDENCE and seen.reliable:
@@ -121,7 +128,10 @@ def measure_residuals(pairs: Sequence[ScenePair], matrix: Matrix3, lens: Lens | 
         found = fit(matches, "shift").displacement[0] * scale
         shift = (round(float(found[0]), 2), round(float(found[1]), 2))
     median = float(np.median(lengths)) if len(lengths) else float("nan")
-    return Residuals(match_quality(pairs, matrix, lens=lens), residuals, median, shift, regions, (width, height))
+    fields = VisibleFields(pairs)
+    quality = match_quality(pairs, matrix, fields, lens)
+    second = second_place(pairs, matrix, quality.evidence, fields, lens=lens) if quality.reliable else None
+    return Residuals(quality, residuals, median, shift, regions, (width, height), second)
 
 
 def _clear(matches: Matches) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:

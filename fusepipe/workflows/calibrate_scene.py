@@ -108,6 +108,8 @@ def calibrate_scene(
 
 def reliability_warning(result: SceneResult) -> str:
     """Why an accepted result may be wrong; empty if there is no reason."""
+    if result.second is not None:
+        return f"{result.second.text}; check the overlay for an offset by one period"
     alone, pairs = result.quality.pairs_near, result.pairs
     if pairs < 2 or alone > pairs / 2:
         return ""
@@ -124,6 +126,7 @@ def result_json(result: SceneResult, names: Sequence[str]) -> dict[str, Any]:
         "matrix": result.matrix.tolist(),
         "infrared_lens": None if result.lens is None else asdict(result.lens),
         **asdict(result.quality),
+        "second_place_px": None if result.second is None else round(result.second.apart_px, 1),
         "pairs": list(names),
         "infrared_size": list(result.infrared_size),
         "visible_size": list(result.visible_size),

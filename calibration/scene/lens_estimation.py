@@ -20,8 +20,10 @@ from fusepipe.calibration.scene.local_matches import Bending, Fit, Matches, fit
 from fusepipe.calibration.scene.search import ScenePair
 from fusepipe.core.frames import Size
 
-MIN_PAIRS = 3  # in a single pair, objects at other distances look like distortion
-MIN_GAIN = 12.0  # of the log likelihood of all pairs: far more than another parameter has to bring
+MIN_PAIRS = 2  # in a single pair, objects at other distances look like distortion
+MIN_FIRST_GAIN = 3.0  # of the log likelihood of all pairs, before a lens is tried: blocks are still bent themselves
+PATTERN_GAIN = 12.0  # of the same: the pattern of a lens; without one up to 10 where a data set has no distortion
+MIN_GAIN = 24.0  # of the log likelihood of all pairs by the finished lens; without a lens up to 13, of 3 % from 33
 OUTER = 0.75  # of the visible radius: a lens needs blocks beyond it in three of the four quadrants
 MAX_BEND = 0.3  # maximum relative displacement of a corner by the lens
 LEVELS = (Level(512, 48, 24, 8), Level(512, 48, 24, 8), Level(640, 48, 24, 6))
@@ -35,6 +37,60 @@ class Bent:
     lens: Lens
 
 
+@dataclass(frozen=True, slots=True)
+class LensEvidence:
+    """What pairs say about the distortion of the infrared lens relative to a map.
+
+    ``bend`` is the relative displacement of the infrared image's corners: -0.04 is a barrel of 4 %. It is 0 unless a
+    lens explains the pairs clearly better. ``reaches`` tells whether there are edges out to the corners, without which
+    nothing is known.
+    """
+
+    bend: float
+    reaches: bool
+    pairs: int
+
+    @property
+    def known(self) -> bool:
+        """Whether the pairs would show a lens."""
+        return self.reaches and self.pairs >= MIN_PAIRS
+
+    @property
+    def text(self) -> str:
+        """The pattern of a lens in words; empty where there is none."""
+        if not self.bend:
+            return ""
+        kind = "barrel" if self.bend < 0 else "pincushion"
+        part = f"{abs(self.bend):.0%}"
+        return f"the residuals have the pattern of a lens, a {kind} distortion of about {part} at the corners"
+
+
+def lens_evidence(
+    pairs: Sequence[ScenePair],
+    matrix: Matrix3,
+    fields: VisibleFields,
+    lens: Lens | None = None,
+    focal_px: float | None = None,
+) -> LensEvidence:
+    """Whether a lens, or a change of ``lens``, explains the pairs better than the map of ``matrix`` alone."""
+    now = Bent(matrix, lens or plain_lens(size_of(pairs[0].infrared), focal_px))
+    if now.lens.model != "pinhole":
+        return LensEvidence(0.0, False, len(pairs))
+    visible_size = size_of(pairs[0].visible)
+    matches = block_matches(pairs, matrix, LEVELS[0], fields, lens)
+    if not reaches_out(matches, now, visible_size):
+        return LensEvidence(0.0, False, len(pairs))
+    better = fit(matches, "homography+lens", bending=bending(now, matches.size, visible_size))
+    if _gain(matches, better) < PATTERN_GAIN:
+        return LensEvidence(0.0, True, len(pairs))
+    corner = float(np.hypot(now.lens.size[0] / now.lens.fx, now.lens.size[1] / now.lens.fy)) / 2
+    return LensEvidence(better.bend * corner * corner, True, len(pairs))
+
+
+def _gain(matches: Matches, better: Fit) -> float:
+    return (better.likelihood - fit(matches, "homography").likelihood) * matches.pairs
+
+
 def plain_lens(size: Size, focal_px: float | None = None) -> Lens:
     """The infrared lens without distortion; the default focal length is the image width."""
     focal = focal_px or float(size[0])
@@ -44,7 +100,7 @@ def plain_lens(size: Size, focal_px: float | None = None) -> Lens:
 def with_lens(
     pairs: Sequence[ScenePair], matrix: Matrix3, fields: VisibleFields, focal_px: float | None = None
 ) -> Bent | None:
-    """A map with a lens that fits the pairs clearly better than ``matrix``, or ``None``.
+    """A map with a lens that fits the pairs better than ``matrix``, or ``None``. Whether clearly, ``MIN_GAIN`` tells.
 
     It needs ``MIN_PAIRS`` pairs that show edges out to the corners.
     """
@@ -57,10 +113,8 @@ def with_lens(
         if not reaches_out(matches, now, visible_size):
             return None
         better = fit(matches, "homography+lens", bending=bending(now, matches.size, visible_size))
-        if turn == 0:
-            gain = better.likelihood - fit(matches, "homography").likelihood
-            if gain * matches.pairs < MIN_GAIN:
-                return None
+        if turn == 0 and _gain(matches, better) < MIN_FIRST_GAIN:
+            return None
         after = _after(now, better, matches.size, visible_size)
         if after is None:
             return None

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusepipe.calibration.lens import Lens
 from fusepipe.calibration.matrix import Matrix3
 from fusepipe.calibration.scene.block_matching import Level, VisibleFields, WarpedInfrared, level_matches, size_of
-from fusepipe.calibration.scene.error_bound import ErrorBound, error_bound, view_parts
+from fusepipe.calibration.scene.error_bound import ErrorBound, error_bound, view_parts, view_points
 from fusepipe.calibration.scene.local_matches import Matches, log_likelihood, pooled
 from fusepipe.calibration.scene.search import ScenePair
 
@@ -26,6 +27,7 @@ MIN_EVIDENCE = 12.0
 MIN_AGREEING = 32
 MIN_PARTS = 3  # of nine: agreement in a corner does not fix a map
 PART_AGREES = 0.25  # of a part's blocks
+EDGE, MIN_AT_EDGE = 0.6, 6
 BLOCKS_A_CELL = 4  # blocks overlap by half in both directions: so many share a place
 LEVEL = Level(384, 48, 24, 8)
 
@@ -44,7 +46,8 @@ class MatchQuality:
     ``evidence`` is the natural logarithm of how much likelier the images are with this map than with blocks displaced
     at random; images that do not belong together reach a value v by chance with a probability of at most exp(-v) for
     each map that is tried. ``agreeing`` is the number of blocks that agree, ``parts`` in how many of nine parts of the
-    common view they do. ``error_bound`` bounds the error of the map if it is the right one.
+    common view they do, ``edge`` the fraction of the blocks near the corners of the common view that agree (``None``
+    without enough of them). ``error_bound`` bounds the error of the map if it is the right one.
     """
 
     correlation: float
@@ -57,6 +60,7 @@ class MatchQuality:
     evidence: float
     agreeing: int
     parts: int
+    edge: float | None
     error_bound: ErrorBound | None
 
     @property
@@ -72,7 +76,8 @@ class MatchQuality:
     @property
     def agreement(self) -> str:
         """The agreement in words, with what acceptance needs."""
-        words = f"{self.agreeing} of {self.blocks} blocks agree, in {self.parts} of 9 parts of the image"
+        edge = "" if self.edge is None else f" ({self.edge:.0%} near the corners)"
+        words = f"{self.agreeing} of {self.blocks} blocks agree{edge}, in {self.parts} of 9 parts of the image"
         needed = []
         if self.agreeing < MIN_AGREEING or self.parts < MIN_PARTS:
             needed.append(f"{MIN_AGREEING} blocks in {MIN_PARTS} parts")
@@ -111,6 +116,7 @@ def match_quality(
         evidence=round(_evidence(together), 2),
         agreeing=int(together.near().sum()),
         parts=_agreeing_parts(together),
+        edge=_agreeing_at_the_edge(together, view.seen),
         error_bound=error_bound(together, view.seen, pairs[0].visible.shape[1]),
     )
 
@@ -124,6 +130,15 @@ def _evidence(matches: Matches) -> float:
     if not len(matches.centres):
         return 0.0
     return log_likelihood(matches, np.zeros((len(matches.centres), 2))) / BLOCKS_A_CELL
+
+
+def _agreeing_at_the_edge(matches: Matches, seen: NDArray[np.float32]) -> float | None:
+    """The fraction of the blocks beyond ``EDGE`` of the way from the centre to the corners that agree."""
+    centre, *corners = view_points(seen)
+    most = float(np.mean([np.hypot(*(corner - centre)) for corner in corners]))
+    off = matches.centres - centre
+    outside = np.hypot(off[:, 0], off[:, 1]) > EDGE * most
+    return round(float(matches.near()[outside].mean()), 4) if outside.sum() >= MIN_AT_EDGE else None
 
 
 def _agreeing_parts(matches: Matches) -> int:

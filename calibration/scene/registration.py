@@ -22,9 +22,9 @@ from fusepipe.calibration.lens import Lens
 from fusepipe.calibration.matrix import Matrix3
 from fusepipe.calibration.scene.ambiguity import EQUAL, SecondPlace, second_place
 from fusepipe.calibration.scene.block_matching import VisibleFields, size_of, small_size
-from fusepipe.calibration.scene.lens_estimation import with_lens
+from fusepipe.calibration.scene.lens_estimation import MIN_GAIN, LensEvidence, lens_evidence, with_lens
 from fusepipe.calibration.scene.local_matches import MODELS, PLANE_MODELS, Model
-from fusepipe.calibration.scene.match_quality import MIN_CONFIDENCE, MatchQuality, match_quality
+from fusepipe.calibration.scene.match_quality import BLOCKS_A_CELL, MIN_CONFIDENCE, MatchQuality, match_quality
 from fusepipe.calibration.scene.refinement import best_refined, refined
 from fusepipe.calibration.scene.search import DEFAULT_SCALES, Candidate, ScenePair, search
 from fusepipe.core.errors import UsageError
@@ -40,7 +40,8 @@ Step = Callable[[int, int, str], None]
 class SceneResult:
     """``matrix`` takes an infrared pixel (x, y, 1) to a visible pixel; ``refusal`` is the reason not to use it.
 
-    With a ``lens`` (model ``homography+lens``) those are undistorted infrared pixels. ``second`` is another place that
+    With a ``lens`` (model ``homography+lens``) those are undistorted infrared pixels; ``bends`` is what the pairs say
+    about the lens beside the matrix, where they were asked. ``second`` is another place that
     agrees nearly as well, where the scene repeats itself.
     """
 
@@ -52,6 +53,7 @@ class SceneResult:
     pairs: int
     refusal: str = ""
     lens: Lens | None = None
+    bends: LensEvidence | None = None
     second: SecondPlace | None = None
     candidates: Sequence[Candidate] = field(default=(), repr=False)
 
@@ -95,19 +97,23 @@ def _estimate(
         step(55, 100, "trying other positions")
         other = best_refined(pairs, candidates, fields, models)
         found = max(found, other or found, key=lambda one: one.quality.evidence)
-    matrix, model, seen, lens = found.matrix, found.model, found.quality, None
+    matrix, model, seen, lens, evidence = found.matrix, found.model, found.quality, None, None
     second = second_place(pairs, matrix, seen.evidence, fields, models) if seen.accepted else None
     if second is not None and second.part > 1.0:
         matrix, model, seen, second = second.found.matrix, second.found.model, second.found.quality, second.other(found)
     if "homography+lens" in models and seen.accepted:
         step(60, 100, "estimating the lens")
-        bent = with_lens(pairs, matrix, fields, focal_px)
+        evidence = lens_evidence(pairs, matrix, fields, focal_px=focal_px)
+        bent = with_lens(pairs, matrix, fields, focal_px) if evidence.known else None
         if bent is not None:
             better = match_quality(pairs, bent.matrix, fields, bent.lens)
-            if better.correlation > seen.correlation:
+            gain = (better.evidence - seen.evidence) * BLOCKS_A_CELL * len(pairs)
+            if better.correlation > seen.correlation and gain >= MIN_GAIN:
                 matrix, lens, model, seen = bent.matrix, bent.lens, "homography+lens", better
     sizes = size_of(pairs[0].infrared), size_of(pairs[0].visible)
-    return SceneResult(matrix, model, seen, *sizes, len(pairs), lens=lens, second=second, candidates=candidates[:3])
+    return SceneResult(
+        matrix, model, seen, *sizes, len(pairs), lens=lens, bends=evidence, second=second, candidates=candidates[:3]
+    )
 
 
 def _check_sizes(pairs: Sequence[ScenePair]) -> None:

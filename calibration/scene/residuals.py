@@ -13,6 +13,7 @@ from fusepipe.calibration.lens import Lens
 from fusepipe.calibration.matrix import Matrix3
 from fusepipe.calibration.scene.ambiguity import EQUAL, SecondPlace, second_place
 from fusepipe.calibration.scene.block_matching import VisibleFields, each_matches
+from fusepipe.calibration.scene.lens_estimation import LensEvidence, lens_evidence
 from fusepipe.calibration.scene.local_matches import Matches, fit, pooled
 from fusepipe.calibration.scene.match_quality import LEVEL, MIN_CONFIDENCE, MatchQuality, match_quality
 from fusepipe.calibration.scene.search import ScenePair
@@ -24,6 +25,7 @@ NEARLY = 0.04  # difference of correlation that counts as equal to the peak
 LOOSE_PX = 3.0  # spread of the peak along a direction beyond which the residual in that direction is unknown
 GOOD, FAIR = 0.004, 0.010  # median residual in widths: 2.6 and 6.4 pixels of 640
 GOOD_CONFIDENCE = 0.5
+LENS_ADVICE = "calibrate from two pairs or more with edges out to the corners, or from a board."
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Residuals:
     regions_px: NDArray[np.float64]
     visible_size: Size
     second: SecondPlace | None = None
+    bends: LensEvidence | None = None
 
     @property
     def verdict(self) -> tuple[str, str]:
@@ -69,16 +72,17 @@ class Residuals:
                 f"These images cannot tell, because {self.second.text}. Check with pairs that show more than a "
                 "repeating pattern."
             )
+        lens = f"{self.bends.text}: {LENS_ADVICE}" if self.bends is not None and self.bends.text else ""
         half = f"half of the blocks are off by less than {self.median_px:.1f} px."
         bound = f" Expected error: {seen.error_bound.text}." if seen.error_bound else ""
+        but = f" But {lens}" if lens else ""
         if part <= GOOD and seen.pooled >= GOOD_CONFIDENCE and seen.reliable:
-            return "good", f"The images are aligned: {half}{bound}{where}"
+            return "good", f"The images are aligned: {half}{bound}{where}{but}"
         if part <= FAIR and seen.pooled >= MIN_CONFIDENCE and seen.reliable:
-            return "fair", (
-                f"The images are nearly aligned: {half}{bound} "
-                "Objects at other distances than the calibrated one, or a small movement of the bracket, cause this."
-                f"{where}"
-            )
+            cause = but or " Objects at other distances, or a small movement of the bracket, cause this."
+            return "fair", f"The images are nearly aligned: {half}{bound}{cause}{where}"
+        if lens:
+            return "bad", f"The images are not aligned at the edge: {half} Not the bracket: {lens}{where}"
         return "bad", (
             f"The images are not aligned: only {seen.near:.0%} of the blocks agree with the calibration, and half "
             f"are off by more than {self.median_px:.1f} px. The bracket may have moved, or the calibration belongs to "
@@ -131,7 +135,8 @@ def measure_residuals(pairs: Sequence[ScenePair], matrix: Matrix3, lens: Lens | 
     fields = VisibleFields(pairs)
     quality = match_quality(pairs, matrix, fields, lens)
     second = second_place(pairs, matrix, quality.evidence, fields, lens=lens) if quality.reliable else None
-    return Residuals(quality, residuals, median, shift, regions, (width, height), second)
+    bends = lens_evidence(pairs, matrix, fields, lens) if quality.reliable else None
+    return Residuals(quality, residuals, median, shift, regions, (width, height), second, bends)
 
 
 def _clear(matches: Matches) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:

@@ -64,7 +64,7 @@ def command(
     from fusepipe.core.errors import FusepipeError
     from fusepipe.core.progress_bar import ProgressBar
     from fusepipe.core.text import counted, shortlist
-    from fusepipe.workflows.calibrate_scene import Hints, calibrate_scene, reliability_warning, result_json
+    from fusepipe.workflows.calibrate_scene import Hints, calibrate_scene, lens_note, reliability_warning, result_json
     from fusepipe.workflows.scene_pairs import read_pairs
 
     check_output_file(output, overwrite)
@@ -91,5 +91,7 @@ def command(
     )
     if reason := reliability_warning(result):
         click.echo(f"  warning: {reason}")
+    if note_text := lens_note(result):
+        click.echo(f"  note: {note_text}")
     inputs = shlex.join([str(output), infrared, visible, *reframing_arguments(keys)])
     click.echo(f"wrote {output}; check it with: fusepipe calibrate check {inputs}")

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fusepipe.calibration.file.model import Calibration, Kind, Made, make_calibration
+from fusepipe.calibration.scene.lens_estimation import MIN_PAIRS
 from fusepipe.calibration.scene.local_matches import MODELS, Model
 from fusepipe.calibration.scene.registration import SceneResult, register
 from fusepipe.calibration.scene.search import DEFAULT_SCALES, ScenePair
@@ -119,6 +120,23 @@ def reliability_warning(result: SceneResult) -> str:
     )
 
 
+def lens_note(result: SceneResult) -> str:
+    """What is not known about the infrared lens, and what would tell; empty where it is known."""
+    bends = result.bends
+    if result.lens is not None or bends is None or bends.known:
+        return ""
+    pattern = f"{bends.text}; " if bends.text else ""
+    advice = f"{MIN_PAIRS} pairs or more with edges out to the corners, or a board, tell"
+    if not bends.reaches:
+        return (
+            f"the distortion of the infrared lens is not known, because the corners show no edges in common: {advice}"
+        )
+    return (
+        f"{pattern}the distortion of the infrared lens is not known from one pair, and the corners may be off by more "
+        f"than stated: {advice}"
+    )
+
+
 def result_json(result: SceneResult, names: Sequence[str]) -> dict[str, Any]:
     """The result as plain values for JSON; ``names`` are those of the pairs."""
     return {
@@ -126,6 +144,8 @@ def result_json(result: SceneResult, names: Sequence[str]) -> dict[str, Any]:
         "matrix": result.matrix.tolist(),
         "infrared_lens": None if result.lens is None else asdict(result.lens),
         **asdict(result.quality),
+        "lens_bend": None if result.bends is None else round(result.bends.bend, 4),
+        "lens_note": lens_note(result),
         "second_place_px": None if result.second is None else round(result.second.apart_px, 1),
         "pairs": list(names),
         "infrared_size": list(result.infrared_size),

@@ -20,6 +20,7 @@ from fusepipe.calibration.matrix import Matrix3
 from fusepipe.calibration.scene.block_matching import VisibleFields
 from fusepipe.calibration.scene.lens_estimation import Bent, bending, plain_lens, reaches_out, with_lens
 from fusepipe.calibration.scene.local_matches import Matches
+from fusepipe.calibration.scene.residuals import measure_residuals
 from fusepipe.calibration.scene.search import ScenePair
 from fusepipe.calibration.warp import build_warp
 from fusepipe.cli import cli
@@ -27,6 +28,7 @@ from fusepipe.core.errors import ConfigError, UsageError
 from fusepipe.core.frames import Band, Luma8
 from fusepipe.pipeline.sources.synthetic.source import SyntheticSource
 from fusepipe.pipeline.sources.synthetic.truth import true_matrix
+from fusepipe.workflows.calibrate_scene import calibrate_scene, lens_note
 
 WIDE, IR, VIS = (640, 480), (320, 240), (640, 480)
 # the camera with the lens sees 85 % of what the street's infrared camera does, so that its corners have an image
@@ -117,6 +119,38 @@ def test_without_a_lens_none_is_taken(street: tuple[list[Luma8], list[Luma8]], t
     calibration = load_calibration(out)
     assert calibration.kind in ("affine", "homography") and calibration.infrared.lens is None
     assert error_px(calibration, lens)[:4].mean() < 0.75
+
+
+def pairs_of(street: tuple[list[Luma8], list[Luma8]], lens: Lens, count: int) -> list[ScenePair]:
+    return [ScenePair(seen_through(lens, ir), vis) for ir, vis in list(zip(*street, strict=True))[:count]]
+
+
+@pytest.mark.slow
+def test_two_pairs_give_the_lens_and_one_says_that_it_does_not(street: tuple[list[Luma8], list[Luma8]]) -> None:
+    lens = barrel(-0.08)
+    result, calibration = calibrate_scene(pairs_of(street, lens, 2))
+    assert calibration is not None and calibration.kind == "homography+lens"
+    assert error_px(calibration, lens)[:4].mean() < 1.0
+    assert lens_note(result) == ""
+    result, calibration = calibrate_scene(pairs_of(street, lens, 1))
+    assert calibration is not None and result.lens is None
+    assert error_px(calibration, lens)[:4].mean() > 3.0
+    note = lens_note(result)
+    assert "not known from one pair" in note
+    assert "2 pairs or more with edges out to the corners" in note
+    result, calibration = calibrate_scene(pairs_of(street, plain_lens(IR), 2))
+    assert calibration is not None and result.lens is None and lens_note(result) == ""
+
+
+@pytest.mark.slow
+def test_the_check_blames_the_lens_and_not_the_bracket(street: tuple[list[Luma8], list[Luma8]]) -> None:
+    bent = measure_residuals(pairs_of(street, barrel(-0.08), 2), MATRIX)
+    assert "pattern of a lens, a barrel distortion" in bent.verdict[1] and "small movement" not in bent.verdict[1]
+    # at the corners of the infrared image, 0.625 focal lengths from its centre
+    assert bent.bends is not None and bent.bends.bend == pytest.approx(-0.08 * 0.625**2, abs=0.012)
+    assert bent.quality.edge is not None and bent.quality.edge < bent.quality.near - 0.04
+    straight = measure_residuals(pairs_of(street, plain_lens(IR), 2), MATRIX)
+    assert straight.verdict[0] == "good" and "lens" not in straight.verdict[1]
 
 
 def test_the_warp_takes_each_pixel_from_where_the_lens_put_it() -> None:

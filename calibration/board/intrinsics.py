@@ -27,6 +27,9 @@ MIN_VIEWS = 4
 FULL_VIEWS = 10  # with fewer, only two radial coefficients are estimated
 OUTLIER_RATIO = 2.5  # times the median view's error
 OUTLIER_FLOOR_PX = 0.4
+BOOTSTRAPS = 24
+EQUAL_RMS = 1.1  # of the fuller lens model's error: two models that fit equally well
+BOOTSTRAP_VIEWS = 8  # with fewer, a draw has too few different ones
 RELEASE_VIEWS = 15  # that show the whole board, before its points are estimated
 RELEASE_GAIN = 0.75  # of the mean squared error, each over its degrees of freedom: a smaller gain is not a board flaw
 MAX_FLAW = 0.05  # in point spacings: a larger deviation is not a board flaw
@@ -48,7 +51,8 @@ class View:
 class CameraResult:
     """``errors_px`` is the root mean square reprojection error of each kept view, by name.
 
-    ``deviations`` are the standard deviations of fx, fy, cx, cy (pixels) and the distortion; ``tilts_deg``
+    ``deviations`` are the standard deviations of fx, fy, cx, cy (pixels) and the distortion: how they vary between
+    resampled views, and fx to cy also between lens models; ``tilts_deg``
     is the angle of each board to the image plane. ``board_flaw_m`` is the root mean square
     deviation of the board's points from its nominal geometry; 0 where they were not estimated.
     """
@@ -136,7 +140,7 @@ def calibrate_camera(views: Sequence[View], board: Board, size: Size, model: Len
         rms_px=round(solved.rms, 4),
         errors_px={n: round(float(e), 4) for n, e in zip(names, errors, strict=True)},
         rejected=rejected,
-        deviations=solved.deviations or _jackknife(kept, board, size, model, camera),
+        deviations=_deviations(kept, board, size, model, camera, solved.deviations),
         tilts_deg={n: round(t, 1) for n, t in zip(names, tilts, strict=True)},
         coverage=coverage_map(kept, size),
         board_flaw_m=round(flaw_m, 6),
@@ -153,7 +157,10 @@ class _Solved:
 
 
 @one_blas_thread
-def _solve(views: Sequence[View], board: Board, size: Size, model: LensModel, camera: str) -> _Solved:
+def _solve(
+    views: Sequence[View], board: Board, size: Size, model: LensModel, camera: str, few: bool | None = None
+) -> _Solved:
+    """``few``: only two radial coefficients; by default, where there are fewer than ``FULL_VIEWS``."""
     points = board.points()
     objects = [points[v.detection.ids].reshape(-1, 1, 3) for v in views]
     images = [v.detection.points.reshape(-1, 1, 2) for v in views]
@@ -161,7 +168,8 @@ def _solve(views: Sequence[View], board: Board, size: Size, model: LensModel, ca
         if model == "fisheye":
             return _solve_fisheye(objects, images, size)
         # CALIB_ZERO_TANGENT_DIST, CALIB_FIX_K3: with few views they would fit the noise
-        flags = 0 if len(views) >= FULL_VIEWS else cv2.CALIB_ZERO_TANGENT_DIST | cv2.CALIB_FIX_K3
+        simple = len(views) < FULL_VIEWS if few is None else few
+        flags = cv2.CALIB_ZERO_TANGENT_DIST | cv2.CALIB_FIX_K3 if simple else 0
         rms, matrix, distortion, rotations, _, deviations, _, errors = cv2.calibrateCameraExtended(
             objects, images, size, None, None, flags=flags
         )
@@ -236,13 +244,53 @@ def _solve_fisheye(points: Sequence[NDArray[Any]], seen: Sequence[NDArray[Any]],
     return _Solved(lens, float(rms), np.array(errors), list(rotations), ())
 
 
+def _deviations(
+    views: Sequence[View], board: Board, size: Size, model: LensModel, camera: str, formal: tuple[float, ...]
+) -> tuple[float, ...]:
+    """Standard deviations that hold between sets of views, not for the noise of the corners only.
+
+    The formal ones assume independent errors of the corners and a perfect model: they come out several times too small.
+    """
+    if model == "fisheye" or len(views) < BOOTSTRAP_VIEWS:
+        found = np.array(_jackknife(views, board, size, model, camera))
+    else:
+        found = _bootstrap(views, board, size, model, camera)
+    if model == "pinhole" and len(views) >= FULL_VIEWS:
+        full, simple = (_solve(views, board, size, model, camera, few) for few in (False, True))
+        if simple.rms <= EQUAL_RMS * full.rms:  # the views do not tell which model is right
+            found[:4] = np.hypot(found[:4], np.abs(_values(full) - _values(simple))[:4])
+    if formal:
+        found = np.maximum(found, np.array(formal[: len(found)]))
+    return tuple(round(float(value), 6) for value in found)
+
+
+def _values(solved: _Solved) -> Array:
+    lens = solved.lens
+    return np.array([lens.fx, lens.fy, lens.cx, lens.cy, *lens.distortion])
+
+
+def _bootstrap(views: Sequence[View], board: Board, size: Size, model: LensModel, camera: str) -> Array:
+    """Standard deviations over sets of views drawn with replacement (B. Efron, "Bootstrap methods", 1979)."""
+    random = np.random.default_rng(0)
+    values = []
+    for _ in range(BOOTSTRAPS):
+        drawn = random.integers(0, len(views), len(views))
+        if len(set(drawn.tolist())) >= MIN_VIEWS:
+            few = len(views) < FULL_VIEWS
+            values.append(_values(_solve([views[n] for n in drawn], board, size, model, camera, few)))
+    # the middle of the distribution: a draw of nearly parallel boards can be far off
+    low, high = np.quantile(np.array(values), (0.16, 0.84), axis=0)
+    return np.asarray((high - low) / 2, np.float64)
+
+
 def _jackknife(views: Sequence[View], board: Board, size: Size, model: LensModel, camera: str) -> tuple[float, ...]:
     """Standard deviations by the jackknife over groups of views (B. Efron, 1982)."""
     groups = min(len(views), 10)
-    values = []
-    for group in range(groups):
-        lens = _solve([v for i, v in enumerate(views) if i % groups != group], board, size, model, camera).lens
-        values.append([lens.fx, lens.fy, lens.cx, lens.cy, *lens.distortion])
+    few = len(views) < FULL_VIEWS
+    values = [
+        _values(_solve([v for i, v in enumerate(views) if i % groups != group], board, size, model, camera, few))
+        for group in range(groups)
+    ]
     spread = np.sqrt((groups - 1) * np.var(np.array(values), axis=0))
     return tuple(round(float(s), 6) for s in spread)
 

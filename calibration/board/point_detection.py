@@ -7,7 +7,7 @@ locally, smoothed, flattened) and both polarities. Points are refined at full re
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusepipe.calibration.board.target import Board
-from fusepipe.core.frames import Luma8
+from fusepipe.calibration.gradient_field import to_luma8
+from fusepipe.core.frames import Luma8, Plane
 
 WORKING_WIDTH_PX = 1000  # larger images are searched at this width
 SCALES = (1.0, 0.5, 0.7, 0.35)
+COARSE_PART, FINE_PART = 16, 64  # of the width: what flattening takes for local
 REFINE_REACH = 0.6  # half of the refinement window, in corner spacings
 MAX_REACH_PX = 20  # blur does not reach further; sharp images are best with less
 REFINE_CHANGE = 0.3  # in corner spacings: a refinement that moves a point further is rejected
@@ -42,10 +44,34 @@ class Detection:
     how: str
 
 
+def detect_in_plane(plane: Plane, board: Board) -> Detection | None:
+    """The board in the luma of a frame, or ``None``. 16-bit counts are flattened before they become 8 bit.
+
+    A board that is heated in the middle has less contrast between its squares than from the middle to the border: in
+    8 bit, too few levels are left.
+    """
+    if plane.pixels.dtype == np.uint16:
+        flat = _flattened(plane.pixels.astype(np.float32), FINE_PART)
+        found = _first(_both_polarities("flattened counts", flat, (1.0, 0.5)), flat, board)
+        if found is not None:
+            return found
+    return detect(to_luma8(plane), board)
+
+
 def detect(luma: Luma8, board: Board) -> Detection | None:
     """The board in an HxW uint8 image, or ``None``."""
-    find = {"checkerboard": _checkerboard, "circles": _circles, "charuco": _charuco}[board.kind]
-    for how, scale, version in _versions(luma):
+    return _first(_versions(luma), luma, board)
+
+
+def _first(versions: Iterator[tuple[str, float, Luma8]], luma: Luma8, board: Board) -> Detection | None:
+    """The board in the first version that shows it; corners are refined in ``luma``."""
+    find = {
+        "checkerboard": _checkerboard,
+        "circles": _circles,
+        "symmetric-circles": _circles,
+        "charuco": _charuco,
+    }[board.kind]
+    for how, scale, version in versions:
         found = find(version, board)
         if found is None:
             continue
@@ -53,10 +79,22 @@ def detect(luma: Luma8, board: Board) -> Detection | None:
         points = (points + 0.5) / scale - 0.5
         if not _plausible(points, ids, board, luma.shape):
             continue
-        if board.kind != "circles":
+        if board.kind in ("checkerboard", "charuco"):
             points = _refined(luma, points)
         return Detection(points.astype(np.float32), ids, how)
     return None
+
+
+def _both_polarities(name: str, luma: Luma8, parts: Sequence[float]) -> Iterator[tuple[str, float, Luma8]]:
+    """(name, scale, image) at each part of the working width."""
+    for part in parts:
+        scale = part * min(1.0, WORKING_WIDTH_PX / luma.shape[1])
+        size = round(luma.shape[1] * scale), round(luma.shape[0] * scale)
+        if min(size) < 60:
+            continue
+        small = luma if scale == 1 else np.asarray(cv2.resize(luma, size, interpolation=cv2.INTER_AREA), np.uint8)
+        yield f"{name} at {part:g}", scale, small
+        yield f"{name} at {part:g}, inverted", scale, np.asarray(255 - small, np.uint8)
 
 
 def _versions(luma: Luma8) -> Iterator[tuple[str, float, Luma8]]:
@@ -68,7 +106,7 @@ def _versions(luma: Luma8) -> Iterator[tuple[str, float, Luma8]]:
         ("plain", lambda x: x),
         ("equalised", _equalised),
         ("smoothed", lambda x: np.asarray(cv2.GaussianBlur(x, (0, 0), 1.5), np.uint8)),
-        ("flattened", _flattened),
+        ("flattened", lambda x: _flattened(x.astype(np.float32))),
     )
     for part, (name, change) in product(SCALES, contrasts):
         scale = base * part
@@ -105,10 +143,10 @@ def _equalised(luma: Luma8) -> Luma8:
     return np.asarray(cv2.createCLAHE(3.0, (8, 8)).apply(luma), np.uint8)
 
 
-def _flattened(luma: Luma8) -> Luma8:
-    """Local mean and contrast normalised, for a board that is warm on one side."""
-    pixels = cv2.GaussianBlur(luma, (0, 0), 1.2).astype(np.float32)
-    sigma = luma.shape[1] / 16
+def _flattened(values: NDArray[np.float32], part: int = COARSE_PART) -> Luma8:
+    """Local mean and contrast normalised, for a board that is warm on one side; ``part`` of the width is local."""
+    pixels = cv2.GaussianBlur(values, (0, 0), 1.2)
+    sigma = values.shape[1] / part
     detail = pixels - cv2.GaussianBlur(pixels, (0, 0), sigma)
     contrast = np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), sigma))
     flat = 128 + 60 * detail / (contrast + 0.02 * contrast.max() + 1e-3)
@@ -127,7 +165,10 @@ def _circles(luma: Luma8, board: Board) -> tuple[Points, NDArray[np.intp]] | Non
     settings.filterByConvexity = settings.filterByInertia = False
     settings.minThreshold, settings.maxThreshold, settings.thresholdStep = 20.0, 230.0, 10.0
     blobs = cv2.SimpleBlobDetector.create(settings)
-    flags = cv2.CALIB_CB_ASYMMETRIC_GRID | cv2.CALIB_CB_CLUSTERING
+    if board.kind == "circles":
+        flags = cv2.CALIB_CB_ASYMMETRIC_GRID | cv2.CALIB_CB_CLUSTERING
+    else:
+        flags = cv2.CALIB_CB_SYMMETRIC_GRID
     done, centres = cv2.findCirclesGrid(luma, board.shape, flags=flags, blobDetector=blobs)
     return (centres.reshape(-1, 2), np.arange(board.count)) if done else None
 

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from fusepipe.core.errors import UsageError
 
-BoardKind = Literal["checkerboard", "circles", "charuco"]
-KINDS: tuple[BoardKind, ...] = ("checkerboard", "circles", "charuco")
+BoardKind = Literal["checkerboard", "circles", "symmetric-circles", "charuco"]
+KINDS: tuple[BoardKind, ...] = ("checkerboard", "circles", "symmetric-circles", "charuco")
 MIN_SPACING_M, MAX_SPACING_M = 1e-4, 1.0
 _SYNTAX = {
     "checkerboard": "checkerboard:6x5:0.1m (inner corners across and down, side of a square)",
     "circles": "circles:4x11:0.04m (circles in a row, rows, half the distance between neighbours in a row)",
+    "symmetric-circles": "symmetric-circles:9x6:0.03m (circles across and down, distance between neighbours)",
     "charuco": "charuco:8x6:0.04m:0.03m (squares across and down, side of a square, side of a marker)",
 }
 
@@ -29,8 +30,8 @@ class Board:
     """``columns`` x ``rows`` points (squares for ChArUco), ``spacing_m`` apart.
 
     ``circles`` is OpenCV's asymmetric grid: every second row is shifted by half of the distance between
-    two circles of a row; that half is ``spacing_m``. ``marker_m`` is the side of a ChArUco marker of the
-    dictionary ``DICT_5X5_100``.
+    two circles of a row; that half is ``spacing_m``. ``symmetric-circles`` has a circle on every corner of a square.
+    ``marker_m`` is the side of a ChArUco marker of the dictionary ``DICT_5X5_100``.
     """
 
     kind: BoardKind
@@ -45,9 +46,10 @@ class Board:
             raise UsageError(
                 f"a {self.kind} board of {self.columns}x{self.rows}: {low} to 60 across and 3 to 60 down are possible"
             )
-        if self.kind == "checkerboard" and self.columns == self.rows:
+        if self.kind in ("checkerboard", "symmetric-circles") and self.columns == self.rows:
+            what = "inner corners" if self.kind == "checkerboard" else "circles"
             raise UsageError(
-                f"a checkerboard of {self.columns}x{self.rows} inner corners looks the same when rotated by 90 "
+                f"a {self.kind} board of {self.columns}x{self.rows} {what} looks the same when rotated by 90 "
                 "degrees: use one with unequal sides"
             )
         if not MIN_SPACING_M <= self.spacing_m <= MAX_SPACING_M:
@@ -81,8 +83,8 @@ class Board:
     def half_turn(self) -> NDArray[np.intp]:
         """The order of the points when the board is rotated by 180 degrees in its plane.
 
-        A checkerboard with one odd and one even number of corners, and an asymmetric grid with an odd
-        number of rows, look the same then: an image does not tell which end is up.
+        A symmetric grid of circles, a checkerboard with one odd and one even number of corners, and an asymmetric grid
+        with an odd number of rows look the same then: an image does not tell which end is up.
         """
         return np.arange(self.count)[::-1]
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from fusepipe.calibration.board.capture import Collector
 from fusepipe.calibration.board.intrinsics import CameraResult, View, calibrate_camera
-from fusepipe.calibration.board.point_detection import Detection, detect, other_checkerboard
+from fusepipe.calibration.board.point_detection import Detection, detect_in_plane, other_checkerboard
 from fusepipe.calibration.board.stereo import MIN_PAIRS, StereoResult, calibrate_stereo
 from fusepipe.calibration.board.target import Board
 from fusepipe.calibration.file.model import Calibration, Made, make_stereo_calibration
@@ -129,9 +129,9 @@ def read_folder(
     for number, file in enumerate(files):
         pixels = read_reframed(file, reframing)
         views.coloured += image_files.is_coloured(pixels)
-        luma = to_luma8(image_files.infrared_image_planes(pixels)[0])
-        views.require_size((luma.shape[1], luma.shape[0]), str(file))
-        detection = detect(luma, board)
+        plane = image_files.infrared_image_planes(pixels)[0]
+        views.require_size((plane.pixels.shape[1], plane.pixels.shape[0]), str(file))
+        detection = detect_in_plane(plane, board)
         if detection is None:
             views.without.append(file.stem)
         else:
@@ -199,7 +199,7 @@ class BoardSink:
             sizes = (infrared.width, infrared.height), (visible.width, visible.height)
             self.collector = Collector(self._board, *sizes)
         name = frame.name or f"{time_s:.2f}s"
-        found = detect(to_luma8(infrared.luma), self._board), detect(to_luma8(visible.luma), self._board)
+        found = detect_in_plane(infrared.luma, self._board), detect_in_plane(visible.luma, self._board)
         self._report(self.collector, self.collector.offer(time_s, name, *found))
         if len(self.collector.pairs) >= self._views:
             self.done.set()

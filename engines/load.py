@@ -12,6 +12,7 @@ from fusepipe.core.models import BACKENDS, MODELS, NETWORKS, PRECISIONS, backend
 from fusepipe.core.suggest import did_you_mean
 from fusepipe.engines import choose, store
 from fusepipe.engines.backends.cuda.api import Gpu, open_cuda
+from fusepipe.engines.cpu_fallback import CpuFallbackFuser
 from fusepipe.engines.fit import why_misfit
 from fusepipe.engines.manifest import Manifest, read_plan, rebuild_line, sha256
 
@@ -97,7 +98,8 @@ def _auto(model: str, precision: str, device: str | None) -> Fuser:
         how = f"fusepipe build-engine --model {model} builds one"
         return _on_cpu(model, precision, f"auto: no engine for {gpu.name} ({how})")
     try:
-        return _proven(_open(*found, gpu, reason=choice.reason), found[1])
+        proven = _proven(_open(*found, gpu, reason=choice.reason), found[1])
+        return CpuFallbackFuser(proven, lambda why: _on_cpu(model, precision, why))
     except EngineError as error:
         _LOG.warning("the engine %s does not run on %s, using the CPU instead: %s", found[0], gpu.name, error)
         return _on_cpu(model, precision, f"auto: the engine {found[0].name} does not run on {gpu.name} ({error})")
@@ -114,7 +116,7 @@ def _auto_torch(model: str, precision: str, gpu: Gpu, reason: str) -> Fuser:
     except EngineError as error:
         _LOG.warning("PyTorch does not run %s on %s, using the CPU instead: %s", model, gpu.name, error)
         return _on_cpu(model, precision, f"auto: PyTorch does not run it on {gpu.name} ({error})")
-    return fuser
+    return CpuFallbackFuser(fuser, lambda why: _on_cpu(model, precision, why))
 
 
 def _torch_on_gpu(model: str, precision: str, device: str | None) -> Fuser:

@@ -287,6 +287,7 @@ class _Lease(FuserBase):
             ticket = EngineTicket()
             self._shared.put(_Job(self, ticket, (height, width, pairs)))
             ticket.result(STOP_TIMEOUT_S)
+        self.info = self._shared.fuser.info  # auto may have changed to the CPU
 
     def _move(self, size: Shape) -> None:
         try:

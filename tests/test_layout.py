@@ -150,7 +150,8 @@ BESIDE_FOLDERS: dict[str, str] = {
     "fusepipe": "__main__ cli",
     "fusepipe.calibration": "aligner common_view drift gradient_field lens matrix warp",  # every calibration has them
     "fusepipe.engines": (
-        "cache choose fit load manifest onnx_graph sampling_grid sharing store tensor_names threads verification"
+        "cache choose cpu_fallback fit load manifest onnx_graph sampling_grid sharing store tensor_names threads "
+        "verification"
     ),  # for every backend
     "fusepipe.evaluation": "image_sets luma ranks scorer scores tno_catalogue",  # what is scored, with any metric
     "fusepipe.pipeline": "backoff graph mailbox supervisor testing",  # what connects and runs the stages

@@ -24,6 +24,7 @@ from fusepipe.engines.builder import verify as verification
 from fusepipe.engines.builder.build import build
 from fusepipe.engines.load import load_model, read_onnx
 from fusepipe.engines.manifest import manifest_path
+from fusepipe.engines.sharing import SharedEngines
 from fusepipe.workflows import verify_engine as workflow
 
 pytestmark = [pytest.mark.usefixtures("engine_cache"), needs_rtx]
@@ -87,6 +88,54 @@ def test_auto_takes_the_cpu_if_the_gpu_has_no_memory(
     assert all(cuda.closed for cuda in made) and made
     with pytest.raises(EngineError, match=f"{fails} failed"):
         load_model("stream", "tensorrt-rtx").prepare(64, 96)
+
+
+SMALLEST_FITS = 100_000
+"""Bytes of GPU memory: room for the smallest size of the plan in both lanes, not for the pairs of the tests."""
+
+
+def test_auto_takes_the_cpu_if_a_rigs_size_does_not_fit(
+    devices: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = plans(monkeypatch, devices, lambda: FakeCuda(memory_bytes=SMALLEST_FITS))
+    height, width = PAIRS[0][1].shape
+    with load_model("stream", "openvino", "fp32") as reference:
+        expected = reference.fuse(*PAIRS[0])
+    with caplog.at_level(logging.WARNING), load_model("stream", precision="fp16") as fuser:
+        assert fuser.info.backend == "tensorrt-rtx"
+        with pytest.raises(EngineError, match="out of memory") as caught:  # the CPU has no fp16
+            fuser.prepare(height, width)
+        assert "and on the CPU" in caught.value.__notes__[0]
+    for use in ("prepare", "fuse"):
+        with load_model("stream") as fuser:
+            assert fuser.info.backend == "tensorrt-rtx"
+            if use == "prepare":
+                fuser.prepare(height, width)
+                assert made[-1].closed and fuser.info.backend == "openvino"
+            assert int(abs(fuser.fuse(*PAIRS[0]).astype(int) - expected).max()) <= 24  # may be int8 on this CPU
+            assert f"Fake GPU cannot fuse {width}x{height} (CUDA: out of memory" in fuser.info.reason
+            fuser.prepare(2 * height, 2 * width)
+    assert f"Fake GPU cannot fuse {width}x{height}, using the CPU instead" in caplog.text
+    with load_model("stream", "tensorrt-rtx") as asked, pytest.raises(EngineError, match="out of memory"):
+        asked.prepare(height, width)
+    assert all(cuda.closed for cuda in made)
+
+
+def test_rigs_that_share_an_engine_change_to_the_cpu_together(
+    devices: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plans(monkeypatch, devices, lambda: FakeCuda(memory_bytes=SMALLEST_FITS))
+    table = SharedEngines()
+    with (
+        table.lease("x", lambda: load_model("stream")) as one,
+        table.lease("x", lambda: load_model("stream")) as other,
+    ):
+        for rig in (one, other):
+            rig.prepare(*PAIRS[0][1].shape)
+            assert rig.info.backend == "openvino" and "out of memory" in rig.info.reason
+            assert rig.fuse(*PAIRS[0]).shape == PAIRS[0][1].shape
+        assert len(made) == 1
+    assert made[0].closed
 
 
 def test_auto_takes_the_cpu_if_the_plan_is_refused(devices: list[int], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.engine_requests import padding_multiple
+from helpers.engine_requests import IMAGES, build_request, padding_multiple
+from helpers.gpu_here import require_gpu
 
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.core.frames import Luma8
@@ -17,7 +18,8 @@ from fusepipe.core.models import MODELS, NETWORKS, model_factory
 from fusepipe.engines.backends.cuda.fake import FakeCuda
 from fusepipe.engines.backends.tensorrt.fake import FakePlan
 from fusepipe.engines.backends.tensorrt.runtime import TensorRtFuser
-from fusepipe.engines.load import read_onnx
+from fusepipe.engines.builder.build import build
+from fusepipe.engines.load import load_model, read_onnx
 from fusepipe.engines.manifest import Shapes
 from fusepipe.engines.sharing import SharedEngines
 
@@ -45,12 +47,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 # The same network on other backends: name -> (backend, precision)
 VARIANTS = {"stream in int8": ("openvino", "int8"), "stream in PyTorch": ("torch", "fp32")}
 ON_FAKE_CUDA, SHARED = "stream on fake CUDA", "stream on fake CUDA, shared by rigs"
-EVERY = [*sorted(MODELS), *VARIANTS, ON_FAKE_CUDA, SHARED]
+ON_GPU = "stream in an engine for this GPU"
+EVERY = [*sorted(MODELS), *VARIANTS, ON_FAKE_CUDA, SHARED, pytest.param(ON_GPU, marks=pytest.mark.gpu)]
 
 
 def make(model: str) -> Fuser:
     if model == ON_FAKE_CUDA:
         return on_fake_cuda()
+    if model == ON_GPU:
+        return on_this_gpu()
     if model == SHARED:
         return SharedEngines().lease("a rig's fusion", on_fake_cuda)
     backend, precision = VARIANTS.get(model, ("auto", "auto"))
@@ -73,6 +78,16 @@ def on_fake_cuda() -> Fuser:
     multiple = padding_multiple()
     shapes = Shapes((multiple, multiple), (64, 48), (2048, 2048), batch=3)
     return TensorRtFuser(info, shapes, multiple, lambda: FakePlan(cuda, read_onnx("stream")), lambda: cuda)
+
+
+def on_this_gpu() -> Fuser:
+    """An engine in fp16, built once; skips without a GPU."""
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fusepipe[build]'")
+    backend, gpu = require_gpu()
+    multiple = padding_multiple()
+    shapes = Shapes((multiple, multiple), (64, 48), (2048, 2048), batch=3)
+    built = build(build_request(backend, "fp16", shapes=shapes, gpu=gpu), IMAGES)
+    return load_model("stream", engine=str(built.plan))
 
 
 # Iterative optimisations and large generators meet the contract on two small sizes only.

@@ -129,17 +129,19 @@ def test_a_size_that_does_not_fit_at_all_is_refused_and_smaller_ones_still_work(
 
 
 def test_a_size_in_flight_is_not_dropped_and_the_next_one_waits_for_it(reference: Fuser) -> None:
-    """Both do not fit; the second request is served when the first has completed."""
-    cuda = FakeCuda(memory_bytes=2 * 64 * 64 * (SCRATCH_BYTES + BUFFERS) - 1)
+    """There is room for one of the two sizes; the second request is served when the first has completed."""
+    cuda, sizes = FakeCuda(memory_bytes=64 * 64 * (SCRATCH_BYTES + BUFFERS)), ((64, 64), (48, 64))
+    assert padded(48) < padded(64)
     with open_on(cuda) as fuser:
         cuda.computes.clear()
         try:
-            tickets = [fuser.submit(batch(64, 64)), fuser.submit(batch(64, 60))]
+            tickets = [fuser.submit(batch(*size)) for size in sizes]
             wait_for(lambda: cuda.calls.get("allocate", 0) > BUFFERS + 1)  # the second was tried
+            assert "free" not in cuda.calls, "memory of the size in flight was freed"
         finally:
             cuda.computes.set()
-        for ticket, width in zip(tickets, (64, 60), strict=True):
-            assert agree(ticket.result()[0], reference.fuse(*scene(64, width)))
+        for ticket, (height, width) in zip(tickets, sizes, strict=True):
+            assert agree(ticket.result()[0], reference.fuse(*scene(height, width)))
 
 
 def test_a_failed_allocation_leaks_nothing_and_is_no_end() -> None:

@@ -12,13 +12,16 @@ from helpers.waiting import wait_for
 
 from fusepipe.core.errors import EngineError
 from fusepipe.core.frames import Luma8
-from fusepipe.core.fuser import FuserInfo, FusionBatch
+from fusepipe.core.fuser import EngineTicket, FuserInfo, FusionBatch
 from fusepipe.engines.backends.cuda.fake import FakeCuda
 from fusepipe.engines.backends.tensorrt import completion, worker
 from fusepipe.engines.backends.tensorrt.fake import FakePlan
+from fusepipe.engines.backends.tensorrt.lanes import Lanes
 from fusepipe.engines.backends.tensorrt.runtime import TensorRtFuser
+from fusepipe.engines.backends.tensorrt.slots import SlotSize
 from fusepipe.engines.load import read_onnx
 from fusepipe.engines.manifest import Shapes
+from fusepipe.engines.sampling_grid import GridCache
 
 MULTIPLE = padding_multiple()
 SHAPES = Shapes((MULTIPLE, MULTIPLE), (64, 48), (128, 128), batch=4)
@@ -38,6 +41,23 @@ def batch(seed: int) -> FusionBatch:
 
 def open_on(cuda: FakeCuda) -> TensorRtFuser:
     return TensorRtFuser(INFO, SHAPES, MULTIPLE, lambda: FakePlan(cuda, read_onnx("stream")), lambda: cuda)
+
+
+def test_a_lane_is_free_before_its_result_is_delivered() -> None:
+    """Else the caller's next request could find no free lane, and wait for a completion that is past."""
+    cuda, freed = FakeCuda(), []
+    cuda.bind_thread()
+    lanes = Lanes(cuda, FakePlan(cuda, read_onnx("stream")), 1)
+    size = SlotSize((1, MULTIPLE, MULTIPLE))
+    slot = lanes.slot(size, 0, eager=True, busy={})
+    thread = completion.CompletionThread(cuda, "results", lambda request: freed.append(request.delivered))
+    request = completion.InFlight(slot, size, 0, EngineTicket(), (16, 16), deadline_s=0.0)
+    slot.start(slot.black_batch(), GridCache())
+    thread.watch(request)
+    assert request.ticket.result(20)[0].shape == (16, 16)
+    thread.close()
+    assert freed == [False]
+    lanes.close()
 
 
 @pytest.mark.parametrize("in_flight", [1, 2])

@@ -6,13 +6,13 @@ import os
 
 import pytest
 
-from fusepipe.engines.backends.cuda.api import Gpu, find_gpu
-from fusepipe.engines.choose import package_installed
+from fusepipe.engines.backends.cuda.api import Gpu
+from fusepipe.engines.choose import gpu_here, package_installed
 
 
 def require_gpu() -> tuple[str, Gpu]:
     """(backend, GPU) of this machine. Without them the test skips; with ``FUSEPIPE_REQUIRE_GPU=1`` it fails."""
-    gpu, why = find_gpu()
+    gpu, why = gpu_here()
     backend = next((name for name in ("tensorrt", "tensorrt-rtx") if package_installed(name)), "")
     if gpu is not None and backend:
         return backend, gpu

@@ -150,18 +150,6 @@ def open_cuda(prefer: str | None = None, device: int = 0) -> Cuda:
     raise EngineError(f"no GPU can be used: {'; '.join(reasons)}; {INSTALL}, and NVIDIA's driver")
 
 
-def find_gpu() -> tuple[Gpu | None, str]:
-    """(the GPU of this machine, ""), or (``None``, the reason)."""
-    try:
-        cuda = open_cuda()
-    except EngineError as error:
-        return None, str(error)
-    try:
-        return cuda.gpu(), ""
-    except EngineError as error:
-        return None, str(error)
-
-
 def cuda_version(number: int) -> str:
     """A CUDA version number as text: 13050 is 13.5."""
     return f"{number // 1000}.{number % 1000 // 10}"

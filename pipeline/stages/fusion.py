@@ -2,7 +2,7 @@
 
 The engine works on full-range luma. Limited-range luma is converted by one lookup table before and one after the
 engine, exact inverses of each other on legal codes. Outside the infrared field of view the output is the visible luma,
-code for code; infrared and fused image are blended in from its border, since an edge there would look like an object.
+code for code; the fused image is blended in from its border, since an edge there would look like an object.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusepipe.core import levels
-from fusepipe.core.frames import Frame, FramePair, FusedBy, FusedFrame, Luma8, PairState, Plane
+from fusepipe.core.frames import Frame, FramePair, FusedBy, FusedFrame, Luma8, PairState, Plane, enlarged
 from fusepipe.core.fuser import Fuser, FusionBatch, Ticket
 
 FADE = 1 / 12  # width of the blending zone inside the border of the infrared view, as a share of the frame width
@@ -52,13 +52,13 @@ def blend_of(valid: Luma8) -> Blend:
 class Coverage:
     """The infrared field of view in the visible frame, computed once for each warp.
 
-    ``output`` are the weights of the fused image at the visible size, ``input`` those of the registered infrared image
-    at its own size.
+    ``hidden`` is uint8 at the size of the registered infrared image, 255 outside of it; ``output`` are the weights of
+    the fused image.
     """
 
     version: str
+    hidden: Luma8
     output: Blend
-    input: Blend
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,12 +145,14 @@ class FusionStep:
         coverage = self._coverage_of(pair)
         if coverage is not None:
             # no artificial edge at the border of the infrared view: the engine gets the visible image outside of it
-            outside = visible
-            if pair.visible_levels and not whole:
+            # (an engine that warps does the same, without a blend)
+            outside, hidden = visible, coverage.hidden
+            if whole:
+                hidden = np.asarray(enlarged(hidden, pair.visible_levels, smooth=False), np.uint8)
+            elif pair.visible_levels:
                 size = (infrared.shape[1], infrared.shape[0])
                 outside = np.asarray(cv2.resize(visible, size, interpolation=cv2.INTER_AREA), np.uint8)
-            blend = coverage.output if whole else coverage.input
-            infrared = blend(np.asarray(infrared, np.uint8), outside)
+            infrared = cv2.copyTo(outside, hidden, infrared.copy())
         halvings = 0 if whole else pair.visible_levels
         return FusionBatch((np.asarray(infrared, np.uint8),), (visible,), (frame.stream_id,), visible_levels=halvings)
 
@@ -192,8 +194,7 @@ class FusionStep:
         if self._coverage is None or self._coverage.version != warp.version:
             seen = pair.seen()
             assert seen is not None
-            output = blend_of(seen)
-            self._coverage = Coverage(warp.version, output, blend_of(warp.valid) if pair.visible_levels else output)
+            self._coverage = Coverage(warp.version, np.asarray(cv2.bitwise_not(warp.valid), np.uint8), blend_of(seen))
         return self._coverage
 
     @staticmethod

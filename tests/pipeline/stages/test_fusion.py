@@ -78,7 +78,7 @@ def test_outside_the_infrared_view_the_output_is_the_visible_luma():
         # no false edge at the border of the view: the engine sees the visible luma there
         full = made.visible.luma.pixels if value_range == "full" else luma_to_full()[made.visible.luma.pixels]
         assert np.array_equal(seen[-1][:, 16:], full[:, 16:])
-        assert np.array_equal(seen[-1][:, :8], made.infrared.luma.pixels[:, :8])
+        assert np.array_equal(seen[-1][:, :16], made.infrared.luma.pixels[:, :16])
 
 
 def test_the_fused_image_fades_in_from_the_border_of_the_infrared_view():

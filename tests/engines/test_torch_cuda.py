@@ -141,3 +141,33 @@ def test_auto_takes_pytorch_where_there_is_no_tensorrt(memory: int, monkeypatch:
             assert fuser.info.reason == "auto: RTX 4090 with PyTorch (TensorRT is not installed)"
         else:
             assert fuser.info.backend == "openvino" and "out of memory" in fuser.info.reason
+
+
+def test_fp32_is_not_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuDNN multiplies fp32 with a 10-bit mantissa unless it is told not to."""
+    seen = []
+
+    class Seen(TorchGraph):
+        def __call__(self, infrared: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+            seen.append(torch.backends.cudnn.allow_tf32)
+            return super().__call__(infrared, visible)
+
+    monkeypatch.setattr("fusepipe.engines.backends.torch.captured.TorchGraph", Seen)
+    with on_cpu(Graphs(), "fp32") as fuser:
+        fuser.fuse(*PAIRS[0])
+    assert seen and not any(seen) and torch.backends.cudnn.allow_tf32, "and other programs keep their setting"
+
+
+@pytest.mark.gpu
+def test_the_last_gpu_of_the_machine_captures_as_well() -> None:
+    """Streams and captures are of the current GPU, which is the first one unless it is changed."""
+    if not torch.cuda.is_available():
+        pytest.skip("PyTorch finds no GPU")
+    device = f"cuda:{torch.cuda.device_count() - 1}"
+    with (
+        TorchCudaFuser("stream", read_onnx("stream"), "fp32", device=device) as fuser,
+        load_model("stream", "openvino", "fp32") as reference,
+    ):
+        expected = reference.fuse(*PAIRS[0]).astype(int)
+        for _ in range(2):
+            assert int(abs(fuser.fuse(*PAIRS[0]) - expected).max()) <= 1

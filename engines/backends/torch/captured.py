@@ -51,16 +51,17 @@ def call_directly(function: Function, images: Images) -> Captured:
 
 
 def capture_cuda_graph(function: Function, images: Images) -> Captured:
-    """Captures into a CUDA graph, after warming up on a side stream."""
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(_WARM_UPS):
-            function(*images)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        output = function(*images)
+    """Captures into a CUDA graph, after warming up on a side stream, on the GPU of the images."""
+    with torch.cuda.device(images[0].device):  # streams and captures are of the current one
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(_WARM_UPS):
+                function(*images)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            output = function(*images)
 
     def replay() -> Tensor:
         graph.replay()
@@ -152,5 +153,7 @@ class TorchCudaFuser(FuserBase):
 
     def _compute(self, infrared: Tensor, visible: Tensor) -> Tensor:
         # weights cast once more for each call would be kept by autocast's cache beyond the capture
-        with torch.autocast(self._device.type, torch.float16, enabled=self._half, cache_enabled=False):
+        autocast = torch.autocast(self._device.type, torch.float16, enabled=self._half, cache_enabled=False)
+        # cuDNN's default for fp32 is TF32: products with a 10-bit mantissa
+        with autocast, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             return self._graph(infrared, visible)

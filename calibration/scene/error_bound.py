@@ -22,7 +22,7 @@ WINDOW_PX = 1.5  # around the map: displacements beyond it belong to blocks that
 RIDGE = 1e-3
 # of the width, and per displacement of the jackknife
 CENTRE = (0.0075, 1.0)
-CORNERS = (0.0145, 3.0)
+CORNERS = (0.0165, 3.0)
 
 Array = NDArray[np.float64]
 

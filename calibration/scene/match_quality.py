@@ -21,8 +21,8 @@ from fusepipe.calibration.scene.search import ScenePair
 
 MIN_CONFIDENCE = 0.3
 MIN_BLOCKS = 12
-# Measured (docs/measurements/registration.md): pairs that do not belong together have evidence up to 8.2 with the best
-# of 24 refined candidates, and up to 30 agreeing blocks; pairs that do, where the map is right, from 14 and 39.
+# Measured (docs/measurements/registration.md): pairs that do not belong together have evidence up to 7.4 with the best
+# of 24 refined candidates, and up to 30 agreeing blocks; most maps that are right have more than 14 and 35.
 MIN_EVIDENCE = 12.0
 MIN_AGREEING = 32
 MIN_PARTS = 3  # of nine: agreement in a corner does not fix a map

@@ -26,7 +26,7 @@ from fusepipe.calibration.scene.lens_estimation import MIN_GAIN, LensEvidence, l
 from fusepipe.calibration.scene.local_matches import MODELS, PLANE_MODELS, Model
 from fusepipe.calibration.scene.match_quality import BLOCKS_A_CELL, MIN_CONFIDENCE, MatchQuality, match_quality
 from fusepipe.calibration.scene.refinement import best_refined, refined
-from fusepipe.calibration.scene.search import DEFAULT_SCALES, Candidate, ScenePair, search
+from fusepipe.calibration.scene.search import DEFAULT_SCALES, Candidate, ScenePair, search, search_rolled
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Luma8, Size
 
@@ -71,9 +71,10 @@ def register(
 
     ``scales`` bounds the ratio of the fields of view (infrared width over visible width); ``models`` are
     those to choose from. ``focal_px`` is the infrared camera's focal length where it is known. Where the search's first
-    candidate fails, others are refined, which takes about four times as long. ``explain`` searches for the reason of a
-    failure (a mirrored image). ``step`` is called with the share of the time that has passed, about, in percent of 100,
-    and what is being done. Raises :class:`UsageError` for pairs whose sizes differ from each other.
+    candidate fails, others are refined, up to a roll of 15 degrees, which takes about six times as long. ``explain``
+    searches for the reason of a failure (a mirrored image). ``step`` is called with the share of the time that has
+    passed, about, in percent of 100, and what is being done. Raises :class:`UsageError` for pairs whose sizes differ
+    from each other.
     """
     _check_sizes(pairs)
     result = _estimate(pairs, scales, models, focal_px, others=True, step=step)
@@ -95,7 +96,8 @@ def _estimate(
     found = refined(pairs, candidates[0].matrix, fields, models)
     if others and not found.quality.accepted:
         step(55, 100, "trying other positions")
-        other = best_refined(pairs, candidates, fields, models)
+        rolled = sorted([*candidates, *search_rolled(pairs, scales)], key=lambda one: -one.strength)
+        other = best_refined(pairs, rolled, fields, models)
         found = max(found, other or found, key=lambda one: one.quality.evidence)
     matrix, model, seen, lens, evidence = found.matrix, found.model, found.quality, None, None
     second = second_place(pairs, matrix, seen.evidence, fields, models) if seen.accepted else None

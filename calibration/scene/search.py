@@ -24,6 +24,8 @@ SCALE_STEP = 1.053
 MAX_ROLL_DEG = 6.0
 ROLL_STEP_DEG = 3.0
 ROLLS_TRIED_AT = 2  # scales: the best ones without roll
+WIDE_ROLLS_DEG = (9.0, 12.0, 15.0)
+MAX_ROLLED_PAIRS = 4
 DEFAULT_SCALES = (0.7, 2.3)
 MAX_SEARCHED_PAIRS = 8  # more do not improve the result
 PEAKS = 3  # shifts kept per scale and roll
@@ -83,6 +85,21 @@ def search(
     for best in sorted(found, key=lambda peaks: -peaks[0].strength)[:ROLLS_TRIED_AT]:
         for roll in rolls:
             search_at(best[0].scale, float(roll))
+    return sorted((one for peaks in found for one in peaks), key=lambda candidate: -candidate.strength)
+
+
+def search_rolled(
+    pairs: Sequence[ScenePair], scales: tuple[float, float] = DEFAULT_SCALES, min_overlap: float = 0.3
+) -> list[Candidate]:
+    """The best shifts with more roll than :func:`search` tries, up to ``WIDE_ROLLS_DEG``, the strongest first.
+
+    At every second scale, since a rolled image correlates less sharply; it takes about twice as long.
+    """
+    chosen = pairs[:MAX_ROLLED_PAIRS]
+    steps = max(1, math.ceil(math.log(scales[1] / scales[0]) / math.log(SCALE_STEP) / 2))
+    tried = np.geomspace(scales[0], scales[1], steps + 1)
+    plane = _Plane(chosen, max(tried), min_overlap)
+    found = [plane.peaks(float(scale), sign * roll) for scale in tried for roll in WIDE_ROLLS_DEG for sign in (-1, 1)]
     return sorted((one for peaks in found for one in peaks), key=lambda candidate: -candidate.strength)
 
 

@@ -29,6 +29,7 @@ from fusepipe.commands.console.options import (
 @click.argument("infrared", type=str)
 @click.argument("visible", type=str)
 @click.option("-o", "--report", type=click.Path(path_type=Path), help="A self-contained HTML page.")
+@click.option("--points", type=click.Path(path_type=Path), help="Matched points with residuals, .csv or .json.")
 @click.option("--plane-distance", type=Length(), help="Check at this distance instead of the calibration's own.")
 @click.option("--pairs", "most", type=click.IntRange(1, 200), default=12, help="Maximum number of pairs.")
 @reframing_options
@@ -39,6 +40,7 @@ def command(
     infrared: str,
     visible: str,
     report: Path | None,
+    points: Path | None,
     plane_distance: float | None,
     most: int,
     keys: dict[str, dict[str, Any]],
@@ -51,13 +53,18 @@ def command(
     """
     from fusepipe.core.progress_bar import ProgressBar
     from fusepipe.workflows.calibrate_check.check import check_calibration, write_report
+    from fusepipe.workflows.calibrate_check.points import check_suffix, write_points
 
+    if points is not None:
+        check_suffix(points)
+        check_output_file(points, overwrite)
     if report is not None:
         check_output_file(report, overwrite)
     with ProgressBar("measuring pairs", enabled=not as_json) as progress:
         result = check_calibration(calibration, infrared, visible, most, plane_distance, keys, progress.step)
     if report is not None:
         write_report(result, report)
+    written = None if points is None else write_points(result, points)
     if as_json:
         click.echo(
             json.dumps({"ok": True, "report": None if report is None else str(report), **result.as_json()}, indent=2)
@@ -65,5 +72,7 @@ def command(
         return
     word, text = result.overall.verdict
     click.echo(f"{word}: {text}")
+    if points is not None:
+        click.echo(f"wrote {points}: {written} matched points")
     if report is not None:
         click.echo(f"wrote {report}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import threading
@@ -16,6 +17,7 @@ from fusepipe.calibration.file.model import Made, make_calibration
 from fusepipe.calibration.file.storage import save_calibration
 from fusepipe.cli import cli
 from fusepipe.config.schema import Rig
+from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Band
 from fusepipe.pipeline.sources.synthetic.source import SyntheticSource
 from fusepipe.pipeline.sources.synthetic.truth import true_matrix
@@ -84,3 +86,27 @@ def test_a_run_says_that_the_bracket_moved(folder: Path) -> None:
     assert report.drift["state"] == "suspect" and report.drift["checks"] == 6
     assert report.drift["offset_px"] == pytest.approx(4.0, abs=1.0)
     assert any("drift: suspect" in line for line in summary_lines(report))
+
+
+@pytest.mark.slow
+def test_matched_points_are_written(folder: Path, tmp_path: Path) -> None:
+    inputs = [str(folder / "off.yaml"), str(folder / "ir"), str(folder / "vis")]
+    for name in ("points.csv", "points.json"):
+        ran = CliRunner().invoke(cli, ["calibrate", "check", *inputs, "--points", str(tmp_path / name)])
+        assert ran.exit_code == 0 and f"{name}: " in ran.stdout, ran.output
+    with (tmp_path / "points.csv").open(encoding="utf-8", newline="") as file:
+        rows = [
+            {key: value if key == "pair" else float(value) for key, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
+    assert rows == json.loads((tmp_path / "points.json").read_text()) and {row["pair"] for row in rows} == {"0", "1"}
+    infrared, visible, residual = (
+        np.array([[float(row[f"{kind}_{axis}"]) for axis in "xy"] for row in rows])
+        for kind in ("infrared", "visible", "residual")
+    )
+    shifted = np.array([[1, 0, 4.0], [0, 1, 0], [0, 0, 1.0]]) @ true_matrix((320, 240), (640, 480))
+    there = cv2.perspectiveTransform(infrared[None], shifted)[0]
+    assert there + residual == pytest.approx(visible, abs=0.02)
+    assert np.median(residual[:, 0]) == pytest.approx(-4.0, abs=1.0), "the calibration is 4 px too far right"
+    ran = CliRunner().invoke(cli, ["calibrate", "check", *inputs, "--points", str(tmp_path / "points.txt")])
+    assert isinstance(ran.exception, UsageError) and ".csv or .json" in str(ran.exception)

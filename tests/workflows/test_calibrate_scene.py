@@ -200,6 +200,16 @@ def test_the_model_is_as_large_as_the_evidence() -> None:
     assert np.abs(moved - (tilted.centres - (256, 192)) * ((tilted.centres[:, :1] - 256) * 9e-5)).max() < 1.0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("roll_deg", [-12.0, 15.0])
+def test_a_rolled_camera_is_registered(street: ScenePair, roll_deg: float) -> None:
+    turn = np.vstack([cv2.getRotationMatrix2D((159.5, 119.5), roll_deg, 1.0), [0, 0, 1]])
+    rolled = cv2.warpAffine(street.infrared, turn[:2], IR, borderMode=cv2.BORDER_REFLECT)
+    result = register([ScenePair(np.asarray(rolled, np.uint8), street.visible)])
+    assert not result.refusal
+    assert corner_error_px(result.matrix @ turn) < 4.0
+
+
 def test_hints_narrow_the_search() -> None:
     hints = Hints(24.0, 48.0, (0.06, 0.0), 20.0)
     low, high = hints.scales

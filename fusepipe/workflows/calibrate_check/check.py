@@ -12,7 +12,7 @@ import numpy as np
 
 from fusepipe.calibration.file.model import Calibration
 from fusepipe.calibration.file.storage import load_calibration, save_text
-from fusepipe.calibration.matrix import rescale_matrix
+from fusepipe.calibration.matrix import Matrix3, rescale_matrix
 from fusepipe.calibration.scene.residuals import Residuals, measure_residuals
 from fusepipe.calibration.scene.search import ScenePair
 from fusepipe.rig.from_options import CameraKeys
@@ -22,9 +22,13 @@ from fusepipe.workflows.scene_pairs import read_pairs
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The residuals of all pairs together, and of each."""
+    """The residuals of all pairs together, and of each.
+
+    ``matrix`` is 3x3, infrared to visible pixel of the pairs' sizes, without the distortion of lenses.
+    """
 
     path: Path
+    matrix: Matrix3
     calibration: Calibration
     overall: Residuals
     pairs: list[MeasuredPair]
@@ -66,7 +70,7 @@ def check_calibration(
     for pair, ideal in zip(pairs, read, strict=True):
         listed.append(MeasuredPair(pair, measure_residuals([ideal], matrix, lens)))
         step(len(listed), 2 * len(pairs))  # all together take as long as one by one
-    return CheckResult(path, calibration, measure_residuals(read, matrix, lens), listed)
+    return CheckResult(path, matrix, calibration, measure_residuals(read, matrix, lens), listed)
 
 
 def _ideal(calibration: Calibration, pair: ScenePair) -> ScenePair:

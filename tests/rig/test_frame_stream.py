@@ -15,15 +15,16 @@ from fusepipe.core.frames import Band
 from fusepipe.core.image_files import to_bgr
 from fusepipe.pipeline.testing import MS, ListSource, frame
 
-IR, VIS = "synthetic://street?band=infrared&size=80x60", "synthetic://street?band=visible&size=160x120"
-SHORT = "&duration=400ms"
+STREET = "synthetic://street?size={}&duration={}"
+IR, VIS = STREET.format("80x60", "100h"), STREET.format("160x120", "100h")
+SHORT_IR, SHORT_VIS = STREET.format("80x60", "400ms"), STREET.format("160x120", "400ms")
 
 RIG = f"""
 schema: 1
 rigs:
   one:
-    infrared: {{url: "{IR}{SHORT}"}}
-    visible: {{url: "{VIS}{SHORT}"}}
+    infrared: {{url: "{SHORT_IR}"}}
+    visible: {{url: "{SHORT_VIS}"}}
     fusion: {{model: mean}}
     sinks: [{{file: out/one.mkv}}]
 """
@@ -41,7 +42,7 @@ def listed(band, count=10):
 
 
 def test_all_frames_of_recordings_come_in_order():
-    frames = list(fusepipe.stream(IR + SHORT, VIS + SHORT, model="mean"))
+    frames = list(fusepipe.stream(SHORT_IR, SHORT_VIS, model="mean"))
     assert [f.index for f in frames] == list(range(10))
     assert [f.capture_ns for f in frames] == [i * 40 * MS for i in range(10)]
     assert {f.state for f in frames} == {"fused"}

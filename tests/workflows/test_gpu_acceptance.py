@@ -73,6 +73,7 @@ def test_a_dry_run_does_every_step_and_a_failed_one_does_not_stop_it(tmp_path: P
         "test double",
         "tensorrt-rtx-cu13",
         "CUDA of the driver",
+        "decoder nvdec",
         "stream tensorrt-rtx fp16 warp",
         "torch graph",
     ):

@@ -63,6 +63,7 @@ def _machine_rows(machine: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("CUDA of the driver", gpu["driver_cuda"]),
         ("CPU", f"{machine['cpu']}, {machine['cores']:g} cores"),
         ("system", machine["system"]),
+        *((f"decoder {name}", why or "decodes a test clip exactly") for name, why in machine["decoders"].items()),
         *machine["versions"].items(),
         *((f"{name}: not used", why) for name, why in machine["missing"].items()),
     ]

@@ -17,6 +17,8 @@ from fusepipe.engines.choose import driver, gpu_here, misfit_of_packages, packag
 from fusepipe.engines.fit import unsupported_precision
 from fusepipe.engines.manifest import Manifest, Shapes, read_plan
 from fusepipe.engines.verification import Verification
+from fusepipe.pipeline.sources.decoders.hardware import decoder_problem
+from fusepipe.pipeline.sources.decoders.kinds import HARDWARE
 from fusepipe.workflows.build_engine.build import PRECISIONS, BuildOptions, build_engine
 from fusepipe.workflows.gpu_acceptance.acceptance_steps import BuildStep, InspectStep, MachineStep, VerifyStep
 from fusepipe.workflows.verify_engine import verify_engine
@@ -39,7 +41,7 @@ DOUBLE = Gpu("test double, computed on the CPU", "SM89", "0.0", "")
 
 
 def read_machine(step: MachineStep) -> dict[str, Any]:
-    """Driver, GPUs, versions, and the precisions that each backend can build; raises :class:`EngineError`, no GPU."""
+    """Driver, GPUs, decoders, versions, what each backend can build; raises :class:`EngineError`, no GPU."""
     gpu, why = (DOUBLE, "") if step.dry_run else gpu_here(step.device)
     if gpu is None:
         raise EngineError(f"{why}; --dry-run runs all steps on the test double")
@@ -63,6 +65,7 @@ def read_machine(step: MachineStep) -> dict[str, Any]:
         "cpu": machine.processor().name,
         "cores": machine.usable_cores(),
         "system": platform.platform(),
+        "decoders": {kind.name: decoder_problem(kind) for kind in HARDWARE},
         "versions": _versions(),
         "precisions": precisions,
         "missing": missing,

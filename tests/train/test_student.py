@@ -174,7 +174,7 @@ class TestTask:
         total, terms = self.terms(4, detection=DetectorLossConfig(start=0.0, every=2))
         weights = {name: config.fusion.at(0.4) * value for name, value in config.losses.model_dump().items()}
         weights |= {"teacher": config.teacher.at(0.4), "overflow": config.overflow, "agreement": config.agreement}
-        weights |= {"target": config.target, "detection": config.detection.weight}
+        weights |= {"target": config.target, "overshoot": config.overshoot, "detection": config.detection.weight}
         weights |= config.temporal_consistency.model_dump()
         assert terms.keys() == weights.keys()
         assert total == pytest.approx(sum(weights[name] * value for name, value in terms.items()), rel=1e-5)

@@ -69,7 +69,7 @@ class TestConfig:
 
     def test_the_larger_student_has_one_level_less_and_starts_from_the_smaller(self) -> None:
         small, large = map(load_student_config, ("default", "stream-hq"))
-        form = {"channels", "encoder_layers", "decoder_layers", "losses", "sets"}
+        form = {"channels", "encoder_layers", "decoder_layers", "sets", "teacher"}
         assert small.model_dump(include=form) == large.model_dump(include=form)
         assert (large.model, large.levels, large.initial) == ("stream-hq", small.levels - 1, "stream")
 

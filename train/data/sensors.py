@@ -20,7 +20,7 @@ class Sensors(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    noise: Annotated[float, Field(ge=0, lt=1)] = 0.006
+    noise: Annotated[float, Field(ge=0, lt=1)] = 0.008
     """Largest standard deviation of noise (of the full range), each band separately, fine or coarse."""
     jpeg: Annotated[float, Field(ge=0, le=1)] = 0.015
     """Share of crops with the artefacts of JPEG."""

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from fusepipe.calibration.file.storage import load_calibration
+from fusepipe.calibration.matrix import scaling
 from fusepipe.calibration.scene.local_matches import Matches, fit, select_model
 from fusepipe.calibration.scene.match_quality import match_quality
 from fusepipe.calibration.scene.registration import SceneResult, register
@@ -208,6 +209,14 @@ def test_a_rolled_camera_is_registered(street: ScenePair, roll_deg: float) -> No
     result = register([ScenePair(np.asarray(rolled, np.uint8), street.visible)])
     assert not result.refusal
     assert corner_error_px(result.matrix @ turn) < 4.0
+
+
+@pytest.mark.slow
+def test_a_very_small_sensor_is_registered(street: ScenePair) -> None:
+    small = np.asarray(cv2.resize(street.infrared, (80, 60), interpolation=cv2.INTER_AREA), np.uint8)
+    result = register([ScenePair(small, street.visible)])
+    assert not result.refusal
+    assert corner_error_px(result.matrix @ scaling(IR, (80, 60))) < 4.0
 
 
 def test_hints_narrow_the_search() -> None:

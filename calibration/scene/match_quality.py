@@ -21,7 +21,7 @@ from fusepipe.calibration.scene.search import ScenePair
 
 MIN_CONFIDENCE = 0.3
 MIN_BLOCKS = 12
-# Measured (docs/measurements/registration.md): pairs that do not belong together have evidence up to 7.4 with the best
+# Measured (docs/measurements/registration.md): pairs that do not belong together have evidence up to 7.5 with the best
 # of 24 refined candidates, and up to 30 agreeing blocks; most maps that are right have more than 14 and 35.
 MIN_EVIDENCE = 12.0
 MIN_AGREEING = 32

@@ -85,6 +85,7 @@ class Notes:
     """A builder configuration that records its calls."""
 
     builder_optimization_level = 3
+    profiling_verbosity = "names of layers"
 
     def __init__(self, complain: Any = lambda: None) -> None:
         self.calls: list[tuple[Any, ...]] = []
@@ -112,6 +113,7 @@ def plain() -> Library:
     module = SimpleNamespace(
         MemoryPoolType=SimpleNamespace(WORKSPACE="workspace"),
         BuilderFlag=SimpleNamespace(VERSION_COMPATIBLE="any", TF32="tf32"),
+        ProfilingVerbosity=SimpleNamespace(DETAILED="detailed"),
     )
     return Library("tensorrt", module, "10.13", None, [])
 
@@ -122,6 +124,7 @@ def test_tensorrt_gets_its_options() -> None:
     tensorrt_plan.apply_options(plain(), config, options)
     assert config.calls == [("without", "tf32"), ("workspace", 2 << 20), ("any",)]
     assert config.builder_optimization_level == 4
+    assert config.profiling_verbosity == "detailed", "the engine inspector would not know the types of layers"
     tensorrt_plan.require_options(plain(), options)
     with pytest.raises(UsageError, match="--target-sm is for tensorrt-rtx"):
         tensorrt_plan.require_options(plain(), PlanOptions(target_sm=("SM89",)))

@@ -127,7 +127,8 @@ class TorchCudaFuser(FuserBase):
                 inputs, captured = self._captured(stacked[0].shape)
                 for tensor, images in zip(inputs, stacked, strict=True):
                     tensor.copy_(torch.from_numpy(images))
-                fused = captured()[:, 0, :height, :width].cpu().numpy()
+                # copied before another caller's images overwrite it; cpu() copies from a GPU only
+                fused = captured()[:, 0, :height, :width].to("cpu", copy=True).numpy()
         except FusepipeError:
             raise
         except RuntimeError as error:  # CUDA's errors, out of memory among them

@@ -37,8 +37,11 @@ def decoder_problem(kind: HardwareDecoder) -> str:
     """Why a hardware decoder does not work here; empty if it does. Tried at the first call, then remembered."""
     with _LOCK:
         if kind not in _PROBED:
-            _PROBED[kind] = _problem(kind)
-            if _PROBED[kind]:
+            absence = _absence(kind)
+            _PROBED[kind] = absence or _failure(kind)
+            if absence:  # as on most machines: nothing that anyone has to be told in each run
+                _LOG.debug("no %s: %s", kind.name, absence)
+            elif _PROBED[kind]:
                 _LOG.info("video is decoded in software: %s: %s", kind.name, _PROBED[kind])
             else:
                 _LOG.info("video is decoded by %s", kind.name)
@@ -74,7 +77,8 @@ def open_hardware(kind: HardwareDecoder, codec: str, *, fallback: bool) -> Video
     return context
 
 
-def _problem(kind: HardwareDecoder) -> str:
+def _absence(kind: HardwareDecoder) -> str:
+    """What this machine or this FFmpeg lacks for it."""
     if kind.device_type not in hwdevices_available():
         return f"this FFmpeg was built without {kind.device_type}"
     for library, meaning in kind.libraries:
@@ -82,6 +86,11 @@ def _problem(kind: HardwareDecoder) -> str:
             ctypes.CDLL(library)
         except OSError:
             return meaning
+    return ""
+
+
+def _failure(kind: HardwareDecoder) -> str:
+    """What went wrong with a short clip."""
     try:
         packets = _clip()
         software = CodecContext.create("h264", "r")

@@ -121,19 +121,21 @@ def test_every_hardware_decoder_can_be_named() -> None:
 
 
 @without_gpu
-@pytest.mark.parametrize("device_type", ["cuda", "qsv", "no-such-device"])
-def test_a_device_is_tried_once_and_what_failed_is_logged(device_type: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("device_type", ["cuda", "no-such-device"])
+def test_a_device_is_tried_once_and_a_failure_is_logged(device_type: str, caplog: pytest.LogCaptureFixture) -> None:
     kind = HardwareDecoder(f"tried once {device_type}", device_type)
     with caplog.at_level(logging.INFO):
         assert decoder_problem(kind) == decoder_problem(kind) != ""
-    assert [record.getMessage() for record in caplog.records] == [
-        f"video is decoded in software: {kind.name}: {decoder_problem(kind)}"
-    ]
+    # an FFmpeg without the device is no failure; its line would be in each run of most machines
+    failure = f"video is decoded in software: {kind.name}: {decoder_problem(kind)}"
+    assert [record.getMessage() for record in caplog.records] == ([failure] if device_type == "cuda" else [])
 
 
-def test_a_library_that_is_missing_is_the_reason() -> None:
+def test_a_library_that_is_missing_is_the_reason_and_no_news(caplog: pytest.LogCaptureFixture) -> None:
     kind = HardwareDecoder("x", "cuda", (("libno-such-library.so.7", "no driver of that kind"),))
-    assert decoder_problem(kind) == "no driver of that kind"
+    with caplog.at_level(logging.INFO):
+        assert decoder_problem(kind) == "no driver of that kind"
+    assert caplog.records == []
 
 
 # -- a device that does not open

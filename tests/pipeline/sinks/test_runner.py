@@ -16,7 +16,7 @@ from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.pipeline.sinks.runner import SinkRunner
 from fusepipe.pipeline.sources.base import Overflow
 from fusepipe.pipeline.testing import MS, CollectSink, frame
-from fusepipe.rig.report.run_report import sink_line
+from fusepipe.rig.report.summary import sink_line
 
 S = 1_000_000_000
 

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
 from helpers.certificates import make_certificate
 
 from fusepipe.core.errors import SinkSetupError
@@ -19,6 +18,8 @@ from fusepipe.pipeline.servers.certificate import (
     validity,
 )
 from fusepipe.pipeline.servers.tls import CHECK_S, ServerTls
+
+x509 = pytest.importorskip("cryptography.x509", reason="needs cryptography: pip install 'fusepipe[webrtc]'")
 
 NOW = datetime.now(UTC)
 

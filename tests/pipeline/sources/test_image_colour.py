@@ -1,7 +1,5 @@
 """Grey, natural and false colours of an image."""
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -9,7 +7,6 @@ import pytest
 from fusepipe.core.image_files import read_pixels
 from fusepipe.pipeline.sources.image_colour import image_colour
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 RNG = np.random.default_rng(0)
 
 
@@ -43,19 +40,14 @@ def test_natural_colours():
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["tno/pairs", "roadscene", "msrs"])
-def test_infrared_images_of_the_data_sets_are_recognised(name):
-    files = sorted((DATA / name / "ir").iterdir()) if (DATA / name / "ir").is_dir() else []
-    files = files or sorted((DATA / name).rglob("*ir*/*.png"))
-    if not files:
-        pytest.skip(f"needs {DATA / name}")
+def test_infrared_images_of_the_data_sets_are_recognised(data_dir, name):
+    files = sorted((data_dir / name / "ir").iterdir())
     assert {path.name: kind for path in files if (kind := image_colour(read_pixels(path))) != "grey"} == {}
 
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["roadscene", "msrs"])
-def test_no_visible_image_of_the_data_sets_is_in_false_colours(name):
-    files = sorted((DATA / name / "vis").iterdir()) if (DATA / name / "vis").is_dir() else []
-    if not files:
-        pytest.skip(f"needs {DATA / name}")
+def test_no_visible_image_of_the_data_sets_is_in_false_colours(data_dir, name):
+    files = sorted((data_dir / name / "vis").iterdir())
     kinds = [image_colour(read_pixels(path)) for path in files]
     assert "false" not in kinds and "natural" in kinds

@@ -143,7 +143,8 @@ def test_the_command_of_the_message_mends_it(tmp_path, form):
     command = command.replace("-noenc", "-noenc -passin pass:").replace("pkey ", "pkey -passin pass:hunter2 ")
     run("sh", "-c", command)
     written = Path(command.split()[-1])
-    load_certificate(replace(files, **({"key": written} if form == "password" else {"certificate": written})))
+    mended = replace(files, **({"key": written} if form == "password" else {"certificate": written}))
+    assert load_certificate(mended).minimum_version.name == "TLSv1_2"
 
 
 def run(*command):

@@ -353,6 +353,7 @@ def test_a_browser_that_reads_nothing_over_tls_is_disconnected(files, monkeypatc
         stuck.sendall(f"GET /rigs/roof/live.mjpg HTTP/1.1\r\nHost: {HOST}:{page.port}\r\n\r\n".encode())
         wait_for(lambda: clients_of(page, files) == 1)
         wait_for(lambda: clients_of(page, files) == 0, 20)
+        assert clients_of(page, files) == 0, "it is not counted again"
         stuck.close()
 
 

@@ -24,6 +24,7 @@ from fusepipe.core.planes import Pixels as Pixels
 from fusepipe.core.planes import Plane as Plane
 from fusepipe.core.planes import Size as Size
 from fusepipe.core.planes import ValueRange as ValueRange
+from fusepipe.core.radiometry import Radiometry
 
 VIDEO_CLOCK_HZ = 90_000  # of RTP and MPEG-TS; fine enough for any camera
 VIDEO_TIME_BASE = Fraction(1, VIDEO_CLOCK_HZ)
@@ -87,7 +88,8 @@ class Frame:
     the presentation time in seconds as the container gave it; ``capture_ns`` is what pairing uses. ``index``
     counts frames of this source from 0; ``name`` is the stem of an image file or ``""``. A live source gives
     ``capture_ns`` on the camera's clock, with a ``stamp``; pairing maps it to the host's clock. ``original`` is the
-    frame whose image this one repeats, if the camera is frozen.
+    frame whose image this one repeats, if the camera is frozen. ``radiometry`` is what the counts of an infrared luma
+    measure, where that is known.
     """
 
     band: Band
@@ -104,6 +106,7 @@ class Frame:
     pixel_aspect: Fraction = Fraction(1)
     stamp: Stamp | None = None
     original: Original | None = None
+    radiometry: Radiometry | None = None
 
     def __post_init__(self) -> None:
         if len(self.planes) not in (1, 3):

@@ -11,6 +11,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from fusepipe.core.counts import ByteOrder, CountLevels
 from fusepipe.core.frames import Band, Disconnected, Frame, UnreadableFrame
+from fusepipe.core.radiometry import Radiometry
 from fusepipe.pipeline.sources.image_colour import ImageColour
 
 ClockKind = Literal["media", "wall"]
@@ -37,6 +38,7 @@ class SourceInfo:
     are those of the first image with 16-bit counts. ``timed``: capture times are measured, not counted by a frame rate.
     ``colour`` is that of the first image. ``byte_order`` is that in which 16-bit samples are read, where a setting can
     change it. ``mapped``: the source has mapped its values, such as degrees, by the rig's ``range`` to 0..65535.
+    ``radiometry`` is that of the first image, where it is known.
     """
 
     width: int
@@ -54,6 +56,7 @@ class SourceInfo:
     colour: ImageColour = "grey"
     byte_order: ByteOrder | None = None
     mapped: bool = False
+    radiometry: Radiometry | None = None
 
     @property
     def known(self) -> bool:

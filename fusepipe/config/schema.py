@@ -133,6 +133,12 @@ class RigBody(ConfigModel):
     )
 
     @model_validator(mode="after")
+    def _infrared_radiometry(self) -> Self:
+        if self.visible.radiometry is not None:
+            raise ValueError("radiometry is for the infrared camera: remove it from visible")
+        return self
+
+    @model_validator(mode="after")
     def _one_camera_a_device(self) -> Self:
         if self.infrared.url == self.visible.url and self.visible.url.startswith("/dev/"):
             raise ValueError(

@@ -50,6 +50,18 @@ def _key_of(model: ConfigModel, name: str) -> str:
     return next(key for key, attribute in field_keys(type(model)).items() if attribute == name)
 
 
+class RadiometryConfig(ConfigModel):
+    """What the counts of a thermal camera measure: gain * count + offset in a unit."""
+
+    unit: Literal["counts", "celsius", "kelvin"] = Field(
+        description="The unit of gain * count + offset: celsius, kelvin, or counts, which have no temperature."
+    )
+    gain: Annotated[float, Field(gt=0), NotBool] = Field(
+        default=1.0, description="What one count is in this unit, such as 0.01 for counts in hundredths of a kelvin."
+    )
+    offset: Annotated[float, NotBool] = Field(default=0.0, description="What count 0 is in this unit.")
+
+
 class SourceConfig(ConfigModel):
     """One camera, video file or image folder."""
 
@@ -73,6 +85,11 @@ class SourceConfig(ConfigModel):
         default=None,
         description="The order of the bytes in the 16-bit samples of image files and video files that do not have the "
         "order which their format states, such as PNG images extracted from radiometric JPEG files: little.",
+    )
+    radiometry: RadiometryConfig | None = Field(
+        default=None,
+        description="What the counts of a thermal camera measure, such as {unit: kelvin, gain: 0.01}; default: what "
+        "the file says, as radiometric JPEG files of FLIR do.",
     )
     crop: tuple[_Pixel, _Pixel, _Side, _Side] | None = Field(
         default=None,

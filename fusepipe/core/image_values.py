@@ -6,6 +6,10 @@ import numpy as np
 
 from fusepipe.core.counts import MAX_COUNT
 from fusepipe.core.frames import Pixels
+from fusepipe.core.radiometry import Radiometry
+
+DEGREE_STEP_K = 0.02
+"""Temperatures of one count where degrees become counts without a range: 0 to 1310.7 K."""
 
 
 class UnmappedValues(ValueError):  # noqa: N818 - a property of the image
@@ -36,3 +40,21 @@ def map_values(pixels: Pixels, value_range: tuple[float, float] | None) -> Pixel
         f"its values are {pixels.dtype}, {low:g} to {high:g}; set those of black and white, such as "
         f"range: [{shown.replace(' ', ', ')}] (fuse --range {shown})"
     )
+
+
+def degree_range(radiometry: Radiometry) -> tuple[float, float]:
+    """The ``value_range`` that maps values which are temperatures by ``radiometry`` to counts of ``DEGREE_STEP_K``."""
+    low, high = (float(radiometry.counts(kelvin)) for kelvin in (0.0, MAX_COUNT * DEGREE_STEP_K))
+    return low, high
+
+
+def mapped_radiometry(radiometry: Radiometry, value_range: tuple[float, float] | None) -> Radiometry:
+    """What counts measure that :func:`map_values` made of values which measure ``radiometry``; linear ones only.
+
+    Without a ``value_range`` that is their :func:`degree_range`.
+    """
+    if value_range is None:
+        return Radiometry("kelvin", DEGREE_STEP_K)
+    low, high = value_range
+    step = (high - low) / MAX_COUNT
+    return Radiometry(radiometry.unit, radiometry.gain * step, radiometry.gain * low + radiometry.offset)

@@ -314,3 +314,13 @@ def test_a_rig_is_made_in_python_too(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert unavailable(rig) == []
     later = Rig.model_validate({**data, "output": {"hot_overlay": "on"}})
     assert [problem.key for problem in unavailable(later)] == ["output.hot_overlay"]
+
+
+def test_radiometry_is_for_the_infrared_camera(tmp_path: Path) -> None:
+    values = {"url": "ir.mkv", "radiometry": {"unit": "kelvin", "gain": 0.01}}
+    rig = Rig.model_validate({"infrared": values, "visible": {"url": "vis.mkv"}})
+    assert rig.infrared.radiometry is not None and rig.infrared.radiometry.gain == 0.01
+    with pytest.raises(ValidationError, match="remove it from visible"):
+        Rig.model_validate({"infrared": {"url": "ir.mkv"}, "visible": values})
+    with pytest.raises(ValidationError, match="greater than 0"):
+        SourceConfig.model_validate({"url": "ir.mkv", "radiometry": {"unit": "kelvin", "gain": 0}})

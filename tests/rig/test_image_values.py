@@ -91,3 +91,16 @@ def test_a_range_of_degrees_does_not_fit_counts(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), (DEGREES * 100).astype(np.uint16))
     with pytest.raises(ConfigError, match=r"infrared: range 10.5 to 45: counts are whole numbers"):
         fuse(tmp_path, "a.png", value_range=(10.5, 45))
+
+
+def test_a_radiometric_jpeg_is_fused_by_its_counts(tmp_path):
+    from helpers.flir import radiometric_jpeg
+
+    counts = (18000 + 40 * np.add.outer(np.arange(120), np.arange(160))).astype(np.uint16)
+    (tmp_path / "a.jpg").write_bytes(radiometric_jpeg(counts, "swapped png"))
+    low, high = int(counts.min()), int(counts.max())
+    report, fused = fuse(tmp_path, "a.jpg", value_range=(low, high))
+    assert report.warnings == []  # none of false colours: the palette picture is not read
+    assert np.abs(fused - (counts - low) * 255.0 / (high - low)).max() <= 1
+    radiometry = report.as_json()["sources"]["infrared"]["radiometry"]
+    assert radiometry["unit"] == "kelvin" and radiometry["planck"]["b"] == 1501.0

@@ -10,6 +10,7 @@ from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band
 from fusepipe.core.image_files import READ_SUFFIXES
 from fusepipe.core.image_pages import holds_many_images, is_png
+from fusepipe.core.radiometry import Radiometry
 from fusepipe.pipeline.sources.base import Source
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions
 from fusepipe.pipeline.sources.reframing import CropRectangle, Reframing
@@ -25,7 +26,9 @@ def make_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
         case "synthetic":
             from fusepipe.pipeline.sources.synthetic.source import SyntheticSource
 
-            return SyntheticSource(config.url, band, camera=str(band), stream_id=rig_name)
+            return SyntheticSource(
+                config.url, band, camera=str(band), stream_id=rig_name, radiometry=radiometry_of(config, band)
+            )
         case "live":
             from fusepipe.pipeline.sources.live.camera import LiveSource
 
@@ -38,6 +41,7 @@ def make_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
                 reframing=reframing_of(config),
                 camera=str(band),
                 stream_id=rig_name,
+                radiometry=radiometry_of(config, band),
             )
         case "path":
             return _file_source(config, band, rig_name)
@@ -67,13 +71,20 @@ def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
             reframing=reframing_of(config),
             camera=str(band),
             stream_id=rig_name,
+            radiometry=radiometry_of(config, band),
         )
     if path.suffix.lower() in READ_SUFFIXES and not is_png(path):
         from fusepipe.pipeline.sources.files.image_reader import ImageOptions
         from fusepipe.pipeline.sources.files.paged_image import PagedImageSource
 
         options = ImageOptions(
-            config.fps, config.value_range, config.byte_order, reframing_of(config), str(band), rig_name
+            config.fps,
+            config.value_range,
+            config.byte_order,
+            reframing_of(config),
+            str(band),
+            rig_name,
+            radiometry_of(config, band),
         )
         return PagedImageSource(path, band, options)
     from fusepipe.pipeline.sources.decoders.hardware import choose_decoder
@@ -90,7 +101,16 @@ def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
         decoder=choose_decoder(config.decoder),
         camera=str(band),
         stream_id=rig_name,
+        radiometry=radiometry_of(config, band),
     )
+
+
+def radiometry_of(config: SourceConfig, band: Band) -> Radiometry | None:
+    """What the ``radiometry`` of an infrared camera says of its counts; ``None`` without one."""
+    given = config.radiometry
+    if given is None or band is Band.VISIBLE:
+        return None
+    return Radiometry(given.unit, given.gain, given.offset)
 
 
 def reframing_of(config: SourceConfig) -> Reframing:

@@ -16,6 +16,7 @@ from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
 from fusepipe.core.image_pages import unused_images
 from fusepipe.core.natural_order import natural_key
+from fusepipe.core.radiometry import Radiometry
 from fusepipe.core.units import S
 from fusepipe.pipeline.sources.base import DEFAULT_FPS, ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
@@ -41,11 +42,12 @@ class ImageFolderSource:
         reframing: Reframing = AS_IT_IS,
         camera: str = "",
         stream_id: str = "",
+        radiometry: Radiometry | None = None,
     ) -> None:
         self.band = band
         self._path = path
         self._fps = fps or DEFAULT_FPS
-        self._options = ImageOptions(fps, value_range, byte_order, reframing, camera, stream_id)
+        self._options = ImageOptions(fps, value_range, byte_order, reframing, camera, stream_id, radiometry)
         self._files: list[Path] = []
         self._times_ns: list[int] | None = None
         self._names: dict[Path, str] = {}
@@ -71,8 +73,7 @@ class ImageFolderSource:
         for path in self._files:
             try:
                 data = path.read_bytes()
-                values = image_files.decode_values(data)
-                info = self._reader.open(values, data, path, fps=self._fps, frames=len(self._files))
+                info = self._reader.open(self._reader.decode(data), path, fps=self._fps, frames=len(self._files))
             except (image_files.UnreadableImage, OSError) as error:
                 first = first or error  # reported when it is read
                 continue
@@ -112,8 +113,8 @@ class ImageFolderSource:
             name = self._names.get(path, path.stem)
             capture_ns = int(index * S / fps) if self._times_ns is None else self._times_ns[index]
             try:
-                data = path.read_bytes()
-                planes = self._reader.planes(image_files.decode_values(data), data)
+                image = self._reader.decode(path.read_bytes())
+                planes = self._reader.planes(image)
             except image_files.UnreadableImage as error:
                 yield UnreadableFrame(self.band, index, str(error), capture_ns, name, time.monotonic_ns())
                 continue
@@ -132,6 +133,7 @@ class ImageFolderSource:
                 stream_id=self._options.stream_id,
                 name=name,
                 arrival_ns=time.monotonic_ns(),
+                radiometry=self._reader.radiometry(image),
             )
 
     def close(self) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from fusepipe.core import image_pages
 from fusepipe.core.errors import SourceError
-from fusepipe.core.frames import Band, Frame, Pixels, Plane, UnreadableFrame
-from fusepipe.core.image_files import UnreadableImage
+from fusepipe.core.frames import Band, Frame, Pixels, UnreadableFrame
+from fusepipe.core.image_files import UnreadableImage, stated_byte_order
 from fusepipe.core.units import S
 from fusepipe.pipeline.sources.base import DEFAULT_FPS, ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
-from fusepipe.pipeline.sources.files.image_reader import ImageOptions, ImageReader
+from fusepipe.pipeline.sources.files.image_reader import ImageOptions, ImageReader, ImageValues
 
 MILLISECOND = Fraction(1, 1000)
 
@@ -49,7 +49,7 @@ class PagedImageSource:
             if values is not None:
                 fps = self._options.fps or (DEFAULT_FPS if duration_ms is None else 1000 / duration_ms)
                 try:
-                    info = self._reader.open(values, self._data, self._path, fps=fps, frames=count)
+                    info = self._reader.open(self._image(values), self._path, fps=fps, frames=count)
                 except UnreadableImage as error:
                     raise SourceError(f"{self.label}: cannot be decoded: {error}") from error
                 text = image_pages.unused_images(self._data)
@@ -67,7 +67,8 @@ class PagedImageSource:
             elapsed_ms += duration_ms or 0
             name = f"{self._path.stem}_{index:06d}"
             try:
-                planes = self._planes(values)
+                image = self._image(values)
+                planes = self._reader.planes(image)
             except UnreadableImage as error:
                 reason = f"page {index + 1} cannot be decoded: {error}"
                 yield UnreadableFrame(self.band, index, reason, capture_ns, name, time.monotonic_ns())
@@ -83,12 +84,13 @@ class PagedImageSource:
                 stream_id=self._options.stream_id,
                 name=name,
                 arrival_ns=time.monotonic_ns(),
+                radiometry=self._reader.radiometry(image),
             )
 
-    def _planes(self, values: Pixels | None) -> tuple[Plane, ...]:
+    def _image(self, values: Pixels | None) -> ImageValues:
         if values is None:
             raise UnreadableImage("damaged")
-        return self._reader.planes(values, self._data)
+        return ImageValues(values, stated_byte_order(self._data))
 
     def close(self) -> None:
         self._data = b""

@@ -19,6 +19,7 @@ from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
 from fusepipe.core.image_files import READ_SUFFIXES
 from fusepipe.core.image_pages import is_png
+from fusepipe.core.radiometry import Radiometry
 from fusepipe.core.units import S
 from fusepipe.core.video_formats import alternatives, video_format
 from fusepipe.pipeline.sources.base import DEFAULT_FPS, ClockKind, Overflow, SourceInfo
@@ -69,6 +70,7 @@ class VideoFileSource:
         swap_bytes: bool = False,
         reframing: Reframing = AS_IT_IS,
         decoder: DecoderChoice = SOFTWARE,
+        radiometry: Radiometry | None = None,
         camera: str = "",
         stream_id: str = "",
     ) -> None:
@@ -76,7 +78,7 @@ class VideoFileSource:
         self._path, self._stream_index = path, stream
         self._forced_fps = exact_rate(fps) if fps else None
         self._count_range, self._swap_bytes = count_range, swap_bytes
-        self._reframing = reframing
+        self._reframing, self._radiometry = reframing, radiometry
         self._decoder = decoder
         self._camera = camera
         self._stream_id = stream_id
@@ -145,6 +147,7 @@ class VideoFileSource:
             timed=not self._timeless,
             colour=colour_of(first, self._reframing),
             byte_order=self._byte_order() if is_16_bit_grey(first.format) else None,
+            radiometry=self._radiometry,
         )
 
     def _byte_order(self) -> ByteOrder:
@@ -295,6 +298,7 @@ class VideoFileSource:
             arrival_ns=time.monotonic_ns(),
             matrix=matrix,
             pixel_aspect=self._pixel_aspect,
+            radiometry=self._radiometry,
         )
 
 

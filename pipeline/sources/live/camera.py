@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 from fusepipe.core.frames import Band, Disconnected, Frame
+from fusepipe.core.radiometry import Radiometry
 from fusepipe.core.redact import redact_url
 from fusepipe.core.units import S
 from fusepipe.pipeline.backoff import CAMERA, CAMERA_LOGIN, Backoff
@@ -52,6 +53,7 @@ class LiveSource:
         *,
         count_range: tuple[int, int] | None = None,
         reframing: Reframing = AS_IT_IS,
+        radiometry: Radiometry | None = None,
         camera: str = "",
         stream_id: str = "",
         backoff: Backoff | None = None,
@@ -63,7 +65,7 @@ class LiveSource:
         self._url = url
         self._options = options or LiveOptions()
         self._count_range, self._camera, self._stream_id = count_range, camera, stream_id
-        self._reframing = reframing
+        self._reframing, self._radiometry = reframing, radiometry
         self._chance = chance
         self._backoff = backoff or Backoff(CAMERA)
         self._index = 0
@@ -166,6 +168,7 @@ class LiveSource:
             index=self._index,
             count_range=self._count_range,
             reframing=self._reframing,
+            radiometry=self._radiometry,
             camera=self._camera,
             stream_id=self._stream_id,
         )

@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 from fusepipe.core import image_files
 from fusepipe.core.counts import CountLevels
 from fusepipe.core.frames import Band, Frame, Stamp, UnreadableFrame
+from fusepipe.core.radiometry import Radiometry
 from fusepipe.core.units import S
 from fusepipe.pipeline.sources.base import SourceInfo
 from fusepipe.pipeline.sources.decoders.stream_decoder import HardwareDecoderError, StreamDecoder
@@ -66,13 +67,14 @@ class LiveConnection:
         index: int = 0,
         count_range: tuple[int, int] | None = None,
         reframing: Reframing = AS_IT_IS,
+        radiometry: Radiometry | None = None,
         camera: str = "",
         stream_id: str = "",
     ) -> None:
         self._url, self._label, self._options = url, label, options
         self._band, self._epoch, self.index = band, epoch, index
         self._count_range, self._camera, self._stream_id = count_range, camera, stream_id
-        self._reframing = reframing
+        self._reframing, self._radiometry = reframing, radiometry
         self.damaged = 0
         self._sender_ns: OrderedDict[int, int] = OrderedDict()
         self._pixel_aspect = Fraction(1)
@@ -119,6 +121,7 @@ class LiveConnection:
             * several,
             levels=self._levels,
             colour=self._colour or "grey",
+            radiometry=self._radiometry,
         )
 
     @property
@@ -272,6 +275,7 @@ class LiveConnection:
             matrix=matrix,
             pixel_aspect=self._pixel_aspect,
             stamp=stamp,
+            radiometry=self._radiometry,
         )
 
     def _stamp(self, av_frame: VideoFrame, pts: int, media_ns: int, arrival_ns: int) -> tuple[Stamp, int]:

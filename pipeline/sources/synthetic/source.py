@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import VIDEO_TIME_BASE, Band, Frame, Plane
+from fusepipe.core.radiometry import Radiometry
 from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
+from fusepipe.pipeline.sources.synthetic.backdrop import thermal_gain
 from fusepipe.pipeline.sources.synthetic.options import SyntheticOptions, parse_options
 from fusepipe.pipeline.sources.synthetic.render import Renderer
 from fusepipe.pipeline.sources.synthetic.street_objects import Scene, make_scene
@@ -46,8 +48,14 @@ class SyntheticSource:
     Raises :class:`fusepipe.core.errors.UsageError` for an invalid URL.
     """
 
-    def __init__(self, url: str, band: Band, camera: str = "", stream_id: str = "") -> None:
+    def __init__(
+        self, url: str, band: Band, camera: str = "", stream_id: str = "", radiometry: Radiometry | None = None
+    ) -> None:
         self.options: SyntheticOptions = parse_options(url, band)
+        if radiometry is None and self.options.depth == 16:
+            per_kelvin, at_0c = thermal_gain(16)
+            radiometry = Radiometry("celsius", 1 / per_kelvin, -at_0c / per_kelvin)
+        self._radiometry = radiometry
         self.scene: Scene = make_scene(self.options.scene, self.options.light, self.options.parallax)
         self._url, self._camera, self._stream_id = url, camera, stream_id
         self._timeline = Timeline(self.options)
@@ -86,6 +94,7 @@ class SyntheticSource:
             grey=options.band is Band.INFRARED,
             bit_depth=options.depth,
             codec="synthetic",
+            radiometry=self._radiometry,
         )
 
     def frames(self, stop: threading.Event) -> Iterator[Frame]:
@@ -153,6 +162,7 @@ class SyntheticSource:
             camera=self._camera,
             stream_id=self._stream_id,
             arrival_ns=time.monotonic_ns(),
+            radiometry=self._radiometry,
         )
 
     def _next_tick_ns(self) -> int:

@@ -75,14 +75,17 @@ def engine_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 TESTS = Path(__file__).parent
 UNIT_FOLDERS = frozenset({"calibration", "config", "core", "engines", "evaluation", "pipeline"})
-SERIAL_FOLDERS = frozenset({"faults", "rig"})
-PARALLEL_FOLDERS = frozenset({"train"})  # one thread a test; the processes that some start are not timed
-STARTS = frozenset({"aiohttp", "asyncio", "faults", "peers", "socket", "subprocess"})
-"""A test module that imports one of these, itself or through a helper, starts processes or servers."""
+PARALLEL_FOLDERS = frozenset({"train"})  # one thread a test
+TALKS = frozenset({"aiohttp", "asyncio", "faults", "peers", "socket"})
+"""A test module that imports one of these, itself or through a helper, talks to cameras, servers or browsers, whose
+time-outs another test beside it could exceed."""
+STARTS = TALKS | {"subprocess"}
+"""The same for modules that start processes of any kind."""
 
 
 @functools.cache
-def starts_something(file: Path) -> bool:
+def imports_any(file: Path, names: frozenset[str]) -> bool:
+    """Whether a test module imports one of the names, itself or through ``tests/helpers``."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
@@ -91,18 +94,19 @@ def starts_something(file: Path) -> bool:
         else:
             continue
         for first, *rest in (module.split(".") for module in modules):
-            if first in STARTS or (first == "helpers" and rest and starts_something(TESTS / f"helpers/{rest[0]}.py")):
+            if first in names or (first == "helpers" and rest and imports_any(TESTS / f"helpers/{rest[0]}.py", names)):
                 return True
     return False
 
 
 def tiers(item: pytest.Item) -> Iterator[str]:
-    """``serial``: not beside another test, as it starts processes or servers. ``unit``: fast and not serial."""
+    """``serial``: not beside another test, as it talks to servers. ``unit``: fast, and starts no processes."""
     folder = item.path.relative_to(TESTS).parts[0]
-    starts = folder not in PARALLEL_FOLDERS and starts_something(item.path)
-    if starts or folder in SERIAL_FOLDERS or item.get_closest_marker("gpu"):
+    if item.get_closest_marker("gpu") or (folder not in PARALLEL_FOLDERS and imports_any(item.path, TALKS)):
         yield "serial"
-    elif folder in UNIT_FOLDERS and not any(item.get_closest_marker(mark) for mark in ("slow", "long")):
+        return
+    slow = any(item.get_closest_marker(mark) for mark in ("slow", "long"))
+    if folder in UNIT_FOLDERS and not slow and not imports_any(item.path, STARTS):
         yield "unit"
 
 

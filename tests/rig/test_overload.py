@@ -144,6 +144,7 @@ def live_rig(**fusion) -> Rig:
     )
 
 
+@pytest.mark.serial  # a rig in real time
 def test_an_overloaded_rig_reports_what_comes_out_and_logs_one_line_of_advice(caplog):
     caplog.set_level(logging.INFO)
     pipeline = fusepipe.Pipeline(live_rig(), sinks=[sink := CollectSink()], fuser=SlowFuser(0.25))
@@ -172,6 +173,7 @@ def test_an_overloaded_rig_reports_what_comes_out_and_logs_one_line_of_advice(ca
     assert "this machine is too slow" in (end.shortfall or "")
 
 
+@pytest.mark.serial  # a rig in real time
 def test_a_rig_steps_to_a_lighter_model_and_back_and_labels_its_frames(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(ladder, "FIRST_HOLD_NS", 2 * S)

@@ -10,7 +10,7 @@ import av
 import pytest
 from helpers.rig_process import RigProcesses, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.timeout(240)]  # rigs in real time
 
 RIG = """
 schema: 1

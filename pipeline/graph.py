@@ -61,8 +61,9 @@ class Graph:
     ``transforms`` are applied to each pair in order (registration, tone mapping); ``crop`` is applied afterwards to
     what is fused, so that a drift watch sees the full frame. ``size`` is the (height, width) that the fuser is prepared
     for, where known. ``overlay`` is applied to each fused frame, once for all sinks. ``sink_factories`` has one entry
-    for each of ``sinks``: what makes its replacement after a failure, or ``None`` for a sink that is not restarted.
-    ``watch`` runs in a thread of its own until its event is set. The graph closes the sources, the fuser and the sinks.
+    for each of ``sinks``: what makes its replacement after a failure, or ``None`` for a sink that is not restarted;
+    ``views`` likewise what makes its image of a fused frame. ``watch`` runs in a thread of its own until its event is
+    set. The graph closes the sources, the fuser and the sinks.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Graph:
         crop: Callable[[FramePair], FramePair] | None = None,
         overlay: Callable[[FusedFrame], FusedFrame] | None = None,
         sink_factories: Sequence[SinkFactory | None] = (),
+        views: Sequence[Callable[[FusedFrame], FusedFrame] | None] = (),
         watch: Callable[[threading.Event], None] | None = None,
     ) -> None:
         self.name = name
@@ -96,9 +98,12 @@ class Graph:
         self._drift = drift
         self._live = any(source.clock == "wall" for source in sources)
         self._make_mailboxes(sources, len(sinks))
+        nothing: list[None] = [None] * len(sinks)
         self.runners = [
-            SinkRunner(name, sink, outbox, live=self._live, factory=factory, written=self._written)
-            for sink, outbox, factory in zip(sinks, self._outbox, sink_factories or [None] * len(sinks), strict=True)
+            SinkRunner(name, sink, outbox, live=self._live, factory=factory, written=self._written, view=view)
+            for sink, outbox, factory, view in zip(
+                sinks, self._outbox, sink_factories or nothing, views or nothing, strict=True
+            )
         ]
         self._add_stages(sources)
         if watch is not None:

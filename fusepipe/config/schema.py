@@ -106,7 +106,9 @@ class OutputConfig(ConfigModel):
         description="Overlays HELD, SINGLE or NO SIGNAL on frames that are not fused; auto does so for live cameras.",
     )
     hot_overlay: Literal["off", "on"] = Field(
-        default="off", description="Highlights hot areas in colour.", json_schema_extra=later_values("on")
+        default="off",
+        description="Reserved: `view` of each output says what it highlights.",
+        json_schema_extra=later_values("on"),
     )
 
 

@@ -12,6 +12,7 @@ from fusepipe.config.base import ConfigModel, NotBool
 from fusepipe.config.endpoints import Endpoint, parse_preview, parse_rtsp, tls_problem
 from fusepipe.config.ice_servers import PreviewIceServer
 from fusepipe.config.locations import check_strftime, check_text
+from fusepipe.config.view import ViewConfig
 from fusepipe.core.passwords import PasswordHash
 from fusepipe.core.redact import redact_url, remember
 from fusepipe.core.suggest import closest
@@ -25,6 +26,7 @@ from fusepipe.core.video_formats import (
     video_format,
 )
 
+VIEW = "What this output shows instead of the fused image."
 EncoderPreset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
 
 
@@ -111,6 +113,7 @@ class FileSink(ConfigModel):
         description="Writes NAME.jsonl next to the video, one line per frame with the capture times of both cameras; "
         "auto does so for segments.",
     )
+    view: ViewConfig = Field(default=ViewConfig(), description=VIEW)
 
     @property
     def chosen_codec(self) -> str:
@@ -166,6 +169,7 @@ class ImagesSink(ConfigModel):
         description="The folder, relative to this file; it is created if missing. A name with a dot must end in /."
     )
     format: Literal["png", "jpg", "tif"] = Field(default="png", description="png and tif are lossless; jpg is smaller.")
+    view: ViewConfig = Field(default=ViewConfig(), description=VIEW)
 
 
 def _rtsp_url(value: str) -> str:
@@ -230,6 +234,7 @@ class RtspSink(ConfigModel):
     max_clients: Annotated[int, NotBool] = Field(
         default=32, ge=1, le=128, description="Maximum number of clients of a served stream."
     )
+    view: ViewConfig = Field(default=ViewConfig(), description=VIEW)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -315,6 +320,9 @@ class PreviewSink(ConfigModel):
         "credential; default: none, and no other server is contacted.",
     )
     max_clients: Annotated[int, NotBool] = Field(default=16, ge=1, le=64, description="Maximum number of viewers.")
+    view: ViewConfig = Field(
+        default=ViewConfig(), description="What the page shows at first; each viewer may choose another view."
+    )
 
     @property
     def endpoint(self) -> Endpoint:

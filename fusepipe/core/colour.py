@@ -1,4 +1,4 @@
-"""Planes to full-range B, G, R."""
+"""Planes to full-range B, G, R, and colours to Y, Cb, Cr."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from fusepipe.core import levels
-from fusepipe.core.planes import Matrix, Pixels, Plane
+from fusepipe.core.planes import Matrix, Pixels, Plane, ValueRange
 
 # luma weights of red and blue: ITU-R BT.709, BT.2020 (non-constant luminance)
 _WEIGHTS = {"bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
@@ -48,3 +49,17 @@ def _full_chroma(plane: Plane, width: int, height: int) -> Pixels:
     if pixels.shape != (height, width):
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(pixels)
+
+
+def bgr_to_ycc(bgr: NDArray[np.uint8], matrix: Matrix, value_range: ValueRange) -> NDArray[np.uint8]:
+    """Nx3 uint8 colours (B, G, R), full range, to Nx3 uint8 (Y, Cb, Cr) of a matrix and value range, rounded.
+
+    ITU-R BT.601-7, 2.5.1 and 2.5.3; the same form with other weights in BT.709-6 and BT.2020-2.
+    """
+    kr, kb = (0.299, 0.114) if matrix == "bt601" else _WEIGHTS[matrix]
+    blue, green, red = (bgr[:, channel].astype(np.float64) for channel in range(3))
+    luma = kr * red + (1 - kr - kb) * green + kb * blue
+    cb, cr = (blue - luma) / (2 * (1 - kb)), (red - luma) / (2 * (1 - kr))
+    if value_range == "limited":
+        luma, cb, cr = 16 + luma * 219 / 255, cb * 224 / 255, cr * 224 / 255
+    return np.clip(np.stack([luma, cb + 128, cr + 128], axis=1).round(), 0, 255).astype(np.uint8)

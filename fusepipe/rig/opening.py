@@ -55,7 +55,8 @@ class OpenedRig:
     """Everything of a rig that a run needs: opened, checked, and not started.
 
     ``live``: the sources are live cameras. ``output_size`` is (width, height). ``sink_restarts``: by index, what
-    makes the replacement of a failed sink from the rig's settings by then; empty where the caller supplied the sinks.
+    makes the replacement of a failed sink from the rig's settings by then; empty where the caller supplied the sinks;
+    ``own_sinks``: the first of ``sinks`` are those of the rig.
     """
 
     rig: Rig
@@ -67,6 +68,7 @@ class OpenedRig:
     output_size: Size
     sinks: Sequence[Sink]
     sink_restarts: Mapping[int, SinkRestart]
+    own_sinks: bool
     fuser: Fuser
 
     @property
@@ -143,7 +145,10 @@ def open_rig(
     pairer = pairing.make_pairer(rig, by_name=by_name, measured=measured)
     opened_fuser = lease_fuser(rig.fusion) if parts.fuser is None else parts.fuser
     stack.callback(opened_fuser.close)
-    return OpenedRig(rig, infrared, visible, live, pairer, registration, output, sinks, restarts, opened_fuser)
+    own_sinks = parts.sinks is None
+    return OpenedRig(
+        rig, infrared, visible, live, pairer, registration, output, sinks, restarts, own_sinks, opened_fuser
+    )
 
 
 def _by_name_or_times(

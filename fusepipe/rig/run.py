@@ -25,6 +25,7 @@ from fusepipe.pipeline.stages.state_label import StateLabel
 from fusepipe.pipeline.stages.tonemap import ToneMap
 from fusepipe.rig.factories.live_sinks import Warn
 from fusepipe.rig.factories.pairing import make_live_pairer
+from fusepipe.rig.factories.sink_views import make_views
 from fusepipe.rig.from_options import setting_name
 from fusepipe.rig.opening import OpenedRig, count_settings
 from fusepipe.rig.overload.watch import OverloadWatch
@@ -55,6 +56,7 @@ class RigRun:
         self._drift = None if drift == "off" else DriftWatch(drift, opened.registration.aligner, log.info)
         self._live_pairer = self._make_live_pairer(warn) if live else None
         self._labeller = StateLabel(on=label_enabled(rig, live=live))
+        self._views = make_views(rig, self._labeller) if opened.own_sinks else []
         fusion = FusionStep(
             opened.fuser,
             keep_colour=rig.output.colour == "visible",
@@ -79,6 +81,7 @@ class RigRun:
             crop=opened.registration.common_view,
             overlay=self._labeller,
             sink_factories=self._restarts(),
+            views=[*self._views, *[None] * (len(opened.sinks) - len(self._views))],
             watch=None if self._overload is None else self._overload.run,
         )
         if self._overload is not None:
@@ -152,7 +155,12 @@ class RigRun:
     def reconfigure(self, rig: Rig) -> list[str]:
         """See :meth:`fusepipe.Pipeline.reconfigure`."""
         parts = SettableParts(
-            self.set_plane_distance, self._opened.pairer, self._live_pairer, self._labeller, self.graph.runners
+            self.set_plane_distance,
+            self._opened.pairer,
+            self._live_pairer,
+            self._labeller,
+            self.graph.runners,
+            self._views,
         )
         self.rig, lines, restarts = apply_settings(self.rig, rig, parts)
         for runner in restarts:  # now that self.rig has the settings that they are made from

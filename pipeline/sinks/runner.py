@@ -35,7 +35,7 @@ SinkFactory = Callable[[], Sink]
 
 class SinkRunner:
     """``factory`` is ``None`` for a sink that is not restarted; ``written`` is called with each frame written
-    and the time, of the host's monotonic clock.
+    and the time, of the host's monotonic clock. ``view`` makes what the sink gets of a frame.
 
     ``chance`` gives numbers from 0 to 1 for the jitter of the back-off.
     """
@@ -49,6 +49,7 @@ class SinkRunner:
         live: bool,
         factory: SinkFactory | None,
         written: Callable[[FusedFrame, int], None],
+        view: Callable[[FusedFrame], FusedFrame] | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.sink = sink
@@ -64,6 +65,7 @@ class SinkRunner:
         self._live = live
         self._factory = factory
         self._written = written
+        self._view = view
         self._chance = chance
         self._backoff = Backoff(SINK)
         self._first_write_ns: int | None = None  # of the current sink
@@ -163,7 +165,7 @@ class SinkRunner:
             except Closed:
                 return
             begun_ns = time.monotonic_ns()
-            sink.write(frame)
+            sink.write(frame if self._view is None else self._view(frame))
             now_ns = time.monotonic_ns()
             self._note_written(frame, now_ns, now_ns - begun_ns)
             if self._first_write_ns is None:

@@ -11,6 +11,7 @@ from fusepipe.config.endpoints import parse_preview, parse_rtsp
 from fusepipe.config.rig_file import load_rig_file
 from fusepipe.config.sinks import PreviewSink
 from fusepipe.core.redact import hide_known
+from fusepipe.core.view_settings import ViewSettings
 
 HASH = "$scrypt$ln=15,r=8,p=3$z/YU2EB3QHgtd+xmpPP1KA$RB0RQoqEUcPU1e/SvEvgMmKfWa8Y39AEI0Ca1r5ewz0"
 USER = "{{preview: 'http://127.0.0.1:1', users: [{{{}}}]}}"
@@ -255,3 +256,15 @@ def test_the_credential_of_a_turn_server_is_secret(tmp_path: Path) -> None:
     assert isinstance(sink, PreviewSink) and sink.ice_servers[0].credential == "swordfish of 9 words"
     assert "swordfish" not in repr(rig) + repr(sink.ice_servers)
     assert hide_known("login with swordfish of 9 words failed") == "login with *** failed"
+
+
+def test_a_view_is_part_of_every_output(tmp_path: Path) -> None:
+    sinks = "{file: a.mkv, view: {mode: wipe, wipe: 0.25}}, {images: b, view: {palette: ironbow, blink: 1s}}"
+    rig = rig_of(tmp_path, sink=sinks)
+    assert [sink.view.settings() for sink in rig.sinks] == [
+        ViewSettings("wipe", wipe=0.25),
+        ViewSettings(palette="ironbow", blink_ns=1_000_000_000),
+    ]
+    wrong = RIG.replace("SECTION", "").replace("SINK", "{images: b, view: {mode: infared, wipe: 2}}")
+    mode, wipe = problems(tmp_path, wrong)
+    assert "view.mode: should be 'fused', 'infrared'" in mode and "view.wipe: should be less than or equal to 1" in wipe

@@ -72,6 +72,7 @@ def preview_sink(
         live=live,
         tls=certificate_files(config),
         ice_servers=tuple(IceServer(each.urls, each.username, each.credential) for each in config.ice_servers),
+        view=config.view.settings(),
     )
     if config.users and not config.endpoint.tls and not is_loopback(config.endpoint.host):
         warn(

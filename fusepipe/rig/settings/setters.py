@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fusepipe.config.schema import FileSink, Rig
+from fusepipe.config.view import ViewConfig
 from fusepipe.core.frames import Band
 from fusepipe.core.yaml_models import field_keys
 from fusepipe.pipeline.pairing.live_pairer import LivePairer
@@ -14,8 +15,10 @@ from fusepipe.pipeline.pairing.time_pairer import TimePairer
 from fusepipe.pipeline.sinks.files.recording import RecordingSink
 from fusepipe.pipeline.sinks.runner import SinkRunner
 from fusepipe.pipeline.stages.state_label import StateLabel
+from fusepipe.pipeline.views.output_view import OutputView
 from fusepipe.rig.factories.file_sinks import recording_rules
 from fusepipe.rig.factories.pairing import pairing_rules
+from fusepipe.rig.factories.sink_views import change_view
 from fusepipe.rig.settings.changes import Apply, apply_changes
 
 PAIRING = ("tolerance", "max_wait", "offset", "on_missing", "max_hold")
@@ -31,6 +34,7 @@ class SettableParts:
     live_pairer: LivePairer | None
     labeller: StateLabel
     runners: Sequence[SinkRunner]
+    views: Sequence[OutputView | None] = ()
 
 
 def apply_settings(old: Rig, new: Rig, parts: SettableParts) -> tuple[Rig, list[str], set[SinkRunner]]:
@@ -58,6 +62,9 @@ def setters(rig: Rig, parts: SettableParts, restarts: set[SinkRunner]) -> dict[s
     for index, (config, runner) in enumerate(zip(rig.sinks, parts.runners, strict=False)):
         if runner.restartable:
             made |= {f"sinks[{index}].{key}": _restart(runner, restarts) for key in field_keys(type(config))}
+        if index < len(parts.views) and (parts.views[index] is not None or runner.restartable):
+            shown = _view(index, runner, parts.views, restarts)
+            made |= {f"sinks[{index}].view.{key}": shown for key in field_keys(ViewConfig)}
         if isinstance(config, FileSink) and config.segmented:
             made |= dict.fromkeys((f"sinks[{index}].{key}" for key in RECORDING), _recording(index, runner))
     return made
@@ -91,6 +98,16 @@ def _latency(live_pairer: LivePairer, band: Band, latency_ns: int) -> None:
 
 def _restart(runner: SinkRunner, restarts: set[SinkRunner]) -> Apply:
     def apply(new: Rig) -> str:
+        restarts.add(runner)
+        return "applied; this output restarts"
+
+    return apply
+
+
+def _view(index: int, runner: SinkRunner, views: Sequence[OutputView | None], restarts: set[SinkRunner]) -> Apply:
+    def apply(new: Rig) -> str | None:
+        if not change_view(new, index, views):
+            return None
         restarts.add(runner)
         return "applied; this output restarts"
 

@@ -5,16 +5,34 @@ const byId = (id) => document.getElementById(id);
 const live = byId("live"), video = byId("video"), wipe = byId("wipe"), rigs = byId("rig");
 const PAST = 600, RETRY_MS = 10000, MAX_RETRY_MS = 300000;
 let rig = "", view = "fused", since = 0, skews = [], drops = [], last = null, shown = "";
-let whep = null, webrtcNeeds = null, retryMs = RETRY_MS, retryAt = 0;
+let begun = false, whep = null, webrtcNeeds = null, retryMs = RETRY_MS, retryAt = 0;
 
-function query() { return `view=${view}` + (view === "wipe" ? `&wipe=${wipe.value}` : ""); }
+// The settings of the chosen view: they are this page's own and change nothing for others.
+function query() {
+  const chosen = new URLSearchParams({ view });
+  for (const control of document.querySelectorAll("#controls [data-key]")) {
+    const label = control.closest("label");
+    label.hidden = !label.dataset.modes.split(" ").includes(view);
+    if (!label.hidden && control.selectedIndex > 0) chosen.set(control.dataset.key, control.value);
+  }
+  if (view === "wipe") chosen.set("wipe", wipe.value);
+  return chosen.toString();
+}
+
+// Chooses the view that the rig file gives the page.
+function begin(settings) {
+  view = settings.view || "fused";
+  if ("wipe" in settings) wipe.value = settings.wipe;
+  for (const control of document.querySelectorAll("#controls [data-key]"))
+    control.value = settings[control.dataset.key] || control.options[0].value;
+}
 
 function show() {
   if (!rig) return;
-  const base = `rigs/${encodeURIComponent(rig)}`;
-  const asVideo = view === "fused" && webrtcNeeds === "" && performance.now() >= retryAt && "RTCPeerConnection" in window;
-  const source = asVideo ? `${base}/whep` : `${base}/live.mjpg?${query()}`;
-  byId("snapshot").href = `${base}/snapshot.png?${query()}`;
+  const base = `rigs/${encodeURIComponent(rig)}`, chosen = query();
+  const asVideo = chosen === "view=fused" && webrtcNeeds === "" && performance.now() >= retryAt && "RTCPeerConnection" in window;
+  const source = asVideo ? `${base}/whep` : `${base}/live.mjpg?${chosen}`;
+  byId("snapshot").href = `${base}/snapshot.png?${chosen}`;
   wipe.hidden = view !== "wipe";
   for (const button of document.querySelectorAll("[data-view]"))
     button.setAttribute("aria-pressed", String(button.dataset.view === view));
@@ -25,7 +43,7 @@ function show() {
   video.hidden = !asVideo;
   live.hidden = asVideo;
   if (asVideo) {
-    video.poster = still() || `${base}/snapshot.png?${query()}`;
+    video.poster = still() || `${base}/snapshot.png?${chosen}`;
     live.removeAttribute("src");
     whep = new Whep(source, video, () => { retryMs = RETRY_MS; }, withoutVideo);
   } else live.src = source;
@@ -57,11 +75,13 @@ window.addEventListener("pagehide", () => { if (whep) whep.stop(); whep = null; 
 window.addEventListener("pageshow", show);
 for (const button of document.querySelectorAll("[data-view]"))
   button.addEventListener("click", () => { view = button.dataset.view; show(); });
+for (const control of document.querySelectorAll("#controls [data-key]")) control.addEventListener("change", show);
+byId("controls").addEventListener("submit", (event) => event.preventDefault());
 let moved = 0;
 wipe.addEventListener("input", () => { clearTimeout(moved); moved = setTimeout(show, 120); });
 rigs.addEventListener("change", () => { choose(rigs.value); });
 
-function choose(name) { rig = name; since = 0; skews = []; drops = []; last = null; show(); }
+function choose(name) { rig = name; since = 0; skews = []; drops = []; last = null; begun = false; show(); }
 
 function rows(table, pairs) {
   table.replaceChildren(...pairs.map(([name, value]) => {
@@ -243,6 +263,7 @@ async function poll() {
     byId("hint").textContent = webrtcNeeds ? `Showing Motion JPEG; for WebRTC video: ${webrtcNeeds}` : "";
     if (!names.includes(rig)) { if (names.length) { choose(names[0]); setTimeout(poll, 50); return; } }
     rigs.value = rig;
+    if (!begun && (data.rigs[rig] || {}).view) { begun = true; begin(data.rigs[rig].view); show(); }
     for (const option of rigs.options) option.text = named(option.value, data.rigs[option.value].status || {});
     who(data.user);
     document.title = rig ? `${rig} – fusepipe` : "fusepipe";

@@ -13,11 +13,15 @@ from concurrent.futures import Executor
 from typing import Any
 
 from fusepipe.core.frames import FusedFrame, PairState
+from fusepipe.core.view_settings import PLAIN, ViewSettings
 from fusepipe.pipeline.servers.loop_thread import LoopThread
 from fusepipe.pipeline.servers.web import rendering
 from fusepipe.pipeline.servers.web.ice import IceServer
+from fusepipe.pipeline.servers.web.view_query import as_query
+from fusepipe.pipeline.views.output_view import OutputView
 
 Record = Mapping[str, Any]
+MAX_VIEWS = 32  # that are kept
 HISTORY = 600  # frames whose skew the page plots
 READY_S = 5.0  # max age of the last frame of a rig that is ready
 
@@ -26,7 +30,7 @@ class RigView:
     """One rig on the page.
 
     ``record`` returns the run's record so far; it is called in the event loop. ``live`` is false for recordings, whose
-    frames may arrive faster than real time.
+    frames may arrive faster than real time. The page begins with ``view``.
     """
 
     def __init__(
@@ -38,8 +42,10 @@ class RigView:
         *,
         live: bool,
         ice_servers: tuple[IceServer, ...] = (),
+        view: ViewSettings = PLAIN,
     ) -> None:
         self.name = name
+        self._first_view = as_query(view)
         self.ice_servers = ice_servers
         self.max_clients = max_clients
         self.clients = 0
@@ -53,7 +59,8 @@ class RigView:
         self._shown_ns = 0
         self._past: deque[tuple[int, float | None, str]] = deque(maxlen=HISTORY)
         self._changed = asyncio.Event()
-        self._rendered: dict[tuple[str, int], tuple[int, asyncio.Future[bytes]]] = {}
+        self._rendered: dict[ViewSettings, tuple[int, asyncio.Future[bytes]]] = {}
+        self._views: dict[ViewSettings, OutputView] = {}
         self.ended = False
 
     # -- pipeline thread
@@ -110,30 +117,37 @@ class RigView:
             await self._changed.wait()
         return None if self.ended else self._number
 
-    async def jpeg(self, name: str, wipe_percent: int, executor: Executor) -> bytes:
+    async def jpeg(self, settings: ViewSettings, executor: Executor) -> bytes:
         """The newest frame as JPEG; rendered once for all clients of the same view."""
         assert self._frame is not None
-        key = (name, wipe_percent if name == "wipe" else 0)
-        number, future = self._rendered.get(key, (-1, None))
+        number, future = self._rendered.get(settings, (-1, None))
         if future is None or number != self._number:
             loop = asyncio.get_running_loop()
-            future = loop.run_in_executor(executor, rendering.jpeg, self._frame, name, wipe_percent / 100)
-            if len(self._rendered) > 32:
+            future = loop.run_in_executor(executor, rendering.jpeg, self._frame, self._output_view(settings))
+            if len(self._rendered) > MAX_VIEWS:
                 self._rendered.clear()
-            self._rendered[key] = self._number, future
+            self._rendered[settings] = self._number, future
         return await asyncio.shield(future)
 
-    async def png(self, name: str, wipe_percent: int, executor: Executor) -> bytes | None:
+    async def png(self, settings: ViewSettings, executor: Executor) -> bytes | None:
         if self._frame is None:
             return None
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(executor, rendering.png, self._frame, name, wipe_percent / 100)
+        return await loop.run_in_executor(executor, rendering.png, self._frame, self._output_view(settings))
+
+    def _output_view(self, settings: ViewSettings) -> OutputView:
+        if settings not in self._views:
+            if len(self._views) > MAX_VIEWS:
+                self._views.clear()
+            self._views[settings] = OutputView(settings)
+        return self._views[settings]
 
     def record(self) -> dict[str, Any]:
         """The run's record and the state of the preview."""
         age_s = self.age_s
         return {
             **self._record(),
+            "view": self._first_view,
             "clients": self.clients,
             "video_clients": self._video_clients,
             "last_frame_age_s": None if age_s is None else round(age_s, 3),

@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from fusepipe.core.rig_state import RigState, RigStatus
+from fusepipe.core.view_settings import PLAIN, ViewSettings
 from fusepipe.pipeline.servers.admission import ConnectionLimits
 from fusepipe.pipeline.servers.listener import Listener
 from fusepipe.pipeline.servers.log_limit import LogLimit
@@ -25,9 +26,9 @@ from fusepipe.pipeline.servers.web.ice import IceServer
 from fusepipe.pipeline.servers.web.page_files import page_files
 from fusepipe.pipeline.servers.web.prometheus import prometheus_text
 from fusepipe.pipeline.servers.web.protocol import HttpProtocol
-from fusepipe.pipeline.servers.web.rendering import VIEWS
 from fusepipe.pipeline.servers.web.rig_view import Record, RigView
 from fusepipe.pipeline.servers.web.users import record_for
+from fusepipe.pipeline.servers.web.view_query import wanted_view
 from fusepipe.pipeline.servers.web.whep import Whep
 
 log = logging.getLogger(__name__)
@@ -83,12 +84,15 @@ class WebServer:
         max_clients: int,
         live: bool,
         ice_servers: tuple[IceServer, ...] = (),
+        view: ViewSettings = PLAIN,
     ) -> RigView:
         """Adds the frames of a rig. Raises ``ValueError`` for a duplicate name or a different access."""
         if name in self.rigs:
             raise ValueError(f"a rig {name!r} is already on this page")
         self._restrict(access)
-        self.rigs[name] = RigView(name, self._thread, record, max_clients, live=live, ice_servers=ice_servers)
+        self.rigs[name] = RigView(
+            name, self._thread, record, max_clients, live=live, ice_servers=ice_servers, view=view
+        )
         return self.rigs[name]
 
     def add_status(self, name: str, status: Callable[[], RigStatus], *, access: PageAccess) -> None:
@@ -197,13 +201,11 @@ class WebServer:
         return rig
 
     @staticmethod
-    def _wanted(request: web.Request) -> tuple[str, int]:
-        view, wipe = request.query.get("view", "fused"), request.query.get("wipe", "50")
-        if view not in VIEWS:
-            raise web.HTTPBadRequest(text=f"view: use one of {', '.join(VIEWS)}\n")
-        if not (wipe.isascii() and wipe.isdigit() and len(wipe) <= 3 and int(wipe) <= 100):
-            raise web.HTTPBadRequest(text="wipe: use an integer from 0 to 100\n")
-        return view, int(wipe)
+    def _wanted(request: web.Request) -> ViewSettings:
+        try:
+            return wanted_view(request.query)
+        except ValueError as error:
+            raise web.HTTPBadRequest(text=f"{error}\n") from None
 
     async def _rigs(self, request: web.Request) -> web.StreamResponse:
         rig, since = request.query.get("rig", ""), request.query.get("since", "0")
@@ -219,7 +221,7 @@ class WebServer:
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
         """Motion JPEG: each client gets the newest image as soon as it has received the previous one."""
-        rig, (view, wipe) = self._rig(request), self._wanted(request)
+        rig, view = self._rig(request), self._wanted(request)
         if rig.clients >= rig.max_clients:
             raise web.HTTPServiceUnavailable(text="viewer limit reached\n", headers={"Retry-After": "5"})
         assert self._executor is not None
@@ -232,7 +234,7 @@ class WebServer:
             shown, session = 0, admitted().session
             while (newest := await rig.next_after(shown)) is not None and not (session and session.ended):
                 shown = newest
-                data = await rig.jpeg(view, wipe, self._executor)
+                data = await rig.jpeg(view, self._executor)
                 head = f"Content-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n".encode()
                 async with asyncio.timeout(SEND_S):
                     # including the boundary, at which browsers display the image
@@ -245,12 +247,12 @@ class WebServer:
             rig.leave()
 
     async def _snapshot(self, request: web.Request) -> web.StreamResponse:
-        rig, (view, wipe) = self._rig(request), self._wanted(request)
+        rig, view = self._rig(request), self._wanted(request)
         assert self._executor is not None
-        data = await rig.png(view, wipe, self._executor)
+        data = await rig.png(view, self._executor)
         if data is None:
             raise web.HTTPServiceUnavailable(text="no frame yet\n")
-        name = f"{rig.name}_{view}_{time.strftime('%Y%m%d-%H%M%S')}.png"
+        name = f"{rig.name}_{view.mode}_{time.strftime('%Y%m%d-%H%M%S')}.png"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return web.Response(body=data, content_type="image/png", headers=headers)
 

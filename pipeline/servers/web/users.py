@@ -25,6 +25,7 @@ _VIEWER_KEYS = frozenset(
         "skew_ms",
         "latency_ms",
         "recent",
+        "view",
     }
 )
 

@@ -9,6 +9,7 @@ from fusepipe.core.errors import SinkError
 from fusepipe.core.frames import FusedFrame
 from fusepipe.core.rig_state import RigStatus
 from fusepipe.core.text import counted
+from fusepipe.core.view_settings import PLAIN, ViewSettings
 from fusepipe.pipeline.servers.addresses import is_loopback, url_host
 from fusepipe.pipeline.servers.certificate import CertificateFiles
 from fusepipe.pipeline.servers.shared_servers import SharedServers
@@ -79,7 +80,8 @@ class WebPreviewSink(NetworkSink):
     """Serves the newest frame; images are encoded only while there are viewers. Rigs on one address share the page.
 
     ``record`` returns the run's record so far; ``live`` is false for recordings, which are not limited to real time;
-    ``tls`` serves HTTPS, ``ice_servers`` are for its WebRTC video.
+    ``tls`` serves HTTPS, ``ice_servers`` are for its WebRTC video; viewers begin
+    with ``view``.
     """
 
     def __init__(
@@ -96,11 +98,12 @@ class WebPreviewSink(NetworkSink):
         live: bool = False,
         tls: CertificateFiles | None = None,
         ice_servers: tuple[IceServer, ...] = (),
+        view: ViewSettings = PLAIN,
     ) -> None:
         self._host, self._port, self._rig, self._tls = host, port, rig, tls
         self._record = record
         self._access = _access(host, token, users, names)
-        self._max_clients, self._live, self._ice_servers = max_clients, live, ice_servers
+        self._max_clients, self._live, self._ice_servers, self._first_view = max_clients, live, ice_servers, view
         self._view: RigView | None = None
         self._frames = 0
 
@@ -131,6 +134,7 @@ class WebPreviewSink(NetworkSink):
             max_clients=self._max_clients,
             live=self._live,
             ice_servers=self._ice_servers,
+            view=self._first_view,
         )
 
     def write(self, frame: FusedFrame) -> None:

@@ -18,34 +18,46 @@ from prometheus_client.parser import text_string_to_metric_families
 from fusepipe.core.errors import SinkError
 from fusepipe.core.frames import PairState
 from fusepipe.core.html_pages import style_sheet
+from fusepipe.core.view_settings import MODES, PLAIN, ViewSettings
 from fusepipe.pipeline.servers.web import rendering
 from fusepipe.pipeline.servers.web.page_files import page_files
 from fusepipe.pipeline.servers.web.prometheus import prometheus_text
+from fusepipe.pipeline.servers.web.view_query import as_query, wanted_view
 from fusepipe.pipeline.sinks.live.preview import GENERATED_TOKEN, SERVERS, WebPreviewSink
+from fusepipe.pipeline.views.output_view import OutputView
 
 # -- views and metrics
 
 
+def shown(frame, **settings):
+    return rendering.image(frame, OutputView(ViewSettings(**settings)))
+
+
 def test_views_show_their_content():
     shot = fused_frame()
-    level = {name: rendering.view(shot, name).mean(axis=2) for name in rendering.VIEWS}
+    level = {mode: shown(shot, mode=mode) for mode in rendering.VIEWS}
+    assert tuple(level) == MODES
     assert (level["fused"] == 120).all() and (level["visible"] == 50).all() and (level["infrared"] == 200).all()
-    assert level["side"].shape == (48, 128)
-    assert (level["side"][:, :64] == 50).all() and (level["side"][:, 64:] == 200).all()
-    wipe = rendering.view(shot, "wipe", 0.25).mean(axis=2)
-    assert (wipe[:, :14] == 50).all() and (wipe[:, 18:] == 200).all()
-    colours = rendering.view(shot, "overlay")[0, 0]
-    assert len(set(colours.tolist())) == 3, "the infrared image is in false colours"
-    assert (rendering.view(fused_frame(infrared=False), "infrared") == 96).all(), "grey where there is none"
-    with pytest.raises(ValueError, match="is none of fused"):
-        rendering.view(shot, "nope")
+    assert len(set(level["overlay"][0, 0].tolist())) == 3, "the infrared image is in false colours"
+
+
+def test_the_page_passes_each_viewer_own_view():
+    assert wanted_view({"view": "side"}) == ViewSettings("side-by-side"), "as earlier versions named it"
+    assert wanted_view({"view": "fused", "wipe": "30"}) == PLAIN == wanted_view({})
+    asked = {"view": "wipe", "wipe": "30", "palette": "ironbow"}
+    assert wanted_view(asked) == ViewSettings("wipe", "ironbow", wipe=0.3)
+    assert as_query(wanted_view(asked)) == {**asked, "wipe": 30}
+    for name, value in (("view", "x"), ("palette", "jet"), ("wipe", "101"), ("colour", "red")):
+        with pytest.raises(ValueError, match=f"^{name}: use "):
+            wanted_view({name: value})
 
 
 def test_wide_frames_are_downscaled_for_the_page_but_not_for_snapshots():
-    wide = fused_frame(shape=(40, 2000))
-    small = cv2.imdecode(np.frombuffer(rendering.jpeg(wide, "fused"), np.uint8), cv2.IMREAD_COLOR)
+    wide, fused = fused_frame(shape=(40, 2000)), OutputView()
+    small = cv2.imdecode(np.frombuffer(rendering.jpeg(wide, fused), np.uint8), cv2.IMREAD_COLOR)
     assert small.shape[:2] == (26, 1280)
-    assert cv2.imdecode(np.frombuffer(rendering.png(wide, "side"), np.uint8), cv2.IMREAD_COLOR).shape == (40, 4000, 3)
+    side = OutputView(ViewSettings("side-by-side"))
+    assert cv2.imdecode(np.frombuffer(rendering.png(wide, side), np.uint8), cv2.IMREAD_COLOR).shape == (40, 4000, 3)
 
 
 def test_metrics_are_valid_for_prometheus():

@@ -126,9 +126,9 @@ def test_a_browser_shows_the_video_and_the_statistics(width: int, tmp_path: Path
         assert await tab.value("document.documentElement.scrollWidth") <= width, "nothing runs out of the page"
         fused = cv2.imread(str(await tab.screenshot(tmp_path / "fused.png")))
         assert green_px(fused) > 300 and share(fused, 120) > 0.1
-        await tab.value("document.querySelector('[data-view=side]').click()")
+        await tab.value("document.querySelector('[data-view=side-by-side]').click()")
         await tab.until("document.getElementById('live').naturalWidth === 128")
-        assert "view=side" in await tab.value("document.getElementById('snapshot').href")
+        assert "view=side-by-side" in await tab.value("document.getElementById('snapshot').href")
         side = cv2.imread(str(await tab.screenshot(tmp_path / "side.png")))
         assert share(side, 50) > 0.04 and share(side, 200) > 0.04
         await tab.value("document.querySelector('[data-view=wipe]').click()")

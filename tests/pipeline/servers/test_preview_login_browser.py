@@ -72,7 +72,7 @@ def test_a_viewer_sees_the_video_and_no_tables_and_is_sent_to_the_login_when_the
             await log_in(tab, "vic", PASSWORD)
             await at(tab, "/")
             await tab.until("document.getElementById('user').textContent === 'vic'")
-            await tab.value("document.querySelector('[data-view=side]').click()")
+            await tab.value("document.querySelector('[data-view=side-by-side]').click()")
             await tab.until("document.getElementById('live').naturalWidth === 128")
             tables = "Array.from(document.querySelectorAll('details'), (table) => table.hidden)"
             assert await tab.value(tables) == [True, True, True]

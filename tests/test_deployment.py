@@ -63,7 +63,13 @@ def test_the_unit_for_all_rigs_differs_from_the_template_in_names_only() -> None
     """One hardening; whoever changes one changes the other."""
     all_rigs, template = (unit.read_text() for unit in UNITS)
     settings = template.partition("[Unit]\n")[2]
-    for own, shared in ((", rig %I", ""), ("/%i.", "/rigs."), ("fusepipe-%i", "fusepipe"), ("/%i", "")):
+    for own, shared in (
+        (", rig %I", ""),
+        ("/%i.yaml", "/rigs.d"),
+        ("/%i.", "/rigs."),
+        ("fusepipe-%i", "fusepipe"),
+        ("/%i", ""),
+    ):
         settings = settings.replace(own, shared)
     assert settings == all_rigs.partition("[Unit]\n")[2]
 

@@ -18,10 +18,9 @@ from fusepipe.commands.console.options import (
     verbose_option,
 )
 from fusepipe.commands.console.run_end import finish
-from fusepipe.core.errors import FusepipeError
+from fusepipe.core.errors import ConfigError, FusepipeError
 
 if TYPE_CHECKING:
-    from fusepipe.config.schema import Rig
     from fusepipe.rig.api import Pipeline
     from fusepipe.rig.report.dry_run import DryRun
 
@@ -33,7 +32,9 @@ if TYPE_CHECKING:
         "fusepipe run --duration 10min --json",
     ),
 )
-@click.option("--rig", "file", type=click.Path(path_type=Path), default="rigs.yaml", help="The rig file.")
+@click.option(
+    "--rig", "file", type=click.Path(path_type=Path), default="rigs.yaml", help="The rig file, or a folder of them."
+)
 @click.option(
     "--name",
     "names",
@@ -42,6 +43,11 @@ if TYPE_CHECKING:
     shell_complete=complete_rigs,
     help="Run this rig; may be repeated.",
     show_default="all",
+)
+@click.option(
+    "--preview",
+    metavar="URL",
+    help="Serve one page with /metrics for all rigs, also those without a preview sink: http://127.0.0.1:8080.",
 )
 @click.option("--duration", type=Duration(), help="Stop after this time (of the recording, or live): 10s, 5min.")
 @click.option("--max-pairs", type=click.IntRange(min=1), help="Stop after this many pairs.")
@@ -54,6 +60,7 @@ if TYPE_CHECKING:
 def command(
     file: Path,
     names: tuple[str, ...],
+    preview: str | None,
     duration: float | None,
     max_pairs: int | None,
     dry_run: bool,
@@ -63,22 +70,23 @@ def command(
     verbose: bool,
     as_json: bool,
 ) -> None:
-    """Run one, several or all rigs of a rigs.yaml at the same time.
+    """Run one, several or all rigs of a rigs.yaml, or of all rig files in a folder, at the same time.
 
     Ctrl-C finalises the files; a second Ctrl-C aborts without waiting for frames in the pipeline. SIGTERM does the
     same, and the exit code is 0. SIGHUP reloads the rig file and applies the settings that can change while running.
     """
-    from fusepipe.config.rig_file import load_rig_file
+    from fusepipe.config.rig_folder import RigSelection, load_rigs
     from fusepipe.core.redact import hide_in, hide_known
     from fusepipe.rig.api import Pipeline
     from fusepipe.rig.process.run_rigs import run_rigs
 
-    def read() -> list[Rig]:
-        return load_rig_file(file).select(list(names) or None)
+    def read() -> RigSelection:
+        return load_rigs(file, list(names) or None, preview=preview)
 
-    rigs = read()
+    selection = read()
     pipelines = [
-        Pipeline(rig, overwrite=overwrite, max_pairs=max_pairs, duration_s=duration, strict=strict) for rig in rigs
+        Pipeline(rig, overwrite=overwrite, max_pairs=max_pairs, duration_s=duration, strict=strict)
+        for rig in selection.rigs
     ]
     if dry_run:
         plans = [_plan(pipeline) for pipeline in pipelines]
@@ -88,8 +96,11 @@ def command(
             click.echo(json.dumps({"ok": True, "plans": hide_in([asdict(p) for p in plans])}, indent=2))
         else:
             click.echo("\n".join(hide_known(text) for plan in plans for text in plan.summary()))
+        if selection.refused:
+            raise ConfigError(problems=selection.problems)
         return
-    finish(run_rigs(pipelines, quiet=quiet or as_json, read=read, service=True), as_json=as_json, verbose=verbose)
+    outcome = run_rigs(pipelines, quiet=quiet or as_json, refused=selection.refused, read=read, service=True)
+    finish(outcome, as_json=as_json, verbose=verbose)
 
 
 def _plan(pipeline: Pipeline) -> DryRun:

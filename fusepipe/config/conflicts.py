@@ -13,35 +13,61 @@ from fusepipe.core.segment_names import SIDECAR, SegmentNames
 from fusepipe.core.yaml_models import KeyPath, Mark, Node, YamlDocument, key_text, locate
 
 
-def conflicts(document: YamlDocument, rigs: Sequence[tuple[Rig, Node]]) -> dict[str, list[Problem]]:
-    """The problems of each rig, by its name, where these rigs run together."""
-    inputs: dict[str, Mark] = {}
-    for rig, node in rigs:
+@dataclass(frozen=True, slots=True)
+class PlacedRig:
+    """A rig, and its place in its file."""
+
+    rig: Rig
+    node: Node
+    document: YamlDocument
+
+    def mark(self, key_path: KeyPath) -> _Place:
+        """The place of a key."""
+        return _Place(self.document, locate(self.node, key_path).mark)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    document: YamlDocument
+    mark: Mark
+
+    def problem(self, message: str) -> Problem:
+        return self.document.problem(self.mark, message)
+
+    def seen_from(self, other: _Place) -> str:
+        """``rigs.a.sinks[0] on line 7``, with the name of the file in another one."""
+        file = "" if self.document is other.document else f"{self.document.file}: "
+        return f"{file}{key_text(self.mark.path)} on line {self.mark.line}"
+
+
+def conflicts(rigs: Sequence[PlacedRig]) -> list[list[Problem]]:
+    """The problems of each of these rigs, where they run together; of two that clash, those of the later one."""
+    inputs: dict[str, _Place] = {}
+    for placed in rigs:
         for band in ("infrared", "visible"):
-            if getattr(rig, band).kind == "path":
-                inputs.setdefault(getattr(rig, band).url, locate(node, (band, "url")).mark)
-    found: dict[str, list[Problem]] = {}
-    outputs: dict[str, Mark] = {}
-    listeners: list[tuple[_Server, Mark]] = []
-    for rig, node in rigs:
-        for server, place in _servers(rig):
-            mark = locate(node, place).mark
-            clash = next(((text, m) for other, m in listeners if (text := _clash(other, server))), None)
-            listeners.append((server, mark))
+            if getattr(placed.rig, band).kind == "path":
+                inputs.setdefault(getattr(placed.rig, band).url, placed.mark((band, "url")))
+    found: list[list[Problem]] = []
+    outputs: dict[str, _Place] = {}
+    listeners: list[tuple[_Server, _Place]] = []
+    for placed in rigs:
+        problems: list[Problem] = []
+        for server, key_path in _servers(placed.rig):
+            place = placed.mark(key_path)
+            clash = next(((text, at) for other, at in listeners if (text := _clash(other, server))), None)
+            listeners.append((server, place))
             if clash is not None:
-                found.setdefault(rig.name, []).append(document.problem(mark, clash[0].format(_named(clash[1]))))
-        for message, place in _deleting(rig, [other for other, _ in rigs]):
-            found.setdefault(rig.name, []).append(document.problem(locate(node, place).mark, message))
-        for path, place in _outputs(rig):
-            mark = locate(node, place).mark
-            message = ""
+                problems.append(place.problem(clash[0].format(clash[1].seen_from(place))))
+        for message, key_path in _deleting(placed.rig, [other.rig for other in rigs]):
+            problems.append(placed.mark(key_path).problem(message))
+        for path, key_path in _outputs(placed.rig):
+            place = placed.mark(key_path)
             if (plain := path.replace("%%", "%")) in inputs:
-                message = f"overwrites the input {_named(inputs[plain])}"
+                problems.append(place.problem(f"overwrites the input {inputs[plain].seen_from(place)}"))
             elif path in outputs:
-                message = f"writes to the same place as {_named(outputs[path])}"
-            outputs.setdefault(path, mark)
-            if message:
-                found.setdefault(rig.name, []).append(document.problem(mark, message))
+                problems.append(place.problem(f"writes to the same place as {outputs[path].seen_from(place)}"))
+            outputs.setdefault(path, place)
+        found.append(problems)
     return found
 
 
@@ -120,7 +146,3 @@ def _clash(one: _Server, other: _Server) -> str:
     if different is None:
         return ""
     return f"has not the {different} of {{}}, which listens on port {one.place.port} too: use the same"
-
-
-def _named(mark: Mark) -> str:
-    return f"{key_text(mark.path)} on line {mark.line}"

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from fusepipe.config.base import ConfigModel
-from fusepipe.config.conflicts import conflicts
+from fusepipe.config.conflicts import PlacedRig, conflicts
 from fusepipe.config.environment import Substitution
 from fusepipe.config.locations import input_kind
 from fusepipe.config.schema import Rig, RigBody, check_rig_name
@@ -94,20 +94,23 @@ class RigFileDocument:
 
     def check(self, names: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> list[CheckedRig]:
         """Checks rigs without raising for their problems; see :meth:`select`."""
+        return with_conflicts([(self, result) for result in self.check_keys(names, environ)])
+
+    def check_keys(
+        self, names: Sequence[str] | None = None, environ: Mapping[str, str] | None = None
+    ) -> list[CheckedRig]:
+        """Checks rigs one by one, each as if it ran alone."""
         wanted = list(dict.fromkeys(self.names if names is None else names))
         for name in wanted:
             if name not in self.names:
                 message = f"unknown rig {name!r} ({did_you_mean(name, self.names)})"
                 raise ConfigError(problems=[self._document.problem(self._document.root.keys["rigs"], message)])
         environ = os.environ if environ is None else environ
-        nodes = {name: self._merged(name) for name in wanted}
-        checked = [self._check_one(name, nodes[name], environ) for name in wanted]
-        runnable = [(result.rig, nodes[result.name]) for result in checked if result.rig is not None]
-        found = conflicts(self._document, runnable)
-        return [
-            CheckedRig(r.name, None, (*r.problems, *found[r.name]), r.unset) if found.get(r.name) else r
-            for r in checked
-        ]
+        return [self._check_one(name, self._merged(name), environ) for name in wanted]
+
+    def placed(self, rig: Rig) -> PlacedRig:
+        """One of its rigs with the positions of its keys."""
+        return PlacedRig(rig, self._merged(rig.name), self._document)
 
     def describe(self, name: str) -> str:
         """One rig in a line: ``a.mkv + b.mkv -> out/fused.mkv``; secrets hidden."""
@@ -162,6 +165,17 @@ class RigFileDocument:
             place = keys[section] if own else (defaults or rig).keys[section]
             values[section], keys[section] = _merge(shared, own, place), place
         return Node(values, mark, keys)
+
+
+def with_conflicts(checked: Sequence[tuple[RigFileDocument, CheckedRig]]) -> list[CheckedRig]:
+    """The results, those of rigs that cannot run together with earlier ones with the problems of that."""
+    found = iter(conflicts([document.placed(result.rig) for document, result in checked if result.rig is not None]))
+    results = []
+    for _, result in checked:
+        problems = next(found) if result.rig is not None else []
+        clash = CheckedRig(result.name, None, (*result.problems, *problems), result.unset)
+        results.append(clash if problems else result)
+    return results
 
 
 def _merge(shared: Node, own: Node | None, mark: Mark) -> Node:

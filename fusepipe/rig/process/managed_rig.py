@@ -56,7 +56,8 @@ class ManagedRig:
         self.pipeline = pipeline
         self.error: FusepipeError | None = None  # of the last failed start, or of the run
         self.stuck = False  # a thread of the run hangs in a system call
-        self._changed, self._alone, self._chance = changed, alone, chance
+        self.alone = alone
+        self._changed, self._chance = changed, chance
         self._status = RigStatus(RigState.STARTING)
         self._start: StartThread | None = None
         self._started = False  # once, also if it has ended
@@ -157,7 +158,7 @@ class ManagedRig:
             failed_starts=self._status.failed_starts + 1,
             retry_at_s=None if wait_s is None else time.time() + wait_s,
         )
-        if not self._alone and self._status.failed_starts == 1:
+        if not self.alone and self._status.failed_starts == 1:
             self._announcements = self._page_lines
         self._log_failed_start(wait_s)
         self._retry_s = None if wait_s is None else time.monotonic() + wait_s
@@ -167,7 +168,7 @@ class ManagedRig:
 
     def _log_failed_start(self, wait_s: float | None) -> None:
         message, now_s, last = str(self.error), time.monotonic(), self._last_logged
-        if self._alone or (last is not None and last[0] == message and now_s - last[1] < REPEAT_LOG_S):
+        if self.alone or (last is not None and last[0] == message and now_s - last[1] < REPEAT_LOG_S):
             return
         self._last_logged = message, now_s
         for text in message_lines(self.error or FusepipeError(message)):
@@ -191,7 +192,7 @@ class ManagedRig:
             self.stuck = not self.pipeline.finished
             self.error = with_rig_name(self.pipeline.rig, error)
             self._status = replace(self._status, state=RigState.FAILED, reasons=self._reasons())
-            if not self._alone:
+            if not self.alone:
                 for text in message_lines(self.error):
                     log.error("%s", text)
         else:

@@ -15,11 +15,14 @@ from fusepipe.rig.process.event_log import log_to_stderr
 from fusepipe.rig.process.managed_rig import ManagedRig
 from fusepipe.rig.process.outcome import RunOutcome
 from fusepipe.rig.process.progress import ProgressLine, plain_lines
+from fusepipe.rig.process.refused_rigs import RefusedRigs
 from fusepipe.rig.process.reload import ReadRigs, reload
 from fusepipe.rig.process.signals import StopSignals
 from fusepipe.rig.process.systemd import ServiceManager
 
 if TYPE_CHECKING:
+    from fusepipe.config.rig_folder import RefusedRig
+    from fusepipe.config.schema import Rig
     from fusepipe.rig.api import Pipeline
 
 POLL_S = 0.25
@@ -27,17 +30,23 @@ ABANDON_S = 0.7  # how long the end of a run waits for rigs that are starting
 
 
 def run_rigs(
-    pipelines: Sequence[Pipeline], *, quiet: bool, read: ReadRigs | None = None, service: bool = False
+    pipelines: Sequence[Pipeline],
+    *,
+    quiet: bool,
+    refused: Sequence[RefusedRig] = (),
+    read: ReadRigs | None = None,
+    service: bool = False,
 ) -> RunOutcome:
     """Starts all rigs at the same time and waits for them; no rig waits for another one or ends with it.
 
     A rig that cannot start is retried as long as another one runs, see :mod:`fusepipe.rig.process.start`. The run ends
     when no rig runs. The first stop signal drains every rig, a second one aborts them. On SIGHUP the rigs that ``read``
-    returns are applied; without ``read`` SIGHUP is a stop signal. ``service``: SIGTERM is the intended end.
+    returns are applied, and new ones started; without ``read`` SIGHUP is a stop signal. ``refused`` rigs are shown as
+    failed. ``service``: SIGTERM is the intended end.
     """
     log_to_stderr()
     with StopSignals(reloads=read is not None) as signals:
-        group = _Group(pipelines, signals, read)
+        group = _Group(pipelines, refused, signals, read)
         group.start()
         with ProgressLine(group.lines, enabled=not quiet, plain=group.plain_lines) as progress:
             while group.alive:
@@ -49,9 +58,17 @@ def run_rigs(
 class _Group:
     """Rigs that run together, in the order of the rig file."""
 
-    def __init__(self, pipelines: Sequence[Pipeline], signals: StopSignals, read: ReadRigs | None) -> None:
+    def __init__(
+        self,
+        pipelines: Sequence[Pipeline],
+        refused: Sequence[RefusedRig],
+        signals: StopSignals,
+        read: ReadRigs | None,
+    ) -> None:
         self._changed = threading.Event()
-        alone = len(pipelines) == 1
+        self._refused = RefusedRigs()
+        self._refused.replace(refused, [pipeline.rig for pipeline in pipelines])
+        alone = len(pipelines) == 1 and not refused
         self._rigs = [ManagedRig(pipeline, self._changed.set, alone=alone) for pipeline in pipelines]
         self._signals, self._read = signals, read
         self._stops_seen = self._reloads_seen = 0
@@ -104,9 +121,10 @@ class _Group:
             rig.give_up_start(0.0)
         failed = [rig for rig in self._rigs if rig.error is not None]
         interrupted = self._failed_before is not None
+        reports = [report for rig in self._rigs if (report := rig.report()) is not None]
         outcome = RunOutcome(
-            reports=[report for rig in self._rigs if (report := rig.report()) is not None],
-            errors=[rig.error for rig in failed if rig.error is not None],
+            reports=reports + self._refused.reports(),
+            errors=[rig.error for rig in failed if rig.error is not None] + self._refused.errors,
             end_errors=[rig.error for rig in failed if rig.error and rig not in (self._failed_before or ())],
             interrupted=interrupted,
             terminated=interrupted and service and self._signals.only_sigterm,
@@ -114,6 +132,7 @@ class _Group:
         )
         for rig in self._rigs:
             rig.close()
+        self._refused.close()
         outcome.blocked = bool(threads_left_behind())
         return outcome
 
@@ -129,8 +148,20 @@ class _Group:
     def _reload(self, read: ReadRigs) -> None:
         self._reloads_seen = self._signals.reload_count
         self._manager.reloading(time.monotonic_ns())
-        reload(self._rigs, read)
+        if (reloaded := reload(self._rigs, read)) is not None:
+            selection, new = reloaded
+            # first, so that a page has a name once only
+            self._refused.replace(selection.refused, [*(rig.pipeline.rig for rig in self._rigs), *new])
+            self._add(new)
         self._manager.ready(self._status_text())
+
+    def _add(self, new: Sequence[Rig]) -> None:
+        for settings in new:
+            rig = ManagedRig(self._rigs[0].pipeline.again(settings), self._changed.set)
+            self._rigs.append(rig)
+            rig.begin()
+        for rig in self._rigs:
+            rig.alone = rig.alone and not new
 
     def _notify(self) -> None:
         """Ready when the first rig runs; the status line follows the rigs."""
@@ -147,4 +178,6 @@ class _Group:
         by_state: dict[str, list[str]] = {}
         for rig in self._rigs:
             by_state.setdefault("running" if rig.running else str(rig.status().state), []).append(rig.name)
+        if self._refused.names:
+            by_state.setdefault("failed", []).extend(self._refused.names)
         return "; ".join(f"{state} {', '.join(names)}" for state, names in by_state.items())

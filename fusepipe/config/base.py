@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
-from fusepipe.core.units import BitsPerSecond, Bytes, Metres, Nanoseconds
+from fusepipe.core.units import BitsPerSecond, Bytes, Kelvins, Metres, Nanoseconds
 from fusepipe.core.yaml_models import field_keys
 
 
@@ -40,7 +40,7 @@ class ConfigModel(BaseModel):
     """A frozen model that refuses unknown keys.
 
     In a file only the keys (aliases) are valid. From Python the attribute names are too, and a number
-    under a name that ends in ``_ns``, ``_bps``, ``_bytes`` or ``_m`` has that unit.
+    under a name that ends in ``_ns``, ``_bps``, ``_bytes``, ``_k`` or ``_m`` has that unit.
     """
 
     model_config = ConfigDict(
@@ -69,6 +69,8 @@ def _with_unit(name: str, value: Any) -> Any:
         return BitsPerSecond(value)
     if number and name.endswith("_bytes") and value == int(value):
         return Bytes(value)
+    if number and name.endswith("_k"):
+        return Kelvins(value)
     if number and name.endswith("_m"):
         return Metres(value)
     return value

@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from fusepipe.config.base import ConfigModel, NotBool
-from fusepipe.core.units import MS, PositiveDurationNs
-from fusepipe.core.view_settings import Inset, Palette, ViewColour, ViewMode, ViewSettings
+from fusepipe.core.units import MS, PositiveDurationNs, TemperatureK
+from fusepipe.core.view_settings import HotSettings, HotStyle, Inset, Palette, ViewColour, ViewMode, ViewSettings
+
+
+class HotConfig(ConfigModel):
+    """Which areas a view marks as hot, and how."""
+
+    above_k: TemperatureK | None = Field(
+        default=None,
+        validation_alias="above",
+        description="Marks what is at least this hot, such as 60C, 333K or 140F; the infrared camera needs a "
+        "radiometry.",
+    )
+    percentile: Annotated[float, Field(ge=50, lt=100), NotBool] = Field(
+        default=99.0,
+        description="Marks what is hotter than this share of the infrared image, in percent; 99 is the hottest "
+        "hundredth. Not together with above.",
+    )
+    style: HotStyle = Field(
+        default="outline",
+        description="outline draws a line around hot areas; tint colours them and leaves their brightness as it is.",
+    )
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Self:
+        if self.above_k is not None and "percentile" in self.model_fields_set:
+            raise ValueError("has both above and percentile: keep one")
+        return self
+
+
+def _rising(values: tuple[float, ...]) -> tuple[float, ...]:
+    if list(values) != sorted(set(values)):
+        raise ValueError("should be different temperatures, the lowest first")
+    return values
 
 
 class ViewConfig(ConfigModel):
@@ -37,6 +69,17 @@ class ViewConfig(ConfigModel):
         default=500 * MS, validation_alias="blink", description="Mode blink: how long each camera is shown."
     )
 
+    hot: HotConfig | None = Field(default=None, description="Marks hot areas; default: none are marked.")
+    isotherms_k: Annotated[tuple[TemperatureK, ...], Field(max_length=7), AfterValidator(_rising)] = Field(
+        default=(),
+        validation_alias="isotherms",
+        description="Temperatures at which lines are drawn, such as [30C, 60C]; the infrared camera needs a "
+        "radiometry.",
+    )
+
     def settings(self) -> ViewSettings:
         """The settings for the pipeline."""
-        return ViewSettings(self.mode, self.palette, self.colour, self.inset, self.wipe, self.blink_ns)
+        hot = None if self.hot is None else HotSettings(self.hot.above_k, self.hot.percentile, self.hot.style)
+        return ViewSettings(
+            self.mode, self.palette, self.colour, self.inset, self.wipe, self.blink_ns, hot, self.isotherms_k
+        )

@@ -16,9 +16,16 @@ DURATION_UNITS = {"us": US, "ms": MS, "s": S, "min": MIN, "h": H, "d": D}
 SIZE_UNITS = {"kB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000, "TB": 1_000_000_000_000}
 BITRATE_UNITS = {"kbps": 1_000, "Mbps": 1_000_000}
 LENGTH_UNITS = {"mm": Decimal("0.001"), "cm": Decimal("0.01"), "m": Decimal(1), "km": Decimal(1000)}
+# kelvin of 0, and of one degree
+TEMPERATURE_UNITS = {
+    "C": (Decimal("273.15"), Decimal(1)),
+    "K": (Decimal(0), Decimal(1)),
+    "F": (Decimal("459.67") * 5 / 9, Decimal(5) / 9),
+}
 
 # A hundred years in nanoseconds still fits 63 bits, so that sums of two times do too.
 MAX_NS = 100 * 365 * D
+MAX_K = 5000
 MAX_M = Decimal(1_000_000)
 MIN_BPS, MAX_BPS = 50_000, 200_000_000
 MAX_BYTES = 1_000_000 * SIZE_UNITS["TB"]
@@ -37,6 +44,10 @@ class BitsPerSecond(int):
 
 class Bytes(int):
     """An amount of data in bytes: set in Python through a name that ends in ``_bytes``."""
+
+
+class Kelvins(float):
+    """A temperature in kelvin: set in Python through a name that ends in ``_k``."""
 
 
 class Metres(float):
@@ -89,6 +100,24 @@ def parse_size_bytes(value: Any) -> int:
     if not SIZE_UNITS["kB"] <= size <= MAX_BYTES:
         raise ValueError("should be at least 1kB, and at most a million TB")
     return size
+
+
+def parse_temperature_k(value: Any) -> float:
+    """``60C``, ``333K`` or ``140F`` to kelvin. Raises ValueError that names the fix."""
+    if isinstance(value, Kelvins):
+        return float(value)
+    text = value.replace("°", "") if isinstance(value, str) else value
+    match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
+    if match is None or not match[2]:
+        raise ValueError("should be a temperature with its unit, such as 60C, 333K or 140F")
+    number, unit = Decimal(match[1]), match[2]
+    if unit not in TEMPERATURE_UNITS:
+        raise ValueError(f"is a temperature with one of the units {', '.join(TEMPERATURE_UNITS)}")
+    zero, step = TEMPERATURE_UNITS[unit]
+    kelvin = float(number * step + zero)
+    if not 0 < kelvin <= MAX_K:
+        raise ValueError("should be above 0K and at most 5000K")
+    return kelvin
 
 
 def _split(value: Any, what: str, examples: str, with_unit: str) -> tuple[Decimal, str]:
@@ -175,4 +204,15 @@ SizeBytes = Annotated[
     int,
     BeforeValidator(parse_size_bytes),
     WithJsonSchema(_json_schema(SIZE_UNITS, "500MB", r"\+?", zero=False)),
+]
+TemperatureK = Annotated[
+    float,
+    BeforeValidator(parse_temperature_k),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": rf"^\s*[+-]?[0-9]{{1,20}}(\.[0-9]{{1,20}})?\s*°?({'|'.join(TEMPERATURE_UNITS)})\s*$",
+            "examples": ["60C"],
+        }
+    ),
 ]

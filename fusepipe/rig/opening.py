@@ -22,6 +22,7 @@ from fusepipe.rig.factories.certificates import check_certificates
 from fusepipe.rig.factories.fusers import lease_fuser
 from fusepipe.rig.factories.live_sinks import Warn
 from fusepipe.rig.factories.registration import OpenedRegistration, open_registration
+from fusepipe.rig.factories.sink_views import check_temperatures
 from fusepipe.rig.factories.sinks import SinkContext, SinkRestart, check_inputs_kept, make_sink, sink_restarts
 from fusepipe.rig.factories.sources import make_source
 from fusepipe.rig.input_warnings import input_warnings
@@ -118,6 +119,8 @@ def open_rig(
     infrared = _open_source(rig, Band.INFRARED, parts.sources[0], warn, stack)
     visible = _open_source(rig, Band.VISIBLE, parts.sources[1], warn, stack)
     sources, live = (infrared.source, visible.source), infrared.source.clock == "wall"
+    if infrared.info.known and parts.sinks is None:
+        check_temperatures(rig, infrared.info.radiometry)
     for warning in input_warnings(
         sources, infrared.info, visible.info, same_part=rig.infrared.crop == rig.visible.crop
     ):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusepipe.core.planes import Luma8
-from fusepipe.pipeline.views.panels import NEUTRAL, Panel, PlaneFormat, half_of, resized
+from fusepipe.pipeline.views.panels import NEUTRAL, Panel, PlaneFormat, resized
 
 INSET = 1 / 3  # width of the inset, as a share of the width of the image
 EDGE_GAIN = 1.4
@@ -105,9 +105,9 @@ def desaturated(fused: Panel, visible: Luma8, infrared: Luma8) -> Panel:
     """
     if fused.chroma is None:
         return fused
-    half = half_of(fused.luma)
+    size = (fused.chroma[0].shape[1], fused.chroma[0].shape[0])
     to_visible, to_infrared = (
-        cv2.blur(resized(np.asarray(cv2.absdiff(fused.luma, band), np.uint8), half), (5, 5)).astype(np.float32)
+        cv2.blur(resized(np.asarray(cv2.absdiff(fused.luma, band), np.uint8), size), (5, 5)).astype(np.float32)
         for band in (visible, infrared)
     )
     share = (to_infrared + DOMINANCE_FLOOR / 2) / (to_visible + to_infrared + DOMINANCE_FLOOR / 2)

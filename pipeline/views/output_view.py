@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fusepipe.core.frames import Frame, FusedFrame, Plane
 from fusepipe.core.planes import Luma8
-from fusepipe.core.view_settings import PLAIN, ViewMode, ViewSettings
-from fusepipe.pipeline.views import modes
+from fusepipe.core.view_settings import PLAIN, HotSettings, ViewMode, ViewSettings
+from fusepipe.pipeline.views import hot_areas, modes
+from fusepipe.pipeline.views.hot_areas import HotLimit
 from fusepipe.pipeline.views.palettes import looked_up, palette_tables
 from fusepipe.pipeline.views.panels import (
     Panel,
@@ -20,6 +21,47 @@ from fusepipe.pipeline.views.panels import (
     missing,
     panel_of,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A frame that is shown with settings in a format; ``outside``: 255 where the infrared camera sees nothing."""
+
+    frame: FusedFrame
+    settings: ViewSettings
+    form: PlaneFormat
+    outside: Luma8 | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.frame.width, self.frame.height
+
+    def visible(self) -> Panel:
+        visible = self.frame.pair.visible
+        return missing(self.frame, self.form) if visible is None else panel_of(visible, self.size, self.form)
+
+    def infrared(self) -> Panel:
+        luma = infrared_luma(self.frame)
+        if luma is None:
+            return missing(self.frame, self.form)
+        return false_colours(luma, self.settings.chosen_palette, self.form, self.outside)
+
+    def as_fused(self) -> Panel:
+        """The fused image with chroma at 4:2:0, to be composed with others."""
+        return panel_of(self.frame, self.size, self.form)
+
+    def fused(self) -> Panel:
+        """The fused image with its own chroma, without visible colours where the settings say so."""
+        fused = panel_of(self.frame, self.size, self.form, own_chroma=True)
+        infrared, visible = infrared_luma(self.frame), self.frame.pair.visible
+        if self.settings.colour == "visible" or infrared is None or visible is None:
+            return fused
+        tables = palette_tables("white-hot", self.form.matrix, self.form.value_range)
+        luma = infrared if tables.identity else looked_up(infrared, tables.luma)
+        plain = panel_of(visible, self.size, self.form).luma
+        if self.outside is not None:
+            luma = np.where(self.outside == 255, plain, luma)
+        return modes.desaturated(fused, plain, luma)
 
 
 class OutputView:
@@ -33,6 +75,7 @@ class OutputView:
     def __init__(self, settings: ViewSettings = PLAIN, label: Callable[[FusedFrame], FusedFrame] | None = None) -> None:
         self.settings = settings
         self._label = label
+        self._limit: tuple[HotSettings | None, HotLimit | None] = (None, None)
         self._form: PlaneFormat | None = None
         self._outside: tuple[str, Luma8 | None] = ("", None)
 
@@ -42,9 +85,9 @@ class OutputView:
             return frame
         form = self._format(frame, settings)
         mode, visible = self._mode(frame, settings), frame.pair.visible
-        if mode == "visible" and visible is not None and _fits(visible, frame, form):
+        if mode == "visible" and not settings.marks and visible is not None and _fits(visible, frame, form):
             return self._labelled(replace(frame, planes=visible.planes, matrix=visible.matrix))
-        panel = self._panel(mode, frame, settings, form)
+        panel = self._panel(mode, Shown(frame, settings, form, self._outside_of(frame)))
         planes = [Plane(panel.luma, 8, form.value_range)]
         if form.colour:
             planes += [Plane(chroma, 8, form.value_range) for chroma in panel.coloured()]
@@ -61,7 +104,7 @@ class OutputView:
         elif self._form is None:
             self._form = PlaneFormat(frame.planes[0].value_range, frame.matrix, len(frame.planes) == 3)
         false = settings.mode not in ("fused", "visible") and settings.chosen_palette not in ("white-hot", "black-hot")
-        return replace(self._form, colour=True) if false else self._form
+        return replace(self._form, colour=True) if false or settings.marks else self._form
 
     @staticmethod
     def _mode(frame: FusedFrame, settings: ViewSettings) -> ViewMode:
@@ -70,47 +113,55 @@ class OutputView:
             return settings.mode
         return "infrared" if frame.capture_ns // settings.blink_ns % 2 else "visible"
 
-    def _panel(self, mode: ViewMode, frame: FusedFrame, settings: ViewSettings, form: PlaneFormat) -> Panel:
+    def _panel(self, mode: ViewMode, shown: Shown) -> Panel:
         if mode == "fused":
-            return self._desaturated(frame, form)
+            return self._marked(shown.fused(), shown)
         if mode == "infrared":
-            return self._infrared(frame, settings, form)
-        visible = _visible(frame, form)
-        return visible if mode == "visible" else self._composed(mode, visible, frame, settings, form)
+            return self._marked(shown.infrared(), shown)
+        visible = shown.visible()
+        return self._marked(visible, shown) if mode == "visible" else self._composed(mode, visible, shown)
 
-    def _composed(
-        self, mode: ViewMode, visible: Panel, frame: FusedFrame, settings: ViewSettings, form: PlaneFormat
-    ) -> Panel:
+    def _composed(self, mode: ViewMode, visible: Panel, shown: Shown) -> Panel:
         """One of the modes that show both cameras."""
-        infrared = self._infrared(frame, settings, form)
+        infrared, settings, form = shown.infrared(), shown.settings, shown.form
+        if mode == "overlay":
+            return self._marked(modes.overlaid(visible, infrared), shown)
+        if mode == "edges-on-thermal":
+            whole = shown.frame.pair.visible is not None
+            return self._marked(modes.edges_on_thermal(infrared, visible.luma) if whole else infrared, shown)
+        infrared = self._marked(infrared, shown)
         if mode == "side-by-side":
             return modes.beside(visible, infrared)
         if mode == "wipe":
             return modes.wiped(visible, infrared, settings.wipe, form)
-        if mode == "overlay":
-            return modes.overlaid(visible, infrared)
-        if mode == "edges-on-thermal":
-            return infrared if frame.pair.visible is None else modes.edges_on_thermal(infrared, visible.luma)
         inset = infrared if settings.inset == "infrared" else visible
-        return modes.picture_in_picture(panel_of(frame, (frame.width, frame.height), form), inset, form)
+        return modes.picture_in_picture(self._marked(shown.as_fused(), shown), inset, form)
 
-    def _infrared(self, frame: FusedFrame, settings: ViewSettings, form: PlaneFormat) -> Panel:
-        luma = infrared_luma(frame)
-        if luma is None:
-            return missing(frame, form)
-        return false_colours(luma, settings.chosen_palette, form, self._outside_of(frame))
+    def _marked(self, panel: Panel, shown: Shown) -> Panel:
+        """With its hot areas and isotherms; luma of the panel has the frame's size."""
+        settings, frame = shown.settings, shown.frame
+        counts = hot_areas.registered_counts(frame) if settings.marks else None
+        if counts is None:
+            return panel
+        hot, radiometry = settings.hot, hot_areas.frame_radiometry(frame)
+        if settings.isotherms_k and radiometry is not None:
+            limits = [float(limit) for limit in radiometry.counts(settings.isotherms_k)]
+            panel = hot_areas.with_isotherms(panel, counts, limits, shown.outside, shown.form)
+        if hot is None or (limit := self._hot_limit(hot)(counts, shown.outside, frame)) is None:
+            return panel
+        area = hot_areas.area_at(counts, limit, shown.outside)
+        if hot.style == "tint":
+            return hot_areas.tinted(panel, area, shown.form)
+        plain = settings.mode in ("fused", "visible")
+        return hot_areas.outlined(panel, area, shown.form, "white-hot" if plain else settings.chosen_palette)
 
-    def _desaturated(self, frame: FusedFrame, form: PlaneFormat) -> Panel:
-        size = (frame.width, frame.height)
-        fused, infrared, visible = panel_of(frame, size, form), infrared_luma(frame), frame.pair.visible
-        if infrared is None or visible is None:
-            return fused
-        tables = palette_tables("white-hot", form.matrix, form.value_range)
-        luma = infrared if tables.identity else looked_up(infrared, tables.luma)
-        plain = panel_of(visible, size, form).luma
-        if (outside := self._outside_of(frame)) is not None:
-            luma = np.where(outside == 255, plain, luma)
-        return modes.desaturated(fused, plain, luma)
+    def _hot_limit(self, settings: HotSettings) -> HotLimit:
+        """That of these settings, which remembers the last frames."""
+        known, limit = self._limit
+        if limit is None or known != settings:
+            limit = HotLimit(settings)
+            self._limit = (settings, limit)
+        return limit
 
     def _outside_of(self, frame: FusedFrame) -> Luma8 | None:
         """255 where the infrared camera sees nothing, at the frame's size; made once for each warp."""
@@ -130,8 +181,3 @@ def _fits(visible: Frame, frame: FusedFrame, form: PlaneFormat) -> bool:
     """Whether the planes of the visible camera are an output's planes as they are."""
     same = (visible.width, visible.height) == (frame.width, frame.height)
     return same and visible.luma.pixels.dtype == np.uint8 and len(visible.planes) == (3 if form.colour else 1)
-
-
-def _visible(frame: FusedFrame, form: PlaneFormat) -> Panel:
-    visible = frame.pair.visible
-    return missing(frame, form) if visible is None else panel_of(visible, (frame.width, frame.height), form)

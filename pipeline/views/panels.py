@@ -32,7 +32,10 @@ class PlaneFormat:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Panel:
-    """``luma`` is HxW uint8, ``chroma`` Cb and Cr, uint8, (H + 1) // 2 x (W + 1) // 2; ``None``: grey."""
+    """``luma`` is HxW uint8, ``chroma`` Cb and Cr, uint8; ``None``: grey.
+
+    Chroma is at 4:2:0, (H + 1) // 2 x (W + 1) // 2, of a panel that is composed with others.
+    """
 
     luma: Luma8
     chroma: tuple[Luma8, Luma8] | None = None
@@ -68,14 +71,19 @@ def missing(frame: FusedFrame, form: PlaneFormat) -> Panel:
     return Panel(np.full((frame.height, frame.width), form.level(MISSING), np.uint8))
 
 
-def panel_of(image: Frame | FusedFrame, size: tuple[int, int], form: PlaneFormat) -> Panel:
-    """A frame at (width, height) in the output's format, with chroma at 4:2:0; its own pixels where they fit."""
+def panel_of(image: Frame | FusedFrame, size: tuple[int, int], form: PlaneFormat, *, own_chroma: bool = False) -> Panel:
+    """A frame at (width, height) in the output's format; its own pixels where they fit.
+
+    Chroma is at 4:2:0 or, with ``own_chroma``, as the frame has it.
+    """
     luma = resized(_luma(image.planes[0], form.value_range), size)
     if len(image.planes) == 1 or not form.colour:
         return Panel(luma)
+    cb, cr = (np.asarray(plane.pixels, np.uint8) for plane in image.planes[1:])
+    if own_chroma and (image.width, image.height) == size:
+        return Panel(luma, (cb, cr))
     half = half_of(luma)
-    cb, cr = (resized(np.asarray(plane.pixels, np.uint8), half) for plane in image.planes[1:])
-    return Panel(luma, (cb, cr))
+    return Panel(luma, (resized(cb, half), resized(cr, half)))
 
 
 def _luma(plane: Plane, value_range: ValueRange) -> Luma8:

@@ -11,7 +11,7 @@ from fusepipe.config.endpoints import parse_preview, parse_rtsp
 from fusepipe.config.rig_file import load_rig_file
 from fusepipe.config.sinks import PreviewSink
 from fusepipe.core.redact import hide_known
-from fusepipe.core.view_settings import ViewSettings
+from fusepipe.core.view_settings import HotSettings, ViewSettings
 
 HASH = "$scrypt$ln=15,r=8,p=3$z/YU2EB3QHgtd+xmpPP1KA$RB0RQoqEUcPU1e/SvEvgMmKfWa8Y39AEI0Ca1r5ewz0"
 USER = "{{preview: 'http://127.0.0.1:1', users: [{{{}}}]}}"
@@ -268,3 +268,19 @@ def test_a_view_is_part_of_every_output(tmp_path: Path) -> None:
     wrong = RIG.replace("SECTION", "").replace("SINK", "{images: b, view: {mode: infared, wipe: 2}}")
     mode, wipe = problems(tmp_path, wrong)
     assert "view.mode: should be 'fused', 'infrared'" in mode and "view.wipe: should be less than or equal to 1" in wipe
+
+
+def test_hot_areas_have_one_limit_and_isotherms_rise(tmp_path: Path) -> None:
+    rig = rig_of(tmp_path, sink="{file: a.mkv, view: {hot: {above: 60C, style: tint}, isotherms: [30C, 104F]}}")
+    assert rig.sinks[0].view.settings() == ViewSettings(
+        hot=HotSettings(333.15, style="tint"), isotherms_k=(303.15, 313.15)
+    )
+    assert rig_of(tmp_path, sink="{file: a.mkv, view: {hot: {}}}").sinks[0].view.settings().hot == HotSettings()
+    for view, message in (
+        ("{hot: {above: 60C, percentile: 99}}", "has both above and percentile: keep one"),
+        ("{hot: {above: 60}}", "should be a temperature with its unit, such as 60C"),
+        ("{hot: {percentile: 100}}", "should be less than 100"),
+        ("{isotherms: [60C, 30C]}", "should be different temperatures, the lowest first"),
+    ):
+        (problem,) = problems(tmp_path, RIG.replace("SECTION", "").replace("SINK", f"{{file: a.mkv, view: {view}}}"))
+        assert message in problem

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fusepipe.core.redact import redact
-from fusepipe.core.units import format_duration, parse_duration_ns, parse_length_m
+from fusepipe.core.units import format_duration, parse_duration_ns, parse_length_m, parse_temperature_k
 
 
 @pytest.mark.parametrize(
@@ -110,3 +110,17 @@ def test_a_duration_survives_formatting(text: str) -> None:
 def test_secrets_are_hidden(text: str, shown: str) -> None:
     assert redact(text) == shown
     assert redact(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "kelvin"), [("60C", 333.15), ("-40 °C", 233.15), ("333.15K", 333.15), ("140F", 333.15), ("0K", None)]
+)
+def test_temperatures_have_a_unit(text: str, kelvin: float | None) -> None:
+    if kelvin is None:
+        with pytest.raises(ValueError, match="should be above 0K"):
+            parse_temperature_k(text)
+    else:
+        assert parse_temperature_k(text) == pytest.approx(kelvin)
+    for wrong in (60, "60", "60X", True, None, "hot"):
+        with pytest.raises(ValueError, match="a temperature with"):
+            parse_temperature_k(wrong)

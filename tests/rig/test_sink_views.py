@@ -7,7 +7,7 @@ import pytest
 
 import fusepipe
 from fusepipe.config.schema import Rig
-from fusepipe.core.errors import UsageError
+from fusepipe.core.errors import ConfigError, UsageError
 from fusepipe.core.view_settings import ViewSettings
 from fusepipe.rig.factories.sink_views import change_view, make_views
 from fusepipe.rig.settings.changes import apply_changes
@@ -80,3 +80,10 @@ def test_a_reload_names_what_a_view_is_now(tmp_path):
     running, lines = apply_changes(old, new, setters(old, parts, set()))
     assert lines == ["rig: sinks[0].view.mode: is now blink", "rig: sinks[0].view.blink: is now 2s"]
     assert views[0].settings == ViewSettings("blink", blink_ns=2_000_000_000) and running == new
+
+
+def test_temperatures_of_a_camera_without_them_are_refused_before_the_run(tmp_path):
+    hot = {"file": "a.mkv", "view": {"hot": {"above": "60C"}}}
+    with pytest.raises(ConfigError, match=r"sinks\[0\]\.view marks temperatures, but .*give it a radiometry"):
+        fusepipe.Pipeline(rig_of(tmp_path, hot)).run()
+    assert not list(tmp_path.iterdir())

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from fusepipe.config.schema import FileSink, PreviewSink, Rig
-from fusepipe.core.errors import UsageError
+from fusepipe.core.errors import ConfigError, UsageError
 from fusepipe.core.frames import FusedFrame
+from fusepipe.core.radiometry import Radiometry
 from fusepipe.pipeline.views.output_view import OutputView
 
 
@@ -18,6 +19,18 @@ def make_views(rig: Rig, label: Callable[[FusedFrame], FusedFrame]) -> list[Outp
     return [
         None if isinstance(sink, PreviewSink) else OutputView(sink.view.settings(), label=label) for sink in rig.sinks
     ]
+
+
+def check_temperatures(rig: Rig, radiometry: Radiometry | None) -> None:
+    """Raises :class:`ConfigError` for a view of temperatures where the infrared counts have none."""
+    if radiometry is not None and radiometry.thermal:
+        return
+    for index, sink in enumerate(rig.sinks):
+        if sink.view.settings().needs_temperatures:
+            raise ConfigError(
+                f"{rig.name}: sinks[{index}].view marks temperatures, but those of the infrared camera are not known: "
+                "give it a radiometry, such as {unit: kelvin, gain: 0.01}, or use hot: {percentile: 99}"
+            )
 
 
 def change_view(rig: Rig, index: int, views: Sequence[OutputView | None]) -> bool:

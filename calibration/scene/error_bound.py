@@ -1,30 +1,53 @@
 """How far a map is off at most, in the centre and at the corners of the common view, from what its blocks say.
 
-A homography is fitted to the displacements that the blocks still have, and again without each ninth of the common view
-(delete-a-group jackknife: B. Efron and C. Stein, "The jackknife estimate of variance", 1981). How much its predictions
-change is how well the blocks determine the map; it grows where a part has no blocks, and where parts contradict each
-other because of parallax or a lens. Two lines, calibrated on pairs whose true map is known, turn it into a bound that
-nine in ten errors stay below (docs/measurements/registration.md).
+Two maps are fitted to disjoint halves of the blocks, several times over: how far they are apart at a place is how well
+the blocks determine the map there (split-half reliability: C. Spearman, "Correlation calculated from faulty data",
+1910). It grows where the map is extrapolated, and where parts contradict each other because of parallax or a lens. To
+it comes how far all blocks together would still move the place; at the corners the share of the blocks nearby that
+agree tells more. A quantile regression on pairs whose true map is known (docs/measurements/registration.md) turns them
+into a bound that nine in ten errors stay below.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusepipe.calibration.scene.local_matches import MAX_INFORMATION, SHARPNESS, Matches, homography_jacobian
+from fusepipe.calibration.scene.local_matches import Matches, Model, fit
 
 MIN_BLOCKS = 12
 GRID = 3
-WINDOW_PX = 1.5  # around the map: displacements beyond it belong to blocks that match something else
-RIDGE = 1e-3
-# of the width, and per displacement of the jackknife
-CENTRE = (0.0075, 1.0)
-CORNERS = (0.0165, 3.0)
+SPLITS = 6
+HALF_MODEL: Model = "affine"  # a homography of half of the blocks says more of its own freedom than of the map
+WINDOW_PX = 3.0  # around the map: displacements beyond it belong to blocks that match something else
+NEARBY = 0.15  # of the width: how far blocks count at a place
+
+# Errors are in pixels of an image OF_PX wide: log(error + FLOOR_PX) = base + slope * log(off + FLOOR_PX)
+# - agreement * share of the blocks nearby that agree
+OF_PX, FLOOR_PX = 640, 0.3
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Coefficients:
+    """Of the quantile regression (R. Koenker and G. Bassett, "Regression quantiles", 1978) at 0.9."""
+
+    base: float
+    slope: float
+    agreement: float
+
+    def bound(self, off: Array, share: Array) -> Array:
+        """N bounds from what :func:`_off` gives, both in parts of the width, and the share of blocks that agrees."""
+        known = np.log(off * OF_PX + FLOOR_PX)
+        return np.asarray((np.exp(self.base + self.slope * known - self.agreement * share) - FLOOR_PX) / OF_PX)
+
+
+CENTRE = Coefficients(1.51, 0.65, 0.0)
+CORNERS = Coefficients(2.53, 0.50, 0.55)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +75,9 @@ def error_bound(matches: Matches, seen: NDArray[np.float32], visible_width_px: i
     if len(matches.centres) < MIN_BLOCKS:
         return None
     places = view_points(seen)
-    whole, spread = _jackknife(matches, places)
-    scale = visible_width_px / matches.size[0]
-    bounds = [
-        moved + part * matches.size[0] + slope * known
-        for moved, known, (part, slope) in zip(whole, spread, (CENTRE, *[CORNERS] * 4), strict=True)
-    ]
-    return ErrorBound(round(float(bounds[0] * scale), 2), round(float(max(bounds[1:]) * scale), 2))
+    off, share = _off(matches, places) / matches.size[0], _agreement(matches, places)
+    centre, corners = CENTRE.bound(off[:1], share[:1]), CORNERS.bound(off[1:], share[1:])
+    return ErrorBound(round(float(centre[0]) * visible_width_px, 2), round(float(corners.max()) * visible_width_px, 2))
 
 
 def view_points(seen: NDArray[np.float32]) -> Array:
@@ -76,25 +95,28 @@ def view_points(seen: NDArray[np.float32]) -> Array:
     return np.array(points)
 
 
-def _jackknife(matches: Matches, places: Array) -> tuple[Array, Array]:
-    """For each place: by how much all blocks would move it, and how far that changes without a part; pixels."""
-    mean, information = _displacements(matches)
-    jacobian = homography_jacobian(matches.centres, matches.size)
-    there = homography_jacobian(places, matches.size)
+def _off(matches: Matches, places: Array) -> Array:
+    """P: pixels by which maps of two halves of the blocks differ at each place (Px2), and that of all moves it.
 
-    def moved(kept: NDArray[np.bool_]) -> Array:
-        weighted = jacobian[kept].transpose(0, 2, 1) @ information[kept]
-        normal = (weighted @ jacobian[kept]).sum(axis=0) + RIDGE * np.eye(8)
-        return np.asarray(there @ np.linalg.solve(normal, (weighted @ mean[kept][:, :, None])[..., 0].sum(axis=0)))
+    Root of the sum of both squares, the former being the mean over several splits.
+    """
 
-    whole = moved(np.ones(len(mean), np.bool_))
-    part = view_parts(matches.centres)
-    groups = np.unique(part)
-    if len(groups) < 2:
-        return np.hypot(*whole.T), np.full(len(places), np.inf)
-    changes = np.stack([moved(part != group) - whole for group in groups])
-    factor = (len(groups) - 1) / len(groups)
-    return np.hypot(*whole.T), np.sqrt(factor * (changes**2).sum(axis=(0, 2)))
+    def moved(some: Matches) -> Array:
+        return np.asarray(cv2.perspectiveTransform(places[None], fit(some, HALF_MODEL, WINDOW_PX).matrix)[0])
+
+    rng = np.random.default_rng(0)  # the same matches have the same bound
+    count = len(matches.centres)
+    firsts = [rng.permutation(count) < count / 2 for _ in range(SPLITS)]
+    apart = [moved(matches.only(first)) - moved(matches.only(~first)) for first in firsts]
+    squares = np.mean(np.square(apart), axis=0) + (moved(matches) - places) ** 2
+    return np.asarray(np.sqrt(squares.sum(axis=1)))
+
+
+def _agreement(matches: Matches, places: Array) -> Array:
+    """P: the share of the blocks around each place (Px2) that agree, 0..1; without blocks there nearly 0."""
+    squared = ((matches.centres[:, None] - places[None]) ** 2).sum(axis=2)
+    weight = np.exp(-squared / (2 * (NEARBY * matches.size[0]) ** 2))
+    return np.asarray((weight * matches.near()[:, None]).sum(axis=0) / (weight.sum(axis=0) + 1e-9))
 
 
 def view_parts(centres: Array) -> NDArray[np.int64]:
@@ -102,20 +124,3 @@ def view_parts(centres: Array) -> NDArray[np.int64]:
     steps = np.arange(1, GRID) / GRID
     column, row = (np.searchsorted(np.quantile(axis, steps), axis) for axis in centres.T)
     return np.asarray(row * GRID + column, np.int64)
-
-
-def _displacements(matches: Matches) -> tuple[Array, Array]:
-    """Each block's displacement (Nx2) within a window around the map, and its information (Nx2x2, per px squared)."""
-    r = matches.radius_px
-    y, x = (g.ravel().astype(np.float64) for g in np.mgrid[-r : r + 1, -r : r + 1])
-    window = np.exp(-(x * x + y * y) / (2 * WINDOW_PX * WINDOW_PX))
-    weight = np.exp(2 * SHARPNESS * matches.surfaces.reshape(len(matches.surfaces), -1).astype(np.float64)) * window
-    weight /= weight.sum(axis=1, keepdims=True)
-    mean = np.stack([weight @ x, weight @ y], axis=1)
-    off_x, off_y = x - mean[:, :1], y - mean[:, 1:]
-    xx, yy, xy = ((weight * p).sum(axis=1) for p in (off_x * off_x, off_y * off_y, off_x * off_y))
-    spread = np.stack([np.stack([xx + 0.02, xy], 1), np.stack([xy, yy + 0.02], 1)], axis=1)
-    values, vectors = np.linalg.eigh(np.linalg.inv(spread))
-    # what the window itself says is taken off
-    values = np.clip(values - 1.0 / (WINDOW_PX * WINDOW_PX), 0.0, MAX_INFORMATION)
-    return mean, (vectors * values[:, None, :]) @ vectors.transpose(0, 2, 1)

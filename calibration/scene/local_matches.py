@@ -64,6 +64,10 @@ class Matches:
         off = self.peaks() - (0.0 if displacement is None else displacement)
         return np.asarray(np.hypot(off[:, 0], off[:, 1]) <= NEAR_PX)
 
+    def only(self, chosen: NDArray[np.bool_]) -> Matches:
+        """Those of the chosen blocks (N)."""
+        return Matches(self.centres[chosen], self.surfaces[chosen], self.size, self.pairs)
+
     @property
     def chance(self) -> float:
         """The fraction of blocks that would be near with random peaks."""

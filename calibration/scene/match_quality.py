@@ -7,7 +7,7 @@ almost none of them, whatever its correlation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,8 @@ class MatchQuality:
     at random; images that do not belong together reach a value v by chance with a probability of at most exp(-v) for
     each map that is tried. ``agreeing`` is the number of blocks that agree, ``parts`` in how many of nine parts of the
     common view they do, ``edge`` the fraction of the blocks near the corners of the common view that agree (``None``
-    without enough of them). ``error_bound`` bounds the error of the map if it is the right one.
+    without enough of them). ``error_bound`` bounds the error of the map if it is the right one; ``None`` where too
+    little agrees to believe that.
     """
 
     correlation: float
@@ -105,7 +106,7 @@ def match_quality(
     telling = sorted((one for one in found if len(one.centres) >= MIN_BLOCKS), key=lambda one: float(one.near().mean()))
     alone = [_confidence(one) for one in telling]
     weaker = _confidence(pooled(telling[: len(telling) // 2])) if len(telling) > 1 else _confidence(together)
-    return MatchQuality(
+    quality = MatchQuality(
         correlation=round(float(np.mean(products)), 4),
         near=round(float(together.near().mean()), 4) if len(together.centres) else 0.0,
         pooled=round(_confidence(together), 4),
@@ -117,8 +118,11 @@ def match_quality(
         agreeing=int(together.near().sum()),
         parts=_agreeing_parts(together),
         edge=_agreeing_at_the_edge(together, view.seen),
-        error_bound=error_bound(together, view.seen, pairs[0].visible.shape[1]),
+        error_bound=None,
     )
+    if not quality.reliable:
+        return quality
+    return replace(quality, error_bound=error_bound(together, view.seen, pairs[0].visible.shape[1]))
 
 
 def _evidence(matches: Matches) -> float:

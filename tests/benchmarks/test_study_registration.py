@@ -1,0 +1,96 @@
+"""What ``benchmarks/study_registration`` registers, and the tables of what it finds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def inputs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import registration_inputs
+
+    return registration_inputs
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Twelve pairs of one set: dots on grey, the same in both bands."""
+    for band in ("ir", "vis"):
+        (tmp_path / "roadscene" / band).mkdir(parents=True)
+    for number in range(12):
+        image = np.full((120, 160), 60, np.uint8)
+        image[40 + number : 44 + number, 70:74] = 250
+        for band in ("ir", "vis"):
+            cv2.imwrite(str(tmp_path / "roadscene" / band / f"{number:02}.png"), image)
+    (tmp_path / "misaligned" / "roadscene_raw").mkdir(parents=True)
+    (tmp_path / "misaligned" / "roadscene_raw" / "reference.csv").write_text("name\n")
+    return tmp_path
+
+
+def test_a_warped_pair_comes_with_its_map(inputs: ModuleType, data: Path) -> None:
+    pairs = inputs.registered(data)
+    assert [pair.name for pair in pairs[:2]] == ["roadscene/00", "roadscene/01"] and len(pairs) == 12
+    found = 0
+    for pair in pairs:
+        known = inputs.warped(pair, 0)
+        again = inputs.warped(pair, 0)
+        assert np.array_equal(known.infrared, again.infrared) and np.array_equal(known.matrix, again.matrix)
+        if known.infrared.max() < 120 or known.visible.max() < 240:  # poor, or outside the view
+            continue
+        centres = []
+        for image in (known.infrared, known.visible):
+            bright = np.clip(image.astype(np.float64) - 0.5 * (image.max() + np.median(image)), 0, None)
+            y, x = np.indices(image.shape)
+            centres.append(np.array([(x * bright).sum(), (y * bright).sum()]) / bright.sum())
+        there = known.to_visible(centres[0][None])[0]
+        assert there == pytest.approx(centres[1], abs=1.0), known.name
+        found += 1
+    assert found >= 4
+
+
+def test_mismatched_pairs_are_different_scenes_and_the_same_each_time(inputs: ModuleType, data: Path) -> None:
+    pairs = inputs.registered(data)
+    drawn = [name for name, _, _ in inputs.mismatched(data, 8, [])]
+    assert drawn == [name for name, _, _ in inputs.mismatched(data, 8, [])] and len(set(drawn)) == 8
+    assert all(
+        one.partition(":")[0] != other.partition(":")[0] for one, _, other in (d.partition(" x ") for d in drawn)
+    )
+    assert inputs.same_place(
+        inputs.Registered("kaist/1", Path("1.png"), Path()), inputs.Registered("kaist/2", Path("2.png"), Path())
+    )
+    assert not inputs.same_place(pairs[0], pairs[1])
+
+
+def row(bound_px: float, error_px: float, refusal: str = "") -> dict[str, Any]:
+    return {
+        "name": f"set/{bound_px}",
+        "refusal": refusal,
+        "visible_width": 1280,
+        "cpu_s": 1.0,
+        "errors_px": [error_px] * 5,
+        "error_bound": {"centre_px": bound_px, "corners_px": 2 * bound_px},
+    }
+
+
+def test_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from registration_tables import rank_correlation, report
+
+    assert rank_correlation(np.array([1.0, 2, 3, 5]), np.array([2.0, 4, 9, 10])) == pytest.approx(1)
+    assert rank_correlation(np.array([1.0, 2, 3]), np.array([3.0, 2, 1])) == pytest.approx(-1)
+    known = [row(float(n), n / 2 if n < 9 else 24.0) for n in range(1, 11)] + [row(1.0, 4.0, "refused")]
+    text = report([*known, {"name": "a x b", "refusal": "no", "evidence": 7.25, "agreeing": 20}])
+    # errors are halved to those of an image 640 wide: 24 px are 12 of 640
+    assert "| 11 | 10 | 8 | 8 | 1 | 1.0 s |" in text
+    assert text.count("accepted, off by 12.0 px of 640") == 2
+    assert "| centre | 8 of 10 (80%) |" in text and "| corners | 8 of 10 (80%) |" in text
+    assert "0 of 1 pairs that do not belong together are accepted; highest evidence 7.2, at most 20" in text

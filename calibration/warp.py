@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from fusepipe.calibration.board.stereo import Pose, plane_homography
 from fusepipe.calibration.lens import Lens, radius_limit
 from fusepipe.calibration.matrix import Matrix3, check_matrix, check_size, rescale_matrix, scaling
+from fusepipe.core.buffers import BufferPool
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Luma8, Pixels, Size
 
@@ -79,6 +80,7 @@ class RemapWarp:
         self._x = x + np.float32(0.5 * (box[0] % 2 == 0))
         self._y = y + np.float32(0.5 * (box[1] % 2 == 0))
         self._sampling_grid: NDArray[np.float32] | None = None
+        self._buffers = BufferPool()
         self._valid: Luma8 | None = None
         if not seen.all():
             self._valid = seen.astype(np.uint8) * np.uint8(255)
@@ -147,7 +149,9 @@ class RemapWarp:
         return self._visible_size
 
     def apply(self, pixels: Pixels) -> Pixels:
-        """Infrared HxW uint8 or uint16 pixels, any stride, to a new array in the visible geometry.
+        """Infrared HxW uint8 or uint16 pixels, any stride, to the visible geometry.
+
+        The array is the caller's; its memory is recycled once nobody refers to it.
 
         Raises :class:`UsageError` for pixels of another size or type than the warp was made for.
         """
@@ -158,8 +162,14 @@ class RemapWarp:
             raise UsageError(
                 f"this warp is for {_text(self._infrared_size)} infrared pixels, the image has {_text(size)}"
             )
-        warped: Pixels = cv2.remap(
-            self.prefilter(pixels), self._x, self._y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        warped: Pixels = self._buffers.take(self._x.shape, pixels.dtype)
+        cv2.remap(
+            self.prefilter(pixels),
+            self._x,
+            self._y,
+            cv2.INTER_LINEAR,
+            dst=warped,
+            borderMode=cv2.BORDER_REPLICATE,
         )
         return warped
 

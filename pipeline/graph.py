@@ -35,7 +35,8 @@ from fusepipe.pipeline.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
-CAPACITY = 4  # frames a mailbox holds: enough to even out jitter, few enough to keep latency low
+CAPACITY = 4  # frames a mailbox of live cameras holds: enough to even out jitter, few enough to keep latency low
+FILE_CAPACITY = 2  # of recordings: one to take while the next is made; more would wait in memory without being faster
 LIVE_CAPACITY = 1  # pairs of live cameras waiting for a late stage: only the newest matters
 BURST = 8  # mailbox capacity for frames that arrive together, see Mailbox
 STOP_POLL_S = 0.2  # how often the pairing stage of live cameras checks for the end of the run
@@ -111,15 +112,16 @@ class Graph:
 
     def _make_mailboxes(self, sources: Sequence[Source], sinks: int) -> None:
         arrivals = threading.Condition()  # shared by both streams: pairing waits for either
+        frames = CAPACITY if self._live else FILE_CAPACITY
         self._inbox: dict[Band, Mailbox[SourceItem]] = {
-            s.band: Mailbox(str(s.band), CAPACITY, s.overflow, arrivals, burst=BURST) for s in sources
+            s.band: Mailbox(str(s.band), frames, s.overflow, arrivals, burst=BURST) for s in sources
         }
         overflow = Overflow.DROP_OLDEST if self._live else Overflow.BLOCK
-        between = LIVE_CAPACITY if self._live else CAPACITY
+        between = LIVE_CAPACITY if self._live else FILE_CAPACITY
         self._paired: Mailbox[FramePair] = Mailbox("paired", between, overflow, burst=BURST)
         self._registered: Mailbox[FramePair] = Mailbox("registered", between, overflow, burst=BURST)
         self._outbox: list[Mailbox[FusedFrame]] = [
-            Mailbox(f"sink-{number}", CAPACITY, overflow, burst=BURST) for number in range(1, sinks + 1)
+            Mailbox(f"sink-{number}", frames, overflow, burst=BURST) for number in range(1, sinks + 1)
         ]
         # A correction of a recording has to apply from the same frame in every run: it is made in the register stage.
         self._drift_inbox: Mailbox[FramePair] | None = None

@@ -66,14 +66,15 @@ class RigRun:
         self._overload = None
         if live:
             self._overload = OverloadWatch(rig.name, opened.fuser, fusion, statistics, rig.fusion.on_overload)
+        registration = _registration(opened)
         self.graph = Graph(
             rig.name,
             sources=opened.sources,
             pairer=self._live_pairer or opened.pairer,
-            transforms=_transforms(opened, warn, statistics.warn),
+            transforms=_transforms(opened, registration, warn, statistics.warn),
             fuser=opened.fuser,
             fusion=fusion,
-            size=opened.engine_size,
+            size=_engine_size(opened, registration),
             sinks=opened.sinks,
             statistics=statistics,
             limits=limits,
@@ -254,10 +255,8 @@ def _is_video(source: Source) -> bool:
     return isinstance(source, ReadsFiles) and not isinstance(source, HasImageTimes)
 
 
-def _transforms(opened: OpenedRig, warn: Warn, warn_in_report: Warn) -> list[Callable[[FramePair], FramePair]]:
-    """What each pair passes before fusion: the canvas of a live rig, registration, tone mapping."""
-    rig, visible, aligner = opened.rig, opened.visible.info, opened.registration.aligner
-    fuser = opened.fuser.info
+def _registration(opened: OpenedRig) -> Registration:
+    aligner, fuser = opened.registration.aligner, opened.fuser.info
     registration = Registration(
         aligner.alignment,
         opened.output_size,
@@ -266,6 +265,27 @@ def _transforms(opened: OpenedRig, warn: Warn, warn_in_report: Warn) -> list[Cal
         max_visible_levels=fuser.max_visible_levels if opened.registration.common_view is None else 0,
     )
     aligner.on_change(registration.replace)
+    return registration
+
+
+def _engine_size(opened: OpenedRig, registration: Registration) -> tuple[int, int] | None:
+    """(height, width) to compile the engine for.
+
+    A pyramid network's graph for pairs whose visible size is halved to that of the infrared image is its graph for the
+    halved size.
+    """
+    size, infrared = opened.engine_size, opened.infrared.info
+    if size is None or not infrared.known:
+        return size
+    levels = registration.visible_levels((infrared.width, infrared.height), opened.output_size)
+    return size[0] >> levels, size[1] >> levels
+
+
+def _transforms(
+    opened: OpenedRig, registration: Registration, warn: Warn, warn_in_report: Warn
+) -> list[Callable[[FramePair], FramePair]]:
+    """What each pair passes before fusion: the canvas of a live rig, registration, tone mapping."""
+    rig, visible = opened.rig, opened.visible.info
     tone_map = ToneMap(None, warn_in_report, None)
     if not opened.infrared.info.mapped:
         settings = count_settings(rig, Band.INFRARED, opened.infrared.info)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 
 from fusepipe.core.frames import Frame, FusedFrame, Pixels, Plane, ValueRange
 from fusepipe.core.levels import luma_to_full, luma_to_limited
@@ -14,13 +14,23 @@ COLOR_SPACE = {"bt601": 6, "bt709": 1, "bt2020": 9}  # AVColorSpace: SMPTE 170M,
 
 
 def to_av_frame(
-    frame: FusedFrame | Frame, width: int, height: int, pixel_format: str, value_range: ValueRange
+    frame: FusedFrame | Frame,
+    width: int,
+    height: int,
+    pixel_format: str,
+    value_range: ValueRange,
+    recycled: VideoFrame | None = None,
 ) -> VideoFrame:
     """The frame as an FFmpeg frame of at least its size; greyscale frames get neutral chroma in a colour format.
 
-    ``pixel_format`` is yuv420p or gray. Padding repeats the last row and column.
+    ``pixel_format`` is yuv420p or gray. Padding repeats the last row and column. ``recycled`` is an earlier frame that
+    nobody reads any more, whose memory is used if it fits; FFmpeg's software encoders copy a frame before they return.
     """
-    av_frame = VideoFrame(width, height, pixel_format)
+    if recycled is None or (recycled.width, recycled.height, recycled.format.name) != (width, height, pixel_format):
+        av_frame = VideoFrame(width, height, pixel_format)
+    else:
+        av_frame = recycled
+        av_frame.pict_type = PictureType.NONE
     _fill(av_frame, 0, _luma(frame.planes[0], value_range))
     if len(av_frame.planes) == 3:
         half = (av_frame.planes[1].width, av_frame.planes[1].height)

@@ -55,6 +55,7 @@ class LiveEncoder:
         self._sets: tuple[bytes, bytes] | None = None
         self._first_ns = self._key_ns = 0
         self._last_pts = -1
+        self._recycled: VideoFrame | None = None
         self._hardware_failed = False
         self.name = ""  # of FFmpeg's encoder, while open
         self.size = (0, 0)  # (width, height) of the video, even
@@ -86,7 +87,9 @@ class LiveEncoder:
             key = True
         context = self._context
         assert context is not None
-        av_frame = to_av_frame(frame, *self.size, "yuv420p", self._value_range)
+        # a GPU may still read the last frame
+        recycled = self._recycled if self.name == _CODECS["x264"] else None
+        av_frame = self._recycled = to_av_frame(frame, *self.size, "yuv420p", self._value_range, recycled)
         pts = round(Fraction(frame.capture_ns - self._first_ns, 1_000_000_000) / VIDEO_TIME_BASE)
         av_frame.pts = self._last_pts = max(pts, self._last_pts + 1)
         av_frame.time_base = VIDEO_TIME_BASE

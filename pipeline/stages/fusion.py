@@ -15,8 +15,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fusepipe.calibration.common_view import common_view
 from fusepipe.core import levels
-from fusepipe.core.frames import Frame, FramePair, FusedBy, FusedFrame, Luma8, PairState, Plane, enlarged
+from fusepipe.core.buffers import BufferPool
+from fusepipe.core.errors import UsageError
+from fusepipe.core.frames import Frame, FramePair, FusedBy, FusedFrame, Luma8, PairState, Pixels, Plane, enlarged
 from fusepipe.core.fuser import Fuser, FusionBatch, Ticket
 
 FADE = 1 / 12  # width of the blending zone inside the border of the infrared view, as a share of the frame width
@@ -26,26 +29,47 @@ Weights = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Blend:
-    """Weights that sum to 1, HxW float32: ``inside`` is 0 outside the infrared view and rises to 1 within its border.
+    """Blends two images around the part in which the first one is shown as it is.
 
-    It rises smoothly (with slope 0 at both ends), so that not even a flat image shows where the view begins.
+    ``parts`` are rectangles of the image, each with the weights of the first and of the second image, float32 that sum
+    to 1: 0 and 1 outside the infrared view, rising to 1 and 0 within its border. They rise smoothly (with slope 0 at
+    both ends), so that not even a flat image shows where the view begins.
     """
 
-    inside: Weights
-    outside: Weights
+    parts: tuple[tuple[slice, slice, Weights, Weights], ...]
 
-    def __call__(self, inside: Luma8, outside: Luma8) -> Luma8:
-        """The two images, HxW uint8, blended."""
-        return np.asarray(cv2.blendLinear(inside, outside, self.inside, self.outside), np.uint8)
+    def __call__(self, inside: Luma8, outside: Luma8) -> None:
+        """Blends ``outside`` into ``inside``, both HxW uint8; ``inside`` is changed."""
+        for rows, columns, weights, others in self.parts:
+            part = inside[rows, columns]
+            cv2.blendLinear(part, outside[rows, columns], weights, others, dst=part)
 
 
 def blend_of(valid: Luma8) -> Blend:
     """The blend at the border of a view, from its mask (255 inside, else 0); of a narrow view half is not blended."""
+    height, width = valid.shape
     inside_px = np.asarray(cv2.distanceTransform(valid, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
-    fade_px = max(1.0, min(valid.shape[1] * FADE, float(inside_px.max()) / 2))
+    fade_px = max(1.0, min(width * FADE, float(inside_px.max()) / 2))
     share = np.minimum(inside_px / np.float32(fade_px), np.float32(1))
     weights = np.asarray(share * share * (3 - 2 * share), np.float32)
-    return Blend(weights, np.float32(1) - weights)
+    left, top, right, bottom = _unblended(weights)
+    parts = (
+        (slice(0, top), slice(0, width)),
+        (slice(top, bottom), slice(0, left)),
+        (slice(top, bottom), slice(right, width)),
+        (slice(bottom, height), slice(0, width)),
+    )
+    filled = (part for part in parts if weights[part].size)
+    return Blend(tuple((*part, weights[part].copy(), np.float32(1) - weights[part]) for part in filled))
+
+
+def _unblended(weights: Weights) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of a large rectangle in which all weights are 1; empty where they are nowhere."""
+    try:
+        found = common_view(np.asarray((weights == 1) * np.uint8(255), np.uint8), (weights.shape[1], weights.shape[0]))
+    except UsageError:  # smaller than what images are cropped to
+        return 0, 0, 0, 0
+    return found.left, found.top, found.left + found.width, found.top + found.height
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +89,7 @@ class Coverage:
 class _Pending:
     pair: FramePair
     ticket: Ticket | None  # None: only one frame, nothing to fuse
+    batch: FusionBatch | None = None  # kept: the engine may read its images until it has finished
     substitute: FusedBy | None = None
 
 
@@ -88,6 +113,8 @@ class FusionStep:
         self._grey = grey_without_visible
         self._pending: deque[_Pending] = deque()
         self._coverage: Coverage | None = None
+        self._visible, self._infrared = BufferPool(), BufferPool()  # what the engine gets
+        self._outside, self._fused = BufferPool(), BufferPool()
 
     @property
     def full(self) -> bool:
@@ -128,14 +155,14 @@ class FusionStep:
         substitute = None if fuser is self._own else FusedBy(info.model, info.backend, info.precision)
         self.size = (pair.visible.height, pair.visible.width)
         batch = self._batch(pair, pair.visible, whole=substitute is not None)
-        self._pending.append(_Pending(pair, fuser.submit(batch), substitute))
+        self._pending.append(_Pending(pair, fuser.submit(batch), batch, substitute))
 
     def _batch(self, pair: FramePair, frame: Frame, *, whole: bool) -> FusionBatch:
         """The request for a pair with the visible ``frame``; ``whole``: with infrared at the visible size and geometry.
 
         Registration prepares the infrared image for the rig's own fuser; a substitute may take no other form.
         """
-        visible = levels.full_range_luma(frame.luma)
+        visible = self._full_range(frame.luma)
         plane = pair.registered_luma() if whole else pair.luma
         assert plane is not None
         infrared = plane.pixels
@@ -150,9 +177,11 @@ class FusionStep:
             if whole:
                 hidden = np.asarray(enlarged(hidden, pair.visible_levels, smooth=False), np.uint8)
             elif pair.visible_levels:
-                size = (infrared.shape[1], infrared.shape[0])
-                outside = np.asarray(cv2.resize(visible, size, interpolation=cv2.INTER_AREA), np.uint8)
-            infrared = cv2.copyTo(outside, hidden, infrared.copy())
+                outside = self._outside.take(infrared.shape)
+                cv2.resize(visible, infrared.shape[::-1], dst=outside, interpolation=cv2.INTER_AREA)
+            filled = self._infrared.take(infrared.shape, infrared.dtype)
+            np.copyto(filled, infrared)
+            infrared = cv2.copyTo(outside, hidden, filled)
         halvings = 0 if whole else pair.visible_levels
         return FusionBatch((np.asarray(infrared, np.uint8),), (visible,), (frame.stream_id,), visible_levels=halvings)
 
@@ -166,13 +195,27 @@ class FusionStep:
         if pending.ticket is None:
             return self._frame(pair, (luma, *self._chroma(pair.visible)))
         fused = pending.ticket.result()[0]
-        if luma.value_range == "limited":
-            fused = np.asarray(cv2.LUT(fused, levels.luma_to_limited()), dtype=np.uint8)
         coverage = self._coverage_of(pair)
+        if luma.value_range == "limited":
+            fused = self._mapped(fused, levels.luma_to_limited(), self._fused)
+        elif coverage is not None and not fused.flags.writeable:  # a rule that returns one of its inputs
+            fused = fused.copy()
         if coverage is not None:
-            fused = coverage.output(fused, np.asarray(luma.pixels, np.uint8))
+            coverage.output(fused, np.asarray(luma.pixels, np.uint8))
         planes = (Plane(fused, 8, luma.value_range), *self._chroma(pair.visible))
         return self._frame(pair, planes, pending.substitute)
+
+    def _full_range(self, luma: Plane) -> Luma8:
+        """As :func:`levels.full_range_luma`, in recycled memory."""
+        if luma.value_range != "limited" or luma.pixels.dtype != np.uint8:
+            return levels.full_range_luma(luma)
+        return self._mapped(luma.pixels, levels.luma_to_full(), self._visible)
+
+    @staticmethod
+    def _mapped(pixels: Pixels, table: Luma8, pool: BufferPool) -> Luma8:
+        mapped: Luma8 = pool.take(pixels.shape)
+        cv2.LUT(pixels, table, dst=mapped)
+        return mapped
 
     def _chroma(self, visible: Frame) -> tuple[Plane, ...]:
         return visible.chroma if self._keep_colour else ()

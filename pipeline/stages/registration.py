@@ -53,6 +53,10 @@ class Registration:
             warps[key] = self._built(build, *key)
         self._made = (build, warps)
 
+    def visible_levels(self, infrared: Size, visible: Size) -> int:
+        """How many times pairs of these sizes have the visible size halved; builds their warp."""
+        return self._warp(infrared, visible)[1]
+
     def __call__(self, pair: FramePair) -> FramePair:
         if pair.visible is not None:
             self._visible_size = (pair.visible.width, pair.visible.height)

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fusepipe.core.buffers import BufferPool
 from fusepipe.core.frames import Luma8
 
 Short = NDArray[np.int16]
@@ -59,6 +60,10 @@ class Pyramid:
         scratch = np.empty((5, math.prod(self._shapes[visible_levels])), np.int16)  # the levels take turns
         fine = self._shapes[visible_levels : visible_levels + levels]
         self._work = [tuple(buffer[: math.prod(shape)].reshape(shape) for buffer in scratch) for shape in fine]
+        self._coarse = _Fixed(coarse, COARSE_SCALE)
+        self._gates = _Fixed((levels, *coarse), GATE)
+        self._gains = _Fixed((levels, coarse[0] // 2, coarse[1] // 2), GAIN)
+        self._fused = BufferPool()
         self._result = [np.empty(shape, np.int16) for shape in self._shapes[: visible_levels + levels]]
 
     @property
@@ -75,13 +80,13 @@ class Pyramid:
         return self._infrared[-1], self._visible[-1]
 
     def add_detail(self, fused: Maps, gates: Maps, gains: Maps) -> Luma8:
-        """The fused image (a new HxW uint8 array) of the pair that :meth:`reduce` saw last.
+        """The fused image (HxW uint8, the caller's; its memory is recycled) of the pair that :meth:`reduce` saw last.
 
         Takes what the coarse network gives: the fused coarse image (h x w), gates (levels x h x w) and gains
         (levels x h/2 x w/2), as float32 in the network's own units, finest level first.
         """
-        result = _fixed(fused, COARSE_SCALE)
-        fixed_gates, fixed_gains = _fixed(gates, GATE), _fixed(gains, GAIN)
+        result = self._coarse(fused)
+        fixed_gates, fixed_gains = self._gates(gates), self._gains(gains)
         for level in reversed(range(self._levels)):
             result = self._finer(level, result, fixed_gates[level], fixed_gains[level])
         for level in reversed(range(self._visible_levels)):
@@ -92,7 +97,9 @@ class Pyramid:
             result = place
         np.clip(result, 0, COARSE_SCALE, out=result)
         height, width = self._size
-        return np.asarray(cv2.convertScaleAbs(result[:height, :width], alpha=1 / GREY), np.uint8)
+        image: Luma8 = self._fused.take(self._size)
+        cv2.convertScaleAbs(result[:height, :width], dst=image, alpha=1 / GREY)
+        return image
 
     def _finer(self, level: int, coarser: Short, gate: Short, gain: Short) -> Short:
         """One finer level: ``coarser`` enlarged, plus ``gain * (dv + z * (di - dv))``."""
@@ -119,9 +126,19 @@ class Pyramid:
         return place
 
 
-def _fixed(maps: Maps, scale: int) -> Short:
-    fixed: Short = np.rint(maps * np.float32(scale)).astype(np.int16)
-    return fixed
+class _Fixed:
+    """Float maps of one shape in fixed point, in buffers of its own."""
+
+    def __init__(self, shape: tuple[int, ...], scale: int) -> None:
+        self._scale = np.float32(scale)
+        self._scaled, self._rounded = np.empty(shape, np.float32), np.empty(shape, np.int16)
+
+    def __call__(self, maps: Maps) -> Short:
+        """Rounded to whole units, int16; valid until the next call."""
+        np.multiply(maps, self._scale, out=self._scaled)
+        np.rint(self._scaled, out=self._scaled)
+        np.copyto(self._rounded, self._scaled, casting="unsafe")
+        return self._rounded
 
 
 def _widen(image: Luma8, place: Short) -> None:

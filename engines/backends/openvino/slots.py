@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusepipe.core.buffers import BufferPool
 from fusepipe.core.errors import EngineError
 from fusepipe.core.frames import Luma8
 from fusepipe.core.fuser import FusionBatch
@@ -39,7 +40,10 @@ class Slot(ABC):
 
     @abstractmethod
     def collect(self, size: tuple[int, int]) -> list[Luma8]:
-        """The fused images, new HxW uint8 arrays of ``size`` (height, width), once the request has finished."""
+        """The fused images, HxW uint8 of ``size`` (height, width), once the request has finished.
+
+        They are the caller's; their memory is recycled once nobody refers to them.
+        """
 
     def _buffer(self, name: str, shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
         if name not in self._inputs or self._inputs[name].shape != shape:
@@ -55,6 +59,7 @@ class ImageSlot(Slot):
         super().__init__(request)
         self._grids = grids
         self._grid_keys: list[str] = []
+        self._fused = BufferPool()
 
     def start(self, batch: FusionBatch, padded: tuple[int, int, int]) -> None:
         count, height, width = padded
@@ -69,7 +74,11 @@ class ImageSlot(Slot):
 
     def collect(self, size: tuple[int, int]) -> list[Luma8]:
         height, width = size
-        return [image[0, :height, :width].copy() for image in self.request.get_output_tensor(0).data]
+        images: list[Luma8] = []
+        for output in self.request.get_output_tensor(0).data:
+            images.append(self._fused.take(size))
+            np.copyto(images[-1], output[0, :height, :width])
+        return images
 
     def _copy(self, name: str, images: Sequence[Luma8], shape: tuple[int, ...]) -> None:
         for target, image in zip(self._buffer(name, shape, np.uint8), images, strict=True):

@@ -85,6 +85,7 @@ class VideoSink:
         self._fps = fps or 25.0
         self._creation_time = creation_time
         self._video: _OpenVideo | None = None
+        self._recycled: VideoFrame | None = None
         self._last_pts = -MIN_STEP
         self._synced_ns = 0
         self._frames = 0
@@ -140,7 +141,9 @@ class VideoSink:
                     f"{self.label}: pair {frame.name or frame.index} is {frame.width}x{frame.height}, the video "
                     f"{video.size[0]}x{video.size[1]}; use an images sink for frames of different sizes"
                 )
-            av_frame = to_av_frame(frame, stream.width, stream.height, stream.pix_fmt or "yuv420p", video.value_range)
+            pixel_format = stream.pix_fmt or "yuv420p"
+            av_frame = to_av_frame(frame, stream.width, stream.height, pixel_format, video.value_range, self._recycled)
+            self._recycled = av_frame
             pts = round(Fraction(frame.capture_ns - video.first_ns, S) / video.time_base)
             av_frame.pts = self._last_pts = max(pts, self._last_pts + video.min_step)
             av_frame.time_base = video.time_base

@@ -13,7 +13,7 @@ import pytest
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.core.frames import Luma8
 from fusepipe.core.fuser import FusionBatch
-from fusepipe.core.machine import Processor
+from fusepipe.core.machine import Processor, usable_cores
 from fusepipe.core.models import NETWORKS
 from fusepipe.engines import choose
 from fusepipe.engines.backends.openvino import fuser as openvino_backend
@@ -325,3 +325,12 @@ signal.raise_signal(signal.SIGINT)
 def test_a_signal_after_a_fuser_was_released_in_another_thread() -> None:
     ran = subprocess.run([sys.executable, "-c", _RELEASED_ELSEWHERE], capture_output=True, text=True, timeout=100)
     assert (ran.returncode, ran.stdout) == (0, "handled\n"), ran.stderr
+
+
+def test_a_small_coarse_part_runs_two_requests_beside_each_other_on_one_thread_each(tmp_path: Path) -> None:
+    if usable_cores() < 2:
+        pytest.skip("this machine has one core")
+    with OpenVinoFuser("stream", read_onnx("stream"), "fp32", cache=CompileCache(tmp_path)) as fuser:
+        small, large = fuser.compiled_model((1, 96, 128)), fuser.compiled_model((1, 1080, 2080))
+        assert (small.get_property("NUM_STREAMS"), small.get_property("INFERENCE_NUM_THREADS")) == (2, 2)
+        assert large.get_property("NUM_STREAMS") == 1

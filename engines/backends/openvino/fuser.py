@@ -19,6 +19,7 @@ from typing import Any
 
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.core.fuser import FuserBase, FuserInfo, FusionBatch, Ticket
+from fusepipe.core.machine import usable_cores
 from fusepipe.engines.backends.openvino.library import openvino
 from fusepipe.engines.backends.openvino.network import (
     PREPARED,
@@ -42,6 +43,9 @@ MAX_IN_FLIGHT = 2
 MAX_BATCH = 16
 MAX_VISIBLE_LEVELS = 4
 """For pyramid networks: the most halvings of the visible size to the infrared size."""
+SMALL_COARSE_PX = 1 << 14
+"""Up to this size a pyramid network's coarse part runs on one thread a request: threads that share so little work wait
+for each other more than they save."""
 # int8 is in the graph (fusepipe.engines.builder.quantise); everything between its layers is fp32
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 _ACHIEVED = {"float32": "fp32", "f32": "fp32", "bfloat16": "bf16", "bf16": "bf16"}
@@ -216,11 +220,14 @@ class OpenVinoFuser(FuserBase):
     def _compile(self, size: _Size) -> Any:
         options = {
             "INFERENCE_PRECISION_HINT": _HINTS[self.info.precision],
-            # One stream on all cores for the lowest latency; throughput mode gains only a few per cent.
+            # One stream on all cores for the lowest latency; for large graphs throughput mode gains a few per cent.
             "PERFORMANCE_HINT": "LATENCY",
         }
         if self._threads:
             options["INFERENCE_NUM_THREADS"] = str(self._threads)
+        elif self._sharpness and size is not None and size[1] * size[2] <= SMALL_COARSE_PX:
+            requests = str(min(MAX_IN_FLIGHT, max(1, int(usable_cores()))))
+            options |= {"NUM_STREAMS": requests, "INFERENCE_NUM_THREADS": requests}
         key = "|".join(
             (
                 f"{PREPARED} {hashlib.sha256(self._onnx).hexdigest()}",

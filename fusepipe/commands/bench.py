@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,10 +14,13 @@ from fusepipe.commands.console.options import Duration, examples, json_option
 from fusepipe.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from fusepipe.workflows.bench.against import Against
     from fusepipe.workflows.bench.engine_speeds import EngineBench
+    from fusepipe.workflows.bench.history import Ratio
     from fusepipe.workflows.bench.soak import Held, SoakReport
     from fusepipe.workflows.bench.throughput import BenchReport
 
+SWEEP = ("640x480,320x240", "1280x720,640x512", "1920x1080,640x512", "3840x2160,640x512")
 UNKNOWN = "not available on this system"
 
 
@@ -43,6 +47,8 @@ class Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int]]]):
     "bench",
     epilog=examples(
         "fusepipe bench --size 1280x720,640x512",
+        "fusepipe bench --sizes --against ffmpeg --json > bench.json",
+        "fusepipe bench --compare bench.json",
         "fusepipe bench --engines --model stream",
     ),
 )
@@ -52,6 +58,10 @@ class Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int]]]):
     help="Visible size, or visible,infrared.",
     show_default="640x480,320x240; with --soak 160x120,80x60",
 )
+@click.option("--sizes", is_flag=True, help=f"Several sizes, visible,infrared: {', '.join(SWEEP)}.")
+@click.option("--against", type=click.Choice(["ffmpeg"]), help="Also measure ffmpeg, which decodes, averages, encodes.")
+@click.option("--compare", type=click.Path(path_type=Path), metavar="OTHER.json", help="Ratios to an earlier --json.")
+@click.option("--history", type=click.Path(path_type=Path), metavar="FILE.jsonl", help="Append the figures to a file.")
 @click.option("--pairs", type=click.IntRange(min=10), default=300, help="Number of pairs.")
 @model_option()
 @backend_option
@@ -70,6 +80,10 @@ class Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int]]]):
 def command(
     ctx: click.Context,
     size: tuple[tuple[int, int], tuple[int, int]] | None,
+    sizes: bool,
+    against: str | None,
+    compare: Path | None,
+    history: Path | None,
     pairs: int,
     model: str,
     backend: str,
@@ -88,6 +102,7 @@ def command(
     from fusepipe.core.progress_bar import ProgressBar
 
     if engines:
+        only_measurements(ctx)
         from fusepipe.workflows.bench.engine_speeds import bench_engines
 
         for name in ("soak", "pairs", "backend", "precision", "preset"):
@@ -98,20 +113,74 @@ def command(
         as_text = "\n".join(engine_lines(table))
         click.echo(json.dumps({"ok": True, **table.as_json()}, indent=2) if as_json else as_text)
         return
-    from fusepipe.workflows.bench.soak import soak as run_soak
+    if soak:
+        only_measurements(ctx)
+        from fusepipe.workflows.bench.soak import soak as run_soak
+        from fusepipe.workflows.bench.throughput import BenchOptions
+
+        visible, infrared = size or ((160, 120), (80, 60))
+        with ProgressBar("measuring", enabled=not as_json):
+            soaked = run_soak(BenchOptions(visible, infrared, soak, model, backend, precision, preset, time_limit))
+        document, lines = soaked.as_json(), soak_lines(soaked)
+        click.echo(json.dumps({"ok": True, **document}, indent=2) if as_json else "\n".join(lines))
+        return
+    if sizes and size:
+        raise UsageError("--size and --sizes cannot be combined: --sizes measures its own")
+    chosen = [Sizes().convert(text, None, ctx) for text in SWEEP] if sizes else [size or ((640, 480), (320, 240))]
+    bench_sizes(
+        chosen, (pairs, model, backend, precision, preset, time_limit, against is not None), compare, history, as_json
+    )
+
+
+def bench_sizes(
+    sizes: list[tuple[tuple[int, int], tuple[int, int]]],
+    settings: tuple[int, str, str, str, str, float, bool],
+    compare: Path | None,
+    history: Path | None,
+    as_json: bool,
+) -> None:
+    """Measures each size, prints it, compares it with earlier figures and records it."""
+    from fusepipe.core.progress_bar import ProgressBar
+    from fusepipe.workflows.bench.history import append_history, ratios, read_documents
     from fusepipe.workflows.bench.throughput import BenchOptions, measure_throughput
 
-    default = ((160, 120), (80, 60)) if soak else ((640, 480), (320, 240))
-    visible, infrared = size or default
-    options = BenchOptions(visible, infrared, soak or pairs, model, backend, precision, preset, time_limit)
-    with ProgressBar("measuring", enabled=not as_json):
-        if soak:
-            soaked = run_soak(options)
-            document, lines = soaked.as_json(), soak_lines(soaked)
-        else:
-            measured = measure_throughput(options)
-            document, lines = measured.as_json(), bench_lines(measured)
-    click.echo(json.dumps({"ok": True, **document}, indent=2) if as_json else "\n".join(lines))
+    before = None if compare is None else read_documents(compare)
+    documents = []
+    for visible, infrared in sizes:
+        with ProgressBar(f"measuring {visible[0]}x{visible[1]}", enabled=not as_json):
+            measured = measure_throughput(BenchOptions(visible, infrared, *settings))
+        documents.append(measured.as_json())
+        if not as_json:
+            click.echo("\n".join([*bench_lines(measured), ""]))
+    compared = None if before is None else ratios(documents, before)
+    if history is not None:
+        append_history(history, documents)
+    if as_json:
+        body: dict[str, Any] = documents[0] if len(documents) == 1 else {"sizes": documents}
+        if compared is not None:
+            body = {**body, "compared": [ratio.as_json() for ratio in compared]}
+        click.echo(json.dumps({"ok": True, **body}, indent=2))
+    elif compared is not None:
+        click.echo("\n".join(compare_lines(compared, str(compare))))
+
+
+def only_measurements(ctx: click.Context) -> None:
+    """Raises :class:`UsageError` for options of a measurement that another mode of the command does not have."""
+    for name in ("sizes", "against", "compare", "history"):
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise UsageError(f"--{name} cannot be combined with --soak or --engines")
+
+
+def compare_lines(compared: list[Ratio], other: str) -> list[str]:
+    """Figures now and before, and their quotients, as text."""
+    lines = [f"{'':26}{'now':>10}{'before':>10}{'now/before':>12}  ({other})"]
+    size = ""
+    for ratio in compared:
+        if ratio.size != size:
+            size = ratio.size
+            lines.append(size)
+        lines.append(f"  {ratio.figure:24}{ratio.now:10.2f}{ratio.before:10.2f}{ratio.ratio:12.2f}")
+    return lines if compared else [f"{other} has no measurement of this size and model"]
 
 
 def _engine_line(engine: dict[str, Any]) -> str:
@@ -145,10 +214,21 @@ def bench_lines(report: BenchReport) -> list[str]:
         f"reached     {report.share_percent:.0f} %{_of_free(report)}",
         f"threads     {threads} CPU ms/pair, each with the threads of its libraries",
     ]
+    if report.against is not None:
+        lines += _against_lines(report.against)
     if run.latency_ms:
         latency = "latency     p50 {p50:.0f} ms, p95 {p95:.0f} ms, p99 {p99:.0f} ms".format(**run.latency_ms)
         lines.append(f"{latency}, with full queues: files are read at full speed")
     return lines + [f"note: {note}" for note in report.notes]
+
+
+def _against_lines(against: Against) -> list[str]:
+    peak = UNKNOWN if against.peak_mib is None else f"{against.peak_mib:.0f} MiB at most in memory"
+    return [
+        f"ffmpeg      {against.ffmpeg_cpu_ms:.2f} CPU ms/pair to decode, average and encode; fusepipe "
+        f"{against.ours_cpu_ms:.2f}: {against.ratio_percent:.0f} % of ffmpeg's speed, start-up left out",
+        f"memory      {against.page_faults:.0f} pages mapped per pair after start-up, {peak}",
+    ]
 
 
 def _of_free(report: BenchReport) -> str:

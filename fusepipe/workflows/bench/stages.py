@@ -62,7 +62,12 @@ def measure_stages(clips: Clips, fuser: Fuser, encoding: VideoOptions, output: P
     pairs = _paired(infrared, visible)
     costs.append(clock.cost("pair", len(pairs)))
 
-    registration = Registration(make_aligner("synthetic://street").alignment, clips.visible_size)
+    registration = Registration(
+        make_aligner("synthetic://street").alignment,
+        clips.visible_size,
+        apply=not fuser.info.accepts_warp,
+        max_visible_levels=fuser.info.max_visible_levels,
+    )
     pairs = _mapped("register", registration, pairs, costs)
     pairs = _mapped("tone map", ToneMap(None, lambda message: None), pairs, costs)
 
@@ -119,9 +124,8 @@ def _mapped(
 def _fused(fuser: Fuser, pairs: Sequence[FramePair], costs: list[StageCost]) -> list[FusedFrame]:
     """Like the fusion stage: as many requests in flight as the engine accepts."""
     step = FusionStep(fuser)
-    fuser.prepare(pairs[0].lead.height, pairs[0].lead.width)
     step.submit(pairs[0])
-    step.finish()
+    step.finish()  # compiled for the size at which pairs arrive
     fused: list[FusedFrame] = []
     clock = _Clock()
     for pair in pairs:

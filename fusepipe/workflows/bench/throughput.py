@@ -18,10 +18,12 @@ from typing import Any
 from fusepipe.config.schema import Rig
 from fusepipe.core import machine
 from fusepipe.core.fuser import Fuser
+from fusepipe.core.version import __version__
 from fusepipe.pipeline.sinks.files.video import VideoOptions
 from fusepipe.rig.api import Pipeline
 from fusepipe.rig.factories.fusers import load_fuser
 from fusepipe.rig.from_options import rig_from_options
+from fusepipe.workflows.bench.against import Against, find_ffmpeg, measure_against
 from fusepipe.workflows.bench.clips import Clips, render_clips
 from fusepipe.workflows.bench.stages import StageCost, measure_stages
 
@@ -30,7 +32,10 @@ STAT = Path("/proc/stat")
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """Sizes are (width, height) in pixels; each part of the measurement ends after ``time_limit_s``."""
+    """Sizes are (width, height) in pixels; each part of the measurement ends after ``time_limit_s``.
+
+    ``against``: measures ffmpeg too, see :mod:`fusepipe.workflows.bench.against`.
+    """
 
     visible_size: tuple[int, int] = (640, 480)
     infrared_size: tuple[int, int] = (320, 240)
@@ -40,6 +45,7 @@ class BenchOptions:
     precision: str = "auto"
     preset: str = "superfast"
     time_limit_s: float = 120.0
+    against: bool = False
 
     def rig(self, infrared: str, visible: str, sinks: list[dict[str, Any]]) -> Rig:
         """The rig of these two inputs; the synthetic street's calibration is exact for both kinds.
@@ -87,6 +93,8 @@ class BenchReport:
     end_to_end: EndToEnd
     stages: list[StageCost]
     notes: list[str] = field(default_factory=list)
+    version: str = __version__
+    against: Against | None = None
 
     @property
     def stage_cpu_ms(self) -> float:
@@ -117,6 +125,7 @@ class BenchReport:
         free = self.share_of_free_percent
         return {
             **asdict(self),
+            "against": None if self.against is None else self.against.as_json(),
             "stage_cpu_ms": round(self.stage_cpu_ms, 3),
             "limit_pairs_per_s": round(self.limit_pairs_per_s, 2),
             "share_percent": round(self.share_percent, 1),
@@ -133,16 +142,23 @@ def measure_throughput(options: BenchOptions) -> BenchReport:
     """Renders the clips into a temporary folder, runs the pipeline, then each stage alone."""
     with tempfile.TemporaryDirectory(prefix="fusepipe-bench-") as name:
         folder = Path(name)
-        fuser = load_fuser(options.model, options.backend, options.precision)  # errors come before the rendering
+        if options.against:
+            find_ffmpeg()
+        fuser = _fuser(options)  # errors come before the rendering
         encoding = VideoOptions(preset=options.preset)
         sinks = [{"file": str(folder / "fused.mkv"), "preset": options.preset}]
         rig = options.rig(str(folder / "infrared.mkv"), str(folder / "visible.mkv"), sinks)
         clips = render_clips(folder, options.visible_size, options.infrared_size, options.pairs, options.time_limit_s)
         end_to_end, engine = _end_to_end(rig, fuser, clips, options.time_limit_s)
         notes = _notes(options, clips, end_to_end)
-        with load_fuser(options.model, options.backend, options.precision) as fuser:
+        against = measure_against(clips, rig, lambda: _fuser(options), encoding) if options.against else None
+        with _fuser(options) as fuser:
             stages = measure_stages(clips, fuser, encoding, folder / "alone.mkv")
-        return BenchReport(_machine(), engine, clips.as_json(), end_to_end, stages, notes)
+        return BenchReport(_machine(), engine, clips.as_json(), end_to_end, stages, notes, against=against)
+
+
+def _fuser(options: BenchOptions) -> Fuser:
+    return load_fuser(options.model, options.backend, options.precision)
 
 
 def _machine() -> dict[str, Any]:

@@ -55,8 +55,8 @@ class Matches:
 
     def peaks(self) -> Array:
         """Nx2: the displacement (dx, dy) of each block's correlation peak."""
-        flat = self.surfaces.reshape(len(self.surfaces), -1).argmax(axis=1)
         side = self.surfaces.shape[1]
+        flat = self.surfaces.reshape(-1, side * side).argmax(axis=1)
         return np.stack([flat % side, flat // side], axis=1).astype(np.float64) - self.radius_px
 
     def near(self, displacement: Array | None = None) -> NDArray[np.bool_]:

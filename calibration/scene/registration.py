@@ -26,11 +26,16 @@ from fusepipe.calibration.scene.lens_estimation import MIN_GAIN, LensEvidence, l
 from fusepipe.calibration.scene.local_matches import MODELS, PLANE_MODELS, Model
 from fusepipe.calibration.scene.match_quality import BLOCKS_A_CELL, MIN_CONFIDENCE, MatchQuality, match_quality
 from fusepipe.calibration.scene.refinement import best_refined, refined
-from fusepipe.calibration.scene.search import DEFAULT_SCALES, Candidate, ScenePair, search, search_rolled
+from fusepipe.calibration.scene.search import DEFAULT_SCALES, Candidate, ScenePair, distinct, search, search_rolled
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Luma8, Size
 
 MIN_TEXTURE = 1.5  # grey levels of root mean square gradient below which there is nothing to match
+NARROW_SCALES = (0.33, 0.72)  # of a narrow infrared view, which is searched for where no wider one is found
+NARROW_CANDIDATES = 3
+NARROW_BORDER = 0.2  # of a candidate's width and height: what it may be off by
+NARROW_IN_PART = (0.6, 1.0)  # scales in the part with its border
+MIN_SIDE_PX = 48
 SEARCHED = 30  # percent of the time that the search takes
 
 Step = Callable[[int, int, str], None]
@@ -71,13 +76,18 @@ def register(
 
     ``scales`` bounds the ratio of the fields of view (infrared width over visible width); ``models`` are
     those to choose from. ``focal_px`` is the infrared camera's focal length where it is known. Where the search's first
-    candidate fails, others are refined, up to a roll of 15 degrees, which takes about six times as long. ``explain``
+    candidate fails, others are refined, up to a roll of 15 degrees, and then views down to a third of the visible width
+    are searched for, which takes about six times as long. ``explain``
     searches for the reason of a failure (a mirrored image). ``step`` is called with the share of the time that has
     passed, about, in percent of 100, and what is being done. Raises :class:`UsageError` for pairs whose sizes differ
     from each other.
     """
     _check_sizes(pairs)
     result = _estimate(pairs, scales, models, focal_px, others=True, step=step)
+    narrow = NARROW_SCALES if scales == DEFAULT_SCALES else (scales[0], min(scales[1], NARROW_SCALES[1]))
+    if not result.quality.accepted and narrow[0] < narrow[1]:
+        step(90, 100, "searching for a narrow view")
+        result = _narrow(pairs, narrow, models, focal_px) or result
     step(97, 100, "checking the result")
     return replace(result, refusal=_refusal(pairs, result, scales, explain))
 
@@ -118,6 +128,41 @@ def _estimate(
     )
 
 
+def _narrow(
+    pairs: Sequence[ScenePair], scales: tuple[float, float], models: tuple[Model, ...], focal_px: float | None
+) -> SceneResult | None:
+    """The best accepted result in parts of the visible images; ``None`` where there is none.
+
+    A narrow view covers few blocks of the whole image: it is registered to the part around each candidate instead.
+    """
+    infrared, visible = size_of(pairs[0].infrared), size_of(pairs[0].visible)
+    found: list[SceneResult] = []
+    for candidate in distinct(search(pairs, scales), infrared, visible, NARROW_CANDIDATES):
+        x, y, width, height = around(candidate.matrix, infrared, visible)
+        if min(width, height) < MIN_SIDE_PX:
+            continue
+        views = [replace(p, visible=np.ascontiguousarray(p.visible[y : y + height, x : x + width])) for p in pairs]
+        part = _estimate(views, NARROW_IN_PART, models, focal_px)
+        if part.quality.accepted:
+            shift = np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
+            overlap = round(part.quality.overlap * width * height / (visible[0] * visible[1]), 4)
+            quality = replace(part.quality, overlap=overlap)
+            found.append(
+                replace(part, matrix=shift @ part.matrix, quality=quality, visible_size=visible, candidates=())
+            )
+    return max(found, key=lambda one: one.quality.evidence, default=None)
+
+
+def around(matrix: Matrix3, infrared: Size, visible: Size) -> tuple[int, int, int, int]:
+    """(x, y, width, height) of the part of the visible image that an infrared image covers, and ``NARROW_BORDER``."""
+    corners = np.array([[[0, 0], [infrared[0], 0], [0, infrared[1]], infrared]], np.float64)
+    there = cv2.perspectiveTransform(corners, matrix)[0]
+    border = NARROW_BORDER * np.ptp(there, axis=0)
+    low = np.clip(np.floor(there.min(axis=0) - border), 0, visible).astype(int)
+    high = np.clip(np.ceil(there.max(axis=0) + border), 0, visible).astype(int)
+    return int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1])
+
+
 def _check_sizes(pairs: Sequence[ScenePair]) -> None:
     if not pairs:
         raise UsageError("a calibration from the scene needs at least one pair of images")
@@ -127,9 +172,9 @@ def _check_sizes(pairs: Sequence[ScenePair]) -> None:
         raise UsageError(f"the pairs are of different sizes ({'; '.join(texts)}): use pairs of one rig only")
     infrared, visible = next(iter(sizes))
     for name, shape in (("infrared", infrared), ("visible", visible)):
-        if min(shape) < 48:
+        if min(shape) < MIN_SIDE_PX:
             raise UsageError(
-                f"the {name} images are {shape[1]}x{shape[0]}: too small to match; the minimum is 48 pixels"
+                f"the {name} images are {shape[1]}x{shape[0]}: too small to match; the minimum is {MIN_SIDE_PX} pixels"
             )
 
 

@@ -22,6 +22,7 @@ from fusepipe.core.image_pages import holds_many_images
 from fusepipe.evaluation.image_sets import match
 from fusepipe.pipeline.pairing.time_pairer import TOLERANCE_NS, TimePairer
 from fusepipe.pipeline.sources.base import Source, SourceInfo
+from fusepipe.pipeline.sources.image_colour import palette_places
 from fusepipe.pipeline.sources.reframing import CropError, Reframing
 from fusepipe.rig.factories.sources import make_source, reframing_of
 from fusepipe.rig.from_options import CameraKeys, source_config
@@ -69,15 +70,18 @@ def read_reframed(path: Path, reframing: Reframing) -> Pixels:
 def _read_images(paths: tuple[Path, Path], reframings: tuple[Reframing, Reframing], name: str) -> ScenePair:
     infrared, visible = paths
     read = [read_reframed(path, reframing) for path, reframing in zip(paths, reframings, strict=True)]
-    if image_files.is_coloured(read[0]) and not image_files.is_coloured(read[1]):
+    ordered = palette_places(read[0])  # luma of false colours is not ordered by temperature: it has edges of its own
+    if ordered is None and image_files.is_coloured(read[0]) and not image_files.is_coloured(read[1]):
         raise UsageError(
             f"{infrared}: is a colour image and {visible} is not: the cameras are swapped; give the "
             "infrared images first"
         )
     if np.array_equal(read[0], read[1]):
         raise UsageError(f"{infrared} and {visible} are the same image: give one image of each camera")
-    planes = image_files.infrared_image_planes(read[0])[0], image_files.visible_image_planes(read[1])[0]
-    return ScenePair(to_luma8(planes[0]), to_luma8(planes[1]), name)
+    visible_luma = to_luma8(image_files.visible_image_planes(read[1])[0])
+    if ordered is None:
+        ordered = to_luma8(image_files.infrared_image_planes(read[0])[0])
+    return ScenePair(ordered, visible_luma, name)
 
 
 def _read_recordings(configs: Sequence[SourceConfig], most: int) -> list[ScenePair]:

@@ -49,6 +49,17 @@ def test_recordings_of_different_rates_are_paired_by_time(tmp_path: Path, infrar
         assert float(pair.name.removesuffix("s")) == pytest.approx(seconds(pair.visible), abs=0.1)
 
 
+def test_false_colours_are_registered_by_the_order_of_their_palette(tmp_path: Path) -> None:
+    grey = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 256, (120, 160), np.uint8), (0, 0), 6)
+    grey = np.asarray(cv2.normalize(grey, None, 0, 255, cv2.NORM_MINMAX), np.uint8)
+    cv2.imwrite(str(tmp_path / "ir.png"), cv2.applyColorMap(grey, cv2.COLORMAP_JET))
+    cv2.imwrite(str(tmp_path / "vis.png"), np.roll(grey, 40, axis=1))
+    (pair,) = read_pairs(str(tmp_path / "ir.png"), str(tmp_path / "vis.png"))
+    luma = cv2.imread(str(tmp_path / "ir.png"), cv2.IMREAD_GRAYSCALE)
+    order, by_luma = (np.corrcoef(image.ravel(), grey.ravel())[0, 1] for image in (pair.infrared, luma))
+    assert order > 0.99 and by_luma < 0.5
+
+
 def test_a_recording_of_unknown_length_is_sampled_to_its_end(tmp_path: Path) -> None:
     infrared = record(tmp_path / "ir.mkv", 25, 36, (32, 24))
     visible = record(tmp_path / "vis.mkv", 25, 36, (64, 48))

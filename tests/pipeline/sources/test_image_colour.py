@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from fusepipe.core.image_files import read_pixels
-from fusepipe.pipeline.sources.image_colour import image_colour
+from fusepipe.pipeline.sources.image_colour import image_colour, palette_places
+from fusepipe.pipeline.views.palettes import palette_bgr
 
 RNG = np.random.default_rng(0)
 
@@ -23,6 +24,28 @@ def test_palettes_are_false_colours(name, quality):
     if quality is not None:
         image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
     assert image_colour(image) == "false"
+
+
+@pytest.mark.parametrize("name", ["JET", "RAINBOW", "HSV", "INFERNO", "ironbow"])
+def test_false_colours_are_put_back_into_the_order_of_the_palette(name):
+    grey = cv2.GaussianBlur(thermal(), (0, 0), 2)
+    table = (
+        palette_bgr("ironbow")
+        if name == "ironbow"
+        else cv2.applyColorMap(np.arange(256, dtype=np.uint8), getattr(cv2, f"COLORMAP_{name}")).reshape(256, 3)
+    )
+    if name in ("RAINBOW", "HSV"):  # from red to blue in OpenCV
+        table = table[::-1]
+    image = table[grey]
+    places = palette_places(image)
+    assert np.abs(places.astype(int) - grey).mean() < 3
+    luma = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    if name == "JET":
+        assert np.corrcoef(luma.ravel(), grey.ravel())[0, 1] < 0.5, "its luma has another order"
+    jpeg = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])[1], cv2.IMREAD_COLOR)
+    assert np.abs(palette_places(jpeg).astype(int) - grey).mean() < 8
+    assert np.array_equal(palette_places(image.astype(np.uint16) * 257), places)
+    assert palette_places(grey) is None and palette_places(cv2.merge([grey] * 3)) is None
 
 
 def test_grey_images_are_grey_whatever_their_channels():

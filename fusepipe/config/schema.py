@@ -87,6 +87,17 @@ class RegistrationConfig(ConfigModel):
         description="watch measures and reports whether the cameras have moved relative to each other since the "
         "calibration; correct also compensates it, slowly and within limits.",
     )
+    local: Literal["off", "on"] = Field(
+        default="off",
+        description="on moves the infrared image locally, on top of the calibration, to where both images agree: for "
+        "scenes with near and far objects.",
+    )
+    limit_px: Annotated[float, Field(gt=0, le=100)] | None = Field(
+        default=None,
+        validation_alias="limit",
+        description="The most that local may move the infrared image, in pixels of the visible one; default: an 80th "
+        "of its width (8 of 640).",
+    )
 
 
 class OutputConfig(ConfigModel):

@@ -19,6 +19,7 @@ from fusepipe.pipeline.sinks.runner import SinkFactory
 from fusepipe.pipeline.sources.base import HasImageTimes, ReadsFiles, Source
 from fusepipe.pipeline.stages.drift_watch import DriftWatch
 from fusepipe.pipeline.stages.fusion import FusionStep
+from fusepipe.pipeline.stages.local_registration import LocalRegistration
 from fusepipe.pipeline.stages.output_scaling import OutputScaler
 from fusepipe.pipeline.stages.registration import Registration
 from fusepipe.pipeline.stages.state_label import StateLabel
@@ -53,7 +54,11 @@ class RigRun:
         self._started_s = self._ended_s = 0.0
         rig, live, visible = opened.rig, opened.live, opened.visible.info
         drift = rig.registration.drift
-        self._drift = None if drift == "off" else DriftWatch(drift, opened.registration.aligner, log.info)
+        self._drift = (
+            None
+            if drift == "off"
+            else DriftWatch(drift, opened.registration.aligner, log.info, local=rig.registration.local == "on")
+        )
         self._live_pairer = self._make_live_pairer(warn) if live else None
         self._labeller = StateLabel(on=label_enabled(rig, live=live))
         self._views = make_views(rig, self._labeller) if opened.own_sinks else []
@@ -256,13 +261,15 @@ def _is_video(source: Source) -> bool:
 
 
 def _registration(opened: OpenedRig) -> Registration:
-    aligner, fuser = opened.registration.aligner, opened.fuser.info
+    aligner, fuser, settings = opened.registration.aligner, opened.fuser.info, opened.rig.registration
+    local = LocalRegistration(settings.limit_px) if settings.local == "on" else None
     registration = Registration(
         aligner.alignment,
         opened.output_size,
-        apply=not fuser.accepts_warp,
+        apply=local is not None or not fuser.accepts_warp,
         # a crop is a rectangle of visible pixels and cuts the registered infrared image alike
         max_visible_levels=fuser.max_visible_levels if opened.registration.common_view is None else 0,
+        local=local,
     )
     aligner.on_change(registration.replace)
     return registration

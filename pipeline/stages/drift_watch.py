@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from fusepipe.calibration.aligner import Aligner
 from fusepipe.calibration.drift import Corrector, DriftMeter, DriftMonitor, DriftState
+from fusepipe.calibration.gradient_field import to_luma8
 from fusepipe.core import levels
-from fusepipe.core.frames import FramePair, PairState
+from fusepipe.core.frames import FramePair, Luma8, PairState
 
 INTERVAL_NS = 500_000_000  # of capture time
 Mode = Literal["watch", "correct"]
 
 
 class DriftWatch:
-    """Measures and, in mode ``correct``, corrects drift; ``report`` gets a line for each change of state."""
+    """Measures and, in mode ``correct``, corrects drift; ``report`` gets a line for each change of state.
 
-    def __init__(self, mode: Mode, aligner: Aligner, report: Callable[[str], None]) -> None:
+    ``local``: the registered image has been moved locally, which would hide drift: it is registered again without.
+    """
+
+    def __init__(self, mode: Mode, aligner: Aligner, report: Callable[[str], None], *, local: bool = False) -> None:
         self.mode: Mode = mode
+        self._local = local
         self._aligner = aligner
         self._report = report
         self._meter, self._monitor, self._corrector = DriftMeter(), DriftMonitor(), Corrector()
@@ -45,15 +50,15 @@ class DriftWatch:
 
     def check(self, pair: FramePair) -> None:
         """Measures one registered, tone-mapped pair."""
-        luma = pair.registered_luma()
-        assert pair.visible is not None and luma is not None
+        registered = self._registered(pair)
+        assert pair.visible is not None
         version = pair.warp.version if pair.warp is not None else ""
         if version != self._version:
             self._meter.reset()
             self._version = version
         valid = pair.seen()
         visible = levels.full_range_luma(pair.visible.luma)
-        found = self._meter.measure(levels.full_range_luma(luma), visible, valid)
+        found = self._meter.measure(registered, visible, valid)
         with self._lock:
             before = self._monitor.state
             self._width = visible.shape[1]
@@ -68,6 +73,15 @@ class DriftWatch:
             self._report(f"drift: {now} at {pair.lead.capture_ns / 1e9:.1f} s, {off_px:.1f} px off the calibration")
         if moved:
             self._aligner.correct(correction, found.size)
+
+    def _registered(self, pair: FramePair) -> Luma8:
+        """The infrared image as its warp alone registers it, HxW uint8."""
+        if self._local and pair.infrared is not None:
+            plane = pair.infrared.luma
+            return to_luma8(plane if pair.warp is None else replace(plane, pixels=pair.warp.apply(plane.pixels)))
+        luma = pair.registered_luma()
+        assert luma is not None
+        return levels.full_range_luma(luma)
 
     def status(self) -> dict[str, Any]:
         """Plain values: ``state``, ``offset_px``, ``corrected_px``, ``checks``, ``blind``, ``events``."""

@@ -11,7 +11,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
+from fusepipe.calibration.warp import RemapWarp
 from fusepipe.core.frames import FramePair, Plane, Size, Warp
+from fusepipe.pipeline.stages.local_registration import LocalRegistration
 
 WarpBuilder = Callable[[Size, Size], Warp | None]
 Placed = tuple[Warp | None, int]
@@ -28,13 +32,23 @@ class Registration:
     ``build`` takes the infrared and the visible size, (width, height) each, and returns ``None`` for an identity.
     ``visible_size`` is used for pairs before the first visible frame. Without ``apply`` the warp is only attached, for
     an engine that warps. ``max_visible_levels``: the infrared image is registered at a half, a quarter ... of the
-    visible size, this many halvings at most, as long as that keeps its detail. :meth:`replace` may be called by any
-    thread: the next pair gets the new warp.
+    visible size, this many halvings at most, as long as that keeps its detail. ``local`` moves the registered image
+    locally; it needs ``apply``. :meth:`replace` may be called by any thread: the next pair gets the new warp.
     """
 
     def __init__(
-        self, build: WarpBuilder, visible_size: Size, *, apply: bool = True, max_visible_levels: int = 0
+        self,
+        build: WarpBuilder,
+        visible_size: Size,
+        *,
+        apply: bool = True,
+        max_visible_levels: int = 0,
+        local: LocalRegistration | None = None,
     ) -> None:
+        if local is not None and not apply:
+            raise ValueError("local alignment needs apply")
+        self._local = local
+        self._identity: RemapWarp | None = None
         self._apply = apply
         self._max_levels = max_visible_levels if apply else 0
         # the builder and its warps are replaced together
@@ -65,12 +79,21 @@ class Registration:
         plane = pair.infrared.luma
         self._infrared_size = (plane.width, plane.height)
         warp, visible_levels = self._warp((plane.width, plane.height), self._visible_size)
+        if self._local is not None:
+            moved = replace(plane, pixels=self._local.apply(pair, warp or self._same(), self._visible_size[0]))
+            return replace(pair, warp=warp, registered=moved, visible_levels=visible_levels)
         if warp is None:
             return replace(pair, registered=plane, visible_levels=visible_levels)
         if not self._apply:
             return replace(pair, warp=warp, registered=plane, engine_warps=True)
         warped = Plane(warp.apply(plane.pixels), plane.bit_depth, plane.value_range, plane.device)
         return replace(pair, warp=warp, registered=warped, visible_levels=visible_levels)
+
+    def _same(self) -> Warp:
+        """The warp of images that are taken as registered."""
+        if self._identity is None or self._identity.visible_size != self._visible_size:
+            self._identity = RemapWarp(np.eye(3), self._visible_size, self._visible_size, whole_view=True)
+        return self._identity
 
     def _built(self, build: WarpBuilder, infrared: Size, visible: Size) -> Placed:
         """The warp to the smallest of the halved visible sizes that keeps the detail of the infrared image."""

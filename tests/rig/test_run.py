@@ -142,3 +142,28 @@ def test_the_progress_line_on_a_terminal(rigs):
     assert process.returncode == 0
     for words in ("day:", "pairs", "/s", "latency", "queues infrared:", "paired:", "sink-1:"):
         assert words in line, line
+
+
+def test_local_alignment_is_the_same_in_every_run(run, tmp_path):
+    rigs = tmp_path / "rigs.yaml"
+    camera = "synthetic://street?size={}&duration=400ms&parallax=6"
+    written = []
+    for name, local in (("off", "off"), ("first", "on"), ("second", "on")):
+        rigs.write_text(
+            f"""
+schema: 1
+rigs:
+  roof:
+    infrared: {{url: "{camera.format("80x60")}"}}
+    visible: {{url: "{camera.format("160x120")}"}}
+    registration: {{calibration: "synthetic://street", drift: watch, local: {local}, limit: 3}}
+    fusion: {{model: mean}}
+    sinks: [{{images: {name}}}]
+"""
+        )
+        code, out, err = run("--rig", rigs, "--json")
+        assert code == 0 and err == ""
+        assert ("aligned locally" in out) == (local == "on")
+        written.append([path.read_bytes() for path in sorted((tmp_path / name).iterdir())])
+    off, first, second = written
+    assert len(first) == 10 and first == second and first != off

@@ -107,6 +107,8 @@ def open_registration(
     if common_view is not None:
         kept = common_view.at(output).size
         described += "" if kept == output else f", cropped to {_text(kept)} of {_text(output)}"
+    if registration.local == "on":
+        described += ", aligned locally"
     return OpenedRegistration(aligner, common_view, described)
 
 

@@ -1,0 +1,129 @@
+"""Local alignment in the registration stage: two planes, steadiness, and when it keeps out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fusepipe.calibration.warp import RemapWarp
+from fusepipe.core.frames import Band, FramePair, PairState
+from fusepipe.pipeline.stages.local_registration import LocalRegistration
+from fusepipe.pipeline.stages.registration import Registration, Size
+from fusepipe.pipeline.testing import frame
+from tests.helpers.two_planes import NEAR_M, SIZE, TRUE_MATRIX, TwoPlanes, far_core, near_core, parallax_px
+
+STEP_NS = 80_000_000
+POSITIONS = np.tile(np.arange(SIZE[0], dtype=np.float32), (SIZE[1], 1))
+
+
+def wall(infrared: Size, visible: Size) -> RemapWarp:
+    return RemapWarp(TRUE_MATRIX, infrared, visible, whole_view=True)
+
+
+def pair_at(scene: TwoPlanes, moment: int, state: PairState = PairState.FUSED) -> FramePair:
+    time_ns = moment * STEP_NS
+    infrared = frame(Band.INFRARED, moment, time_ns, pixels=scene.infrared(moment))
+    return FramePair(
+        moment, state, Band.VISIBLE, infrared, frame(Band.VISIBLE, moment, time_ns, pixels=scene.visible(moment)), 0
+    )
+
+
+def shifts(local: LocalRegistration) -> NDArray[np.float32]:
+    """HxW: how far to the right of each visible pixel the stage samples, from an image of positions."""
+    ramp = cv2.resize(POSITIONS, (320, 240), interpolation=cv2.INTER_AREA)
+    counts = np.asarray(np.rint(ramp * 100), np.uint16)
+    moved = replace(pair_at(TwoPlanes(), 0, PairState.HELD))
+    assert moved.infrared is not None
+    plane = replace(moved.infrared.luma, pixels=counts, bit_depth=16)
+    moved = replace(moved, infrared=replace(moved.infrared, planes=(plane,)))
+    registered = local.apply(moved, wall((320, 240), SIZE), SIZE[0])
+    return np.asarray(registered / 100.0 - POSITIONS, np.float32)
+
+
+def watched(scene: TwoPlanes, count: int, local: LocalRegistration) -> list[NDArray[np.float32]]:
+    stage, seen = Registration(wall, SIZE, local=local), []
+    for moment in range(count):
+        stage(pair_at(scene, moment))
+        seen.append(shifts(local))
+    return seen
+
+
+def test_planes_at_5_and_40_m_are_both_aligned_and_steady() -> None:
+    seen = watched(TwoPlanes(), 14, LocalRegistration())
+    near, far = near_core(), far_core()
+    assert parallax_px(NEAR_M) > 6  # what the object is off by without
+    assert np.median(np.abs(seen[-1][near] - parallax_px(NEAR_M))) < 1
+    assert np.median(np.abs(seen[-1][far])) < 1
+    jitter = np.stack(seen[6:]).std(axis=0)
+    assert jitter[near | far].max() < 0.2
+
+
+def test_what_agrees_already_is_left_alone() -> None:
+    seen = watched(TwoPlanes(near_m=40.0), 4, LocalRegistration())
+    off = np.abs(seen[-1][far_core() | near_core()])
+    assert np.median(off) < 0.3 and off.max() < 1
+
+
+def test_the_limit_bounds_the_displacement() -> None:
+    seen = watched(TwoPlanes(), 6, LocalRegistration(limit_px=2.0))
+    assert 1.5 < np.median(seen[-1][near_core()]) < 2.1
+    assert np.abs(seen[-1][far_core() | near_core()]).max() < 2.2
+
+
+def test_images_that_have_nothing_in_common_are_not_moved() -> None:
+    visible, infrared = TwoPlanes(seeds=(3, 4)), TwoPlanes(seeds=(7, 8))
+    local = LocalRegistration()
+    stage = Registration(wall, SIZE, local=local)
+    for moment in range(4):
+        turned = np.ascontiguousarray(infrared.infrared(moment)[::-1, ::-1])
+        stage(replace(pair_at(visible, moment), infrared=frame(Band.INFRARED, moment, moment * STEP_NS, pixels=turned)))
+    off = np.abs(shifts(local)[far_core() | near_core()])
+    assert np.percentile(off, 90) < 1
+
+
+def test_another_scene_starts_afresh() -> None:
+    local = LocalRegistration()
+    watched(TwoPlanes(), 4, local)
+    stage = Registration(wall, SIZE, local=local)
+    stage(pair_at(TwoPlanes(near_m=40.0, seeds=(5, 6)), 4))
+    assert np.median(np.abs(shifts(local)[near_core()])) < 0.5
+
+
+def test_held_pairs_are_moved_but_not_compared() -> None:
+    local = LocalRegistration()
+    stage = Registration(wall, SIZE, local=local)
+    made = stage(pair_at(TwoPlanes(), 0, PairState.HELD))
+    plain = Registration(wall, SIZE)(pair_at(TwoPlanes(), 0, PairState.HELD))
+    assert made.registered is not None and plain.registered is not None
+    assert np.array_equal(made.registered.pixels, plain.registered.pixels)
+    assert made.warp is not None
+
+
+def test_images_without_a_warp_are_moved_too() -> None:
+    def none(infrared: Size, visible: Size) -> None:
+        return None
+
+    stage = Registration(none, SIZE, local=LocalRegistration())
+    scene = TwoPlanes()
+    found = None
+    for moment in range(5):
+        pair = pair_at(scene, moment)
+        assert pair.infrared is not None
+        large = np.asarray(cv2.resize(pair.infrared.luma.pixels, SIZE), np.uint8)
+        whole = frame(Band.INFRARED, moment, moment * STEP_NS, pixels=large)
+        found = stage(replace(pair, infrared=whole))
+    assert found is not None and found.registered is not None and found.warp is None and found.infrared is not None
+    near = near_core()
+    aligned = 255 - 0.6 * TwoPlanes(noise=0.0).visible(0).astype(np.float32)
+    before = np.abs(found.infrared.luma.pixels - aligned)[near].mean()
+    after = np.abs(found.registered.pixels - aligned)[near].mean()
+    assert after < 0.6 * before
+
+
+def test_an_engine_that_warps_cannot_be_moved_locally() -> None:
+    with pytest.raises(ValueError, match="apply"):
+        Registration(wall, SIZE, apply=False, local=LocalRegistration())

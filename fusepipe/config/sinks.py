@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
@@ -12,8 +11,8 @@ from fusepipe.config.base import ConfigModel, NotBool
 from fusepipe.config.endpoints import Endpoint, parse_preview, parse_rtsp, tls_problem
 from fusepipe.config.ice_servers import PreviewIceServer
 from fusepipe.config.locations import check_strftime, check_text
+from fusepipe.config.page_users import PreviewUser
 from fusepipe.config.view import ViewConfig
-from fusepipe.core.passwords import PasswordHash
 from fusepipe.core.redact import redact_url, remember
 from fusepipe.core.suggest import closest
 from fusepipe.core.units import BitrateBps, PositiveDurationNs, S, SizeBytes
@@ -61,6 +60,11 @@ class FileSink(ConfigModel):
     file: Annotated[str, BeforeValidator(_video_path)] = Field(
         description="The video file, .mkv, .mp4, .mov, .avi or .webm, relative to this file; may contain the start "
         "time as %Y %m %d %H %M %S (%% is a percent sign). AVI has a constant frame rate instead of capture times."
+    )
+    content: Literal["fused", "infrared"] = Field(
+        default="fused",
+        description="infrared records the infrared camera's counts without loss (ffv1 in .mkv), with their times and "
+        "radiometry, instead of the fused video.",
     )
     codec: Literal["auto", "h264", "ffv1", "vp9"] = Field(
         default="auto",
@@ -117,7 +121,9 @@ class FileSink(ConfigModel):
 
     @property
     def chosen_codec(self) -> str:
-        """``codec``, or the default of the container for ``auto``."""
+        """``codec``, or the default of the content or container for ``auto``."""
+        if self.codec == "auto" and self.content == "infrared":
+            return "ffv1"
         found = video_format(self.file)
         return found.codecs[0] if self.codec == "auto" and found is not None else self.codec
 
@@ -151,6 +157,10 @@ class FileSink(ConfigModel):
     def _codec_and_options(self) -> Self:
         codec = self.chosen_codec
         fields = self.model_fields_set  # has Python names, the message uses keys
+        if self.content == "infrared" and codec != "ffv1":
+            raise ValueError(f"codec {codec} loses counts of the infrared camera: remove codec")
+        if self.content == "infrared" and "view" in fields:
+            raise ValueError("an infrared recording has the camera's counts: remove view")
         if codec == "ffv1" and "crf" in fields:
             raise ValueError("quality is for codec h264 and vp9; ffv1 is lossless: remove quality")
         if codec != "h264" and "preset" in fields:
@@ -253,41 +263,6 @@ class RtspSink(ConfigModel):
 
     def __repr_args__(self) -> Any:
         return [("rtsp", redact_url(self.rtsp))]
-
-
-def _user_name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._@-]{1,64}", value):
-        raise ValueError("should be 1 to 64 letters, digits, '.', '_', '-' or '@'")
-    return value
-
-
-def _password_hash(value: str) -> str:
-    PasswordHash.parse(value)
-    return value
-
-
-class PreviewUser(ConfigModel):
-    """A user of a preview page, who logs in with a password."""
-
-    name: Annotated[str, AfterValidator(_user_name)] = Field(description="The name to log in with.")
-    role: Literal["viewer", "operator"] = Field(
-        default="viewer",
-        description="viewer sees the video and the state of the rigs; operator also the reasons of failures, cameras, "
-        "outputs, engine, load and metrics.",
-    )
-    password_hash: Annotated[str, AfterValidator(_password_hash)] = Field(
-        description="The hash of the password, in quotes: what 'fusepipe hash-password' prints."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_password(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "password" in data:
-            raise ValueError("has a password: write its password_hash, the line that 'fusepipe hash-password' prints")
-        return data
-
-    def __repr_args__(self) -> Any:
-        return [("name", self.name), ("role", self.role)]
 
 
 class PreviewSink(ConfigModel):

@@ -89,7 +89,7 @@ class SourceConfig(ConfigModel):
     radiometry: RadiometryConfig | None = Field(
         default=None,
         description="What the counts of a thermal camera measure, such as {unit: kelvin, gain: 0.01}; default: what "
-        "the file says, as radiometric JPEG files of FLIR do.",
+        "the file says, as radiometric JPEG files of FLIR and infrared recordings do.",
     )
     crop: tuple[_Pixel, _Pixel, _Side, _Side] | None = Field(
         default=None,

@@ -140,7 +140,7 @@ def open_rig(
     sinks = parts.sinks
     if sinks is None:
         reference = infrared if rig.sync.reference is Band.INFRARED else visible
-        own = replace(context, fps=reference.info.fps, live=live)
+        own = replace(context, fps=reference.info.fps, infrared_fps=infrared.info.fps, live=live)
         sinks = [make_sink(rig, index, own) for index in range(len(rig.sinks))]
         restarts = sink_restarts(rig, own)
     sinks = [*sinks, *parts.more_sinks]

@@ -23,8 +23,9 @@ def to_av_frame(
 ) -> VideoFrame:
     """The frame as an FFmpeg frame of at least its size; greyscale frames get neutral chroma in a colour format.
 
-    ``pixel_format`` is yuv420p or gray. Padding repeats the last row and column. ``recycled`` is an earlier frame that
-    nobody reads any more, whose memory is used if it fits; FFmpeg's software encoders copy a frame before they return.
+    ``pixel_format`` is yuv420p, gray, or gray16le for 16-bit luma. Padding repeats the last row and column.
+    ``recycled`` is an earlier frame that nobody reads any more, whose memory is used if it fits; FFmpeg's software
+    encoders copy a frame before they return.
     """
     if recycled is None or (recycled.width, recycled.height, recycled.format.name) != (width, height, pixel_format):
         av_frame = VideoFrame(width, height, pixel_format)
@@ -59,7 +60,8 @@ def _subsampled(plane: Plane, half: tuple[int, int]) -> Pixels:
 def _fill(av_frame: VideoFrame, index: int, pixels: Pixels) -> None:
     """Copies pixels into a plane; padding repeats the last row and column."""
     plane = av_frame.planes[index]
-    target = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+    samples = np.frombuffer(memoryview(plane), pixels.dtype)
+    target = samples.reshape(plane.height, plane.line_size // pixels.itemsize)
     height, width = pixels.shape
     target[:height, :width] = pixels
     target[:height, width : plane.width] = target[:height, width - 1 : width]

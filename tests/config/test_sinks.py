@@ -6,10 +6,11 @@ import pytest
 from helpers.rig_files import RIG, in_rig, problems, rig_of, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from fusepipe.config.endpoints import parse_preview, parse_rtsp
 from fusepipe.config.rig_file import load_rig_file
-from fusepipe.config.sinks import PreviewSink
+from fusepipe.config.sinks import FileSink, PreviewSink
 from fusepipe.core.redact import hide_known
 from fusepipe.core.view_settings import HotSettings, ViewSettings
 
@@ -284,3 +285,16 @@ def test_hot_areas_have_one_limit_and_isotherms_rise(tmp_path: Path) -> None:
     ):
         (problem,) = problems(tmp_path, RIG.replace("SECTION", "").replace("SINK", f"{{file: a.mkv, view: {view}}}"))
         assert message in problem
+
+
+def test_an_infrared_recording_is_lossless(tmp_path: Path) -> None:
+    sink = FileSink.model_validate({"file": "ir.mkv", "content": "infrared"})
+    assert sink.chosen_codec == "ffv1"
+    for keys, message in (
+        ({"file": "ir.mp4"}, "needs a file that ends in .mkv"),
+        ({"file": "ir.mkv", "codec": "h264"}, "loses counts"),
+        ({"file": "ir.mkv", "quality": 3}, "remove quality"),
+        ({"file": "ir.mkv", "view": {"mode": "wipe"}}, "remove view"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            FileSink.model_validate({"content": "infrared", **keys})

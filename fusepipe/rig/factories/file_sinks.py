@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from fusepipe.config.sinks import FileSink, ImagesSink
 from fusepipe.core.segment_names import SegmentNames
 from fusepipe.pipeline.sinks.base import Sink
+from fusepipe.pipeline.sinks.files.infrared import InfraredSink
 from fusepipe.pipeline.sinks.files.recording import RecordingRules, RecordingSink, wall_ns
 from fusepipe.pipeline.sinks.files.retention import Bounds
 from fusepipe.pipeline.sinks.files.video import VideoOptions, VideoSink
@@ -24,16 +26,22 @@ def video_sink(
 ) -> Sink:
     """``restart``: in place of one that failed, so it takes a name of its own and overwrites nothing."""
     names = SegmentNames(config.file, utc=config.zone == "utc")
+    infrared = config.content == "infrared"
     options = VideoOptions(config.chosen_codec, config.crf, config.preset, config.flush_ns)
+    if infrared:
+        options = replace(options, infrared="live" if live else "recorded")
     if config.segmented or restart:
         rules = recording_rules(config)
-        return RecordingSink(names, options, rules, live=live, engine=engine, sidecar=config.with_sidecar, fps=fps)
+        sidecar = config.with_sidecar
+        recording = RecordingSink(names, options, rules, live=live, engine=engine, sidecar=sidecar, fps=fps)
+        return InfraredSink(recording) if infrared else recording
     path = next(names.paths(time.time_ns()))
     video = VideoSink(path, options, fps=fps, overwrite=overwrite)
-    if not config.with_sidecar:
-        return video
-    wall = wall_ns if live else None
-    return VideoWithSidecar(path, video, engine=engine, wall=wall, flush_ns=config.flush_ns, overwrite=overwrite)
+    writer: VideoSink | VideoWithSidecar = video
+    if config.with_sidecar:
+        wall = wall_ns if live else None
+        writer = VideoWithSidecar(path, video, engine=engine, wall=wall, flush_ns=config.flush_ns, overwrite=overwrite)
+    return InfraredSink(writer) if infrared else writer
 
 
 def images_sink(config: ImagesSink, *, overwrite: bool) -> Sink:

@@ -25,11 +25,13 @@ def _empty() -> dict[str, Any]:
 class SinkContext:
     """What sinks need from their run.
 
-    ``live``: frames come as they are captured. ``report`` returns the run's report so far, for the preview;
+    ``fps`` is the rate of the output, ``infrared_fps`` that of the infrared camera. ``live``: frames come as they are
+    captured. ``report`` returns the run's report so far, for the preview;
     ``engine`` describes the fuser, for sidecars.
     """
 
     fps: float | None = None
+    infrared_fps: float | None = None
     overwrite: bool = False
     live: bool = False
     warn: Callable[[str], None] = log.warning
@@ -51,7 +53,7 @@ def make_sink(rig: Rig, index: int, context: SinkContext, *, restart: bool = Fal
         case FileSink():
             return file_sinks.video_sink(
                 config,
-                fps=context.fps,
+                fps=context.fps if config.content == "fused" else context.infrared_fps,
                 live=context.live,
                 overwrite=context.overwrite,
                 engine=context.engine,

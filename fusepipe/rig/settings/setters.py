@@ -12,6 +12,7 @@ from fusepipe.core.yaml_models import field_keys
 from fusepipe.pipeline.pairing.live_pairer import LivePairer
 from fusepipe.pipeline.pairing.pairer import Pairer
 from fusepipe.pipeline.pairing.time_pairer import TimePairer
+from fusepipe.pipeline.sinks.files.infrared import InfraredSink
 from fusepipe.pipeline.sinks.files.recording import RecordingSink
 from fusepipe.pipeline.sinks.runner import SinkRunner
 from fusepipe.pipeline.stages.state_label import StateLabel
@@ -118,7 +119,8 @@ def _recording(index: int, runner: SinkRunner) -> Apply:
     def apply(new: Rig) -> None:
         config = new.sinks[index]
         # a sink that is restarting is made from the rig, which has the new values by then
-        if isinstance(config, FileSink) and isinstance(runner.sink, RecordingSink):
-            runner.sink.rules = recording_rules(config)
+        sink = runner.sink.recording if isinstance(runner.sink, InfraredSink) else runner.sink
+        if isinstance(config, FileSink) and isinstance(sink, RecordingSink):
+            sink.rules = recording_rules(config)
 
     return apply

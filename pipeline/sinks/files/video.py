@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import av
 from av.container import OutputContainer
@@ -19,6 +20,7 @@ from av.video.stream import VideoStream
 
 from fusepipe.core.errors import OutputExistsError, SinkError, SinkSetupError
 from fusepipe.core.frames import VIDEO_TIME_BASE, FusedFrame, ValueRange
+from fusepipe.core.infrared_tag import TAG, InfraredTag
 from fusepipe.core.units import S
 from fusepipe.core.video_formats import ENCODERS, VIDEO_SUFFIXES, VideoFormat, alternatives, video_format
 from fusepipe.pipeline.encoding.av_frames import COLOR_RANGE, COLOR_SPACE, to_av_frame
@@ -35,13 +37,15 @@ KEY_FRAME_S = 2.0  # max distance of key frames
 class VideoOptions:
     """Encoding: ``codec`` h264, ffv1 (lossless, Matroska only) or vp9 (WebM and Matroska), "" for the container's own.
 
-    ``crf`` is that of x264, from 0 to 51, and scaled for VP9; ``preset`` is that of x264.
+    ``crf`` is that of x264, from 0 to 51, and scaled for VP9; ``preset`` is that of x264. ``infrared``: the frames are
+    those of the infrared camera, of a ``live`` one or of a ``recorded`` one; a tag says what their counts are.
     """
 
     codec: str = ""
     crf: int = 20
     preset: str = "superfast"
     flush_ns: int = S
+    infrared: Literal["", "live", "recorded"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +72,11 @@ class _OpenVideo:
 class VideoSink:
     """One video file of frames that all have the size of the first one; timestamps are capture times.
 
-    ``fps`` is a hint for the key frame distance. ``creation_time`` (ISO 8601) is written into the file.
+    ``fps`` is a hint for the key frame distance. ``creation_time`` (ISO 8601) is written into the file. ``origin_ns``
+    is the capture time at presentation time 0, by default that of the first frame; set it before that one.
     """
+
+    origin_ns: int | None = None
 
     def __init__(
         self,
@@ -211,6 +218,9 @@ class VideoSink:
         self._synced_ns = frame.capture_ns
         muxer = muxer_options(found.muxer, self._options.flush_ns)
         container = av.open(str(self._file.partial), "w", format=found.muxer, options=muxer)
+        origin_ns = frame.capture_ns if self.origin_ns is None else self.origin_ns
+        if self._options.infrared:
+            container.metadata[TAG] = self._tag(frame, origin_ns).to_text()
         if self._creation_time is not None:
             container.metadata["creation_time"] = self._creation_time
         rate = Fraction(self._fps).limit_denominator(1001)
@@ -222,7 +232,8 @@ class VideoSink:
         assert isinstance(stream, VideoStream)  # of the encoder of a video codec
         stream.options = dict(encoder_options(codec, self._options, self._fps))
         # yuv420p also for greyscale: many players do not support monochrome video
-        stream.pix_fmt = "gray" if codec == "ffv1" and len(frame.planes) == 1 else "yuv420p"
+        grey = "gray16le" if frame.planes[0].bit_depth > 8 else "gray"
+        stream.pix_fmt = grey if codec == "ffv1" and len(frame.planes) == 1 else "yuv420p"
         even = 1 if codec == "ffv1" else 2
         size = (frame.width, frame.height)
         stream.width, stream.height = (-(-length // even) * even for length in size)
@@ -234,7 +245,13 @@ class VideoSink:
         if frame.pixel_aspect != 1:
             context.sample_aspect_ratio = frame.pixel_aspect
         context.colorspace = COLOR_SPACE[frame.matrix]
-        return _OpenVideo(container, stream, size, frame.planes[0].value_range, frame.capture_ns, time_base, min_step)
+        return _OpenVideo(container, stream, size, frame.planes[0].value_range, origin_ns, time_base, min_step)
+
+    def _tag(self, frame: FusedFrame, origin_ns: int) -> InfraredTag:
+        luma, infrared = frame.planes[0], frame.pair.infrared
+        radiometry = None if infrared is None else infrared.radiometry
+        recorded = self._options.infrared == "recorded"
+        return InfraredTag(luma.bit_depth, luma.value_range, radiometry, origin_ns if recorded else None)
 
 
 def muxer_options(muxer: str, flush_ns: int) -> dict[str, str]:

@@ -19,6 +19,7 @@ from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
 from fusepipe.core.image_files import READ_SUFFIXES
 from fusepipe.core.image_pages import is_png
+from fusepipe.core.infrared_tag import TAG, InfraredTag, infrared_tag
 from fusepipe.core.radiometry import Radiometry
 from fusepipe.core.units import S
 from fusepipe.core.video_formats import alternatives, video_format
@@ -52,6 +53,8 @@ class VideoFileSource:
 
     ``stream`` is the index of the stream in the container, as ffprobe shows it; ``None`` is the first video stream.
     ``fps`` replaces the timestamps by index / fps. ``count_range`` maps visible frames of a higher bit depth to 8 bit.
+    Of an infrared recording of fusepipe the frames are as the camera's source gave them: their times, bit depth and
+    ``radiometry``, unless that is given.
     ``swap_bytes`` exchanges the bytes of 16-bit grey samples. ``reframing`` is applied to each image. ``decoder``
     decodes the frames; size and format are read from the first one in software.
     """
@@ -88,6 +91,7 @@ class VideoFileSource:
         self._timeless = False
         self._numbered = False
         self._pixel_aspect = Fraction(1)
+        self._tag: InfraredTag | None = None
 
     @property
     def label(self) -> str:
@@ -108,6 +112,7 @@ class VideoFileSource:
         container = self._container = self._open_container()
         stream = self._video_stream(container)
         self._zero = self._first_time(container)
+        tag_problem = self._read_tag(container, first)
         rate = stream.average_rate or stream.guessed_rate
         self._fps = self._forced_fps or (Fraction(rate) if rate else None)
         # AVI has no timestamps, only a rate and numbered frames; raw streams have neither
@@ -121,7 +126,7 @@ class VideoFileSource:
             size = self._reframing.size((first.height, first.width) if turned else (first.width, first.height))
         except CropError as error:
             raise SourceError(f"{self.label}: {error}") from error
-        notes = []
+        notes = [tag_problem] if tag_problem else []
         if self._stream_index is None and len(streams := video_streams(container)) > 1:
             notes.append(
                 f"has {len(streams)} video streams: {stream_list(streams)}; stream {stream.index} is used: add "
@@ -139,7 +144,7 @@ class VideoFileSource:
             fps=float(self._fps) if self._fps else None,
             frames=stream.frames or None,
             grey=is_grey(first.format),
-            bit_depth=first.format.components[0].bits,
+            bit_depth=first.format.components[0].bits if self._tag is None else self._tag.bit_depth,
             codec=stream.codec_context.name,
             start_ns=0 if first.pts is None or self._timeless else self._time_ns(first.pts, first.time_base),
             notes=tuple(notes),
@@ -149,6 +154,22 @@ class VideoFileSource:
             byte_order=self._byte_order() if is_16_bit_grey(first.format) else None,
             radiometry=self._radiometry,
         )
+
+    def _read_tag(self, container: InputContainer, first: VideoFrame) -> str:
+        """Reads the tag of an infrared recording, if it is one; returns a note for the user where that fails."""
+        text = container.metadata.get(TAG)
+        if text is None or self.band is Band.VISIBLE:
+            return ""
+        try:
+            tag = infrared_tag(text)
+            if (tag.bit_depth > 8) != (first.format.components[0].bits > 8):
+                raise ValueError(f"{tag.bit_depth} bits of counts are not in {first.format.name}")
+        except ValueError as error:
+            return f"is an infrared recording, read as any other video: {error}"
+        self._tag = tag
+        self._radiometry = self._radiometry or tag.radiometry
+        self._zero -= Fraction(tag.origin_ns or 0, S)
+        return ""
 
     def _byte_order(self) -> ByteOrder:
         """The order in which 16-bit samples are read."""
@@ -286,6 +307,8 @@ class VideoFileSource:
             )
         except CropError as error:
             return UnreadableFrame(self.band, index, str(error), capture_ns, arrival_ns=time.monotonic_ns())
+        if self._tag is not None:
+            planes = (self._tag.plane(planes[0]),)
         return Frame(
             band=self.band,
             planes=planes,

@@ -12,6 +12,7 @@ from fusepipe.core.errors import OutputExistsError, SinkError
 from fusepipe.core.frames import Band, FramePair, FusedFrame, PairState, Plane
 from fusepipe.core.segment_names import SegmentNames
 from fusepipe.pipeline.sinks.files.images import ImageFileSink, ImageFolderSink
+from fusepipe.pipeline.sinks.files.infrared import InfraredSink
 from fusepipe.pipeline.sinks.files.recording import RecordingRules, RecordingSink
 from fusepipe.pipeline.sinks.files.video import VideoOptions, VideoSink
 from fusepipe.pipeline.testing import MS, frame
@@ -47,10 +48,13 @@ MAKERS = {
     "avi": lambda path, **o: VideoSink(path / "a.avi", VideoOptions(), **o),
     "webm": lambda path, **o: VideoSink(path / "a.webm", VideoOptions(), **o),
     "ffv1": lambda path, **o: VideoSink(path / "a.mkv", VideoOptions(codec="ffv1"), **o),
+    "infrared": lambda path, **o: InfraredSink(
+        VideoSink(path / "a.mkv", VideoOptions("ffv1", infrared="recorded"), **o)
+    ),
     "images": lambda path, **o: ImageFolderSink(path / "images", **o),
     "image": lambda path, **o: ImageFileSink(path / "a.png", **o),
 }
-VIDEOS = ["mkv", "mp4", "mov", "avi", "webm", "ffv1"]
+VIDEOS = ["mkv", "mp4", "mov", "avi", "webm", "ffv1", "infrared"]
 
 
 def segments(path, **options):
@@ -222,7 +226,9 @@ def test_a_file_created_meanwhile_is_not_overwritten(kind, tmp_path):
     video = kind in VIDEOS
     if video:
         sink.write(fused())
-    target = {"ffv1": "a.mkv", "images": "images/000000.png", "image": "a.png"}.get(kind, f"a.{kind}")
+    target = {"ffv1": "a.mkv", "infrared": "a.mkv", "images": "images/000000.png", "image": "a.png"}.get(
+        kind, f"a.{kind}"
+    )
     (tmp_path / target).parent.mkdir(exist_ok=True)
     (tmp_path / target).write_bytes(b"precious")
     with pytest.raises(OutputExistsError):
@@ -283,7 +289,7 @@ def test_a_symbolic_link_is_not_followed_into_another_file(tmp_path):
 
 @pytest.mark.parametrize("kind", VIDEOS)
 def test_a_path_that_is_a_folder(kind, tmp_path):
-    (tmp_path / ("a.mkv" if kind == "ffv1" else f"a.{kind}")).mkdir()
+    (tmp_path / ("a.mkv" if kind in ("ffv1", "infrared") else f"a.{kind}")).mkdir()
     with pytest.raises(SinkError, match="is a folder"):
         MAKERS[kind](tmp_path).check()
 

@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("bench", "Measure throughput and the cost of each stage."),
     "evaluate": ("evaluate", "Compute metrics of fused images."),
     "compare": ("compare", "Compare fusion methods on the same images."),
+    "thermal": ("thermal", "Read and export temperatures of infrared recordings and images."),
     "data": ("data", "Download and arrange image data sets."),
     "train": ("train", "Train the networks of fusepipe."),
 }

@@ -30,7 +30,7 @@ def commands() -> Iterator[tuple[tuple[str, ...], click.Command]]:
 LEAVES = {" ".join(path): found for path, found in commands() if not isinstance(found, click.Group)}
 
 
-@pytest.mark.parametrize("arguments", [[], ["calibrate"], ["data"], ["train"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [[], ["calibrate"], ["data"], ["thermal"], ["train"]], ids=" ".join)
 def test_a_group_without_a_command_prints_its_help(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)

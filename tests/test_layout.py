@@ -170,7 +170,7 @@ BESIDE_FOLDERS: dict[str, str] = {
     # a workflow that is one module, and what two of them share
     "fusepipe.workflows": (
         "calibrate_board calibrate_convert calibrate_scene compare evaluate list_engines probe scene_pairs "
-        "verify_engine"
+        "thermal_export thermal_frames thermal_read verify_engine"
     ),
 }
 
@@ -203,7 +203,7 @@ ELSEWHERE = {
     **{f"train_{name}": "train.session.mfe" for name in ("mfe", "stage1", "attention", "finetune")},
     **{f"train_{name}": f"train.{name}" for name in ("describe", "ablation", "figures")},
 }
-GROUPS = frozenset({"calibrate", "data", "train"})
+GROUPS = frozenset({"calibrate", "data", "thermal", "train"})
 
 
 def test_a_command_its_workflow_and_its_test_have_one_name() -> None:

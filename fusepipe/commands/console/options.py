@@ -31,6 +31,17 @@ device_option = click.option(
 )
 
 
+RadiometryOption = tuple[str, float, float] | None
+"""Unit, gain and offset of counts, where they are given."""
+
+radiometry_option = click.option(
+    "--radiometry",
+    type=(click.Choice(["celsius", "kelvin"]), float, float),
+    metavar="UNIT GAIN OFFSET",
+    help="What a count measures: gain * count + offset, celsius or kelvin.",
+    show_default="what the file says",
+)
+
 _CROP = (click.IntRange(0, 65535), click.IntRange(0, 65535), click.IntRange(1, 65535), click.IntRange(1, 65535))
 
 
@@ -84,9 +95,12 @@ def reframing_arguments(keys: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 class Duration(click.ParamType[float]):
-    """``20ms``, ``10s``, ``5min``: seconds as a float."""
+    """``20ms``, ``10s``, ``5min``: seconds as a float. ``zero``: 0 is one too."""
 
     name = "duration"
+
+    def __init__(self, *, zero: bool = False) -> None:
+        self._zero = zero
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
@@ -97,7 +111,7 @@ class Duration(click.ParamType[float]):
             duration_ns = parse_duration_ns(str(value))
         except ValueError as error:
             self.fail(f"{value!r}: {error}", param, ctx)
-        if duration_ns <= 0:
+        if duration_ns < 0 or (duration_ns == 0 and not self._zero):
             self.fail(f"{value!r}: a duration must be positive", param, ctx)
         return duration_ns / 1e9
 

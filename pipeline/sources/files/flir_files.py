@@ -130,7 +130,7 @@ def _png_counts(png: bytes) -> Counts:
     if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 2:
         raise FlirError("the PNG of its radiometric counts cannot be decoded")
     counts = np.asarray(pixels, np.uint16)
-    return min(counts, counts.byteswap(), key=_roughness)
+    return min(counts.byteswap(), counts, key=_roughness)  # the first where both are flat: FLIR's own order
 
 
 def _roughness(counts: Counts) -> float:

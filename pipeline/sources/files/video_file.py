@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -235,6 +236,20 @@ class VideoFileSource:
                 except av.FFmpegError:
                     errors += 1  # damage at the start is counted while reading
         raise SourceError(f"{self._path}: no frame of its {codec} stream can be decoded")
+
+    @property
+    def origin_ns(self) -> int:
+        """The capture time at presentation time 0 of an infrared recording, else 0; known after :meth:`open`."""
+        return 0 if self._tag is None else self._tag.origin_ns or 0
+
+    def seek(self, capture_ns: int) -> None:
+        """Makes :meth:`frames` begin with the key frame before this capture time, where the file has an index."""
+        if self._container is None or self._timeless:
+            return
+        stream = self._video_stream(self._container)
+        seconds = Fraction(capture_ns, S) + self._zero
+        with suppress(av.FFmpegError):  # from the beginning then
+            self._container.seek(max(0, int(seconds / (stream.time_base or 1))), stream=stream)
 
     def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
         container = self._container

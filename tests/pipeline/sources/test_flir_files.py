@@ -26,6 +26,11 @@ def test_counts_in_every_encoding_and_byte_order(encoding: str, order: str) -> N
     assert image.captured_ns == CAPTURED_NS
 
 
+def test_a_flat_png_is_in_the_order_of_flir() -> None:
+    flat = np.full((12, 16), 18109, np.uint16)
+    assert np.array_equal(read_fff(fff(flat, "swapped png")).counts, flat)
+
+
 def test_temperature_of_counts_with_emissivity_air_and_window() -> None:
     image = read_fff(fff(COUNTS, "little"))
     assert image.radiometry is not None

@@ -23,6 +23,7 @@ from fusepipe.core.version import __version__
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "Run one, several or all rigs of a rigs.yaml."),
     "fuse": ("fuse", "Fuse two images, folders or videos."),
+    "batch": ("batch", "Fuse the clips of a manifest, several at a time."),
     "calibrate": ("calibrate", "Calibrate a rig from a board or from the scene; check it."),
     "validate": ("validate", "Check a rigs.yaml; print its JSON schema."),
     "probe": ("probe", "Measure one or two live cameras: rate, jitter, clock."),

@@ -121,6 +121,16 @@ class RigFileDocument:
         outputs = [_text(locate(entry, (kind,)).node) for entry in entries for kind in SINKS if entry.child(kind)]
         return f"{' + '.join(map(_short, inputs))} -> {', '.join(map(redact_url, outputs)) or 'nothing'}"
 
+    def body(self, name: str, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """The keys of a valid rig as plain values, with the defaults of the file and environment variables substituted.
+
+        Raises :class:`ConfigError` as :meth:`select` does.
+        """
+        self.select([name], environ)
+        substitution = Substitution(self._document, os.environ if environ is None else environ)
+        data: dict[str, Any] = substitution.data(self._merged(name))
+        return data
+
     def problem_at(self, name: str, key_path: Sequence[str | int], message: str) -> Problem:
         """A problem with a key of a rig that a check outside of the models has found."""
         return self._document.problem(locate(self._merged(name), key_path).mark, message)

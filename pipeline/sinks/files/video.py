@@ -258,7 +258,8 @@ def muxer_options(muxer: str, flush_ns: int) -> dict[str, str]:
     """FFmpeg's options of a container that is flushed every ``flush_ns``; in MP4 and MOV each flush is a fragment."""
     flushed = {"flush_packets": "1"}
     if muxer in ("matroska", "webm"):
-        return {**flushed, "cluster_time_limit": str(flush_ns // 1_000_000)}
+        # bitexact: no random segment and track IDs, so that the same frames give the same bytes
+        return {**flushed, "cluster_time_limit": str(flush_ns // 1_000_000), "fflags": "+bitexact"}
     if muxer == "avi":
         return flushed
     movflags = "frag_keyframe+empty_moov+default_base_moof"

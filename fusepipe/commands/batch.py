@@ -1,0 +1,101 @@
+"""``fusepipe batch``: the clips of a manifest, several at a time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fusepipe.commands.console.options import Duration, examples, json_option, overwrite_option, strict_option
+from fusepipe.core.errors import message_lines, printable
+
+if TYPE_CHECKING:
+    from fusepipe.workflows.batch.batch_report import BatchReport
+    from fusepipe.workflows.batch.dispatch import BatchOutcome
+
+SHOWN_FAILURES = 20
+
+
+@click.command(
+    "batch",
+    epilog=examples(
+        "fusepipe batch clips.csv --out fused/",
+        "fusepipe batch 'ir/*.mkv' --visible 'vis/{stem}.mkv' --out fused/",
+        "fusepipe batch archive.jsonl --out fused/ --rig roof.yaml --workers 4",
+    ),
+)
+@click.argument("manifest")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the outputs and the report.")
+@click.option("--visible", metavar="TEMPLATE", help="The visible input of each file that a pattern matches.")
+@click.option("--rig", "rig_file", type=click.Path(path_type=Path), help="A rig file, whose settings all clips have.")
+@click.option("--name", "rig_name", metavar="RIG", help="Its rig, where it has several.")
+@click.option("--workers", type=click.IntRange(1, 1024), help="Worker processes.", show_default="one a core")
+@click.option("--ray", metavar="ADDRESS", help="A Ray cluster: HOST:PORT, auto, or local for a new one.")
+@click.option("--retries", type=click.IntRange(0, 100), default=2, help="Further attempts after a failure.")
+@click.option("--timeout", type=Duration(), default="24h", help="Of one attempt at a clip.")
+@strict_option
+@overwrite_option
+@json_option
+def command(
+    manifest: str,
+    out: Path,
+    visible: str | None,
+    rig_file: Path | None,
+    rig_name: str | None,
+    workers: int | None,
+    ray: str | None,
+    retries: int,
+    timeout: float,
+    strict: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Fuse the clips of MANIFEST: a CSV, JSON Lines or Parquet file, or a pattern such as 'ir/*.mkv'.
+
+    Its columns are infrared, visible, output, rig, rig_name, and keys of a rig such as fusion.model. Clips that are
+    finished already are verified and skipped, so that the same command continues an interrupted batch.
+    """
+    from fusepipe.core.errors import UsageError
+    from fusepipe.core.progress_bar import ProgressBar
+    from fusepipe.workflows.batch.batch_report import batch_report, write_batch_report
+    from fusepipe.workflows.batch.dispatch import BatchOptions, run_batch
+    from fusepipe.workflows.batch.entries import RigChoice, read_entries
+    from fusepipe.workflows.batch.rows import read_rows
+
+    if rig_name is not None and rig_file is None:
+        raise UsageError(f"--name {rig_name}: is for a rig file; add --rig")
+    shared = None if rig_file is None else RigChoice(rig_file, rig_name)
+    entries = read_entries(read_rows(manifest, visible), manifest, out, shared=shared)
+    options = BatchOptions(out, workers, retries, timeout, overwrite, strict, ray)
+    with ProgressBar("clips", enabled=not as_json) as bar:
+        outcome = run_batch(entries, options, bar.step)
+    report = batch_report(entries, outcome)
+    _show(outcome, report, as_json=as_json)
+    if outcome.error is None or outcome.error.exit_code != 5:  # else there is no room for a report either
+        for path in write_batch_report(report, out):
+            if not as_json and path.suffix == ".html":
+                click.echo(f"report: {path}")
+    raise click.exceptions.Exit(outcome.exit_code)
+
+
+def _show(outcome: BatchOutcome, report: BatchReport, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        parts = [f"{report.summary[key]} {key.replace('_', ' ')}" for key in ("finished", "skipped", "failed")]
+        click.echo(
+            f"{report.summary['total']} clips: {', '.join(parts)}; {report.summary['pairs']} pairs in "
+            f"{report.summary['seconds']:.1f} s, {report.summary['pairs_per_s']:.1f} pairs/s"
+        )
+    for result in outcome.failed[:SHOWN_FAILURES]:
+        click.echo(f"fusepipe: error: {printable(result.output)}: {printable(result.error)}", err=True)
+    if len(outcome.failed) > SHOWN_FAILURES:
+        click.echo(
+            f"fusepipe: error: {len(outcome.failed) - SHOWN_FAILURES} more clips failed: see batch.csv", err=True
+        )
+    for text in () if outcome.error is None else message_lines(outcome.error):
+        click.echo(f"fusepipe: error: {text}", err=True)
+    if outcome.interrupted:
+        click.echo("fusepipe: interrupted; finished clips are kept: the same command continues", err=True)

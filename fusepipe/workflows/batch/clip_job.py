@@ -1,0 +1,153 @@
+"""What a worker does with one clip: skip it if it is finished, else fuse it with the worker's engine and publish it."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from fusepipe.config.schema import FileSink, ImagesSink, Rig, SinkConfig
+from fusepipe.core.errors import (
+    DiskFullError,
+    FusepipeError,
+    OutputExistsError,
+    SinkSetupError,
+    SourceError,
+    UsageError,
+    message_lines,
+)
+from fusepipe.core.redact import remember
+from fusepipe.pipeline.sinks.base import Sink
+from fusepipe.pipeline.sinks.files.images import ImageFileSink
+from fusepipe.pipeline.sinks.files.partial_file import write_error
+from fusepipe.rig.api import Pipeline
+from fusepipe.rig.report.run_report import RunReport
+from fusepipe.workflows.batch.entries import BatchEntry
+from fusepipe.workflows.batch.kept_engine import KeptEngine
+from fusepipe.workflows.batch.records import (
+    check_unclaimed,
+    is_finished,
+    made_from,
+    publish_output,
+    read_record,
+    work_folder,
+)
+
+ClipStatus = Literal["finished", "skipped", "failed", "not started"]
+# these do not change by trying again
+_PERMANENT = (UsageError, SourceError, OutputExistsError, SinkSetupError)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipJob:
+    """One attempt at a clip. ``out`` is the output folder; see :class:`BatchOptions` for the others."""
+
+    entry: BatchEntry
+    out: Path
+    overwrite: bool = False
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClipResult:
+    """How a clip ended; plain values.
+
+    ``retry``: another attempt may help. ``figures`` are those of the run that made the output, also for a skipped one.
+    ``attempts`` is set by the queue.
+    """
+
+    row: int
+    output: str
+    status: ClipStatus
+    figures: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    error_type: str = ""
+    exit_code: int = 0
+    retry: bool = False
+    disk_full: bool = False
+    attempts: int = 1
+
+
+def run_clip(job: ClipJob, engine: KeptEngine) -> ClipResult:
+    """Never raises for what goes wrong with the clip: the result says it."""
+    entry = job.entry
+    remember(*entry.inputs)
+    try:
+        return _fused(job, engine)
+    except FusepipeError as error:
+        return failed_clip(entry, error, retry=not isinstance(error, _PERMANENT))
+    except OSError as error:
+        return failed_clip(entry, write_error(f"{error.filename or entry.output}: {error.strerror}", error), retry=True)
+    except Exception as error:  # noqa: BLE001 - a defect that one clip uncovers does not concern the others
+        engine.close()  # whatever state it is in
+        return failed_clip(entry, FusepipeError(f"{type(error).__name__}: {error}"), retry=True)
+
+
+def failed_clip(entry: BatchEntry, error: FusepipeError, *, retry: bool) -> ClipResult:
+    """The result of a clip that ended with an error; secrets are hidden."""
+    text = "; ".join(message_lines(error)).removeprefix(f"{entry.rig.name}: ")
+    return ClipResult(
+        entry.row,
+        entry.output,
+        "failed",
+        error=text,
+        error_type=type(error).__name__,
+        exit_code=error.exit_code,
+        retry=retry,
+        disk_full=isinstance(error, DiskFullError),
+    )
+
+
+def _fused(job: ClipJob, engine: KeptEngine) -> ClipResult:
+    entry, out = job.entry, job.out
+    try:
+        made = made_from(entry)
+    except OSError as error:
+        raise SourceError(f"{error.filename}: {(error.strerror or 'cannot be read').lower()}") from error
+    record = read_record(out, entry.output)
+    if record is not None and is_finished(out, record, made):
+        return ClipResult(entry.row, entry.output, "skipped", record.figures)
+    check_unclaimed(out, entry, overwrite=job.overwrite)
+    work = work_folder(out, secrets.token_hex(8))
+    try:
+        started_s = time.monotonic()
+        report = _run(entry, work, engine, strict=job.strict)
+        figures = _figures(report, time.monotonic() - started_s)
+        publish_output(work, out, entry, made, figures)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return ClipResult(entry.row, entry.output, "finished", figures)
+
+
+def _run(entry: BatchEntry, work: Path, engine: KeptEngine, *, strict: bool) -> RunReport:
+    """Fuses the clip into the folder ``work``: the same run as that of ``fusepipe run`` and ``fusepipe fuse``."""
+    rig, sinks = with_output(entry, work)
+    return Pipeline(rig, strict=strict, sinks=sinks, fuser=engine.borrow(rig.fusion)).run()
+
+
+def with_output(entry: BatchEntry, folder: Path) -> tuple[Rig, list[Sink] | None]:
+    """The rig with the sink that writes the output into ``folder``; or that sink, for one image."""
+    path = folder / Path(entry.output).name
+    if entry.kind == "image":
+        return entry.rig, [ImageFileSink(path)]
+    sink: SinkConfig
+    if entry.kind == "video":
+        sink = FileSink.model_validate({**entry.sink, "file": str(path).replace("%", "%%")})
+    else:
+        sink = ImagesSink.model_validate({**entry.sink, "images": f"{path}/"})
+    return entry.rig.model_copy(update={"sinks": (sink,)}), None
+
+
+def _figures(report: RunReport, seconds: float) -> dict[str, Any]:
+    """The figures of a run that the report of the batch has."""
+    return {
+        "seconds": round(seconds, 3),
+        "pairs": report.pairs,
+        "read": report.read,
+        "skipped": report.skipped,
+        "engine": report.engine,
+        "warnings": [*report.warnings, *([report.shortfall] if report.shortfall else [])],
+    }

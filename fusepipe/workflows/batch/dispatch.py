@@ -1,0 +1,159 @@
+"""The process that a batch is started in: gives clips to workers until all have ended, and says how that went."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusepipe.core.errors import DiskFullError, FusepipeError, Interrupted, SinkError
+from fusepipe.core.files import why_unwritable
+from fusepipe.core.machine import usable_cores
+from fusepipe.core.signal_handlers import signal_handler
+from fusepipe.workflows.batch.clip_job import ClipJob, ClipResult
+from fusepipe.workflows.batch.clip_queue import ClipQueue
+from fusepipe.workflows.batch.entries import STATE_FOLDER, BatchEntry
+from fusepipe.workflows.batch.local_pool import LocalPool, WorkerPool
+from fusepipe.workflows.batch.records import remove_unfinished
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.2  # how soon a signal is noticed, and a clip whose back-off has ended is started
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """``out``: the output folder. ``workers``: ``None`` for one a core. ``timeout_s``: of one attempt at a clip.
+
+    ``overwrite`` replaces outputs that no batch has written; ``strict``: a clip of which under half of the possible
+    pairs were fused has failed. ``ray``: the address of a cluster, see :class:`RayPool`.
+    """
+
+    out: Path
+    workers: int | None = None
+    retries: int = 2
+    timeout_s: float = 86400.0
+    overwrite: bool = False
+    strict: bool = False
+    ray: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOutcome:
+    """How a batch ended. ``results`` in the order of the manifest; ``error`` is what stopped it before its end."""
+
+    results: Sequence[ClipResult]
+    total: int
+    seconds: float
+    workers: int
+    interrupted: bool = False
+    error: FusepipeError | None = None
+
+    @property
+    def failed(self) -> list[ClipResult]:
+        """The clips that failed in all their attempts."""
+        return [result for result in self.results if result.status == "failed"]
+
+    @property
+    def exit_code(self) -> int:
+        """130 when interrupted, that of what stopped it, else that of the first clip that failed, else 0."""
+        if self.interrupted:
+            return Interrupted.exit_code
+        if self.error is not None:
+            return self.error.exit_code
+        return self.failed[0].exit_code if self.failed else 0
+
+    def count(self, status: str) -> int:
+        """The number of clips with this status."""
+        return sum(result.status == status for result in self.results)
+
+
+def run_batch(
+    entries: Sequence[BatchEntry], options: BatchOptions, progress: Callable[[int, int], None]
+) -> BatchOutcome:
+    """Fuses the clips that are not finished yet; ``progress`` gets the numbers of ended clips and of all.
+
+    Ctrl-C and SIGTERM end it: finished outputs stay, unfinished ones are removed. Raises :class:`SinkError` for an
+    output folder that cannot be written, or that another batch is writing.
+    """
+    out = options.out.absolute()
+    if problem := why_unwritable(out / "output"):
+        raise SinkError(f"{options.out}: {problem}")
+    try:
+        (out / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"{options.out}: cannot be created: {error.strerror}") from error
+    signals: list[int] = []
+    started_s = time.monotonic()
+    with _only_batch(out):
+        remove_unfinished(out)
+        queue = ClipQueue(entries, options.retries, random.random)
+        pool = _pool(options, out, len(entries))
+        stop: FusepipeError | None = None
+        try:  # the handlers come after the pool: Ray installs its own
+            with signal_handler([signal.SIGINT, signal.SIGTERM], lambda number, _frame: signals.append(number)):
+                _drive(queue, pool, _jobs(options, out), progress, signals)
+        except FusepipeError as error:
+            stop = error
+        finally:
+            pool.close()
+            remove_unfinished(out)
+    seconds = time.monotonic() - started_s
+    return BatchOutcome(queue.ended(), queue.total, seconds, pool.size, bool(signals), stop)
+
+
+def _pool(options: BatchOptions, out: Path, clips: int) -> WorkerPool:
+    if options.ray is None:
+        return LocalPool(options.workers or max(1, min(int(usable_cores()), clips)), options.timeout_s)
+    from fusepipe.workflows.batch.ray_pool import RayPool
+
+    return RayPool(options.ray, options.workers, clips, options.timeout_s, out)
+
+
+def _jobs(options: BatchOptions, out: Path) -> Callable[[BatchEntry], ClipJob]:
+    return lambda entry: ClipJob(entry, out, options.overwrite, options.strict)
+
+
+def _drive(
+    queue: ClipQueue,
+    pool: WorkerPool,
+    job: Callable[[BatchEntry], ClipJob],
+    progress: Callable[[int, int], None],
+    signals: Sequence[int],
+) -> None:
+    """Until all clips have ended, or a signal came; raises :class:`DiskFullError`: other clips would fail as well."""
+    while not queue.done and not signals:
+        while pool.idle and (entry := queue.next(time.monotonic())) is not None:
+            pool.submit(job(entry))
+        for result in pool.wait(POLL_S):
+            if result.disk_full:
+                raise DiskFullError(f"{result.error}; finished clips are kept: run the same command again with space")
+            if queue.note(result, time.monotonic()):
+                progress(len(queue.results), queue.total)
+            else:
+                log.warning("%s: %s; trying again", result.output, result.error)
+
+
+@contextmanager
+def _only_batch(out: Path) -> Iterator[None]:
+    """Holds the lock of the output folder; raises :class:`SinkError` where another batch holds it."""
+    path = out / STATE_FOLDER / "lock"
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise SinkError(f"{path}: cannot be created: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SinkError(f"{out}: another batch is writing to this folder") from error
+        yield
+    finally:
+        os.close(descriptor)

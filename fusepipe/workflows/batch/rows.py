@@ -1,0 +1,145 @@
+"""The rows of a manifest as they are written: CSV, JSON Lines, Parquet, or the files that a pattern matches."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fusepipe.core.errors import ConfigError, Problem, SourceError, UsageError
+from fusepipe.core.natural_order import natural_key
+
+SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
+MAX_ROWS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRow:
+    """One clip as written. ``line`` is that of the file, counting from 1, or the number of the row or match.
+
+    ``values``: by column, without those that are empty; a name with dots is a key of the rig.
+    """
+
+    line: int
+    values: Mapping[str, Any]
+
+
+def read_rows(manifest: str, visible: str | None = None) -> list[ManifestRow]:
+    """The rows of a manifest, or one for each file or folder that the pattern ``manifest`` matches.
+
+    ``visible`` is the template of the visible inputs of a pattern, with ``{stem}``, ``{name}`` and ``{parent}`` of the
+    infrared one. Raises :class:`SourceError` for a file that cannot be read, :class:`ConfigError` for rows that are not
+    of its format, :class:`UsageError` where ``visible`` is missing or not needed.
+    """
+    path = Path(manifest)
+    if path.suffix.lower() not in SUFFIXES:
+        rows = list(_matches(manifest, visible))
+    elif visible is not None:
+        raise UsageError(f"--visible {visible}: is for a pattern; the manifest {manifest} names the visible inputs")
+    else:
+        try:
+            rows = list(_READERS[path.suffix.lower()](path))
+        except FileNotFoundError as error:
+            raise SourceError(f"{manifest}: no such file") from error
+        except OSError as error:
+            raise SourceError(f"{manifest}: cannot be read: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise _problem(path, 0, f"is not UTF-8 text: byte {error.start}") from error
+    if not rows:
+        raise SourceError(f"{manifest}: is empty: it names no clips")
+    if len(rows) > MAX_ROWS:
+        raise UsageError(f"{manifest}: has {len(rows)} rows; at most {MAX_ROWS}: split it")
+    return rows
+
+
+def _problem(path: Path, line: int, message: str) -> ConfigError:
+    return ConfigError(problems=[Problem(str(path), line, 0, "", message)])
+
+
+def _csv(path: Path) -> Iterator[ManifestRow]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            names = [name.strip() for name in next(reader, [])]
+            if len(set(names)) != len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise _problem(path, 1, f"has the column {twice!r} twice")
+            line = reader.line_num + 1  # of the row's first line: a quoted value may have line breaks
+            for cells in reader:
+                if len(cells) > len(names):
+                    raise _problem(path, line, f"has {len(cells)} values for {len(names)} columns")
+                values = {name: _typed(name, cell) for name, cell in zip(names, cells, strict=False) if cell.strip()}
+                if values:
+                    yield ManifestRow(line, values)
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise _problem(path, reader.line_num, f"is not CSV: {error}") from error
+
+
+def _typed(name: str, cell: str) -> Any:
+    """The value of a key of the rig as JSON where it is, such as ``12``, ``true`` or ``[0, 100]``; else the text."""
+    if "." not in name:
+        return cell
+    try:
+        return json.loads(cell)
+    except ValueError:
+        return cell
+
+
+def _json_lines(path: Path) -> Iterator[ManifestRow]:
+    with path.open(encoding="utf-8-sig") as file:
+        for line, text in enumerate(file, 1):
+            if not text.strip():
+                continue
+            try:
+                values = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                raise _problem(path, line, f"is not JSON: {error}") from error
+            if not isinstance(values, dict):
+                raise _problem(path, line, 'is not a JSON object, such as {"infrared": "a.mkv", ...}')
+            yield ManifestRow(line, {name: value for name, value in values.items() if value is not None})
+
+
+def _parquet(path: Path) -> Iterator[ManifestRow]:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise UsageError(f"{path}: Parquet needs pyarrow: pip install 'fusepipe[parquet]'") from error
+    if not path.stat().st_size:
+        return
+    try:
+        with ParquetFile(path) as file:
+            number = 0
+            for batch in file.iter_batches():
+                for values in batch.to_pylist():
+                    number += 1
+                    yield ManifestRow(
+                        number, {name: value for name, value in values.items() if value not in (None, "")}
+                    )
+    except (ArrowException, ValueError) as error:
+        raise _problem(path, 0, f"is not a Parquet file: {str(error).splitlines()[0]}") from error
+
+
+_READERS = {".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": _parquet}
+
+
+def _matches(pattern: str, visible: str | None) -> Iterator[ManifestRow]:
+    if not glob.has_magic(pattern):
+        kinds = ", ".join(SUFFIXES)
+        raise UsageError(f"{pattern}: is neither a manifest ({kinds}) nor a pattern such as 'clips/*/ir.mkv'")
+    if visible is None:
+        raise UsageError(f"{pattern}: is a pattern; add --visible, such as '{{parent}}/vis.mkv' or 'vis/{{stem}}.mkv'")
+    found = sorted(glob.glob(pattern, recursive=True), key=natural_key)  # noqa: PTH207 - patterns may be absolute
+    for number, name in enumerate(found, 1):
+        path = Path(name)
+        fields = {"stem": path.stem, "name": path.name, "parent": str(path.parent)}
+        try:
+            partner = visible.format_map(fields)
+        except (KeyError, ValueError, IndexError, AttributeError) as error:
+            raise UsageError(f"--visible {visible}: write {{stem}}, {{name}} or {{parent}}") from error
+        yield ManifestRow(number, {"infrared": name, "visible": partner})

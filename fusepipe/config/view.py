@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from fusepipe.config.base import ConfigModel, NotBool
 from fusepipe.core.units import MS, PositiveDurationNs, TemperatureK
-from fusepipe.core.view_settings import HotSettings, HotStyle, Inset, Palette, ViewColour, ViewMode, ViewSettings
+from fusepipe.core.view_settings import (
+    AnnotationSettings,
+    HotSettings,
+    HotStyle,
+    Inset,
+    Palette,
+    TemperatureUnit,
+    ViewColour,
+    ViewMode,
+    ViewSettings,
+)
 
 
 class HotConfig(ConfigModel):
@@ -35,6 +45,48 @@ class HotConfig(ConfigModel):
         if self.above_k is not None and "percentile" in self.model_fields_set:
             raise ValueError("has both above and percentile: keep one")
         return self
+
+
+_Share = Annotated[float, Field(ge=0, le=1), NotBool]
+
+
+class AnnotationsConfig(ConfigModel):
+    """What is written into the image. Positions are shares of the frame's width and height, from 0 to 1."""
+
+    time: Literal["off", "on"] = Field(
+        default="off", description="The time of capture: UTC of live cameras, since the start of recordings."
+    )
+    state: Literal["off", "on"] = Field(default="off", description="FUSED, HELD, SINGLE or NO SIGNAL.")
+    hottest: Literal["off", "on"] = Field(default="off", description="A cross at the hottest pixel, with its value.")
+    spots: Annotated[tuple[tuple[_Share, _Share], ...], Field(max_length=16)] = Field(
+        default=(), description="Crosses at [x, y], each with its temperature, or its count without a radiometry."
+    )
+    boxes: Annotated[tuple[tuple[_Share, _Share, _Share, _Share], ...], Field(max_length=16)] = Field(
+        default=(), description="Rectangles [x, y, width, height], each with its lowest, mean and highest temperature."
+    )
+    scale_bar: Literal["off", "on"] = Field(
+        default="off", description="The palette of infrared images with the temperatures of its colours."
+    )
+    unit: TemperatureUnit = Field(default="celsius", description="The unit of temperatures.")
+
+    @model_validator(mode="after")
+    def _boxes_in_the_frame(self) -> Self:
+        for x, y, width, height in self.boxes:
+            if min(width, height) <= 0 or max(x + width, y + height) > 1:
+                raise ValueError("boxes should be [x, y, width, height] within the frame, such as [0.4, 0.4, 0.2, 0.2]")
+        return self
+
+    def settings(self) -> AnnotationSettings:
+        """The settings for the pipeline."""
+        return AnnotationSettings(
+            time=self.time == "on",
+            state=self.state == "on",
+            hottest=self.hottest == "on",
+            spots=self.spots,
+            boxes=self.boxes,
+            scale_bar=self.scale_bar == "on",
+            unit=self.unit,
+        )
 
 
 def _rising(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -77,9 +129,21 @@ class ViewConfig(ConfigModel):
         "radiometry.",
     )
 
+    annotations: AnnotationsConfig = Field(
+        default=AnnotationsConfig(), description="What is written into the image; by default nothing."
+    )
+
     def settings(self) -> ViewSettings:
         """The settings for the pipeline."""
         hot = None if self.hot is None else HotSettings(self.hot.above_k, self.hot.percentile, self.hot.style)
         return ViewSettings(
-            self.mode, self.palette, self.colour, self.inset, self.wipe, self.blink_ns, hot, self.isotherms_k
+            self.mode,
+            self.palette,
+            self.colour,
+            self.inset,
+            self.wipe,
+            self.blink_ns,
+            hot,
+            self.isotherms_k,
+            self.annotations.settings(),
         )

@@ -19,6 +19,7 @@ ViewMode = Literal[
 Palette = Literal["auto", "white-hot", "black-hot", "inferno", "magma", "viridis", "cividis", "ironbow", "rainbow"]
 ViewColour = Literal["visible", "desaturate"]
 HotStyle = Literal["outline", "tint"]
+TemperatureUnit = Literal["celsius", "fahrenheit", "kelvin"]
 Inset = Literal["infrared", "visible"]
 
 MODES: tuple[ViewMode, ...] = get_args(ViewMode)
@@ -39,6 +40,23 @@ class HotSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AnnotationSettings:
+    """What is written into the image. ``spots`` are (x, y), ``boxes`` (x, y, width, height), as shares of the frame."""
+
+    time: bool = False
+    state: bool = False
+    hottest: bool = False
+    spots: tuple[tuple[float, float], ...] = ()
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    scale_bar: bool = False
+    unit: TemperatureUnit = "celsius"
+
+    @property
+    def any(self) -> bool:
+        return bool(self.time or self.state or self.hottest or self.spots or self.boxes or self.scale_bar)
+
+
+@dataclass(frozen=True, slots=True)
 class ViewSettings:
     """``wipe`` is the share of the width left of the boundary, 0 to 1; ``blink_ns`` the time each camera is shown.
 
@@ -54,6 +72,7 @@ class ViewSettings:
     blink_ns: int = 500_000_000
     hot: HotSettings | None = None
     isotherms_k: tuple[float, ...] = ()
+    annotations: AnnotationSettings = AnnotationSettings()
 
     @property
     def chosen_palette(self) -> Palette:
@@ -65,7 +84,7 @@ class ViewSettings:
     @property
     def plain(self) -> bool:
         """Whether the view is the fused frame as it is."""
-        return self.mode == "fused" and self.colour == "visible" and not self.marks
+        return self.mode == "fused" and self.colour == "visible" and not self.marks and not self.annotations.any
 
     @property
     def marks(self) -> bool:

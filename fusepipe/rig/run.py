@@ -61,7 +61,7 @@ class RigRun:
         )
         self._live_pairer = self._make_live_pairer(warn) if live else None
         self._labeller = StateLabel(on=label_enabled(rig, live=live))
-        self._views = make_views(rig, self._labeller) if opened.own_sinks else []
+        self._views = make_views(rig, self._labeller, live=live) if opened.own_sinks else []
         fusion = FusionStep(
             opened.fuser,
             keep_colour=rig.output.colour == "visible",

@@ -11,6 +11,7 @@ from fusepipe.core.frames import Frame, FusedFrame, Plane
 from fusepipe.core.planes import Luma8
 from fusepipe.core.view_settings import PLAIN, HotSettings, ViewMode, ViewSettings
 from fusepipe.pipeline.views import hot_areas, modes
+from fusepipe.pipeline.views.annotations import Thermal, annotated
 from fusepipe.pipeline.views.hot_areas import HotLimit
 from fusepipe.pipeline.views.palettes import looked_up, palette_tables
 from fusepipe.pipeline.views.panels import (
@@ -46,6 +47,12 @@ class Shown:
             return missing(self.frame, self.form)
         return false_colours(luma, self.settings.chosen_palette, self.form, self.outside)
 
+    def thermal(self) -> Thermal | None:
+        counts, luma = hot_areas.registered_counts(self.frame), infrared_luma(self.frame)
+        if counts is None or luma is None:
+            return None
+        return Thermal(counts, luma, hot_areas.frame_radiometry(self.frame), self.outside)
+
     def as_fused(self) -> Panel:
         """The fused image with chroma at 4:2:0, to be composed with others."""
         return panel_of(self.frame, self.size, self.form)
@@ -69,12 +76,18 @@ class OutputView:
 
     A plain view returns the frame itself. Others return a frame of the same time and state whose format (value range,
     matrix, with chroma or without) does not change while cameras come and go: encoders are opened for one.
-    ``label`` is applied to them.
+    ``label`` is applied to them. ``live``: capture times are on the host's monotonic clock.
     """
 
-    def __init__(self, settings: ViewSettings = PLAIN, label: Callable[[FusedFrame], FusedFrame] | None = None) -> None:
+    def __init__(
+        self,
+        settings: ViewSettings = PLAIN,
+        label: Callable[[FusedFrame], FusedFrame] | None = None,
+        *,
+        live: bool = False,
+    ) -> None:
         self.settings = settings
-        self._label = label
+        self._label, self._live = label, live
         self._limit: tuple[HotSettings | None, HotLimit | None] = (None, None)
         self._form: PlaneFormat | None = None
         self._outside: tuple[str, Luma8 | None] = ("", None)
@@ -85,9 +98,11 @@ class OutputView:
             return frame
         form = self._format(frame, settings)
         mode, visible = self._mode(frame, settings), frame.pair.visible
-        if mode == "visible" and not settings.marks and visible is not None and _fits(visible, frame, form):
+        drawn = settings.marks or settings.annotations.any
+        if mode == "visible" and not drawn and visible is not None and _fits(visible, frame, form):
             return self._labelled(replace(frame, planes=visible.planes, matrix=visible.matrix))
-        panel = self._panel(mode, Shown(frame, settings, form, self._outside_of(frame)))
+        shown = Shown(frame, settings, form, self._outside_of(frame))
+        panel = self._annotated(self._panel(mode, shown), mode, shown)
         planes = [Plane(panel.luma, 8, form.value_range)]
         if form.colour:
             planes += [Plane(chroma, 8, form.value_range) for chroma in panel.coloured()]
@@ -136,6 +151,22 @@ class OutputView:
             return modes.wiped(visible, infrared, settings.wipe, form)
         inset = infrared if settings.inset == "infrared" else visible
         return modes.picture_in_picture(self._marked(shown.as_fused(), shown), inset, form)
+
+    def _annotated(self, panel: Panel, mode: ViewMode, shown: Shown) -> Panel:
+        settings = shown.settings
+        if not settings.annotations.any:
+            return panel
+        beside = panel.luma.shape[1] - shown.frame.width if mode == "side-by-side" else 0
+        return annotated(
+            panel,
+            shown.frame,
+            settings.annotations,
+            shown.form,
+            shown.thermal(),
+            left=max(0, beside),
+            palette=None if mode in ("fused", "visible") else settings.chosen_palette,
+            live=self._live,
+        )
 
     def _marked(self, panel: Panel, shown: Shown) -> Panel:
         """With its hot areas and isotherms; luma of the panel has the frame's size."""

@@ -11,13 +11,14 @@ from fusepipe.core.radiometry import Radiometry
 from fusepipe.pipeline.views.output_view import OutputView
 
 
-def make_views(rig: Rig, label: Callable[[FusedFrame], FusedFrame]) -> list[OutputView | None]:
+def make_views(rig: Rig, label: Callable[[FusedFrame], FusedFrame], *, live: bool = False) -> list[OutputView | None]:
     """For each sink of a rig its view; ``None`` for a preview page, whose viewers choose.
 
     ``label`` is applied to frames of views that are not the fused frame itself, which has its label already.
     """
     return [
-        None if isinstance(sink, PreviewSink) else OutputView(sink.view.settings(), label=label) for sink in rig.sinks
+        None if isinstance(sink, PreviewSink) else OutputView(sink.view.settings(), label, live=live)
+        for sink in rig.sinks
     ]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fusepipe.config.schema import FileSink, Rig
-from fusepipe.config.view import ViewConfig
+from fusepipe.config.view import AnnotationsConfig, HotConfig, ViewConfig
 from fusepipe.core.frames import Band
 from fusepipe.core.yaml_models import field_keys
 from fusepipe.pipeline.pairing.live_pairer import LivePairer
@@ -65,7 +65,9 @@ def setters(rig: Rig, parts: SettableParts, restarts: set[SinkRunner]) -> dict[s
             made |= {f"sinks[{index}].{key}": _restart(runner, restarts) for key in field_keys(type(config))}
         if index < len(parts.views) and (parts.views[index] is not None or runner.restartable):
             shown = _view(index, runner, parts.views, restarts)
-            made |= {f"sinks[{index}].view.{key}": shown for key in field_keys(ViewConfig)}
+            keys = [*field_keys(ViewConfig), *(f"annotations.{key}" for key in field_keys(AnnotationsConfig))]
+            keys += [f"hot.{key}" for key in field_keys(HotConfig)]
+            made |= {f"sinks[{index}].view.{key}": shown for key in keys}
         if isinstance(config, FileSink) and config.segmented:
             made |= dict.fromkeys((f"sinks[{index}].{key}" for key in RECORDING), _recording(index, runner))
     return made

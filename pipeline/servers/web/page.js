@@ -8,13 +8,25 @@ let rig = "", view = "fused", since = 0, skews = [], drops = [], last = null, sh
 let begun = false, whep = null, webrtcNeeds = null, retryMs = RETRY_MS, retryAt = 0;
 
 // The settings of the chosen view: they are this page's own and change nothing for others.
+const keyed = [...document.querySelectorAll("#controls [data-key]")], notes = [...document.querySelectorAll("[data-note]")];
+const control = (key) => keyed.find((each) => each.dataset.key === key);
+let thermal = false, spots = 0; // whether there are temperatures, and how many spots and boxes the rig file has
+
+function offered({ modes, with: other, thermal: needed }) {
+  return (!modes || modes.split(" ").includes(view)) && (!other || control(other).value !== "") && (needed === undefined || thermal);
+}
+
 function query() {
   const chosen = new URLSearchParams({ view });
-  for (const control of document.querySelectorAll("#controls [data-key]")) {
-    const label = control.closest("label");
-    label.hidden = !label.dataset.modes.split(" ").includes(view);
-    if (!label.hidden && control.selectedIndex > 0) chosen.set(control.dataset.key, control.value);
+  for (const each of keyed) {
+    const label = each.closest("label"), { key } = each.dataset;
+    label.hidden = !offered(label.dataset);
+    if (!label.hidden && each.value !== "" && each.checkValidity() && !(each.options && each.selectedIndex === 0)) chosen.set(key, each.value);
   }
+  for (const each of notes) each.closest("label").hidden = each.dataset.note === "spots" && !spots;
+  if (chosen.has("above")) chosen.delete("percentile");
+  const marked = notes.filter((each) => each.checked && !each.closest("label").hidden).map((each) => each.dataset.note);
+  if (marked.length) chosen.set("annotate", marked.join(","));
   if (view === "wipe") chosen.set("wipe", wipe.value);
   return chosen.toString();
 }
@@ -23,8 +35,9 @@ function query() {
 function begin(settings) {
   view = settings.view || "fused";
   if ("wipe" in settings) wipe.value = settings.wipe;
-  for (const control of document.querySelectorAll("#controls [data-key]"))
-    control.value = settings[control.dataset.key] || control.options[0].value;
+  for (const each of keyed) each.value = settings[each.dataset.key] ?? (each.options ? each.options[0].value : each.defaultValue);
+  const marked = (settings.annotate || "").split(",");
+  for (const each of notes) each.checked = marked.includes(each.dataset.note);
 }
 
 function show() {
@@ -75,7 +88,7 @@ window.addEventListener("pagehide", () => { if (whep) whep.stop(); whep = null; 
 window.addEventListener("pageshow", show);
 for (const button of document.querySelectorAll("[data-view]"))
   button.addEventListener("click", () => { view = button.dataset.view; show(); });
-for (const control of document.querySelectorAll("#controls [data-key]")) control.addEventListener("change", show);
+byId("controls").addEventListener("change", show);
 byId("controls").addEventListener("submit", (event) => event.preventDefault());
 let moved = 0;
 wipe.addEventListener("input", () => { clearTimeout(moved); moved = setTimeout(show, 120); });
@@ -263,7 +276,13 @@ async function poll() {
     byId("hint").textContent = webrtcNeeds ? `Showing Motion JPEG; for WebRTC video: ${webrtcNeeds}` : "";
     if (!names.includes(rig)) { if (names.length) { choose(names[0]); setTimeout(poll, 50); return; } }
     rigs.value = rig;
-    if (!begun && (data.rigs[rig] || {}).view) { begun = true; begin(data.rigs[rig].view); show(); }
+    const record = data.rigs[rig] || {};
+    if (record.view && (!begun || thermal !== record.temperatures || spots !== record.spots)) {
+      thermal = record.temperatures; spots = record.spots;
+      if (!begun) begin(record.view);
+      begun = true;
+      show();
+    }
     for (const option of rigs.options) option.text = named(option.value, data.rigs[option.value].status || {});
     who(data.user);
     document.title = rig ? `${rig} – fusepipe` : "fusepipe";

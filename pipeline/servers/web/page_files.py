@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fusepipe.core.html_pages import environment, style_sheet, unescaped
 from fusepipe.core.view_settings import PALETTES
-from fusepipe.pipeline.servers.web.rendering import VIEWS
+from fusepipe.pipeline.servers.web.rendering import NOTES, VIEWS
 
 PACKAGE = "fusepipe.pipeline.servers.web"
 _OWN = {
@@ -18,7 +18,10 @@ _OWN = {
 def page_files() -> dict[str, tuple[str, str]]:
     """(content, media type) of each file by its name; the page itself has the empty name."""
     files = {
-        "": (environment(PACKAGE).get_template("page.html").render(views=VIEWS, palettes=PALETTES), "text/html"),
+        "": (
+            environment(PACKAGE).get_template("page.html").render(views=VIEWS, palettes=PALETTES, notes=NOTES),
+            "text/html",
+        ),
         "style.css": (str(style_sheet()), "text/css"),
     }
     return files | {name: (str(unescaped(PACKAGE, name)), kind) for name, kind in _OWN.items()}

@@ -20,6 +20,13 @@ VIEWS = {  # modes and their labels on the page
     "overlay": "Overlay",
     "edges-on-thermal": "Edges",
 }
+NOTES = {  # annotations and their labels
+    "time": "time",
+    "state": "state",
+    "hottest": "hottest point",
+    "scale_bar": "scale bar",
+    "spots": "spots and boxes",
+}
 MAX_WIDTH_PX = 1280  # sufficient for a preview, and bearable on a mobile link
 
 

@@ -45,7 +45,7 @@ class RigView:
         view: ViewSettings = PLAIN,
     ) -> None:
         self.name = name
-        self._first_view = as_query(view)
+        self.first_view = view
         self.ice_servers = ice_servers
         self.max_clients = max_clients
         self.clients = 0
@@ -86,6 +86,12 @@ class RigView:
         """Ends the rig: waiting requests are released."""
         self.ended = True
         self._wake()
+
+    @property
+    def _temperatures(self) -> bool:
+        """Whether the counts of the newest infrared image have temperatures."""
+        infrared = None if self._frame is None else self._frame.pair.infrared
+        return infrared is not None and infrared.radiometry is not None and infrared.radiometry.thermal
 
     @property
     def age_s(self) -> float | None:
@@ -139,7 +145,7 @@ class RigView:
         if settings not in self._views:
             if len(self._views) > MAX_VIEWS:
                 self._views.clear()
-            self._views[settings] = OutputView(settings)
+            self._views[settings] = OutputView(settings, live=self._live)
         return self._views[settings]
 
     def record(self) -> dict[str, Any]:
@@ -147,7 +153,9 @@ class RigView:
         age_s = self.age_s
         return {
             **self._record(),
-            "view": self._first_view,
+            "view": as_query(self.first_view),
+            "spots": len(self.first_view.annotations.spots) + len(self.first_view.annotations.boxes),
+            "temperatures": self._temperatures,
             "clients": self.clients,
             "video_clients": self._video_clients,
             "last_frame_age_s": None if age_s is None else round(age_s, 3),

@@ -201,9 +201,9 @@ class WebServer:
         return rig
 
     @staticmethod
-    def _wanted(request: web.Request) -> ViewSettings:
+    def _wanted(request: web.Request, rig: RigView) -> ViewSettings:
         try:
-            return wanted_view(request.query)
+            return wanted_view(request.query, rig.first_view)
         except ValueError as error:
             raise web.HTTPBadRequest(text=f"{error}\n") from None
 
@@ -221,7 +221,8 @@ class WebServer:
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
         """Motion JPEG: each client gets the newest image as soon as it has received the previous one."""
-        rig, view = self._rig(request), self._wanted(request)
+        rig = self._rig(request)
+        view = self._wanted(request, rig)
         if rig.clients >= rig.max_clients:
             raise web.HTTPServiceUnavailable(text="viewer limit reached\n", headers={"Retry-After": "5"})
         assert self._executor is not None
@@ -247,7 +248,8 @@ class WebServer:
             rig.leave()
 
     async def _snapshot(self, request: web.Request) -> web.StreamResponse:
-        rig, view = self._rig(request), self._wanted(request)
+        rig = self._rig(request)
+        view = self._wanted(request, rig)
         assert self._executor is not None
         data = await rig.png(view, self._executor)
         if data is None:

@@ -26,6 +26,8 @@ _VIEWER_KEYS = frozenset(
         "latency_ms",
         "recent",
         "view",
+        "spots",
+        "temperatures",
     }
 )
 

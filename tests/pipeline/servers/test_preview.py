@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fusepipe.core.errors import SinkError
 from fusepipe.core.frames import PairState
 from fusepipe.core.html_pages import style_sheet
-from fusepipe.core.view_settings import MODES, PLAIN, ViewSettings
+from fusepipe.core.view_settings import MODES, PLAIN, AnnotationSettings, HotSettings, ViewSettings
 from fusepipe.pipeline.servers.web import rendering
 from fusepipe.pipeline.servers.web.page_files import page_files
 from fusepipe.pipeline.servers.web.prometheus import prometheus_text
@@ -47,9 +47,27 @@ def test_the_page_passes_each_viewer_own_view():
     asked = {"view": "wipe", "wipe": "30", "palette": "ironbow"}
     assert wanted_view(asked) == ViewSettings("wipe", "ironbow", wipe=0.3)
     assert as_query(wanted_view(asked)) == {**asked, "wipe": 30}
-    for name, value in (("view", "x"), ("palette", "jet"), ("wipe", "101"), ("colour", "red")):
+    for name, value in (("view", "x"), ("palette", "jet"), ("wipe", "101"), ("colour", "red"), ("isotherms", "a")):
         with pytest.raises(ValueError, match=f"^{name}: use "):
             wanted_view({name: value})
+
+
+def test_a_viewer_marks_hot_areas_and_annotates_with_the_spots_of_the_rig_file():
+    asked = {"hot": "tint", "above": "60.5", "isotherms": "40,30", "annotate": "time,spots"}
+    first = ViewSettings(annotations=AnnotationSettings(spots=((0.5, 0.5),), unit="kelvin", hottest=True))
+    view = wanted_view(asked, first)
+    assert view.hot == HotSettings(333.65, style="tint") and view.isotherms_k == (303.15, 313.15)
+    assert view.annotations == AnnotationSettings(time=True, spots=((0.5, 0.5),), unit="kelvin")
+    assert as_query(view) == {"hot": "tint", "above": 60.5, "isotherms": "30,40", "annotate": "time,spots"}
+    assert wanted_view({"hot": "outline", "percentile": "95"}).hot == HotSettings(percentile=95.0)
+    for query, message in (
+        ({"hot": "red"}, "hot: use one of outline, tint"),
+        ({"hot": "tint", "above": "-300"}, "above: use degrees"),
+        ({"hot": "tint", "percentile": "100"}, "percentile: use an integer from 50 to 99"),
+        ({"annotate": "time,x"}, "annotate: 'x' is none of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            wanted_view(query)
 
 
 def test_wide_frames_are_downscaled_for_the_page_but_not_for_snapshots():

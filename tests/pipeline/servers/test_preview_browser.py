@@ -133,6 +133,19 @@ def test_a_browser_shows_the_video_and_the_statistics(width: int, tmp_path: Path
         assert share(side, 50) > 0.04 and share(side, 200) > 0.04
         await tab.value("document.querySelector('[data-view=wipe]').click()")
         assert not await tab.value("document.getElementById('wipe').hidden")
+        hidden = "document.querySelector('[data-key={}]').closest('label').hidden"
+        assert await tab.value(hidden.format("colour")) and await tab.value(hidden.format("percentile"))
+        for key, value in (("palette", "inferno"), ("hot", "tint"), ("percentile", "95")):
+            await tab.value(f"document.querySelector('[data-key={key}]').value = '{value}'")
+            await tab.value(
+                f"document.querySelector('[data-key={key}]').dispatchEvent(new Event('change', {{bubbles: true}}))"
+            )
+        await tab.value("document.querySelector('[data-note=state]').click()")
+        chosen = "view=wipe&palette=inferno&hot=tint&percentile=95&annotate=state&wipe=50"
+        await tab.until(f"document.getElementById('snapshot').href.endsWith('?{chosen}')")
+        await tab.until(f"document.getElementById('live').src.endsWith('?{chosen}')")
+        assert await tab.value(hidden.format("isotherms")), "without a radiometry there are no temperatures"
+        assert await tab.value("document.documentElement.scrollWidth") <= width
 
     browse(tmp_path / "profile", look)
 

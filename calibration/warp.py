@@ -69,7 +69,10 @@ class RemapWarp:
     def _set_map(
         self, x: NDArray[np.float32], y: NDArray[np.float32], seen: NDArray[np.bool_], box: tuple[int, int]
     ) -> None:
-        """What :meth:`apply` needs: the infrared position of each visible pixel, and whether it is inside."""
+        """What :meth:`apply` needs: the infrared position of each visible pixel, and whether it is inside.
+
+        ``x`` and ``y`` are taken over, and changed.
+        """
         if not seen.any():
             raise UsageError(
                 f"the calibration shows nothing of the {_text(self._infrared_size)} infrared image in the "
@@ -77,8 +80,9 @@ class RemapWarp:
             )
         self._box = box
         # A box of an even number of pixels is centred half a pixel before the pixel it is written to.
-        self._x = x + np.float32(0.5 * (box[0] % 2 == 0))
-        self._y = y + np.float32(0.5 * (box[1] % 2 == 0))
+        x += np.float32(0.5 * (box[0] % 2 == 0))
+        y += np.float32(0.5 * (box[1] % 2 == 0))
+        self._x, self._y = x, y
         self._sampling_grid: NDArray[np.float32] | None = None
         self._buffers = BufferPool()
         self._valid: Luma8 | None = None
@@ -87,7 +91,8 @@ class RemapWarp:
             self._valid.flags.writeable = False
         digest = hashlib.sha256(repr((self._infrared_size, self._visible_size, box)).encode())
         for coordinates in (self._x, self._y):  # to 1/32 pixel, so that equal maps computed differently hash equally
-            digest.update(np.rint(coordinates * 32).astype(np.int32).data)
+            for top in range(0, len(coordinates), _ROWS_AT_ONCE):
+                digest.update(np.rint(coordinates[top : top + _ROWS_AT_ONCE] * 32).astype(np.int32).data)
         digest.update(np.ascontiguousarray(seen).data)
         self._version = digest.hexdigest()[:12]
 

@@ -23,6 +23,7 @@ Placed = tuple[Warp | None, int]
 
 LOSSLESS_SCALE = 1.1
 """A pixel of the registered image may be this much larger than an infrared one: less than interpolation costs."""
+TRIED_LEVELS = 3  # halvings at which a view of 8 visible pixels still is one
 MAX_WARPS = 8  # each takes about 7 bytes per visible pixel
 
 
@@ -97,15 +98,17 @@ class Registration:
 
     def _built(self, build: WarpBuilder, infrared: Size, visible: Size) -> Placed:
         """The warp to the smallest of the halved visible sizes that keeps the detail of the infrared image."""
-        warp = build(infrared, visible)
-        if warp is None or not self._max_levels:
-            return warp, 0
-        levels = min(self._max_levels, int(math.log2(max(warp.scale * LOSSLESS_SCALE, 1.0))))
-        while levels and any(side % (1 << levels) for side in visible):
-            levels -= 1
-        if not levels:
-            return warp, 0
-        return build(infrared, (visible[0] >> levels, visible[1] >> levels)), levels
+        most = self._max_levels
+        while most and any(side % (1 << most) for side in visible):
+            most -= 1
+        if not most:
+            return build(infrared, visible), 0
+        # a warp for a large picture takes hundreds of MB: the scale is read from one for a smaller size
+        tried = min(most, TRIED_LEVELS)
+        small = build(infrared, _halved(visible, tried))
+        scale = (1.0 if small is None else small.scale) * (1 << tried)
+        levels = min(most, int(math.log2(max(scale * LOSSLESS_SCALE, 1.0))))
+        return (small if levels == tried else build(infrared, _halved(visible, levels))), levels
 
     def _warp(self, infrared: Size, visible: Size) -> Placed:
         build, warps = self._made
@@ -117,3 +120,7 @@ class Registration:
             if len(warps) > MAX_WARPS:
                 warps.popitem(last=False)
         return warps[key]
+
+
+def _halved(size: Size, times: int) -> Size:
+    return size[0] >> times, size[1] >> times

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -296,3 +297,16 @@ def test_checked_matrix_keeps_mirrors_and_takes_two_rows() -> None:
     assert checked.shape == (3, 3)
     image = smooth(60, 80)
     assert np.array_equal(RemapWarp(mirror, (80, 60), (80, 60)).apply(image), image[:, ::-1])
+
+
+def test_a_warp_takes_the_memory_of_its_map_and_little_more() -> None:
+    width, height = 1200, 900
+    tracemalloc.start(1)
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        warp = size_warp((640, 480), (width, height))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert warp is not None
+    assert (peak - before) / (width * height) < 11, "two float32 and a mask a pixel; copies took 26"

@@ -2,14 +2,14 @@
 
 The network fuses the coarsest level; a finer level adds the sources' detail by gates and gains that the network gives.
 In a runtime's graph the finer levels are a dozen element-wise operations in fp32, each a pass over main memory. Here
-they are OpenCV's and NumPy's 16-bit passes over recycled buffers, equal to the graph within one grey level.
+they are OpenCV's and NumPy's 16-bit passes over bands of rows in recycled buffers, equal to the graph within one grey
+level.
 
 Fixed point: grey levels in 1/32, gates in 1/4096, gains in 1/8192.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -24,6 +24,10 @@ Short = NDArray[np.int16]
 Maps = NDArray[np.float32]
 
 _FRACTION_BITS = 5
+BAND = 576
+"""Rows of a finer level that are computed together, so that large pictures need little scratch memory. A multiple of
+how much a level is larger than the maps that the network gives; smaller bands spend more on the rows beside them."""
+_SCRATCH = 5  # planes of a band
 GREY = 1 << _FRACTION_BITS
 GATE = 4096
 GAIN = 8192
@@ -57,14 +61,19 @@ class Pyramid:
         self._slopes = [float(k) * GATE / COARSE_SCALE for k in sharpness]
         self._visible = [np.empty(shape, np.int16) for shape in self._shapes]
         self._infrared = [np.empty(shape, np.int16) for shape in self._shapes[visible_levels:]]
-        scratch = np.empty((5, math.prod(self._shapes[visible_levels])), np.int16)  # the levels take turns
-        fine = self._shapes[visible_levels : visible_levels + levels]
-        self._work = [tuple(buffer[: math.prod(shape)].reshape(shape) for buffer in scratch) for shape in fine]
         self._coarse = _Fixed(coarse, COARSE_SCALE)
         self._gates = _Fixed((levels, *coarse), GATE)
         self._gains = _Fixed((levels, coarse[0] // 2, coarse[1] // 2), GAIN)
         self._fused = BufferPool()
-        self._result = [np.empty(shape, np.int16) for shape in self._shapes[: visible_levels + levels]]
+        between = self._shapes[1 : visible_levels + levels]
+        self._result = [np.empty((0, 0), np.int16), *(np.empty(shape, np.int16) for shape in between)]  # none for 0
+        self._scratch = np.empty((_SCRATCH, max(map(self._band_px, range(visible_levels + levels)))), np.int16)
+
+    def _band_px(self, at: int) -> int:
+        """Pixels that a band of a level takes, with the rows beside it that interpolation needs."""
+        height, width = self._shapes[at]
+        margin = 2 if at < self._visible_levels else 2 * (self._shapes[at][0] // (self._shapes[-1][0] // 2))
+        return (min(BAND, height) + 2 * margin) * width
 
     @property
     def coarse_shape(self) -> tuple[int, int]:
@@ -87,43 +96,68 @@ class Pyramid:
         """
         result = self._coarse(fused)
         fixed_gates, fixed_gains = self._gates(gates), self._gains(gains)
-        for level in reversed(range(self._levels)):
-            result = self._finer(level, result, fixed_gates[level], fixed_gains[level])
-        for level in reversed(range(self._visible_levels)):
-            np.subtract(result, self._visible[level + 1], out=result)  # this level's result is not read again
-            place = self._result[level]
-            _enlarge(result, place)
-            np.add(place, self._visible[level], out=place)
-            result = place
-        np.clip(result, 0, COARSE_SCALE, out=result)
-        height, width = self._size
         image: Luma8 = self._fused.take(self._size)
-        cv2.convertScaleAbs(result[:height, :width], dst=image, alpha=1 / GREY)
+        for at in reversed(range(self._visible_levels + self._levels)):
+            level = at - self._visible_levels
+            if level < 0:
+                np.subtract(result, self._visible[at + 1], out=result)  # this level's result is not read again
+            for top in range(0, self._shapes[at][0], BAND):
+                rows = slice(top, min(top + BAND, self._shapes[at][0]))
+                detail = self._visible[at][rows]
+                if level >= 0:
+                    detail = self._detail(level, rows, fixed_gates[level], fixed_gains[level])
+                part = self._enlarged(result, at, rows, 0)
+                np.add(part, detail, out=part if at == 0 else self._result[at][rows])
+                if at == 0:
+                    self._write(part, image[rows])
+            result = self._result[at]
         return image
 
-    def _finer(self, level: int, coarser: Short, gate: Short, gain: Short) -> Short:
-        """One finer level: ``coarser`` enlarged, plus ``gain * (dv + z * (di - dv))``."""
+    @staticmethod
+    def _write(part: Short, place: Luma8) -> None:
+        """Rows of the result as grey levels; those that only pad the image are left out."""
+        height, width = place.shape
+        if height:
+            np.clip(part, 0, COARSE_SCALE, out=part)
+            cv2.convertScaleAbs(part[:height, :width], dst=place, alpha=1 / GREY)
+
+    def _detail(self, level: int, rows: slice, gate: Short, gain: Short) -> Short:
+        """``gain * (dv + z * (di - dv))`` for some rows of a finer level; valid until the next call."""
         at = self._visible_levels + level
-        di, dv, z, work, weight = self._work[level]
-        _enlarge(self._infrared[level + 1], di)
-        np.subtract(self._infrared[level], di, out=di)
-        _enlarge(self._visible[at + 1], dv)
-        np.subtract(self._visible[at], dv, out=dv)
+        di = self._enlarged(self._infrared[level + 1], at, rows, 1)
+        np.subtract(self._infrared[level][rows], di, out=di)
+        dv = self._enlarged(self._visible[at + 1], at, rows, 2)
+        np.subtract(self._visible[at][rows], dv, out=dv)
+        z, work = self._plane(at, rows, 3), self._enlarged(gate, at, rows, 4)
         np.abs(di, out=z)
-        np.abs(dv, out=work)
-        np.subtract(z, work, out=z)
-        _enlarge(gate, work)
+        np.subtract(di, dv, out=di)
+        absolute = self._plane(at, rows, 0)
+        np.abs(dv, out=absolute)
+        np.subtract(z, absolute, out=z)
         cv2.addWeighted(z, self._slopes[level], work, 1.0, 0.0, dst=z)
         np.clip(z, 0, GATE, out=z)
-        np.subtract(di, dv, out=di)
         cv2.multiply(di, z, dst=di, scale=1 / GATE)
         np.add(dv, di, out=dv)
-        _enlarge(gain, weight)
+        weight = self._enlarged(gain, at, rows, 4)
         cv2.multiply(dv, weight, dst=dv, scale=1 / GAIN)
-        place = self._result[at]
-        _enlarge(coarser, place)
-        np.add(place, dv, out=place)
-        return place
+        return dv
+
+    def _plane(self, at: int, rows: slice, index: int) -> Short:
+        """One of the scratch planes, for ``rows`` of a level."""
+        height, width = rows.stop - rows.start, self._shapes[at][1]
+        return self._scratch[index, : height * width].reshape(height, width)
+
+    def _enlarged(self, image: Short, at: int, rows: slice, index: int) -> Short:
+        """``rows`` of an image enlarged to a level's size, in a scratch plane: as if all of it had been enlarged."""
+        height, width = self._shapes[at]
+        factor = height // image.shape[0]
+        first = max(rows.start // factor - 1, 0)
+        last = min(-(-rows.stop // factor) + 1, image.shape[0])
+        count = (last - first) * factor
+        place = self._scratch[index, : count * width].reshape(count, width)
+        cv2.resize(image[first:last], (width, count), dst=place, interpolation=cv2.INTER_LINEAR)
+        start = rows.start - first * factor
+        return place[start : start + rows.stop - rows.start]
 
 
 class _Fixed:
@@ -148,7 +182,3 @@ def _widen(image: Luma8, place: Short) -> None:
         place[:height, width:] = place[:height, width - 1 : width]
     if height < place.shape[0]:
         place[height:] = place[height - 1]
-
-
-def _enlarge(image: Short, place: Short) -> None:
-    cv2.resize(image, place.shape[::-1], dst=place, interpolation=cv2.INTER_LINEAR)

@@ -86,3 +86,16 @@ def test_the_scale_of_a_warp() -> None:
     here, right, below = (tilted @ (x, y, 1) for x, y in ((49.5, 39.5), (50.5, 39.5), (49.5, 40.5)))
     steps = [(p / p[2] - here / here[2])[:2] for p in (right, below)]
     assert warp.scale == pytest.approx(abs(np.linalg.det(np.stack(steps))) ** 0.5, rel=1e-3)
+
+
+def test_no_warp_for_the_visible_size_is_built_where_the_image_is_registered_smaller() -> None:
+    built: list[Size] = []
+
+    def build(infrared: Size, visible: Size) -> RemapWarp | None:
+        built.append(visible)
+        return size_warp(infrared, visible)
+
+    Registration(build, (1280, 960), max_visible_levels=4)(pair((160, 120), (1280, 960)))
+    assert built == [(160, 120)], "8000x6000 would take 400 MB"
+    made = Registration(build, (1280, 960), max_visible_levels=4)(pair((640, 480), (1280, 960)))
+    assert built[1:] == [(160, 120), (640, 480)] and made.visible_levels == 1

@@ -21,7 +21,7 @@ from fusepipe.rig.factories import pairing
 from fusepipe.rig.factories.certificates import check_certificates
 from fusepipe.rig.factories.fusers import lease_fuser
 from fusepipe.rig.factories.live_sinks import Warn
-from fusepipe.rig.factories.registration import OpenedRegistration, open_registration
+from fusepipe.rig.factories.registration import OpenedRegistration, manual_alignment, open_registration
 from fusepipe.rig.factories.sink_views import check_temperatures
 from fusepipe.rig.factories.sinks import SinkContext, SinkRestart, check_inputs_kept, make_sink, sink_restarts
 from fusepipe.rig.factories.sources import make_source
@@ -140,7 +140,13 @@ def open_rig(
     sinks = parts.sinks
     if sinks is None:
         reference = infrared if rig.sync.reference is Band.INFRARED else visible
-        own = replace(context, fps=reference.info.fps, infrared_fps=infrared.info.fps, live=live)
+        own = replace(
+            context,
+            fps=reference.info.fps,
+            infrared_fps=infrared.info.fps,
+            live=live,
+            alignment=manual_alignment(rig, registration.aligner, output),
+        )
         sinks = [make_sink(rig, index, own) for index in range(len(rig.sinks))]
         restarts = sink_restarts(rig, own)
     sinks = [*sinks, *parts.more_sinks]

@@ -17,6 +17,7 @@ from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.rig.factories.certificates import certificate_files, check_certificates
 
 if TYPE_CHECKING:
+    from fusepipe.pipeline.servers.web.alignment import AlignmentControl
     from fusepipe.pipeline.servers.web.users import PageUser
 
 Warn = Callable[[str], None]
@@ -54,7 +55,13 @@ def rtsp_sink(config: RtspSink, *, fps: float | None, live: bool, warn: Warn) ->
 
 
 def preview_sink(
-    config: PreviewSink, rig_name: str, report: Callable[[], dict[str, Any]], *, live: bool, warn: Warn
+    config: PreviewSink,
+    rig_name: str,
+    report: Callable[[], dict[str, Any]],
+    *,
+    live: bool,
+    warn: Warn,
+    alignment: AlignmentControl | None = None,
 ) -> Sink:
     """The preview page; ``report`` returns the run's report so far. Warns where passwords cross a network as text."""
     from fusepipe.pipeline.servers.web.ice import IceServer
@@ -73,6 +80,7 @@ def preview_sink(
         tls=certificate_files(config),
         ice_servers=tuple(IceServer(each.urls, each.username, each.credential) for each in config.ice_servers),
         view=config.view.settings(),
+        alignment=alignment,
     )
     if config.users and not config.endpoint.tls and not is_loopback(config.endpoint.host):
         warn(

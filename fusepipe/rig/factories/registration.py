@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fusepipe.calibration.matrix import Matrix3
     from fusepipe.calibration.warp import RemapWarp
     from fusepipe.pipeline.stages.cropping import CommonViewCrop
+    from fusepipe.rig.factories.manual_alignment import ManualAlignment
 
 MAX_STRETCH = 0.02  # aspect ratios that differ by more are worth a warning
 
@@ -52,6 +53,15 @@ def make_aligner(calibration: str | None, distance_m: float | None = None) -> Al
 
         loaded = load_calibration(Path(calibration))
     return Aligner(partial(warp.build_warp, loaded), distance_m)
+
+
+def manual_alignment(rig: Rig, aligner: Aligner, visible: Size) -> ManualAlignment:
+    """What moves the infrared image by hand; ``visible`` is the (width, height) of the visible images."""
+    from fusepipe.rig.factories.manual_alignment import ManualAlignment
+
+    calibration = rig.registration.calibration
+    path = None if calibration is None or calibration.startswith("synthetic://") else Path(calibration)
+    return ManualAlignment(aligner, path, visible, correcting=rig.registration.drift == "correct")
 
 
 def _synthetic_warp(

@@ -6,13 +6,16 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from fusepipe.config.schema import FileSink, ImagesSink, PreviewSink, Rig, RtspSink
 from fusepipe.core.errors import SinkError
 from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sources.base import ReadsFiles, Source
 from fusepipe.rig.factories import file_sinks, live_sinks
+
+if TYPE_CHECKING:
+    from fusepipe.pipeline.servers.web.alignment import AlignmentControl
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +30,7 @@ class SinkContext:
 
     ``fps`` is the rate of the output, ``infrared_fps`` that of the infrared camera. ``live``: frames come as they are
     captured. ``report`` returns the run's report so far, for the preview;
-    ``engine`` describes the fuser, for sidecars.
+    ``engine`` describes the fuser, for sidecars. ``alignment`` moves the infrared image.
     """
 
     fps: float | None = None
@@ -37,6 +40,7 @@ class SinkContext:
     warn: Callable[[str], None] = log.warning
     report: Callable[[], dict[str, Any]] = _empty
     engine: Callable[[], dict[str, Any]] = _empty
+    alignment: AlignmentControl | None = None
 
 
 SinkRestart = Callable[[Rig], Sink]
@@ -64,7 +68,14 @@ def make_sink(rig: Rig, index: int, context: SinkContext, *, restart: bool = Fal
         case RtspSink():
             return live_sinks.rtsp_sink(config, fps=context.fps, live=context.live, warn=context.warn)
         case PreviewSink():
-            return live_sinks.preview_sink(config, rig.name, context.report, live=context.live, warn=context.warn)
+            return live_sinks.preview_sink(
+                config,
+                rig.name,
+                context.report,
+                live=context.live,
+                warn=context.warn,
+                alignment=context.alignment,
+            )
         case _:
             assert_never(config)
 

@@ -25,6 +25,8 @@ ROLES: dict[str, Role | None] = {
     "/logout": None,
     "/rigs/{rig}/whep": Role.VIEWER,  # POST and DELETE begin and end watching; they change nothing for others
     "/rigs/{rig}/whep/{session}": Role.VIEWER,
+    "/rigs/{rig}/alignment": Role.OPERATOR,
+    "/rigs/{rig}/alignment/save": Role.OPERATOR,
     "/metrics": Role.OPERATOR,  # of the installation, as what `record_for` keeps from viewers
 }
 

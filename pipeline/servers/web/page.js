@@ -1,6 +1,6 @@
 "use strict";
 // Polls the rig's record once a second and shows it. The fused view is WebRTC video where available; otherwise, and for
-// the other views, it is Motion JPEG. No libraries, read-only.
+// the other views, it is Motion JPEG. No libraries; what changes the rig is in page.align.js.
 const byId = (id) => document.getElementById(id);
 const live = byId("live"), video = byId("video"), wipe = byId("wipe"), rigs = byId("rig");
 const PAST = 600, RETRY_MS = 10000, MAX_RETRY_MS = 300000;
@@ -94,7 +94,7 @@ let moved = 0;
 wipe.addEventListener("input", () => { clearTimeout(moved); moved = setTimeout(show, 120); });
 rigs.addEventListener("change", () => { choose(rigs.value); });
 
-function choose(name) { rig = name; since = 0; skews = []; drops = []; last = null; begun = false; show(); }
+function choose(name) { rig = name; since = 0; skews = []; drops = []; last = null; begun = false; show(); align.choose(name); }
 
 function rows(table, pairs) {
   table.replaceChildren(...pairs.map(([name, value]) => {

@@ -12,6 +12,7 @@ _OWN = {
     "login.css": "text/css",
     "page.js": "text/javascript",
     "page.whep.js": "text/javascript",
+    "page.align.js": "text/javascript",
 }
 
 

@@ -16,6 +16,7 @@ from fusepipe.core.frames import FusedFrame, PairState
 from fusepipe.core.view_settings import PLAIN, ViewSettings
 from fusepipe.pipeline.servers.loop_thread import LoopThread
 from fusepipe.pipeline.servers.web import rendering
+from fusepipe.pipeline.servers.web.alignment import AlignmentControl
 from fusepipe.pipeline.servers.web.ice import IceServer
 from fusepipe.pipeline.servers.web.view_query import as_query
 from fusepipe.pipeline.views.output_view import OutputView
@@ -30,7 +31,7 @@ class RigView:
     """One rig on the page.
 
     ``record`` returns the run's record so far; it is called in the event loop. ``live`` is false for recordings, whose
-    frames may arrive faster than real time. The page begins with ``view``.
+    frames may arrive faster than real time. The page begins with ``view``; ``alignment`` moves the infrared image.
     """
 
     def __init__(
@@ -43,10 +44,12 @@ class RigView:
         live: bool,
         ice_servers: tuple[IceServer, ...] = (),
         view: ViewSettings = PLAIN,
+        alignment: AlignmentControl | None = None,
     ) -> None:
         self.name = name
         self.first_view = view
         self.ice_servers = ice_servers
+        self.alignment = alignment
         self.max_clients = max_clients
         self.clients = 0
         self.clients_total = 0

@@ -21,6 +21,7 @@ from fusepipe.pipeline.servers.log_limit import LogLimit
 from fusepipe.pipeline.servers.loop_thread import LoopThread
 from fusepipe.pipeline.servers.tls import ServerTls
 from fusepipe.pipeline.servers.web.access import PageAccess
+from fusepipe.pipeline.servers.web.alignment import AlignmentControl, AlignmentRoutes
 from fusepipe.pipeline.servers.web.gate import MAX_FORM_BYTES, Gate, admitted
 from fusepipe.pipeline.servers.web.ice import IceServer
 from fusepipe.pipeline.servers.web.page_files import page_files
@@ -85,13 +86,14 @@ class WebServer:
         live: bool,
         ice_servers: tuple[IceServer, ...] = (),
         view: ViewSettings = PLAIN,
+        alignment: AlignmentControl | None = None,
     ) -> RigView:
         """Adds the frames of a rig. Raises ``ValueError`` for a duplicate name or a different access."""
         if name in self.rigs:
             raise ValueError(f"a rig {name!r} is already on this page")
         self._restrict(access)
         self.rigs[name] = RigView(
-            name, self._thread, record, max_clients, live=live, ice_servers=ice_servers, view=view
+            name, self._thread, record, max_clients, live=live, ice_servers=ice_servers, view=view, alignment=alignment
         )
         return self.rigs[name]
 
@@ -144,6 +146,7 @@ class WebServer:
             [
                 *(web.get(f"/{name}", _served(*content)) for name, content in page_files().items()),
                 *self._gate.routes(),
+                *AlignmentRoutes(lambda request: self._rig(request).alignment, self._executor).routes(),
                 web.get("/api/rigs", self._rigs),
                 web.get("/rigs/{rig}/live.mjpg", self._live),
                 web.get("/rigs/{rig}/snapshot.png", self._snapshot),

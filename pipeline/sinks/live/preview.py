@@ -14,6 +14,7 @@ from fusepipe.pipeline.servers.addresses import is_loopback, url_host
 from fusepipe.pipeline.servers.certificate import CertificateFiles
 from fusepipe.pipeline.servers.shared_servers import SharedServers
 from fusepipe.pipeline.servers.web.access import PageAccess
+from fusepipe.pipeline.servers.web.alignment import AlignmentControl
 from fusepipe.pipeline.servers.web.ice import IceServer
 from fusepipe.pipeline.servers.web.rig_view import Record, RigView
 from fusepipe.pipeline.servers.web.server import WebServer
@@ -81,7 +82,7 @@ class WebPreviewSink(NetworkSink):
 
     ``record`` returns the run's record so far; ``live`` is false for recordings, which are not limited to real time;
     ``tls`` serves HTTPS, ``ice_servers`` are for its WebRTC video; viewers begin
-    with ``view``.
+    with ``view``; operators may move the infrared image by ``alignment``.
     """
 
     def __init__(
@@ -99,11 +100,13 @@ class WebPreviewSink(NetworkSink):
         tls: CertificateFiles | None = None,
         ice_servers: tuple[IceServer, ...] = (),
         view: ViewSettings = PLAIN,
+        alignment: AlignmentControl | None = None,
     ) -> None:
         self._host, self._port, self._rig, self._tls = host, port, rig, tls
         self._record = record
         self._access = _access(host, token, users, names)
         self._max_clients, self._live, self._ice_servers, self._first_view = max_clients, live, ice_servers, view
+        self._alignment = alignment
         self._view: RigView | None = None
         self._frames = 0
 
@@ -135,6 +138,7 @@ class WebPreviewSink(NetworkSink):
             live=self._live,
             ice_servers=self._ice_servers,
             view=self._first_view,
+            alignment=self._alignment,
         )
 
     def write(self, frame: FusedFrame) -> None:

@@ -13,6 +13,7 @@ from fusepipe.core.planes import Matrix, Pixels, Plane, ValueRange
 
 # luma weights of red and blue: ITU-R BT.709, BT.2020 (non-constant luminance)
 _WEIGHTS = {"bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
+BAND = 256  # rows converted together: the steps between take several times the memory of the image
 
 
 def planes_to_bgr(planes: Sequence[Plane], matrix: Matrix) -> Pixels:
@@ -26,8 +27,28 @@ def planes_to_bgr(planes: Sequence[Plane], matrix: Matrix) -> Pixels:
         return luma
     height, width = luma.shape
     cb, cr = (_full_chroma(p, width, height) for p in planes[1:])
+    bgr = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, BAND):
+        rows = slice(top, top + BAND)
+        _mix(luma[rows], cb[rows], cr[rows], matrix, bgr[rows])
+    return bgr
+
+
+def bgr_to_planes(bgr: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+    """HxWx3 uint8 (B, G, R), full range, to full-size Y, Cb and Cr of BT.601, HxW uint8 each."""
+    y, cb, cr = (np.empty(bgr.shape[:2], np.uint8) for _ in range(3))
+    for top in range(0, bgr.shape[0], BAND):
+        rows = slice(top, top + BAND)
+        converted = cv2.cvtColor(bgr[rows], cv2.COLOR_BGR2YCrCb)
+        for channel, plane in enumerate((y, cr, cb)):
+            cv2.extractChannel(converted, channel, dst=plane[rows])
+    return y, cb, cr
+
+
+def _mix(luma: Pixels, cb: Pixels, cr: Pixels, matrix: Matrix, bgr: NDArray[np.uint8]) -> None:
     if matrix == "bt601":
-        return np.asarray(cv2.cvtColor(cv2.merge([luma, cr, cb]), cv2.COLOR_YCrCb2BGR))
+        cv2.cvtColor(cv2.merge([luma, cr, cb]), cv2.COLOR_YCrCb2BGR, dst=bgr)
+        return
     kr, kb = _WEIGHTS[matrix]
     kg, blue, red = 1 - kr - kb, 2 * (1 - kb), 2 * (1 - kr)
     mix = np.array(
@@ -39,7 +60,7 @@ def planes_to_bgr(planes: Sequence[Plane], matrix: Matrix) -> Pixels:
         np.float32,
     )
     mixed = cv2.transform(cv2.merge([luma, cb, cr]).astype(np.float32), mix)
-    return np.asarray(cv2.convertScaleAbs(np.maximum(mixed, 0)))
+    cv2.convertScaleAbs(np.maximum(mixed, 0), dst=bgr)
 
 
 def _full_chroma(plane: Plane, width: int, height: int) -> Pixels:

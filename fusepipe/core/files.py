@@ -83,7 +83,7 @@ def atomic_file(path: Path, *, overwrite: bool = True, durable: bool = True) -> 
         _remove(temporary)
 
 
-def write_bytes(path: Path, content: bytes, *, overwrite: bool = True, durable: bool = True) -> None:
+def write_bytes(path: Path, content: bytes | memoryview, *, overwrite: bool = True, durable: bool = True) -> None:
     """Writes a whole file atomically; options and errors as :func:`atomic_file`."""
     with atomic_file(path, overwrite=overwrite, durable=durable) as file:
         file.write(content)

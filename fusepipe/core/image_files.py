@@ -16,7 +16,7 @@ from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from fusepipe.core import levels
-from fusepipe.core.colour import planes_to_bgr
+from fusepipe.core.colour import bgr_to_planes, planes_to_bgr
 from fusepipe.core.counts import ByteOrder
 from fusepipe.core.errors import SourceError
 from fusepipe.core.files import write_bytes
@@ -207,7 +207,7 @@ def visible_image_planes(pixels: Pixels, count_range: tuple[int, int] | None = N
         pixels = levels.counts_to_luma(low, high)[pixels]
     if pixels.ndim == 2:
         return (_plane(pixels),)
-    y, cr, cb = cv2.split(cv2.cvtColor(pixels, cv2.COLOR_BGR2YCrCb))
+    y, cb, cr = bgr_to_planes(np.asarray(pixels, np.uint8))
     return _plane(y), _plane(cb), _plane(cr)
 
 
@@ -229,4 +229,4 @@ def write_pixels(path: Path, pixels: Pixels, *, overwrite: bool = True) -> None:
     if not done:
         raise OSError(f"OpenCV cannot encode {pixels.shape} {pixels.dtype} as {path.suffix}")
     # not synced: at the rate of a video that would wait for the disk at each image
-    write_bytes(path, data.tobytes(), overwrite=overwrite, durable=False)
+    write_bytes(path, data.data, overwrite=overwrite, durable=False)

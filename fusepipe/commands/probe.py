@@ -14,19 +14,21 @@ from fusepipe.commands.console.options import Duration, examples, json_option
     "probe",
     epilog=examples(
         "fusepipe probe rtsp://10.0.0.5/ir rtsp://10.0.0.6/visible --duration 30s",
+        "fusepipe probe ir.mkv visible.mkv",
     ),
 )
 @click.argument("urls", nargs=-1, required=True, metavar="URL [URL2]")
-@click.option("--duration", type=Duration(), default="10s", help="Time to measure.")
+@click.option("--duration", type=Duration(), help="Time to measure.", show_default="10s; of recordings: all")
 @click.option(
     "--transport", type=click.Choice(["tcp", "udp"]), help="RTP transport of rtsp:// cameras.", show_default="tcp"
 )
 @json_option
-def command(urls: tuple[str, ...], duration: float, transport: str | None, as_json: bool) -> None:
-    """Measure one live camera, or an infrared (URL) and a visible one (URL2) together.
+def command(urls: tuple[str, ...], duration: float | None, transport: str | None, as_json: bool) -> None:
+    """Measure one live camera, or an infrared (URL) and a visible one (URL2) together; or the offset of two recordings.
 
     Codec, size, frame rate, jitter, gaps, freezes and clock of each; for two, also the
-    time between their frames, the drift between their clocks, and sync.tolerance and sync.max_wait to set.
+    time between their frames, the drift between their clocks, and sync.tolerance and sync.max_wait to set. Of two
+    cameras or recordings: sync.offset, and the difference of their rolling shutters, from motion that both see.
     """
     from pydantic import ValidationError
 

@@ -1,8 +1,9 @@
-"""``fusepipe probe``: measures what one or two live cameras deliver over some seconds."""
+"""``fusepipe probe``: measures what one or two live cameras deliver, or the offset of two recordings."""
 
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -15,10 +16,18 @@ from fusepipe.core.units import MS
 from fusepipe.pipeline.pairing.auto_sync import measured_timing, needed_tolerance_ns, needed_wait_ns
 from fusepipe.pipeline.pairing.capture_clock import CaptureClock
 from fusepipe.pipeline.pairing.freeze import FreezeDetector
-from fusepipe.pipeline.pairing.motion_offset import MotionEnergy, MotionOffset, estimate_offset
+from fusepipe.pipeline.pairing.motion_offset import (
+    MotionEnergy,
+    MotionOffset,
+    ShutterSkew,
+    estimate_offset,
+    estimate_skew,
+)
 from fusepipe.pipeline.sources.base import Source
 from fusepipe.rig.factories.sources import make_source
 
+MIN_SKEW_NS = 8 * MS  # of a rolling shutter that is said: below it is the error of the measurement
+LIVE_S = 10.0
 JOIN_S = 25.0  # for a camera's thread to end: its open and stall timeouts
 
 
@@ -61,6 +70,7 @@ class PairReport:
     relative_skew_error_ppm: float | None
     slip_s: float | None
     motion: MotionOffset | None
+    shutter: ShutterSkew | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,43 @@ class ProbeReport:
         return lines + (pair_lines(self.pair) if self.pair is not None else [])
 
 
+@dataclass(frozen=True, slots=True)
+class RecordingReport:
+    """One recording: ``seconds`` from its first to its last frame that was read."""
+
+    url: str
+    codec: str
+    size: str
+    frames: int
+    unreadable: int
+    fps: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingsReport:
+    """Two recordings, infrared and visible. ``offset_key``: the setting of the rig, empty where motion gives none."""
+
+    recordings: list[RecordingReport]
+    motion: MotionOffset | None
+    shutter: ShutterSkew | None
+    offset_key: str
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For people."""
+        lines = [
+            f"{one.url}: {one.codec} {one.size}, {one.fps:.2f} fps, {one.frames} frames, {one.seconds:.1f} s"
+            for one in self.recordings
+        ]
+        lines.append("together:")
+        if self.motion is None:
+            lines.append("  no offset: the recordings have less than 5 s in common")
+        return lines + motion_lines(self.motion, self.shutter)
+
+
 @dataclass
 class CameraRecording:
     """The measurements of one camera's thread."""
@@ -97,18 +144,25 @@ class CameraRecording:
     error: BaseException | None = None
 
 
-def probe(configs: list[SourceConfig], seconds: float) -> ProbeReport:
-    """Reads one or two live cameras simultaneously for ``seconds``.
+def probe(configs: list[SourceConfig], seconds: float | None = None) -> ProbeReport | RecordingsReport:
+    """Reads one or two live cameras simultaneously for ``seconds`` (default: 10), or two recordings from their start
+    (default: all of them).
 
-    Raises :class:`UsageError` for a source that is not live, :class:`SourceError` for one that delivers no frames.
+    Raises :class:`UsageError` for a single recording, :class:`SourceError` for a source that delivers no frames.
     """
     bands = (Band.VISIBLE,) if len(configs) == 1 else (Band.INFRARED, Band.VISIBLE)
     seen = [
         CameraRecording(band, make_source(config, band, "probe")) for band, config in zip(bands, configs, strict=True)
     ]
-    for one in seen:
-        if one.source.clock != "wall":
-            raise UsageError(f"{one.source.label}: probe is for live cameras; a recording has no arrival times")
+    recorded = [one for one in seen if one.source.clock != "wall"]
+    if len(recorded) == 2:
+        return _probe_recordings(seen, seconds)
+    if recorded:
+        raise UsageError(
+            f"{recorded[0].source.label}: probe is for live cameras, or for two recordings together: a recording has "
+            "no arrival times"
+        )
+    seconds = LIVE_S if seconds is None else seconds
     infos = []
     for one in seen:
         info = one.source.open()
@@ -132,6 +186,43 @@ def probe(configs: list[SourceConfig], seconds: float) -> ProbeReport:
             raise SourceError(f"{one.source.label}: delivered {len(one.frames)} frames in {seconds:g} s")
     cameras = [camera_report(one, info.codec) for one, info in zip(seen, infos, strict=True)]
     return ProbeReport(seconds, cameras, pair_report(*seen) if len(seen) == 2 else None)
+
+
+def _probe_recordings(seen: list[CameraRecording], seconds: float | None) -> RecordingsReport:
+    reports = []
+    for one in seen:
+        with closing(one.source):
+            info = one.source.open()
+            if not info.timed:
+                raise UsageError(f"{one.source.label}: its images have no times; an offset needs two videos")
+            times = _read_recording(one, seconds)
+        if len(times) < 2:
+            raise SourceError(f"{one.source.label}: has {len(times)} readable frames; two are needed")
+        span_s = (times[-1] - times[0]) / 1e9
+        fps = round(1e9 / float(np.median(np.diff(times))), 3)
+        size = f"{info.width}x{info.height}"
+        reports.append(
+            RecordingReport(one.source.label, info.codec, size, len(times), one.unreadable, fps, round(span_s, 3))
+        )
+    infrared, visible = (one.motion for one in seen)
+    motion = estimate_offset(infrared.samples, visible.samples)
+    known = motion is not None and motion.trusted
+    key = f"sync: {{offset: {motion.offset_ns / MS:.0f}ms}}" if motion is not None and known else ""
+    return RecordingsReport(reports, motion, estimate_skew(infrared, visible), key)
+
+
+def _read_recording(seen: CameraRecording, seconds: float | None) -> list[int]:
+    """Collects the motion of a recording's first ``seconds``; returns its capture times."""
+    times: list[int] = []
+    for item in seen.source.frames(threading.Event()):
+        if not isinstance(item, Frame):
+            seen.unreadable += isinstance(item, UnreadableFrame)
+            continue
+        times.append(item.capture_ns)
+        if seconds is not None and times[-1] - times[0] > seconds * 1e9:
+            break
+        seen.motion.push(item)
+    return times
 
 
 def _collect(seen: CameraRecording, stop: threading.Event) -> None:
@@ -208,6 +299,7 @@ def pair_report(infrared: CameraRecording, visible: CameraRecording) -> PairRepo
         relative_skew_error_ppm=round(error_ppm, 1) if known else None,
         slip_s=round(min(intervals) * 1000 / abs(skew_ppm), 1) if skew_ppm and abs(skew_ppm) > error_ppm else None,
         motion=motion,
+        shutter=estimate_skew(infrared.motion, visible.motion),
     )
 
 
@@ -247,12 +339,25 @@ def pair_lines(pair: PairReport) -> list[str]:
     if pair.relative_skew_ppm is not None:
         slip = f": one frame of slip every {pair.slip_s:.0f} s" if pair.slip_s else ", within the error: no slip found"
         lines.append(f"  clocks differ by {pair.relative_skew_ppm:+.0f}±{pair.relative_skew_error_ppm:.0f} ppm{slip}")
-    if pair.motion is not None and pair.motion.trusted:
-        offset_ms = pair.motion.offset_ns / MS
+    return lines + motion_lines(pair.motion, pair.shutter)
+
+
+def motion_lines(motion: MotionOffset | None, shutter: ShutterSkew | None) -> list[str]:
+    """What motion in both images says, with the setting of ``sync``."""
+    lines = []
+    if motion is not None and motion.trusted:
         lines.append(
-            f"  motion in the images agrees best with sync: {{offset: {offset_ms:.0f}ms}} "
-            f"(correlation {pair.motion.correlation:.2f})"
+            f"  motion in the images agrees best with sync: {{offset: {motion.offset_ns / MS:.0f}ms}} "
+            f"(correlation {motion.correlation:.2f})"
         )
-    elif pair.motion is not None:
+    elif motion is not None:
         lines.append("  no offset from motion in the images (too little motion, or too uniform)")
+    if shutter is not None:
+        longer = Band.VISIBLE if shutter.skew_ns > 0 else Band.INFRARED
+        lines.append(
+            f"  rolling shutter: the {longer} camera takes {abs(shutter.skew_ns) / MS:.0f} ms longer from the first "
+            f"row to the last (correlation {shutter.correlation:.2f})"
+            if abs(shutter.skew_ns) >= MIN_SKEW_NS
+            else f"  rolling shutter: no difference above {MIN_SKEW_NS / MS:.0f} ms between the cameras"
+        )
     return lines

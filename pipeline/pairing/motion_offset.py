@@ -2,7 +2,8 @@
 
 For each camera the *motion energy*, the mean absolute difference of successive downscaled frames, is a function of
 time; the offset is the lag with the highest normalised cross-correlation on a common grid. This requires motion that
-starts, stops or changes speed; a static scene, or uniform motion, gives no estimate.
+starts, stops or changes speed; a static scene, or uniform motion, gives no estimate. The same in the upper and in the
+lower part of the images gives the difference of the cameras' rolling shutters.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ MIN_SPAN_NS = 5_000_000_000
 SMALL = (80, 60)
 MIN_CORRELATION = 0.5  # of a trusted offset
 PEAK_RATIO = 1.15  # min ratio of the highest to any other peak of a trusted offset
+PART = 0.4  # of the rows, at the top and at the bottom, whose offsets are compared for a rolling shutter
 PEAK_RADIUS = 20  # grid steps within which another maximum belongs to the same, noisy peak
 
 Samples = Sequence[tuple[int, float]]  # (capture time in ns, motion energy)
@@ -36,11 +38,27 @@ class MotionOffset:
     trusted: bool
 
 
+@dataclass(frozen=True, slots=True)
+class ShutterSkew:
+    """``skew_ns``: how much longer the visible camera takes to read an image out, from the first row to the last.
+
+    Below 0 it is the infrared camera that takes longer. ``correlation`` is the lower of both parts of the image.
+    """
+
+    skew_ns: int
+    correlation: float
+
+
 class MotionEnergy:
-    """Collects one camera's motion energy; capture times of both cameras have to be on one clock."""
+    """Collects one camera's motion energy; capture times of both cameras have to be on one clock.
+
+    ``samples`` are of the whole image, ``top`` and ``bottom`` of its upper and its lower ``PART`` of rows.
+    """
 
     def __init__(self) -> None:
         self.samples: list[tuple[int, float]] = []
+        self.top: list[tuple[int, float]] = []
+        self.bottom: list[tuple[int, float]] = []
         self._last: NDArray[np.float32] | None = None
         self._last_ns = 0
 
@@ -48,7 +66,11 @@ class MotionEnergy:
         small = np.asarray(cv2.resize(frame.luma.pixels, SMALL, interpolation=cv2.INTER_AREA), np.float32)
         if self._last is not None and self._last.shape == small.shape:
             middle_ns = (self._last_ns + frame.capture_ns) // 2  # the motion happened between the two
-            self.samples.append((middle_ns, float(np.abs(small - self._last).mean())))
+            rows = np.abs(small - self._last).mean(axis=1)
+            part = round(len(rows) * PART)
+            self.samples.append((middle_ns, float(rows.mean())))
+            self.top.append((middle_ns, float(rows[:part].mean())))
+            self.bottom.append((middle_ns, float(rows[-part:].mean())))
         self._last, self._last_ns = small, frame.capture_ns
 
 
@@ -73,6 +95,19 @@ def estimate_offset(infrared: Samples, visible: Samples) -> MotionOffset | None:
     peak = float(scores[best])
     trusted = peak >= MIN_CORRELATION and peak >= PEAK_RATIO * max(second, 0.0) and 0 < best < len(scores) - 1
     return MotionOffset(round((best - lags + _subsample(scores, best)) * GRID_NS), round(peak, 3), trusted)
+
+
+def estimate_skew(infrared: MotionEnergy, visible: MotionEnergy) -> ShutterSkew | None:
+    """The difference of the cameras' rolling shutters; ``None`` without motion in both parts of the images.
+
+    A camera that reads its rows one after another shows motion in the lower ones in an earlier frame. The offset
+    between the cameras then differs between the parts, whose middles are ``1 - PART`` of the height apart.
+    """
+    top, bottom = estimate_offset(infrared.top, visible.top), estimate_offset(infrared.bottom, visible.bottom)
+    if top is None or bottom is None or not (top.trusted and bottom.trusted):
+        return None
+    skew_ns = round((top.offset_ns - bottom.offset_ns) / (1 - PART))
+    return ShutterSkew(skew_ns, min(top.correlation, bottom.correlation))
 
 
 def _on_grid(samples: Samples, grid: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,8 +1,11 @@
 """``fusepipe probe`` on synthetic cameras whose rates and clocks are known."""
 
 import json
+import math
 import random
 
+import av
+import numpy as np
 import pytest
 
 from fusepipe.cli import main
@@ -38,6 +41,48 @@ def test_probe_refuses_what_it_cannot_measure(capsys):
     assert call("synthetic://street?band=visible") == UsageError.exit_code
     assert "is for live cameras" in capsys.readouterr().err
     assert call("a", "b", "c") == UsageError.exit_code
+
+
+def record(path, *, ahead_s, readout_s=0.0, seconds=8, size=(64, 48)):
+    """A video of stripes that move in bursts; its times are ``ahead_s`` ahead, its rows are read over ``readout_s``."""
+    width, height = size
+    scene = random.Random(3)
+    bursts = [(scene.uniform(0, seconds), scene.uniform(0.15, 0.4), scene.uniform(10, 40)) for _ in range(seconds)]
+    columns = np.arange(width)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, "gray"
+        for index in range(25 * seconds):
+            image = np.empty((height, width), np.uint8)
+            for row in range(height):
+                time_s = index / 25 - ahead_s + readout_s * row / height
+                moved = sum(far * (1 + math.tanh((time_s - at) / wide)) for at, wide, far in bursts)
+                image[row] = 128 + 100 * np.sin((columns + moved) * 0.4)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="gray")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+
+
+def test_probe_of_two_recordings_gives_their_offset_and_rolling_shutter(capsys, tmp_path):
+    infrared, visible = tmp_path / "ir.mkv", tmp_path / "visible.mkv"
+    record(infrared, ahead_s=0.2)
+    record(visible, ahead_s=0.0, readout_s=0.03)
+    assert call(str(infrared), str(visible), "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    offset_ms = document["motion"]["offset_ns"] / MS
+    assert abs(offset_ms + 215) < 15, "the middle of the visible image is read 15 ms after its first row"
+    assert document["offset_key"] == f"sync: {{offset: {offset_ms:.0f}ms}}"
+    assert abs(document["shutter"]["skew_ns"] / MS - 30) < 8
+    assert [one["frames"] for one in document["recordings"]] == [200, 200]
+    assert call(str(infrared), str(visible), "--duration", "4s") == 0
+    assert "less than 5 s in common" in capsys.readouterr().out
+
+
+def test_probe_of_a_recording_and_a_camera(capsys, tmp_path):
+    record(tmp_path / "ir.mkv", ahead_s=0.0, seconds=1)
+    assert call(str(tmp_path / "ir.mkv"), f"{CAMERA}&band=visible") == UsageError.exit_code
+    assert "two recordings together" in capsys.readouterr().err
     assert call("rtps://ann:hunter2@cam/x") == UsageError.exit_code
     err = capsys.readouterr().err
     assert "did you mean 'rtsps'" in err and "hunter2" not in err

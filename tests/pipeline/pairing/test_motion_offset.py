@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from fusepipe.pipeline.pairing.motion_offset import estimate_offset
+from fusepipe.pipeline.pairing.motion_offset import MotionEnergy, estimate_offset, estimate_skew
 
 MS = 1_000_000
 S = 1000 * MS
@@ -40,3 +40,25 @@ def test_too_little_gives_none():
     assert estimate_offset(energy(0, seconds=4), energy(0, seconds=4)) is None
     still = [(i * 40 * MS, 0.0) for i in range(500)]
     assert not estimate_offset(still, still).trusted
+
+
+def camera(readout_ms, *, seed=0, ahead_ms=0.0):
+    """A camera that reads its rows one after another, before motion that comes and goes."""
+    seen = MotionEnergy()
+    parts = ((seen.top, 0.2), (seen.samples, 0.5), (seen.bottom, 0.8))
+    for samples, middle in parts:
+        # motion in a row that is read later is in an earlier frame
+        samples += energy(seed, offset_ms=ahead_ms - middle * readout_ms)
+    return seen
+
+
+@pytest.mark.parametrize(("infrared_ms", "visible_ms"), [(0, 30), (25, 0), (10, 10)])
+def test_the_difference_of_rolling_shutters_is_found(infrared_ms, visible_ms):
+    found = estimate_skew(camera(infrared_ms, ahead_ms=70.0), camera(visible_ms))
+    assert found is not None and abs(found.skew_ns / MS - (visible_ms - infrared_ms)) < 8, found
+
+
+def test_rolling_shutters_need_motion_in_both_parts():
+    visible = camera(20)
+    visible.bottom = [(t, 0.0) for t, _ in visible.bottom]
+    assert estimate_skew(camera(0), visible) is None

@@ -51,6 +51,15 @@ from fusepipe.commands.console.run_end import finish
     help="Infrared counts, or degrees of images in floating point, of black and white.",
 )
 @click.option(
+    "--agc",
+    type=click.Choice(["auto", "linear", "plateau", "local", "off"]),
+    help="Gain control of infrared images.",
+    show_default="auto for 16 bits without --range",
+)
+@click.option(
+    "--polarity", type=click.Choice(["white-hot", "black-hot"]), help="black-hot inverts the infrared images."
+)
+@click.option(
     "--visible-range", type=float, nargs=2, metavar="LO HI", help="Counts of black and white of a 16-bit visible image."
 )
 @click.option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fusepipe.config.gain import AGC_MODES
 from fusepipe.config.schema import RigFile
 from fusepipe.core.units import format_duration
 
@@ -27,6 +28,8 @@ def json_schema() -> dict[str, Any]:
     for name in ("Defaults", "RigBody"):
         section = schema["$defs"][name]["properties"]["sync"]
         section["anyOf"] = [{"$ref": section.pop("$ref")}, {"const": "auto"}]
+    agc = schema["$defs"]["SourceConfig"]["properties"]["agc"]
+    agc["anyOf"].insert(0, {"enum": list(AGC_MODES)})
     schema["properties"]["rigs"]["additionalProperties"] = False  # the pattern restricts the names
     schema["$defs"]["Environment"] = {
         **ENVIRONMENT,

@@ -160,6 +160,13 @@ class RigBody(ConfigModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _infrared_only(self) -> Self:
+        for key in ("agc", "polarity"):
+            if key in self.visible.model_fields_set:
+                raise ValueError(f"visible.{key} is for the infrared camera; move it to infrared or remove it")
+        return self
+
 
 class Rig(RigBody):
     """A rig that is ready to run: paths are absolute, environment variables are substituted.

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from fusepipe.config.base import ConfigModel, NotBool, ValueInterval
+from fusepipe.config.gain import AgcSection
 from fusepipe.config.locations import (
     LIVE_SCHEMES,
     SCHEMES,
@@ -78,8 +79,18 @@ class SourceConfig(ConfigModel):
     value_range: ValueInterval | None = Field(
         default=None,
         validation_alias="range",
-        description="The counts [low, high] of a 16-bit camera that map to black and white; default: the full range "
-        "of the bit depth. Degrees or other values of images in floating point, which need it.",
+        description="The counts [low, high] of a 16-bit camera that map to black and white; default: agc. Degrees or "
+        "other values of images in floating point, which need it.",
+    )
+    agc: AgcSection = Field(
+        default=None,
+        description="Automatic gain control of the infrared camera: auto, linear, plateau, local, off, or its keys. "
+        "Default: auto for images of more than 8 bits without a range, off for others.",
+    )
+    polarity: Literal["white-hot", "black-hot"] = Field(
+        default="white-hot",
+        description="black-hot inverts the infrared camera's luma: of a camera that shows hot objects dark, or to see "
+        "them dark.",
     )
     byte_order: Literal["little", "big"] | None = Field(
         default=None,
@@ -193,6 +204,8 @@ class SourceConfig(ConfigModel):
         for key in ("crop", "rotate", "flip"):
             if getattr(self, key) and self.kind == "synthetic":
                 raise ValueError(f"{key} is for cameras and files; remove it")
+        if self.agc is not None and self.agc.mode != "off" and self.value_range is not None:
+            raise ValueError(f"range fixes the levels that agc: {self.agc.mode} would follow; remove one of them")
         if self.byte_order is not None and self.kind != "path":
             raise ValueError("byte_order is for files; remove it")
         if self.poll_ns is not None and scheme not in ("http", "https"):

@@ -37,6 +37,8 @@ class FuseOptions:
     calibration: Path | None = None
     value_range: tuple[float, float] | None = None
     visible_range: tuple[float, float] | None = None
+    agc: str | None = None
+    polarity: str | None = None
     byte_order: str | None = None
     visible_byte_order: str | None = None
     image_format: str | None = None
@@ -70,9 +72,13 @@ def fuse_pipeline(options: FuseOptions) -> Pipeline:
     }
     for camera, values in options.keys.items():
         body[camera].update(values)
-    for key, value in (("range", options.value_range), ("byte_order", options.byte_order)):
-        if value:
-            body["infrared"][key] = value
+    infrared = {
+        "range": options.value_range,
+        "byte_order": options.byte_order,
+        "agc": options.agc,
+        "polarity": options.polarity,
+    }
+    body["infrared"].update({key: value for key, value in infrared.items() if value})
     for key, value in (("range", options.visible_range), ("byte_order", options.visible_byte_order)):
         if value:
             body["visible"][key] = value

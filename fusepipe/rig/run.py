@@ -27,6 +27,7 @@ from fusepipe.pipeline.stages.tonemap import ToneMap
 from fusepipe.rig.factories.live_sinks import Warn
 from fusepipe.rig.factories.pairing import make_live_pairer
 from fusepipe.rig.factories.sink_views import make_views
+from fusepipe.rig.factories.tone_map import make_tone_map
 from fusepipe.rig.from_options import setting_name
 from fusepipe.rig.opening import OpenedRig, count_settings
 from fusepipe.rig.overload.watch import OverloadWatch
@@ -72,11 +73,17 @@ class RigRun:
         if live:
             self._overload = OverloadWatch(rig.name, opened.fuser, fusion, statistics, rig.fusion.on_overload)
         registration = _registration(opened)
+        self._tone_map = make_tone_map(
+            rig.infrared,
+            count_settings(rig, Band.INFRARED, opened.infrared.info),
+            statistics.warn,
+            mapped=opened.infrared.info.mapped,
+        )
         self.graph = Graph(
             rig.name,
             sources=opened.sources,
             pairer=self._live_pairer or opened.pairer,
-            transforms=_transforms(opened, registration, warn, statistics.warn),
+            transforms=_transforms(opened, registration, self._tone_map, warn, statistics.warn),
             fuser=opened.fuser,
             fusion=fusion,
             size=_engine_size(opened, registration),
@@ -220,6 +227,7 @@ class RigRun:
             live=self._live_record(),
             overload=self._overload_record(),
             shortfall=self._shortfall(seen) or None,
+            gain=self._tone_map.description,
         )
 
     def _shortfall(self, seen: dict[str, Any]) -> str:
@@ -289,14 +297,10 @@ def _engine_size(opened: OpenedRig, registration: Registration) -> tuple[int, in
 
 
 def _transforms(
-    opened: OpenedRig, registration: Registration, warn: Warn, warn_in_report: Warn
+    opened: OpenedRig, registration: Registration, tone_map: ToneMap, warn: Warn, warn_in_report: Warn
 ) -> list[Callable[[FramePair], FramePair]]:
     """What each pair passes before fusion: the canvas of a live rig, registration, tone mapping."""
     rig, visible = opened.rig, opened.visible.info
-    tone_map = ToneMap(None, warn_in_report, None)
-    if not opened.infrared.info.mapped:
-        settings = count_settings(rig, Band.INFRARED, opened.infrared.info)
-        tone_map = ToneMap(rig.infrared.count_range, warn_in_report, settings)
     transforms: list[Callable[[FramePair], FramePair]] = [registration, tone_map]
     if not opened.live and _is_video(opened.visible.source):
         transforms.insert(

@@ -1,45 +1,112 @@
-"""Tone mapping stage: registered infrared counts to 8-bit full-range luma, with a fixed range."""
+"""Tone mapping stage: registered infrared counts to 8-bit full-range luma, by a fixed range or gain control."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
+import cv2
 import numpy as np
 
-from fusepipe.core.counts import RIG_KEYS, CountSettings, counts_warning, measure_levels
+from fusepipe.core.counts import RIG_KEYS, CountLevels, CountSettings, counts_warning, measure_levels
 from fusepipe.core.frames import FramePair, Plane
 from fusepipe.core.levels import default_range, full_range_luma
+from fusepipe.pipeline.stages.gain_control import GainControl, GainSettings
+
+Polarity = Literal["white-hot", "black-hot"]
+
+ENOUGH_SHARE = 0.5  # of the full range: such an image is shown as it is
+
+
+@dataclass(frozen=True, slots=True)
+class ToneMapping:
+    """``count_range``: the counts of black and white, by default the full range of the bit depth.
+
+    ``gain``: gain control in place of it, or ``None``. ``automatic``: only where the first image with contrast uses
+    under half of the range; of 8-bit images only with ``eight_bit``. ``polarity`` black-hot inverts the luma.
+    """
+
+    count_range: tuple[int, int] | None = None
+    gain: GainSettings | None = None
+    automatic: bool = False
+    eight_bit: bool = False
+    polarity: Polarity = "white-hot"
 
 
 class ToneMap:
     """Identity for 8-bit full-range planes. The raw counts stay on the pair as ``registered``.
 
-    ``count_range`` is the rig's ``range``, by default the full range of the bit depth; a first frame with contrast
-    that uses little of it, or whose bytes seem swapped, is reported once through ``warn``, which names ``settings``;
-    without ``settings`` it is not checked.
+    A first frame with contrast that uses little of a fixed range, or whose bytes seem swapped, is reported once
+    through ``warn``, which names ``settings``; without ``settings`` it is not checked. ``note`` gets what ``automatic``
+    has decided, once a run.
     """
 
     def __init__(
         self,
-        count_range: tuple[int, int] | None,
+        mapping: ToneMapping | None,
         warn: Callable[[str], None],
         settings: CountSettings | None = RIG_KEYS,
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._count_range = count_range
-        self._warn, self._settings = warn, settings
+        self._mapping = mapping = mapping or ToneMapping()
+        self._warn, self._note, self._settings = warn, note, settings
         self._checked = settings is None
+        self._control = None if mapping.gain is None else GainControl(mapping.gain)
+        self._decided = self._control is None or not mapping.automatic
+        self.description = "" if mapping.gain is None or mapping.automatic else f"gain control: {mapping.gain.mode}"
 
     def __call__(self, pair: FramePair) -> FramePair:
         plane = pair.registered
         if plane is None or pair.infrared is None:
             return pair
-        if plane.pixels.dtype == np.uint16 and not self._checked:
-            # the unwarped counts: the registered plane is zero outside the field of view
-            count_range = self._count_range or default_range(plane)
-            levels = measure_levels(pair.infrared.luma.pixels)
-            self._checked = not levels.flat  # a closed shutter: the next frame is checked
-            warning = counts_warning("infrared", levels, count_range, self._settings or RIG_KEYS)
-            if warning:
-                self._warn(warning)
-        return replace(pair, luma=Plane(full_range_luma(plane, self._count_range)))
+        counts = pair.infrared.luma  # unwarped: the registered plane is zero outside the field of view
+        control = self._control_of(counts)
+        if counts.pixels.dtype == np.uint16 and not self._checked:
+            self._check(counts, gain=control is not None)
+        view = None if pair.engine_warps or pair.warp is None else pair.warp.valid
+        if control is None:
+            luma = full_range_luma(plane, self._mapping.count_range)
+        else:
+            control.update(pair.infrared)
+            luma = control.apply(plane, view)
+        if self._mapping.polarity == "black-hot":
+            luma = np.asarray(cv2.bitwise_not(luma), np.uint8)
+            if view is not None:
+                luma = np.asarray(cv2.bitwise_and(luma, view), np.uint8)
+        return replace(pair, luma=Plane(luma))
+
+    def _control_of(self, counts: Plane) -> GainControl | None:
+        """The gain control of images like this one; decides about it where that is automatic."""
+        control, eight_bit = self._control, counts.pixels.dtype == np.uint8
+        if control is None or (eight_bit and self._mapping.automatic and not self._mapping.eight_bit):
+            return None
+        if not self._decided:
+            levels = measure_levels(counts.pixels)
+            if not levels.flat:
+                self._decide(counts, levels)
+        return self._control
+
+    def _decide(self, counts: Plane, levels: CountLevels) -> None:
+        low, high = default_range(counts)
+        share = (levels.high - levels.low) / (high - low)
+        text = f"infrared: {counts.bit_depth}-bit values {levels.low}..{levels.high} use {share:.1%} of {low}..{high}"
+        assert self._mapping.gain is not None
+        if share >= ENOUGH_SHARE:
+            self._control = None
+            self.description = f"gain control: off, {share:.0%} of the range is used"
+            self._note(f"{text}; shown without gain control")
+        else:
+            self.description = f"gain control: {self._mapping.gain.mode}, {share:.1%} of the range is used"
+            self._note(f"{text}; gain control is on ({self._mapping.gain.mode})")
+        self._decided = True
+
+    def _check(self, counts: Plane, *, gain: bool) -> None:
+        count_range = self._mapping.count_range or default_range(counts)
+        levels = measure_levels(counts.pixels)
+        self._checked = not levels.flat  # a closed shutter: the next frame is checked
+        if gain and not levels.swapped:
+            return
+        warning = counts_warning("infrared", levels, count_range, self._settings or RIG_KEYS)
+        if warning:
+            self._warn(warning)

@@ -185,14 +185,15 @@ def test_a_16_bit_camera_with_a_range(tmp_path):
     body = {"fusion": {"model": "max"}}
     config = {"name": "deep", "visible": {"url": str(tmp_path / "vis")}, **body}
     results = {}
-    for key, extra in (("default", {}), ("range", {"range": [21000, 23000]})):
+    for key, extra in (("off", {"agc": "off"}), ("default", {}), ("range", {"range": [21000, 23000]})):
         sink = CollectSink()
         rig = Rig.model_validate({**config, "infrared": {"url": str(tmp_path / "ir"), **extra}})
         results[key] = (fusepipe.Pipeline(rig, sinks=[sink]).run(), sink.frames[0].planes[0].pixels)
     assert results["range"][1][0, [0, -1]].tolist() == [0, 255] and results["range"][0].warnings == []
-    assert "set range: [" in results["default"][0].warnings[0]
-    assert np.ptp(results["default"][1]) < 10, "the full range is used, the frame is not stretched"
-    assert Band.INFRARED in results["default"][0].warnings[0]
+    assert "set range: [" in results["off"][0].warnings[0]
+    assert np.ptp(results["off"][1]) < 10, "the full range is used, the frame is not stretched"
+    assert Band.INFRARED in results["off"][0].warnings[0]
+    assert np.ptp(results["default"][1]) > 200 and results["default"][0].warnings == []
 
 
 def test_the_record_is_json():

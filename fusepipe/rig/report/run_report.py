@@ -21,7 +21,7 @@ class RunReport:
     images from the calibration, where it is watched. ``live``: seconds in each state of a live rig, and each
     camera's clock, connections and failures by cause. ``sinks``: for each whether it is up, its failures and
     restarts, and the frames it missed. ``shortfall`` says, at the end of a run, that no pair or under half of the
-    possible ones was fused.
+    possible ones was fused. ``gain``: the gain control of the infrared images; empty where 8-bit ones have none.
     """
 
     rig: str
@@ -49,6 +49,7 @@ class RunReport:
     sinks: list[dict[str, Any]] = field(default_factory=list)
     overload: dict[str, Any] | None = None
     shortfall: str | None = None
+    gain: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """A document of plain values."""

@@ -42,6 +42,8 @@ def _figures(report: RunReport) -> list[str]:
     engine = report.engine
     reason = f" ({engine['reason']})" if engine.get("reason") else ""
     lines = [f"  fused by {engine['model']} on {engine['backend']} {engine['precision']}{reason}"]
+    if report.gain:
+        lines.append(f"  {report.gain}")
     if report.skew_ms:
         mean, p95, most = (report.skew_ms[k] for k in ("mean", "p95", "max"))
         lines.append(f"  skew mean {mean:.2f} ms, p95 {p95:.2f} ms, max {most:.2f} ms")

@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusepipe.calibration.board.target import Board
+from fusepipe.calibration.board.april_grid import april_points
+from fusepipe.calibration.board.target import MARKED, Board
 from fusepipe.calibration.gradient_field import to_luma8
 from fusepipe.core.frames import Luma8, Plane
 
@@ -70,6 +71,7 @@ def _first(versions: Iterator[tuple[str, float, Luma8]], luma: Luma8, board: Boa
         "circles": _circles,
         "symmetric-circles": _circles,
         "charuco": _charuco,
+        "aprilgrid": april_points,
     }[board.kind]
     for how, scale, version in versions:
         found = find(version, board)
@@ -79,7 +81,7 @@ def _first(versions: Iterator[tuple[str, float, Luma8]], luma: Luma8, board: Boa
         points = (points + 0.5) / scale - 0.5
         if not _plausible(points, ids, board, luma.shape):
             continue
-        if board.kind in ("checkerboard", "charuco"):
+        if board.kind in ("checkerboard", *MARKED):
             points = _refined(luma, points)
         return Detection(points.astype(np.float32), ids, how)
     return None

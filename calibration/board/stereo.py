@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fusepipe.calibration.board.blas import one_blas_thread
 from fusepipe.calibration.board.intrinsics import OUTLIER_RATIO, View
 from fusepipe.calibration.board.point_detection import Detection
-from fusepipe.calibration.board.target import Board
+from fusepipe.calibration.board.target import MARKED, Board
 from fusepipe.calibration.lens import Lens
 from fusepipe.calibration.matrix import Matrix3
 from fusepipe.core.errors import UsageError
@@ -114,7 +114,7 @@ def _same_way_up(pair: tuple[View, View], board: Board) -> tuple[View, View]:
     cameras are assumed to be rotated by less than 90 degrees relative to each other.
     """
     infrared, visible = pair
-    if board.kind == "charuco" or len(infrared.detection.ids) != len(visible.detection.ids):
+    if board.kind in MARKED or len(infrared.detection.ids) != len(visible.detection.ids):
         return pair
     a, b = infrared.detection.points, visible.detection.points
     if float(np.dot(a[-1] - a[0], b[-1] - b[0])) >= 0:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     "board_text",
     required=True,
     metavar="KIND:SIZE:SPACING",
-    help="checkerboard:6x5:0.1m, circles:4x11:40mm or charuco:8x6:4cm:3cm.",
+    help="checkerboard:6x5:0.1m, circles:4x11:40mm, charuco:8x6:4cm:3cm or aprilgrid:6x6:11.44cm:8.8cm.",
 )
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The calibration file.")
 @click.option(

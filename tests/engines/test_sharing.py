@@ -278,3 +278,55 @@ def test_rigs_share_the_engine_where_a_further_one_cannot_be_opened(caplog: pyte
     first.close()
     second.close()
     assert engine.closed == 1
+
+
+class InTurn(FuserBase):
+    """One pair at a time; remembers the level of each in the order in which they were started."""
+
+    info = FuserInfo("stream", "tensorrt", "fp32", device="GPU", max_in_flight=1, max_batch=1)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Semaphore(0)
+        self.started: list[int] = []
+
+    def prepare(self, height: int, width: int, batch: int = 1) -> None:
+        """Any size."""
+
+    def submit(self, batch: FusionBatch) -> Ticket:
+        self.started.append(int(batch.visible[0][0, 0]))
+        assert self.go.acquire(timeout=20)
+        return ReadyTicket(list(batch.visible))
+
+
+def test_a_rig_that_always_has_a_pair_delays_another_by_its_own_limit_at_most() -> None:
+    engine = InTurn()
+    greedy, modest = leases(SharedEngines(), engine, 2)
+    submitting = threading.Thread(target=lambda: [greedy.submit(one(level)).result() for level in range(1, 6)])
+    more = threading.Thread(target=lambda: [greedy.submit(one(level)) for level in range(11, 14)])
+    submitting.start()
+    wait_for(lambda: engine.started == [1])
+    more.start()  # waits in submit: a lease has one pair in flight at a time, as the engine has
+    ticket = modest.submit(one(100))
+    for _ in range(9):
+        engine.go.release()
+    ticket.result()
+    submitting.join(20)
+    more.join(20)
+    assert engine.started.index(100) == 1, engine.started
+    assert sorted(engine.started) == [1, 2, 3, 4, 5, 11, 12, 13, 100]
+    for lease in (greedy, modest):
+        lease.close()
+
+
+def test_a_rig_that_takes_no_results_holds_up_no_other() -> None:
+    engine = InTurn()
+    stalled, other = leases(SharedEngines(), engine, 2)
+    for _ in range(9):
+        engine.go.release()
+    stalled.submit(one(1))  # nobody asks for its result
+    for level in (2, 3, 4):
+        (image,) = other.submit(one(level)).result()
+        assert image[0, 0] == level
+    for lease in (stalled, other):
+        lease.close()

@@ -1,0 +1,57 @@
+"""The simulation of rigs against what queueing theory says of simple cases."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from rig_queues import Costs, bottleneck, simulate, worst_error
+
+COSTS = Costs(cameras=(0.005, 0.004), stages=(0.002, 0.010, 0.003))  # 24 ms of CPU time a pair
+
+
+def test_below_saturation_every_pair_comes_out_after_the_time_of_its_stages() -> None:
+    model = simulate(COSTS, rigs=1, fps=10, cores=2, seconds=5)
+    assert model.pairs_per_s == pytest.approx(10, rel=0.03)
+    assert model.latency_p99_s == pytest.approx(0.005 + 0.002 + 0.010 + 0.003, abs=0.004)
+    assert model.cores_used == pytest.approx(10 * COSTS.pair_s, rel=0.03)
+
+
+def test_with_one_core_the_threads_wait_for_each_other() -> None:
+    model = simulate(COSTS, rigs=1, fps=10, cores=1, seconds=5)
+    assert model.latency_p99_s == pytest.approx(COSTS.pair_s, abs=0.004)
+
+
+def test_what_a_process_does_besides_takes_cores_and_delays_no_pair_while_there_are_some() -> None:
+    costs = Costs(COSTS.cameras, COSTS.stages, other_s=0.050)
+    assert simulate(costs, 1, 10, cores=4, seconds=5).latency_p99_s == pytest.approx(0.020, abs=0.004)
+    full = simulate(costs, 8, 10, cores=2, seconds=5)
+    assert full.cores_used > 1.98 and full.pairs_per_s < 0.65 * 80
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_at_saturation_all_cores_are_used_and_pairs_are_dropped(cores: int) -> None:
+    assert bottleneck(COSTS, fps=10, cores=1) == 4
+    model = simulate(COSTS, rigs=12 * cores, fps=10, cores=cores, seconds=5)
+    assert model.cores_used == pytest.approx(cores, rel=0.01)
+    assert 0.5 * cores / COSTS.pair_s < model.pairs_per_s <= 1.02 * cores / COSTS.pair_s
+
+
+def test_a_stage_slower_than_the_cameras_limits_its_rig_however_many_cores_there_are() -> None:
+    model = simulate(Costs((0.001, 0.001), (0.2,)), rigs=2, fps=10, cores=16, seconds=5)
+    assert model.pairs_per_s == pytest.approx(2 / 0.2, rel=0.05)
+    assert model.latency_p99_s < 0.2 + 0.1 + 0.02, "a pair waits at most for the one before it"
+
+
+def test_costs_are_read_from_the_record_of_a_run() -> None:
+    record = {"read-visible": 2.0, "read-infrared": 1.0, "pair": 0.1, "fuse": 0.9}
+    costs = Costs.of_report(record, {"visible": 100, "infrared": 100}, pairs=50)
+    assert costs.cameras == pytest.approx((0.02, 0.01)) and costs.stages == pytest.approx((0.002, 0.018))
+    assert costs.other_s == 0 and Costs.of_report(record, {"visible": 100, "infrared": 100}, 50, 0.06).other_s == (
+        pytest.approx(0.01)
+    )
+    assert worst_error([9, 11], [10, 10]) == pytest.approx(0.1)

@@ -165,7 +165,8 @@ BESIDE_FOLDERS: dict[str, str] = {
     "fusepipe.rig": "api frame_stream from_options fuse input_warnings opening run validate",
     # the loop and what every task of it uses
     "fusepipe.train": (
-        "ablation checkpoint describe device distributed export figures loop schedule tensors validation weights"
+        "ablation checkpoint describe device distributed export figures loop ray_workers schedule tensors validation "
+        "weights"
     ),
     # a workflow that is one module, and what two of them share
     "fusepipe.workflows": (

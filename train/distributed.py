@@ -1,4 +1,4 @@
-"""One training process or several, as ``torchrun`` starts them.
+"""One training process or several, as ``torchrun`` or Ray Train start them.
 
 Each process takes its part of every batch, DistributedDataParallel averages their gradients, and only process 0
 writes files and messages. With one process nothing is communicated.
@@ -67,6 +67,7 @@ class Processes:
 def process_group(device: torch.device) -> Iterator[Processes]:
     """The process group that ``torchrun`` describes (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``); else one process.
 
+    A group that exists already, as in a worker of Ray Train, is used and left to its owner.
     Networks of :meth:`Processes.data_parallel` must not outlive the context. Raises :class:`UsageError` for an
     incomplete environment and for more processes than GPUs.
     """
@@ -83,6 +84,9 @@ def process_group(device: torch.device) -> Iterator[Processes]:
             raise UsageError(f"process {local} finds only {torch.cuda.device_count()} GPUs: start one process per GPU")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
+    if distributed.is_initialized():
+        yield Processes(device, distributed.get_rank(), world)
+        return
     # If imported later, its default arguments (group.WORLD) would own the group until Python ends, see below.
     importlib.import_module("torch.distributed.nn")
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)

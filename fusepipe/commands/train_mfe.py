@@ -25,7 +25,7 @@ from fusepipe.commands.console.training import (
         "fusepipe train mfe --photographs natural --data DATA --out runs/mfe",
     ),
 )
-@run_options(PAIRS, steps=False)
+@run_options(PAIRS, steps=False, parallel=True)
 @click.option("--photographs", required=True, type=click.Path(path_type=Path), help=PHOTOGRAPHS)
 def command(run: Run, photographs: Path) -> None:
     """Train the paper's network: stage1 on photographs, attention and finetune on pairs.

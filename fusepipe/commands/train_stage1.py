@@ -15,7 +15,7 @@ from fusepipe.commands.console.training import PHOTOGRAPHS, Run, mfe_config, req
         "fusepipe train stage1 --data natural --out runs/stage1",
     ),
 )
-@run_options(PHOTOGRAPHS)
+@run_options(PHOTOGRAPHS, parallel=True)
 def command(run: Run) -> None:
     """Train stage 1 of `mfe`: extractor and reconstruction as an auto-encoder of photographs."""
     require_training()

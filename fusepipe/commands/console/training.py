@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,8 +62,13 @@ class Run:
             click.echo(f"{name:5} {value:.3f}")
 
 
-def run_options(data_help: str, *, steps: bool = True, seed: bool = True) -> Callable[[Callable[..., None]], Any]:
-    """Adds the options of a run; the function gets them as its first argument, a :class:`Run`."""
+def run_options(
+    data_help: str, *, steps: bool = True, seed: bool = True, parallel: bool = False
+) -> Callable[[Callable[..., None]], Any]:
+    """Adds the options of a run; the function gets them as its first argument, a :class:`Run`.
+
+    ``parallel``: it may run in several processes, also on Ray, each of which calls the function.
+    """
     options = [
         click.option("--config", default="default", help="'default' or a YAML file."),
         click.option("--data", required=True, type=click.Path(path_type=Path), help=data_help),
@@ -79,11 +84,29 @@ def run_options(data_help: str, *, steps: bool = True, seed: bool = True) -> Cal
             click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Overrides the configuration's seed.")
         )
 
+    if parallel:
+        options += [
+            click.option("--ray-workers", type=click.IntRange(min=1), help="Train in so many processes, with Ray."),
+            click.option("--ray", metavar="ADDRESS", help="A Ray cluster: auto, or HOST:PORT.", show_default="here"),
+        ]
+
     def decorate(function: Callable[..., None]) -> Any:
         @functools.wraps(function)
-        def with_run(**options: Any) -> None:
-            run = {field.name: options.pop(field.name) for field in fields(Run) if field.name in options}
-            function(Run(**run), **options)
+        def with_run(ray_workers: int | None = None, ray: str | None = None, **options: Any) -> None:
+            run = Run(**{field.name: options.pop(field.name) for field in fields(Run) if field.name in options})
+            if ray is not None and ray_workers is None:
+                raise click.UsageError("--ray needs --ray-workers, the number of training processes")
+            if ray_workers is None:
+                function(run, **options)
+                return
+            require_training()
+            from fusepipe.train.ray_workers import RayWorkers, train_on_ray
+
+            def train(resume: bool) -> None:
+                function(replace(run, resume=resume), **options)
+
+            workers = RayWorkers(ray_workers, ray, gpus=run.device == "cuda")
+            train_on_ray(train, workers, run.out, resume=run.resume)
 
         command: Any = with_run
         for option in reversed(options):
@@ -120,7 +143,7 @@ def fusion_command(name: FusionStage, short: str, text: str) -> click.Command:
     example = f"fusepipe train {name} --start runs/stage1/mfe.safetensors --data DATA --out runs/{name}"
 
     @click.command(name, help=text, short_help=short, epilog=examples(example))
-    @run_options(PAIRS)
+    @run_options(PAIRS, parallel=True)
     @click.option("--start", required=True, type=click.Path(path_type=Path), help="Weights of the previous stage.")
     def train(run: Run, start: Path) -> None:
         require_training()

@@ -63,6 +63,26 @@ class RadiometryConfig(ConfigModel):
     offset: Annotated[float, NotBool] = Field(default=0.0, description="What count 0 is in this unit.")
 
 
+class RawConfig(ConfigModel):
+    """The layout of a file of raw samples: frames one after another."""
+
+    size: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$")] = Field(
+        description="WIDTHxHEIGHT of a frame in pixels, with all its panels and telemetry rows."
+    )
+    samples: Literal["uint8", "uint16", "int16", "float32", "yuyv"] = Field(
+        default="uint16",
+        description="The samples, little-endian unless byte_order is big; of yuyv (packed 4:2:2) the luma is used.",
+    )
+    header: Annotated[int, Field(ge=0), NotBool] = Field(default=0, description="Bytes before the first frame.")
+    frame_header: Annotated[int, Field(ge=0), NotBool] = Field(default=0, description="Bytes before each frame.")
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """(width, height)."""
+        width, _, height = self.size.partition("x")
+        return int(width), int(height)
+
+
 class SourceConfig(ConfigModel):
     """One camera, video file or image folder."""
 
@@ -96,6 +116,14 @@ class SourceConfig(ConfigModel):
         default=None,
         description="The order of the bytes in the 16-bit samples of image files and video files that do not have the "
         "order which their format states, such as PNG images extracted from radiometric JPEG files: little.",
+    )
+    raw: RawConfig | None = Field(
+        default=None, description="The layout of a file of raw samples, such as {size: 256x384, header: 8}."
+    )
+    yuyv: Literal["colour", "counts"] = Field(
+        default="colour",
+        description="counts takes the two bytes of each pixel of packed video (YUYV) as a 16-bit count, as thermal USB "
+        "sticks send them in one half of their image; crop that half.",
     )
     radiometry: RadiometryConfig | None = Field(
         default=None,
@@ -208,6 +236,10 @@ class SourceConfig(ConfigModel):
             raise ValueError(f"range fixes the levels that agc: {self.agc.mode} would follow; remove one of them")
         if self.byte_order is not None and self.kind != "path":
             raise ValueError("byte_order is for files; remove it")
+        if self.raw is not None and self.kind != "path":
+            raise ValueError("raw is for files; remove it")
+        if self.yuyv == "counts" and (self.kind == "synthetic" or self.decoder == "nvdec"):
+            raise ValueError("yuyv: counts is for cameras and files that are decoded in software; remove it")
         if self.poll_ns is not None and scheme not in ("http", "https"):
             raise ValueError("poll is for http:// cameras that give one image for each request; remove it")
         if self.format is not None and self.url.startswith("/dev/"):

@@ -50,6 +50,26 @@ def upright_planes(
     return reframing.planes(planes), _matrix(av_frame)
 
 
+class NotPackedError(ValueError):
+    """Video that has no packed samples (YUYV); the argument says what it has."""
+
+
+def packed_counts(av_frame: VideoFrame) -> VideoFrame:
+    """A frame of packed 4:2:2 (YUYV) whose two bytes per pixel are a count, as a frame of 16-bit grey.
+
+    Raises :class:`NotPackedError`.
+    """
+    if av_frame.format.name != "yuyv422":
+        raise NotPackedError(
+            f"yuyv: counts is for packed video (yuyv422), and this is {av_frame.format.name}; remove it"
+        )
+    plane = av_frame.planes[0]
+    rows = np.frombuffer(memoryview(plane), np.uint16).reshape(av_frame.height, plane.line_size // 2)
+    counts = VideoFrame.from_ndarray(np.ascontiguousarray(rows[:, : av_frame.width]), format="gray16le")
+    counts.pts, counts.time_base = av_frame.pts, av_frame.time_base
+    return counts
+
+
 def display_orientation(av_frame: VideoFrame) -> Orientation:
     """The orientation in a frame's display matrix, to the nearest quarter turn.
 

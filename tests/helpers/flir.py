@@ -72,6 +72,6 @@ def _camera_record(**values: Any) -> bytes:
     struct.pack_into("<3f", record, 0x58, camera["r1"], camera["b"], camera["f"])
     struct.pack_into("<5f", record, 0x70, 0.006569, 0.01262, -0.002276, -0.00667, 1.9)
     struct.pack_into("<if", record, 0x308, int(camera["o"]), camera["r2"])
-    milliseconds = CAPTURED_NS // 1_000_000
+    milliseconds = int(camera.get("captured_ns", CAPTURED_NS)) // 1_000_000
     struct.pack_into("<II", record, 0x384, milliseconds // 1000, milliseconds % 1000)
     return bytes(record)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import assert_never
 
 from fusepipe.config.locations import split_stream
@@ -12,6 +14,8 @@ from fusepipe.core.image_files import READ_SUFFIXES
 from fusepipe.core.image_pages import holds_many_images, is_png
 from fusepipe.core.radiometry import Radiometry
 from fusepipe.pipeline.sources.base import Source
+from fusepipe.pipeline.sources.files.frame_file import FrameFormat
+from fusepipe.pipeline.sources.files.image_reader import ImageOptions
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions
 from fusepipe.pipeline.sources.reframing import CropRectangle, Reframing
 
@@ -33,6 +37,8 @@ def make_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
             from fusepipe.pipeline.sources.live.camera import LiveSource
 
             options, counts = live_options(config), config.count_range
+            if band is Band.INFRARED:
+                options = replace(options, yuyv_counts=config.yuyv == "counts")
             return LiveSource(
                 config.url,
                 band,
@@ -59,6 +65,19 @@ def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
         raise SourceError(f"{path}: has no video streams to choose from; remove ?stream={stream}")
     if config.decoder not in ("auto", "software") and (path.is_dir() or path.suffix.lower() in READ_SUFFIXES):
         raise SourceError(f"{path}: decoder: {config.decoder} is for video; remove it")
+    options = ImageOptions(
+        config.fps,
+        config.value_range,
+        config.byte_order,
+        reframing_of(config),
+        str(band),
+        rig_name,
+        radiometry_of(config, band),
+    )
+    if path.is_file() and (form := _frame_format(config, path)) is not None:
+        from fusepipe.pipeline.sources.files.frame_file import FrameFileSource
+
+        return FrameFileSource(path, band, form, options)
     if path.is_dir() or (path.suffix.lower() in READ_SUFFIXES and not holds_many_images(path)):
         from fusepipe.pipeline.sources.files.image_folder import ImageFolderSource
 
@@ -74,18 +93,8 @@ def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
             radiometry=radiometry_of(config, band),
         )
     if path.suffix.lower() in READ_SUFFIXES and not is_png(path):
-        from fusepipe.pipeline.sources.files.image_reader import ImageOptions
         from fusepipe.pipeline.sources.files.paged_image import PagedImageSource
 
-        options = ImageOptions(
-            config.fps,
-            config.value_range,
-            config.byte_order,
-            reframing_of(config),
-            str(band),
-            rig_name,
-            radiometry_of(config, band),
-        )
         return PagedImageSource(path, band, options)
     from fusepipe.pipeline.sources.decoders.hardware import choose_decoder
     from fusepipe.pipeline.sources.files.video_file import VideoFileSource
@@ -96,6 +105,7 @@ def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
         stream=stream,
         fps=config.fps,
         count_range=counts,
+        yuyv_counts=config.yuyv == "counts" and band is Band.INFRARED,
         swap_bytes=config.byte_order == ("little" if is_png(path) else "big"),
         reframing=reframing_of(config),
         decoder=choose_decoder(config.decoder),
@@ -103,6 +113,19 @@ def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
         stream_id=rig_name,
         radiometry=radiometry_of(config, band),
     )
+
+
+def _frame_format(config: SourceConfig, path: Path) -> FrameFormat | None:
+    """The format of a file of images that neither OpenCV nor FFmpeg reads; ``None`` for others."""
+    from fusepipe.pipeline.sources.files.flir_sequence import FlirSequence, is_flir_sequence
+    from fusepipe.pipeline.sources.files.raw_file import RawFormat
+
+    if config.raw is not None:
+        return RawFormat(config.raw.frame_size, config.raw.samples, config.raw.header, config.raw.frame_header)
+    try:
+        return FlirSequence() if is_flir_sequence(path) else None
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def radiometry_of(config: SourceConfig, band: Band) -> Radiometry | None:

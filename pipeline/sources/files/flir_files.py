@@ -12,6 +12,7 @@ Thermimage, whose ``raw2temp`` gives the correction for emissivity, atmosphere a
 from __future__ import annotations
 
 import math
+import mmap
 import struct
 from dataclasses import dataclass
 
@@ -70,7 +71,7 @@ def flir_data(jpeg: bytes) -> bytes:
     return b"".join(parts[number] for number in sorted(parts))
 
 
-def read_fff(data: bytes, begin: int = 0) -> FlirImage:
+def read_fff(data: bytes | mmap.mmap, begin: int = 0) -> FlirImage:
     """The image of the FFF at ``begin``. Raises :class:`FlirError`."""
     try:
         records = _records(data, begin)
@@ -87,7 +88,7 @@ def read_fff(data: bytes, begin: int = 0) -> FlirImage:
     return FlirImage(counts, radiometry, captured_ns, max(at + length for at, length in records.values()))
 
 
-def _records(data: bytes, begin: int) -> dict[int, tuple[int, int]]:
+def _records(data: bytes | mmap.mmap, begin: int) -> dict[int, tuple[int, int]]:
     """By type: where the first record of it begins, and its length."""
     if data[begin : begin + 4] != FFF:
         raise FlirError("the radiometric data do not begin with FFF")

@@ -33,12 +33,14 @@ from fusepipe.pipeline.sources.files.sei import SeiFilter
 from fusepipe.pipeline.sources.reframing import AS_IT_IS, CropError, Reframing
 from fusepipe.pipeline.sources.streams import stream_list, video_streams
 from fusepipe.pipeline.sources.video_planes import (
+    NotPackedError,
     colour_of,
     counts_of,
     display_orientation,
     hdr_transfer,
     is_16_bit_grey,
     is_grey,
+    packed_counts,
     upright_planes,
 )
 
@@ -56,8 +58,9 @@ class VideoFileSource:
     ``fps`` replaces the timestamps by index / fps. ``count_range`` maps visible frames of a higher bit depth to 8 bit.
     Of an infrared recording of fusepipe the frames are as the camera's source gave them: their times, bit depth and
     ``radiometry``, unless that is given.
-    ``swap_bytes`` exchanges the bytes of 16-bit grey samples. ``reframing`` is applied to each image. ``decoder``
-    decodes the frames; size and format are read from the first one in software.
+    ``swap_bytes`` exchanges the bytes of 16-bit grey samples, ``yuyv_counts`` takes packed video as such samples.
+    ``reframing`` is applied to each image. ``decoder`` decodes the frames; size and format are read from the first one
+    in software.
     """
 
     clock: ClockKind = "media"
@@ -72,6 +75,7 @@ class VideoFileSource:
         fps: float | None = None,
         count_range: tuple[int, int] | None = None,
         swap_bytes: bool = False,
+        yuyv_counts: bool = False,
         reframing: Reframing = AS_IT_IS,
         decoder: DecoderChoice = SOFTWARE,
         radiometry: Radiometry | None = None,
@@ -81,7 +85,7 @@ class VideoFileSource:
         self.band = band
         self._path, self._stream_index = path, stream
         self._forced_fps = exact_rate(fps) if fps else None
-        self._count_range, self._swap_bytes = count_range, swap_bytes
+        self._count_range, self._swap_bytes, self._yuyv_counts = count_range, swap_bytes, yuyv_counts
         self._reframing, self._radiometry = reframing, radiometry
         self._decoder = decoder
         self._camera = camera
@@ -232,7 +236,9 @@ class VideoFileSource:
                     break
                 try:
                     for av_frame in sei.decode(packet, Packet.decode):
-                        return av_frame
+                        return packed_counts(av_frame) if self._yuyv_counts else av_frame
+                except NotPackedError as error:
+                    raise SourceError(f"{self.label}: {error}") from error
                 except av.FFmpegError:
                     errors += 1  # damage at the start is counted while reading
         raise SourceError(f"{self._path}: no frame of its {codec} stream can be decoded")
@@ -317,10 +323,12 @@ class VideoFileSource:
             reason = "corrupt frame"
             return UnreadableFrame(self.band, index, reason, capture_ns, arrival_ns=time.monotonic_ns())
         try:
+            if self._yuyv_counts:
+                av_frame = packed_counts(av_frame)
             planes, matrix = upright_planes(
                 av_frame, self.band, self._count_range, swap_bytes=self._swap_bytes, reframing=self._reframing
             )
-        except CropError as error:
+        except (CropError, NotPackedError) as error:
             return UnreadableFrame(self.band, index, str(error), capture_ns, arrival_ns=time.monotonic_ns())
         if self._tag is not None:
             planes = (self._tag.plane(planes[0]),)

@@ -31,7 +31,13 @@ from fusepipe.pipeline.sources.live.connection_options import IMAGE_FORMATS, Liv
 from fusepipe.pipeline.sources.live.failures import Cause, LiveError, classify, is_timeout
 from fusepipe.pipeline.sources.reframing import AS_IT_IS, CropError, Reframing
 from fusepipe.pipeline.sources.streams import stream_list, video_streams
-from fusepipe.pipeline.sources.video_planes import colour_of, counts_of, upright_planes
+from fusepipe.pipeline.sources.video_planes import (
+    NotPackedError,
+    colour_of,
+    counts_of,
+    packed_counts,
+    upright_planes,
+)
 
 # demuxers that derive timestamps from an assumed frame rate
 _TIMELESS = frozenset({"mpjpeg", "mjpeg", "image2", "h264", "hevc"})
@@ -255,9 +261,13 @@ class LiveConnection:
         pts = av_frame.pts if av_frame.pts is not None else 0
         stamp, capture_ns = self._stamp(av_frame, pts, round(pts * time_base * S), arrival_ns)
         try:
+            if self._options.yuyv_counts:
+                av_frame = packed_counts(av_frame)
             planes, matrix = upright_planes(av_frame, self._band, self._count_range, reframing=self._reframing)
         except CropError as error:
             raise LiveError(self._label, Cause.SIZE, str(error)) from error
+        except NotPackedError as error:
+            raise LiveError(self._label, Cause.CODEC, str(error)) from error
         if self._colour is None:
             self._colour = colour_of(av_frame, self._reframing)
             self._levels = counts_of(av_frame, swap_bytes=False, reframing=self._reframing)

@@ -26,7 +26,7 @@ class LiveOptions:
 
     ``damaged``: whether frames that the decoder reports as damaged are left out (``drop``) or delivered (``show``).
     ``format`` is FFmpeg's name of the format, instead of its own guess. With ``poll_ns`` the URL gives a single image,
-    which is fetched again at this interval.
+    which is fetched again at this interval. ``yuyv_counts``: the two bytes of each pixel of packed video are a count.
     """
 
     transport: RtspTransport = "tcp"
@@ -37,6 +37,7 @@ class LiveOptions:
     format: str | None = None
     poll_ns: int | None = None
     decoder: DecoderChoice = SOFTWARE
+    yuyv_counts: bool = False
     options: Mapping[str, str] = field(default_factory=dict, repr=False)  # may have credentials, such as headers
 
 

@@ -14,6 +14,7 @@ from fusepipe.core.frames import Band, Pixels, Plane
 from fusepipe.core.image_values import UnmappedValues, are_counts, degree_range, map_values, mapped_radiometry
 from fusepipe.core.radiometry import Radiometry
 from fusepipe.pipeline.sources.base import SourceInfo
+from fusepipe.pipeline.sources.files.dji_files import DjiError, dji_counts
 from fusepipe.pipeline.sources.files.flir_files import FlirError, flir_data, read_fff
 from fusepipe.pipeline.sources.image_colour import image_colour
 from fusepipe.pipeline.sources.reframing import AS_IT_IS, CropError, Reframing
@@ -67,7 +68,9 @@ class ImageReader:
                 if fff := flir_data(data):
                     flir = read_fff(fff)
                     return ImageValues(flir.counts, self._options.byte_order or order, flir.radiometry)
-            except FlirError as error:
+                if (counts := dji_counts(data)) is not None:
+                    return ImageValues(counts, self._options.byte_order or order)
+            except (FlirError, DjiError) as error:
                 raise image_files.UnreadableImage(str(error)) from error
         return ImageValues(image_files.decode_values(data), order)
 

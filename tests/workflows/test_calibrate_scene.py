@@ -154,7 +154,7 @@ def test_one_image_is_not_a_pair(street: ScenePair, tmp_path: Path, capsys: pyte
 
 
 def test_swapped_cameras_are_reported(street: ScenePair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    colour = cv2.applyColorMap(street.visible, cv2.COLORMAP_JET)
+    colour = cv2.merge([street.visible, np.roll(street.visible, 40, axis=1), street.visible // 2])
     assert cv2.imwrite(str(tmp_path / "colour.png"), colour) and cv2.imwrite(
         str(tmp_path / "grey.png"), street.infrared
     )

@@ -114,8 +114,9 @@ def cells_of(shrunk: Size) -> Size:
 
 
 def _similarity(one: Field, other: Field) -> float:
-    a, b = one.ravel(), other.ravel()
-    return float(a @ b) / (math.sqrt(float(a @ a) * float(b @ b)) + 1e-9)
+    # not BLAS: its threads wait for one another where the processor is busy
+    product, own, others = (float((a * b).sum()) for a, b in ((one, other), (one, one), (other, other)))
+    return product / (math.sqrt(own * others) + 1e-9)
 
 
 def _averaged(plane: Float32Array, cells: Size) -> Float32Array:

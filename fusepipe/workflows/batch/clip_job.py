@@ -7,6 +7,7 @@ import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from fusepipe.config.schema import FileSink, ImagesSink, Rig, SinkConfig
@@ -35,6 +36,7 @@ from fusepipe.workflows.batch.records import (
     read_record,
     work_folder,
 )
+from fusepipe.workflows.batch.remote_inputs import with_local_inputs
 
 ClipStatus = Literal["finished", "skipped", "failed", "not started"]
 # these do not change by trying again
@@ -125,7 +127,9 @@ def _fused(job: ClipJob, engine: KeptEngine) -> ClipResult:
 def _run(entry: BatchEntry, work: Path, engine: KeptEngine, *, strict: bool) -> RunReport:
     """Fuses the clip into the folder ``work``: the same run as that of ``fusepipe run`` and ``fusepipe fuse``."""
     rig, sinks = with_output(entry, work)
-    return Pipeline(rig, strict=strict, sinks=sinks, fuser=engine.borrow(rig.fusion)).run()
+    with TemporaryDirectory(prefix="fusepipe-batch-") as copies:
+        rig = with_local_inputs(rig, entry.remote, Path(copies))
+        return Pipeline(rig, strict=strict, sinks=sinks, fuser=engine.borrow(rig.fusion)).run()
 
 
 def with_output(entry: BatchEntry, folder: Path) -> tuple[Rig, list[Sink] | None]:

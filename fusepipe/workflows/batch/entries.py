@@ -20,6 +20,7 @@ from fusepipe.core.image_pages import holds_many_images
 from fusepipe.core.redact import redact_url, remember
 from fusepipe.core.video_formats import folder_name_problem, output_name_problem, video_format
 from fusepipe.core.yaml_models import FROM_YAML
+from fusepipe.workflows.batch.remote_inputs import is_remote, remote_name
 from fusepipe.workflows.batch.rows import ManifestRow
 
 STATE_FOLDER = ".batch"  # in the output folder: records, unfinished outputs, the lock
@@ -36,7 +37,8 @@ class BatchEntry:
     """One clip of a batch. ``row`` is its line in the manifest.
 
     ``output`` is relative to the output folder, with slashes, and names a video, a folder or one image (``kind``).
-    ``rig`` has no sinks; ``sink`` are the keys of the one that writes the output, besides its name.
+    ``rig`` has no sinks; ``sink`` are the keys of the one that writes the output, besides its name. ``remote``: URLs of
+    inputs on other machines, by camera; the rig's are then names of copies that do not exist yet.
     """
 
     row: int
@@ -44,11 +46,13 @@ class BatchEntry:
     kind: OutputKind
     rig: Rig
     sink: Mapping[str, Any] = field(default_factory=dict)
+    remote: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[str, str]:
         """The infrared and the visible input: absolute paths or URLs."""
-        return self.rig.infrared.url, self.rig.visible.url
+        remote = self.remote
+        return remote.get("infrared", self.rig.infrared.url), remote.get("visible", self.rig.visible.url)
 
 
 class _Invalid(Exception):  # noqa: N818 - never leaves this module
@@ -121,8 +125,11 @@ class _Reader:
             written = row.values.get(f"{section}.{key}")
             if isinstance(written, str) and not scheme_of(written):
                 body[section][key] = resolve_path(written, self._base)
+        remote = {band: url for band, url in inputs.items() if is_remote(url)}
         for band, url in inputs.items():
-            body.setdefault(band, {})["url"] = url
+            if band in remote and not remote_name(url):
+                raise _Invalid(band, f"{redact_url(url)}: names no file")
+            body.setdefault(band, {})["url"] = f"/remote/{band}/{remote_name(url)}" if band in remote else url
         rig = _valid(Rig, {**body, "name": "clip", "base_dir": base_dir})
         for band, source in (("infrared", rig.infrared), ("visible", rig.visible)):
             if source.kind == "live":
@@ -130,7 +137,7 @@ class _Reader:
         output = self._output(row.values.get("output") or _default_output(*inputs.values()))
         kind = _kind(output, inputs.values())
         _check_sink(kind, output, sink)
-        return BatchEntry(row.line, output.rstrip("/"), kind, rig, sink)
+        return BatchEntry(row.line, output.rstrip("/"), kind, rig, sink, remote)
 
     def _input(self, band: str, value: Any) -> str:
         if value is None or value == "":
@@ -214,7 +221,7 @@ def _default_output(infrared: str, visible: str) -> str:
 
 
 def _is_image(name: str) -> bool:
-    path = Path(name)
+    path = Path(remote_name(name) if is_remote(name) else name)
     return (
         path.suffix.lower() in READ_SUFFIXES and not path.is_dir() and not (path.is_file() and holds_many_images(path))
     )

@@ -20,6 +20,7 @@ from fusepipe.core.errors import OutputExistsError
 from fusepipe.core.files import move_into_place, replace_folder, write_text
 from fusepipe.core.version import __version__
 from fusepipe.workflows.batch.entries import STATE_FOLDER, BatchEntry
+from fusepipe.workflows.batch.remote_inputs import is_remote, remote_stamp
 
 _CHUNK = 1 << 20
 
@@ -76,11 +77,13 @@ def is_finished(out: Path, record: OutputRecord, made_from: str) -> bool:
 def made_from(entry: BatchEntry) -> str:
     """A hash of all that the output depends on: the settings, and size and time of change of each input file.
 
-    Raises ``OSError`` for an input that does not exist.
+    Raises ``OSError`` for an input that does not exist, and as :func:`remote_stamp` for one on another machine.
     """
     settings = entry.rig.model_dump(mode="json", exclude={"base_dir"})
-    inputs = [_stamps(url) for url in entry.inputs]
-    text = json.dumps([entry.kind, entry.output, dict(entry.sink), settings, inputs], sort_keys=True)
+    inputs = [remote_stamp(url) if is_remote(url) else _stamps(url) for url in entry.inputs]
+    text = json.dumps(
+        [entry.kind, entry.output, dict(entry.sink), settings, inputs, dict(entry.remote)], sort_keys=True
+    )
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()
 
 

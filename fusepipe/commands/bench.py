@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fusepipe.workflows.bench.history import Ratio
     from fusepipe.workflows.bench.soak import Held, SoakReport
     from fusepipe.workflows.bench.throughput import BenchReport
+    from fusepipe.workflows.bench.view_speeds import ViewBench
 
 SWEEP = ("640x480,320x240", "1280x720,640x512", "1920x1080,640x512", "3840x2160,640x512")
 UNKNOWN = "not available on this system"
@@ -74,6 +75,7 @@ class Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int]]]):
     help="Instead: soak test over so many pairs (memory, threads).",
 )
 @click.option("--engines", is_flag=True, help="Instead: the network alone on every backend and precision.")
+@click.option("--views", is_flag=True, help="Instead: each view of an output alone, at 640x480 and 1280x1024.")
 @click.option("--time-limit", type=Duration(), default="2min", help="Time limit of each part.")
 @json_option
 @click.pass_context
@@ -91,6 +93,7 @@ def command(
     preset: str,
     soak: int | None,
     engines: bool,
+    views: bool,
     time_limit: float,
     as_json: bool,
 ) -> None:
@@ -101,6 +104,9 @@ def command(
     """
     from fusepipe.core.progress_bar import ProgressBar
 
+    if views:
+        bench_each_view(ctx, size[0] if size else None, time_limit, as_json)
+        return
     if engines:
         only_measurements(ctx)
         from fusepipe.workflows.bench.engine_speeds import bench_engines
@@ -130,6 +136,28 @@ def command(
     bench_sizes(
         chosen, (pairs, model, backend, precision, preset, time_limit, against is not None), compare, history, as_json
     )
+
+
+def bench_each_view(ctx: click.Context, size: tuple[int, int] | None, time_limit: float, as_json: bool) -> None:
+    """Measures each view of an output and prints the table; they need no engine."""
+    from fusepipe.workflows.bench.view_speeds import bench_views
+
+    only_measurements(ctx)
+    for name in ("engines", "soak", "pairs", "model", "backend", "precision", "preset"):
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise UsageError(f"--views and --{name} cannot be combined: views are measured without an engine")
+    table = bench_views(size, time_limit)
+    click.echo(json.dumps({"ok": True, **table.as_json()}, indent=2) if as_json else "\n".join(view_lines(table)))
+
+
+def view_lines(bench: ViewBench) -> list[str]:
+    """The table of views as text."""
+    lines = [f"{bench.cpu}, {bench.cores:g} {'core' if bench.cores == 1 else 'cores'}", ""]
+    lines.append(f"{'view':24}{'size':>12}{'least ms':>12}{'median ms':>12}")
+    for row in bench.rows:
+        size = f"{row.size[0]}x{row.size[1]}"
+        lines.append(f"{row.view:24}{size:>12}{row.least_ms:12.2f}{row.median_ms:12.2f}")
+    return lines
 
 
 def bench_sizes(
@@ -168,7 +196,7 @@ def only_measurements(ctx: click.Context) -> None:
     """Raises :class:`UsageError` for options of a measurement that another mode of the command does not have."""
     for name in ("sizes", "against", "compare", "history"):
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise UsageError(f"--{name} cannot be combined with --soak or --engines")
+            raise UsageError(f"--{name} cannot be combined with --soak, --engines or --views")
 
 
 def compare_lines(compared: list[Ratio], other: str) -> list[str]:

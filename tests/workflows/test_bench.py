@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from fusepipe.cli import cli
 from fusepipe.commands.bench import Sizes
 from fusepipe.core.errors import UsageError
+from fusepipe.core.view_settings import MODES
 from fusepipe.engines.backends.openvino.network import convolution_macs
 from fusepipe.engines.load import read_onnx
 from fusepipe.workflows.bench.clips import Clips
@@ -208,3 +209,15 @@ def test_engines_are_measured_against_the_limit_and_each_other(monkeypatch: pyte
 def test_options_that_the_table_of_engines_lacks_are_refused(words: list[str], message: str) -> None:
     result = CliRunner().invoke(cli, ["bench", "--engines", *words], obj=words)
     assert isinstance(result.exception, UsageError) and message in str(result.exception)
+
+
+def test_every_view_is_measured_without_an_engine() -> None:
+    result = CliRunner().invoke(
+        cli, ["bench", "--views", "--size", "64x48", "--time-limit", "100ms", "--json"], catch_exceptions=False
+    )
+    rows = json.loads(result.output)["rows"]
+    names = [row["view"] for row in rows]
+    assert len(rows) == len(set(names)) and set(MODES) - {"blink"} <= set(names)
+    assert all(row["size"] == [64, 48] and 0 <= row["least_ms"] <= row["median_ms"] for row in rows)
+    refused = CliRunner().invoke(cli, ["bench", "--views", "--model", "mean"])
+    assert "views are measured without an engine" in str(refused.exception or refused.output)

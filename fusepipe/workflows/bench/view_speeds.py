@@ -1,0 +1,110 @@
+"""The CPU time that each view of an output takes per frame."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+import cv2
+import numpy as np
+
+from fusepipe.core import machine
+from fusepipe.core.frames import Band, Frame, FramePair, FusedFrame, PairState, Plane
+from fusepipe.core.radiometry import Radiometry
+from fusepipe.core.view_settings import MODES, AnnotationSettings, HotSettings, ViewMode, ViewSettings
+from fusepipe.pipeline.views.output_view import OutputView
+
+SIZES = ((640, 480), (1280, 1024))
+FRAMES = 30  # of each view; the least and the median are reported
+_KELVIN = Radiometry("kelvin", 0.01)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSpeed:
+    """One view at (width, height): the least and the median CPU time of a frame, in ms."""
+
+    view: str
+    size: tuple[int, int]
+    least_ms: float
+    median_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class ViewBench:
+    """All views on one machine."""
+
+    cpu: str
+    cores: float
+    rows: list[ViewSpeed]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def bench_views(size: tuple[int, int] | None, time_limit_s: float) -> ViewBench:
+    """Each view of a noisy 16-bit pair, on one core, at ``size`` or at :data:`SIZES`, (width, height).
+
+    A view that reaches its share of the time limit is measured with fewer frames.
+    """
+    sizes = SIZES if size is None else (size,)
+    views = dict(settings_by_name())
+    share_s = time_limit_s / (len(sizes) * len(views))
+    rows = []
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # all work is in this thread, whose CPU time does not depend on other programs
+    try:
+        for each in sizes:
+            frame = made_frame(*each)
+            rows += [_measured(name, each, OutputView(view), frame, share_s) for name, view in views.items()]
+    finally:
+        cv2.setNumThreads(threads)
+    return ViewBench(machine.processor().name, machine.usable_cores(), rows)
+
+
+def settings_by_name() -> Iterator[tuple[str, ViewSettings]]:
+    """Every mode, in false colours where it can be, and every kind of marks on the fused image."""
+    modes: list[ViewMode] = [mode for mode in MODES if mode != "blink"]  # it is one of its two cameras
+    for mode in modes:
+        yield mode, ViewSettings(mode, "auto" if mode == "fused" else "inferno")
+    yield "infrared white-hot", ViewSettings("infrared", "white-hot")
+    yield "fused desaturate", ViewSettings(colour="desaturate")
+    yield "fused hot outline", ViewSettings(hot=HotSettings())
+    yield "fused hot tint", ViewSettings(hot=HotSettings(style="tint"))
+    yield "fused isotherms (3)", ViewSettings(isotherms_k=(290.0, 300.0, 310.0))
+    notes = AnnotationSettings(True, True, True, ((0.3, 0.7),), ((0.5, 0.3, 0.2, 0.3),), True)
+    yield "infrared annotated", ViewSettings("infrared", "inferno", annotations=notes)
+
+
+def made_frame(width: int, height: int) -> FusedFrame:
+    """A fused pair of smoothed noise; the infrared image has 16-bit counts of 280 to 320 K."""
+    random = np.random.default_rng(1)
+    smooth = [
+        cv2.GaussianBlur(random.standard_normal((height, width)).astype(np.float32), (0, 0), width / 40)
+        for _ in range(2)
+    ]
+    unit = [cv2.normalize(image, None, 0, 1, cv2.NORM_MINMAX) for image in smooth]
+    levels = [np.asarray(255 * image, np.uint8) for image in unit]
+    counts = np.asarray(28000 + 4000 * unit[0] + random.normal(0, 5, (height, width)), np.uint16)
+    half = ((height + 1) // 2, (width + 1) // 2)
+    chroma = tuple(Plane(np.full(half, level, np.uint8)) for level in (110, 150))
+    at = (0, 0, 0, Fraction(1, 1000))
+    infrared = Frame(Band.INFRARED, (Plane(counts, 16),), *at, radiometry=_KELVIN)
+    visible = Frame(Band.VISIBLE, (Plane(levels[1]), *chroma), *at)
+    luma = Plane(levels[0])
+    pair = FramePair(0, PairState.FUSED, Band.VISIBLE, infrared, visible, 0, luma=luma, registered=infrared.luma)
+    fused = Plane(np.asarray(cv2.addWeighted(levels[0], 0.5, levels[1], 0.5, 0), np.uint8))
+    return FusedFrame(pair, (fused, *chroma), PairState.FUSED, 0, *at[1:])
+
+
+def _measured(name: str, size: tuple[int, int], view: OutputView, frame: FusedFrame, share_s: float) -> ViewSpeed:
+    view(frame)  # warm-up: builds its tables
+    taken_ns: list[int] = []
+    while len(taken_ns) < FRAMES and (len(taken_ns) < 3 or sum(taken_ns) < share_s * 1e9):
+        begun_ns = time.thread_time_ns()
+        view(frame)
+        taken_ns.append(time.thread_time_ns() - begun_ns)
+    return ViewSpeed(name, size, round(min(taken_ns) / 1e6, 3), round(float(np.median(taken_ns)) / 1e6, 3))

@@ -48,8 +48,8 @@ class Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int]]]):
     "bench",
     epilog=examples(
         "fusepipe bench --size 1280x720,640x512",
-        "fusepipe bench --sizes --against ffmpeg --json > bench.json",
-        "fusepipe bench --compare bench.json",
+        "fusepipe bench --sizes --against ffmpeg --history speed.jsonl",
+        "fusepipe bench --compare bench.json --json",
         "fusepipe bench --engines --model stream",
     ),
 )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from fusepipe.config.base import ConfigModel, NotBool
 from fusepipe.core.units import DurationNs, S
@@ -14,6 +14,13 @@ MAX_ADAPT_NS = 600 * S
 
 _Pixel = Annotated[int, Field(ge=0, le=65535), NotBool]
 _Side = Annotated[int, Field(ge=1, le=65535), NotBool]
+_Celsius = Annotated[float, Field(ge=-273, le=4000), NotBool]
+
+
+def _rising_celsius(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] >= value[1]:
+        raise ValueError("should be [low, high] with low below high")
+    return value
 
 
 class AgcConfig(ConfigModel):
@@ -32,11 +39,25 @@ class AgcConfig(ConfigModel):
         description="How fast it follows a scene that does not fit its levels any more, a time constant; otherwise the "
         "luma of most of the image changes by at most 1.5 levels a second. 0: each image on its own, which flickers.",
     )
+    temperatures: Annotated[tuple[_Celsius, _Celsius], AfterValidator(_rising_celsius)] | None = Field(
+        default=None,
+        description="The temperatures [low, high] of black and white in degrees Celsius, fixed, of a camera whose "
+        "counts have a radiometry; in place of the other keys.",
+    )
     region: tuple[_Pixel, _Pixel, _Side, _Side] | None = Field(
         default=None,
         description="The part [x, y, width, height] of the infrared image that is measured, after crop, rotate and "
         "flip; without a sky, for example.",
     )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        others = self.model_fields_set - {"temperatures"}
+        if self.temperatures is not None and others:
+            raise ValueError(
+                f"temperatures are fixed levels: remove {min(others).removesuffix('_ns')}, or temperatures"
+            )
+        return self
 
 
 def _keys_of_agc(value: Any) -> Any:

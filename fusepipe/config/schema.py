@@ -162,7 +162,7 @@ class RigBody(ConfigModel):
 
     @model_validator(mode="after")
     def _infrared_only(self) -> Self:
-        for key in ("agc", "polarity"):
+        for key in ("agc", "polarity", "repair"):
             if key in self.visible.model_fields_set:
                 raise ValueError(f"visible.{key} is for the infrared camera; move it to infrared or remove it")
         return self
@@ -188,7 +188,7 @@ class Rig(RigBody):
         self.__dict__["base_dir"] = base_dir
         for band in ("infrared", "visible"):
             source: SourceConfig = getattr(self, band)
-            self.__dict__[band] = source.model_copy(update={"url": resolve_url(source.url, base_dir)})
+            self.__dict__[band] = _resolve_source(source, base_dir)
         registration, fusion = self.registration, self.fusion
         if registration.calibration is not None:
             path = resolve_url(registration.calibration, base_dir)
@@ -198,6 +198,14 @@ class Rig(RigBody):
             self.__dict__["fusion"] = fusion.model_copy(update={"engine": path})
         self.__dict__["sinks"] = tuple(_resolve_sink(sink, base_dir) for sink in self.sinks)
         return self
+
+
+def _resolve_source(source: SourceConfig, base_dir: Path) -> SourceConfig:
+    update: dict[str, object] = {"url": resolve_url(source.url, base_dir)}
+    if source.repair is not None and source.repair.shading is not None:
+        shading = resolve_path(source.repair.shading, base_dir)
+        update["repair"] = source.repair.model_copy(update={"shading": shading})
+    return source.model_copy(update=update)
 
 
 def _resolve_sink(sink: SinkConfig, base_dir: Path) -> SinkConfig:

@@ -18,6 +18,7 @@ from fusepipe.config.locations import (
     input_kind,
     scheme_of,
 )
+from fusepipe.config.repair import RepairConfig
 from fusepipe.core.redact import HIDDEN, redact_url, remember, unescaped_problem
 from fusepipe.core.suggest import did_you_mean
 from fusepipe.core.units import DurationNs, PositiveDurationNs, S
@@ -106,6 +107,9 @@ class SourceConfig(ConfigModel):
         default=None,
         description="Automatic gain control of the infrared camera: auto, linear, plateau, local, off, or its keys. "
         "Default: auto for images of more than 8 bits without a range, off for others.",
+    )
+    repair: RepairConfig | None = Field(
+        default=None, description="What is wrong with the infrared sensor, and is corrected; default: nothing."
     )
     polarity: Literal["white-hot", "black-hot"] = Field(
         default="white-hot",

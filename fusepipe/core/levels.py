@@ -7,7 +7,7 @@ exact for every code from 16 to 235, because full has more codes than limited.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import cv2
 import numpy as np
@@ -37,7 +37,7 @@ def chroma_to_full() -> Lut:
     return _table(128.0 + (np.arange(256, dtype=np.float64) - 128.0) * 255.0 / 224.0)
 
 
-@cache
+@lru_cache(maxsize=64)  # 64 kB each; images of a folder may each have a range of their own
 def counts_to_luma(low: int, high: int) -> Lut:
     """65,536 entries: counts to full-range luma, ``low`` -> 0, ``high`` -> 255, linear, clipped."""
     counts = np.arange(65536, dtype=np.float64)

@@ -26,6 +26,7 @@ from fusepipe.pipeline.stages.state_label import StateLabel
 from fusepipe.pipeline.stages.tonemap import ToneMap
 from fusepipe.rig.factories.live_sinks import Warn
 from fusepipe.rig.factories.pairing import make_live_pairer
+from fusepipe.rig.factories.sensor_corrections import make_sensor_repair
 from fusepipe.rig.factories.sink_views import make_views
 from fusepipe.rig.factories.tone_map import make_tone_map
 from fusepipe.rig.from_options import setting_name
@@ -77,7 +78,7 @@ class RigRun:
             rig.infrared,
             count_settings(rig, Band.INFRARED, opened.infrared.info),
             statistics.warn,
-            mapped=opened.infrared.info.mapped,
+            opened.infrared.info,
         )
         self.graph = Graph(
             rig.name,
@@ -302,6 +303,9 @@ def _transforms(
     """What each pair passes before fusion: the canvas of a live rig, registration, tone mapping."""
     rig, visible = opened.rig, opened.visible.info
     transforms: list[Callable[[FramePair], FramePair]] = [registration, tone_map]
+    repair = make_sensor_repair(rig.infrared, opened.infrared.info, warn_in_report)
+    if repair is not None:
+        transforms.insert(0, repair)
     if not opened.live and _is_video(opened.visible.source):
         transforms.insert(
             0, OutputScaler(opened.output_size if visible.known else None, not visible.grey, warn_in_report)

@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 
 from fusepipe.core.counts import RIG_KEYS, CountLevels, CountSettings, counts_warning, measure_levels
-from fusepipe.core.frames import FramePair, Plane
+from fusepipe.core.frames import Frame, FramePair, Plane
 from fusepipe.core.levels import default_range, full_range_luma
+from fusepipe.core.radiometry import ZERO_CELSIUS_K
 from fusepipe.pipeline.stages.gain_control import GainControl, GainSettings
 
 Polarity = Literal["white-hot", "black-hot"]
@@ -24,13 +25,15 @@ class ToneMapping:
     """``count_range``: the counts of black and white, by default the full range of the bit depth.
 
     ``gain``: gain control in place of it, or ``None``. ``automatic``: only where the first image with contrast uses
-    under half of the range; of 8-bit images only with ``eight_bit``. ``polarity`` black-hot inverts the luma.
+    under half of the range; of 8-bit images only with ``eight_bit``. ``celsius``: the temperatures of black and white,
+    of frames with a radiometry; others have the range. ``polarity`` black-hot inverts the luma.
     """
 
     count_range: tuple[int, int] | None = None
     gain: GainSettings | None = None
     automatic: bool = False
     eight_bit: bool = False
+    celsius: tuple[float, float] | None = None
     polarity: Polarity = "white-hot"
 
 
@@ -63,10 +66,10 @@ class ToneMap:
         counts = pair.infrared.luma  # unwarped: the registered plane is zero outside the field of view
         control = self._control_of(counts)
         if counts.pixels.dtype == np.uint16 and not self._checked:
-            self._check(counts, gain=control is not None)
+            self._check(pair.infrared, gain=control is not None)
         view = None if pair.engine_warps or pair.warp is None else pair.warp.valid
         if control is None:
-            luma = full_range_luma(plane, self._mapping.count_range)
+            luma = full_range_luma(plane, self._range_of(pair.infrared))
         else:
             control.update(pair.infrared)
             luma = control.apply(plane, view)
@@ -75,6 +78,14 @@ class ToneMap:
             if view is not None:
                 luma = np.asarray(cv2.bitwise_and(luma, view), np.uint8)
         return replace(pair, luma=Plane(luma))
+
+    def _range_of(self, frame: Frame) -> tuple[int, int] | None:
+        """The counts of black and white of a frame that has no gain control."""
+        celsius, radiometry = self._mapping.celsius, frame.radiometry
+        if celsius is None or radiometry is None or not radiometry.thermal:
+            return self._mapping.count_range
+        low, high = np.rint(radiometry.counts(np.array(celsius) + ZERO_CELSIUS_K))
+        return int(low), max(int(high), int(low) + 1)
 
     def _control_of(self, counts: Plane) -> GainControl | None:
         """The gain control of images like this one; decides about it where that is automatic."""
@@ -101,8 +112,9 @@ class ToneMap:
             self._note(f"{text}; gain control is on ({self._mapping.gain.mode})")
         self._decided = True
 
-    def _check(self, counts: Plane, *, gain: bool) -> None:
-        count_range = self._mapping.count_range or default_range(counts)
+    def _check(self, frame: Frame, *, gain: bool) -> None:
+        counts = frame.luma
+        count_range = self._range_of(frame) or default_range(counts)
         levels = measure_levels(counts.pixels)
         self._checked = not levels.flat  # a closed shutter: the next frame is checked
         if gain and not levels.swapped:

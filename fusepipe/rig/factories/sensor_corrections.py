@@ -1,0 +1,41 @@
+"""The sensor repair that a rig's ``infrared.repair`` asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fusepipe.config.sources import SourceConfig
+from fusepipe.core.errors import ConfigError
+from fusepipe.core.image_files import infrared_image_planes, read_pixels
+from fusepipe.core.redact import redact_url
+from fusepipe.pipeline.sources.base import SourceInfo
+from fusepipe.pipeline.stages.sensor_repair import RepairSettings, SensorRepair, shading_of
+from fusepipe.rig.factories.live_sinks import Warn
+
+
+def make_sensor_repair(config: SourceConfig, info: SourceInfo, warn: Warn) -> SensorRepair | None:
+    """``None`` where nothing is to be repaired. Raises :class:`ConfigError` for a flat field that does not fit."""
+    repair = config.repair
+    if repair is None or (repair.dead_pixels in ("off", ()) and repair.stripes == "off" and repair.shading is None):
+        return None
+    shading = None
+    if repair.shading is not None:
+        shown = redact_url(repair.shading)
+        try:
+            plane = infrared_image_planes(read_pixels(Path(repair.shading)))[0]
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"infrared: repair.shading: {shown}: {error}") from error
+        if info.known and (plane.width, plane.height) != (info.width, info.height):
+            raise ConfigError(
+                f"infrared: repair.shading: {shown} is {plane.width}x{plane.height}, but the camera's images are "
+                f"{info.width}x{info.height}: use an image of this camera, with the same crop, rotate and flip"
+            )
+        shading = shading_of(plane.pixels)
+    settings = RepairSettings(
+        dead=repair.dead_pixels if isinstance(repair.dead_pixels, tuple) else (),
+        find_dead=repair.dead_pixels == "auto",
+        columns=repair.stripes in ("columns", "both"),
+        rows=repair.stripes in ("rows", "both"),
+        shading=shading,
+    )
+    return SensorRepair(settings, warn)

@@ -120,12 +120,12 @@ class StudentConfig(ConfigSection):
     sensors: Sensors = Sensors()
     teacher: Ramp = Ramp(start=24, end=20)
     """Weight of the mean absolute distance to the teacher's image."""
-    teacher_targets: Share = 1.0
+    teacher_targets: Share = 0.0
     """Share of the contrast of warm objects that the teacher's image lacks which is added to it first."""
     fusion: Ramp = Ramp(start=0.4, end=0.5)
     """Weight of the fusion loss, whose terms are weighted by ``losses``."""
     losses: Losses = Losses(
-        intensity=8.0, gradient=8.0, ssim=5.0, correlation=5.5, fidelity=1.6, edges=2.5, information=6.0
+        intensity=4.0, gradient=8.0, ssim=2.5, correlation=5.5, fidelity=1.6, edges=2.5, information=6.0
     )
     agreement: Weight = 1.5
     """Weight of the correlation with both sources."""
@@ -133,7 +133,7 @@ class StudentConfig(ConfigSection):
     """Weight of the contrast and the edges of warm objects (``losses.targets``)."""
     overflow: Weight = 5.0
     """Weight of the mean distance of levels outside [0, 1] to that range."""
-    overshoot: Weight = 4.0
+    overshoot: Weight = 0.0
     """Weight of the mean distance of levels outside the range of both sources, pixel by pixel, to that range."""
     temporal_consistency: TemporalConsistency = TemporalConsistency(flicker=0.25, luminance=0.7)
     temporal_every: Positive = 6

@@ -118,7 +118,7 @@ class OutputConfig(ConfigModel):
     )
     hot_overlay: Literal["off", "on"] = Field(
         default="off",
-        description="Reserved: `view` of each output says what it highlights.",
+        description="Reserved: the view of each output says what it highlights.",
         json_schema_extra=later_values("on"),
     )
 

@@ -1,5 +1,6 @@
 """Certificate files of servers: what is wrong with them is one line that names the file and the fix."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -193,6 +194,7 @@ class Renewed:
 
 
 def test_a_renewed_certificate_is_used_within_a_minute(tmp_path, caplog):
+    caplog.set_level(logging.WARNING, "fusepipe")
     server = Renewed(tmp_path)
     first = server.tls.context()
     assert server.later() is first, "nothing has changed"
@@ -205,6 +207,7 @@ def test_a_renewed_certificate_is_used_within_a_minute(tmp_path, caplog):
 
 
 def test_a_broken_renewal_leaves_the_old_certificate_with_one_warning(tmp_path, caplog):
+    caplog.set_level(logging.WARNING, "fusepipe")
     server = Renewed(tmp_path)
     first = server.tls.context()
     server.replace("key")

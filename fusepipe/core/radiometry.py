@@ -48,10 +48,10 @@ class PlanckConstants:
         return np.where((signal + self.o > 0) & (kelvin > 0), kelvin, np.nan)
 
     def signal(self, kelvin: ArrayLike) -> NDArray[np.float64]:
-        """The inverse of :meth:`temperature`, for temperatures above 0 K."""
-        with np.errstate(over="ignore"):
+        """The inverse of :meth:`temperature`, from 0 K on; infinite where exp(b / T) is f."""
+        with np.errstate(over="ignore", divide="ignore"):
             exponential = np.exp(self.b / np.asarray(kelvin, np.float64))
-        signal: NDArray[np.float64] = self.r1 / (self.r2 * (exponential - self.f)) - self.o
+            signal: NDArray[np.float64] = self.r1 / (self.r2 * (exponential - self.f)) - self.o
         return signal
 
 

@@ -69,5 +69,5 @@ def _call(url: str, use: Any) -> Any:
         raise SourceError(f"{shown}: permission denied") from error
     except (ImportError, ValueError) as error:  # a scheme without its package, or that nobody knows
         raise UsageError(f"{shown}: {error}") from error
-    except Exception as error:
+    except Exception as error:  # each file system has errors of its own
         raise FetchError(f"{shown}: cannot be fetched: {str(error) or type(error).__name__}") from error

@@ -57,6 +57,13 @@ def command(folder: Path, rows: str, *options: str, out: Path | None = None) -> 
     ]  # fmt: skip
 
 
+def worker_of(batch: int) -> psutil.Process:
+    """The one worker of a batch; its other child tracks resources."""
+    children = [child for child in psutil.Process(batch).children() if child.status() != psutil.STATUS_ZOMBIE]
+    [worker] = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    return worker
+
+
 def hashes(out: Path) -> dict[str, str]:
     """SHA-256 of all files of a folder but reports and state, by name."""
     files = [file for file in sorted(out.rglob("*")) if file.is_file()]
@@ -209,8 +216,7 @@ def test_a_clip_whose_worker_dies_each_time_is_set_aside_and_the_others_are_fuse
         try:
             for attempt in (1, 2):
                 wait_for(lambda: len(list(unfinished.glob("*/a.partial.mkv"))) == attempt, timeout_s=100)  # noqa: B023
-                # spawned last: the worker
-                max(psutil.Process(process.pid).children(), key=lambda child: child.create_time()).kill()
+                worker_of(process.pid).kill()
             _, errors = process.communicate(timeout=100)
         finally:
             process.kill()

@@ -170,8 +170,8 @@ class TestTask:
         return float(loss.total), {name: float(value) for name, value in loss.terms.items()}
 
     def test_the_total_is_the_weighted_sum_of_the_terms(self) -> None:
-        config = tiny(steps=10)
-        total, terms = self.terms(4, detection=DetectorLossConfig(start=0.0, every=2))
+        config = tiny(steps=10, overshoot=0.5)
+        total, terms = self.terms(4, overshoot=0.5, detection=DetectorLossConfig(start=0.0, every=2))
         weights = {name: config.fusion.at(0.4) * value for name, value in config.losses.model_dump().items()}
         weights |= {"teacher": config.teacher.at(0.4), "overflow": config.overflow, "agreement": config.agreement}
         weights |= {"target": config.target, "overshoot": config.overshoot, "detection": config.detection.weight}

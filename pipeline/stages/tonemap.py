@@ -40,9 +40,9 @@ class ToneMapping:
 class ToneMap:
     """Identity for 8-bit full-range planes. The raw counts stay on the pair as ``registered``.
 
-    A first frame with contrast that uses little of a fixed range, or whose bytes seem swapped, is reported once
-    through ``warn``, which names ``settings``; without ``settings`` it is not checked. ``note`` gets what ``automatic``
-    has decided, once a run.
+    A first frame with contrast that uses little of a fixed range, whose bytes seem swapped or whose counts wrap around
+    is reported once through ``warn``, which names ``settings``; without ``settings`` it is not checked. ``note`` gets
+    what ``automatic`` has decided, once a run.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class ToneMap:
         count_range = self._range_of(frame) or default_range(counts)
         levels = measure_levels(counts.pixels)
         self._checked = not levels.flat  # a closed shutter: the next frame is checked
-        if gain and not levels.swapped:
+        if gain and not levels.swapped and not levels.wraps_at:
             return
         warning = counts_warning("infrared", levels, count_range, self._settings or RIG_KEYS)
         if warning:

@@ -1,10 +1,11 @@
-"""Counts of 16-bit images: little contrast and swapped bytes are recognised, and nothing else is."""
+"""Counts of 16-bit images: little contrast, swapped bytes and counts that wrap around are recognised, nothing else."""
 
 import cv2
 import numpy as np
 import pytest
 
-from fusepipe.core.counts import CountSettings, counts_warning, has_swapped_bytes, measure_levels
+from fusepipe.core.counts import CountSettings, counts_warning, fold_of, has_swapped_bytes, measure_levels
+from fusepipe.pipeline.sources.files.flir_files import flir_data, read_fff
 
 FULL = (0, 65535)
 OPTIONS = CountSettings("--range {low} {high}", "--byte-order {order}")
@@ -113,3 +114,78 @@ def test_8_bit_images_in_16_bits_are_not_taken_for_swapped(factor, colour):
     for grey in (disc(), (scene(0, 65535) >> 8).astype(np.uint8), np.tile(np.arange(256, dtype=np.uint8), (64, 1))):
         pixels = grey.astype(np.uint16) * factor
         assert not has_swapped_bytes(cv2.merge([pixels] * 3) if colour else pixels)
+
+
+WIDE = {
+    "whole range": scene(200, 64000),
+    "14 bits": scene(100, 16200),
+    "dark with a bright half": np.where(np.arange(320) < 200, scene(3000, 9000), scene(40000, 56000)),
+    "edges": scene(500, 1500)
+    + np.kron(np.indices((6, 8)).sum(0) % 2 * 50000, np.ones((40, 40), int)).astype(np.uint16),
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("spoil", [lambda p: p, dead, dead_columns], ids=["clean", "dead pixels", "dead columns"])
+def test_swapped_bytes_are_recognised_in_counts_of_any_range(name, spoil):
+    pixels = spoil(WIDE[name])
+    assert measure_levels(pixels.byteswap()).swapped
+    assert not measure_levels(pixels).swapped and not measure_levels(pixels).wraps_at
+
+
+@pytest.mark.parametrize("peak", [3, 65536])
+def test_noise_has_no_byte_order_and_no_fold(peak):
+    levels = measure_levels(np.random.default_rng(0).integers(0, peak, (240, 320), dtype=np.uint16))
+    assert not levels.swapped and not levels.wraps_at
+
+
+def spot(background, peak, radius=14.0, size=(240, 320)):
+    """A blurred hot spot in counts that are not limited."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    heat = np.exp(-((x - 150) ** 2 + (y - 100) ** 2) / (2 * radius**2))
+    return background + (peak - background) * heat + np.random.default_rng(2).normal(0, 4, size)
+
+
+@pytest.mark.parametrize("fold", [1 << 14, 1 << 16])
+@pytest.mark.parametrize(
+    "counts",
+    [lambda fold: spot(0.2 * fold, 1.3 * fold), lambda fold: scene(0, 4000).astype(float) + fold - 2000],
+    ids=["a hot spot", "half of the scene"],
+)
+@pytest.mark.parametrize("spoil", [lambda p: p, dead, dead_columns], ids=["clean", "dead pixels", "dead columns"])
+def test_counts_that_wrap_around_are_recognised(fold, counts, spoil):
+    unlimited = counts(fold)
+    folded = spoil((unlimited.astype(np.int64) % fold).astype(np.uint16))
+    assert fold_of(folded) == fold
+    text = warning(folded)
+    assert text is not None and f"wrap around at {fold}" in text and "low gain" in text
+    clipped = spoil(np.clip(unlimited, 0, fold - 1).astype(np.uint16))  # saturated instead
+    assert fold_of(clipped) == 0 and "wrap" not in (warning(clipped) or "")
+
+
+@pytest.mark.parametrize("fold", [1 << 14, 1 << 16])
+def test_a_hot_object_of_nearly_the_highest_count_is_no_fold(fold):
+    hot = spot(0.01 * fold, 0.99 * fold)
+    assert fold_of(hot.astype(np.uint16)) == 0
+    sharp = np.where(disc() > 100, 0.97 * fold, 0.05 * fold).astype(np.uint16)
+    assert fold_of(sharp) == 0
+
+
+@pytest.mark.parametrize("folder", ["thermal", "calibration_boards/thermal16"])
+def test_real_images_are_not_swapped_and_do_not_wrap_and_their_swapped_copies_are_recognised(data_dir, folder):
+    counts = [read_counts(path) for path in sorted((data_dir / folder).iterdir())]
+    images = [pixels for pixels in counts if pixels is not None]
+    assert len(images) >= 3
+    for pixels in images:
+        levels = measure_levels(pixels)
+        assert not levels.swapped and not levels.wraps_at
+        assert measure_levels(pixels.byteswap()).swapped
+
+
+def read_counts(path):
+    """HxW uint16 of a file, or ``None`` of one that has none."""
+    if path.suffix == ".jpg" and (fff := flir_data(path.read_bytes())):
+        return read_fff(fff).counts
+    if path.suffix == ".raw":
+        return np.fromfile(path, np.uint16)[-256 * 192 :].reshape(192, 256)
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.suffix in (".png", ".tiff") else None

@@ -94,6 +94,13 @@ def test_swapped_bytes_are_reported_with_gain_control_too():
     assert [text for text in mapped.warnings if "swapped" in text]
 
 
+def test_counts_that_wrap_around_are_reported_once_with_gain_control_too():
+    mapped = Mapped(AUTO)
+    for index in range(3):
+        mapped.luma(counts(15000, 18000) % 16384, index)
+    assert len([text for text in mapped.warnings if "wrap around at 16384" in text]) == 1
+
+
 @pytest.mark.parametrize("mapping", [ToneMapping(), AUTO])
 def test_black_hot_inverts_within_the_view(mapping):
     class Half:

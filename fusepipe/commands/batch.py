@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fusepipe.commands.console.options import Duration, examples, json_option, overwrite_option, strict_option
+from fusepipe.commands.console.options import Duration, Names, examples, json_option, overwrite_option, strict_option
 from fusepipe.core.errors import message_lines, printable
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ SHOWN_FAILURES = 20
 @click.option("--ray", metavar="ADDRESS", help="A Ray cluster: HOST:PORT, auto, or local for a new one.")
 @click.option("--retries", type=click.IntRange(0, 100), default=2, help="Further attempts after a failure.")
 @click.option("--timeout", type=Duration(), default="24h", help="Of one attempt at a clip.")
+@click.option(
+    "--metrics", type=Names(), metavar="A,B", help="Score a few pairs of each clip: names, paper, common or all."
+)
 @strict_option
 @overwrite_option
 @json_option
@@ -48,6 +51,7 @@ def command(
     ray: str | None,
     retries: int,
     timeout: float,
+    metrics: tuple[str, ...] | None,
     strict: bool,
     overwrite: bool,
     as_json: bool,
@@ -60,6 +64,7 @@ def command(
     from fusepipe.core.errors import UsageError
     from fusepipe.core.progress_bar import ProgressBar
     from fusepipe.workflows.batch.batch_report import batch_report, write_batch_report
+    from fusepipe.workflows.batch.clip_metrics import chosen_metrics
     from fusepipe.workflows.batch.dispatch import BatchOptions, run_batch
     from fusepipe.workflows.batch.entries import RigChoice, read_entries
     from fusepipe.workflows.batch.rows import read_rows
@@ -68,7 +73,9 @@ def command(
         raise UsageError(f"--name {rig_name}: is for a rig file; add --rig")
     shared = None if rig_file is None else RigChoice(rig_file, rig_name)
     entries = read_entries(read_rows(manifest, visible), manifest, out, shared=shared)
-    options = BatchOptions(out, workers, retries, timeout, overwrite, strict, ray)
+    options = BatchOptions(
+        out, workers, retries, timeout, overwrite, strict, ray, () if metrics is None else chosen_metrics(metrics)
+    )
     with ProgressBar("clips", enabled=not as_json) as bar:
         outcome = run_batch(entries, options, bar.step)
     report = batch_report(entries, outcome)

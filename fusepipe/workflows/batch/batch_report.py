@@ -1,10 +1,9 @@
-"""The report of a batch: ``batch.json``, ``batch.csv`` and ``batch.html`` in the output folder."""
+"""The report of a batch: ``batch.json``, ``.csv``, ``.html`` and ``.parquet`` in the output folder."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,26 +11,31 @@ from pathlib import Path
 from typing import Any
 
 from fusepipe.core.errors import SinkError
-from fusepipe.core.files import write_text
+from fusepipe.core.files import utf8, write_bytes
 from fusepipe.core.progress_bar import clock_time
 from fusepipe.core.provenance import versions
 from fusepipe.core.redact import hide_in, redact_url
 from fusepipe.evaluation.report import html
 from fusepipe.workflows.batch.clip_job import ClipResult
+from fusepipe.workflows.batch.clip_metrics import SAMPLE
 from fusepipe.workflows.batch.dispatch import BatchOutcome
 from fusepipe.workflows.batch.entries import REPORT_STEM, BatchEntry
+from fusepipe.workflows.batch.report_tables import csv_table, parquet_table
 
-COLUMNS = ("line", "output", "status", "infrared", "visible", "attempts", "seconds", "pairs", "pairs_per_s", "states")
 MAX_SHOWN = 2000  # clips on the page; the CSV file has all
 STATES = {"finished": "good", "skipped": "good", "failed": "bad", "not started": "fair"}
 
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """``summary``: figures of the whole batch. ``clips``: one row a clip, with ``COLUMNS`` and its error; redacted."""
+    """``summary``: figures of the whole batch. ``clips``: one row a clip, see ``COLUMNS``, and its metrics; redacted.
+
+    ``metrics``: the names of all that any clip has.
+    """
 
     summary: dict[str, Any]
     clips: Sequence[dict[str, Any]]
+    metrics: Sequence[str] = ()
 
     def as_json(self) -> dict[str, Any]:
         """A document of plain values."""
@@ -59,7 +63,15 @@ def batch_report(entries: Sequence[BatchEntry], outcome: BatchOutcome) -> BatchR
         "clips_per_hour": round(3600 * len(made) / outcome.seconds, 1) if outcome.seconds else 0.0,
         "versions": versions(),
     }
-    return BatchReport(hide_in(summary), hide_in(clips))
+    metrics = list(dict.fromkeys(name for clip in clips for name in clip["metrics"]))
+    summary["metrics"] = {name: _mean([clip["metrics"].get(name) for clip in clips]) for name in metrics}
+    return BatchReport(hide_in(summary), hide_in(clips), metrics)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Over the clips that have a value; ``None`` where none has, as for an infinite PSNR."""
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
 
 
 def _clip(entry: BatchEntry, result: ClipResult | None) -> dict[str, Any]:
@@ -81,34 +93,35 @@ def _clip(entry: BatchEntry, result: ClipResult | None) -> dict[str, Any]:
         "states": " ".join(f"{state}={count}" for state, count in states.items()),
         "warnings": "; ".join(figures.get("warnings", ())),
         "error": result.error,
+        "metrics": {
+            name: value if math.isfinite(value) else None for name, value in figures.get("metrics", {}).items()
+        },
     }
 
 
 def write_batch_report(report: BatchReport, out: Path) -> list[Path]:
-    """Writes the three files, each atomically; returns their names. Raises :class:`SinkError`."""
-    texts = {
-        ".json": json.dumps(report.as_json(), indent=1, allow_nan=False) + "\n",
-        ".csv": _csv(report.clips),
-        ".html": _page(report),
+    """Writes the files, each atomically, and returns their names; Parquet where pyarrow is installed.
+
+    Raises :class:`SinkError`.
+    """
+    contents = {
+        ".json": utf8(json.dumps(report.as_json(), indent=1, allow_nan=False) + "\n"),
+        ".csv": csv_table(report.clips, report.metrics),
+        ".parquet": parquet_table(report.clips, report.metrics),
+        ".html": utf8(_page(report)),
     }
     paths = []
-    for suffix, text in texts.items():
+    for suffix, content in contents.items():
         path = out / f"{REPORT_STEM}{suffix}"
         try:
-            write_text(path, text)
+            if content is None:
+                path.unlink(missing_ok=True)  # of an earlier run, and out of date
+                continue
+            write_bytes(path, content)
         except OSError as error:
             raise SinkError(f"{path}: cannot be written: {error.strerror}") from error
         paths.append(path)
     return paths
-
-
-def _csv(clips: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    names = [*COLUMNS, "warnings", "error"]
-    writer = csv.DictWriter(text, names, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(clips)
-    return text.getvalue()
 
 
 def _page(report: BatchReport) -> str:
@@ -126,6 +139,9 @@ def _page(report: BatchReport) -> str:
         verdict=_verdict(summary),
         error=summary["error"] or "",
         figures=_figures(summary),
+        metrics=report.metrics,
+        sample=SAMPLE,
+        means=summary["metrics"],
         failed=failed[:MAX_SHOWN],
         clips=report.clips[:MAX_SHOWN],
         not_shown=max(0, len(report.clips) - MAX_SHOWN),

@@ -26,6 +26,7 @@ from fusepipe.pipeline.sinks.files.images import ImageFileSink
 from fusepipe.pipeline.sinks.files.partial_file import write_error
 from fusepipe.rig.api import Pipeline
 from fusepipe.rig.report.run_report import RunReport
+from fusepipe.workflows.batch.clip_metrics import ClipMetrics
 from fusepipe.workflows.batch.entries import BatchEntry
 from fusepipe.workflows.batch.kept_engine import KeptEngine
 from fusepipe.workflows.batch.records import (
@@ -51,6 +52,7 @@ class ClipJob:
     out: Path
     overwrite: bool = False
     strict: bool = False
+    metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +118,24 @@ def _fused(job: ClipJob, engine: KeptEngine) -> ClipResult:
     work = work_folder(out, secrets.token_hex(8))
     try:
         started_s = time.monotonic()
-        report = _run(entry, work, engine, strict=job.strict)
+        sample = ClipMetrics(job.metrics) if job.metrics else None
+        report = _run(entry, work, engine, sample, strict=job.strict)
         figures = _figures(report, time.monotonic() - started_s)
+        if sample is not None:
+            figures["metrics"] = sample.scores()
         publish_output(work, out, entry, made, figures)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return ClipResult(entry.row, entry.output, "finished", figures)
 
 
-def _run(entry: BatchEntry, work: Path, engine: KeptEngine, *, strict: bool) -> RunReport:
+def _run(entry: BatchEntry, work: Path, engine: KeptEngine, sample: ClipMetrics | None, *, strict: bool) -> RunReport:
     """Fuses the clip into the folder ``work``: the same run as that of ``fusepipe run`` and ``fusepipe fuse``."""
     rig, sinks = with_output(entry, work)
     with TemporaryDirectory(prefix="fusepipe-batch-") as copies:
         rig = with_local_inputs(rig, entry.remote, Path(copies))
-        return Pipeline(rig, strict=strict, sinks=sinks, fuser=engine.borrow(rig.fusion)).run()
+        fuser = engine.borrow(rig.fusion)
+        return Pipeline(rig, strict=strict, sinks=sinks, fuser=fuser, on_frame=sample).run()
 
 
 def with_output(entry: BatchEntry, folder: Path) -> tuple[Rig, list[Sink] | None]:

@@ -34,6 +34,7 @@ class BatchOptions:
 
     ``overwrite`` replaces outputs that no batch has written; ``strict``: a clip of which under half of the possible
     pairs were fused has failed. ``ray``: the address of a cluster, see :class:`RayPool`.
+    ``metrics``: those that each clip is scored with, see :class:`ClipMetrics`.
     """
 
     out: Path
@@ -43,6 +44,7 @@ class BatchOptions:
     overwrite: bool = False
     strict: bool = False
     ray: str | None = None
+    metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def _pool(options: BatchOptions, out: Path, clips: int) -> WorkerPool:
 
 
 def _jobs(options: BatchOptions, out: Path) -> Callable[[BatchEntry], ClipJob]:
-    return lambda entry: ClipJob(entry, out, options.overwrite, options.strict)
+    return lambda entry: ClipJob(entry, out, options.overwrite, options.strict, options.metrics)
 
 
 def _drive(

@@ -16,8 +16,10 @@ from fusepipe.core.fuser import FusionBatch
 from fusepipe.core.machine import Processor, usable_cores
 from fusepipe.core.models import NETWORKS
 from fusepipe.engines import choose
-from fusepipe.engines.backends.openvino import fuser as openvino_backend
+from fusepipe.engines.backends.openvino import fuser as openvino_fuser
+from fusepipe.engines.backends.openvino import network as openvino_network
 from fusepipe.engines.backends.openvino.fuser import MAX_BATCH, STATIC_SIZES, OpenVinoFuser
+from fusepipe.engines.backends.openvino.network import shared_core
 from fusepipe.engines.builder.agreement import measure_agreement, require_agreement
 from fusepipe.engines.cache import CompileCache
 from fusepipe.engines.load import load_model, read_int8, read_onnx
@@ -40,19 +42,28 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-class FakeCore(openvino_backend.openvino.Core):  # type: ignore[misc]
-    """OpenVINO on a CPU with other abilities than this one's."""
+class FakeCore:
+    """The process's own core, on a CPU with other abilities than this one's.
 
-    capabilities: tuple[str, ...] = ("FP32",)
+    It delegates: a core of its own would unload OpenVINO's CPU plugin with the last fuser of the test, which may be
+    garbage collected in any thread (see :func:`shared_core`); Ctrl-C in a later test then ended the worker.
+    """
+
+    def __init__(self, *capabilities: str) -> None:
+        self.capabilities = capabilities
 
     def get_property(self, device: str, name: str) -> object:
         if name == "OPTIMIZATION_CAPABILITIES":
             return list(self.capabilities)
-        return super().get_property(device, name)
+        return shared_core().get_property(device, name)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(shared_core(), name)
 
 
-class FakeBf16Core(FakeCore):
-    capabilities = ("FP32", "BF16")
+def on_a_cpu_with(monkeypatch: pytest.MonkeyPatch, *capabilities: str) -> None:
+    for module in (openvino_network, openvino_fuser):
+        monkeypatch.setattr(module, "shared_core", lambda: FakeCore(*capabilities))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +86,7 @@ def test_auto_says_what_it_took_and_why() -> None:
 
 
 def test_bf16_is_refused_where_the_cpu_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino_backend, "shared_core", FakeCore)
+    on_a_cpu_with(monkeypatch, "FP32")
     monkeypatch.setattr(choose, "fast_int8", lambda: "")
     with load_model("stream") as fuser:
         assert fuser.info.precision == "fp32"
@@ -142,7 +153,7 @@ def test_each_int8_network_that_ships_was_made_of_the_fp32_one_that_ships(model:
 
 
 def test_bf16_is_taken_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino_backend.openvino, "Core", FakeBf16Core)
+    on_a_cpu_with(monkeypatch, "FP32", "BF16")
     monkeypatch.setattr(choose, "fast_int8", lambda: "")
     assert load_model("stream").info.precision == "bf16"
     assert load_model("stream", precision="fp32").info.precision == "fp32"

@@ -20,10 +20,11 @@ Counts = NDArray[np.uint16]
 Region = tuple[int, int, int, int]
 
 SAMPLES = 10_000
-BLACK, BODY, WHITE = 8.0, 160.0, 240.0
+BLACK, BODY, WHITE = 8.0, 96.0, 240.0
 """Luma of the coldest of the scene, of the warm end of its bulk where hot objects need room, and of its hottest: what
-is left on either side is for colder and hotter objects that enter."""
-LOW, BULK, HIGH = 0.01, 0.90, 0.998
+is left on either side is for colder and hotter objects that enter. A higher ``BODY`` takes contrast from hot objects, a
+lower one from all else: benchmarks/measure_gain_control has the figures."""
+LOW, BULK, HIGH = 0.01, 0.90, 0.999
 """The quantiles of the counts that get them."""
 NOISE_SPAN = 32.0
 MIN_SPAN = 8.0
@@ -53,8 +54,8 @@ class CountSample:
 def sample_counts(pixels: Pixels, bit_depth: int, region: Region | None = None) -> CountSample:
     """About ``SAMPLES`` counts of HxW uint8 or uint16, from ``region`` (x, y, width, height), cut to the image.
 
-    The lowest and the highest count of ``bit_depth`` are left out where there are others: dead or saturated pixels
-    and empty borders.
+    The lowest and the highest count of more than 8 bits are left out where there are others: dead or saturated pixels
+    and empty borders. In 8 bits they are black and white, as the camera has clipped the scene.
     """
     if region is not None:
         x, y, width, height = region
@@ -62,8 +63,10 @@ def sample_counts(pixels: Pixels, bit_depth: int, region: Region | None = None) 
         pixels = inside if inside.size else pixels
     step = max(1, round((pixels.size / SAMPLES) ** 0.5))
     counts = np.asarray(pixels[::step, ::step], np.uint16).ravel()
-    alive = counts[(counts != 0) & (counts != (1 << bit_depth) - 1)]
-    return CountSample(np.sort(alive if alive.size else counts), noise_of(pixels[:: 4 * step]))
+    if bit_depth > 8:
+        alive = counts[(counts != 0) & (counts != (1 << bit_depth) - 1)]
+        counts = alive if alive.size else counts
+    return CountSample(np.sort(counts), noise_of(pixels[:: 4 * step]))
 
 
 def noise_of(pixels: Pixels) -> float:

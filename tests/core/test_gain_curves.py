@@ -71,6 +71,28 @@ def test_hot_objects_leave_the_bulk_of_the_scene_its_levels():
     assert np.percentile(straight[80:], 99) < 30  # what a straight line leaves it
 
 
+def test_a_hot_object_stands_out_of_the_bulk_by_more_than_half_of_the_luma():
+    pixels = counts(SCENE, noise=2.0)
+    pixels[40:60, 40:80] = 14000
+    shown = luma(pixels)
+    assert shown[50, 60] - np.percentile(shown[80:], 99) > 128
+    assert np.ptp(shown[80:]) > 60  # which keeps its own contrast
+
+
+def test_a_small_hot_object_has_room_too():
+    pixels = counts(SCENE, noise=2.0)
+    pixels[60:65, 80:85] = 7600  # 0.13% of the image, in front of what is warm
+    shown = luma(pixels)
+    assert shown[62, 82] - shown[66:70, 80:85].mean() > 100
+
+
+def test_black_and_white_of_8_bits_belong_to_the_scene():
+    pixels = np.clip(30 + (SCENE - 7000) / 3, 0, 255).astype(np.uint8)
+    assert (pixels == 0).mean() > 0.2
+    moved = (pixels * 4.0 + 3000).astype(np.uint16)  # the same image, with its lowest value elsewhere
+    assert np.abs(luma(pixels) - luma(moved)).max() < 2
+
+
 def test_the_region_is_what_is_measured():
     pixels = counts(SCENE)
     pixels[:60] = counts(2000 + SCENE[:60] / 100)  # a cold sky

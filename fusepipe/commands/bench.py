@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -16,10 +16,11 @@ from fusepipe.core.errors import UsageError
 if TYPE_CHECKING:
     from fusepipe.workflows.bench.against import Against
     from fusepipe.workflows.bench.engine_speeds import EngineBench
+    from fusepipe.workflows.bench.gain_speeds import GainBench, GainSpeed
     from fusepipe.workflows.bench.history import Ratio
     from fusepipe.workflows.bench.soak import Held, SoakReport
     from fusepipe.workflows.bench.throughput import BenchReport
-    from fusepipe.workflows.bench.view_speeds import ViewBench
+    from fusepipe.workflows.bench.view_speeds import ViewBench, ViewSpeed
 
 SWEEP = ("640x480,320x240", "1280x720,640x512", "1920x1080,640x512", "3840x2160,640x512")
 UNKNOWN = "not available on this system"
@@ -76,6 +77,7 @@ class Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int]]]):
 )
 @click.option("--engines", is_flag=True, help="Instead: the network alone on every backend and precision.")
 @click.option("--views", is_flag=True, help="Instead: each view of an output alone, at 640x480 and 1280x1024.")
+@click.option("--agc", is_flag=True, help="Instead: each mode of gain control alone, at 640x480 and 1280x1024.")
 @click.option("--time-limit", type=Duration(), default="2min", help="Time limit of each part.")
 @json_option
 @click.pass_context
@@ -94,6 +96,7 @@ def command(
     soak: int | None,
     engines: bool,
     views: bool,
+    agc: bool,
     time_limit: float,
     as_json: bool,
 ) -> None:
@@ -104,8 +107,8 @@ def command(
     """
     from fusepipe.core.progress_bar import ProgressBar
 
-    if views:
-        bench_each_view(ctx, size[0] if size else None, time_limit, as_json)
+    if views or agc:
+        bench_steps(ctx, "views" if views else "agc", size[0] if size else None, time_limit, as_json)
         return
     if engines:
         only_measurements(ctx)
@@ -138,26 +141,34 @@ def command(
     )
 
 
-def bench_each_view(ctx: click.Context, size: tuple[int, int] | None, time_limit: float, as_json: bool) -> None:
-    """Measures each view of an output and prints the table; they need no engine."""
-    from fusepipe.workflows.bench.view_speeds import bench_views
-
+def bench_steps(
+    ctx: click.Context, what: Literal["views", "agc"], size: tuple[int, int] | None, time_limit: float, as_json: bool
+) -> None:
+    """Measures each view of an output, or each mode of gain control, and prints the table; they need no engine."""
     only_measurements(ctx)
-    for name in ("engines", "soak", "pairs", "model", "backend", "precision", "preset"):
+    for name in ("engines", "soak", "pairs", "model", "backend", "precision", "preset", *({"agc"} - {what})):
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise UsageError(f"--views and --{name} cannot be combined: views are measured without an engine")
-    table = bench_views(size, time_limit)
-    click.echo(json.dumps({"ok": True, **table.as_json()}, indent=2) if as_json else "\n".join(view_lines(table)))
+            raise UsageError(f"--{what} and --{name} cannot be combined: --{what} runs without an engine")
+    table: ViewBench | GainBench
+    named: list[tuple[str, ViewSpeed | GainSpeed]]
+    if what == "views":
+        from fusepipe.workflows.bench.view_speeds import bench_views
 
+        table = bench_views(size, time_limit)
+        named = [(row.view, row) for row in table.rows]
+    else:
+        from fusepipe.workflows.bench.gain_speeds import bench_gain
 
-def view_lines(bench: ViewBench) -> list[str]:
-    """The table of views as text."""
-    lines = [f"{bench.cpu}, {bench.cores:g} {'core' if bench.cores == 1 else 'cores'}", ""]
-    lines.append(f"{'view':24}{'size':>12}{'least ms':>12}{'median ms':>12}")
-    for row in bench.rows:
-        size = f"{row.size[0]}x{row.size[1]}"
-        lines.append(f"{row.view:24}{size:>12}{row.least_ms:12.2f}{row.median_ms:12.2f}")
-    return lines
+        table = bench_gain(size, time_limit)
+        named = [(row.mode, row) for row in table.rows]
+    if as_json:
+        click.echo(json.dumps({"ok": True, **table.as_json()}, indent=2))
+        return
+    click.echo(f"{table.cpu}, {table.cores:g} {'core' if table.cores == 1 else 'cores'}\n")
+    click.echo(f"{what:24}{'size':>12}{'least ms':>12}{'median ms':>12}")
+    for name, row in named:
+        shape = f"{row.size[0]}x{row.size[1]}"
+        click.echo(f"{name:24}{shape:>12}{row.least_ms:12.2f}{row.median_ms:12.2f}")
 
 
 def bench_sizes(
@@ -196,7 +207,7 @@ def only_measurements(ctx: click.Context) -> None:
     """Raises :class:`UsageError` for options of a measurement that another mode of the command does not have."""
     for name in ("sizes", "against", "compare", "history"):
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise UsageError(f"--{name} cannot be combined with --soak, --engines or --views")
+            raise UsageError(f"--{name} cannot be combined with --soak, --engines, --views or --agc")
 
 
 def compare_lines(compared: list[Ratio], other: str) -> list[str]:

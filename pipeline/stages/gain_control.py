@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -67,17 +67,20 @@ class GainControl:
         if frame.original is not None or frame.index == self._exposed:
             return
         self._exposed = frame.index
+        plane = frame.luma
+        size = 65536 if plane.pixels.dtype == np.uint16 else 256
+        if self._curve is not None and len(self._curve) != size:
+            self._sample = None  # a camera that returned with another bit depth: nothing known fits
         elapsed_ns = now_ns - self._measured_ns
         settled = self._sample is not None and not self._sample.flat and self.settings.adapt_ns
         if settled and 0 <= elapsed_ns < INTERVAL_NS:
             return
-        plane = frame.luma
         sample = sample_counts(plane.pixels, plane.bit_depth, self.settings.region)
         if self._closed_shutter(sample, now_ns):
             self._measured_ns = now_ns
             return
         kind: CurveKind = "plateau" if self.settings.mode == "plateau" else "linear"
-        target = curve_of(sample, kind, 65536 if plane.pixels.dtype == np.uint16 else 256)
+        target = curve_of(sample, kind, size)
         self._advance(sample, target, min(max(elapsed_ns, 0), MAX_STEP_NS))
         self._sample, self._measured_ns = sample, now_ns
 
@@ -120,9 +123,7 @@ class GainControl:
         pixels = plane.pixels
         if self.settings.mode == "local":
             return self._with_detail(pixels, view)
-        if pixels.dtype == np.uint8:
-            return np.asarray(cv2.LUT(pixels, self._table), np.uint8)
-        return np.take(self._table, pixels, mode="clip")
+        return self._mapped(pixels)
 
     def _with_detail(self, pixels: Pixels, view: Luma8 | None) -> Luma8:
         """The curve, and the difference from the local mean by the slope of the curve's bulk, also where it is flat."""
@@ -130,21 +131,36 @@ class GainControl:
         curve, sample = self._curve, self._sample
         low, high = sample.quantile(0.25), sample.quantile(0.75)  # of the bulk, whatever enters
         slope = float(curve[int(high)] - curve[int(low)]) / max(high - low, 1.0)
-        mean = cv2.blur(pixels, (DETAIL_SIZE, DETAIL_SIZE))
+        small = _small_mean(pixels)
         if view is not None:  # the mean of what is inside the view: its border is no detail
-            mean = (mean * self._weights_of(view)).astype(pixels.dtype)
+            small = (small * self._weights_of(view)).astype(pixels.dtype)
+        mean = cv2.resize(small, pixels.shape[::-1], interpolation=cv2.INTER_LINEAR)
         limit = min(32767, round(DETAIL_MAX / (DETAIL * max(slope, 1e-3))))
         detail = np.clip(cv2.subtract(pixels, mean, dtype=cv2.CV_16S), -limit, limit)
-        base = np.take(self._table.astype(np.int16), pixels, mode="clip")
+        base = self._mapped(pixels).astype(np.int16)
         luma = cv2.addWeighted(base, 1.0, detail, DETAIL * slope, 0.0)  # both int16: mixed types are slow
         return np.asarray(cv2.convertScaleAbs(cv2.max(luma, 0.0)), np.uint8)
 
+    def _mapped(self, pixels: Pixels) -> Luma8:
+        """The curve of each pixel."""
+        return np.asarray(cv2.LUT(pixels, self._table), np.uint8)
+
     def _weights_of(self, view: Luma8) -> NDArray[np.float32]:
-        """HxW: what a mean over ``view`` and zeros around it is multiplied by, for the mean over the view alone."""
+        """What a small mean over ``view`` and zeros around it is multiplied by, for the mean over the view alone."""
         if self._weights is None or self._weights[0] is not view:
-            share = cv2.blur((view > 0).astype(np.float32), (DETAIL_SIZE, DETAIL_SIZE))
-            self._weights = view, np.where(view > 0, 1.0 / np.maximum(share, 1e-6), 1.0).astype(np.float32)
+            share = _small_mean((view > 0).astype(np.float32))
+            self._weights = view, np.where(share > 1e-3, 1.0 / np.maximum(share, 1e-3), 1.0).astype(np.float32)
         return self._weights[1]
+
+
+def _small_mean(image: NDArray[Any]) -> NDArray[Any]:
+    """The mean of about ``DETAIL_SIZE`` pixels around each, in a quarter of the size: in half the time."""
+    small = image
+    for share in (2, 4):  # twice by two: the library is slow at four
+        size = max(1, image.shape[1] // share), max(1, image.shape[0] // share)
+        small = cv2.resize(small, size, interpolation=cv2.INTER_AREA)
+    side = DETAIL_SIZE // 4  # an odd number: an even one would move it
+    return np.asarray(cv2.blur(small, (side, side)))
 
 
 def _misfit(now: GainCurve, then: GainCurve) -> bool:

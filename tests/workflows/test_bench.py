@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from fusepipe.cli import cli
 from fusepipe.commands.bench import Sizes
+from fusepipe.config.gain import AGC_MODES
 from fusepipe.core.errors import UsageError
 from fusepipe.core.view_settings import MODES
 from fusepipe.engines.backends.openvino.network import convolution_macs
@@ -220,4 +221,16 @@ def test_every_view_is_measured_without_an_engine() -> None:
     assert len(rows) == len(set(names)) and set(MODES) - {"blink"} <= set(names)
     assert all(row["size"] == [64, 48] and 0 <= row["least_ms"] <= row["median_ms"] for row in rows)
     refused = CliRunner().invoke(cli, ["bench", "--views", "--model", "mean"])
-    assert "views are measured without an engine" in str(refused.exception or refused.output)
+    assert "--views runs without an engine" in str(refused.exception or refused.output)
+
+
+def test_every_mode_of_gain_control_is_measured() -> None:
+    words = ["bench", "--agc", "--size", "64x48", "--time-limit", "100ms"]
+    rows = json.loads(CliRunner().invoke(cli, [*words, "--json"], catch_exceptions=False).output)["rows"]
+    modes = [mode for mode in AGC_MODES if mode not in ("auto", "off")]
+    assert [row["mode"] for row in rows] == [name for mode in modes for name in (mode, f"{mode}, measuring")]
+    assert all(row["size"] == [64, 48] and 0 < row["least_ms"] <= row["median_ms"] for row in rows)
+    text = CliRunner().invoke(cli, words, catch_exceptions=False).output
+    assert "plateau, measuring" in text and "64x48" in text
+    refused = CliRunner().invoke(cli, ["bench", "--views", "--agc"])
+    assert "--views and --agc cannot be combined" in str(refused.exception or refused.output)

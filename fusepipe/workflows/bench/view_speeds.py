@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import cv2
@@ -16,9 +16,8 @@ from fusepipe.core.frames import Band, Frame, FramePair, FusedFrame, PairState, 
 from fusepipe.core.radiometry import Radiometry
 from fusepipe.core.view_settings import MODES, AnnotationSettings, HotSettings, ViewMode, ViewSettings
 from fusepipe.pipeline.views.output_view import OutputView
+from fusepipe.workflows.bench.cpu_time import SIZES, least_and_median_ms, one_thread
 
-SIZES = ((640, 480), (1280, 1024))
-FRAMES = 30  # of each view; the least and the median are reported
 _KELVIN = Radiometry("kelvin", 0.01)
 
 
@@ -54,14 +53,13 @@ def bench_views(size: tuple[int, int] | None, time_limit_s: float) -> ViewBench:
     views = dict(settings_by_name())
     share_s = time_limit_s / (len(sizes) * len(views))
     rows = []
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # all work is in this thread, whose CPU time does not depend on other programs
-    try:
+    with one_thread():
         for each in sizes:
             frame = made_frame(*each)
-            rows += [_measured(name, each, OutputView(view), frame, share_s) for name, view in views.items()]
-    finally:
-        cv2.setNumThreads(threads)
+            for name, settings in views.items():
+                view = OutputView(settings)
+                view(frame)  # warm-up: builds its tables
+                rows.append(ViewSpeed(name, each, *least_and_median_ms(partial(view, frame), share_s)))
     return ViewBench(machine.processor().name, machine.usable_cores(), rows)
 
 
@@ -98,13 +96,3 @@ def made_frame(width: int, height: int) -> FusedFrame:
     pair = FramePair(0, PairState.FUSED, Band.VISIBLE, infrared, visible, 0, luma=luma, registered=infrared.luma)
     fused = Plane(np.asarray(cv2.addWeighted(levels[0], 0.5, levels[1], 0.5, 0), np.uint8))
     return FusedFrame(pair, (fused, *chroma), PairState.FUSED, 0, *at[1:])
-
-
-def _measured(name: str, size: tuple[int, int], view: OutputView, frame: FusedFrame, share_s: float) -> ViewSpeed:
-    view(frame)  # warm-up: builds its tables
-    taken_ns: list[int] = []
-    while len(taken_ns) < FRAMES and (len(taken_ns) < 3 or sum(taken_ns) < share_s * 1e9):
-        begun_ns = time.thread_time_ns()
-        view(frame)
-        taken_ns.append(time.thread_time_ns() - begun_ns)
-    return ViewSpeed(name, size, round(min(taken_ns) / 1e6, 3), round(float(np.median(taken_ns)) / 1e6, 3))

@@ -127,3 +127,27 @@ def test_local_shows_more_detail_and_no_border_of_the_view():
 def test_8_bit_images_too(mode):
     pixels = (90 + (SCENE - 6650) / 30).astype(np.uint8)
     assert np.ptp(run(GainControl(GainSettings(mode)), [pixels])[0]) > 200
+
+
+def test_a_camera_that_changes_its_bit_depth_has_another_curve_at_once():
+    control = GainControl(GainSettings())
+    run(control, [image(i) for i in range(3)])
+    narrow = (90 + (SCENE - 6650) / 30).astype(np.uint8)
+    soon = replace(frame(3, narrow), capture_ns=2 * S // FPS + 1)  # before the next measurement is due
+    control.update(soon)
+    assert np.ptp(control.apply(soon.luma)) > 200
+    flat = np.full(SCENE.shape, 7000, np.uint16)
+    assert np.ptp(run(control, [flat], start=4)[0]) == 0
+
+
+def test_detail_is_the_difference_from_the_mean_around_it_at_any_offset_and_size():
+    values = 7000 + 2000 * (X > 40) + np.where((X // 3 + Y // 3) % 2, 60, -60)
+    random = np.random.default_rng(2)
+    pixels = (values + random.normal(0, 2, values.shape)).astype(np.uint16)[:57, :79]  # no multiple of four
+    control = GainControl(GainSettings("local"))
+    control.update(frame(0, pixels))
+    moved = np.roll(pixels, (2, 1), (0, 1))
+    shown, other = control.apply(frame(0, pixels).luma), control.apply(frame(0, moved).luma)
+    inner = slice(8, -8), slice(8, -8)
+    apart = np.abs(np.roll(shown, (2, 1), (0, 1)).astype(int) - other)[inner]
+    assert shown.shape == pixels.shape and apart.mean() < 2

@@ -19,6 +19,7 @@ from fusepipe.config.locations import (
     scheme_of,
 )
 from fusepipe.config.repair import RepairConfig
+from fusepipe.config.telemetry_keys import TelemetrySection
 from fusepipe.core.redact import HIDDEN, redact_url, remember, unescaped_problem
 from fusepipe.core.suggest import did_you_mean
 from fusepipe.core.units import DurationNs, PositiveDurationNs, S
@@ -134,10 +135,15 @@ class SourceConfig(ConfigModel):
         description="What the counts of a thermal camera measure, such as {unit: kelvin, gain: 0.01}; default: what "
         "the file says, as radiometric JPEG files of FLIR and infrared recordings do.",
     )
+    telemetry: TelemetrySection = Field(
+        default=None,
+        description="Telemetry rows of the infrared camera: lepton, boson, or its keys. They are cut off before crop, "
+        "and read: during a flat-field correction the image counts as frozen.",
+    )
     crop: tuple[_Pixel, _Pixel, _Side, _Side] | None = Field(
         default=None,
         description="The part [x, y, width, height] that is used, in pixels of the image as a player shows it, before "
-        "rotate and flip: one of several panels, or the image without its telemetry rows.",
+        "rotate and flip: one of several panels, for example.",
     )
     rotate: Annotated[Literal[0, 90, 180, 270], NotBool] = Field(
         default=0, description="Rotates the cropped image clockwise, by degrees."
@@ -233,7 +239,7 @@ class SourceConfig(ConfigModel):
         scheme = scheme_of(self.url)
         if given and self.kind == "path":
             raise ValueError(f"{_key_of(self, given[0])} is for live cameras, such as rtsp://; remove it")
-        for key in ("crop", "rotate", "flip"):
+        for key in ("crop", "rotate", "flip", "telemetry"):
             if getattr(self, key) and self.kind == "synthetic":
                 raise ValueError(f"{key} is for cameras and files; remove it")
         if self.agc is not None and self.agc.mode != "off" and self.value_range is not None:

@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fusepipe.core.camera_telemetry import CameraTelemetry
 from fusepipe.core.planes import Luma8 as Luma8
 from fusepipe.core.planes import Matrix as Matrix
 from fusepipe.core.planes import Pixels as Pixels
@@ -89,7 +90,7 @@ class Frame:
     counts frames of this source from 0; ``name`` is the stem of an image file or ``""``. A live source gives
     ``capture_ns`` on the camera's clock, with a ``stamp``; pairing maps it to the host's clock. ``original`` is the
     frame whose image this one repeats, if the camera is frozen. ``radiometry`` is what the counts of an infrared luma
-    measure, where that is known.
+    measure, where that is known, ``telemetry`` what the camera says about itself in rows of its image.
     """
 
     band: Band
@@ -107,6 +108,7 @@ class Frame:
     stamp: Stamp | None = None
     original: Original | None = None
     radiometry: Radiometry | None = None
+    telemetry: CameraTelemetry | None = None
 
     def __post_init__(self) -> None:
         if len(self.planes) not in (1, 3):

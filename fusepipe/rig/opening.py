@@ -86,12 +86,15 @@ class OpenedRig:
         width, height = self.output_size if view is None else view.at(self.output_size).size
         return height, width
 
-    def source_records(self) -> dict[str, dict[str, Any]]:
-        """Label and properties of both sources by band, as plain values."""
-        return {
+    def source_records(self, telemetry: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+        """Label and properties of both sources by band, as plain values; ``telemetry`` of the infrared one, if any."""
+        records = {
             str(opened.source.band): {"url": opened.source.label, **asdict(opened.info)}
             for opened in (self.infrared, self.visible)
         }
+        if telemetry is not None:
+            records[str(Band.INFRARED)]["telemetry"] = telemetry
+        return records
 
 
 def check_available(rig: Rig) -> None:

@@ -14,6 +14,7 @@ from fusepipe.core.frames import Band, FramePair
 from fusepipe.core.rig_state import RigStatus
 from fusepipe.pipeline.graph import Graph, RunLimits, require_pairs
 from fusepipe.pipeline.measures.run_statistics import RunStatistics
+from fusepipe.pipeline.pairing.flat_field import FlatFieldPairer
 from fusepipe.pipeline.pairing.live_pairer import LivePairer
 from fusepipe.pipeline.sinks.runner import SinkFactory
 from fusepipe.pipeline.sources.base import HasImageTimes, ReadsFiles, Source
@@ -62,6 +63,8 @@ class RigRun:
             else DriftWatch(drift, opened.registration.aligner, log.info, local=rig.registration.local == "on")
         )
         self._live_pairer = self._make_live_pairer(warn) if live else None
+        pairer = self._live_pairer or FlatFieldPairer(opened.pairer)
+        self._flat_field = pairer.flat_field
         self._labeller = StateLabel(on=label_enabled(rig, live=live))
         self._views = make_views(rig, self._labeller, live=live) if opened.own_sinks else []
         fusion = FusionStep(
@@ -83,7 +86,7 @@ class RigRun:
         self.graph = Graph(
             rig.name,
             sources=opened.sources,
-            pairer=self._live_pairer or opened.pairer,
+            pairer=pairer,
             transforms=_transforms(opened, registration, self._tone_map, warn, statistics.warn),
             fuser=opened.fuser,
             fusion=fusion,
@@ -216,7 +219,7 @@ class RigRun:
             dropped=graph.dropped(),
             skew_ms=seen["skew_ms"] or None,
             latency_ms=seen["latency_ms"],
-            sources=opened.source_records(),
+            sources=opened.source_records(self._flat_field.record()),
             registration=opened.registration.description,
             drift=None if self._drift is None else self._drift.status(),
             engine=asdict(opened.fuser.info),

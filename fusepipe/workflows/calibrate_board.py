@@ -22,7 +22,7 @@ from fusepipe.calibration.gradient_field import to_luma8
 from fusepipe.calibration.lens import LensModel
 from fusepipe.core import image_files
 from fusepipe.core.errors import SourceError, UsageError
-from fusepipe.core.frames import FusedFrame, Size
+from fusepipe.core.frames import Band, FusedFrame, Size
 from fusepipe.core.text import shortlist
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.pipeline.sources.reframing import Reframing
@@ -122,7 +122,7 @@ def read_folder(
     several show a checkerboard of another size, that is refused at once.
     """
     views = Views(camera)
-    reframing = reframing_of(source_config(str(folders[0]), keys))
+    reframing = reframing_of(source_config(str(folders[0]), keys), Band(camera))
     files = [file for folder in folders for file in image_files.list_images(folder)]
     if step is not None:
         step(0, len(files), f"{camera}: looking for boards")

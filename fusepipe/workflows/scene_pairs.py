@@ -43,7 +43,7 @@ def read_pairs(
     """
     paths = Path(infrared), Path(visible)
     configs = [source_config(url, (keys or {}).get(band)) for band, url in zip(Band, (infrared, visible), strict=True)]
-    reframings = reframing_of(configs[0]), reframing_of(configs[1])
+    reframings = reframing_of(configs[0], Band.INFRARED), reframing_of(configs[1], Band.VISIBLE)
     if all(_is_one_image(path) for path in paths):
         return [_read_images(paths, reframings, paths[0].stem)]
     if all(path.is_dir() for path in paths):

@@ -22,6 +22,7 @@ from fusepipe.core.units import MS, format_duration
 from fusepipe.pipeline.pairing.auto_sync import AutoSync
 from fusepipe.pipeline.pairing.capture_clock import CaptureClock
 from fusepipe.pipeline.pairing.degradation import Degradation, StateChange
+from fusepipe.pipeline.pairing.flat_field import FlatFieldWatch, held_if_frozen
 from fusepipe.pipeline.pairing.freeze import FreezeDetector
 from fusepipe.pipeline.pairing.no_signal import no_signal_slate
 from fusepipe.pipeline.pairing.time_pairer import PairingRules, TimePairer
@@ -79,6 +80,7 @@ class LivePairer:
         self.clocks = clocks
         self.degradation = Degradation()
         self.freezes = {band: FreezeDetector() for band in detect_freezes}
+        self.flat_field = FlatFieldWatch()
         self._pairer = pairer
         self._reference = reference
         self._size = size
@@ -126,6 +128,7 @@ class LivePairer:
             if detector.proven_for(self._pairer.rules.max_hold_ns):
                 return self._out(self._without(frame, detector), now_ns)
             self._unfreeze(frame.band)
+        frame = self.flat_field.push(frame)
         self.sync.frame(frame, item.capture_ns)
         self._tune(now_ns)
         self._listen(frame, now_ns)
@@ -271,7 +274,7 @@ class LivePairer:
                 self.log.skip("late pair", f"{pair.lead.band} frame {pair.lead.index}")
                 continue
             self.sync.pair(pair.state)
-            pair = _held_if_frozen(pair)
+            pair = held_if_frozen(pair)
             self._last_out_ns, self._last_out_at_ns = capture_ns, now_ns
             given.append(replace(pair, index=self._index))
             self._index += 1
@@ -282,15 +285,3 @@ class LivePairer:
     def _note(self, change: StateChange | None) -> None:
         if change is not None:
             self._changed(change)
-
-
-def _held_if_frozen(pair: FramePair) -> FramePair:
-    """A pair with a frozen image is not fused, and its skew is that of the frames that were truly captured."""
-    infrared, visible = pair.infrared, pair.visible
-    if infrared is None or visible is None or (infrared.original is None and visible.original is None):
-        return pair
-    skew_ns = pair.skew_ns
-    if skew_ns is not None:
-        skew_ns += infrared.exposed.capture_ns - infrared.capture_ns
-        skew_ns -= visible.exposed.capture_ns - visible.capture_ns
-    return replace(pair, state=PairState.HELD, skew_ns=skew_ns)

@@ -1,5 +1,7 @@
 """The part of a camera's image that is used, and how it is turned: a crop, then a rotation, then a mirroring.
 
+Telemetry rows are cut off before.
+
 Applied to each decoded image after what its file says about its orientation (display matrix, EXIF), and before anything
 looks at the pixels: counts, pairing and registration see only the result.
 """
@@ -11,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from fusepipe.core.camera_telemetry import CameraTelemetry, TelemetryRows, UnknownTelemetryError
 from fusepipe.core.frames import Pixels, Plane, Size
 
 Rotation = Literal[0, 90, 180, 270]
@@ -64,11 +67,13 @@ class Reframing:
     """``crop`` is in pixels of the image before ``rotate`` (degrees clockwise) and ``flip``.
 
     ``flip`` is ``horizontal`` (left and right exchanged) or ``vertical`` (upside down), after the rotation.
+    ``telemetry`` rows are cut off before all of them.
     """
 
     crop: CropRectangle | None = None
     rotate: Rotation = 0
     flip: Flip | None = None
+    telemetry: TelemetryRows | None = None
 
     @property
     def orientation(self) -> Orientation:
@@ -82,11 +87,16 @@ class Reframing:
 
     def size(self, size: Size) -> Size:
         """The (width, height) of an image of this size afterwards. Raises :class:`CropError`."""
+        if self.telemetry is not None:
+            size = size[0], size[1] - self._telemetry_rows(size)
         width, height = size if self.crop is None else self._fitting(size)[2:]
         return (height, width) if self.orientation.transposed else (width, height)
 
     def pixels(self, pixels: Pixels) -> Pixels:
         """HxW or HxWxC, of any type, reframed; a view where only cropped. Raises :class:`CropError`."""
+        if self.telemetry is not None:
+            self._telemetry_rows((pixels.shape[1], pixels.shape[0]))
+            pixels = self.telemetry.cut(pixels)
         if self.crop is not None:
             x, y, width, height = self._fitting((pixels.shape[1], pixels.shape[0]))
             pixels = pixels[y : y + height, x : x + width]
@@ -99,6 +109,8 @@ class Reframing:
         """
         if self == Reframing():
             return planes
+        if len(planes) == 1:
+            return (Plane(self.pixels(planes[0].pixels), planes[0].bit_depth, planes[0].value_range),)
         luma = planes[0]
         x, y, width, height = self.crop or CropRectangle(0, 0, luma.width, luma.height)
         reframed = [Plane(self.pixels(luma.pixels), luma.bit_depth, luma.value_range)]
@@ -113,6 +125,31 @@ class Reframing:
                 part = plane.pixels[y // down : ends[0], x // across : ends[1]]
             reframed.append(Plane(self.orientation.apply(part) if turned else part, plane.bit_depth, plane.value_range))
         return tuple(reframed)
+
+    def telemetry_of(self, pixels: Pixels) -> CameraTelemetry | None:
+        """What the telemetry rows of an infrared image say, HxW counts before this; ``None`` where that is unknown."""
+        try:
+            return None if self.telemetry is None else self.telemetry.read(pixels)
+        except UnknownTelemetryError:
+            return None
+
+    def telemetry_problem(self, pixels: Pixels) -> str:
+        """Why the telemetry rows of an image cannot be read, for a note about its source; empty where they can."""
+        try:
+            if self.telemetry is not None:
+                self.telemetry.read(pixels)
+        except UnknownTelemetryError as error:
+            assert self.telemetry is not None
+            return f"has no telemetry of a {self.telemetry.camera} ({error}); its telemetry rows are cut off, not read"
+        return ""
+
+    def _telemetry_rows(self, size: Size) -> int:
+        """How many rows an image of (width, height) loses. Raises :class:`CropError` where it has no more."""
+        assert self.telemetry is not None
+        rows = self.telemetry.count(size[0])
+        if rows >= size[1]:
+            raise CropError(f"the image of {size[0]}x{size[1]} has no more than {rows} telemetry rows")
+        return rows
 
     def _fitting(self, size: Size) -> CropRectangle:
         """The crop. Raises :class:`CropError` where an image of (width, height) does not have it all."""

@@ -14,6 +14,7 @@ from av.video.plane import VideoPlane
 from numpy.typing import NDArray
 
 from fusepipe.core import levels
+from fusepipe.core.camera_telemetry import CameraTelemetry
 from fusepipe.core.counts import CountLevels, measure_levels, swapped_bytes
 from fusepipe.core.frames import Band, Matrix, Pixels, Plane, ValueRange
 from fusepipe.pipeline.sources.hdr import TRANSFERS, Transfer, hdr_planes
@@ -97,6 +98,26 @@ def counts_of(av_frame: VideoFrame, *, swap_bytes: bool, reframing: Reframing = 
         return measure_levels(swapped_bytes(counts) if swap_bytes else counts)
     values = _rgb48(av_frame) if form.is_rgb else _view(_planar_yuv16(av_frame), 0, "full").pixels
     return measure_levels(_reframed(values, av_frame, reframing))
+
+
+def telemetry_of(av_frame: VideoFrame, reframing: Reframing, *, swap_bytes: bool) -> CameraTelemetry | None:
+    """What the telemetry rows of an infrared frame say, where ``reframing`` has some and they can be read."""
+    return None if reframing.telemetry is None else reframing.telemetry_of(_whole(av_frame, swap_bytes=swap_bytes))
+
+
+def telemetry_problem(av_frame: VideoFrame, reframing: Reframing, *, swap_bytes: bool) -> str:
+    """Why the telemetry rows of an infrared frame cannot be read; empty where they can, or there are none."""
+    if reframing.telemetry is None:
+        return ""
+    return reframing.telemetry_problem(_whole(av_frame, swap_bytes=swap_bytes))
+
+
+def _whole(av_frame: VideoFrame, *, swap_bytes: bool) -> Pixels:
+    """The luma of a frame before reframing, HxW."""
+    if not is_16_bit_grey(av_frame.format):
+        return infrared_planes(av_frame)[0].pixels
+    counts = _counts(av_frame)
+    return swapped_bytes(counts) if swap_bytes else counts
 
 
 def colour_of(av_frame: VideoFrame, reframing: Reframing = AS_IT_IS) -> ImageColour:

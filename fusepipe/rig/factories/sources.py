@@ -8,6 +8,7 @@ from typing import assert_never
 
 from fusepipe.config.locations import split_stream
 from fusepipe.config.schema import SourceConfig
+from fusepipe.core.camera_telemetry import TelemetryRows
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band
 from fusepipe.core.image_files import READ_SUFFIXES
@@ -44,7 +45,7 @@ def make_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
                 band,
                 options,
                 count_range=counts,
-                reframing=reframing_of(config),
+                reframing=reframing_of(config, band),
                 camera=str(band),
                 stream_id=rig_name,
                 radiometry=radiometry_of(config, band),
@@ -69,7 +70,7 @@ def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
         config.fps,
         config.value_range,
         config.byte_order,
-        reframing_of(config),
+        reframing_of(config, band),
         str(band),
         rig_name,
         radiometry_of(config, band),
@@ -87,7 +88,7 @@ def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
             fps=config.fps,
             value_range=config.value_range,
             byte_order=config.byte_order,
-            reframing=reframing_of(config),
+            reframing=reframing_of(config, band),
             camera=str(band),
             stream_id=rig_name,
             radiometry=radiometry_of(config, band),
@@ -107,7 +108,7 @@ def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
         count_range=counts,
         yuyv_counts=config.yuyv == "counts" and band is Band.INFRARED,
         swap_bytes=config.byte_order == ("little" if is_png(path) else "big"),
-        reframing=reframing_of(config),
+        reframing=reframing_of(config, band),
         decoder=choose_decoder(config.decoder),
         camera=str(band),
         stream_id=rig_name,
@@ -136,9 +137,12 @@ def radiometry_of(config: SourceConfig, band: Band) -> Radiometry | None:
     return Radiometry(given.unit, given.gain, given.offset)
 
 
-def reframing_of(config: SourceConfig) -> Reframing:
-    """What a camera's ``crop``, ``rotate`` and ``flip`` do to its images."""
-    return Reframing(None if config.crop is None else CropRectangle(*config.crop), config.rotate, config.flip)
+def reframing_of(config: SourceConfig, band: Band) -> Reframing:
+    """What a camera's ``crop``, ``rotate`` and ``flip``, and ``telemetry`` of the infrared one, do to its images."""
+    crop = None if config.crop is None else CropRectangle(*config.crop)
+    given = config.telemetry if band is Band.INFRARED else None
+    rows = None if given is None else TelemetryRows(given.camera, given.rows or 0, given.above)
+    return Reframing(crop, config.rotate, config.flip, rows)
 
 
 def live_options(config: SourceConfig) -> LiveOptions:

@@ -229,6 +229,8 @@ function draw(record, now) {
   rows(byId("counts"), counts);
   const parts = Object.entries(record.sources || {}).map(([band, s]) =>
     [band, `${s.width}×${s.height} ${s.codec}${s.fps ? ` ${s.fps} fps` : ""}`]);
+  const core = ((record.sources || {}).infrared || {}).telemetry;
+  if (core) parts.push(["infrared core", `sensor ${core.fpa_c.toFixed(1)} °C, flat-field correction ${core.ffc}, ${core.ffcs} seen`]);
   for (const [band, camera] of Object.entries((record.live || {}).cameras || {})) {
     const { grade, skew_ppm: skew, jitter_ms: jitter } = camera.clock;
     parts.push([`clock of ${band}`, [grade, skew === null ? null : `${skew} ppm`, `jitter ${jitter} ms`].filter(Boolean).join(", ")]);

@@ -81,6 +81,17 @@ def _cameras(key: str) -> Callable[[Record], Values]:
     return values
 
 
+def _telemetry(read: Callable[[dict[str, Any]], float | None]) -> Callable[[Record], Values]:
+    """A value of the telemetry of each camera that has some."""
+
+    def values(record: Record) -> Values:
+        cores = {band: source["telemetry"] for band, source in _at(record, "sources").items() if "telemetry" in source}
+        found = {band: read(core) for band, core in cores.items()}
+        return [(band, float(value)) for band, value in found.items() if value is not None]
+
+    return values
+
+
 def _camera_failures(record: Record) -> Values:
     cameras = _at(record, "live", "cameras")
     return [(band, float(sum(camera["failures"].values()))) for band, camera in cameras.items() if "failures" in camera]
@@ -140,6 +151,12 @@ _COUNTERS = (
     _Rows("fusepipe_sink_missed", "Frames that an output missed while it was down.", "sink", _sinks("missed")),
     _Rows("fusepipe_camera_connections", "Connections to a live camera.", "band", _cameras("connections")),
     _Rows("fusepipe_camera_freezes", "Times that the image of a live camera froze.", "band", _cameras("freezes")),
+    _Rows(
+        "fusepipe_camera_flat_field_corrections",
+        "Flat-field corrections that the telemetry of a thermal camera has reported.",
+        "band",
+        _telemetry(lambda core: core["ffcs"]),
+    ),
     _Rows("fusepipe_camera_failures", "Failures of a live camera.", "band", _camera_failures),
 )
 _GAUGES = (
@@ -152,6 +169,18 @@ _GAUGES = (
     ),
     _Rows("fusepipe_camera_up", "1 while new images of a live camera arrive.", "band", _cameras("up")),
     _Rows("fusepipe_camera_frozen_seconds", "Age of an image that is repeated, else 0.", "band", _cameras("frozen_s")),
+    _Rows(
+        "fusepipe_camera_flat_field_correction",
+        "1 while the telemetry of a thermal camera reports a flat-field correction.",
+        "band",
+        _telemetry(lambda core: core["ffc"] == "in progress"),
+    ),
+    _Rows(
+        "fusepipe_camera_sensor_celsius",
+        "Temperature of a thermal camera's sensor, from its telemetry.",
+        "band",
+        _telemetry(lambda core: core["fpa_c"]),
+    ),
     _Rows("fusepipe_sink_up", "1 while an output accepts frames.", "sink", _sinks("up")),
     _Rows("fusepipe_frames_out_per_second", "Frames that an output accepts, over ten seconds.", "sink", _sink_rates),
     _Rows("fusepipe_queue_depth", "Frames waiting in a mailbox.", "mailbox", _mapping("depths")),

@@ -125,6 +125,7 @@ class FrameFileSource:
                 name=name,
                 arrival_ns=time.monotonic_ns(),
                 radiometry=self._reader.radiometry(stored.image),
+                telemetry=self._reader.telemetry(stored.image),
             )
 
     def close(self) -> None:

@@ -79,7 +79,7 @@ class ImageFolderSource:
                 continue
             if text := unused_images(data):
                 text = text if len(self._files) == 1 else f"({path.name}) {text}"
-            return replace(info, notes=(text,) if text else ())
+            return replace(info, notes=(*info.notes, text) if text else info.notes)
         if self._files == [self._path]:
             raise SourceError(f"{self.label}: cannot be decoded: {first}") from first
         raise SourceError(f"{self.label}: none of its {len(self._files)} images can be decoded ({first})") from first
@@ -134,6 +134,7 @@ class ImageFolderSource:
                 name=name,
                 arrival_ns=time.monotonic_ns(),
                 radiometry=self._reader.radiometry(image),
+                telemetry=self._reader.telemetry(image),
             )
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fusepipe.core import image_files
+from fusepipe.core.camera_telemetry import CameraTelemetry
 from fusepipe.core.counts import ByteOrder, measure_levels
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Pixels, Plane
@@ -82,10 +83,12 @@ class ImageReader:
         """
         self._mapped = self._is_mapped(image.pixels)
         try:
-            pixels = self._options.reframing.pixels(self._counts(image))
+            whole = self._counts(image)
+            pixels = self._options.reframing.pixels(whole)
         except CropError as error:
             raise SourceError(f"{path}: {error}") from error
         deep = pixels.dtype == np.uint16
+        problem = self._options.reframing.telemetry_problem(whole)
         return SourceInfo(
             width=pixels.shape[1],
             height=pixels.shape[0],
@@ -94,6 +97,7 @@ class ImageReader:
             grey=pixels.ndim == 2,
             bit_depth=8 * pixels.dtype.itemsize,
             codec=path.suffix[1:].lower(),
+            notes=(problem,) if problem else (),
             levels=measure_levels(pixels) if deep and not self._mapped else None,
             timed=False,
             colour=image_colour(pixels),
@@ -110,6 +114,11 @@ class ImageReader:
         if given is None or not self._mapped:
             return given
         return mapped_radiometry(given, self._options.value_range)
+
+    def telemetry(self, image: ImageValues) -> CameraTelemetry | None:
+        """What the telemetry rows of an infrared image say, where they are set and can be read."""
+        reframing = self._options.reframing
+        return None if reframing.telemetry is None else reframing.telemetry_of(self._counts(image))
 
     def planes(self, image: ImageValues) -> tuple[Plane, ...]:
         """The planes of an image: counts of an infrared one, 8-bit luma and chroma of a visible one.

@@ -53,7 +53,7 @@ class PagedImageSource:
                 except UnreadableImage as error:
                     raise SourceError(f"{self.label}: cannot be decoded: {error}") from error
                 text = image_pages.unused_images(self._data)
-                return replace(info, notes=(text,) if text else ())
+                return replace(info, notes=(*info.notes, text) if text else info.notes)
         raise SourceError(f"{self.label}: none of its {count} pages can be decoded")
 
     def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
@@ -85,6 +85,7 @@ class PagedImageSource:
                 name=name,
                 arrival_ns=time.monotonic_ns(),
                 radiometry=self._reader.radiometry(image),
+                telemetry=self._reader.telemetry(image),
             )
 
     def _image(self, values: Pixels | None) -> ImageValues:

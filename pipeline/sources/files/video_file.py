@@ -41,6 +41,8 @@ from fusepipe.pipeline.sources.video_planes import (
     is_16_bit_grey,
     is_grey,
     packed_counts,
+    telemetry_of,
+    telemetry_problem,
     upright_planes,
 )
 
@@ -131,7 +133,8 @@ class VideoFileSource:
             size = self._reframing.size((first.height, first.width) if turned else (first.width, first.height))
         except CropError as error:
             raise SourceError(f"{self.label}: {error}") from error
-        notes = [tag_problem] if tag_problem else []
+        problem = telemetry_problem(first, self._reframing, swap_bytes=self._swap_bytes)
+        notes = [text for text in (tag_problem, problem) if text]
         if self._stream_index is None and len(streams := video_streams(container)) > 1:
             notes.append(
                 f"has {len(streams)} video streams: {stream_list(streams)}; stream {stream.index} is used: add "
@@ -345,6 +348,7 @@ class VideoFileSource:
             matrix=matrix,
             pixel_aspect=self._pixel_aspect,
             radiometry=self._radiometry,
+            telemetry=telemetry_of(av_frame, self._reframing, swap_bytes=self._swap_bytes),
         )
 
 

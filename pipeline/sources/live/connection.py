@@ -36,6 +36,8 @@ from fusepipe.pipeline.sources.video_planes import (
     colour_of,
     counts_of,
     packed_counts,
+    telemetry_of,
+    telemetry_problem,
     upright_planes,
 )
 
@@ -86,6 +88,7 @@ class LiveConnection:
         self._pixel_aspect = Fraction(1)
         self._colour: ImageColour | None = None  # of the first frame
         self._levels: CountLevels | None = None  # of the first frame, if it is 16-bit
+        self._telemetry_problem = ""
         self._before_ns = time.monotonic_ns()
         self.format = ""  # that FFmpeg was made to use, because it does not recognise it
         self._container = self._open()
@@ -124,7 +127,8 @@ class LiveConnection:
             bit_depth=first.luma.bit_depth,
             codec=self.codec,
             notes=(f"has {len(streams)} video streams: {stream_list(streams)}; stream {stream.index} is used",)
-            * several,
+            * several
+            + ((self._telemetry_problem,) if self._telemetry_problem else ()),
             levels=self._levels,
             colour=self._colour or "grey",
             radiometry=self._radiometry,
@@ -271,6 +275,7 @@ class LiveConnection:
         if self._colour is None:
             self._colour = colour_of(av_frame, self._reframing)
             self._levels = counts_of(av_frame, swap_bytes=False, reframing=self._reframing)
+            self._telemetry_problem = telemetry_problem(av_frame, self._reframing, swap_bytes=False)
         self.index += 1
         return Frame(
             band=self._band,
@@ -286,6 +291,7 @@ class LiveConnection:
             pixel_aspect=self._pixel_aspect,
             stamp=stamp,
             radiometry=self._radiometry,
+            telemetry=telemetry_of(av_frame, self._reframing, swap_bytes=False),
         )
 
     def _stamp(self, av_frame: VideoFrame, pts: int, media_ns: int, arrival_ns: int) -> tuple[Stamp, int]:

@@ -22,8 +22,15 @@ FOLDER = DOCS / "monitoring"
 RULES, TESTS = FOLDER / "fusepipe.rules.yml", FOLDER / "fusepipe.rules.test.yml"
 DASHBOARD = FOLDER / "fusepipe.dashboard.json"
 NAME = re.compile(r"\b(?:fusepipe|process)_[a-z0-9_]+\b")
-# samples of network cameras, overload and skipped frames only; the families are in every output
-CONDITIONAL = {"fusepipe_camera_failures_total", "fusepipe_lighter_model", "fusepipe_skipped_total"}
+# samples of network cameras, thermal cores, overload and skipped frames only; the families are in every output
+CONDITIONAL = {
+    "fusepipe_camera_failures_total",
+    "fusepipe_camera_flat_field_correction",
+    "fusepipe_camera_flat_field_corrections_total",
+    "fusepipe_camera_sensor_celsius",
+    "fusepipe_lighter_model",
+    "fusepipe_skipped_total",
+}
 
 
 def promtool(*words: str | Path, text: bytes = b"") -> str:
@@ -108,3 +115,11 @@ def test_promtool_accepts_rules_their_tests_and_the_metrics(metrics):
     assert "SUCCESS" in promtool("check", "rules", RULES)
     assert "SUCCESS" in promtool("test", "rules", TESTS)
     promtool("check", "metrics", text=metrics.encode())
+
+
+def test_the_telemetry_of_a_thermal_core_is_in_the_metrics() -> None:
+    core = {"ffc": "in progress", "fpa_c": 31.5, "ffcs": 2}
+    text = prometheus_text({"roof": {"sources": {"infrared": {"telemetry": core}, "visible": {}}}}).decode()
+    assert 'fusepipe_camera_flat_field_correction{band="infrared",rig="roof"} 1.0' in text
+    assert 'fusepipe_camera_flat_field_corrections_total{band="infrared",rig="roof"} 2.0' in text
+    assert 'fusepipe_camera_sensor_celsius{band="infrared",rig="roof"} 31.5' in text

@@ -7,7 +7,9 @@ import av
 import cv2
 import numpy as np
 import pytest
+from helpers.telemetry_rows import lepton_words, rows_of
 
+from fusepipe.core.camera_telemetry import TelemetryRows
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, Plane, UnreadableFrame
 from fusepipe.pipeline.sources.files.image_folder import ImageFolderSource
@@ -159,3 +161,28 @@ def test_pixels_that_are_not_square_are_turned_as_well(tmp_path, ffmpeg):
     for rotate, aspect in ((0, "4/3"), (90, "3/4"), (180, "4/3")):
         _, frames = opened(VideoFileSource(tmp_path / "a.mkv", Band.VISIBLE, reframing=Reframing(rotate=rotate)))
         assert str(frames[0].pixel_aspect) == aspect
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_telemetry_rows_are_read_and_cut_off_before_the_crop(tmp_path, kind):
+    image = counts()[:120]
+    pixels = np.vstack([image, rows_of(lepton_words("imminent"), 160)])
+    reframing = Reframing(CropRectangle(10, 0, 140, 120), 180, telemetry=TelemetryRows("lepton"))
+    info, frames = opened(SOURCES[kind](tmp_path, pixels, Band.INFRARED, reframing))
+    assert (info.width, info.height) == (140, 120) and info.notes == ()
+    assert np.array_equal(frames[0].luma.pixels, image[::-1, 149:9:-1])
+    assert (frames[0].telemetry.ffc, frames[0].telemetry.fpa_c) == ("imminent", 34.0)
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_rows_that_are_no_telemetry_are_cut_off_with_a_note(tmp_path, kind):
+    info, frames = opened(
+        SOURCES[kind](tmp_path, counts(), Band.INFRARED, Reframing(telemetry=TelemetryRows("lepton")))
+    )
+    assert len(info.notes) == 1 and "no telemetry of a lepton" in info.notes[0]
+    assert frames[0].luma.pixels.shape == (120, 160) and frames[0].telemetry is None
+
+
+def test_an_image_of_telemetry_rows_only_is_refused():
+    with pytest.raises(CropError, match="160x2 has no more than 2 telemetry rows"):
+        Reframing(telemetry=TelemetryRows("lepton")).size((160, 2))

@@ -15,6 +15,7 @@
 A calibration with lenses and the cameras' pose is of kind ``stereo``: it has no matrix but supports any
 plane distance. Its ``infrared`` and ``visible`` have a ``lens``, and it has a ``pose``. Of kind
 ``homography+lens`` ``infrared`` has a ``lens``, and the matrix takes pixels without its distortion.
+``planes`` has the maps of other distances by name, see :mod:`fusepipe.calibration.file.named_planes`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from fusepipe.calibration.board.stereo import Pose, plane_homography
-from fusepipe.calibration.file.sections import CameraImage, FileModel, Number, PoseFields
+from fusepipe.calibration.file.sections import CameraImage, FileModel, Number, PlaneFields, PoseFields
 from fusepipe.calibration.lens import Lens
 from fusepipe.calibration.matrix import Matrix3, check_matrix, scaling
 from fusepipe.core.errors import UsageError
@@ -40,6 +41,10 @@ FORMAT_VERSION = 1
 Kind = Literal["identity", "affine", "homography", "homography+lens", "stereo"]
 _ROWS: Mapping[str, int] = {"affine": 2, "homography": 3, "homography+lens": 3}
 _LENSES: Mapping[str, tuple[str, ...]] = {"stereo": ("infrared", "visible"), "homography+lens": ("infrared",)}
+
+
+PLANE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+PlaneName = Annotated[str, Field(pattern=PLANE_NAME)]
 
 
 class Made(FileModel):
@@ -83,6 +88,13 @@ class Calibration(FileModel):
         description="Of kinds with a matrix: by how many visible pixels, [x, y], times metres the infrared image "
         "moves as 1/distance grows (focal length times distance of the cameras).",
     )
+    plane: PlaneName | None = Field(
+        default=None,
+        description="The name of the plane that the file's own matrix, or its plane_distance_m, holds for.",
+    )
+    planes: dict[PlaneName, PlaneFields] | None = Field(
+        default=None, description="The maps of other planes by name, such as near: a rig chooses one."
+    )
     made: Made | None = Field(default=None, description="Its origin.")
     quality: dict[str, int | float | str] | None = Field(
         default=None, description="Free figures or words, such as reprojection_rms_px."
@@ -113,13 +125,7 @@ class Calibration(FileModel):
             return None
         if matrix is None:
             raise PydanticCustomError("missing", "is missing")
-        if len(matrix) != _ROWS[kind] or any(len(row) != 3 for row in matrix):
-            raise ValueError(f"should be {_ROWS[kind]} rows of 3 numbers for kind {kind}")
-        if "infrared" in known and "visible" in known:
-            try:
-                check_matrix(matrix, known["infrared"].size, known["visible"].size)
-            except UsageError as error:
-                raise ValueError(str(error)) from error
+        _check_rows(matrix, known)
         return matrix
 
     @field_validator("infrared", "visible")
@@ -159,6 +165,32 @@ class Calibration(FileModel):
         if parallax is not None and (known.get("matrix") is None or known.get("plane_distance_m") is None):
             raise ValueError("needs a matrix and the plane_distance_m that the matrix holds for")
         return parallax
+
+    @field_validator("planes")
+    @classmethod
+    def _planes_fit_the_kind(
+        cls, planes: dict[str, PlaneFields] | None, info: ValidationInfo
+    ) -> dict[str, PlaneFields] | None:
+        known = info.data
+        kind = known.get("kind")
+        for name, plane in (planes or {}).items():
+            if kind is None:
+                continue
+            if name == known.get("plane"):
+                raise ValueError(f"{name} is the file's own plane already; give this one another name")
+            if kind == "identity":
+                raise ValueError(f"kind identity has no planes, {name} included; write kind: affine or homography")
+            if kind == "stereo":
+                if plane.matrix is not None or plane.plane_distance_m is None:
+                    raise ValueError(f"{name} needs a plane_distance_m and no matrix, since the kind is stereo")
+            elif plane.matrix is None:
+                raise ValueError(f"{name} needs a matrix, since the kind is {kind}")
+            else:
+                try:
+                    _check_rows(plane.matrix, known)
+                except ValueError as error:
+                    raise ValueError(f"{name}: its matrix: {error}") from error
+        return planes
 
     @property
     def has_depth(self) -> bool:
@@ -212,6 +244,18 @@ class Calibration(FileModel):
         return np.asarray(shift @ matrix, np.float64)
 
 
+def _check_rows(matrix: tuple[tuple[float, ...], ...], known: Mapping[str, Any]) -> None:
+    """Raises ValueError where the rows do not fit the ``known`` kind, or the sizes of the images."""
+    kind = known["kind"]
+    if len(matrix) != _ROWS[kind] or any(len(row) != 3 for row in matrix):
+        raise ValueError(f"should be {_ROWS[kind]} rows of 3 numbers for kind {kind}")
+    if "infrared" in known and "visible" in known:
+        try:
+            check_matrix(matrix, known["infrared"].size, known["visible"].size)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+
+
 def _lens(camera: CameraImage) -> Lens | None:
     lens = camera.lens
     if lens is None:
@@ -246,7 +290,7 @@ def make_calibration(
             if kind == "affine" and not m[2, :2].any():
                 m = m[:2]
         rows = m.tolist()
-    return _checked(
+    return checked_calibration(
         {
             "kind": kind,
             "infrared": {"size": infrared_size} if infrared_lens is None else _camera_fields(infrared_lens),
@@ -270,7 +314,7 @@ def make_stereo_calibration(
     quality: Mapping[str, float | str] | None = None,
 ) -> Calibration:
     """A calibration for any plane distance; raises :class:`UsageError` for impossible numbers."""
-    return _checked(
+    return checked_calibration(
         {
             "kind": "stereo",
             "infrared": _camera_fields(infrared),
@@ -292,7 +336,8 @@ def _camera_fields(lens: Lens) -> dict[str, Any]:
     return {"size": lens.size, "lens": {"model": lens.model, **numbers}}
 
 
-def _checked(content: Mapping[str, Any]) -> Calibration:
+def checked_calibration(content: Mapping[str, Any]) -> Calibration:
+    """A calibration from the values of its keys; raises :class:`UsageError` for what a file could not hold either."""
     try:
         return Calibration.model_validate({"fusepipe_calibration": FORMAT_VERSION, **content})
     except ValidationError as error:

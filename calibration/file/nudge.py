@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fusepipe.calibration.file.model import Calibration, Kind, make_calibration
+from fusepipe.calibration.file.named_planes import at_plane, with_plane
 from fusepipe.calibration.matrix import Matrix3
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Size
@@ -66,14 +67,19 @@ def nudged(calibration: Calibration, nudge: Nudge) -> Calibration:
         )
     kind: Kind = "affine" if calibration.kind == "identity" else calibration.kind
     quality = {**(calibration.quality or {}), "moved_by_hand": "yes"}
-    return make_calibration(
+    by = nudge.matrix(calibration.visible.size)
+    new = make_calibration(
         kind,
         calibration.infrared.size,
         calibration.visible.size,
-        nudge.matrix(calibration.visible.size) @ calibration.matrix3(),
+        by @ calibration.matrix3(),
         made=calibration.made,
         quality=quality,
         plane_distance_m=calibration.plane_distance_m,
         parallax_px_m=calibration.parallax_px_m,
         infrared_lens=calibration.infrared_lens(),
     )
+    new = new.model_copy(update={"plane": calibration.plane})
+    for name, plane in (calibration.planes or {}).items():  # the bracket has moved, whatever the distance
+        new = with_plane(new, name, by @ at_plane(calibration, name).matrix3(), plane.plane_distance_m)
+    return new

@@ -49,6 +49,17 @@ class CameraImage(FileModel):
         return size
 
 
+class PlaneFields(FileModel):
+    """The map of another distance than that of the file's own matrix."""
+
+    matrix: tuple[tuple[Number, ...], ...] | None = Field(
+        default=None, description="As that of the file, for this plane; none for kind stereo."
+    )
+    plane_distance_m: Annotated[float, Field(strict=True, gt=0)] | None = Field(
+        default=None, description="Its distance from the visible camera, if it is known; needed for kind stereo."
+    )
+
+
 class PoseFields(FileModel):
     """The pose of the infrared camera: X_visible = rotation X_infrared + translation, x right, y down, z forward."""
 

@@ -66,6 +66,11 @@ def calibration_text(calibration: Calibration) -> str:
         content.yaml_set_comment_before_after_key("pose", before="X_visible = rotation X_infrared + translation")
     if calibration.parallax_px_m is not None:
         content["parallax_px_m"] = _row(calibration.parallax_px_m)
+    for name, plane in (calibration.planes or {}).items():
+        if plane.matrix is not None:
+            content["planes"][name] = CommentedMap(
+                {**dumped["planes"][name], "matrix": CommentedSeq(_row(row) for row in plane.matrix)}
+            )
     yaml = YAML(typ="rt", pure=True)
     yaml.width = 4096  # a wrapped row of a matrix is hard to read
     stream = io.StringIO()

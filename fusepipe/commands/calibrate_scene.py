@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,11 @@ from fusepipe.commands.console.options import (
     reframing_arguments,
     reframing_options,
 )
+
+if TYPE_CHECKING:
+    from fusepipe.calibration.scene.local_matches import Model
+    from fusepipe.calibration.scene.registration import SceneResult
+    from fusepipe.workflows.calibrate_scene import Hints
 
 
 @click.command(
@@ -35,6 +40,8 @@ from fusepipe.commands.console.options import (
 @click.option("--fov-visible", type=click.FloatRange(1, 170), help="Hint: horizontal field of view in degrees.")
 @click.option("--mount", nargs=2, type=Length(), metavar="RIGHT DOWN", help="Hint: position of the infrared camera.")
 @click.option("--plane-distance", type=Length(), help="Distance of the scene.")
+@click.option("--at", metavar="PLANE", help="Add one plane to the file: near, far, a distance, or x,y,width,height.")
+@click.option("--name", help="Name of the plane of --at.", show_default="near, far, or its distance")
 @click.option("--pairs", "most", type=click.IntRange(1, 200), default=24, help="Maximum number of pairs.")
 @click.option("--note", help="Kept in the file.")
 @reframing_options
@@ -49,6 +56,8 @@ def command(
     fov_visible: float | None,
     mount: tuple[float, float] | None,
     plane_distance: float | None,
+    at: str | None,
+    name: str | None,
     most: int,
     note: str | None,
     keys: dict[str, dict[str, Any]],
@@ -57,20 +66,26 @@ def command(
 ) -> None:
     """Calibrate without a board, from pairs of the scene: two images, two folders (by stem) or two recordings.
 
-    Exits with 1 and writes nothing where the result is not reliable.
+    Exits with 1 and writes nothing where the result is not reliable. With --at, the plane is added to an existing file,
+    and --overwrite replaces one of the same name; a region is in pixels of the visible image.
     """
     from fusepipe.calibration.file.storage import save_calibration
     from fusepipe.calibration.scene.local_matches import MODELS
     from fusepipe.core.errors import FusepipeError
     from fusepipe.core.progress_bar import ProgressBar
-    from fusepipe.core.text import counted, shortlist
-    from fusepipe.workflows.calibrate_scene import Hints, calibrate_scene, lens_note, reliability_warning, result_json
+    from fusepipe.workflows.calibrate_scene import Hints, calibrate_scene, result_json
     from fusepipe.workflows.scene_pairs import read_pairs
 
-    check_output_file(output, overwrite)
+    if name is not None and at is None:
+        raise click.UsageError("--name is that of a plane: give --at as well")
+    if at is None:
+        check_output_file(output, overwrite)
     hints = Hints(fov_infrared, fov_visible, mount, plane_distance)
-    pairs = read_pairs(infrared, visible, most, keys)
     models = MODELS if model == "auto" else tuple(m for m in MODELS if MODELS.index(m) <= MODELS.index(model))
+    if at is not None:
+        _add_plane((infrared, visible, most, keys), output, (at, name), (hints, models, note), overwrite, as_json)
+        return
+    pairs = read_pairs(infrared, visible, most, keys)
     with ProgressBar("registering", enabled=not as_json) as progress:
         result, calibration = calibrate_scene(pairs, hints, models, note, progress.step)
     if calibration is not None:
@@ -83,15 +98,53 @@ def command(
         return
     if calibration is None:
         raise FusepipeError(f"nothing was written: {result.refusal}")
+    _print_result(result, [pair.name for pair in pairs])
+    inputs = shlex.join([str(output), infrared, visible, *reframing_arguments(keys)])
+    click.echo(f"wrote {output}; check it with: fusepipe calibrate check {inputs}")
+
+
+def _print_result(result: SceneResult, names: list[str]) -> None:
+    from fusepipe.core.text import counted, shortlist
+    from fusepipe.workflows.calibrate_scene import lens_note, reliability_warning
+
     seen = result.quality
     error = "not known" if seen.error_bound is None else seen.error_bound.text
     click.echo(
-        f"{counted(len(pairs), 'pair')} ({shortlist([pair.name for pair in pairs])}): {result.model}; expected error: "
+        f"{counted(len(names), 'pair')} ({shortlist(names)}): {result.model}; expected error: "
         f"{error}; {seen.agreement}; the infrared camera sees {seen.overlap:.0%} of the visible image"
     )
     if reason := reliability_warning(result):
         click.echo(f"  warning: {reason}")
     if note_text := lens_note(result):
         click.echo(f"  note: {note_text}")
-    inputs = shlex.join([str(output), infrared, visible, *reframing_arguments(keys)])
-    click.echo(f"wrote {output}; check it with: fusepipe calibrate check {inputs}")
+
+
+def _add_plane(
+    inputs: tuple[str, str, int, dict[str, dict[str, Any]]],
+    output: Path,
+    plane: tuple[str, str | None],
+    settings: tuple[Hints, tuple[Model, ...], str | None],
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Adds one plane to the file, which is made if there is none. ``plane``: --at and --name."""
+    from fusepipe.calibration.file.storage import load_calibration, save_calibration
+    from fusepipe.core.progress_bar import ProgressBar
+    from fusepipe.workflows.scene_pairs import read_pairs
+    from fusepipe.workflows.scene_planes import calibrate_plane, check_new, parse_place
+
+    place = parse_place(*plane)
+    known = load_calibration(output) if output.exists() else None
+    if known is None:
+        check_output_file(output, overwrite)
+    elif not overwrite:
+        check_new(known, place, output)
+    pairs = read_pairs(*inputs)
+    with ProgressBar("registering", enabled=not as_json) as progress:
+        result = calibrate_plane(pairs, place, known, *settings, progress.step)
+    save_calibration(result.calibration, output, overwrite=known is not None or overwrite)
+    if as_json:
+        click.echo(json.dumps({"ok": True, "output": str(output), **result.as_json()}, indent=2))
+        return
+    click.echo(f"plane {place.name}: {result.text}")
+    click.echo(f"wrote {output}; choose the plane in the rig: registration: {{plane: {place.name}}}")

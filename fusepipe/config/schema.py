@@ -77,6 +77,11 @@ class RegistrationConfig(ConfigModel):
         description="The distance from the visible camera at which the images are registered, for calibrations with a "
         "known pose; default: the distance in the calibration file.",
     )
+    plane: Annotated[str, Field(pattern=RIG_NAME)] | None = Field(
+        default=None,
+        description="The plane of the calibration file to register, by its name, such as near; default: the "
+        "file's own.",
+    )
     outside: Literal["visible", "crop"] = Field(
         default="visible",
         description="What the output shows outside the infrared view: visible, the visible image; crop, nothing: the "

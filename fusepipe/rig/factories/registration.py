@@ -37,21 +37,24 @@ class OpenedRegistration:
     description: str
 
 
-def make_aligner(calibration: str | None, distance_m: float | None = None) -> Aligner:
-    """The aligner of a calibration file or ``synthetic://`` scene at a plane distance.
+def make_aligner(calibration: str | None, distance_m: float | None = None, plane: str | None = None) -> Aligner:
+    """The aligner of a calibration file or ``synthetic://`` scene at a plane distance, or at a ``plane`` of the file.
 
     Raises :class:`UsageError` or :class:`ConfigError` for a calibration that cannot be read.
     """
     from fusepipe.calibration import warp
     from fusepipe.calibration.aligner import Aligner
 
+    if plane is not None and (calibration is None or calibration.startswith("synthetic://")):
+        raise UsageError(f"plane: {plane} needs a calibration file that has it; set calibration, or omit plane")
     if calibration is not None and calibration.startswith("synthetic://"):
         return Aligner(partial(_synthetic_warp, calibration), distance_m)
     loaded = None
     if calibration is not None:
+        from fusepipe.calibration.file.named_planes import at_plane
         from fusepipe.calibration.file.storage import load_calibration
 
-        loaded = load_calibration(Path(calibration))
+        loaded = at_plane(load_calibration(Path(calibration)), plane)
     return Aligner(partial(warp.build_warp, loaded), distance_m)
 
 
@@ -97,7 +100,7 @@ def open_registration(
     """
     registration = rig.registration
     crop = registration.outside == "crop"
-    aligner = make_aligner(registration.calibration, registration.plane_distance_m)
+    aligner = make_aligner(registration.calibration, registration.plane_distance_m, registration.plane)
     if not (infrared.known and visible.known):
         if crop:
             raise UsageError(
@@ -126,7 +129,8 @@ def describe_map(registration: RegistrationConfig, infrared: Size, visible: Size
     """What maps infrared images of this (width, height) onto visible ones."""
     if registration.calibration is not None:
         distance_m = registration.plane_distance_m
-        return registration.calibration + ("" if distance_m is None else f" at {distance_m:g} m")
+        plane = "" if registration.plane is None else f", plane {registration.plane}"
+        return registration.calibration + plane + ("" if distance_m is None else f" at {distance_m:g} m")
     if infrared == visible:
         return "none (the images are taken as registered)"
     return f"stretched from {_text(infrared)} to {_text(visible)}"

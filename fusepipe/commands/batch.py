@@ -27,7 +27,7 @@ SHOWN_FAILURES = 20
     ),
 )
 @click.argument("manifest")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the outputs and the report.")
+@click.option("--out", "written_out", required=True, type=click.Path(), help="Folder of the outputs and the report.")
 @click.option("--visible", metavar="TEMPLATE", help="The visible input of each file that a pattern matches.")
 @click.option("--rig", "rig_file", type=click.Path(path_type=Path), help="A rig file, whose settings all clips have.")
 @click.option("--name", "rig_name", metavar="RIG", help="Its rig, where it has several.")
@@ -43,7 +43,7 @@ SHOWN_FAILURES = 20
 @json_option
 def command(
     manifest: str,
-    out: Path,
+    written_out: str,
     visible: str | None,
     rig_file: Path | None,
     rig_name: str | None,
@@ -56,7 +56,7 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Fuse the clips of MANIFEST: a CSV, JSON Lines or Parquet file, or a pattern such as 'ir/*.mkv'.
+    """Fuse the clips of MANIFEST: a CSV, JSON Lines or Parquet file or URL, or a pattern such as 'ir/*.mkv'.
 
     Its columns are infrared, visible, output, rig, rig_name, and keys of a rig such as fusion.model. Clips that are
     finished already are verified and skipped, so that the same command continues an interrupted batch.
@@ -66,11 +66,12 @@ def command(
     from fusepipe.workflows.batch.batch_report import batch_report, write_batch_report
     from fusepipe.workflows.batch.clip_metrics import chosen_metrics
     from fusepipe.workflows.batch.dispatch import BatchOptions, run_batch
-    from fusepipe.workflows.batch.entries import RigChoice, read_entries
+    from fusepipe.workflows.batch.entries import RigChoice, local_manifest, output_folder, read_entries
     from fusepipe.workflows.batch.rows import read_rows
 
     if rig_name is not None and rig_file is None:
         raise UsageError(f"--name {rig_name}: is for a rig file; add --rig")
+    manifest, out = local_manifest(manifest), output_folder(written_out)
     shared = None if rig_file is None else RigChoice(rig_file, rig_name)
     entries = read_entries(read_rows(manifest, visible), manifest, out, shared=shared)
     options = BatchOptions(

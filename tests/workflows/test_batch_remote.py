@@ -13,12 +13,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from fusepipe.cli import cli
+from fusepipe.core.errors import ConfigError, FusepipeError, UsageError
 from fusepipe.core.redact import hide_known
 from fusepipe.workflows.batch.clip_job import ClipJob, ClipResult, run_clip
-from fusepipe.workflows.batch.entries import read_entries
+from fusepipe.workflows.batch.entries import local_manifest, read_entries
 from fusepipe.workflows.batch.kept_engine import KeptEngine
-from fusepipe.workflows.batch.rows import ManifestRow
+from fusepipe.workflows.batch.rows import ManifestRow, read_rows
 
 pytest.importorskip("fsspec", reason="needs the extra batch")
 
@@ -106,3 +109,68 @@ def test_what_cannot_be_fetched_says_why_without_the_secret(tmp_path: Path, serv
     shown = json.dumps([hide_known(result.error) for result in results.values()])
     assert "no such file" in results["missing"].error and "geheim99" not in shown
     assert not list((tmp_path / "out").glob("*.png"))
+
+
+def test_a_remote_manifest_names_files_beside_it(tmp_path: Path, server: tuple[str, list[str]]) -> None:
+    url, served = server
+    manifest = f"{url.replace('://', '://admin:geheim99@')}/clips.csv?token=geheim98"
+    (tmp_path / "served" / "clips.csv").write_text(
+        "infrared,visible,output,fusion.model\nir.png,vis.png,a.png,mean\n"
+        f"ir.png,{tmp_path}/served/vis.png,b.png,mean\nmemory://x/ir.png,vis 1.png,c.png,mean\n"
+    )
+    entries = read_entries(read_rows(manifest), manifest, tmp_path / "out")
+    assert served == ["/clips.csv?token=geheim98"], "the manifest alone is fetched"
+    base = url.replace("://", "://admin:geheim99@")
+    assert [entry.inputs for entry in entries] == [
+        (f"{base}/ir.png", f"{base}/vis.png"),
+        (f"{base}/ir.png", f"{tmp_path}/served/vis.png"),
+        ("memory://x/ir.png", f"{base}/vis%201.png"),
+    ]
+    with KeptEngine() as engine:
+        result = run_clip(ClipJob(entries[0], tmp_path / "out"), engine)
+    assert result.status == "finished", result.error
+
+
+def test_a_manifest_may_be_in_memory_or_a_file_url(tmp_path: Path) -> None:
+    import fsspec
+
+    with fsspec.open("memory://lists/clips.jsonl", "w") as file:
+        file.write('{"infrared": "a b.mkv", "visible": "v.mkv"}\n')
+    manifest = "memory://lists/clips.jsonl"
+    (entry,) = read_entries(read_rows(manifest), manifest, tmp_path)
+    assert entry.inputs == ("memory://lists/a b.mkv", "memory://lists/v.mkv") and entry.output == "a b.mkv"
+    assert local_manifest(f"file://{tmp_path}/my%20clips.csv") == f"{tmp_path}/my clips.csv"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("none.csv", "no such file"),
+        ("broken.csv", "cannot be fetched"),
+        ("ir.png", "is no manifest"),
+        ("*.csv/ir", "a pattern is for files of this machine"),
+        ("torn.jsonl", ":1: is not JSON"),
+    ],
+)
+def test_a_remote_manifest_that_cannot_be_read_says_why_without_the_secret(
+    tmp_path: Path, server: tuple[str, list[str]], name: str, says: str
+) -> None:
+    url, _ = server
+    (tmp_path / "served" / "torn.jsonl").write_text('{"infrared": ')
+    with pytest.raises(FusepipeError) as refused:
+        read_rows(f"{url}/{name}?token=geheim97")
+    assert says in str(refused.value) and "geheim97" not in hide_known(str(refused.value))
+
+
+def test_other_paths_of_a_remote_manifest_are_absolute(tmp_path: Path) -> None:
+    row = {"infrared": "ir.mkv", "visible": "vis.mkv", "output": "a.mkv"}
+    for key, value in (("rig", "roof.yaml"), ("registration.calibration", "roof.yaml"), ("output", "../a.mkv")):
+        with pytest.raises(ConfigError, match=r"^http://h/clips\.csv:2: "):
+            read_entries([ManifestRow(2, {**row, key: value})], "http://h/clips.csv", tmp_path)
+
+
+def test_outputs_are_not_written_to_a_url(tmp_path: Path) -> None:
+    (tmp_path / "clips.csv").write_text("infrared,visible\na.mkv,b.mkv\n")
+    words = ["batch", str(tmp_path / "clips.csv"), "--out", "s3://user:geheim96@bucket/fused"]
+    error = CliRunner().invoke(cli, words).exception
+    assert isinstance(error, UsageError) and "is a URL" in str(error) and "geheim96" not in str(error)

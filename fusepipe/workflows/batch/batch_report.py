@@ -15,6 +15,7 @@ from fusepipe.core.files import utf8, write_bytes
 from fusepipe.core.progress_bar import clock_time
 from fusepipe.core.provenance import versions
 from fusepipe.core.redact import hide_in, redact_url
+from fusepipe.core.text import counted
 from fusepipe.evaluation.report import html
 from fusepipe.workflows.batch.clip_job import ClipResult
 from fusepipe.workflows.batch.clip_metrics import SAMPLE
@@ -132,9 +133,9 @@ def _page(report: BatchReport) -> str:
         "fusepipe.workflows.batch",
         title="Batch",
         facts=[
-            f"{summary['total']} clips",
-            f"{clock_time(summary['seconds'])} h:min:s",
-            f"{summary['workers']} workers",
+            counted(summary["total"], "clip"),
+            f"took {clock_time(summary['seconds'])}",
+            counted(summary["workers"], "worker"),
         ],
         verdict=_verdict(summary),
         error=summary["error"] or "",

@@ -8,6 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+from urllib.parse import quote
 
 from pydantic import ValidationError
 
@@ -20,7 +21,7 @@ from fusepipe.core.image_pages import holds_many_images
 from fusepipe.core.redact import redact_url, remember
 from fusepipe.core.video_formats import folder_name_problem, output_name_problem, video_format
 from fusepipe.core.yaml_models import FROM_YAML
-from fusepipe.workflows.batch.remote_inputs import is_remote, remote_name
+from fusepipe.workflows.batch.remote_inputs import is_remote, remote_folder, remote_name
 from fusepipe.workflows.batch.rows import ManifestRow
 
 STATE_FOLDER = ".batch"  # in the output folder: records, unfinished outputs, the lock
@@ -71,16 +72,34 @@ class RigChoice:
     name: str | None = None
 
 
+def local_manifest(written: str) -> str:
+    """A manifest as given, a ``file://`` URL as its path."""
+    return resolve_url(written, Path.cwd()) if scheme_of(written) == "file" else written
+
+
+def output_folder(written: str) -> Path:
+    """The folder of ``--out``; raises :class:`UsageError` for a URL."""
+    if scheme_of(written):
+        raise UsageError(
+            f"--out {redact_url(written)}: is a URL; outputs are verified and replaced in place, so write to a folder "
+            "of this machine or a mounted one, and copy it afterwards"
+        )
+    return Path(written)
+
+
 def read_entries(
     rows: Iterable[ManifestRow], manifest: str, out: Path, *, shared: RigChoice | None = None
 ) -> list[BatchEntry]:
     """The clips of ``rows``; paths are relative to the folder of ``manifest``, outputs to ``out``.
 
+    Inputs of a manifest on another machine are relative to its URL; other paths in it are absolute.
+
     Raises :class:`ConfigError` with the line of each row that is not valid: unknown columns, invalid settings, outputs
     outside of ``out`` or that two rows share, names with control characters.
     """
     base = Path(manifest).absolute().parent if Path(manifest).is_file() else Path.cwd()
-    reader = _Reader(base, out, shared)
+    reader = _Reader(base, out, shared, remote_folder(manifest) if is_remote(manifest) else "")
+    manifest = redact_url(manifest)
     entries: list[BatchEntry] = []
     problems: list[Problem] = []
     for row in rows:
@@ -101,8 +120,8 @@ def read_entries(
 class _Reader:
     """Makes entries of rows; rig files are read once."""
 
-    def __init__(self, base: Path, out: Path, shared: RigChoice | None) -> None:
-        self._base, self._out, self._shared = base, out.absolute(), shared
+    def __init__(self, base: Path, out: Path, shared: RigChoice | None, remote_base: str = "") -> None:
+        self._base, self._out, self._shared, self._remote_base = base, out.absolute(), shared, remote_base
         self._bodies: dict[RigChoice, dict[str, Any]] = {}
         if shared is not None:
             self._body(shared)  # its problems are not those of a row
@@ -124,7 +143,7 @@ class _Reader:
         for section, key in (("registration", "calibration"), ("fusion", "engine")):
             written = row.values.get(f"{section}.{key}")
             if isinstance(written, str) and not scheme_of(written):
-                body[section][key] = resolve_path(written, self._base)
+                body[section][key] = self._path(f"{section}.{key}", written)
         remote = {band: url for band, url in inputs.items() if is_remote(url)}
         for band, url in inputs.items():
             if band in remote and not remote_name(url):
@@ -146,16 +165,24 @@ class _Reader:
             raise _Invalid(band, f"should be a path or URL, not {value!r}")
         remember(value)
         try:
+            if self._remote_base and not scheme_of(value) and not value.startswith(("/", "~")):
+                name = check_text(value)
+                return self._remote_base + (quote(name) if self._remote_base.startswith("http") else name)
             return resolve_url(check_text(value), self._base)
         except ValueError as error:
             raise _Invalid(band, f"{redact_url(value)!r} {error}") from error
+
+    def _path(self, key: str, written: str) -> str:
+        if self._remote_base and not written.startswith(("/", "~")):
+            raise _Invalid(key, f"{written!r}: write an absolute path; the manifest is on another machine")
+        return resolve_path(written, self._base)
 
     def _rig_body(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
         """The keys of the row's rig file, of the shared one, or none; and the folder that its paths start from."""
         file, name = values.get("rig"), values.get("rig_name")
         choice = self._shared
         if file is not None:
-            choice = RigChoice(Path(resolve_path(str(file), self._base)), None if name is None else str(name))
+            choice = RigChoice(Path(self._path("rig", str(file))), None if name is None else str(name))
         elif name is not None:
             if choice is None:
                 raise _Invalid("rig_name", "needs a rig file: a column rig, or --rig")

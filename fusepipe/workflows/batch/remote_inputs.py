@@ -1,4 +1,4 @@
-"""Inputs on other machines, whatever fsspec opens (``https://``, ``s3://``, ``gs://``): copied before the fusion."""
+"""Inputs and manifests on other machines, whatever fsspec opens (``https://``, ``s3://``, ``gs://``): copied first."""
 
 from __future__ import annotations
 
@@ -40,13 +40,23 @@ def remote_stamp(url: str) -> list[tuple[str, str]]:
     return [(key, str(info[key])) for key in _CHANGE_KEYS if info.get(key) is not None]
 
 
+def remote_folder(url: str) -> str:
+    """The folder of a remote file, with a slash at its end, and without what follows a ``?`` or ``#``."""
+    return f"{url.partition('?')[0].partition('#')[0].rpartition('/')[0]}/"
+
+
+def fetch(url: str, path: Path) -> None:
+    """Copies a remote file to ``path``. Errors as :func:`remote_stamp`."""
+    _call(url, lambda files, name: files.get_file(name, str(path)))
+
+
 def with_local_inputs(rig: Rig, remote: Mapping[str, str], folder: Path) -> Rig:
     """The rig with copies of its ``remote`` inputs (by camera) in ``folder``. Errors as :func:`remote_stamp`."""
     changed = {}
     for camera, url in remote.items():
         path = folder / camera / remote_name(url)
         path.parent.mkdir()
-        _call(url, lambda files, name, to=path: files.get_file(name, str(to)))
+        fetch(url, path)
         changed[camera] = getattr(rig, camera).model_copy(update={"url": str(path)})
     return rig.model_copy(update=changed)
 
@@ -57,7 +67,7 @@ def _call(url: str, use: Any) -> Any:
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
-        raise UsageError(f"{shown}: remote inputs need fsspec: pip install 'fusepipe[batch]'") from error
+        raise UsageError(f"{shown}: remote files need fsspec: pip install 'fusepipe[batch]'") from error
     try:
         return use(*url_to_fs(url))
     except FileNotFoundError as error:

@@ -8,10 +8,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fusepipe.core.errors import ConfigError, Problem, SourceError, UsageError
 from fusepipe.core.natural_order import natural_key
+from fusepipe.core.redact import redact_url, remember
+from fusepipe.workflows.batch.remote_inputs import fetch, is_remote, remote_name
 
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
 MAX_ROWS = 1_000_000
@@ -32,32 +35,55 @@ def read_rows(manifest: str, visible: str | None = None) -> list[ManifestRow]:
     """The rows of a manifest, or one for each file or folder that the pattern ``manifest`` matches.
 
     ``visible`` is the template of the visible inputs of a pattern, with ``{stem}``, ``{name}`` and ``{parent}`` of the
-    infrared one. Raises :class:`SourceError` for a file that cannot be read, :class:`ConfigError` for rows that are not
+    infrared one. A manifest on another machine, ``https://`` or ``s3://``, is copied first.
+
+    Raises :class:`SourceError` for a file that cannot be read, :class:`ConfigError` for rows that are not
     of its format, :class:`UsageError` where ``visible`` is missing or not needed.
     """
-    path = Path(manifest)
+    shown, remote = redact_url(manifest), is_remote(manifest)
+    path = Path(remote_name(manifest) if remote else manifest)
     if path.suffix.lower() not in SUFFIXES:
+        if remote:
+            raise UsageError(
+                f"{shown}: is no manifest ({', '.join(SUFFIXES)}), and a pattern is for files of this machine"
+            )
         rows = list(_matches(manifest, visible))
     elif visible is not None:
-        raise UsageError(f"--visible {visible}: is for a pattern; the manifest {manifest} names the visible inputs")
+        raise UsageError(f"--visible {visible}: is for a pattern; the manifest {shown} names the visible inputs")
     else:
-        try:
-            rows = list(_READERS[path.suffix.lower()](path))
-        except FileNotFoundError as error:
-            raise SourceError(f"{manifest}: no such file") from error
-        except OSError as error:
-            raise SourceError(f"{manifest}: cannot be read: {error.strerror or error}") from error
-        except UnicodeDecodeError as error:
-            raise _problem(path, 0, f"is not UTF-8 text: byte {error.start}") from error
+        with TemporaryDirectory(prefix="fusepipe-batch-") as folder:
+            if remote:
+                remember(manifest)
+                path = Path(folder) / path.name
+                fetch(manifest, path)
+            rows = _read(path, shown)
     if not rows:
-        raise SourceError(f"{manifest}: is empty: it names no clips")
+        raise SourceError(f"{shown}: is empty: it names no clips")
     if len(rows) > MAX_ROWS:
-        raise UsageError(f"{manifest}: has {len(rows)} rows; at most {MAX_ROWS}: split it")
+        raise UsageError(f"{shown}: has {len(rows)} rows; at most {MAX_ROWS}: split it")
     return rows
 
 
-def _problem(path: Path, line: int, message: str) -> ConfigError:
-    return ConfigError(problems=[Problem(str(path), line, 0, "", message)])
+def _read(path: Path, shown: str) -> list[ManifestRow]:
+    """All rows of a file; problems name it as ``shown``."""
+    try:
+        return list(_READERS[path.suffix.lower()](path))
+    except _Malformed as error:
+        raise ConfigError(problems=[Problem(shown, error.line, 0, "", str(error))]) from error.__cause__
+    except FileNotFoundError as error:
+        raise SourceError(f"{shown}: no such file") from error
+    except OSError as error:
+        raise SourceError(f"{shown}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(problems=[Problem(shown, 0, 0, "", f"is not UTF-8 text: byte {error.start}")]) from error
+
+
+class _Malformed(Exception):  # noqa: N818 - never leaves this module
+    """What is not of the format of a manifest, and in which line; 0: no particular one."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 def _csv(path: Path) -> Iterator[ManifestRow]:
@@ -67,17 +93,17 @@ def _csv(path: Path) -> Iterator[ManifestRow]:
             names = [name.strip() for name in next(reader, [])]
             if len(set(names)) != len(names):
                 twice = next(name for name in names if names.count(name) > 1)
-                raise _problem(path, 1, f"has the column {twice!r} twice")
+                raise _Malformed(1, f"has the column {twice!r} twice")
             line = reader.line_num + 1  # of the row's first line: a quoted value may have line breaks
             for cells in reader:
                 if len(cells) > len(names):
-                    raise _problem(path, line, f"has {len(cells)} values for {len(names)} columns")
+                    raise _Malformed(line, f"has {len(cells)} values for {len(names)} columns")
                 values = {name: _typed(name, cell) for name, cell in zip(names, cells, strict=False) if cell.strip()}
                 if values:
                     yield ManifestRow(line, values)
                 line = reader.line_num + 1
         except csv.Error as error:
-            raise _problem(path, reader.line_num, f"is not CSV: {error}") from error
+            raise _Malformed(reader.line_num, f"is not CSV: {error}") from error
 
 
 def _typed(name: str, cell: str) -> Any:
@@ -98,9 +124,9 @@ def _json_lines(path: Path) -> Iterator[ManifestRow]:
             try:
                 values = json.loads(text)
             except (ValueError, RecursionError) as error:
-                raise _problem(path, line, f"is not JSON: {error}") from error
+                raise _Malformed(line, f"is not JSON: {error}") from error
             if not isinstance(values, dict):
-                raise _problem(path, line, 'is not a JSON object, such as {"infrared": "a.mkv", ...}')
+                raise _Malformed(line, 'is not a JSON object, such as {"infrared": "a.mkv", ...}')
             yield ManifestRow(line, {name: value for name, value in values.items() if value is not None})
 
 
@@ -122,7 +148,7 @@ def _parquet(path: Path) -> Iterator[ManifestRow]:
                         number, {name: value for name, value in values.items() if value not in (None, "")}
                     )
     except (ArrowException, ValueError) as error:
-        raise _problem(path, 0, f"is not a Parquet file: {str(error).splitlines()[0]}") from error
+        raise _Malformed(0, f"is not a Parquet file: {str(error).splitlines()[0]}") from error
 
 
 _READERS = {".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": _parquet}

@@ -38,6 +38,12 @@ def gradient_field(luma: Luma8 | NDArray[np.float32]) -> Field:
     return np.stack([(gx * gx - gy * gy) * scale, 2.0 * gx * gy * scale], axis=-1).astype(np.float32)
 
 
+def energy(field: Field) -> NDArray[np.float32]:
+    """HxW: the squared lengths of a field (HxWx2)."""
+    x, y = field[..., 0], field[..., 1]  # numpy is slow at sums of two
+    return np.asarray(x * x + y * y, np.float32)
+
+
 def to_luma8(plane: Plane) -> Luma8:
     """HxW uint8 full range of any plane; of 16-bit counts the 0.5 and 99.5 percentiles become 0 and 255."""
     counts = plane.pixels

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusepipe.calibration.gradient_field import Field
+from fusepipe.calibration.gradient_field import Field, energy
 from fusepipe.calibration.lens import Lens
 from fusepipe.calibration.matrix import Matrix3, scaling
 from fusepipe.calibration.scene.block_matching import VisibleFields, WarpedInfrared, size_of
@@ -89,7 +89,7 @@ def _second_shift(fields: Sequence[tuple[Field, Field]], seen: NDArray[np.float3
     for infrared, visible in fields:
         own = infrared * seen[..., None]
         product = np.fft.ifft2(np.conj(np.fft.fft2(_complex(own), shape)) * np.fft.fft2(_complex(visible), shape)).real
-        energies = [np.fft.rfft2((image * image).sum(axis=-1), shape) for image in (own, visible)]
+        energies = [np.fft.rfft2(energy(image), shape) for image in (own, visible)]
         under = np.fft.irfft2(np.conj(energies[0]) * whole, shape), np.fft.irfft2(np.conj(mask) * energies[1], shape)
         total += product / np.sqrt(np.maximum(under[0], 1.0) * np.maximum(under[1], 1.0))
     strength = np.where(shared < MIN_OVERLAP * seen.sum(), -1.0, total * np.sqrt(np.maximum(shared, 0.0)))

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusepipe.calibration.gradient_field import Field
+from fusepipe.calibration.gradient_field import Field, energy
 from fusepipe.calibration.matrix import Matrix3
 
 Model = Literal["shift", "similarity", "affine", "homography", "homography+lens"]
@@ -85,36 +85,32 @@ def match_blocks(
     height, width = seen.shape
     r, side = radius_px, 2 * radius_px + 1
     framed = cv2.copyMakeBorder(visible, r, r, r, r, cv2.BORDER_CONSTANT)
-    energy = (framed * framed).sum(axis=-1)
     least = MIN_ENERGY * block_px * block_px
+    # of the block at each position of the framed image
+    others = np.maximum(_block_sums(energy(framed), block_px), least)
+    masked = infrared * seen[..., None]
+    owns = _block_sums(energy(masked), block_px)
+    enough = (_block_sums(seen, block_px) >= MIN_SEEN * block_px * block_px) & (owns >= least)
     centres, surfaces = [], []
-    for y in range(0, height - block_px + 1, step_px):
-        for x in range(0, width - block_px + 1, step_px):
-            mask = seen[y : y + block_px, x : x + block_px]
-            if mask.mean() < MIN_SEEN:
-                continue
-            block = infrared[y : y + block_px, x : x + block_px] * mask[..., None]
-            own = float((block * block).sum())
-            if own < least:
-                continue
-            there = np.s_[y : y + block_px + 2 * r, x : x + block_px + 2 * r]
-            product = cv2.matchTemplate(framed[there], block, cv2.TM_CCORR)
-            other = cv2.boxFilter(
-                energy[there],
-                -1,
-                (block_px, block_px),
-                normalize=False,
-                anchor=(0, 0),
-                borderType=cv2.BORDER_CONSTANT,
-            )
-            centres.append((x + (block_px - 1) / 2, y + (block_px - 1) / 2))
-            surfaces.append(product / np.sqrt(own * np.maximum(other[:side, :side], least)))
+    for y, x in np.argwhere(enough[::step_px, ::step_px]) * step_px:
+        block = masked[y : y + block_px, x : x + block_px]
+        product = cv2.matchTemplate(framed[y : y + block_px + 2 * r, x : x + block_px + 2 * r], block, cv2.TM_CCORR)
+        centres.append((x + (block_px - 1) / 2, y + (block_px - 1) / 2))
+        surfaces.append(product / np.sqrt(owns[y, x] * others[y : y + side, x : x + side]))
     empty = np.zeros((0, side, side), np.float32)
     return Matches(
         np.array(centres, np.float64).reshape(-1, 2),
         np.array(surfaces, np.float32) if surfaces else empty,
         (width, height),
     )
+
+
+def _block_sums(image: NDArray[np.float32], block_px: int) -> NDArray[np.float32]:
+    """The sum of the block whose upper left corner is at each position, where it lies within the image (HxW)."""
+    sums = cv2.boxFilter(
+        image, -1, (block_px, block_px), normalize=False, anchor=(0, 0), borderType=cv2.BORDER_CONSTANT
+    )
+    return np.asarray(sums[: image.shape[0] - block_px + 1, : image.shape[1] - block_px + 1], np.float32)
 
 
 def pooled(matches: list[Matches]) -> Matches:
@@ -166,23 +162,20 @@ def fit(matches: Matches, model: Model, first_window_px: float | None = None, be
         bend_px = float(np.abs(moved).max()) or 1.0  # so that all columns are of one size
         jacobian = np.concatenate([jacobian, moved[:, :, None] / bend_px], axis=2)
     r = matches.radius_px
-    grid_y, grid_x = (g.ravel().astype(np.float64) for g in np.mgrid[-r : r + 1, -r : r + 1])
-    likely = np.exp(SHARPNESS * matches.surfaces.reshape(len(matches.surfaces), -1).astype(np.float64))
+    along = np.arange(-r, r + 1, dtype=np.float64)
+    powers = np.stack([np.ones_like(along), along, along * along], axis=1)
+    likely = np.exp(SHARPNESS * matches.surfaces.astype(np.float64))
     theta = np.zeros(jacobian.shape[2])
     for window in np.geomspace(first_window_px or 0.7 * r, LAST_WINDOW_PX, ROUNDS):
-        predicted = jacobian @ theta
-        weight = likely * np.exp(
-            -((grid_x - predicted[:, :1]) ** 2 + (grid_y - predicted[:, 1:]) ** 2) / (2 * window * window)
-        )
-        weight /= weight.sum(axis=1, keepdims=True) + 1e-300
-        mean = np.stack([weight @ grid_x, weight @ grid_y], axis=1)
-        off_x, off_y = grid_x - mean[:, :1], grid_y - mean[:, 1:]
-        xx, yy, xy = ((weight * p).sum(axis=1) for p in (off_x * off_x, off_y * off_y, off_x * off_y))
+        # the window is a product of one along x and one along y
+        offsets = along - (jacobian @ theta)[:, :, None]
+        windows = np.exp(-offsets * offsets / (2 * window * window))[..., None] * powers
+        moments = windows[:, 1].transpose(0, 2, 1) @ likely @ windows[:, 0]  # NxIxJ: of y to the I times x to the J
+        moments /= moments[:, :1, :1] + 1e-300
+        mean = np.stack([moments[:, 0, 1], moments[:, 1, 0]], axis=1)
         # 0.02: a displacement is known to whole pixels only. What the window itself says is taken off.
-        spread = np.stack([np.stack([xx + 0.02, xy], 1), np.stack([xy, yy + 0.02], 1)], axis=1)
-        values, vectors = np.linalg.eigh(np.linalg.inv(spread))
-        values = np.clip(values - 1.0 / (window * window), 0.0, MAX_INFORMATION)
-        information = (vectors * values[:, None, :]) @ vectors.transpose(0, 2, 1)
+        xx, yy = moments[:, 0, 2] - mean[:, 0] ** 2 + 0.02, moments[:, 2, 0] - mean[:, 1] ** 2 + 0.02
+        information = _information(xx, yy, moments[:, 1, 1] - mean[:, 0] * mean[:, 1], 1.0 / (window * window))
         weighted = jacobian.transpose(0, 2, 1) @ information
         normal = (weighted @ jacobian).sum(axis=0) + 1e-6 * np.eye(len(theta))
         theta = np.linalg.solve(normal, (weighted @ mean[:, :, None])[..., 0].sum(axis=0))
@@ -190,6 +183,22 @@ def fit(matches: Matches, model: Model, first_window_px: float | None = None, be
     likelihood = log_likelihood(matches, displacement)
     bend = float(theta[8]) / bend_px if len(theta) > 8 else 0.0
     return Fit(_matrix(theta[:8], matches.size), displacement, likelihood, model, bend)
+
+
+def _information(xx: Array, yy: Array, xy: Array, known: float) -> Array:
+    """Nx2x2: the inverses of the covariances (N each), less what is ``known`` in every direction.
+
+    What is left of each principal direction is 0 to ``MAX_INFORMATION``. In closed form: a symmetric 2x2 matrix is its
+    mean, and a part that depends on twice the angle.
+    """
+    middle, half = (xx + yy) / 2, (xx - yy) / 2
+    apart = np.hypot(half, xy)
+    along, across = (
+        np.clip(1 / np.maximum(variance, 1e-12) - known, 0.0, MAX_INFORMATION)
+        for variance in (middle + apart, middle - apart)
+    )
+    mean, part = (along + across) / 2, (along - across) / 2 / np.maximum(apart, 1e-12)
+    return np.stack([mean + part * half, part * xy, part * xy, mean - part * half], axis=1).reshape(-1, 2, 2)
 
 
 def select_model(matches: Matches, models: tuple[Model, ...] = PLANE_MODELS) -> Fit:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fusepipe.calibration.gradient_field import energy
 from fusepipe.calibration.lens import Lens
 from fusepipe.calibration.matrix import Matrix3
 from fusepipe.calibration.scene.block_matching import Level, VisibleFields, WarpedInfrared, level_matches, size_of
@@ -95,12 +96,12 @@ def match_quality(
     """How well a matrix (infrared to visible pixel, without the distortion of a ``lens``) fits pairs."""
     fields = fields or VisibleFields(pairs)
     view = WarpedInfrared(matrix, lens, size_of(pairs[0].infrared), size_of(pairs[0].visible), LEVEL.width_px)
-    mask = view.seen[..., None]
     products, found = [], []
     for index, pair in enumerate(pairs):
         infrared, visible = view.field(pair.infrared), fields.at(index, LEVEL.width_px)
-        energy = float((infrared * infrared * mask).sum()) * float((visible * visible * mask).sum())
-        products.append(float((infrared * visible * mask).sum()) / max(energy, 1e-12) ** 0.5)
+        energies = float((energy(infrared) * view.seen).sum()) * float((energy(visible) * view.seen).sum())
+        product = infrared[..., 0] * visible[..., 0] + infrared[..., 1] * visible[..., 1]
+        products.append(float((product * view.seen).sum()) / max(energies, 1e-12) ** 0.5)
         found.append(level_matches(infrared, visible, view.seen, LEVEL))
     together = pooled(found)
     telling = sorted((one for one in found if len(one.centres) >= MIN_BLOCKS), key=lambda one: float(one.near().mean()))

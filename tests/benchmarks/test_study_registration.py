@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -94,3 +98,27 @@ def test_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     assert text.count("accepted, off by 12.0 px of 640") == 2
     assert "| centre | 8 of 10 (80%) |" in text and "| corners | 8 of 10 (80%) |" in text
     assert "0 of 1 pairs that do not belong together are accepted; highest evidence 7.2, at most 20" in text
+
+
+def test_the_parts_of_a_study_are_all_of_it(
+    inputs: ModuleType, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = SourceFileLoader("study_registration", str(FOLDER / "study_registration"))
+    study = module_from_spec(spec_from_loader(loader.name, loader))
+    loader.exec_module(study)
+    names = []
+    for part in ("1/2", "2/2"):
+        output = tmp_path / f"{part[0]}.jsonl"
+        monkeypatch.setattr(
+            "sys.argv", ["study_registration", "mismatched", str(data), str(output), "--most", "3", "--part", part]
+        )
+        threads = cv2.getNumThreads()
+        try:
+            assert study.main() == 0 and study.main() == 0  # the second time there is nothing left to do
+        finally:
+            cv2.setNumThreads(threads)
+        names.append([json.loads(line)["name"] for line in output.read_text().splitlines()])
+    assert [len(some) for some in names] == [2, 1]
+    assert [names[0][0], names[1][0], names[0][1]] == [name for name, _, _ in inputs.mismatched(data, 3, [])]
+    with pytest.raises(argparse.ArgumentTypeError, match="'3/2' is no part"):
+        study.part("3/2")

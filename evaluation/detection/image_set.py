@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -20,6 +20,7 @@ class SetDetection:
     """The detector on the pairs of one folder, with the labels below ``labels/`` where there are any.
 
     ``files`` are the (infrared, visible) images by name; ``maps`` is :func:`labels.parse_maps`'s.
+    ``infrared`` gives the HxW luma of the infrared image of a name.
     """
 
     def __init__(
@@ -28,8 +29,9 @@ class SetDetection:
         name: str,
         files: Mapping[str, tuple[Path, ...]],
         maps: Mapping[str, Mapping[int, str]],
+        infrared: Callable[[str], Luma8],
     ) -> None:
-        self._detector, self._files = detector, files
+        self._detector, self._files, self._infrared = detector, files, infrared
         folder = next(iter(files.values()))[0].parent.parent / "labels"
         found = {path.stem: path for path in sorted(folder.glob("*.txt")) if path.name != CLASSES}
         self._labels = {stem: path for stem, path in found.items() if stem in files}
@@ -48,8 +50,9 @@ class SetDetection:
 
     def read_sources(self) -> None:
         """Detects in both sources of every pair, and reads the labels."""
-        for name, (ir_file, vis_file) in self._files.items():
-            infrared, visible = _bgr(ir_file, grey=True), _bgr(vis_file)
+        for name, (_, vis_file) in self._files.items():
+            infrared = np.asarray(cv2.cvtColor(self._infrared(name), cv2.COLOR_GRAY2BGR), np.uint8)
+            visible = _bgr(vis_file)
             boxes = (self._detector.detect(infrared, self._wanted), self._detector.detect(visible, self._wanted))
             self._sources[name] = boxes
             if name in self._labels:
@@ -88,9 +91,7 @@ def with_visible_chroma(luma: Luma8, bgr: Bgr) -> Bgr:
     return np.asarray(cv2.cvtColor(planes, cv2.COLOR_YCrCb2BGR), np.uint8)
 
 
-def _bgr(path: Path, *, grey: bool = False) -> Bgr:
-    """HxWx3 B, G, R of an 8-bit image; with ``grey``, three times its luma as infrared."""
+def _bgr(path: Path) -> Bgr:
+    """HxWx3 B, G, R of an 8-bit image."""
     pixels = image_files.read_pixels(path)
-    if grey:
-        pixels = image_files.infrared_image_planes(pixels)[0].pixels
     return np.asarray(pixels if pixels.ndim == 3 else cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), np.uint8)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fusepipe.commands.console.completion import MODEL_NAMES, complete_list, listed
 from fusepipe.commands.console.options import Names, examples
-from fusepipe.commands.console.scoring import Scoring, scoring_options
+from fusepipe.commands.console.scoring import Scoring, infrared_options, scoring_options
 from fusepipe.core.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     metavar="[SET:]0=person,1=car",
     help="What the class numbers in labels/ mean, in the detector's names.",
 )
+@infrared_options
 @scoring_options
 @click.pass_context
 def command(
@@ -67,13 +68,14 @@ def command(
     sequence: bool | None,
     detector: Path | None,
     labels_map: tuple[str, ...],
+    infrared_keys: dict[str, Any],
     scoring: Scoring,
 ) -> None:
     """Run fusion methods side by side on the same pairs and measure them.
 
     The trivial rules mean, max and sum are always included: each wins some metric. A model that cannot run is reported
     with its reason while the others continue; the exit code is then 4. Times are measured one pair after the other,
-    without reading and scoring.
+    without reading and scoring. Infrared images of more than 8 bits are mapped as a run does.
     """
     from fusepipe.core.progress_bar import ProgressBar
     from fusepipe.core.provenance import command_line
@@ -84,6 +86,7 @@ def command(
     jobs, with_images, chosen = scoring.processes, wants_images(scoring.report), None
     if preset is not None:
         _require_absent({"--models": models, "--sets": sets, "--metrics": scoring.metrics, "--detector": detector})
+        _require_absent({f"--{key}": value for key, value in infrared_keys.items()})
         chosen, options = preset_options(preset, data or "tno", limit=limit, jobs=jobs, with_images=with_images)
     else:
         if data is None:
@@ -96,6 +99,7 @@ def command(
             sequence=sequence,
             detector=detector,
             labels_map=labels_map,
+            infrared_keys=infrared_keys,
             variant=scoring.variant,
             metrics=scoring.metrics,
             jobs=jobs,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from fusepipe.commands.console.options import examples
-from fusepipe.commands.console.scoring import Scoring, scoring_options
+from fusepipe.commands.console.scoring import Scoring, infrared_options, scoring_options
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -22,18 +23,20 @@ _FOLDER = click.Path(path_type=Path)
 @click.option("--ir", required=True, type=_FOLDER, help="Folder of the infrared images.")
 @click.option("--vis", required=True, type=_FOLDER, help="Folder of the visible images.")
 @click.option("--fused", required=True, type=_FOLDER, help="Folder of the fused images.")
+@infrared_options
 @scoring_options
 def command(
     ir: Path,
     vis: Path,
     fused: Path,
+    infrared_keys: dict[str, Any],
     scoring: Scoring,
 ) -> None:
     """Measure fused images against their sources.
 
     Images are matched by stem over the three folders; those without all partners are reported and omitted.
-    Colour images count by their luma (BT.601), alpha is ignored, 16-bit images are refused. No single
-    metric ranks methods: see `fusepipe compare`.
+    Colour images count by their luma (BT.601), alpha is ignored. Infrared images of more than 8 bits are mapped as a
+    run does; other 16-bit images are refused. No single metric ranks methods: see `fusepipe compare`.
     """
     from fusepipe.commands.console.terminal import table_width
     from fusepipe.core.progress_bar import ProgressBar
@@ -53,6 +56,7 @@ def command(
             metrics=scoring.metrics,
             jobs=scoring.processes,
             examples=EXAMPLES if wants_images(scoring.report) else 0,
+            infrared_keys=infrared_keys,
             step=progress.step,
         )
     comparison.command = command_line()

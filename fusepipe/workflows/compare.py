@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fusepipe.core.errors import FusepipeError, SourceError, UsageError
 from fusepipe.core.frames import Luma8
@@ -37,6 +38,7 @@ from fusepipe.evaluation.scorer import Scorer, Triple
 from fusepipe.evaluation.scores import metric_names
 from fusepipe.evaluation.tno_catalogue import still_pair_names, tno_folder
 from fusepipe.rig.factories.fusers import load_fuser
+from fusepipe.workflows.infrared_lumas import InfraredLumas
 
 QUICK = ("stream", "pyramid")  # the default: the default model and the usual classical method
 CHUNK = 16  # pairs fused, then scored: fusing is timed while nothing else is computed
@@ -56,6 +58,7 @@ class CompareOptions:
     ``rename`` gives sets and models the names under which they are shown. ``optional`` models are
     reported, not failed, where they cannot run. ``detector`` is an ONNX file in YOLOX's format, ``labels_map``
     says what the numbers in ``labels/`` mean (:func:`fusepipe.evaluation.detection.labels.parse_maps`).
+    ``infrared_keys`` (``agc``, ``range``) say how infrared images of more than 8 bits are mapped; default: as in a run.
     """
 
     data: Path
@@ -72,6 +75,7 @@ class CompareOptions:
     rename: Mapping[str, str] = field(default_factory=dict)
     detector: Path | None = None
     labels_map: tuple[str, ...] = ()
+    infrared_keys: Mapping[str, Any] = field(default_factory=dict)
 
 
 def require_models(names: Sequence[str]) -> tuple[str, ...]:
@@ -276,6 +280,7 @@ class _Work:
         self.result = SetResult(shown, self.names, image_set.sequence, notes=pairs.notes())
         if not self.names:
             raise SourceError(f"{image_set.name}: has none of the requested images")
+        self._lumas = InfraredLumas([files[0] for files in self._files], options.infrared_keys, keep=True)
         if len(self.names) < len(pairs.names):
             self.result.notes.append(f"{len(self.names)} of its {len(pairs.names)} pairs were requested")
         most = FRAMES_SHOWN if image_set.sequence else STILLS_SHOWN
@@ -286,8 +291,8 @@ class _Work:
         self._kept = evenly_spaced(len(self.names), most) if options.with_images else []
 
     def read(self, index: int) -> tuple[Luma8, Luma8]:
-        ir_file, vis_file = self._files[index]
-        return read_luma(ir_file, "infrared"), read_luma(vis_file)
+        _, vis_file = self._files[index]
+        return self._lumas.read(index), read_luma(vis_file)
 
     def check(self) -> None:
         """Reads every pair once, so that a bad one stops the comparison at the start."""
@@ -302,6 +307,7 @@ class _Work:
             vis_means.append(float(vis.mean()))
             if index in self._kept:
                 self._examples[index] = Example(name, ir, vis)
+        self.result.notes += self._lumas.notes
         self.result.luminance = {"ir": ir_means, "vis": vis_means}
         self.result.examples = list(self._examples.values())
         if self.result.sequence and len(shapes) > 1:
@@ -316,9 +322,12 @@ class _Work:
     def watch(self, detector: YoloxDetector, maps: Mapping[str, Mapping[int, str]]) -> None:
         """Detects in the sources, and from now on in every fused image."""
         files = dict(zip(self.names, self._files, strict=True))
-        self._detection = SetDetection(detector, self.result.name, files, maps)
+        self._detection = SetDetection(detector, self.result.name, files, maps, self._infrared)
         self._detection.read_sources()
         self.result.notes += self._detection.notes
+
+    def _infrared(self, name: str) -> Luma8:
+        return self._lumas.read(self.names.index(name))
 
     def detect(self, index: int, name: str, fused: Luma8) -> None:
         if self._detection is not None:

@@ -206,7 +206,9 @@ def test_persons_behind_smoke_as_an_independent_evaluation_counted_them(data_dir
                 path.parent.mkdir(exist_ok=True)
                 cv2.imwrite(str(path), frame)
             files[str(index)] = paths
-    detection = SetDetection(detector, "smoke1", files, {})
+    detection = SetDetection(
+        detector, "smoke1", files, {}, lambda name: cv2.imread(str(files[name][0]), cv2.IMREAD_GRAYSCALE)
+    )
     detection.read_sources()
     for name, (ir, vis) in files.items():
         infrared, visible = (cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in (ir, vis))

@@ -358,3 +358,18 @@ def test_a_report_shows_the_attention_of_models_that_have_one(compare, tmp_path,
     code, _, err = compare("--data", pairs(tmp_path / "d"), *arguments)
     assert code == 0, err
     assert 'alt="attention of stream"' in page.read_text() and 'alt="attention of pyramid"' not in page.read_text()
+
+
+def test_infrared_images_of_16_bits_are_mapped_once_for_all_methods(compare, tmp_path):
+    pairs(tmp_path)
+    for path in sorted((tmp_path / "ir").iterdir()):
+        counts = 8000 + 2 * cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(np.uint16)
+        assert cv2.imwrite(str(path), counts)
+    code, out, err = compare("--data", tmp_path, "--models", "mean", "--metrics", "MI,EN", "--jobs", 1, "--json")
+    assert code == 0, err
+    (result,) = json.loads(out)["sets"]
+    assert [note for note in result["notes"] if "as in a run: gain control: linear" in note]
+    code, out, err = compare("--data", tmp_path, "--models", "mean", "--metrics", "MI", "--jobs", 1, "--agc", "off")
+    assert code == 0 and "as in a run: full range" in out, err
+    code, _, err = compare("--preset", "paper-table1", "--data", tmp_path, "--agc", "off")
+    assert code == 2 and "--agc and --preset cannot be combined" in err

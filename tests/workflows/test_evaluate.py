@@ -140,11 +140,25 @@ def test_reports(evaluate, folders, tmp_path):
     assert evaluate(*folders, "--metrics", "EN", "--report", files[0], "--overwrite")[0] == 0
 
 
+def test_infrared_images_of_16_bits_are_mapped_as_in_a_run_and_the_report_says_how(evaluate, folders, tmp_path):
+    for index, stem in enumerate(("1", "2", "10")):
+        counts = 8000 + image(tmp_path / "ir" / f"{stem}.png", seed=index).astype(np.uint16) // 4
+        cv2.imwrite(str(tmp_path / "ir" / f"{stem}.png"), counts)
+    code, out, err = evaluate(*folders, "--metrics", "MI", "--json")
+    assert code == 0, err
+    (note,) = [note for note in json.loads(out)["sets"][0]["notes"] if "infrared" in note]
+    assert "mapped to 8 bits as in a run: gain control: linear" in note
+    code, out, err = evaluate(*folders, "--metrics", "MI", "--range", 7990, 8100)
+    assert code == 0 and "as in a run: range 7990 to 8100" in out, err
+    code, _, err = evaluate(*folders, "--metrics", "MI", "--range", 7990, 8100, "--agc", "linear")
+    assert code == 2 and "remove one of them" in err and err.count("\n") == 1
+
+
 def spoil(tmp_path, case):
     if case == "sizes":
         image(tmp_path / "fused" / "2.png", (48, 57))
     elif case == "16 bit":
-        image(tmp_path / "ir" / "2.png", dtype=np.uint16)
+        image(tmp_path / "fused" / "2.png", dtype=np.uint16)
     elif case == "damaged":
         (tmp_path / "vis" / "2.png").write_bytes((tmp_path / "vis" / "2.png").read_bytes()[:60])
     elif case == "nothing in common":

@@ -51,6 +51,31 @@ class Scoring:
         return self.jobs or max(1, round(usable_cores()))
 
 
+def infrared_options(function: Callable[..., None]) -> Any:
+    """Adds how infrared images of more than 8 bits are mapped; its function gets the keys as ``infrared_keys``."""
+
+    @functools.wraps(function)
+    def with_keys(*, agc: str | None, value_range: tuple[float, float] | None, **options: Any) -> None:
+        given = {"agc": agc, "range": value_range}
+        function(infrared_keys={key: value for key, value in given.items() if value is not None}, **options)
+
+    command: Any = with_keys
+    command = click.option(
+        "--agc",
+        type=click.Choice(["auto", "linear", "plateau", "local", "off"]),
+        help="Gain control of infrared images, as in a run.",
+        show_default="auto for more than 8 bits without --range",
+    )(command)
+    return click.option(
+        "--range",
+        "value_range",
+        type=float,
+        nargs=2,
+        metavar="LO HI",
+        help="Infrared counts, or degrees of images in floating point, of black and white.",
+    )(command)
+
+
 def scoring_options(function: Callable[..., None]) -> Any:
     """Adds the options to a command; its function gets them as ``scoring``, a :class:`Scoring`."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,7 +79,8 @@ def command(
     options = BatchOptions(
         out, workers, retries, timeout, overwrite, strict, ray, () if metrics is None else chosen_metrics(metrics)
     )
-    with ProgressBar("clips", enabled=not as_json) as bar:
+    # standard output has the result alone: Ray prints there what happens to its workers
+    with ProgressBar("clips", enabled=not as_json) as bar, redirect_stdout(sys.stderr):
         outcome = run_batch(entries, options, bar.step)
     report = batch_report(entries, outcome)
     _show(outcome, report, as_json=as_json)

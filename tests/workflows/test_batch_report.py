@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,11 +14,11 @@ import pytest
 from click.testing import CliRunner
 
 from fusepipe.cli import cli
-from fusepipe.core.errors import UsageError
+from fusepipe.core.errors import SinkError, UsageError
 from fusepipe.evaluation.metrics.registry import names_of
 from fusepipe.evaluation.scores import metric_names, score_triple
 from fusepipe.workflows.batch.batch_report import BatchReport, batch_report, write_batch_report
-from fusepipe.workflows.batch.clip_job import ClipJob, ClipResult, run_clip
+from fusepipe.workflows.batch.clip_job import ClipJob, ClipResult, failed_clip, run_clip
 from fusepipe.workflows.batch.clip_metrics import SAMPLE, chosen_metrics
 from fusepipe.workflows.batch.dispatch import BatchOutcome
 from fusepipe.workflows.batch.entries import BatchEntry, read_entries
@@ -128,3 +129,11 @@ def test_an_unknown_metric_is_refused_before_anything_is_made(tmp_path: Path) ->
     error = CliRunner().invoke(cli, words).exception
     assert isinstance(error, UsageError) and "unknown metric 'Entropy'" in str(error)
     assert not (tmp_path / "out").exists() and "Qabf" in metric_names()
+
+
+def test_an_error_names_the_output_and_not_the_unfinished_file_that_is_removed(entry: BatchEntry) -> None:
+    work = "/x/.batch/unfinished/0123456789abcdef"
+    text = f"{work}/b.mkv: cannot be finalised; what was written is in {work}/b.partial.mkv"
+    for output, place in (("a/b.mkv", "a/"), ("b.mkv", "")):
+        failed = failed_clip(replace(entry, output=output), SinkError(text), retry=True)
+        assert failed.error == f"/x/{place}b.mkv: cannot be finalised"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ from fusepipe.pipeline.sinks.files.partial_file import write_error
 from fusepipe.rig.api import Pipeline
 from fusepipe.rig.report.run_report import RunReport
 from fusepipe.workflows.batch.clip_metrics import ClipMetrics
-from fusepipe.workflows.batch.entries import BatchEntry
+from fusepipe.workflows.batch.entries import STATE_FOLDER, BatchEntry
 from fusepipe.workflows.batch.kept_engine import KeptEngine
 from fusepipe.workflows.batch.records import (
     check_unclaimed,
@@ -40,6 +41,8 @@ from fusepipe.workflows.batch.records import (
 from fusepipe.workflows.batch.remote_inputs import with_local_inputs
 
 ClipStatus = Literal["finished", "skipped", "failed", "not started"]
+_UNFINISHED = re.compile(rf"{re.escape(STATE_FOLDER)}/unfinished/[0-9a-f]{{16}}/")
+_KEPT = re.compile(rf"; what was written is in [^;]*/{_UNFINISHED.pattern}[^;]*")
 # these do not change by trying again
 _PERMANENT = (UsageError, SourceError, OutputExistsError, SinkSetupError)
 
@@ -93,6 +96,9 @@ def run_clip(job: ClipJob, engine: KeptEngine) -> ClipResult:
 def failed_clip(entry: BatchEntry, error: FusepipeError, *, retry: bool) -> ClipResult:
     """The result of a clip that ended with an error; secrets are hidden."""
     text = "; ".join(message_lines(error)).removeprefix(f"{entry.rig.name}: ")
+    # the unfinished file is removed: name the output that it was to become
+    place = PurePosixPath(entry.output).parent.as_posix()
+    text = _UNFINISHED.sub("" if place == "." else f"{place}/", _KEPT.sub("", text))
     return ClipResult(
         entry.row,
         entry.output,

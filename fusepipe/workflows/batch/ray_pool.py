@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fusepipe.core.errors import FusepipeError, UsageError
+from fusepipe.core.redact import redact_url
 from fusepipe.core.version import __version__
 from fusepipe.workflows.batch.clip_job import ClipJob, ClipResult, run_clip
 from fusepipe.workflows.batch.core_claim import claim_core
@@ -23,6 +24,7 @@ from fusepipe.workflows.batch.local_pool import died, limit_cores
 CONNECT_S = 5.0
 START_S = 120.0  # in which one worker at least starts: the first one on a node imports everything
 MAX_FAILED_STARTS = 3  # in a row
+NODE_STARTS = 3  # of a new cluster: Ray gives up on a node whose agents take over 15 s to start
 
 
 class _ClipActor:
@@ -155,10 +157,16 @@ def _connected(address: str, cores: int) -> Any:
     if address not in ("local", "auto"):
         _check_reachable(address)
     own = {"num_cpus": cores, "include_dashboard": False} if address == "local" else {}
-    try:
-        ray.init(address, log_to_driver=False, logging_level="ERROR", **own)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise FusepipeError(f"the Ray cluster {address} cannot be reached: {_last_line(error)}") from error
+    for attempts_left in reversed(range(NODE_STARTS if own else 1)):
+        try:
+            ray.init(address, log_to_driver=False, logging_level="ERROR", **own)
+            break
+        except Exception as error:  # Ray has a dozen kinds for this, and none for a node that gives up
+            ray.shutdown()
+            if not attempts_left:
+                raise FusepipeError(
+                    f"the Ray cluster {redact_url(address)} cannot be reached: {_last_line(error)}"
+                ) from error
     return ray
 
 
@@ -166,15 +174,17 @@ def _check_reachable(address: str) -> None:
     """Raises :class:`FusepipeError` where nothing answers: Ray itself would wait for a minute."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
-        raise UsageError(f"--ray {address}: write HOST:PORT, ray://HOST:PORT, auto or local")
+        raise UsageError(f"--ray {redact_url(address)}: write HOST:PORT, ray://HOST:PORT, auto or local")
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise FusepipeError(
-            f"the Ray cluster {address} cannot be reached: {reason}; is 'ray start' running?"
+            f"the Ray cluster {redact_url(address)} cannot be reached: {reason}; is 'ray start' running?"
         ) from error
 
 
 def _last_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+    """Of its message, without Ray's paragraph of guesses."""
+    last = (str(error).strip() or type(error).__name__).splitlines()[-1]
+    return last.partition("Some common causes")[0].strip()

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -145,8 +146,11 @@ def poor(image: Luma8, rng: np.random.Generator) -> Luma8:
     return np.clip(dull + rng.normal(0, float(rng.uniform(1, 8)), dull.shape), 0, 255).astype(np.uint8)
 
 
-def mismatched(data: Path, number: int, unregistered: Sequence[Known]) -> Iterator[tuple[str, Luma8, Luma8]]:
-    """(name, infrared, visible) of ``number`` different pairs of images of different scenes.
+Images = tuple[Luma8, Luma8]
+
+
+def mismatched(data: Path, number: int, unregistered: Sequence[Known]) -> Iterator[tuple[str, Callable[[], Images]]]:
+    """(name, what makes the infrared and visible image) of ``number`` different pairs of images of different scenes.
 
     Half are registered images as they are, of one data set or of two; the others are warped, and a few are of the
     ``unregistered`` pairs.
@@ -158,10 +162,10 @@ def mismatched(data: Path, number: int, unregistered: Sequence[Known]) -> Iterat
         kind = rng.random()
         if kind < RAW_SHARE and unregistered:
             one, other = (unregistered[int(i)] for i in rng.choice(len(unregistered), 2, replace=False))
-            name, infrared, visible = f"{one.name} x {other.name}", one.infrared, other.visible
+            name = f"{one.name} x {other.name}"
             if name not in names:
                 names.add(name)
-                yield name, infrared, visible
+                yield name, partial(lambda one, other: (one.infrared, other.visible), one, other)
             continue
         first, second = (pairs[int(i)] for i in rng.choice(len(pairs), 2, replace=False))
         if kind < ONE_SET_SHARE:  # scenes of one data set resemble each other
@@ -171,10 +175,14 @@ def mismatched(data: Path, number: int, unregistered: Sequence[Known]) -> Iterat
         if name in names or same_place(first, second):
             continue
         names.add(name)
-        if name.endswith(":0"):
-            yield name, warped(first, 0).infrared, warped(second, 0).visible
-        else:
-            yield name, read(first.infrared), read(second.visible)
+        yield name, partial(_of_two, first, second, name.endswith(":0"))
+
+
+def _of_two(first: Registered, second: Registered, as_rigs: bool) -> Images:
+    """The infrared image of one pair and the visible one of another, as unregistered rigs would see them or as is."""
+    if as_rigs:
+        return warped(first, 0).infrared, warped(second, 0).visible
+    return read(first.infrared), read(second.visible)
 
 
 def same_place(one: Registered, other: Registered) -> bool:

@@ -63,11 +63,17 @@ def test_a_warped_pair_comes_with_its_map(inputs: ModuleType, data: Path) -> Non
 
 def test_mismatched_pairs_are_different_scenes_and_the_same_each_time(inputs: ModuleType, data: Path) -> None:
     pairs = inputs.registered(data)
-    drawn = [name for name, _, _ in inputs.mismatched(data, 8, [])]
-    assert drawn == [name for name, _, _ in inputs.mismatched(data, 8, [])] and len(set(drawn)) == 8
+    drawn = [name for name, _ in inputs.mismatched(data, 8, [])]
+    assert drawn == [name for name, _ in inputs.mismatched(data, 8, [])] and len(set(drawn)) == 8
     assert all(
         one.partition(":")[0] != other.partition(":")[0] for one, _, other in (d.partition(" x ") for d in drawn)
     )
+    for name, images in inputs.mismatched(data, 8, []):
+        infrared, visible = images()
+        number = int(name.partition(" x ")[0].partition("/")[2].partition(":")[0])
+        if not name.endswith(":0"):
+            assert infrared.shape == visible.shape == (120, 160)
+            assert infrared[40 + number, 72] > 240 and visible[40 + number : 44 + number, 70:74].mean() < 240
     assert inputs.same_place(
         inputs.Registered("kaist/1", Path("1.png"), Path()), inputs.Registered("kaist/2", Path("2.png"), Path())
     )
@@ -119,6 +125,6 @@ def test_the_parts_of_a_study_are_all_of_it(
             cv2.setNumThreads(threads)
         names.append([json.loads(line)["name"] for line in output.read_text().splitlines()])
     assert [len(some) for some in names] == [2, 1]
-    assert [names[0][0], names[1][0], names[0][1]] == [name for name, _, _ in inputs.mismatched(data, 3, [])]
+    assert [names[0][0], names[1][0], names[0][1]] == [name for name, _ in inputs.mismatched(data, 3, [])]
     with pytest.raises(argparse.ArgumentTypeError, match="'3/2' is no part"):
         study.part("3/2")

@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fusepipe.calibration.board.stereo import Pose, plane_homography
 from fusepipe.calibration.lens import Lens, radius_limit
 from fusepipe.calibration.matrix import Matrix3, check_matrix, check_size, rescale_matrix, scaling
 from fusepipe.core.buffers import BufferPool
@@ -24,6 +23,7 @@ from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Luma8, Pixels, Size
 
 if TYPE_CHECKING:
+    from fusepipe.calibration.board.stereo import Pose
     from fusepipe.calibration.file.model import Calibration
 
 # Positions this far outside the image count as inside: rounding of the inverse, far below 1/32 pixel.
@@ -193,6 +193,8 @@ class LensWarp(RemapWarp):
     ) -> None:
         self._infrared_size = check_size(infrared.size, "infrared")
         self._visible_size = check_size(visible.size, "visible")
+        from fusepipe.calibration.board.stereo import plane_homography
+
         homography = plane_homography(infrared, visible, pose, plane_distance_m)
         if adjust is not None:
             homography = adjust @ homography

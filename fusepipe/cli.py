@@ -6,6 +6,7 @@ Nothing heavy is imported here or at the top of a command's module, so that ``--
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import sys
@@ -108,6 +109,8 @@ def main(argv: list[str] | None = None) -> None:
     except OSError as error:  # standard output is on a full disk
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = fail(FusepipeError(f"standard output: {error.strerror}"), 1, as_json=False)
+    if argv is None:  # this process ends, and nothing is gained by a search for cycles in all that was imported
+        gc.freeze()
     sys.exit(code)
 
 

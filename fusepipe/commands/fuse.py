@@ -18,6 +18,7 @@ from fusepipe.commands.console.options import (
     verbose_option,
 )
 from fusepipe.commands.console.run_end import finish
+from fusepipe.core.imports import without_collection
 
 
 @click.command(
@@ -101,7 +102,10 @@ def command(as_json: bool, verbose: bool, **options: Any) -> None:
 
     A multi-page TIFF or an animated image is a video. VIDEO?stream=1 is one of several video streams of a file.
     """
-    from fusepipe.rig.fuse import FuseOptions, fuse_pipeline
-    from fusepipe.rig.process.run_rigs import run_rigs
+    with without_collection():
+        from fusepipe.rig.fuse import FuseOptions, fuse_pipeline
 
-    finish(run_rigs([fuse_pipeline(FuseOptions(**options))], quiet=as_json), as_json=as_json, verbose=verbose)
+        pipeline = fuse_pipeline(FuseOptions(**options))
+        from fusepipe.rig.process.run_rigs import run_rigs  # after the names were checked, which needs none of it
+
+    finish(run_rigs([pipeline], quiet=as_json), as_json=as_json, verbose=verbose)

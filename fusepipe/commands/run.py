@@ -19,6 +19,7 @@ from fusepipe.commands.console.options import (
 )
 from fusepipe.commands.console.run_end import finish
 from fusepipe.core.errors import ConfigError, FusepipeError
+from fusepipe.core.imports import without_collection
 
 if TYPE_CHECKING:
     from fusepipe.rig.api import Pipeline
@@ -75,10 +76,14 @@ def command(
     Ctrl-C finalises the files; a second Ctrl-C aborts without waiting for frames in the pipeline. SIGTERM does the
     same, and the exit code is 0. SIGHUP reloads the rig file and applies the settings that can change while running.
     """
-    from fusepipe.config.rig_folder import RigSelection, load_rigs
-    from fusepipe.core.redact import hide_in, hide_known
-    from fusepipe.rig.api import Pipeline
-    from fusepipe.rig.process.run_rigs import run_rigs
+    from fusepipe.config.rig_path import require_rig_file
+
+    require_rig_file(file)  # before the models of its keys are built, which takes longer than the answer
+    with without_collection():
+        from fusepipe.config.rig_folder import RigSelection, load_rigs
+        from fusepipe.core.redact import hide_in, hide_known
+        from fusepipe.rig.api import Pipeline
+        from fusepipe.rig.process.run_rigs import run_rigs
 
     def read() -> RigSelection:
         return load_rigs(file, list(names) or None, preview=preview)

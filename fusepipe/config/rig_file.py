@@ -18,6 +18,7 @@ from fusepipe.config.base import ConfigModel
 from fusepipe.config.conflicts import PlacedRig, conflicts
 from fusepipe.config.environment import Substitution
 from fusepipe.config.locations import input_kind
+from fusepipe.config.rig_path import ADVICE
 from fusepipe.config.schema import Rig, RigBody, check_rig_name
 from fusepipe.config.sinks import SINKS
 from fusepipe.config.sync import keys_of_sync
@@ -38,7 +39,6 @@ from fusepipe.core.yaml_models import (
 )
 
 SECTIONS = ("sync", "registration", "fusion", "output")
-ADVICE = "'fusepipe validate --schema' describes the format, and docs/rigs of the project has examples"
 
 
 class _Sections(ConfigModel):

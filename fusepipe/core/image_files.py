@@ -22,6 +22,7 @@ from fusepipe.core.errors import SourceError
 from fusepipe.core.files import write_bytes
 from fusepipe.core.frames import Frame, FusedFrame, Pixels, Plane
 from fusepipe.core.heic import HeicError, decode_heic, is_heic
+from fusepipe.core.image_formats import READ_SUFFIXES
 from fusepipe.core.image_pages import count_pages, first_page
 from fusepipe.core.image_values import UnmappedValues, are_counts, map_values
 from fusepipe.core.natural_order import natural_key
@@ -29,8 +30,6 @@ from fusepipe.core.natural_order import natural_key
 MAX_PIXELS = 1 << 28  # a small file can declare an image that fills the memory
 _JP2, _J2K = b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"  # signature box; start of codestream and image size
 _JPEG_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, baseline to arithmetic
-WRITTEN_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-READ_SUFFIXES = WRITTEN_SUFFIXES | {".pgm", ".ppm", ".pnm", ".jp2", ".j2k", ".heic", ".heif"}
 
 
 class UnreadableImage(Exception):  # noqa: N818 - a result, counted by the caller

@@ -1,21 +1,24 @@
-"""``fusepipe fuse``: the rig that two images, two folders or two videos make, and its output."""
+"""``fusepipe fuse``: the rig that two images, two folders or two videos make, and its output.
+
+What reads images and runs rigs is imported after the names were checked: a mistyped one is reported at once.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fusepipe.config.locations import split_stream
 from fusepipe.core.errors import SourceError, UsageError
-from fusepipe.core.image_files import READ_SUFFIXES, WRITTEN_SUFFIXES
-from fusepipe.core.image_pages import holds_many_images
+from fusepipe.core.image_formats import READ_SUFFIXES, WRITTEN_SUFFIXES
 from fusepipe.core.redact import redact_url
 from fusepipe.core.video_formats import alternatives, folder_name_problem, output_name_problem, video_format
-from fusepipe.pipeline.sinks.base import Sink
-from fusepipe.pipeline.sinks.files.images import ImageFileSink
-from fusepipe.rig.api import Pipeline
-from fusepipe.rig.from_options import CameraKeys, rig_from_options
+
+if TYPE_CHECKING:
+    from fusepipe.pipeline.sinks.base import Sink
+    from fusepipe.rig.api import Pipeline
+    from fusepipe.rig.from_options import CameraKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,9 @@ def fuse_pipeline(options: FuseOptions) -> Pipeline:
         body["fusion"]["device"] = options.device
     if options.calibration is not None:
         body["registration"] = {"calibration": str(options.calibration)}
+    from fusepipe.rig.api import Pipeline
+    from fusepipe.rig.from_options import rig_from_options
+
     return Pipeline(rig_from_options(body), overwrite=options.overwrite, strict=options.strict, sinks=sinks)
 
 
@@ -107,6 +113,8 @@ def _are_images(infrared: Path, visible: Path) -> bool:
     if infrared.is_dir() != visible.is_dir():
         one, other = (infrared, visible) if infrared.is_dir() else (visible, infrared)
         raise UsageError(f"{one} is a folder and {other} is not; give two images, two folders or two videos")
+    from fusepipe.core.image_pages import holds_many_images
+
     image = [
         path.is_file() and path.suffix.lower() in READ_SUFFIXES and not holds_many_images(path)
         for path in (infrared, visible)
@@ -154,6 +162,8 @@ def _output(options: FuseOptions, *, stills: bool) -> tuple[list[Sink] | None, l
         if output.suffix.lower() not in WRITTEN_SUFFIXES:
             kinds = alternatives(sorted(WRITTEN_SUFFIXES))
             raise UsageError(f"{output}: unknown image format {output.suffix!r}; name an image ({kinds}) or a folder/")
+        from fusepipe.pipeline.sinks.files.images import ImageFileSink
+
         return [ImageFileSink(output, overwrite=options.overwrite)], []
     if output.suffix.lower() in READ_SUFFIXES:
         raise UsageError(f"{output}: is one image, but the inputs are many; name a folder")

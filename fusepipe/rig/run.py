@@ -33,7 +33,6 @@ from fusepipe.rig.factories.tone_map import make_tone_map
 from fusepipe.rig.from_options import setting_name
 from fusepipe.rig.opening import OpenedRig, count_settings
 from fusepipe.rig.overload.watch import OverloadWatch
-from fusepipe.rig.report.live_record import live_record
 from fusepipe.rig.report.run_report import RunReport
 from fusepipe.rig.report.shortfall import shortfall, shortfall_advice
 from fusepipe.rig.report.status import degradations, status_of
@@ -199,7 +198,11 @@ class RigRun:
         return None if self._overload is None else self._overload.record()
 
     def _live_record(self) -> dict[str, Any] | None:
-        return None if self._live_pairer is None else live_record(self._live_pairer, self._opened.sources)
+        if self._live_pairer is None:
+            return None
+        from fusepipe.rig.report.live_record import live_record
+
+        return live_record(self._live_pairer, self._opened.sources)
 
     def report(self) -> RunReport:
         """The figures of the run so far."""

@@ -15,7 +15,7 @@ import numpy as np
 from fusepipe.calibration.gradient_field import to_luma8
 from fusepipe.calibration.scene.search import ScenePair
 from fusepipe.config.schema import SourceConfig
-from fusepipe.core import image_files
+from fusepipe.core import image_files, image_formats
 from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.core.frames import Band, FramePair, Pixels
 from fusepipe.core.image_pages import holds_many_images
@@ -54,7 +54,7 @@ def read_pairs(
 
 def _is_one_image(path: Path) -> bool:
     try:
-        return path.suffix.lower() in image_files.READ_SUFFIXES and path.is_file() and not holds_many_images(path)
+        return path.suffix.lower() in image_formats.READ_SUFFIXES and path.is_file() and not holds_many_images(path)
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from fusepipe.core.imports import without_collection
 from fusepipe.engines.backends.openvino.telemetry import without_telemetry
 
-with without_telemetry():
+with without_telemetry(), without_collection():
     import openvino
     import openvino.opset13 as opset
 

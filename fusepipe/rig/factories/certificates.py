@@ -6,16 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fusepipe.config.schema import PreviewSink, Rig, RtspSink
 from fusepipe.core.errors import ConfigError, Problem
 from fusepipe.core.yaml_models import KeyPath, key_text
-from fusepipe.pipeline.servers.certificate import (
-    CertificateError,
-    CertificateFiles,
-    certificate_warnings,
-    load_certificate,
-)
+
+if TYPE_CHECKING:
+    from fusepipe.pipeline.servers.certificate import CertificateFiles
 
 SERVERS = (RtspSink, PreviewSink)
 
@@ -34,6 +32,8 @@ def certificate_files(config: RtspSink | PreviewSink) -> CertificateFiles | None
     """The certificate of a server; ``None`` for one without TLS."""
     if config.certificate is None:
         return None
+    from fusepipe.pipeline.servers.certificate import CertificateFiles
+
     return CertificateFiles(Path(config.certificate), Path(config.key or config.certificate))
 
 
@@ -45,6 +45,8 @@ def certificate_findings(
         files = certificate_files(config) if isinstance(config, kinds) else None
         if files is None:
             continue
+        from fusepipe.pipeline.servers.certificate import CertificateError, certificate_warnings, load_certificate
+
         place = ("sinks", index)
         try:
             load_certificate(files)

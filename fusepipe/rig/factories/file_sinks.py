@@ -1,12 +1,11 @@
-"""Makes sinks that write files: a video, a video with a sidecar, segments, a folder of images."""
+"""Makes sinks that write files: a video, a video with a sidecar, segments."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
-from pathlib import Path
 
-from fusepipe.config.sinks import FileSink, ImagesSink
+from fusepipe.config.sinks import FileSink
 from fusepipe.core.segment_names import SegmentNames
 from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sinks.files.infrared import InfraredSink
@@ -42,10 +41,3 @@ def video_sink(
         wall = wall_ns if live else None
         writer = VideoWithSidecar(path, video, engine=engine, wall=wall, flush_ns=config.flush_ns, overwrite=overwrite)
     return InfraredSink(writer) if infrared else writer
-
-
-def images_sink(config: ImagesSink, *, overwrite: bool) -> Sink:
-    """One image file per fused frame."""
-    from fusepipe.pipeline.sinks.files.images import ImageFolderSink
-
-    return ImageFolderSink(Path(config.images), config.format, overwrite=overwrite)

@@ -10,7 +10,6 @@ from fusepipe.config.schema import Rig
 from fusepipe.config.sinks import PreviewSink, RtspSink
 from fusepipe.core.passwords import PasswordHash
 from fusepipe.core.rig_state import RigStatus
-from fusepipe.pipeline.encoding.live_encoder import LiveVideoOptions
 from fusepipe.pipeline.servers.addresses import is_loopback
 from fusepipe.pipeline.servers.rtsp.digest import Credentials
 from fusepipe.pipeline.sinks.base import Sink
@@ -25,6 +24,8 @@ Warn = Callable[[str], None]
 
 def rtsp_sink(config: RtspSink, *, fps: float | None, live: bool, warn: Warn) -> Sink:
     """A stream that is served or pushed; warns where a served stream is open to the network without a password."""
+    from fusepipe.pipeline.encoding.live_encoder import LiveVideoOptions
+
     at = config.endpoint
     options = LiveVideoOptions(config.encoder, config.crf, config.bitrate_bps, config.preset, config.key_frames_ns)
     credentials = Credentials(at.user, at.password) if at.user else None

@@ -1,4 +1,7 @@
-"""Makes sinks from their configuration: the typed factory over :mod:`file_sinks` and :mod:`live_sinks`."""
+"""Makes sinks from their configuration: the typed factory over :mod:`file_sinks` and :mod:`live_sinks`.
+
+Each kind is imported when a rig uses it: images need no FFmpeg, and files no servers.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from fusepipe.config.schema import FileSink, ImagesSink, PreviewSink, Rig, RtspS
 from fusepipe.core.errors import SinkError
 from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sources.base import ReadsFiles, Source
-from fusepipe.rig.factories import file_sinks, live_sinks
 
 if TYPE_CHECKING:
     from fusepipe.pipeline.servers.web.alignment import AlignmentControl
@@ -55,7 +57,9 @@ def make_sink(rig: Rig, index: int, context: SinkContext, *, restart: bool = Fal
     config = rig.sinks[index]
     match config:
         case FileSink():
-            return file_sinks.video_sink(
+            from fusepipe.rig.factories.file_sinks import video_sink
+
+            return video_sink(
                 config,
                 fps=context.fps if config.content == "fused" else context.infrared_fps,
                 live=context.live,
@@ -64,11 +68,17 @@ def make_sink(rig: Rig, index: int, context: SinkContext, *, restart: bool = Fal
                 restart=restart,
             )
         case ImagesSink():
-            return file_sinks.images_sink(config, overwrite=context.overwrite and not restart)
+            from fusepipe.pipeline.sinks.files.images import ImageFolderSink
+
+            return ImageFolderSink(Path(config.images), config.format, overwrite=context.overwrite and not restart)
         case RtspSink():
-            return live_sinks.rtsp_sink(config, fps=context.fps, live=context.live, warn=context.warn)
+            from fusepipe.rig.factories.live_sinks import rtsp_sink
+
+            return rtsp_sink(config, fps=context.fps, live=context.live, warn=context.warn)
         case PreviewSink():
-            return live_sinks.preview_sink(
+            from fusepipe.rig.factories.live_sinks import preview_sink
+
+            return preview_sink(
                 config,
                 rig.name,
                 context.report,

@@ -11,7 +11,7 @@ from fusepipe.config.schema import SourceConfig
 from fusepipe.core.camera_telemetry import TelemetryRows
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band
-from fusepipe.core.image_files import READ_SUFFIXES
+from fusepipe.core.image_formats import READ_SUFFIXES
 from fusepipe.core.image_pages import holds_many_images, is_png
 from fusepipe.core.radiometry import Radiometry
 from fusepipe.pipeline.sources.base import Source

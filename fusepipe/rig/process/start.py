@@ -18,7 +18,6 @@ from fusepipe.core.errors import (
 from fusepipe.core.log_context import RIG_NAME
 from fusepipe.pipeline.backoff import CAMERA_LOGIN, FULL_DISK, RIG_START, BackoffPolicy
 from fusepipe.pipeline.sources.live.blocked_threads import leave_behind
-from fusepipe.pipeline.sources.live.failures import Cause, LiveError
 
 if TYPE_CHECKING:
     from fusepipe.config.schema import Rig
@@ -77,6 +76,8 @@ def retry_policy(rig: Rig, error: BaseException) -> BackoffPolicy | None:
     """
     if "live" not in (rig.infrared.kind, rig.visible.kind):
         return None
+    from fusepipe.pipeline.sources.live.failures import Cause, LiveError  # with FFmpeg, which images do not need
+
     if isinstance(error, LiveError) and error.cause is Cause.AUTHENTICATION:
         return CAMERA_LOGIN
     if isinstance(error, DiskFullError):

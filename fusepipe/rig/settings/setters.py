@@ -12,12 +12,9 @@ from fusepipe.core.yaml_models import field_keys
 from fusepipe.pipeline.pairing.live_pairer import LivePairer
 from fusepipe.pipeline.pairing.pairer import Pairer
 from fusepipe.pipeline.pairing.time_pairer import TimePairer
-from fusepipe.pipeline.sinks.files.infrared import InfraredSink
-from fusepipe.pipeline.sinks.files.recording import RecordingSink
 from fusepipe.pipeline.sinks.runner import SinkRunner
 from fusepipe.pipeline.stages.state_label import StateLabel
 from fusepipe.pipeline.views.output_view import OutputView
-from fusepipe.rig.factories.file_sinks import recording_rules
 from fusepipe.rig.factories.pairing import pairing_rules
 from fusepipe.rig.factories.sink_views import change_view
 from fusepipe.rig.settings.changes import Apply, apply_changes
@@ -119,6 +116,10 @@ def _view(index: int, runner: SinkRunner, views: Sequence[OutputView | None], re
 
 def _recording(index: int, runner: SinkRunner) -> Apply:
     def apply(new: Rig) -> None:
+        from fusepipe.pipeline.sinks.files.infrared import InfraredSink
+        from fusepipe.pipeline.sinks.files.recording import RecordingSink
+        from fusepipe.rig.factories.file_sinks import recording_rules
+
         config = new.sinks[index]
         # a sink that is restarting is made from the rig, which has the new values by then
         sink = runner.sink.recording if isinstance(runner.sink, InfraredSink) else runner.sink

@@ -16,7 +16,7 @@ from fusepipe.config.locations import check_text, resolve_path, resolve_url, sch
 from fusepipe.config.rig_file import load_rig_file
 from fusepipe.config.schema import FileSink, ImagesSink, Rig
 from fusepipe.core.errors import ConfigError, Problem, UsageError
-from fusepipe.core.image_files import READ_SUFFIXES, WRITTEN_SUFFIXES
+from fusepipe.core.image_formats import READ_SUFFIXES, WRITTEN_SUFFIXES
 from fusepipe.core.image_pages import holds_many_images
 from fusepipe.core.redact import redact_url, remember
 from fusepipe.core.video_formats import folder_name_problem, output_name_problem, video_format

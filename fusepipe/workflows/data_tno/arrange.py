@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from fusepipe.core import image_files
+from fusepipe.core import image_files, image_formats
 from fusepipe.core.errors import OutputExistsError, SinkError, SourceError
 from fusepipe.core.files import replace_folder
 from fusepipe.core.frames import Luma8
@@ -56,7 +56,7 @@ class _Store:
 
     def __init__(self, label: str, names: list[str], read: Callable[[str], bytes]) -> None:
         self.label = label
-        self.names = [name for name in names if Path(name).suffix.lower() in image_files.READ_SUFFIXES]
+        self.names = [name for name in names if Path(name).suffix.lower() in image_formats.READ_SUFFIXES]
         self._read = read
 
     def luma(self, name: str) -> Luma8 | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fusepipe.core import image_files
+from fusepipe.core import image_files, image_formats
 from fusepipe.core.errors import OutputExistsError, SinkError
 from fusepipe.core.files import why_unwritable
 from fusepipe.core.frames import FusedFrame
@@ -39,7 +39,7 @@ class ImageFolderSink:
         if problem := why_unwritable(folder / f"0{self._suffix}"):
             raise SinkError(f"{folder}: {problem}")
         if folder.is_dir() and not self._overwrite:
-            existing = next((p for p in folder.iterdir() if p.suffix.lower() in image_files.READ_SUFFIXES), None)
+            existing = next((p for p in folder.iterdir() if p.suffix.lower() in image_formats.READ_SUFFIXES), None)
             if existing is not None:
                 raise OutputExistsError(
                     f"{folder}: already contains images ({existing.name}); use --overwrite or another folder"
@@ -65,7 +65,7 @@ class ImageFolderSink:
         """With --overwrite the folder may contain images of an earlier run, which are not part of this one."""
         if not self._overwrite or not self._folder.is_dir():
             return ""
-        images = [p for p in self._folder.iterdir() if p.suffix.lower() in image_files.READ_SUFFIXES]
+        images = [p for p in self._folder.iterdir() if p.suffix.lower() in image_formats.READ_SUFFIXES]
         others = sum(p.name not in self._written for p in images)
         return f"{counted(others, 'earlier image')} kept" if others else ""
 
@@ -90,8 +90,8 @@ class ImageFileSink:
     def check(self) -> None:
         if self._path.is_dir():
             raise SinkError(f"{self._path}: is a folder; specify an image file such as {self._path / 'fused.png'}")
-        if self._path.suffix.lower() not in image_files.WRITTEN_SUFFIXES:
-            kinds = ", ".join(sorted(image_files.WRITTEN_SUFFIXES))
+        if self._path.suffix.lower() not in image_formats.WRITTEN_SUFFIXES:
+            kinds = ", ".join(sorted(image_formats.WRITTEN_SUFFIXES))
             raise SinkError(f"{self._path}: unknown image format {self._path.suffix!r}; use one of {kinds}")
         if problem := why_unwritable(self._path):
             raise SinkError(f"{self._path}: {problem}")

@@ -16,7 +16,6 @@ import mmap
 import struct
 from dataclasses import dataclass
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -140,6 +139,8 @@ def _roughness(counts: Counts) -> float:
 
 
 def _jpeg_ls_counts(data: bytes) -> Counts:
+    import av  # for this one kind of file: no other needs FFmpeg
+
     codec = av.CodecContext.create("jpegls", "r")
     frames = [*codec.decode(av.Packet(data)), *codec.decode(None)]
     if not frames:

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from fusepipe.core.counts import ByteOrder
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
-from fusepipe.core.image_files import READ_SUFFIXES
+from fusepipe.core.image_formats import READ_SUFFIXES
 from fusepipe.core.image_pages import is_png
 from fusepipe.core.infrared_tag import TAG, InfraredTag, infrared_tag
 from fusepipe.core.radiometry import Radiometry

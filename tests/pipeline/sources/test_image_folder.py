@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fusepipe.core import image_files
+from fusepipe.core import image_files, image_formats
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, UnreadableFrame
 from fusepipe.pipeline.sources.files.image_folder import ImageFolderSource
@@ -25,7 +25,7 @@ def read(path, band=Band.VISIBLE, **options):
     return list(source.frames(threading.Event()))
 
 
-@pytest.mark.parametrize("suffix", sorted(image_files.WRITTEN_SUFFIXES))
+@pytest.mark.parametrize("suffix", sorted(image_formats.WRITTEN_SUFFIXES))
 def test_every_format_reads_grey_and_colour(tmp_path, suffix):
     for name, pixels in (
         ("grey", np.full((17, 23), 90, np.uint8)),

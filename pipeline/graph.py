@@ -16,7 +16,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from fusepipe.core.errors import SinkError, SourceError
@@ -26,6 +25,7 @@ from fusepipe.pipeline.mailbox import Cancelled, Closed, Mailbox, get_any
 from fusepipe.pipeline.measures.run_statistics import BusyTime, RunStatistics
 from fusepipe.pipeline.measures.thread_cpu import FUSION_STAGE, WATCH_STAGE
 from fusepipe.pipeline.pairing.pairer import Pairer
+from fusepipe.pipeline.run_limits import RunLimits
 from fusepipe.pipeline.sinks.base import Sink, SinkReport
 from fusepipe.pipeline.sinks.runner import SinkFactory, SinkRunner
 from fusepipe.pipeline.sources.base import MayBlock, Overflow, Source, SourceItem
@@ -40,20 +40,6 @@ FILE_CAPACITY = 2  # of recordings: one to take while the next is made; more wou
 LIVE_CAPACITY = 1  # pairs of live cameras waiting for a late stage: only the newest matters
 BURST = 8  # mailbox capacity for frames that arrive together, see Mailbox
 STOP_POLL_S = 0.2  # how often the pairing stage of live cameras checks for the end of the run
-
-
-@dataclass(frozen=True, slots=True)
-class RunLimits:
-    """Ends a run before its sources end: after ``max_pairs`` pairs or ``duration_ns`` of capture time."""
-
-    max_pairs: int | None = None
-    duration_ns: int | None = None
-
-    def reached(self, pairs: int, media_ns: int) -> bool:
-        """Whether a run with ``pairs`` pairs over ``media_ns`` of capture time is complete."""
-        return (self.max_pairs is not None and pairs >= self.max_pairs) or (
-            self.duration_ns is not None and media_ns >= self.duration_ns
-        )
 
 
 class Graph:
@@ -218,8 +204,11 @@ class Graph:
                 if self._live and self.supervisor.stop.is_set():
                     return  # a silent camera's reader may take its stall timeout to end; do not wait for it
                 for pair in self._next_pairs(wanted, inboxes):
-                    first_ns = pair.lead.capture_ns if first_ns is None else first_ns
-                    if self._limits.reached(made, pair.lead.capture_ns - first_ns):
+                    at_ns = pair.lead.capture_ns
+                    if not self._limits.begun(at_ns):
+                        continue
+                    first_ns = at_ns if first_ns is None else first_ns
+                    if self._limits.ended(at_ns) or self._limits.reached(made, at_ns - first_ns):
                         return
                     self.statistics.pair_made(time.monotonic_ns())
                     self._paired.put(pair)
@@ -383,4 +372,4 @@ def require_pairs(graph: Graph, advice: str) -> None:
     raise SourceError(f"{graph.name}: no pair was fused ({counts}{reasons}): {advice}")
 
 
-__all__ = ["CAPACITY", "Cancelled", "Graph", "RunLimits", "require_pairs"]
+__all__ = ["CAPACITY", "Cancelled", "Graph", "require_pairs"]

@@ -154,7 +154,7 @@ BESIDE_FOLDERS: dict[str, str] = {
         "verification"
     ),  # for every backend
     "fusepipe.evaluation": "image_sets luma ranks scorer scores tno_catalogue",  # what is scored, with any metric
-    "fusepipe.pipeline": "backoff graph mailbox supervisor testing",  # what connects and runs the stages
+    "fusepipe.pipeline": "backoff graph mailbox run_limits supervisor testing",  # what connects and runs the stages
     # of RTSP and web alike
     "fusepipe.pipeline.servers": "addresses admission certificate delivery listener log_limit loop_thread "
     "shared_servers tls",

@@ -16,6 +16,7 @@ from fusepipe.core.errors import message_lines, printable
 if TYPE_CHECKING:
     from fusepipe.workflows.batch.batch_report import BatchReport
     from fusepipe.workflows.batch.dispatch import BatchOutcome
+    from fusepipe.workflows.batch.segment_plan import SegmentChoice
 
 SHOWN_FAILURES = 20
 
@@ -26,6 +27,7 @@ SHOWN_FAILURES = 20
         "fusepipe batch clips.csv --out fused/",
         "fusepipe batch 'ir/*.mkv' --visible 'vis/{stem}.mkv' --out fused/",
         "fusepipe batch archive.jsonl --out fused/ --rig roof.yaml --workers 4",
+        "fusepipe batch long.csv --out fused/ --segments auto",
     ),
 )
 @click.argument("manifest")
@@ -35,6 +37,8 @@ SHOWN_FAILURES = 20
 @click.option("--name", "rig_name", metavar="RIG", help="Its rig, where it has several.")
 @click.option("--workers", type=click.IntRange(1, 1024), help="Worker processes.", show_default="one a core")
 @click.option("--ray", metavar="ADDRESS", help="A Ray cluster: HOST:PORT, auto, or local for a new one.")
+@click.option("--segments", metavar="N|auto", help="Split long clips into N segments, fused in parallel and joined.")
+@click.option("--segment-length", type=Duration(), help="Split clips that are longer into segments of this length.")
 @click.option("--retries", type=click.IntRange(0, 100), default=2, help="Further attempts after a failure.")
 @click.option("--timeout", type=Duration(), default="24h", help="Of one attempt at a clip.")
 @click.option(
@@ -51,6 +55,8 @@ def command(
     rig_name: str | None,
     workers: int | None,
     ray: str | None,
+    segments: str | None,
+    segment_length: float | None,
     retries: int,
     timeout: float,
     metrics: tuple[str, ...] | None,
@@ -74,13 +80,23 @@ def command(
     if rig_name is not None and rig_file is None:
         raise UsageError(f"--name {rig_name}: is for a rig file; add --rig")
     manifest, out = local_manifest(manifest), output_folder(written_out)
+    choice = _segment_choice(segments, segment_length)
     shared = None if rig_file is None else RigChoice(rig_file, rig_name)
     entries = read_entries(read_rows(manifest, visible), manifest, out, shared=shared)
     options = BatchOptions(
-        out, workers, retries, timeout, overwrite, strict, ray, () if metrics is None else chosen_metrics(metrics)
+        out,
+        workers,
+        retries,
+        timeout,
+        overwrite,
+        strict,
+        ray,
+        () if metrics is None else chosen_metrics(metrics),
+        choice,
     )
     # standard output has the result alone: Ray prints there what happens to its workers
-    with ProgressBar("clips", enabled=not as_json) as bar, redirect_stdout(sys.stderr):
+    tasks = "clips" if choice is None else "clips and segments"
+    with ProgressBar(tasks, enabled=not as_json) as bar, redirect_stdout(sys.stderr):
         outcome = run_batch(entries, options, bar.step)
     report = batch_report(entries, outcome)
     _show(outcome, report, as_json=as_json)
@@ -89,6 +105,27 @@ def command(
             if not as_json and path.suffix == ".html":
                 click.echo(f"report: {path}")
     raise click.exceptions.Exit(outcome.exit_code)
+
+
+def _segment_choice(segments: str | None, length_s: float | None) -> SegmentChoice | None:
+    """What ``--segments`` and ``--segment-length`` mean; raises :class:`UsageError`."""
+    from fusepipe.core.errors import UsageError
+    from fusepipe.core.units import S
+    from fusepipe.workflows.batch.segment_plan import MAX_SEGMENTS, SegmentChoice
+
+    if length_s is not None:
+        if segments is not None:
+            raise UsageError("--segments and --segment-length both say how clips are split; remove one")
+        if length_s < 1:
+            raise UsageError(f"--segment-length {length_s:g}s: should be at least 1s")
+        return SegmentChoice(length_ns=round(length_s * S))
+    if segments is None:
+        return None
+    if segments == "auto":
+        return SegmentChoice()
+    if not segments.isdecimal() or not 2 <= int(segments) <= MAX_SEGMENTS:
+        raise UsageError(f"--segments {segments}: should be auto or a number from 2 to {MAX_SEGMENTS}")
+    return SegmentChoice(int(segments))
 
 
 def _show(outcome: BatchOutcome, report: BatchReport, *, as_json: bool) -> None:

@@ -21,9 +21,10 @@ from fusepipe.core.errors import FusepipeError, UsageError
 from fusepipe.core.frames import Band, FusedFrame
 from fusepipe.core.fuser import Fuser
 from fusepipe.core.rig_state import RigStatus
-from fusepipe.pipeline.graph import Graph, RunLimits
+from fusepipe.pipeline.graph import Graph
 from fusepipe.pipeline.measures.run_statistics import RunStatistics
 from fusepipe.pipeline.pairing.name_pairer import NamePairer
+from fusepipe.pipeline.run_limits import RunLimits
 from fusepipe.pipeline.sinks.base import Sink, StartableSink
 from fusepipe.pipeline.sinks.program.callback import CallbackSink
 from fusepipe.pipeline.sources.base import Source

@@ -12,10 +12,11 @@ from fusepipe.config.schema import Rig
 from fusepipe.core.errors import FusepipeError, UsageError
 from fusepipe.core.frames import Band, FramePair
 from fusepipe.core.rig_state import RigStatus
-from fusepipe.pipeline.graph import Graph, RunLimits, require_pairs
+from fusepipe.pipeline.graph import Graph, require_pairs
 from fusepipe.pipeline.measures.run_statistics import RunStatistics
 from fusepipe.pipeline.pairing.flat_field import FlatFieldPairer
 from fusepipe.pipeline.pairing.live_pairer import LivePairer
+from fusepipe.pipeline.run_limits import RunLimits
 from fusepipe.pipeline.sinks.runner import SinkFactory
 from fusepipe.pipeline.sources.base import HasImageTimes, ReadsFiles, Source
 from fusepipe.pipeline.stages.drift_watch import DriftWatch

@@ -9,10 +9,11 @@ import pytest
 from fusepipe.core.errors import FusepipeError, SinkError
 from fusepipe.core.frames import Band, PairState
 from fusepipe.core.fuser import FunctionFuser, FuserInfo
-from fusepipe.pipeline.graph import Graph, RunLimits
+from fusepipe.pipeline.graph import Graph
 from fusepipe.pipeline.mailbox import Mailbox
 from fusepipe.pipeline.measures.run_statistics import RunStatistics
 from fusepipe.pipeline.pairing.time_pairer import TimePairer
+from fusepipe.pipeline.run_limits import RunLimits
 from fusepipe.pipeline.stages.fusion import FusionStep
 from fusepipe.pipeline.stages.registration import Registration
 from fusepipe.pipeline.stages.tonemap import ToneMap
@@ -99,6 +100,15 @@ def test_limits_end_an_endless_run(limits):
     sinks = [CollectSink()]
     graph = run(make_graph(endless=True, sinks=sinks, limits=limits))
     assert graph.error is None and len(sinks[0].frames) == 7 and sinks[0].closed == 1
+
+
+def test_a_section_of_a_run_has_the_pairs_of_its_times():
+    sinks = [CollectSink()]
+    limits = RunLimits(begin_ns=3 * 40 * MS, end_ns=9 * 40 * MS)
+    graph = run(make_graph(endless=True, sinks=sinks, limits=limits))
+    assert graph.error is None
+    assert [frame.capture_ns for frame in sinks[0].frames] == [index * 40 * MS for index in range(3, 9)]
+    assert sum(graph.statistics.snapshot()["states"].values()) == 6
 
 
 def test_drain_finishes_frames_in_flight():

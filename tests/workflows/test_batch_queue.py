@@ -10,6 +10,7 @@ from fusepipe.workflows.batch.clip_job import ClipResult, failed_clip
 from fusepipe.workflows.batch.clip_queue import ClipQueue
 from fusepipe.workflows.batch.entries import BatchEntry, read_entries
 from fusepipe.workflows.batch.rows import ManifestRow
+from fusepipe.workflows.batch.segment_plan import Section, SegmentPlan
 
 
 def three() -> list[BatchEntry]:
@@ -50,3 +51,48 @@ def test_attempts_count_the_successful_one() -> None:
     assert not queue.note(failed_clip(first, FusepipeError("x"), retry=True), 0.0)
     assert queue.next(5.0) is first and queue.note(finished(first), 6.0)
     assert queue.results[first.output].attempts == 2
+
+
+def planned(entry: BatchEntry, segments: int) -> ClipResult:
+    return ClipResult(entry.row, entry.output, "split", plan=SegmentPlan((Section(),) * segments, {}, None))
+
+
+def test_segments_of_a_clip_go_before_other_clips_and_are_joined_in_the_end() -> None:
+    first, second, _ = three()
+    queue = ClipQueue([first, second], 0, lambda: 0.0)
+    assert queue.next(0.0) is first and queue.note(planned(first, 2), 0.0)
+    parts = [queue.next(0.0), queue.next(0.0)]
+    assert [part.part.index for part in parts if part and part.part] == [0, 1] and queue.progress == (0, 4)
+    assert queue.next(0.0) is second
+    for part in reversed(parts):
+        assert part is not None and queue.note(replace(finished(part), task=part.task), 0.0)
+    assert queue.progress == (2, 4) and not queue.results
+    joining = queue.next(0.0)
+    assert joining is not None and joining.output == first.output
+    assert joining.part is not None and joining.part.index is None
+    assert queue.note(finished(joining), 0.0) and queue.note(finished(second), 0.0) and queue.done
+    assert queue.progress == (4, 4) and [result.row for result in queue.ended()] == [1, 2]
+
+
+def test_a_segment_that_fails_ends_its_clip_after_those_that_run() -> None:
+    first, second, _ = three()
+    queue = ClipQueue([first, second], 1, lambda: 0.0)
+    assert queue.next(0.0) is first and queue.note(planned(first, 4), 0.0)
+    running, other = queue.next(0.0), queue.next(0.0)
+    assert running is not None and other is not None
+    assert not queue.note(failed_clip(other, FusepipeError("x"), retry=True), 0.0)
+    assert queue.note(failed_clip(running, FusepipeError("no such file"), retry=False), 0.0)
+    assert queue.results[first.output].error == "segment 1 of 4: no such file"
+    assert queue.next(99.0) is second and queue.next(99.0) is None, "the others of the clip are not started"
+    assert queue.note(finished(second), 99.0) and queue.done and queue.progress == (6, 6)
+
+
+def test_a_clip_waits_for_its_running_segments() -> None:
+    first, _, _ = three()
+    queue = ClipQueue([first], 0, lambda: 0.0)
+    assert queue.next(0.0) is first and queue.note(planned(first, 2), 0.0)
+    one, other = queue.next(0.0), queue.next(0.0)
+    assert one is not None and other is not None
+    assert queue.note(failed_clip(one, FusepipeError("x"), retry=False), 0.0) and not queue.done
+    assert queue.note(replace(finished(other), task=other.task), 0.0) and queue.done
+    assert queue.results[first.output].status == "failed"

@@ -39,8 +39,12 @@ from fusepipe.workflows.batch.records import (
     work_folder,
 )
 from fusepipe.workflows.batch.remote_inputs import with_local_inputs
+from fusepipe.workflows.batch.segment_files import remove_segments
+from fusepipe.workflows.batch.segment_job import fuse_segment, join_clip
+from fusepipe.workflows.batch.segment_plan import CannotSplitError, SegmentChoice, SegmentPlan
+from fusepipe.workflows.batch.split_check import plan_segments
 
-ClipStatus = Literal["finished", "skipped", "failed", "not started"]
+ClipStatus = Literal["finished", "skipped", "failed", "split", "not started"]
 _UNFINISHED = re.compile(rf"{re.escape(STATE_FOLDER)}/unfinished/[0-9a-f]{{16}}/")
 _KEPT = re.compile(rf"; what was written is in [^;]*/{_UNFINISHED.pattern}[^;]*")
 # these do not change by trying again
@@ -49,13 +53,17 @@ _PERMANENT = (UsageError, SourceError, OutputExistsError, SinkSetupError)
 
 @dataclass(frozen=True, slots=True)
 class ClipJob:
-    """One attempt at a clip. ``out`` is the output folder; see :class:`BatchOptions` for the others."""
+    """One attempt at a clip, or at a part of it. See :class:`BatchOptions` for the options.
+
+    ``out`` is the output folder; ``segments``: how a clip that is long enough is split; ``None``: not at all.
+    """
 
     entry: BatchEntry
     out: Path
     overwrite: bool = False
     strict: bool = False
     metrics: tuple[str, ...] = ()
+    segments: SegmentChoice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,8 @@ class ClipResult:
     """How a clip ended; plain values.
 
     ``retry``: another attempt may help. ``figures`` are those of the run that made the output, also for a skipped one.
-    ``attempts`` is set by the queue.
+    ``attempts`` is set by the queue. ``plan``: how a clip is split, with the status ``split``. ``task``: that of the
+    segment which this is the result of, else empty.
     """
 
     row: int
@@ -76,6 +85,8 @@ class ClipResult:
     retry: bool = False
     disk_full: bool = False
     attempts: int = 1
+    plan: SegmentPlan | None = None
+    task: str = ""
 
 
 def run_clip(job: ClipJob, engine: KeptEngine) -> ClipResult:
@@ -99,10 +110,14 @@ def failed_clip(entry: BatchEntry, error: FusepipeError, *, retry: bool) -> Clip
     # the unfinished file is removed: name the output that it was to become
     place = PurePosixPath(entry.output).parent.as_posix()
     text = _UNFINISHED.sub("" if place == "." else f"{place}/", _KEPT.sub("", text))
+    part = entry.part
+    if part is not None and part.index is not None:
+        text = f"segment {part.index + 1} of {len(part.plan.sections)}: {text}"
     return ClipResult(
         entry.row,
         entry.output,
         "failed",
+        task=entry.task,
         error=text,
         error_type=type(error).__name__,
         exit_code=error.exit_code,
@@ -121,18 +136,53 @@ def _fused(job: ClipJob, engine: KeptEngine) -> ClipResult:
     if record is not None and is_finished(out, record, made):
         return ClipResult(entry.row, entry.output, "skipped", record.figures)
     check_unclaimed(out, entry, overwrite=job.overwrite)
+    plan, reason = _plan(job)
+    if plan is not None:
+        return ClipResult(entry.row, entry.output, "split", plan=plan)
     work = work_folder(out, secrets.token_hex(8))
     try:
-        started_s = time.monotonic()
-        sample = ClipMetrics(job.metrics) if job.metrics else None
-        report = _run(entry, work, engine, sample, strict=job.strict)
-        figures = _figures(report, time.monotonic() - started_s)
-        if sample is not None:
-            figures["metrics"] = sample.scores()
+        if entry.part is not None and entry.part.index is not None:
+            new = fuse_segment(entry, entry.part, out, made, work, engine)
+            return ClipResult(entry.row, entry.output, "finished" if new else "skipped", task=entry.task)
+        figures = _made(job, made, work, engine, reason)
         publish_output(work, out, entry, made, figures)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    remove_segments(out, entry.output)
     return ClipResult(entry.row, entry.output, "finished", figures)
+
+
+def _plan(job: ClipJob) -> tuple[SegmentPlan | None, str]:
+    """How the clip is split now; else why it is not though that was asked for."""
+    if job.segments is None or job.entry.part is not None:
+        return None, ""
+    if job.metrics:
+        return None, "--metrics samples the whole clip"
+    try:
+        return plan_segments(job.entry, job.segments), ""
+    except CannotSplitError as error:
+        return None, str(error)
+
+
+def _made(job: ClipJob, made: str, work: Path, engine: KeptEngine, reason: str) -> dict[str, Any]:
+    """Makes the output in the folder ``work``, joined of segments or, for a ``reason`` if any, as a whole."""
+    entry = job.entry
+    if entry.part is not None:
+        try:
+            return join_clip(entry, entry.part, job.out, made, work, strict=job.strict)
+        except CannotSplitError as error:
+            reason = str(error)
+            shutil.rmtree(work)
+            work.mkdir()
+    started_s = time.monotonic()
+    sample = ClipMetrics(job.metrics) if job.metrics else None
+    report = _run(entry, work, engine, sample, strict=job.strict)
+    figures = _figures(report, time.monotonic() - started_s)
+    if sample is not None:
+        figures["metrics"] = sample.scores()
+    if reason:
+        figures["warnings"].append(f"fused as a whole, not in segments: {reason}")
+    return figures
 
 
 def _run(entry: BatchEntry, work: Path, engine: KeptEngine, sample: ClipMetrics | None, *, strict: bool) -> RunReport:

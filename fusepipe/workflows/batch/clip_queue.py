@@ -1,65 +1,128 @@
-"""Which clip is next: all in their order, then those that are tried again after a back-off. Pure; time is passed in."""
+"""Which task is next: clips in their order, then those that are tried again after a back-off. Pure; time is passed in.
+
+A clip that is split has a task for each segment, which go before other clips, and one that joins them.
+"""
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from fusepipe.core.units import S
 from fusepipe.pipeline.backoff import Backoff, BackoffPolicy
 from fusepipe.workflows.batch.clip_job import ClipResult
 from fusepipe.workflows.batch.entries import BatchEntry
+from fusepipe.workflows.batch.segment_plan import ClipPart, SegmentPlan
 
 CLIP = BackoffPolicy(first_ns=S, cap_ns=60 * S)
 
 
+@dataclass(slots=True)
+class _SplitClip:
+    """A clip that is fused in segments: tasks that have not ended, and the first failure of one."""
+
+    plan: SegmentPlan
+    open: set[str]
+    failure: ClipResult | None = None
+
+
 class ClipQueue:
-    """The clips that are waiting, running or ended. A clip is tried at most ``1 + retries`` times.
+    """The clips that are waiting, running or ended. Each task is tried at most ``1 + retries`` times.
 
     ``chance`` gives numbers from 0 to 1 for the jitter of the back-off.
     """
 
     def __init__(self, entries: Sequence[BatchEntry], retries: int, chance: Callable[[], float]) -> None:
         self._fresh = deque(entries)
-        self._entries = {entry.output: entry for entry in entries}
+        self._entries = {entry.task: entry for entry in entries}
         self._retries, self._chance = retries, chance
-        self._again: list[tuple[float, str]] = []  # a heap of (when it is due, output)
+        self._again: list[tuple[float, str]] = []  # a heap of (when it is due, task)
         self._failures: dict[str, int] = {}
         self._backoffs: dict[str, Backoff] = {}
+        self._split: dict[str, _SplitClip] = {}  # by output
+        self._segments = self._ended_segments = 0
+        self._clips = len(entries)
         self.results: dict[str, ClipResult] = {}
-        """By output, those that have ended."""
+        """By output, those of clips that have ended."""
 
     @property
     def total(self) -> int:
-        return len(self._entries)
+        return self._clips
 
     @property
     def done(self) -> bool:
         """Whether every clip has ended."""
-        return len(self.results) == len(self._entries)
+        return len(self.results) == self._clips
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """The numbers of ended clips and segments, and of all."""
+        return len(self.results) + self._ended_segments, self._clips + self._segments
 
     def next(self, now_s: float) -> BatchEntry | None:
-        """A clip to start now; ``None`` while all others run or wait for their back-off."""
+        """A task to start now; ``None`` while all others run or wait for their back-off."""
         if self._again and self._again[0][0] <= now_s:
             return self._entries[heapq.heappop(self._again)[1]]
         return self._fresh.popleft() if self._fresh else None
 
     def note(self, result: ClipResult, now_s: float) -> bool:
-        """Takes the result of an attempt; returns whether the clip has ended, with it."""
-        failures = self._failures.get(result.output, 0)
+        """Takes the result of an attempt; returns whether the task has ended, with it."""
+        if result.plan is not None:
+            self._split_clip(self._entries[result.output], result.plan)
+            return True
+        task = result.task or result.output
+        failures = self._failures.get(task, 0)
         if result.status == "failed":
             failures += 1
-            self._failures[result.output] = failures
+            self._failures[task] = failures
             if result.retry and failures <= self._retries:
-                wait_ns = self._backoffs.setdefault(result.output, Backoff(CLIP)).wait_ns(self._chance())
-                heapq.heappush(self._again, (now_s + wait_ns / S, result.output))
+                wait_ns = self._backoffs.setdefault(task, Backoff(CLIP)).wait_ns(self._chance())
+                heapq.heappush(self._again, (now_s + wait_ns / S, task))
                 return False
         attempts = failures if result.status == "failed" else failures + 1
-        self.results[result.output] = replace(result, attempts=attempts)
+        result = replace(result, attempts=attempts)
+        if task == result.output:
+            self.results[task] = result
+        else:
+            self._end_segment(task, result)
         return True
 
     def ended(self) -> list[ClipResult]:
-        """The results so far, in the order of the manifest."""
+        """The results of clips so far, in the order of the manifest."""
         return sorted(self.results.values(), key=lambda result: result.row)
+
+    def _split_clip(self, entry: BatchEntry, plan: SegmentPlan) -> None:
+        segments = [replace(entry, part=ClipPart(plan, index)) for index in range(len(plan.sections))]
+        self._entries |= {segment.task: segment for segment in segments}
+        self._split[entry.output] = _SplitClip(plan, {segment.task for segment in segments})
+        self._segments += len(segments)
+        self._fresh.extendleft(reversed(segments))
+
+    def _end_segment(self, task: str, result: ClipResult) -> None:
+        """Joins a clip whose segments are all finished; one of which a segment failed ends when no other runs."""
+        clip = self._split[result.output]
+        before = len(clip.open)
+        clip.open.discard(task)
+        if result.status == "failed":
+            clip.failure = clip.failure or result
+        if clip.failure is not None:
+            self._drop_waiting(clip)
+        self._ended_segments += before - len(clip.open)
+        if clip.open:
+            return
+        if clip.failure is not None:
+            self.results[result.output] = replace(clip.failure, task="")
+            return
+        joined = replace(self._entries[task], part=ClipPart(clip.plan, None))
+        self._entries[joined.task] = joined
+        self._fresh.appendleft(joined)
+
+    def _drop_waiting(self, clip: _SplitClip) -> None:
+        """Removes the tasks of a clip that do not run now."""
+        waiting = {entry.task for entry in self._fresh} | {task for _, task in self._again}
+        self._fresh = deque(entry for entry in self._fresh if entry.task not in clip.open)
+        self._again = [(due_s, task) for due_s, task in self._again if task not in clip.open]
+        heapq.heapify(self._again)
+        clip.open -= waiting

@@ -22,6 +22,7 @@ from fusepipe.workflows.batch.clip_queue import ClipQueue
 from fusepipe.workflows.batch.entries import STATE_FOLDER, BatchEntry
 from fusepipe.workflows.batch.local_pool import LocalPool, WorkerPool
 from fusepipe.workflows.batch.records import remove_unfinished
+from fusepipe.workflows.batch.segment_plan import MAX_SEGMENTS, SegmentChoice
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class BatchOptions:
     ``overwrite`` replaces outputs that no batch has written; ``strict``: a clip of which under half of the possible
     pairs were fused has failed. ``ray``: the address of a cluster, see :class:`RayPool`.
     ``metrics``: those that each clip is scored with, see :class:`ClipMetrics`.
+    ``segments``: how long clips are split; ``None``: not at all.
     """
 
     out: Path
@@ -45,6 +47,7 @@ class BatchOptions:
     strict: bool = False
     ray: str | None = None
     metrics: tuple[str, ...] = ()
+    segments: SegmentChoice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class BatchOutcome:
 def run_batch(
     entries: Sequence[BatchEntry], options: BatchOptions, progress: Callable[[int, int], None]
 ) -> BatchOutcome:
-    """Fuses the clips that are not finished yet; ``progress`` gets the numbers of ended clips and of all.
+    """Fuses the clips that are not finished yet; ``progress`` gets the numbers of ended clips and segments, and of all.
 
     Ctrl-C and SIGTERM end it: finished outputs stay, unfinished ones are removed. Raises :class:`SinkError` for an
     output folder that cannot be written, or that another batch is writing.
@@ -101,7 +104,7 @@ def run_batch(
         stop: FusepipeError | None = None
         try:  # the handlers come after the pool: Ray installs its own
             with signal_handler([signal.SIGINT, signal.SIGTERM], lambda number, _frame: signals.append(number)):
-                _drive(queue, pool, _jobs(options, out), progress, signals)
+                _drive(queue, pool, _jobs(options, out, pool.size), progress, signals)
         except FusepipeError as error:
             stop = error
         finally:
@@ -112,6 +115,8 @@ def run_batch(
 
 
 def _pool(options: BatchOptions, out: Path, clips: int) -> WorkerPool:
+    if options.segments is not None:  # a few clips may be many segments
+        clips = max(clips, int(usable_cores())) if options.ray in (None, "local") else clips * MAX_SEGMENTS
     if options.ray is None:
         return LocalPool(options.workers or max(1, min(int(usable_cores()), clips)), options.timeout_s)
     from fusepipe.workflows.batch.ray_pool import RayPool
@@ -119,8 +124,9 @@ def _pool(options: BatchOptions, out: Path, clips: int) -> WorkerPool:
     return RayPool(options.ray, options.workers, clips, options.timeout_s, out)
 
 
-def _jobs(options: BatchOptions, out: Path) -> Callable[[BatchEntry], ClipJob]:
-    return lambda entry: ClipJob(entry, out, options.overwrite, options.strict, options.metrics)
+def _jobs(options: BatchOptions, out: Path, workers: int) -> Callable[[BatchEntry], ClipJob]:
+    segments = None if options.segments is None else options.segments.for_workers(workers)
+    return lambda entry: ClipJob(entry, out, options.overwrite, options.strict, options.metrics, segments)
 
 
 def _drive(
@@ -138,7 +144,7 @@ def _drive(
             if result.disk_full:
                 raise DiskFullError(f"{result.error}; finished clips are kept: run the same command again with space")
             if queue.note(result, time.monotonic()):
-                progress(len(queue.results), queue.total)
+                progress(*queue.progress)
             else:
                 log.warning("%s: %s; trying again", result.output, result.error)
 

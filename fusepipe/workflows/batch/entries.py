@@ -23,6 +23,7 @@ from fusepipe.core.video_formats import folder_name_problem, output_name_problem
 from fusepipe.core.yaml_models import FROM_YAML
 from fusepipe.workflows.batch.remote_inputs import is_remote, remote_folder, remote_name
 from fusepipe.workflows.batch.rows import ManifestRow
+from fusepipe.workflows.batch.segment_plan import ClipPart
 
 STATE_FOLDER = ".batch"  # in the output folder: records, unfinished outputs, the lock
 REPORT_STEM = "batch"  # of the reports in the output folder
@@ -39,7 +40,8 @@ class BatchEntry:
 
     ``output`` is relative to the output folder, with slashes, and names a video, a folder or one image (``kind``).
     ``rig`` has no sinks; ``sink`` are the keys of the one that writes the output, besides its name. ``remote``: URLs of
-    inputs on other machines, by camera; the rig's are then names of copies that do not exist yet.
+    inputs on other machines, by camera; the rig's are then names of copies that do not exist yet. ``part``: what is
+    done with a clip that is split; ``None`` for a whole one.
     """
 
     row: int
@@ -48,6 +50,12 @@ class BatchEntry:
     rig: Rig
     sink: Mapping[str, Any] = field(default_factory=dict)
     remote: Mapping[str, str] = field(default_factory=dict)
+    part: ClipPart | None = None
+
+    @property
+    def task(self) -> str:
+        """What names a segment of a clip among all tasks of a batch; of others the output."""
+        return self.output if self.part is None or self.part.index is None else f"{self.output}\n{self.part.index}"
 
     @property
     def inputs(self) -> tuple[str, str]:

@@ -69,7 +69,7 @@ def is_finished(out: Path, record: OutputRecord, made_from: str) -> bool:
     if record.made_from != made_from or not record.files:
         return False
     try:
-        return all(_hashed(out / file.path, file.path) == file for file in record.files)
+        return all(hashed_file(out / file.path, file.path) == file for file in record.files)
     except OSError:
         return False
 
@@ -101,7 +101,9 @@ def publish_output(work: Path, out: Path, entry: BatchEntry, made: str, figures:
     Raises ``OSError`` as the file system gives it; then neither is complete, and the next run makes the output again.
     """
     target = out / Path(entry.output).parent
-    files = tuple(_hashed(file, (target / file.relative_to(work)).relative_to(out).as_posix()) for file in _files(work))
+    files = tuple(
+        hashed_file(file, (target / file.relative_to(work)).relative_to(out).as_posix()) for file in _files(work)
+    )
     record = OutputRecord(entry.output, made, files, figures)
     target.mkdir(parents=True, exist_ok=True)
     path = record_path(out, entry.output)
@@ -140,7 +142,8 @@ def _files(folder: Path) -> Sequence[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _hashed(path: Path, name: str) -> OutputFile:
+def hashed_file(path: Path, name: str) -> OutputFile:
+    """The size and the hash of a file, which the record knows by ``name``. Raises ``OSError``."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         for chunk in _chunks(file.fileno()):

@@ -60,6 +60,10 @@ class _OpenVideo:
     time_base: Fraction
     min_step: int
 
+    def pts(self, capture_ns: int, last_pts: int) -> int:
+        """The presentation time of a frame after the one with ``last_pts``."""
+        return presentation_time(capture_ns - self.first_ns, last_pts, self.time_base, self.min_step)
+
     def encode(self, av_frame: VideoFrame | None) -> int:
         """Encodes a frame, or with ``None`` the end; returns the bytes without container overhead."""
         written = 0
@@ -151,8 +155,7 @@ class VideoSink:
             pixel_format = stream.pix_fmt or "yuv420p"
             av_frame = to_av_frame(frame, stream.width, stream.height, pixel_format, video.value_range, self._recycled)
             self._recycled = av_frame
-            pts = round(Fraction(frame.capture_ns - video.first_ns, S) / video.time_base)
-            av_frame.pts = self._last_pts = max(pts, self._last_pts + video.min_step)
+            av_frame.pts = self._last_pts = video.pts(frame.capture_ns, self._last_pts)
             av_frame.time_base = video.time_base
             self.encoded_bytes += video.encode(av_frame)
             self._frames += 1
@@ -252,6 +255,13 @@ class VideoSink:
         radiometry = None if infrared is None else infrared.radiometry
         recorded = self._options.infrared == "recorded"
         return InfraredTag(luma.bit_depth, luma.value_range, radiometry, origin_ns if recorded else None)
+
+
+def presentation_time(
+    since_first_ns: int, last_pts: int, time_base: Fraction = VIDEO_TIME_BASE, min_step: int = MIN_STEP
+) -> int:
+    """That of a frame which was captured this long after the first one; always after ``last_pts``."""
+    return max(round(Fraction(since_first_ns, S) / time_base), last_pts + min_step)
 
 
 def muxer_options(muxer: str, flush_ns: int) -> dict[str, str]:

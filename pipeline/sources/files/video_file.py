@@ -260,6 +260,23 @@ class VideoFileSource:
         with suppress(av.FFmpegError):  # from the beginning then
             self._container.seek(max(0, int(seconds / (stream.time_base or 1))), stream=stream)
 
+    def packet_times(self) -> list[tuple[int, bool]] | None:
+        """The capture time of each frame, in the order of the file, and whether it is a key frame; decodes nothing.
+
+        ``None`` where frames have no times of their own. Reads the file to its end: open it again for its frames.
+        """
+        if self._container is None or self._timeless:
+            return None
+        times: list[tuple[int, bool]] = []
+        stream = self._video_stream(self._container)
+        for packet in self._container.demux(stream):
+            if packet.size == 0 or packet.is_discard:  # the end; or cut off by an edit list
+                continue
+            if packet.pts is None:
+                return None
+            times.append((self._time_ns(packet.pts, stream.time_base), packet.is_keyframe))
+        return times
+
     def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
         container = self._container
         if container is None:

@@ -1,0 +1,111 @@
+"""A camera's file from a key frame on, and the sink of what is made of it."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fusepipe.core.frames import Band, Frame, FusedFrame, UnreadableFrame
+from fusepipe.pipeline.sinks.base import Sink, SinkReport
+from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
+from fusepipe.pipeline.sources.files.video_file import VideoFileSource
+from fusepipe.workflows.batch.segment_plan import CannotSplitError, Section
+
+_SEEK_PAST_NS = 1000  # so that rounding does not lead to the key frame before
+
+
+class SectionSource:
+    """The frames of a file from the key frame at ``from_ns`` on (``None``: all), with the times of the whole file."""
+
+    clock: ClockKind = "media"
+    overflow = Overflow.BLOCK
+
+    def __init__(self, source: VideoFileSource, from_ns: int | None) -> None:
+        self._source, self._from_ns = source, from_ns
+        self.band: Band = source.band
+
+    @property
+    def label(self) -> str:
+        return self._source.label
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """The file it reads."""
+        return self._source.files
+
+    @property
+    def identity(self) -> int:
+        """See :class:`VideoFileSource`."""
+        return self._source.identity
+
+    def open(self) -> SourceInfo:
+        info = self._source.open()
+        if self._from_ns is not None:
+            self._source.seek(self._from_ns + _SEEK_PAST_NS)
+        return info
+
+    def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
+        """Raises :class:`CannotSplitError` where the file does not let read from that frame on."""
+        waits = self._from_ns is not None
+        for item in self._source.frames(stop):
+            if waits and self._from_ns is not None:
+                # what a key frame precedes in the file may be shown before it, and needs the frames before
+                if item.capture_ns is None or item.capture_ns < self._from_ns:
+                    continue
+                if item.capture_ns > self._from_ns:
+                    raise CannotSplitError(f"{self.label}: cannot be read from its key frame at {self._from_ns} ns on")
+                waits = False
+            yield item
+
+    def close(self) -> None:
+        self._source.close()
+
+
+class SectionSink:
+    """Writes the frames of a section. The one before it is not written: it leaves its hash, to check the seam by.
+
+    ``captures`` are the capture times of the frames that were written, ``states`` counts them by state; ``before`` and
+    ``last`` are hashes of the frame before the section and of its last one.
+    """
+
+    def __init__(self, sink: Sink, section: Section) -> None:
+        self._sink, self._section = sink, section
+        self.captures: list[int] = []
+        self.states: Counter[str] = Counter()
+        self.before = self.last = ""
+
+    @property
+    def label(self) -> str:
+        return self._sink.label
+
+    @property
+    def outputs(self) -> Sequence[Path]:
+        return self._sink.outputs
+
+    def check(self) -> None:
+        self._sink.check()
+
+    def write(self, frame: FusedFrame) -> None:
+        digest = _digest(frame)
+        if self._section.begin_ns is not None and frame.capture_ns < self._section.begin_ns:
+            self.before = digest
+            return
+        self._sink.write(frame)
+        self.captures.append(frame.capture_ns)
+        self.states[str(frame.state)] += 1
+        self.last = digest
+
+    def close(self) -> SinkReport:
+        return self._sink.close()
+
+
+def _digest(frame: FusedFrame) -> str:
+    """A hash of the time, the state and the pixels of a frame."""
+    digest = hashlib.blake2b(f"{frame.capture_ns} {frame.state}".encode(), digest_size=16)
+    for plane in frame.planes:
+        digest.update(f"{plane.pixels.shape} {plane.pixels.dtype} {plane.value_range}".encode())
+        digest.update(plane.pixels.tobytes())
+    return digest.hexdigest()

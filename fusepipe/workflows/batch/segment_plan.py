@@ -1,0 +1,170 @@
+"""Where a long clip is split: at key frames of the camera that sets the pace. Pure; nothing is read here.
+
+::
+
+    reference  K . . . K . . . K . . . K . . .     K: a key frame
+                       | section   |
+                   b<--|                           the frame before it, for the check of the seam
+               read from here                      so that every frame is decoded as in the whole clip
+    other      K . . K . . K . . K . . K . .
+             read from here                        so far before that what is held over is known
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+
+from fusepipe.config.sync import SyncConfig
+from fusepipe.core.errors import FusepipeError
+from fusepipe.core.frames import Band
+from fusepipe.core.units import S
+from fusepipe.pipeline.pairing.time_pairer import SLACK_NS, TOLERANCE_NS
+
+MAX_SEGMENTS = 1000  # of a clip
+MAX_READ = 2  # times the mean length of a section: what is decoded before one at most
+AUTO_NS = 60 * S  # no shorter segments than this are made by themselves: each decodes some of its neighbour as well
+MAX_REORDER = 16  # frames between which others may be in a file, at most, by the codecs
+LONGEST_GAP_NS = 10 * S  # what counts as a jump of the clock depends on all frames before
+
+
+class CannotSplitError(FusepipeError):
+    """Segments of this clip would not be equal to the whole clip; the argument says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentChoice:
+    """``count`` segments of each clip, or as many as have at most ``length_ns``; none is below ``shortest_ns``.
+
+    Without both, the count is that of the workers.
+    """
+
+    count: int | None = None
+    length_ns: int | None = None
+    shortest_ns: int = S
+
+    def for_workers(self, workers: int) -> SegmentChoice:
+        """The choice with a count or a length."""
+        return self if self.count or self.length_ns else SegmentChoice(workers, None, AUTO_NS)
+
+    def count_for(self, duration_ns: int) -> int:
+        """The number of segments of a clip; 1: it is not split."""
+        if self.length_ns is not None:
+            return min(MAX_SEGMENTS, max(1, -(-duration_ns // self.length_ns)))
+        return max(1, min(self.count or 1, duration_ns // self.shortest_ns))
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a clip, in capture times of the reference: from ``begin_ns`` on, before ``end_ns``; ``None``: open.
+
+    ``before_ns``: the reference frame before ``begin_ns``. ``read_from_ns``: the key frame of each camera, on its own
+    times, with which reading begins; ``None`` for the beginning.
+    """
+
+    begin_ns: int | None = None
+    before_ns: int | None = None
+    end_ns: int | None = None
+    read_from_ns: Mapping[Band, int | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentPlan:
+    """The sections of a clip in their order; ``read`` counts the frames of each camera, ``fps`` is the reference's."""
+
+    sections: tuple[Section, ...]
+    read: Mapping[Band, int]
+    fps: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClipPart:
+    """What is done with a clip that is split: fuse the section ``index``, or with ``None`` join all of them."""
+
+    plan: SegmentPlan
+    index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTimes:
+    """The capture times of all frames, and of the key frames, of one camera; both sorted."""
+
+    frames: Sequence[int]
+    keys: Sequence[int]
+
+
+def stream_times(packets: Sequence[tuple[int, bool]] | None, band: Band) -> StreamTimes:
+    """The times of a file's frames, from (time, key frame) in the order of the file.
+
+    Raises :class:`CannotSplitError` where what a frame is paired with depends on all frames before.
+    """
+    if not packets:
+        raise CannotSplitError(f"the frames of the {band} file have no times of their own")
+    times = [at_ns for at_ns, _ in packets]
+    order = sorted(range(len(times)), key=times.__getitem__)
+    moved = max(abs(place - shown) for shown, place in enumerate(order))
+    if moved > MAX_REORDER or any(
+        latest - at_ns > LONGEST_GAP_NS for at_ns, latest in zip(times, accumulate(times, max), strict=True)
+    ):
+        raise CannotSplitError(f"the times of the {band} file jump back")
+    frames = [times[place] for place in order]
+    if any(after == before for before, after in pairwise(frames)):
+        raise CannotSplitError(f"two frames of the {band} file have the same time")
+    if any(after - before > LONGEST_GAP_NS for before, after in pairwise(frames)):
+        raise CannotSplitError(f"the {band} file has a gap of over {LONGEST_GAP_NS // S} s")
+    return StreamTimes(frames, sorted(at_ns for at_ns, key in packets if key))
+
+
+def plan_sections(times: Mapping[Band, StreamTimes], sync: SyncConfig, choice: SegmentChoice) -> tuple[Section, ...]:
+    """The sections of a clip; one for a clip that is not long enough.
+
+    Raises :class:`CannotSplitError` for a long one without key frames to split at.
+    """
+    reference = times[sync.reference]
+    first_ns, last_ns = reference.frames[0], reference.frames[-1]
+    count = choice.count_for(last_ns - first_ns)
+    if count == 1:
+        return (Section(),)
+    begins = _begins(reference, [first_ns + (last_ns - first_ns) * index // count for index in range(1, count)])
+    if not begins:
+        raise CannotSplitError(f"the {sync.reference} file has no key frames to split at")
+    longest_ns = MAX_READ * (last_ns - first_ns) // (len(begins) + 1) + _held_ns(sync)
+    sections = [Section(end_ns=begins[0], read_from_ns=dict.fromkeys(Band))]
+    for begin_ns, end_ns in zip(begins, [*begins[1:], None], strict=True):
+        before_ns = reference.frames[bisect_left(reference.frames, begin_ns) - 1]
+        read_from_ns = {band: _read_from(times[band], band, before_ns, sync) for band in Band}
+        for band, at_ns in read_from_ns.items():
+            start_ns = times[band].frames[0] if at_ns is None else at_ns
+            if _on_clock(sync.reference, begin_ns, sync) - _on_clock(band, start_ns, sync) > longest_ns:
+                raise CannotSplitError(f"the key frames of the {band} file are too far apart")
+        sections.append(Section(begin_ns, before_ns, end_ns, read_from_ns))
+    return tuple(sections)
+
+
+def _begins(reference: StreamTimes, wanted: Sequence[int]) -> list[int]:
+    """The key frames that are nearest to the wanted times, each once; not the first frame."""
+    keys = [at_ns for at_ns in reference.keys if at_ns > reference.frames[0]]
+    return sorted({min(keys, key=lambda at_ns: abs(at_ns - want_ns)) for want_ns in wanted}) if keys else []
+
+
+def _read_from(times: StreamTimes, band: Band, before_ns: int, sync: SyncConfig) -> int | None:
+    """The last key frame from which all is read that a pair at ``before_ns`` of the reference may have."""
+    needed_ns = before_ns
+    if band is not sync.reference:
+        offset_ns = sync.offset_ns if band is Band.INFRARED else -sync.offset_ns
+        needed_ns = before_ns - offset_ns - _held_ns(sync)
+    found = bisect_right(times.keys, needed_ns)
+    return times.keys[found - 1] if found else None
+
+
+def _held_ns(sync: SyncConfig) -> int:
+    """How far before a pair of the reference the frame of the other camera may be, with some room."""
+    tolerance_ns = TOLERANCE_NS if sync.tolerance_ns is None else sync.tolerance_ns
+    return sync.max_hold_ns + tolerance_ns + SLACK_NS
+
+
+def _on_clock(band: Band, at_ns: int, sync: SyncConfig) -> int:
+    """A time of a camera on the clock that pairs are made by."""
+    return at_ns + (sync.offset_ns if band is Band.INFRARED else 0)

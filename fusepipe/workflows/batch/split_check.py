@@ -1,0 +1,86 @@
+"""Whether the segments of a clip would be equal to the whole clip: what depends on all frames before is named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fusepipe.config.gain import AgcConfig
+from fusepipe.config.schema import FileSink, Rig
+from fusepipe.core.frames import Band
+from fusepipe.core.video_formats import video_format
+from fusepipe.pipeline.sources.base import SourceInfo
+from fusepipe.pipeline.sources.files.video_file import VideoFileSource
+from fusepipe.rig.factories.sources import make_source
+from fusepipe.workflows.batch.entries import BatchEntry
+from fusepipe.workflows.batch.segment_plan import (
+    CannotSplitError,
+    SegmentChoice,
+    SegmentPlan,
+    plan_sections,
+    stream_times,
+)
+
+
+def plan_segments(entry: BatchEntry, choice: SegmentChoice) -> SegmentPlan | None:
+    """How a clip is split; ``None`` for one that is not long enough.
+
+    Reads the packets of both files, and decodes their first frames only. Raises :class:`CannotSplitError` where the
+    segments could differ from the whole clip, :class:`SourceError` as the sources do.
+    """
+    if reason := _settings_problem(entry):
+        raise CannotSplitError(reason)
+    rig = entry.rig
+    configs = {Band.INFRARED: rig.infrared, Band.VISIBLE: rig.visible}
+    times, read, infos = {}, {}, {}
+    for band, config in configs.items():
+        source = make_source(config, band, rig.name)
+        try:
+            if not isinstance(source, VideoFileSource):
+                raise CannotSplitError(f"the {band} input is not a video file")
+            infos[band] = source.open()
+            packets = source.packet_times()
+        finally:
+            source.close()
+        times[band] = stream_times(packets, band)
+        read[band] = len(times[band].frames)
+    if reason := _gain_problem(rig, infos[Band.INFRARED]):
+        raise CannotSplitError(reason)
+    sections = plan_sections(times, rig.sync, choice)
+    return None if len(sections) == 1 else SegmentPlan(sections, read, infos[rig.sync.reference].fps)
+
+
+def segment_sink(entry: BatchEntry, file: str) -> FileSink:
+    """The sink of a segment of an entry: as that of the whole clip, always in Matroska, whose packets fit all."""
+    codec = FileSink.model_validate({**entry.sink, "file": entry.output.replace("%", "%%")}).chosen_codec
+    return FileSink.model_validate({**entry.sink, "file": file.replace("%", "%%"), "codec": codec})
+
+
+def _settings_problem(entry: BatchEntry) -> str:
+    """What in the settings of an entry makes its frames depend on all frames before; empty for nothing."""
+    if entry.kind != "video":
+        return "its output is not a video"
+    if entry.remote:
+        return "its inputs are on other machines, and each segment would copy them"
+    sink = FileSink.model_validate({**entry.sink, "file": entry.output.replace("%", "%%")})
+    found, rig = video_format(entry.output), entry.rig
+    hot = sink.view.hot
+    checks: Sequence[tuple[bool, str]] = (
+        (found is not None and not found.timestamps, "AVI has no capture times"),
+        (sink.with_sidecar, "sink.sidecar counts frames from the beginning"),
+        (sink.content == "infrared", "sink.content: infrared is not split"),
+        (hot is not None and hot.percentile is not None, "view.hot.percentile follows the scene"),
+        (rig.registration.drift == "correct", "registration.drift: correct follows the scene"),
+        (rig.registration.local == "on", "registration.local follows the scene"),
+        (rig.infrared.repair is not None, "infrared.repair is estimated over time"),
+    )
+    return next((text for problem, text in checks if problem), "")
+
+
+def _gain_problem(rig: Rig, infrared: SourceInfo) -> str:
+    """Gain control follows the scene, slowly, and without a limit in time."""
+    config = rig.infrared
+    agc = config.agc or AgcConfig()
+    fixed = config.value_range is not None or agc.temperatures is not None or agc.mode == "off"
+    if fixed or (infrared.bit_depth == 8 and config.agc is None):
+        return ""
+    return "gain control follows the scene; set infrared.range, infrared.agc: off or agc.temperatures"

@@ -1,0 +1,52 @@
+"""Short H.264 clips of moving bars, as cameras write them: key frames often, B-frames, any times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.stream import VideoStream
+
+MILLISECOND = Fraction(1, 1000)
+
+
+def write_clip(
+    path: Path,
+    times_ms: Sequence[int],
+    size: tuple[int, int] = (48, 32),
+    *,
+    key_every: int = 10,
+    b_frames: int = 2,
+    audio: bool = False,
+    codec: str = "libx264",
+    pixel_format: str = "yuv420p",
+) -> None:
+    """One frame for each time, whose content is that of its time; ``audio`` adds a silent track."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height = size
+        stream.pix_fmt = pixel_format
+        stream.time_base = stream.codec_context.time_base = MILLISECOND
+        stream.codec_context.gop_size = key_every
+        if codec == "libx264":
+            stream.options = {"bf": str(b_frames), "sc_threshold": "0", "threads": "1"}
+        sound = container.add_stream("pcm_s16le", rate=8000, layout="mono") if audio else None
+        for at_ms in times_ms:
+            frame = av.VideoFrame.from_ndarray(_picture(at_ms, size), format="gray").reformat(format=pixel_format)
+            frame.pts, frame.time_base = at_ms, MILLISECOND
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if sound is not None:
+            samples = av.AudioFrame.from_ndarray(np.zeros((1, 8 * times_ms[-1]), np.int16), layout="mono")
+            samples.sample_rate = 8000
+            container.mux(sound.encode(samples))
+
+
+def _picture(at_ms: int, size: tuple[int, int]) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    x, y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
+    noise = np.random.default_rng(at_ms).integers(0, 16, x.shape)
+    return np.asarray((x * 4 + y * 2 + at_ms // 5) % 224 + noise, np.uint8)

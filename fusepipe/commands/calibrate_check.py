@@ -31,6 +31,7 @@ from fusepipe.commands.console.options import (
 @click.option("-o", "--report", type=click.Path(path_type=Path), help="A self-contained HTML page.")
 @click.option("--points", type=click.Path(path_type=Path), help="Matched points with residuals, .csv or .json.")
 @click.option("--plane-distance", type=Length(), help="Check at this distance instead of the calibration's own.")
+@click.option("--plane", help="Check this plane of the file instead of its own.")
 @click.option("--pairs", "most", type=click.IntRange(1, 200), default=12, help="Maximum number of pairs.")
 @reframing_options
 @overwrite_option
@@ -42,6 +43,7 @@ def command(
     report: Path | None,
     points: Path | None,
     plane_distance: float | None,
+    plane: str | None,
     most: int,
     keys: dict[str, dict[str, Any]],
     overwrite: bool,
@@ -61,7 +63,7 @@ def command(
     if report is not None:
         check_output_file(report, overwrite)
     with ProgressBar("measuring pairs", enabled=not as_json) as progress:
-        result = check_calibration(calibration, infrared, visible, most, plane_distance, keys, progress.step)
+        result = check_calibration(calibration, infrared, visible, most, plane_distance, keys, progress.step, plane)
     if report is not None:
         write_report(result, report)
     written = None if points is None else write_points(result, points)
@@ -71,7 +73,7 @@ def command(
         )
         return
     word, text = result.overall.verdict
-    click.echo(f"{word}: {text}")
+    click.echo("\n".join([f"{word}: {text}", *result.plane_lines]))
     if points is not None:
         click.echo(f"wrote {points}: {written} matched points")
     if report is not None:

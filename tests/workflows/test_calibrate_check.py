@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from fusepipe.calibration.file.model import Made, make_calibration
+from fusepipe.calibration.file.named_planes import with_plane
 from fusepipe.calibration.file.storage import save_calibration
 from fusepipe.cli import cli
 from fusepipe.config.schema import Rig
@@ -25,6 +26,8 @@ from fusepipe.pipeline.testing import CollectSink
 from fusepipe.rig.api import Pipeline
 from fusepipe.rig.factories.fusers import load_fuser
 from fusepipe.rig.report.summary import summary_lines
+from fusepipe.workflows.calibrate_check.check import check_calibration
+from tests.helpers.two_planes import INFRARED_SIZE, NEAR_M, SIZE, TRUE_MATRIX, TwoPlanes, parallax_px
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +113,24 @@ def test_matched_points_are_written(folder: Path, tmp_path: Path) -> None:
     assert np.median(residual[:, 0]) == pytest.approx(-4.0, abs=1.0), "the calibration is 4 px too far right"
     ran = CliRunner().invoke(cli, ["calibrate", "check", *inputs, "--points", str(tmp_path / "points.txt")])
     assert isinstance(ran.exception, UsageError) and ".csv or .json" in str(ran.exception)
+
+
+def test_each_plane_of_the_file_is_reported(tmp_path: Path) -> None:
+    rig = TwoPlanes()
+    assert cv2.imwrite(str(tmp_path / "ir.png"), rig.infrared(0))
+    assert cv2.imwrite(str(tmp_path / "vis.png"), rig.visible(0))
+    nearer = np.array([[1.0, 0.0, -parallax_px(NEAR_M)], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]) @ TRUE_MATRIX
+    far = make_calibration("affine", INFRARED_SIZE, SIZE, TRUE_MATRIX).model_copy(update={"plane": "far"})
+    save_calibration(with_plane(far, "near", nearer, NEAR_M), tmp_path / "roof.yaml")
+    inputs = ["calibrate", "check", *(str(tmp_path / name) for name in ("roof.yaml", "ir.png", "vis.png"))]
+    ran = CliRunner().invoke(cli, [*inputs, "--json"])
+    assert ran.exit_code == 0, ran.output
+    own = json.loads(ran.stdout)
+    assert own["planes"]["far"]["agreeing"] > 2 * own["planes"]["near"]["agreeing"] > 20
+    assert own["agreeing"] == own["planes"]["far"]["agreeing"]
+    ran = CliRunner().invoke(cli, [*inputs, "--plane", "near"])
+    assert re.search(r"^plane near: \d+ of \d+ blocks agree", ran.stdout, re.MULTILINE), ran.output
+    near = check_calibration(
+        *(tmp_path / "roof.yaml", str(tmp_path / "ir.png"), str(tmp_path / "vis.png")), plane="near"
+    )
+    assert near.overall.quality.agreeing == own["planes"]["near"]["agreeing"]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fusepipe.calibration.file.model import Calibration
+from fusepipe.calibration.file.named_planes import at_plane, plane_names
 from fusepipe.calibration.file.storage import load_calibration, save_text
 from fusepipe.calibration.matrix import Matrix3, rescale_matrix
+from fusepipe.calibration.scene.block_matching import size_of
+from fusepipe.calibration.scene.match_quality import MatchQuality, match_quality
 from fusepipe.calibration.scene.residuals import Residuals, measure_residuals
 from fusepipe.calibration.scene.search import ScenePair
 from fusepipe.rig.from_options import CameraKeys
@@ -32,11 +35,25 @@ class CheckResult:
     calibration: Calibration
     overall: Residuals
     pairs: list[MeasuredPair]
+    planes: Mapping[str, MatchQuality] = field(default_factory=dict)
+    """Of each plane of the file, by name; empty where it has no names."""
+
+    @property
+    def plane_lines(self) -> list[str]:
+        """A line for each plane of the file."""
+        return [
+            f"plane {name}: {seen.agreeing} of {seen.blocks} blocks agree, in {seen.parts} of 9 parts of the image"
+            for name, seen in self.planes.items()
+        ]
 
     def as_json(self) -> dict[str, Any]:
         return {
             "calibration": str(self.path),
             **_figures(self.overall),
+            "planes": {
+                name: {"agreeing": seen.agreeing, "blocks": seen.blocks, "parts": seen.parts, "near": seen.near}
+                for name, seen in self.planes.items()
+            },
             "pairs": {one.pair.name: _figures(one.residuals) for one in self.pairs},
         }
 
@@ -49,12 +66,16 @@ def check_calibration(
     plane_distance_m: float | None = None,
     keys: CameraKeys | None = None,
     step: Callable[[int, int], None] = lambda done, total: None,
+    plane: str | None = None,
 ) -> CheckResult:
-    """``keys``: the cameras' ``crop`` and such. Raises what reading the calibration or the pairs raises.
+    """``keys``: the cameras' ``crop`` and such; ``plane``: one of the file, by name.
+
+    Raises what reading the calibration or the pairs raises.
 
     ``step`` is called with the number of measurements done, and of all: each pair, and all together.
     """
-    calibration = load_calibration(path)
+    whole = load_calibration(path)
+    calibration = at_plane(whole, plane)
     if plane_distance_m is not None:
         calibration.matrix3(plane_distance_m)  # raises where it does not support the distance
         if calibration.kind == "stereo":
@@ -62,15 +83,19 @@ def check_calibration(
     pairs = read_pairs(infrared, visible, most, keys)
     matrix = calibration.matrix3(plane_distance_m)
     read = [_ideal(calibration, pair) for pair in pairs]
-    (ir_h, ir_w), (vis_h, vis_w) = pairs[0].infrared.shape, pairs[0].visible.shape
-    matrix = rescale_matrix(matrix, calibration.infrared.size, calibration.visible.size, (ir_w, ir_h), (vis_w, vis_h))
+    sizes = whole.infrared.size, whole.visible.size, size_of(pairs[0].infrared), size_of(pairs[0].visible)
+    matrix = rescale_matrix(matrix, *sizes)
     lens = calibration.infrared_lens()
-    lens = None if lens is None else lens.at((ir_w, ir_h))
+    lens = None if lens is None else lens.at(sizes[2])
     listed = []
     for pair, ideal in zip(pairs, read, strict=True):
         listed.append(MeasuredPair(pair, measure_residuals([ideal], matrix, lens)))
         step(len(listed), 2 * len(pairs))  # all together take as long as one by one
-    return CheckResult(path, matrix, calibration, measure_residuals(read, matrix, lens), listed)
+    planes = {
+        name: match_quality(read, rescale_matrix(at_plane(whole, name).matrix3(), *sizes), lens=lens)
+        for name in plane_names(whole)
+    }
+    return CheckResult(path, matrix, calibration, measure_residuals(read, matrix, lens), listed, planes)
 
 
 def _ideal(calibration: Calibration, pair: ScenePair) -> ScenePair:
@@ -106,6 +131,7 @@ def write_report(result: CheckResult, path: Path) -> None:
     ]
     if made is not None:
         facts += [str(v) for v in (made.by, made.date, made.note) if v]
+    facts += result.plane_lines
     save_text(check_page(result.path.name, calibration, result.overall, result.pairs, facts), path, overwrite=True)
 
 

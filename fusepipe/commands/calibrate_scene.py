@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fusepipe.calibration.scene.local_matches import Model
     from fusepipe.calibration.scene.registration import SceneResult
     from fusepipe.workflows.calibrate_scene import Hints
+    from fusepipe.workflows.probe import RecordingTiming
 
 
 @click.command(
@@ -74,7 +75,7 @@ def command(
     from fusepipe.core.errors import FusepipeError
     from fusepipe.core.progress_bar import ProgressBar
     from fusepipe.workflows.calibrate_scene import Hints, calibrate_scene, result_json
-    from fusepipe.workflows.scene_pairs import read_pairs
+    from fusepipe.workflows.scene_pairs import read_scene
 
     if name is not None and at is None:
         raise click.UsageError("--name is that of a plane: give --at as well")
@@ -85,27 +86,29 @@ def command(
     if at is not None:
         _add_plane((infrared, visible, most, keys), output, (at, name), (hints, models, note), overwrite, as_json)
         return
-    pairs = read_pairs(infrared, visible, most, keys)
+    scene = read_scene(infrared, visible, most, keys)
+    names = [pair.name for pair in scene.pairs]
     with ProgressBar("registering", enabled=not as_json) as progress:
-        result, calibration = calibrate_scene(pairs, hints, models, note, progress.step)
+        result, calibration = calibrate_scene(scene.pairs, hints, models, note, progress.step, scene.timing)
     if calibration is not None:
         save_calibration(calibration, output, overwrite)
     if as_json:
-        document = result_json(result, [pair.name for pair in pairs])
+        document = result_json(result, names, scene.timing)
         click.echo(json.dumps({"ok": calibration is not None, "output": str(output), **document}, indent=2))
         if calibration is None:
             raise click.exceptions.Exit(1)
         return
     if calibration is None:
         raise FusepipeError(f"nothing was written: {result.refusal}")
-    _print_result(result, [pair.name for pair in pairs])
+    _print_result(result, names, scene.timing)
     inputs = shlex.join([str(output), infrared, visible, *reframing_arguments(keys)])
     click.echo(f"wrote {output}; check it with: fusepipe calibrate check {inputs}")
 
 
-def _print_result(result: SceneResult, names: list[str]) -> None:
+def _print_result(result: SceneResult, names: list[str], timing: RecordingTiming | None) -> None:
     from fusepipe.core.text import counted, shortlist
     from fusepipe.workflows.calibrate_scene import lens_note, reliability_warning
+    from fusepipe.workflows.probe import motion_lines
 
     seen = result.quality
     error = "not known" if seen.error_bound is None else seen.error_bound.text
@@ -117,6 +120,8 @@ def _print_result(result: SceneResult, names: list[str]) -> None:
         click.echo(f"  warning: {reason}")
     if note_text := lens_note(result):
         click.echo(f"  note: {note_text}")
+    for line in [] if timing is None else motion_lines(timing.motion, timing.shutter):
+        click.echo(line)
 
 
 def _add_plane(

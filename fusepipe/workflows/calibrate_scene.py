@@ -14,6 +14,8 @@ from fusepipe.calibration.scene.local_matches import MODELS, Model
 from fusepipe.calibration.scene.registration import SceneResult, register
 from fusepipe.calibration.scene.search import DEFAULT_SCALES, ScenePair
 from fusepipe.core.errors import UsageError
+from fusepipe.core.units import MS
+from fusepipe.workflows.probe import RecordingTiming
 
 HINT_TOLERANCE = 1.12  # tolerance of fields of view from data sheets, as a factor
 
@@ -65,28 +67,18 @@ def calibrate_scene(
     models: tuple[Model, ...] = MODELS,
     note: str | None = None,
     step: Callable[[int, int, str], None] = lambda done, total, what: None,
+    timing: RecordingTiming | None = None,
 ) -> tuple[SceneResult, Calibration | None]:
     """Registers the pairs, all of one rig; no calibration where the result is not reliable.
 
-    ``step``: see :func:`fusepipe.calibration.scene.registration.register`.
+    ``timing``, of recordings, is kept among the figures of the calibration. ``step``: see
+    :func:`fusepipe.calibration.scene.registration.register`.
     """
     hints = hints or Hints()
     focal_px = hints.infrared_focal_px(pairs[0].infrared.shape[1]) if pairs else None
     result = register(pairs, hints.scales, models, focal_px=focal_px, step=step)
     if result.refusal:
         return result, None
-    seen = result.quality
-    quality: dict[str, float | str] = {
-        "confidence": seen.confidence,
-        "correlation": seen.correlation,
-        "blocks_near": seen.near,
-        "overlap": seen.overlap,
-        "pairs": result.pairs,
-        "model": result.model,
-    }
-    if seen.error_bound is not None:
-        quality["expected_error_centre_px"] = seen.error_bound.centre_px
-        quality["expected_error_corners_px"] = seen.error_bound.corners_px
     matrix = result.matrix.copy()
     kind: Kind = "affine"
     if result.model == "homography" or result.model == "homography+lens":
@@ -99,12 +91,31 @@ def calibrate_scene(
         result.visible_size,
         matrix,
         made=Made(by="fusepipe calibrate scene", date=datetime.datetime.now(datetime.UTC).date(), note=note),
-        quality=quality,
+        quality=_quality(result, timing),
         plane_distance_m=hints.distance_m,
         parallax_px_m=hints.parallax_px_m(result.visible_size[0]),
         infrared_lens=result.lens,
     )
     return result, calibration
+
+
+def _quality(result: SceneResult, timing: RecordingTiming | None) -> dict[str, float | str]:
+    seen = result.quality
+    quality: dict[str, float | str] = {
+        "confidence": seen.confidence,
+        "correlation": seen.correlation,
+        "blocks_near": seen.near,
+        "overlap": seen.overlap,
+        "pairs": result.pairs,
+        "model": result.model,
+    }
+    if seen.error_bound is not None:
+        quality["expected_error_centre_px"] = seen.error_bound.centre_px
+        quality["expected_error_corners_px"] = seen.error_bound.corners_px
+    if timing is not None and timing.motion is not None and timing.sure:
+        quality["time_offset_ms"] = round(timing.motion.offset_ns / MS, 1)
+        quality["time_offset_uncertainty_ms"] = round(timing.motion.uncertainty_ns / MS, 1)
+    return quality
 
 
 def reliability_warning(result: SceneResult) -> str:
@@ -137,8 +148,8 @@ def lens_note(result: SceneResult) -> str:
     )
 
 
-def result_json(result: SceneResult, names: Sequence[str]) -> dict[str, Any]:
-    """The result as plain values for JSON; ``names`` are those of the pairs."""
+def result_json(result: SceneResult, names: Sequence[str], timing: RecordingTiming | None = None) -> dict[str, Any]:
+    """The result as plain values for JSON; ``names`` are those of the pairs, ``timing`` is that of recordings."""
     return {
         "model": result.model,
         "matrix": result.matrix.tolist(),
@@ -148,6 +159,7 @@ def result_json(result: SceneResult, names: Sequence[str]) -> dict[str, Any]:
         "lens_note": lens_note(result),
         "second_place_px": None if result.second is None else round(result.second.apart_px, 1),
         "pairs": list(names),
+        "timing": None if timing is None else {**asdict(timing), "offset_key": timing.offset_key},
         "infrared_size": list(result.infrared_size),
         "visible_size": list(result.visible_size),
         "refusal": result.refusal,

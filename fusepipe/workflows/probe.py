@@ -93,6 +93,29 @@ class ProbeReport:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingTiming:
+    """What motion in two recordings says about their times: an offset, and the difference of the rolling shutters."""
+
+    motion: MotionOffset | None
+    shutter: ShutterSkew | None
+
+    @classmethod
+    def measured(cls, infrared: MotionEnergy, visible: MotionEnergy) -> RecordingTiming:
+        """From the motion of each."""
+        return cls(estimate_offset(infrared.samples, visible.samples), estimate_skew(infrared, visible))
+
+    @property
+    def sure(self) -> bool:
+        """Whether the offset is one to set."""
+        return self.motion is not None and self.motion.sure
+
+    @property
+    def offset_key(self) -> str:
+        """The setting of the rig; empty where motion gives none."""
+        return f"sync: {{offset: {self.motion.offset_ns / MS:.0f}ms}}" if self.motion and self.motion.sure else ""
+
+
+@dataclass(frozen=True, slots=True)
 class RecordingReport:
     """One recording: ``seconds`` from its first to its last frame that was read."""
 
@@ -204,11 +227,8 @@ def _probe_recordings(seen: list[CameraRecording], seconds: float | None) -> Rec
         reports.append(
             RecordingReport(one.source.label, info.codec, size, len(times), one.unreadable, fps, round(span_s, 3))
         )
-    infrared, visible = (one.motion for one in seen)
-    motion = estimate_offset(infrared.samples, visible.samples)
-    known = motion is not None and motion.trusted
-    key = f"sync: {{offset: {motion.offset_ns / MS:.0f}ms}}" if motion is not None and known else ""
-    return RecordingsReport(reports, motion, estimate_skew(infrared, visible), key)
+    timing = RecordingTiming.measured(*(one.motion for one in seen))
+    return RecordingsReport(reports, timing.motion, timing.shutter, timing.offset_key)
 
 
 def _read_recording(seen: CameraRecording, seconds: float | None) -> list[int]:
@@ -345,10 +365,10 @@ def pair_lines(pair: PairReport) -> list[str]:
 def motion_lines(motion: MotionOffset | None, shutter: ShutterSkew | None) -> list[str]:
     """What motion in both images says, with the setting of ``sync``."""
     lines = []
-    if motion is not None and motion.trusted:
+    if motion is not None and motion.sure:
         lines.append(
             f"  motion in the images agrees best with sync: {{offset: {motion.offset_ns / MS:.0f}ms}} "
-            f"(correlation {motion.correlation:.2f})"
+            f"(±{motion.uncertainty_ns / MS:.0f} ms, correlation {motion.correlation:.2f})"
         )
     elif motion is not None:
         lines.append("  no offset from motion in the images (too little motion, or too uniform)")

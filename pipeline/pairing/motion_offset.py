@@ -23,6 +23,9 @@ MIN_SPAN_NS = 5_000_000_000
 SMALL = (80, 60)
 MIN_CORRELATION = 0.5  # of a trusted offset
 PEAK_RATIO = 1.15  # min ratio of the highest to any other peak of a trusted offset
+MAX_UNCERTAINTY_NS = 40_000_000  # of a sure offset: a frame of 25 a second
+PART_NS, MIN_PARTS, RESAMPLES = 1_000_000_000, 5, 60  # of the bootstrap of the uncertainty
+NEIGHBOURS = 60  # grid steps to each side of the peak that it looks at
 PART = 0.4  # of the rows, at the top and at the bottom, whose offsets are compared for a rolling shutter
 PEAK_RADIUS = 20  # grid steps within which another maximum belongs to the same, noisy peak
 
@@ -31,11 +34,21 @@ Samples = Sequence[tuple[int, float]]  # (capture time in ns, motion energy)
 
 @dataclass(frozen=True, slots=True)
 class MotionOffset:
-    """``offset_ns`` is to be added to infrared times; ``correlation`` (-1..1) is the one at that offset."""
+    """``offset_ns`` is to be added to infrared times; ``correlation`` (-1..1) is the one at that offset.
+
+    ``uncertainty_ns`` is two standard deviations, over resampled parts of the recordings. ``trusted``: the highest peak
+    of the correlation is high enough, and clearly higher than any other.
+    """
 
     offset_ns: int
     correlation: float
     trusted: bool
+    uncertainty_ns: int = 0
+
+    @property
+    def sure(self) -> bool:
+        """Whether it is trusted, and the parts of the recordings agree on it."""
+        return self.trusted and self.uncertainty_ns <= MAX_UNCERTAINTY_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +74,11 @@ class MotionEnergy:
         self.bottom: list[tuple[int, float]] = []
         self._last: NDArray[np.float32] | None = None
         self._last_ns = 0
+
+    @property
+    def span_ns(self) -> int:
+        """From the first to the last sample."""
+        return self.samples[-1][0] - self.samples[0][0] if self.samples else 0
 
     def push(self, frame: Frame) -> None:
         small = np.asarray(cv2.resize(frame.luma.pixels, SMALL, interpolation=cv2.INTER_AREA), np.float32)
@@ -94,7 +112,38 @@ def estimate_offset(infrared: Samples, visible: Samples) -> MotionOffset | None:
     second = float(scores[is_peak].max()) if is_peak.any() else 0.0
     peak = float(scores[best])
     trusted = peak >= MIN_CORRELATION and peak >= PEAK_RATIO * max(second, 0.0) and 0 < best < len(scores) - 1
-    return MotionOffset(round((best - lags + _subsample(scores, best)) * GRID_NS), round(peak, 3), trusted)
+    offset_ns = round((best - lags + _subsample(scores, best)) * GRID_NS)
+    uncertainty_ns = _uncertainty_ns(a, b, best - lags) if trusted else MAX_OFFSET_NS
+    return MotionOffset(offset_ns, round(peak, 3), trusted, uncertainty_ns)
+
+
+def _uncertainty_ns(a: NDArray[np.float64], b: NDArray[np.float64], lag: int) -> int:
+    """Two standard deviations of the lag's peak, when parts of ``PART_NS`` are drawn with replacement (bootstrap).
+
+    B. Efron, "Bootstrap methods: another look at the jackknife", 1979; whole parts, since neighbouring samples depend
+    on each other.
+    """
+    first, end = max(0, -lag) + NEIGHBOURS, min(len(a), len(b) - lag) - NEIGHBOURS
+    count = max(MIN_PARTS, (end - first) // (PART_NS // GRID_NS))
+    length = (end - first) // count
+    if length < 1:
+        return MAX_OFFSET_NS
+    mine = a[first : first + count * length]
+    mine = mine - mine.mean()
+    own = mine.reshape(count, length)
+    sums = np.empty((2 * NEIGHBOURS + 1, count, 3))
+    for row, move in enumerate(range(-NEIGHBOURS, NEIGHBOURS + 1)):
+        there = b[first + lag + move : first + lag + move + count * length].reshape(count, length)
+        sums[row] = np.stack([(own * there).sum(axis=1), there.sum(axis=1), (there * there).sum(axis=1)], axis=1)
+    found = []
+    for parts in np.random.default_rng(0).integers(0, count, (RESAMPLES, count)):
+        product, other, others = sums[:, parts].sum(axis=1).T
+        spread = np.maximum(others - other * other / (count * length), 1e-12)
+        # the infrared parts that were drawn are the same at each lag: their spread does not move the peak
+        scores = (product - own[parts].sum() * other / (count * length)) / np.sqrt(spread)
+        best = int(np.argmax(scores))
+        found.append((best + _subsample(scores, best)) * GRID_NS)
+    return round(2 * float(np.std(found)))
 
 
 def estimate_skew(infrared: MotionEnergy, visible: MotionEnergy) -> ShutterSkew | None:

@@ -72,6 +72,7 @@ def test_probe_of_two_recordings_gives_their_offset_and_rolling_shutter(capsys, 
     document = json.loads(capsys.readouterr().out)
     offset_ms = document["motion"]["offset_ns"] / MS
     assert abs(offset_ms + 215) < 15, "the middle of the visible image is read 15 ms after its first row"
+    assert 0 < document["motion"]["uncertainty_ns"] < 40 * MS
     assert document["offset_key"] == f"sync: {{offset: {offset_ms:.0f}ms}}"
     assert abs(document["shutter"]["skew_ns"] / MS - 30) < 8
     assert [one["frames"] for one in document["recordings"]] == [200, 200]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fusepipe.core.errors import SourceError
-from fusepipe.workflows.scene_pairs import read_pairs
+from fusepipe.workflows.scene_pairs import read_pairs, read_scene
 
 LEVELS_PER_S = 6  # grey levels by which the recorded frames brighten each second
 
@@ -58,6 +58,52 @@ def test_false_colours_are_registered_by_the_order_of_their_palette(tmp_path: Pa
     luma = cv2.imread(str(tmp_path / "ir.png"), cv2.IMREAD_GRAYSCALE)
     order, by_luma = (np.corrcoef(image.ravel(), grey.ravel())[0, 1] for image in (pair.infrared, luma))
     assert order > 0.99 and by_luma < 0.5
+
+
+def test_false_colours_of_recordings_too(tmp_path: Path) -> None:
+    grey = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 256, (120, 160), np.uint8), (0, 0), 6)
+    grey = np.asarray(cv2.normalize(grey, None, 0, 255, cv2.NORM_MINMAX), np.uint8)
+    for name, image in (("ir", cv2.applyColorMap(grey, cv2.COLORMAP_JET)), ("vis", cv2.merge([grey, grey, grey]))):
+        with av.open(str(tmp_path / f"{name}.mkv"), "w") as container:
+            stream = container.add_stream("mpeg4", rate=25)
+            stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 160, 120, "yuv420p", 4_000_000
+            for _ in range(4):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "bgr24")))
+            container.mux(stream.encode(None))
+    pairs = read_pairs(str(tmp_path / "ir.mkv"), str(tmp_path / "vis.mkv"))
+    assert len(pairs) == 4
+    for pair in pairs:
+        assert np.corrcoef(pair.infrared.ravel(), grey.ravel())[0, 1] > 0.97
+
+
+def moving(path: Path, late_s: float, inverted: bool = False) -> Path:
+    """Eight seconds of stripes that move now and then, and a grey level that is the time; the clock is late."""
+    speed = np.repeat(np.random.default_rng(5).uniform(0, 40, 40), 5)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "gray"
+        for index in range(200 - round(late_s * 25)):
+            at_s = late_s + index / 25
+            place = float(np.interp(at_s * 25, np.arange(200), np.cumsum(speed) / 25))
+            image = np.full((48, 64), round(20 + LEVELS_PER_S * at_s), np.uint8)
+            image[:, :30] = np.round(128 + (-90 if inverted else 90) * np.sin((np.arange(30) + place) * 0.4))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "gray")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_recordings_that_started_at_different_times_are_paired_by_motion(tmp_path: Path) -> None:
+    infrared, visible = moving(tmp_path / "ir.mkv", 0.4, inverted=True), moving(tmp_path / "vis.mkv", 0.0)
+    scene = read_scene(str(infrared), str(visible), 6)
+    assert scene.timing is not None and scene.timing.motion is not None and scene.timing.sure
+    offset_ms, error_ms = (ns / 1e6 for ns in (scene.timing.motion.offset_ns, scene.timing.motion.uncertainty_ns))
+    assert offset_ms == pytest.approx(400, abs=15) and error_ms < 40
+    assert scene.timing.offset_key == f"sync: {{offset: {offset_ms:.0f}ms}}"
+    assert scene.timing.shutter is not None and abs(scene.timing.shutter.skew_ns) < 8_000_000
+    for pair in scene.pairs:
+        assert np.median(pair.infrared[:, 32:]) == pytest.approx(np.median(pair.visible[:, 32:]), abs=1)
+    still = read_scene(*(str(record(tmp_path / f"{n}.mkv", 25, 8, (32, 24))) for n in ("a", "b")), 6)
+    assert still.timing is not None and not still.timing.sure and still.timing.offset_key == ""
 
 
 def test_a_recording_of_unknown_length_is_sampled_to_its_end(tmp_path: Path) -> None:

@@ -30,9 +30,23 @@ def test_the_offset_is_found_within_less_than_a_frame(seed, offset_ms, fps):
     assert found.trusted and abs(found.offset_ns / MS + offset_ms) < 25, found
 
 
+def test_the_uncertainty_bounds_the_error_and_decides_what_is_sure():
+    within, sure = 0, []
+    for seed in range(8):
+        for seconds in (6, 30):
+            found = estimate_offset(energy(seed, offset_ms=480, fps=9, seconds=seconds), energy(seed, seconds=seconds))
+            if found.sure:
+                sure.append(seconds)
+                within += abs(found.offset_ns / MS + 480) <= found.uncertainty_ns / MS
+    assert sure.count(30) == 8 > sure.count(6), "a few seconds seldom tell"
+    assert within >= 0.9 * len(sure)
+    assert 1 < found.uncertainty_ns / MS < 40
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_different_scenes_give_no_offset(seed):
-    assert not estimate_offset(energy(seed), energy(seed + 100)).trusted
+    found = estimate_offset(energy(seed), energy(seed + 100))
+    assert not found.trusted and not found.sure
 
 
 def test_too_little_gives_none():

@@ -168,11 +168,9 @@ def made(out: Path) -> dict[str, int]:
 def test_an_interrupted_batch_keeps_what_is_finished(
     running: subprocess.Popen[str], tmp_path: Path, number: signal.Signals
 ) -> None:
-    children = psutil.Process(running.pid).children(recursive=True)
     running.send_signal(number)
-    _, errors = running.communicate(timeout=30)
+    _, errors = running.communicate(timeout=30)  # to the end of the pipe: no worker, which has it as well, is left
     assert running.returncode == 130 and "interrupted; finished clips are kept" in errors
-    assert not psutil.wait_procs(children, timeout=10)[1], "no worker is left"
     out = tmp_path / "out"
     before = made(out)
     assert 0 < len(before) < 6 and not (out / ".batch" / "unfinished").exists()
@@ -184,10 +182,8 @@ def test_a_killed_batch_and_a_killed_worker_cost_only_the_clips_they_had(
     running: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    children = psutil.Process(running.pid).children(recursive=True)
     running.kill()
-    running.wait(10)
-    assert not psutil.wait_procs(children, timeout=10)[1], "workers end with their parent"
+    running.communicate(timeout=20)  # to the end of the pipe: its workers, which have it as well, end with it
     before = made(out)
     with subprocess.Popen(
         command(tmp_path, slow_rows(6), "--workers", "2"), stderr=subprocess.PIPE, text=True

@@ -33,6 +33,8 @@ LENS_ODDS, LENS = 0.3, (-0.04, 0.02)  # radial distortion at the corners
 TILT = 0.015
 MAX_ROLL_DEG = 3.0
 POOR_ODDS = 0.3
+NARROW_SETS = ("msrs_more", "msrs", "m3fd", "llvip_more", "fmb")
+NARROW_RATIOS = (0.36, 0.45, 0.55, 0.65)  # of the part's width to the visible one
 RAW_SHARE, ONE_SET_SHARE = 0.03, 0.5
 
 Points = NDArray[np.float64]
@@ -144,6 +146,50 @@ def poor(image: Luma8, rng: np.random.Generator) -> Luma8:
         blank = np.asarray(cv2.GaussianBlur(blank, (0, 0), max(width / 60, 1.0)), np.float32)
         dull = dull * (1 - blank) + 128 * blank
     return np.clip(dull + rng.normal(0, float(rng.uniform(1, 8)), dull.shape), 0, 255).astype(np.uint8)
+
+
+def narrow(data: Path) -> Iterator[tuple[str, Callable[[], Known]]]:
+    """Names, and what makes the pairs: parts of raw and of registered infrared images as the whole infrared view.
+
+    ``NARROW_SETS`` at each of ``NARROW_RATIOS``, the place drawn from the name.
+    """
+    for one in raw(data):
+        for ratio in NARROW_RATIOS:
+            yield f"{one.name}:{ratio}", partial(_part, one, ratio)
+    chosen = [pair for pair in registered(data) if pair.set_name in NARROW_SETS]
+    for ratio in NARROW_RATIOS:
+        for pair in chosen:
+            yield f"{pair.name}:{ratio}", partial(_registered_part, pair, ratio)
+
+
+def _registered_part(pair: Registered, ratio: float) -> Known:
+    infrared, visible = read(pair.infrared), read(pair.visible)
+    matrix = scaling((infrared.shape[1], infrared.shape[0]), (visible.shape[1], visible.shape[0]))
+    return _part(Known(pair.name, infrared, visible, matrix), ratio)
+
+
+def _part(whole: Known, ratio: float) -> Known:
+    """A part of the infrared image that covers ``ratio`` of the visible width, inside the visible image."""
+    name, (height, width) = f"{whole.name}:{ratio}", whole.infrared.shape
+    seen = whole.to_visible(np.array([[0.0, height / 2], [width, height / 2]]))
+    share = min(1.0, ratio * whole.visible.shape[1] / float(np.ptp(seen[:, 0])))
+    part = round(share * width), round(share * height)
+    rng = drawing(name)
+    for _ in range(100):  # parts of raw images that stick out of the visible one are drawn again
+        x, y = (
+            int(rng.integers(0, whole_side - side + 1)) for whole_side, side in ((width, part[0]), (height, part[1]))
+        )
+        shift = np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
+        one = Known(
+            name,
+            np.ascontiguousarray(whole.infrared[y : y + part[1], x : x + part[0]]),
+            whole.visible,
+            whole.matrix @ shift,
+        )
+        there = one.to_visible(np.array([[0.0, 0.0], [part[0], 0], part, [0, part[1]]]))
+        if (there >= 0).all() and (there <= whole.visible.shape[::-1]).all():
+            break
+    return one
 
 
 Images = tuple[Luma8, Luma8]

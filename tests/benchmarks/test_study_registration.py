@@ -9,6 +9,7 @@ from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -91,10 +92,16 @@ def row(bound_px: float, error_px: float, refusal: str = "") -> dict[str, Any]:
     }
 
 
-def test_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(FOLDER))
-    from registration_tables import rank_correlation, report
+    import registration_tables
 
+    return registration_tables
+
+
+def test_the_tables(tables: ModuleType) -> None:
+    rank_correlation, report = tables.rank_correlation, tables.report
     assert rank_correlation(np.array([1.0, 2, 3, 5]), np.array([2.0, 4, 9, 10])) == pytest.approx(1)
     assert rank_correlation(np.array([1.0, 2, 3]), np.array([3.0, 2, 1])) == pytest.approx(-1)
     known = [row(float(n), n / 2 if n < 9 else 24.0) for n in range(1, 11)] + [row(1.0, 4.0, "refused")]
@@ -128,3 +135,43 @@ def test_the_parts_of_a_study_are_all_of_it(
     assert [names[0][0], names[1][0], names[0][1]] == [name for name, _ in inputs.mismatched(data, 3, [])]
     with pytest.raises(argparse.ArgumentTypeError, match="'3/2' is no part"):
         study.part("3/2")
+
+
+def test_a_narrow_view_is_a_part_with_its_map(inputs: ModuleType, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "NARROW_SETS", ("roadscene",))
+    parts = list(inputs.narrow(data))
+    assert len(parts) == 12 * len(inputs.NARROW_RATIOS)
+    found = 0
+    for name, make in parts:
+        known = make()
+        ratio = float(name.rpartition(":")[2])
+        assert known.infrared.shape[1] == pytest.approx(160 * ratio, abs=1) and known.visible.shape == (120, 160)
+        if known.infrared.max() == 250:
+            bright = np.argwhere(known.infrared > 200)[0][::-1].astype(np.float64)
+            x, y = np.rint(known.to_visible(bright[None])[0]).astype(int)
+            assert known.visible[y, x] > 200
+            found += 1
+    assert found >= 10
+
+
+def test_narrow_views_are_counted_by_width(tables: ModuleType) -> None:
+    rows = [
+        row(3.0, 4.0) | {"ratio": 0.36},
+        row(3.0, 80.0) | {"ratio": 0.36},
+        row(3.0, 80.0, "refused") | {"ratio": 0.36},
+        row(3.0, 8.0) | {"ratio": 0.55},
+    ]
+    text = tables.report(rows)
+    assert "| 0.36 | 1 of 3 (2.0 to 2.0 px of 640) | 1 | 1 |" in text
+    assert "| 0.55 | 1 of 1 (4.0 to 4.0 px of 640) | 0 | 0 |" in text
+    assert "- accepted, off by 40.0 px of 640: set/3.0" in text and "known map" not in text
+
+
+def test_the_plot_has_a_point_for_each_bound(tables: ModuleType) -> None:
+    image = tables.plot([row(3.0, 2.0), row(3.0, 8.0), row(3.0, 8.0, "refused")])
+    circles = [one for one in ElementTree.fromstring(image).iter() if one.tag.endswith("circle")]
+    assert len(circles) == 4 and len({one.get("fill") for one in circles}) == 2
+    # the same bound, and the greater error is higher
+    below, above = circles[:2]
+    assert below.get("cx") == above.get("cx") and float(above.get("cy", "nan")) < float(below.get("cy", "nan"))
+    assert image.count("50% of 2 errors below the bound") == 2

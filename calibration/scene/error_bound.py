@@ -46,8 +46,8 @@ class Coefficients:
         return np.asarray((np.exp(self.base + self.slope * known - self.agreement * share) - FLOOR_PX) / OF_PX)
 
 
-CENTRE = Coefficients(1.51, 0.65, 0.0)
-CORNERS = Coefficients(2.53, 0.50, 0.55)
+CENTRE = Coefficients(1.58, 0.65, 0.0)
+CORNERS = Coefficients(2.75, 0.50, 0.55)
 
 
 @dataclass(frozen=True, slots=True)

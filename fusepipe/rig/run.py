@@ -28,7 +28,7 @@ from fusepipe.pipeline.stages.state_label import StateLabel
 from fusepipe.pipeline.stages.tonemap import ToneMap
 from fusepipe.rig.factories.live_sinks import Warn
 from fusepipe.rig.factories.pairing import make_live_pairer
-from fusepipe.rig.factories.sensor_corrections import make_sensor_repair
+from fusepipe.rig.factories.sensor_corrections import make_sensor_repair, with_denoising
 from fusepipe.rig.factories.sink_views import make_views
 from fusepipe.rig.factories.tone_map import make_tone_map
 from fusepipe.rig.from_options import setting_name
@@ -309,7 +309,7 @@ def _transforms(
 ) -> list[Callable[[FramePair], FramePair]]:
     """What each pair passes before fusion: the canvas of a live rig, registration, tone mapping."""
     rig, visible = opened.rig, opened.visible.info
-    transforms: list[Callable[[FramePair], FramePair]] = [registration, tone_map]
+    transforms: list[Callable[[FramePair], FramePair]] = [with_denoising(rig, registration), tone_map]
     repair = make_sensor_repair(rig.infrared, opened.infrared.info, warn_in_report)
     if repair is not None:
         transforms.insert(0, repair)

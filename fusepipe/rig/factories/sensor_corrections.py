@@ -1,16 +1,24 @@
-"""The sensor repair that a rig's ``infrared.repair`` asks for."""
+"""The sensor repair and the noise reduction that a rig's cameras ask for: ``infrared.repair``, ``denoise``."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from fusepipe.config.schema import Rig
 from fusepipe.config.sources import SourceConfig
 from fusepipe.core.errors import ConfigError
+from fusepipe.core.frames import Band, FramePair
 from fusepipe.core.image_files import infrared_image_planes, read_pixels
 from fusepipe.core.redact import redact_url
 from fusepipe.pipeline.sources.base import SourceInfo
+from fusepipe.pipeline.stages.denoising import Denoising, NoiseReduction
 from fusepipe.pipeline.stages.sensor_repair import RepairSettings, SensorRepair, shading_of
 from fusepipe.rig.factories.live_sinks import Warn
+
+log = logging.getLogger(__name__)
 
 
 def make_sensor_repair(config: SourceConfig, info: SourceInfo, warn: Warn) -> SensorRepair | None:
@@ -39,3 +47,13 @@ def make_sensor_repair(config: SourceConfig, info: SourceInfo, warn: Warn) -> Se
         shading=shading,
     )
     return SensorRepair(settings, warn)
+
+
+def with_denoising(rig: Rig, registration: Callable[[FramePair], FramePair]) -> Callable[[FramePair], FramePair]:
+    """``registration``, with the noise reduction of the cameras that ask for it."""
+    noisy = {
+        band: NoiseReduction(band, partial(log.info, "%s"))
+        for band, camera in ((Band.INFRARED, rig.infrared), (Band.VISIBLE, rig.visible))
+        if camera.denoise == "auto"
+    }
+    return Denoising(registration, noisy.get(Band.INFRARED), noisy.get(Band.VISIBLE)) if noisy else registration

@@ -66,6 +66,11 @@ class FileSink(ConfigModel):
         description="infrared records the infrared camera's counts without loss (ffv1 in .mkv), with their times and "
         "radiometry, instead of the fused video.",
     )
+    infrared_track: Literal["on", "off"] = Field(
+        default="off",
+        description="on adds the infrared camera's counts to the fused video as a second track without loss (ffv1, "
+        ".mkv only), with their times and radiometry; players show the fused one.",
+    )
     codec: Literal["auto", "h264", "ffv1", "vp9"] = Field(
         default="auto",
         description="auto is vp9 in .webm, else h264, which plays everywhere; ffv1 (.mkv only) is lossless and large; "
@@ -161,6 +166,10 @@ class FileSink(ConfigModel):
             raise ValueError(f"codec {codec} loses counts of the infrared camera: remove codec")
         if self.content == "infrared" and "view" in fields:
             raise ValueError("an infrared recording has the camera's counts: remove view")
+        if self.infrared_track == "on" and self.content == "infrared":
+            raise ValueError("infrared_track is for the fused video, which this file does not have: remove it")
+        if self.infrared_track == "on" and not self.file.lower().endswith(".mkv"):
+            raise ValueError("infrared_track: on needs a file that ends in .mkv")
         if codec == "ffv1" and "crf" in fields:
             raise ValueError("quality is for codec h264 and vp9; ffv1 is lossless: remove quality")
         if codec != "h264" and "preset" in fields:

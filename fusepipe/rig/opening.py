@@ -16,6 +16,7 @@ from fusepipe.core.fuser import Fuser
 from fusepipe.pipeline.pairing.name_pairer import NamePairer
 from fusepipe.pipeline.pairing.time_pairer import TimePairer
 from fusepipe.pipeline.sinks.base import Sink
+from fusepipe.pipeline.sinks.files.infrared_track import TrackOptions
 from fusepipe.pipeline.sources.base import Source, SourceInfo
 from fusepipe.rig.factories import pairing
 from fusepipe.rig.factories.certificates import check_certificates
@@ -146,7 +147,7 @@ def open_rig(
         own = replace(
             context,
             fps=reference.info.fps,
-            infrared_fps=infrared.info.fps,
+            infrared=_track_options(infrared.info, live=live),
             live=live,
             alignment=manual_alignment(rig, registration.aligner, output),
         )
@@ -161,6 +162,12 @@ def open_rig(
     return OpenedRig(
         rig, infrared, visible, live, pairer, registration, output, sinks, restarts, own_sinks, opened_fuser
     )
+
+
+def _track_options(info: SourceInfo, *, live: bool) -> TrackOptions:
+    """What an infrared track needs to know of the camera; of 8-bit images only a frame has the value range."""
+    size = (info.width, info.height) if info.bit_depth > 8 else (0, 0)
+    return TrackOptions(not live, info.fps, size, info.bit_depth, info.radiometry)
 
 
 def _by_name_or_times(

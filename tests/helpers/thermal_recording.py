@@ -10,6 +10,7 @@ import numpy as np
 from fusepipe.core.frames import Band, FramePair, FusedFrame, PairState, Plane
 from fusepipe.core.radiometry import Radiometry
 from fusepipe.pipeline.sinks.files.infrared import InfraredSink
+from fusepipe.pipeline.sinks.files.infrared_track import TrackOptions
 from fusepipe.pipeline.sinks.files.video import VideoOptions, VideoSink
 from fusepipe.pipeline.testing import MS, frame
 
@@ -26,10 +27,20 @@ def celsius(index: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
 
 
 def make_recording(
-    path: Path, *, frames: int = 5, radiometry: Radiometry | None = RADIOMETRY, origin_ms: int = 0
+    path: Path,
+    *,
+    frames: int = 5,
+    radiometry: Radiometry | None = RADIOMETRY,
+    origin_ms: int = 0,
+    track: bool = False,
 ) -> None:
-    """Frames at 0, 40, 80 ... ms after ``origin_ms`` of 14-bit counts of 0.04 K; (0, 0) is dead, (1, 0) saturated."""
-    sink = InfraredSink(VideoSink(path, VideoOptions("ffv1", infrared="recorded"), fps=25))
+    """Frames at 0, 40, 80 ... ms after ``origin_ms`` of 14-bit counts of 0.04 K; (0, 0) is dead, (1, 0) saturated.
+
+    ``track``: as the infrared track of a fused video.
+    """
+    options = VideoOptions(track=TrackOptions(recorded=True)) if track else VideoOptions("ffv1", infrared="recorded")
+    video = VideoSink(path, options, fps=25)
+    sink = video if track else InfraredSink(video)
     for index in range(frames):
         counts = np.rint(RADIOMETRY.counts(celsius(index) + 273.15)).astype(np.uint16)
         counts[0, 0], counts[0, 1] = 0, 16383

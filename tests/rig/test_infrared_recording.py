@@ -7,8 +7,9 @@ from typing import Any
 
 import av
 import pytest
+from pydantic import ValidationError
 
-from fusepipe.config.schema import Rig
+from fusepipe.config.schema import FileSink, Rig
 from fusepipe.rig.api import Pipeline
 
 VISIBLE = "synthetic://street?size=96x64&duration=1s&fps=25"
@@ -56,6 +57,28 @@ def test_the_same_pictures(tmp_path: Path, camera: str, keys: dict[str, Any]) ->
         assert container.streams.video[0].codec_context.name == "ffv1"
     if span:
         assert again.sources["infrared"]["radiometry"]["unit"] == "celsius"
+
+
+@pytest.mark.parametrize("camera", ["depth=16&fps=25&noise=2", "depth=16&fps=25&phase=200ms", "fps=25&drop=0.2"])
+def test_the_same_pictures_from_the_track_of_the_fused_video(tmp_path: Path, camera: str) -> None:
+    source = {"url": f"synthetic://street?band=infrared&size=64x48&duration=1s&{camera}"}
+    recording = {"file": str(tmp_path / "fused.mkv"), "infrared_track": "on"}
+    first = run(tmp_path, source, "first", recording)
+    again = run(tmp_path, {"url": str(tmp_path / "fused.mkv")}, "again")
+    assert first.pairs == again.pairs and not [text for text in again.warnings if "stream" in text]
+    assert pictures(tmp_path / "first") == pictures(tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    ("sink", "problem"),
+    [
+        ({"file": "a.mp4", "infrared_track": "on"}, "needs a file that ends in .mkv"),
+        ({"file": "a.mkv", "content": "infrared", "infrared_track": "on"}, "remove it"),
+    ],
+)
+def test_an_infrared_track_of_other_files_is_refused(sink: dict[str, str], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        FileSink.model_validate(sink)
 
 
 def test_a_recording_of_the_recording_is_the_same_file(tmp_path: Path) -> None:

@@ -40,6 +40,12 @@ def test_the_temperature_of_a_pixel_at_a_time(read: Any, tmp_path: Path, at: str
     assert document["radiometry"]["unit"] == "celsius"
 
 
+def test_the_infrared_track_of_a_fused_video(read: Any, tmp_path: Path) -> None:
+    make_recording(tmp_path / "fused.mkv", track=True)
+    code, document, _ = read(tmp_path / "fused.mkv", "--at", "80ms", "--xy", *HOT, "--json")
+    assert code == 0 and document["pixels"][0]["celsius"] == pytest.approx(120, abs=0.1)
+
+
 def test_a_box_without_the_dead_pixel_and_with_a_word_about_the_saturated_one(read: Any, tmp_path: Path) -> None:
     make_recording(tmp_path / "ir.mkv")
     code, document, _ = read(tmp_path / "ir.mkv", "--box", 2, 4, 6, 4, "--json")

@@ -9,6 +9,7 @@ from fusepipe.config.sinks import FileSink
 from fusepipe.core.segment_names import SegmentNames
 from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sinks.files.infrared import InfraredSink
+from fusepipe.pipeline.sinks.files.infrared_track import TrackOptions
 from fusepipe.pipeline.sinks.files.recording import RecordingRules, RecordingSink, wall_ns
 from fusepipe.pipeline.sinks.files.retention import Bounds
 from fusepipe.pipeline.sinks.files.video import VideoOptions, VideoSink
@@ -21,12 +22,21 @@ def recording_rules(config: FileSink) -> RecordingRules:
 
 
 def video_sink(
-    config: FileSink, *, fps: float | None, overwrite: bool, live: bool, engine: Engine, restart: bool = False
+    config: FileSink,
+    *,
+    fps: float | None,
+    infrared_camera: TrackOptions | None,
+    overwrite: bool,
+    live: bool,
+    engine: Engine,
+    restart: bool = False,
 ) -> Sink:
     """``restart``: in place of one that failed, so it takes a name of its own and overwrites nothing."""
     names = SegmentNames(config.file, utc=config.zone == "utc")
     infrared = config.content == "infrared"
     options = VideoOptions(config.chosen_codec, config.crf, config.preset, config.flush_ns)
+    if config.infrared_track == "on":
+        options = replace(options, track=infrared_camera or TrackOptions(recorded=not live))
     if infrared:
         options = replace(options, infrared="live" if live else "recorded")
     if config.segmented or restart:

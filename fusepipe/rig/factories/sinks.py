@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from fusepipe.config.schema import FileSink, ImagesSink, PreviewSink, Rig, RtspSink
 from fusepipe.core.errors import SinkError
 from fusepipe.pipeline.sinks.base import Sink
+from fusepipe.pipeline.sinks.files.infrared_track import TrackOptions
 from fusepipe.pipeline.sources.base import ReadsFiles, Source
 
 if TYPE_CHECKING:
@@ -30,13 +31,13 @@ def _empty() -> dict[str, Any]:
 class SinkContext:
     """What sinks need from their run.
 
-    ``fps`` is the rate of the output, ``infrared_fps`` that of the infrared camera. ``live``: frames come as they are
-    captured. ``report`` returns the run's report so far, for the preview;
+    ``fps`` is the rate of the output, ``infrared`` what is known of the infrared camera. ``live``: frames come as they
+    are captured. ``report`` returns the run's report so far, for the preview;
     ``engine`` describes the fuser, for sidecars. ``alignment`` moves the infrared image.
     """
 
     fps: float | None = None
-    infrared_fps: float | None = None
+    infrared: TrackOptions | None = None
     overwrite: bool = False
     live: bool = False
     warn: Callable[[str], None] = log.warning
@@ -61,7 +62,8 @@ def make_sink(rig: Rig, index: int, context: SinkContext, *, restart: bool = Fal
 
             return video_sink(
                 config,
-                fps=context.fps if config.content == "fused" else context.infrared_fps,
+                fps=context.fps if config.content == "fused" or context.infrared is None else context.infrared.fps,
+                infrared_camera=context.infrared,
                 live=context.live,
                 overwrite=context.overwrite,
                 engine=context.engine,

@@ -15,8 +15,9 @@ from av.video.stream import VideoStream
 from fusepipe.core.errors import SinkError
 from fusepipe.core.frames import VIDEO_TIME_BASE
 from fusepipe.core.video_formats import video_format
+from fusepipe.pipeline.encoding.video_times import MIN_STEP, presentation_time
 from fusepipe.pipeline.sinks.files.partial_file import PartialFile, write_error
-from fusepipe.pipeline.sinks.files.video import MIN_STEP, muxer_options, presentation_time
+from fusepipe.pipeline.sinks.files.video import muxer_options
 
 
 class UnlikeSegmentsError(SinkError):

@@ -15,6 +15,7 @@ from typing import Literal
 
 import av
 from av.container import OutputContainer
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -24,12 +25,18 @@ from fusepipe.core.infrared_tag import TAG, InfraredTag
 from fusepipe.core.units import S
 from fusepipe.core.video_formats import ENCODERS, VIDEO_SUFFIXES, VideoFormat, alternatives, video_format
 from fusepipe.pipeline.encoding.av_frames import COLOR_RANGE, COLOR_SPACE, to_av_frame
+from fusepipe.pipeline.encoding.video_times import MIN_STEP, presentation_time
 from fusepipe.pipeline.sinks.base import SinkReport
+from fusepipe.pipeline.sinks.files.infrared_track import (
+    InfraredTrack,
+    TrackOptions,
+    add_track,
+    track_origin_ns,
+)
 from fusepipe.pipeline.sinks.files.partial_file import REMOVED, PartialFile, write_error
 
 log = logging.getLogger(__name__)
 
-MIN_STEP = 90  # of VIDEO_TIME_BASE: timestamps stay strictly increasing when the Matroska muxer rounds to 1 ms
 KEY_FRAME_S = 2.0  # max distance of key frames
 
 
@@ -39,6 +46,7 @@ class VideoOptions:
 
     ``crf`` is that of x264, from 0 to 51, and scaled for VP9; ``preset`` is that of x264. ``infrared``: the frames are
     those of the infrared camera, of a ``live`` one or of a ``recorded`` one; a tag says what their counts are.
+    ``track``: the infrared camera's counts are a second track (Matroska only).
     """
 
     codec: str = ""
@@ -46,6 +54,7 @@ class VideoOptions:
     preset: str = "superfast"
     flush_ns: int = S
     infrared: Literal["", "live", "recorded"] = ""
+    track: TrackOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,7 @@ class _OpenVideo:
     first_ns: int
     time_base: Fraction
     min_step: int
+    track: InfraredTrack | None
 
     def pts(self, capture_ns: int, last_pts: int) -> int:
         """The presentation time of a frame after the one with ``last_pts``."""
@@ -158,6 +168,8 @@ class VideoSink:
             av_frame.pts = self._last_pts = video.pts(frame.capture_ns, self._last_pts)
             av_frame.time_base = video.time_base
             self.encoded_bytes += video.encode(av_frame)
+            if video.track is not None:
+                self.encoded_bytes += video.track.encode(video.container, frame)
             self._frames += 1
             if frame.capture_ns - self._synced_ns >= self._options.flush_ns:
                 self._synced_ns = frame.capture_ns
@@ -178,6 +190,8 @@ class VideoSink:
         self._report = SinkReport(str(self._file.partial), self._frames, 0, "could not be finalised")
         try:
             self.encoded_bytes += self._video.encode(None)
+            if self._video.track is not None:
+                self.encoded_bytes += self._video.track.encode(self._video.container, None)
             self._video.container.close()
             size = self._file.commit()
         except FileExistsError as error:
@@ -190,6 +204,9 @@ class VideoSink:
             raise self._problem("cannot be finalised", error) from error
         finally:
             self._file.release()
+        track = self._video.track
+        if track is not None and track.left_out:
+            self._note = f"{track.left_out} infrared frames of another size or depth are not in the infrared track"
         self._report = SinkReport(self.label, self._frames, size, self._note)
         return self._report
 
@@ -221,7 +238,9 @@ class VideoSink:
         self._synced_ns = frame.capture_ns
         muxer = muxer_options(found.muxer, self._options.flush_ns)
         container = av.open(str(self._file.partial), "w", format=found.muxer, options=muxer)
-        origin_ns = frame.capture_ns if self.origin_ns is None else self.origin_ns
+        options = self._options.track
+        first_ns = frame.capture_ns if options is None else track_origin_ns(frame)
+        origin_ns = first_ns if self.origin_ns is None else self.origin_ns
         if self._options.infrared:
             container.metadata[TAG] = self._tag(frame, origin_ns).to_text()
         if self._creation_time is not None:
@@ -248,7 +267,15 @@ class VideoSink:
         if frame.pixel_aspect != 1:
             context.sample_aspect_ratio = frame.pixel_aspect
         context.colorspace = COLOR_SPACE[frame.matrix]
-        return _OpenVideo(container, stream, size, frame.planes[0].value_range, origin_ns, time_base, min_step)
+        track = None
+        if options is not None:
+            lossless = dict(encoder_options("ffv1", self._options, self._fps))
+            track = add_track(container, frame, options, origin_ns, lossless)
+            if track is not None:
+                stream.disposition = Disposition.default
+            else:
+                self._note = "without an infrared track: it began before the infrared camera was there"
+        return _OpenVideo(container, stream, size, frame.planes[0].value_range, origin_ns, time_base, min_step, track)
 
     def _tag(self, frame: FusedFrame, origin_ns: int) -> InfraredTag:
         luma, infrared = frame.planes[0], frame.pair.infrared
@@ -257,19 +284,14 @@ class VideoSink:
         return InfraredTag(luma.bit_depth, luma.value_range, radiometry, origin_ns if recorded else None)
 
 
-def presentation_time(
-    since_first_ns: int, last_pts: int, time_base: Fraction = VIDEO_TIME_BASE, min_step: int = MIN_STEP
-) -> int:
-    """That of a frame which was captured this long after the first one; always after ``last_pts``."""
-    return max(round(Fraction(since_first_ns, S) / time_base), last_pts + min_step)
-
-
 def muxer_options(muxer: str, flush_ns: int) -> dict[str, str]:
     """FFmpeg's options of a container that is flushed every ``flush_ns``; in MP4 and MOV each flush is a fragment."""
     flushed = {"flush_packets": "1"}
     if muxer in ("matroska", "webm"):
         # bitexact: no random segment and track IDs, so that the same frames give the same bytes
-        return {**flushed, "cluster_time_limit": str(flush_ns // 1_000_000), "fflags": "+bitexact"}
+        # max_interleave_delta: one track does not wait for another, which may have no frames for a while
+        waits = {"max_interleave_delta": str(flush_ns // 1000)}
+        return {**flushed, **waits, "cluster_time_limit": str(flush_ns // 1_000_000), "fflags": "+bitexact"}
     if muxer == "avi":
         return flushed
     movflags = "frag_keyframe+empty_moov+default_base_moof"

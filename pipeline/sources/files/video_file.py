@@ -31,7 +31,7 @@ from fusepipe.pipeline.sources.files.frame_numbers import FrameNumbers
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
 from fusepipe.pipeline.sources.files.sei import SeiFilter
 from fusepipe.pipeline.sources.reframing import AS_IT_IS, CropError, Reframing
-from fusepipe.pipeline.sources.streams import stream_list, video_streams
+from fusepipe.pipeline.sources.streams import infrared_tracks, stream_list, video_streams
 from fusepipe.pipeline.sources.video_planes import (
     NotPackedError,
     colour_of,
@@ -119,7 +119,7 @@ class VideoFileSource:
         container = self._container = self._open_container()
         stream = self._video_stream(container)
         self._zero = self._first_time(container)
-        tag_problem = self._read_tag(container, first)
+        tag_problem = self._read_tag(stream.metadata.get(TAG) or container.metadata.get(TAG), first)
         rate = stream.average_rate or stream.guessed_rate
         self._fps = self._forced_fps or (Fraction(rate) if rate else None)
         # AVI has no timestamps, only a rate and numbered frames; raw streams have neither
@@ -135,7 +135,8 @@ class VideoFileSource:
             raise SourceError(f"{self.label}: {error}") from error
         problem = telemetry_problem(first, self._reframing, swap_bytes=self._swap_bytes)
         notes = [text for text in (tag_problem, problem) if text]
-        if self._stream_index is None and len(streams := video_streams(container)) > 1:
+        streams = video_streams(container)
+        if self._stream_index is None and len(streams) > 1 and not infrared_tracks(streams):
             notes.append(
                 f"has {len(streams)} video streams: {stream_list(streams)}; stream {stream.index} is used: add "
                 f"?stream={streams[1].index} to the name to choose another"
@@ -163,9 +164,8 @@ class VideoFileSource:
             radiometry=self._radiometry,
         )
 
-    def _read_tag(self, container: InputContainer, first: VideoFrame) -> str:
+    def _read_tag(self, text: str | None, first: VideoFrame) -> str:
         """Reads the tag of an infrared recording, if it is one; returns a note for the user where that fails."""
-        text = container.metadata.get(TAG)
         if text is None or self.band is Band.VISIBLE:
             return ""
         try:
@@ -214,7 +214,8 @@ class VideoFileSource:
         if not streams:
             raise SourceError(f"{self._path}: has no video stream")
         if self._stream_index is None:
-            return streams[0]
+            tracks = infrared_tracks(streams) if self.band is Band.INFRARED else []
+            return (tracks or streams)[0]
         for stream in streams:
             if stream.index == self._stream_index:
                 return stream

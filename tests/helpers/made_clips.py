@@ -23,8 +23,12 @@ def write_clip(
     audio: bool = False,
     codec: str = "libx264",
     pixel_format: str = "yuv420p",
+    x264: str = "",
 ) -> None:
-    """One frame for each time, whose content is that of its time; ``audio`` adds a silent track."""
+    """One frame for each time, whose content is that of its time; ``audio`` adds a silent track.
+
+    ``x264``: further options of the encoder, such as ``open-gop=1``.
+    """
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
         assert isinstance(stream, VideoStream)
@@ -33,7 +37,7 @@ def write_clip(
         stream.time_base = stream.codec_context.time_base = MILLISECOND
         stream.codec_context.gop_size = key_every
         if codec == "libx264":
-            stream.options = {"bf": str(b_frames), "sc_threshold": "0", "threads": "1"}
+            stream.options = {"bf": str(b_frames), "sc_threshold": "0", "threads": "1", "x264-params": x264}
         sound = container.add_stream("pcm_s16le", rate=8000, layout="mono") if audio else None
         for at_ms in times_ms:
             frame = av.VideoFrame.from_ndarray(_picture(at_ms, size), format="gray").reformat(format=pixel_format)

@@ -112,6 +112,28 @@ def test_joined_segments_are_the_whole_clip_to_the_byte(
     assert not (tmp_path / "split" / ".batch" / "segments").exists()
 
 
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        (".mp4", {"b_frames": 3}),
+        (".ts", {}),
+        (".mkv", {"x264": "open-gop=1"}),
+        (".mkv", {"x264": "intra-refresh=1", "b_frames": 0}),
+    ],
+    ids=["mp4", "mpegts", "open-gop", "intra-refresh"],
+)
+def test_files_whose_key_frames_are_not_found_or_not_whole_are_read_from_before_them(
+    suffix: str, options: dict[str, Any], tmp_path: Path, engine: KeptEngine
+) -> None:
+    clip = entry(tmp_path, infrared=str(tmp_path / f"ir{suffix}"), visible=str(tmp_path / f"vis{suffix}"))
+    for name in ("ir", "vis"):
+        write_clip(tmp_path / f"{name}{suffix}", REGULAR, **options)
+    whole = Batch(clip, tmp_path / "whole", None, engine).run()
+    joined = Batch(clip, tmp_path / "split", FOUR, engine).run()
+    assert joined.figures.get("segments") == 4, (whole.error, joined.error, joined.figures.get("warnings"))
+    assert (tmp_path / "split" / "a.mkv").read_bytes() == (tmp_path / "whole" / "a.mkv").read_bytes()
+
+
 def test_h264_in_mp4_has_the_same_times_and_quality(tmp_path: Path, engine: KeptEngine) -> None:
     for name in ("ir.mkv", "vis.mkv"):
         write_clip(tmp_path / name, UNEVEN)

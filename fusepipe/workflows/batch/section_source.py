@@ -9,12 +9,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fusepipe.core.frames import Band, Frame, FusedFrame, UnreadableFrame
+from fusepipe.core.units import S
 from fusepipe.pipeline.sinks.base import Sink, SinkReport
 from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.files.video_file import VideoFileSource
 from fusepipe.workflows.batch.segment_plan import CannotSplitError, Section
 
 _SEEK_PAST_NS = 1000  # so that rounding does not lead to the key frame before
+# Reading begins with the key frame, or that much before it: where key frames are no whole images (open groups of
+# pictures, intra refresh), or the file has no index of them (MPEG-TS)
+_EARLIER_NS = (0, 1 * S, 5 * S, 30 * S)
 
 
 class SectionSource:
@@ -42,23 +46,26 @@ class SectionSource:
         return self._source.identity
 
     def open(self) -> SourceInfo:
-        info = self._source.open()
-        if self._from_ns is not None:
-            self._source.seek(self._from_ns + _SEEK_PAST_NS)
-        return info
+        return self._source.open()
 
     def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
         """Raises :class:`CannotSplitError` where the file does not let read from that frame on."""
-        waits = self._from_ns is not None
-        for item in self._source.frames(stop):
-            if waits and self._from_ns is not None:
-                # what a key frame precedes in the file may be shown before it, and needs the frames before
-                if item.capture_ns is None or item.capture_ns < self._from_ns:
-                    continue
-                if item.capture_ns > self._from_ns:
-                    raise CannotSplitError(f"{self.label}: cannot be read from its key frame at {self._from_ns} ns on")
-                waits = False
-            yield item
+        from_ns = self._from_ns
+        if from_ns is None:
+            yield from self._source.frames(stop)
+            return
+        for earlier_ns in _EARLIER_NS:
+            self._source.seek(max(0, from_ns - earlier_ns) + _SEEK_PAST_NS)
+            items = self._source.frames(stop)
+            first = next((item for item in items if item.capture_ns is not None and item.capture_ns >= from_ns), None)
+            if stop.is_set():
+                return
+            if isinstance(first, Frame) and first.capture_ns == from_ns:
+                yield first
+                yield from items
+                return
+            items.close()
+        raise CannotSplitError(f"{self.label}: cannot be read from its key frame at {from_ns / 1e9:.3f} s on")
 
     def close(self) -> None:
         self._source.close()

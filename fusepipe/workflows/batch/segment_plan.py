@@ -150,13 +150,13 @@ def _begins(reference: StreamTimes, wanted: Sequence[int]) -> list[int]:
 
 
 def _read_from(times: StreamTimes, band: Band, before_ns: int, sync: SyncConfig) -> int | None:
-    """The last key frame from which all is read that a pair at ``before_ns`` of the reference may have."""
+    """The last key frame from which all is read that a pair at ``before_ns`` may have; ``None``: the beginning."""
     needed_ns = before_ns
     if band is not sync.reference:
         offset_ns = sync.offset_ns if band is Band.INFRARED else -sync.offset_ns
         needed_ns = before_ns - offset_ns - _held_ns(sync)
     found = bisect_right(times.keys, needed_ns)
-    return times.keys[found - 1] if found else None
+    return times.keys[found - 1] if found and times.keys[found - 1] > times.frames[0] else None
 
 
 def _held_ns(sync: SyncConfig) -> int:

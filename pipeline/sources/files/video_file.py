@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -278,7 +278,7 @@ class VideoFileSource:
             times.append((self._time_ns(packet.pts, stream.time_base), packet.is_keyframe))
         return times
 
-    def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
+    def frames(self, stop: threading.Event) -> Generator[Frame | UnreadableFrame]:
         container = self._container
         if container is None:
             raise SourceError(f"{self._path}: not open")

@@ -19,6 +19,7 @@ from fusepipe.core.units import BitrateBps, PositiveDurationNs, S, SizeBytes
 from fusepipe.core.video_formats import (
     VIDEO_FORMATS,
     VIDEO_SUFFIXES,
+    EncoderName,
     alternatives,
     folder_name_problem,
     output_name_problem,
@@ -86,6 +87,11 @@ class FileSink(ConfigModel):
     preset: EncoderPreset = Field(
         default="superfast",
         description="Encoder preset of h264: slower presets make smaller files and need more CPU time.",
+    )
+    encoder: EncoderName = Field(
+        default="x264",
+        description="Of h264. auto uses hardware that encodes a test clip here (NVENC of NVIDIA, QSV of Intel GPUs), "
+        "else x264. Hardware has no preset and makes larger files of the same quality.",
     )
     flush_ns: PositiveDurationNs = Field(
         default=S,
@@ -174,6 +180,10 @@ class FileSink(ConfigModel):
             raise ValueError("quality is for codec h264 and vp9; ffv1 is lossless: remove quality")
         if codec != "h264" and "preset" in fields:
             raise ValueError(f"preset is for codec h264, not {codec}: remove preset")
+        if codec != "h264" and "encoder" in fields:
+            raise ValueError(f"encoder is for codec h264, not {codec}: remove encoder")
+        if self.encoder in ("nvenc", "qsv") and self.crf == 0:
+            raise ValueError(f"quality 0 is lossless, which encoder {self.encoder} is not: use encoder: x264")
         found = video_format(self.file)
         if found is not None and codec not in found.codecs:
             suffixes = [suffix for suffix, kind in VIDEO_FORMATS.items() if codec in kind.codecs]
@@ -229,8 +239,9 @@ class RtspSink(ConfigModel):
     )
     certificate: TlsFile | None = Field(default=None, description=CERTIFICATE)
     key: TlsFile | None = Field(default=None, description=PRIVATE_KEY)
-    encoder: Literal["auto", "x264", "nvenc"] = Field(
-        default="auto", description="auto uses NVENC, the encoder of NVIDIA GPUs, if it opens, else x264."
+    encoder: EncoderName = Field(
+        default="auto",
+        description="auto uses hardware that encodes a test clip here (NVENC of NVIDIA, QSV of Intel GPUs), else x264.",
     )
     crf: Annotated[int, NotBool] = Field(
         default=23,

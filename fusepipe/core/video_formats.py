@@ -14,6 +14,9 @@ ENCODERS = {"h264": "libx264", "ffv1": "ffv1", "vp9": "libvpx-vp9"}
 DecoderName = Literal["auto", "nvdec", "software"]
 """How video is decoded: in hardware where that works, by a named kind of hardware, or in software."""
 
+EncoderName = Literal["auto", "x264", "nvenc", "qsv"]
+"""How H.264 is encoded: in hardware where that works, in software, or by a named kind of hardware."""
+
 _FILE_SUFFIX = re.compile(r"\.(?:[A-Za-z][A-Za-z0-9]{1,4}|3gp|3g2|3gpp)")
 # also misspelt URLs: a folder must not be named after a password
 _URL = re.compile(

@@ -1,6 +1,6 @@
 """The low-latency H.264 encoder of live outputs: one frame in, its access unit out, key frames on demand.
 
-No B-frames and no look-ahead: an access unit is output before the next frame. NVENC if available, else x264; if NVENC
+No B-frames and no look-ahead: an access unit is output before the next frame. Hardware if it works, else x264; if it
 fails later, x264 replaces it. A change of the frame size opens a new encoder.
 """
 
@@ -10,21 +10,20 @@ import logging
 import os
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
 
 import av
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType, VideoFrame
 
-from fusepipe.core.errors import SinkError, SinkSetupError
+from fusepipe.core.errors import SinkError
 from fusepipe.core.frames import VIDEO_TIME_BASE, FusedFrame, ValueRange
+from fusepipe.core.video_formats import EncoderName
 from fusepipe.pipeline.encoding.av_frames import COLOR_RANGE, COLOR_SPACE, to_av_frame
 from fusepipe.pipeline.encoding.h264 import AccessUnit, parameter_sets, split_annex_b
+from fusepipe.pipeline.encoding.hardware_encoders import SOFTWARE, HardwareEncoder, choose_encoder
 
 log = logging.getLogger(__name__)
 
-Encoder = Literal["auto", "x264", "nvenc"]
-_CODECS = {"x264": "libx264", "nvenc": "h264_nvenc"}
 _LARGE_PX = 1_000_000  # from this size one thread is not enough for real time
 
 
@@ -35,7 +34,7 @@ class LiveVideoOptions:
     ``key_frame_ns`` is the max time between key frames. ``baseline`` selects the profile that all browsers decode.
     """
 
-    encoder: Encoder = "auto"
+    encoder: EncoderName = "auto"
     crf: int = 23
     bitrate_bps: int | None = None
     preset: str = "superfast"
@@ -71,8 +70,8 @@ class LiveEncoder:
         try:
             return self._encode(frame, key)
         except av.FFmpegError as error:
-            if self.name != _CODECS["nvenc"] or self._options.encoder == "nvenc":
-                raise SinkError(f"encoder {self.name or 'libx264'} failed: {error.strerror or error}") from error
+            if self.name in ("", SOFTWARE) or self._options.encoder != "auto":
+                raise SinkError(f"encoder {self.name or SOFTWARE} failed: {error.strerror or error}") from error
             log.warning("encoder %s failed (%s); continuing with libx264", self.name, error.strerror or error)
             self._hardware_failed, self._context = True, None
             return self._encode(frame, key)
@@ -88,7 +87,7 @@ class LiveEncoder:
         context = self._context
         assert context is not None
         # a GPU may still read the last frame
-        recycled = self._recycled if self.name == _CODECS["x264"] else None
+        recycled = self._recycled if self.name == SOFTWARE else None
         av_frame = self._recycled = to_av_frame(frame, *self.size, "yuv420p", self._value_range, recycled)
         pts = round(Fraction(frame.capture_ns - self._first_ns, 1_000_000_000) / VIDEO_TIME_BASE)
         av_frame.pts = self._last_pts = max(pts, self._last_pts + 1)
@@ -122,24 +121,15 @@ class LiveEncoder:
         self._value_range = frame.planes[0].value_range
         self.size = (frame.width + frame.width % 2, frame.height + frame.height % 2)
         self._first_ns, self._last_pts, self._sets = frame.capture_ns, -1, None
-        requested = self._options.encoder
-        if requested == "x264" or self._hardware_failed:
-            self._context = self._opened("x264", frame)
-            return
-        try:
-            self._context = self._opened("nvenc", frame)
-        except (av.FFmpegError, ValueError) as error:  # no such GPU, driver or encoder
-            if requested == "nvenc":
-                reason = getattr(error, "strerror", None) or str(error)
-                raise SinkSetupError(f"NVENC is not available ({reason}); use encoder: auto or x264") from error
-            self._hardware_failed = True  # tried once only: it takes time
-            self._context = self._opened("x264", frame)
+        hardware = None if self._hardware_failed else choose_encoder(self._options.encoder, self.size)
+        self.name = SOFTWARE if hardware is None else hardware.codec
+        self._context = self._opened(hardware, frame)
 
-    def _opened(self, kind: str, frame: FusedFrame) -> VideoCodecContext:
-        context = av.CodecContext.create(_CODECS[kind], "w")
+    def _opened(self, hardware: HardwareEncoder | None, frame: FusedFrame) -> VideoCodecContext:
+        context = av.CodecContext.create(self.name, "w")
         assert isinstance(context, VideoCodecContext)
         context.width, context.height = self.size
-        context.pix_fmt = "yuv420p"
+        context.pix_fmt = "yuv420p" if hardware is None else hardware.pixel_format
         context.time_base = VIDEO_TIME_BASE
         context.framerate = Fraction(self._fps).limit_denominator(1001)
         context.color_range = COLOR_RANGE[self._value_range]
@@ -151,9 +141,8 @@ class LiveEncoder:
         context.max_b_frames = 0
         if self._options.bitrate_bps is not None:
             context.bit_rate = self._options.bitrate_bps
-        context.options = self._x264_options() if kind == "x264" else self._nvenc_options()
+        context.options = self._x264_options() if hardware is None else self._hardware_options(hardware)
         context.open()
-        self.name = _CODECS[kind]
         return context
 
     def _x264_options(self) -> dict[str, str]:
@@ -174,10 +163,14 @@ class LiveEncoder:
             chosen |= {"maxrate": str(rate), "bufsize": str(rate // 2)}
         return chosen
 
-    def _nvenc_options(self) -> dict[str, str]:
-        options, rate = self._options, self._options.bitrate_bps
-        chosen = {"preset": "p4", "tune": "ull", "zerolatency": "1", "delay": "0", "forced-idr": "1"}
-        chosen["profile"] = "baseline" if options.baseline else "high"
+    def _hardware_options(self, kind: HardwareEncoder) -> dict[str, str]:
+        rate = self._options.bitrate_bps
+        chosen = kind.options(self._options.crf)
+        if self._options.baseline:
+            chosen["profile"] = "baseline"
         if rate is None:
-            return chosen | {"rc": "vbr", "cq": str(options.crf), "b": "0"}
-        return chosen | {"rc": "cbr", "maxrate": str(rate), "bufsize": str(rate // 2)}
+            return chosen
+        quality = {"rc", "cq", "b", "global_quality"}  # the rate decides instead
+        chosen = {key: value for key, value in chosen.items() if key not in quality}
+        constant = {"rc": "cbr"} if kind.name == "nvenc" else {}
+        return chosen | constant | {"maxrate": str(rate), "bufsize": str(rate // 2)}

@@ -96,6 +96,8 @@ USER = "{{preview: 'http://127.0.0.1:1', users: [{{{}}}]}}"
         ("{rtsp: 'rtsp://h:1/a', bitrate: 1kbps}", "bitrate: should be from 50kbps to 200Mbps"),
         ("{rtsp: 'rtsp://h:1/a', bitrate: 1Mbps, quality: 20}", "has both quality and bitrate: keep one"),
         ("{rtsp: 'rtsp://h:1/a', encoder: nvnec}", "did you mean 'nvenc'?"),
+        ("{file: a.webm, encoder: auto}", "encoder is for codec h264, not vp9: remove encoder"),
+        ("{file: a.mkv, encoder: qsv, quality: 0}", "quality 0 is lossless, which encoder qsv is not"),
         ("{rtsp: 'rtsp://h:1/a'}, {rtsp: 'rtsp://h:1/a'}", "writes to the same place as rigs.one.sinks[0].rtsp"),
         (
             "{rtsp: 'rtsp://h:1/a'}, {preview: 'http://h:1'}",

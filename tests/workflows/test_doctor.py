@@ -285,6 +285,17 @@ def test_the_url_schemes_that_this_ffmpeg_reads_are_listed() -> None:
     assert "rtsp://" in one(diagnosis.check_video(), "live inputs").message
 
 
+def test_how_video_is_encoded_is_said_with_the_reason() -> None:
+    check = one(diagnosis.check_video(), "video encoder")
+    assert check.status == "ok" and "encodes video" in check.message
+    software = diagnosis.check_encoders({"nvenc": "no driver", "qsv": "no device"})
+    assert software.message == "encodes video in software, with x264 (nvenc: no driver; qsv: no device)"
+    hardware = diagnosis.check_encoders({"nvenc": "no driver", "qsv": ""})
+    assert hardware.message == (
+        "encodes video with qsv where encoder is auto, which encoded a test clip; not nvenc: no driver"
+    )
+
+
 def test_how_video_is_decoded_is_said_with_the_reason() -> None:
     check = one(diagnosis.check_video(), "video decoder")
     assert check.status == "ok" and "decodes video" in check.message

@@ -34,7 +34,7 @@ def video_sink(
     """``restart``: in place of one that failed, so it takes a name of its own and overwrites nothing."""
     names = SegmentNames(config.file, utc=config.zone == "utc")
     infrared = config.content == "infrared"
-    options = VideoOptions(config.chosen_codec, config.crf, config.preset, config.flush_ns)
+    options = VideoOptions(config.chosen_codec, config.crf, config.preset, config.flush_ns, encoder=config.encoder)
     if config.infrared_track == "on":
         options = replace(options, track=infrared_camera or TrackOptions(recorded=not live))
     if infrared:

@@ -53,6 +53,8 @@ CODECS = (
 )
 
 # URL schemes of live cameras; the needed ones are in every wheel of PyAV
+ENCODED_SIZE = (640, 480)  # of the clip that hardware encoders are tried with
+
 NEEDED_PROTOCOLS = ("rtsp", "http", "udp")
 PROTOCOLS = (*NEEDED_PROTOCOLS, "rtsps", "https", "rtmp", "srt")
 
@@ -158,13 +160,17 @@ def check_video() -> list[DoctorCheck]:
     except BROKEN as error:
         return [DoctorCheck("working", "PyAV", "problem", one_line(error), fix)]
     checks = [DoctorCheck("working", "PyAV", "ok", f"{av.__version__} with FFmpeg {version}")]
-    from fusepipe.pipeline.sources.decoders.hardware import decoder_problem  # imports av
+    from fusepipe.pipeline.encoding.hardware_encoders import HARDWARE as ENCODERS  # these import av
+    from fusepipe.pipeline.encoding.hardware_encoders import encoder_problem
+    from fusepipe.pipeline.sources.decoders.hardware import decoder_problem
     from fusepipe.pipeline.sources.decoders.kinds import HARDWARE
     from fusepipe.pipeline.sources.live.failures import has_protocol
 
     protocols = {name: has_protocol(name) for name in PROTOCOLS}
     decoders = {kind.name: decoder_problem(kind) for kind in HARDWARE}
-    return [*checks, check_codecs(known), check_decoders(decoders), check_protocols(protocols)]
+    encoders: dict[str, str] = {kind.name: encoder_problem(kind, ENCODED_SIZE) for kind in ENCODERS}
+    video = [check_codecs(known), check_decoders(decoders), check_encoders(encoders)]
+    return [*checks, *video, check_protocols(protocols)]
 
 
 def _has_codec(av: ModuleType, name: str, mode: str) -> bool:
@@ -199,6 +205,16 @@ def check_decoders(problems: Mapping[str, str]) -> DoctorCheck:
         text = f"decodes video with {', '.join(working)}, which decoded a test clip exactly"
         return DoctorCheck("working", "video decoder", "ok", text + (f"; not {failing}" if failing else ""))
     return DoctorCheck("working", "video decoder", "ok", f"decodes video in software ({failing})")
+
+
+def check_encoders(problems: Mapping[str, str]) -> DoctorCheck:
+    """``problems``: for each hardware encoder of video, in the order of ``auto``, why it does not work here, if so."""
+    working = [name for name, problem in problems.items() if not problem]
+    failing = "; ".join(f"{name}: {problem}" for name, problem in problems.items() if problem)
+    if working:
+        text = f"encodes video with {working[0]} where encoder is auto, which encoded a test clip"
+        return DoctorCheck("working", "video encoder", "ok", text + (f"; not {failing}" if failing else ""))
+    return DoctorCheck("working", "video encoder", "ok", f"encodes video in software, with x264 ({failing})")
 
 
 def check_protocols(known: Mapping[str, bool]) -> DoctorCheck:

@@ -23,8 +23,16 @@ from fusepipe.core.errors import OutputExistsError, SinkError, SinkSetupError
 from fusepipe.core.frames import VIDEO_TIME_BASE, FusedFrame, ValueRange
 from fusepipe.core.infrared_tag import TAG, InfraredTag
 from fusepipe.core.units import S
-from fusepipe.core.video_formats import ENCODERS, VIDEO_SUFFIXES, VideoFormat, alternatives, video_format
+from fusepipe.core.video_formats import (
+    ENCODERS,
+    VIDEO_SUFFIXES,
+    EncoderName,
+    VideoFormat,
+    alternatives,
+    video_format,
+)
 from fusepipe.pipeline.encoding.av_frames import COLOR_RANGE, COLOR_SPACE, to_av_frame
+from fusepipe.pipeline.encoding.hardware_encoders import HardwareEncoder, choose_encoder
 from fusepipe.pipeline.encoding.video_times import MIN_STEP, presentation_time
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.pipeline.sinks.files.infrared_track import (
@@ -38,6 +46,7 @@ from fusepipe.pipeline.sinks.files.partial_file import REMOVED, PartialFile, wri
 log = logging.getLogger(__name__)
 
 KEY_FRAME_S = 2.0  # max distance of key frames
+TRIED_SIZE = (640, 480)  # of the clip that a named hardware encoder must encode before the size is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,7 @@ class VideoOptions:
     ``crf`` is that of x264, from 0 to 51, and scaled for VP9; ``preset`` is that of x264. ``infrared``: the frames are
     those of the infrared camera, of a ``live`` one or of a ``recorded`` one; a tag says what their counts are.
     ``track``: the infrared camera's counts are a second track (Matroska only).
+    ``encoder`` is that of h264: hardware has no ``preset``, and lossless video (``crf`` 0) is always encoded by x264.
     """
 
     codec: str = ""
@@ -55,6 +65,7 @@ class VideoOptions:
     flush_ns: int = S
     infrared: Literal["", "live", "recorded"] = ""
     track: TrackOptions | None = None
+    encoder: EncoderName = "x264"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,8 @@ class _OpenVideo:
     time_base: Fraction
     min_step: int
     track: InfraredTrack | None
+    pixel_format: str
+    hardware: bool
 
     def pts(self, capture_ns: int, last_pts: int) -> int:
         """The presentation time of a frame after the one with ``last_pts``."""
@@ -135,7 +148,8 @@ class VideoSink:
 
     def check(self) -> None:
         self._file.check()
-        self._format()
+        if self._format()[1] == "h264" and self._options.encoder not in ("auto", "x264"):
+            choose_encoder(self._options.encoder, TRIED_SIZE)  # now rather than at the first frame
 
     def _format(self) -> tuple[VideoFormat, str]:
         """The format of the file and its codec; raises :class:`SinkSetupError`."""
@@ -162,8 +176,8 @@ class VideoSink:
                     f"{self.label}: pair {frame.name or frame.index} is {frame.width}x{frame.height}, the video "
                     f"{video.size[0]}x{video.size[1]}; use an images sink for frames of different sizes"
                 )
-            pixel_format = stream.pix_fmt or "yuv420p"
-            av_frame = to_av_frame(frame, stream.width, stream.height, pixel_format, video.value_range, self._recycled)
+            recycled = None if video.hardware else self._recycled  # a GPU may still read the last frame
+            av_frame = to_av_frame(frame, stream.width, stream.height, video.pixel_format, video.value_range, recycled)
             self._recycled = av_frame
             av_frame.pts = self._last_pts = video.pts(frame.capture_ns, self._last_pts)
             av_frame.time_base = video.time_base
@@ -234,6 +248,10 @@ class VideoSink:
     def _open(self, frame: FusedFrame) -> _OpenVideo:
         """Creates the file with a stream for frames such as this one."""
         found, codec = self._format()
+        even = 1 if codec == "ffv1" else 2
+        coded = (-(-frame.width // even) * even, -(-frame.height // even) * even)
+        chosen = codec == "h264" and self._options.crf > 0
+        hardware = choose_encoder(self._options.encoder, coded) if chosen else None
         self._file.claim()
         self._synced_ns = frame.capture_ns
         muxer = muxer_options(found.muxer, self._options.flush_ns)
@@ -250,15 +268,15 @@ class VideoSink:
         if not found.timestamps:
             time_base, min_step, self._last_pts = 1 / rate, 1, -1
             self._note = f"constant {float(rate):g} fps: AVI has no capture times"
-        stream = container.add_stream(ENCODERS[codec], rate=rate)
-        assert isinstance(stream, VideoStream)  # of the encoder of a video codec
-        stream.options = dict(encoder_options(codec, self._options, self._fps))
         # yuv420p also for greyscale: many players do not support monochrome video
         grey = "gray16le" if frame.planes[0].bit_depth > 8 else "gray"
-        stream.pix_fmt = grey if codec == "ffv1" and len(frame.planes) == 1 else "yuv420p"
-        even = 1 if codec == "ffv1" else 2
+        pixel_format = grey if codec == "ffv1" and len(frame.planes) == 1 else "yuv420p"
+        stream = container.add_stream(ENCODERS[codec] if hardware is None else hardware.codec, rate=rate)
+        assert isinstance(stream, VideoStream)  # of the encoder of a video codec
+        stream.options = dict(encoder_options(codec, self._options, self._fps, hardware))
+        stream.pix_fmt = pixel_format if hardware is None else hardware.pixel_format
         size = (frame.width, frame.height)
-        stream.width, stream.height = (-(-length // even) * even for length in size)
+        stream.width, stream.height = coded
         if (stream.width, stream.height) != size:
             self._note = f"padded to {stream.width}x{stream.height}: 4:2:0 requires even dimensions"
         context = stream.codec_context
@@ -275,7 +293,10 @@ class VideoSink:
                 stream.disposition = Disposition.default
             else:
                 self._note = "without an infrared track: it began before the infrared camera was there"
-        return _OpenVideo(container, stream, size, frame.planes[0].value_range, origin_ns, time_base, min_step, track)
+        value_range, in_hardware = frame.planes[0].value_range, hardware is not None
+        return _OpenVideo(
+            container, stream, size, value_range, origin_ns, time_base, min_step, track, pixel_format, in_hardware
+        )
 
     def _tag(self, frame: FusedFrame, origin_ns: int) -> InfraredTag:
         luma, infrared = frame.planes[0], frame.pair.infrared
@@ -298,7 +319,9 @@ def muxer_options(muxer: str, flush_ns: int) -> dict[str, str]:
     return {**flushed, "movflags": movflags, "frag_duration": str(flush_ns // 1000)}
 
 
-def encoder_options(codec: str, options: VideoOptions, fps: float) -> dict[str, str]:
+def encoder_options(
+    codec: str, options: VideoOptions, fps: float, hardware: HardwareEncoder | None = None
+) -> dict[str, str]:
     """FFmpeg's options of an encoder: without delay, so that an interrupted recording has every frame."""
     key_frames = str(max(1, round(KEY_FRAME_S * fps)))
     if codec == "ffv1":
@@ -308,6 +331,8 @@ def encoder_options(codec: str, options: VideoOptions, fps: float) -> dict[str, 
         quality = {"lossless": "1"} if crf == 0 else {"crf": str(crf), "b": "0"}
         speed = {"deadline": "realtime", "cpu-used": "7", "row-mt": "1", "threads": "2", "lag-in-frames": "0"}
         return {**quality, **speed, "g": key_frames}
+    if hardware is not None:
+        return {**hardware.options(options.crf), "g": key_frames, "bf": "0"}
     return {
         "crf": str(options.crf),
         "preset": options.preset,

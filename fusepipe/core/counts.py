@@ -14,6 +14,7 @@ ByteOrder = Literal["little", "big"]
 
 MAX_COUNT = 65535
 PERCENTILES = (1.0, 99.0)  # dead pixels are outside
+BULK_PERCENTILES = (5.0, 95.0)
 USED_SHARE_MIN = 0.25  # below this share of the range an image is grey fog: 14-bit counts in 16 bits
 SWAPPED_RATIO = 4.0  # how much more the high byte varies than the low one if they are swapped
 LOW_BYTES_MAX = 64  # different low bytes that swapped counts have: 64 are a quarter of the 16-bit range
@@ -54,14 +55,24 @@ def measure_levels(pixels: Pixels) -> CountLevels:
 
     Counts of exactly 0 and 65535 are left out where there are others: dead rows and columns, and empty borders.
     """
-    sample = pixels[(pixels != 0) & (pixels != MAX_COUNT)]
-    if not sample.size:
-        sample = pixels
+    sample = _alive(pixels)
     low, high = (int(value) for value in np.percentile(sample, PERCENTILES))
     if low == high:
         return CountLevels(low, high, has_swapped_bytes(sample))
     swapped = has_swapped_bytes(sample) or _smoother_swapped(pixels)
     return CountLevels(low, high, swapped, 0 if swapped else fold_of(pixels))
+
+
+def bulk_of(pixels: Pixels) -> tuple[int, int]:
+    """The counts that nine tenths of an image lie between, with the same left out: without a hot object."""
+    low, high = np.percentile(_alive(pixels), BULK_PERCENTILES)
+    return int(low), int(high)
+
+
+def _alive(pixels: Pixels) -> Pixels:
+    """The counts that are neither 0 nor 65535, where there are any."""
+    sample = pixels[(pixels != 0) & (pixels != MAX_COUNT)]
+    return sample if sample.size else pixels
 
 
 def _smoother_swapped(pixels: Pixels) -> bool:

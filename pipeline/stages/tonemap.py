@@ -9,7 +9,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from fusepipe.core.counts import RIG_KEYS, CountLevels, CountSettings, counts_warning, measure_levels
+from fusepipe.core.counts import RIG_KEYS, CountLevels, CountSettings, bulk_of, counts_warning, measure_levels
 from fusepipe.core.frames import Frame, FramePair, Plane
 from fusepipe.core.levels import default_range, full_range_luma
 from fusepipe.core.radiometry import ZERO_CELSIUS_K
@@ -18,6 +18,7 @@ from fusepipe.pipeline.stages.gain_control import GainControl, GainSettings
 Polarity = Literal["white-hot", "black-hot"]
 
 ENOUGH_SHARE = 0.5  # of the full range: such an image is shown as it is
+SLIVER_SHARE = 0.1  # of the full range: nine tenths of such an image are in a sliver, whatever is in the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,12 @@ class ToneMap:
 
     def _decide(self, counts: Plane, levels: CountLevels) -> None:
         low, high = default_range(counts)
-        share = (levels.high - levels.low) / (high - low)
-        text = f"infrared: {counts.bit_depth}-bit values {levels.low}..{levels.high} use {share:.1%} of {low}..{high}"
+        used = levels.low, levels.high
+        bulk = bulk_of(counts.pixels)
+        if counts.pixels.dtype == np.uint16 and bulk[1] - bulk[0] < SLIVER_SHARE * (high - low):
+            used = bulk  # a hot object of some percent of the image must not decide for all the rest
+        share = (used[1] - used[0]) / (high - low)
+        text = f"infrared: {counts.bit_depth}-bit values {used[0]}..{used[1]} use {share:.1%} of {low}..{high}"
         assert self._mapping.gain is not None
         if share >= ENOUGH_SHARE:
             self._control = None

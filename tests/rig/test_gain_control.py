@@ -98,3 +98,47 @@ def test_what_is_wrong_with_a_key_is_said(tmp_path, keys, message):
     visible = RIG.replace("visible: {url: vis.mkv}", "visible: {url: vis.mkv, agc: auto}")
     found = problems(tmp_path, visible.replace("SECTION", "output: {}").replace("SINK", "{file: o.mkv}"))
     assert any("visible.agc is for the infrared camera" in problem for problem in found), found
+
+
+Y, X = np.mgrid[:120, :160]
+SCENE = (7000 + 4 * X + 3 * Y + np.random.default_rng(4).integers(0, 6, X.shape)).astype(np.uint16)  # 14 bits
+SPOT = (X - 110) ** 2 + (Y - 75) ** 2 < 100
+
+
+def spoiled(name):
+    made = SCENE.copy()
+    if name == "saturated":
+        made[SPOT] = 16383
+    elif name == "1,000 K":
+        made[SPOT] = 60000
+    elif name == "dead pixels":
+        made[::11, ::13], made[5::11, 7::13] = 0, 65535
+    return made
+
+
+@pytest.mark.parametrize("name", ["as it is", "saturated", "1,000 K", "dead pixels"])
+def test_a_hard_scene_keeps_its_contrast_without_a_false_warning(tmp_path, name):
+    fused, report = fuse(tmp_path, spoiled(name), np.zeros_like(GREY))
+    assert report.warnings == []
+    rest = fused[~cv2.dilate(SPOT.astype(np.uint8), np.ones((5, 5))).astype(bool)]
+    assert np.percentile(rest, 95) - np.percentile(rest, 5) > 60, "the rest of the scene is seen"
+    assert name not in ("saturated", "1,000 K") or fused[SPOT].min() >= 230
+
+
+@pytest.mark.parametrize("value", [0, 7000, 65535])
+def test_a_constant_image_is_plain_and_causes_no_warning(tmp_path, value):
+    fused, report = fuse(tmp_path, np.full_like(SCENE, value), np.zeros_like(GREY))
+    assert report.warnings == [] and np.ptp(fused) == 0
+
+
+@pytest.mark.parametrize(
+    ("counts", "warning"),
+    [
+        ((SCENE + np.uint16(8800)) % 16384, "infrared: the counts seem to wrap around at 16384"),
+        (SCENE + np.uint16(58000), "infrared: the counts seem to wrap around at 65536"),
+        (SCENE.byteswap(), "set --byte-order little"),
+    ],
+)
+def test_counts_that_wrap_around_and_swapped_bytes_are_one_warning(tmp_path, counts, warning):
+    _, report = fuse(tmp_path, counts, np.zeros_like(GREY))
+    assert len(report.warnings) == 1 and warning in report.warnings[0]

@@ -36,7 +36,7 @@ AGREEING = (0.1, 0.3)  # correlations that count for nothing, and in full
 SHARE = (0.75, 0.95)  # of the likelihood that is at the peak: for nothing, and in full
 CURVATURE = 0.1  # of the correlation at a peak that is known in full
 MAX_INFORMATION = 4.0  # of one cell, per shrunk pixel squared
-PRIOR = 0.25  # information that there is no displacement
+PRIOR = 0.12  # information that there is no displacement
 MEMORY = 0.85  # part of the information that is left when the next pair is compared
 CUT = 0.3  # correlation of successive visible gradient fields below which the scene has changed
 

@@ -122,7 +122,7 @@ def plot(rows: Sequence[Row]) -> str:
     """
     bounded = [row for row in rows if "errors_px" in row and not row["refusal"] and row["error_bound"] is not None]
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * PLOT_PX + 130} {PLOT_PX + 90}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * PLOT_PX + 150} {PLOT_PX + 80}" '
         'font-family="sans-serif" font-size="13" fill="#444">',
         '<rect width="100%" height="100%" fill="#fff"/>',
     ]

@@ -46,7 +46,7 @@ class Coefficients:
         return np.asarray((np.exp(self.base + self.slope * known - self.agreement * share) - FLOOR_PX) / OF_PX)
 
 
-CENTRE = Coefficients(1.58, 0.65, 0.0)
+CENTRE = Coefficients(1.81, 0.65, 0.0)
 CORNERS = Coefficients(2.75, 0.50, 0.55)
 
 

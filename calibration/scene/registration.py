@@ -79,7 +79,7 @@ def register(
     ``scales`` bounds the ratio of the fields of view (infrared width over visible width); ``models`` are
     those to choose from. ``focal_px`` is the infrared camera's focal length where it is known. Where the search's first
     candidate fails, others are refined, up to a roll of 15 degrees, and then views down to a third of the visible width
-    are searched for, which takes about six times as long. ``explain``
+    are searched for, which takes about four times as long. ``explain``
     searches for the reason of a failure (a mirrored image). ``step`` is called with the share of the time that has
     passed, about, in percent of 100, and what is being done. Raises :class:`UsageError` for pairs whose sizes differ
     from each other.

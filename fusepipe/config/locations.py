@@ -28,10 +28,15 @@ def scheme_of(url: str) -> str:
     return match[1].lower() if match else ""
 
 
+def is_device(url: str) -> bool:
+    """Whether an input is a V4L2 device; ``/dev/shm`` is a folder of files in memory."""
+    return url.startswith("/dev/") and not url.startswith("/dev/shm/")
+
+
 def input_kind(url: str) -> LocationKind:
     """Whether an input is a file or folder, a synthetic scene, or a live camera."""
     scheme = scheme_of(url)
-    if scheme in LIVE_SCHEMES or url.startswith("/dev/"):
+    if scheme in LIVE_SCHEMES or is_device(url):
         return "live"
     return "synthetic" if scheme == "synthetic" else "path"
 

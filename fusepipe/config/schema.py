@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from fusepipe.config.base import ConfigModel, later_values
 from fusepipe.config.fusion import FusionConfig
-from fusepipe.config.locations import check_text, resolve_path, resolve_pattern, resolve_url, scheme_of
+from fusepipe.config.locations import check_text, is_device, resolve_path, resolve_pattern, resolve_url, scheme_of
 from fusepipe.config.sinks import FileSink, ImagesSink, PreviewSink, RtspSink, SinkConfig, SinkEntry
 from fusepipe.config.sources import SourceConfig
 from fusepipe.config.sync import SyncConfig
@@ -158,7 +158,7 @@ class RigBody(ConfigModel):
 
     @model_validator(mode="after")
     def _one_camera_a_device(self) -> Self:
-        if self.infrared.url == self.visible.url and self.visible.url.startswith("/dev/"):
+        if self.infrared.url == self.visible.url and is_device(self.visible.url):
             raise ValueError(
                 f"{self.visible.url} is given for both cameras, but a V4L2 device can be opened only once; for two "
                 "panels in one image pass it on over RTSP (docs/cameras.md)"

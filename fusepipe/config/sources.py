@@ -16,6 +16,7 @@ from fusepipe.config.locations import (
     authority_problem,
     check_text,
     input_kind,
+    is_device,
     scheme_of,
 )
 from fusepipe.config.repair import RepairConfig
@@ -257,13 +258,13 @@ class SourceConfig(ConfigModel):
             raise ValueError("yuyv: counts is for cameras and files that are decoded in software; remove it")
         if self.poll_ns is not None and scheme not in ("http", "https"):
             raise ValueError("poll is for http:// cameras that give one image for each request; remove it")
-        if self.format is not None and self.url.startswith("/dev/"):
+        if self.format is not None and is_device(self.url):
             raise ValueError("format is for network cameras; for a V4L2 device set options: {input_format: mjpeg}")
         if self.decoder != "auto" and self.kind == "synthetic":
             raise ValueError("decoder is for video files and cameras; remove it")
         if self.transport is not None and scheme not in ("rtsp", "rtsps"):
             raise ValueError("transport is for rtsp:// cameras; remove it")
-        if self.fps is not None and self.kind == "live" and not self.url.startswith("/dev/"):
+        if self.fps is not None and self.kind == "live" and not is_device(self.url):
             raise ValueError("fps is for files and devices; a network camera sets its own rate: remove it")
         return self
 

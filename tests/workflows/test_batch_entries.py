@@ -172,3 +172,10 @@ def test_outputs_are_named_after_the_infrared_input(tmp_path: Path) -> None:
         ("ir", "images"),
         ("x.png", "image"),
     ]
+
+
+def test_files_in_memory_are_no_devices(tmp_path: Path) -> None:
+    (entry,) = entries(tmp_path, {"infrared": "/dev/shm/ir.mkv", "infrared.fps": 9})
+    assert (entry.rig.infrared.kind, entry.inputs[0]) == ("path", "/dev/shm/ir.mkv")
+    with pytest.raises(ConfigError, match="is a live camera"):
+        entries(tmp_path, {"infrared": "/dev/video0"})

@@ -78,6 +78,12 @@ class Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int]]]):
 @click.option("--engines", is_flag=True, help="Instead: the network alone on every backend and precision.")
 @click.option("--views", is_flag=True, help="Instead: each view of an output alone, at 640x480 and 1280x1024.")
 @click.option("--agc", is_flag=True, help="Instead: each mode of gain control alone, at 640x480 and 1280x1024.")
+@click.option(
+    "--roofline",
+    type=click.Path(path_type=Path),
+    metavar="FILE.svg",
+    help="Instead: networks against this CPU's limits.",
+)
 @click.option("--time-limit", type=Duration(), default="2min", help="Time limit of each part.")
 @json_option
 @click.pass_context
@@ -97,6 +103,7 @@ def command(
     engines: bool,
     views: bool,
     agc: bool,
+    roofline: Path | None,
     time_limit: float,
     as_json: bool,
 ) -> None:
@@ -107,20 +114,17 @@ def command(
     """
     from fusepipe.core.progress_bar import ProgressBar
 
+    if roofline is not None:
+        from fusepipe.commands.console.roofline_lines import draw_roofline
+
+        only_measurements(ctx)
+        draw_roofline(ctx, roofline, size[0] if size else None, time_limit, as_json)
+        return
     if views or agc:
         bench_steps(ctx, "views" if views else "agc", size[0] if size else None, time_limit, as_json)
         return
     if engines:
-        only_measurements(ctx)
-        from fusepipe.workflows.bench.engine_speeds import bench_engines
-
-        for name in ("soak", "pairs", "backend", "precision", "preset"):
-            if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-                raise UsageError(f"--engines and --{name} cannot be combined: it runs every backend and precision")
-        with ProgressBar("measuring engines", enabled=not as_json):
-            table = bench_engines(model, size[0] if size else (640, 480), time_limit)
-        as_text = "\n".join(engine_lines(table))
-        click.echo(json.dumps({"ok": True, **table.as_json()}, indent=2) if as_json else as_text)
+        print_engines(ctx, model, size[0] if size else (640, 480), time_limit, as_json)
         return
     if soak:
         only_measurements(ctx)
@@ -139,6 +143,21 @@ def command(
     bench_sizes(
         chosen, (pairs, model, backend, precision, preset, time_limit, against is not None), compare, history, as_json
     )
+
+
+def print_engines(ctx: click.Context, model: str, size: tuple[int, int], time_limit: float, as_json: bool) -> None:
+    """Measures the network on every backend and precision, and prints the table."""
+    from fusepipe.core.progress_bar import ProgressBar
+    from fusepipe.workflows.bench.engine_speeds import bench_engines
+
+    only_measurements(ctx)
+    for name in ("soak", "pairs", "backend", "precision", "preset"):
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise UsageError(f"--engines and --{name} cannot be combined: it runs every backend and precision")
+    with ProgressBar("measuring engines", enabled=not as_json):
+        table = bench_engines(model, size, time_limit)
+    as_text = "\n".join(engine_lines(table))
+    click.echo(json.dumps({"ok": True, **table.as_json()}, indent=2) if as_json else as_text)
 
 
 def bench_steps(
@@ -207,7 +226,7 @@ def only_measurements(ctx: click.Context) -> None:
     """Raises :class:`UsageError` for options of a measurement that another mode of the command does not have."""
     for name in ("sizes", "against", "compare", "history"):
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise UsageError(f"--{name} cannot be combined with --soak, --engines, --views or --agc")
+            raise UsageError(f"--{name} cannot be combined with --soak, --engines, --views, --agc or --roofline")
 
 
 def compare_lines(compared: list[Ratio], other: str) -> list[str]:

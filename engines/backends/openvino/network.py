@@ -235,6 +235,21 @@ def convolution_macs(onnx: bytes, height: int, width: int) -> tuple[int, int]:
     return macs, channels
 
 
+def convolution_values(onnx: bytes, height: int, width: int) -> int:
+    """How many values a network's convolutions read and write for one pair of this size: inputs, weights, outputs.
+
+    The size is rounded up to the network's multiple. Times the bytes of a value this is the most memory traffic there
+    is: what the next convolution finds in a cache, or computes in one pass with this one, is less.
+    """
+    graph = shared_core().read_model(io.BytesIO(onnx))
+    multiple = read_multiple(graph)
+    padded = (-(-side // multiple) * multiple for side in (height, width))
+    graph.reshape(dict.fromkeys(graph.inputs, (1, 1, *padded)))
+    convolutions = [op for op in graph.get_ops() if op.get_type_name() == "Convolution"]
+    shapes = [list(port.get_shape()) for op in convolutions for port in (op.input(0), op.input(1), op.output(0))]
+    return sum(int(np.prod(shape)) for shape in shapes)
+
+
 class ConvolutionChain:
     """Eight 3x3 convolutions with ReLU of one width: a benchmark of the CPU's peak convolution rate."""
 

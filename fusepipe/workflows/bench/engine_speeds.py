@@ -77,8 +77,8 @@ def bench_engines(model: str, size: tuple[int, int], time_limit_s: float) -> Eng
     able = cpu_capabilities()
     precisions = [name for name in ("fp32", "bf16", "int8") if name != "bf16" or "BF16" in able]
     share_s = time_limit_s / (len(RUNS) + len(precisions) + 2)
-    gops = {name: _rate(channels, name, cores, min(share_s, 5.0)) for name in precisions}
-    pair = _pair(width, height)
+    gops = {name: convolution_rate(channels, name, cores, min(share_s, 5.0)) for name in precisions}
+    pair = tiled_pair(width, height)
     bench = EngineBench(
         model,
         size,
@@ -113,24 +113,24 @@ def bench_engines(model: str, size: tuple[int, int], time_limit_s: float) -> Eng
     return bench
 
 
-def _pair(width: int, height: int) -> tuple[Luma8, Luma8]:
+def tiled_pair(width: int, height: int) -> tuple[Luma8, Luma8]:
     """A pair of the street, repeated to the size."""
     infrared, visible = street_pairs(light="day", frames=1, seed=21)[0]
     repeat = (-(-height // visible.shape[0]), -(-width // visible.shape[1]))
     return np.tile(infrared, repeat)[:height, :width].copy(), np.tile(visible, repeat)[:height, :width].copy()
 
 
-def _rate(channels: int, precision: str, cores: float, seconds: float) -> float:
+def convolution_rate(channels: int, precision: str, cores: float, seconds: float) -> float:
     """GOP/s (two per multiply-accumulate) of the chain, by CPU time divided by the cores."""
     chain = ConvolutionChain(channels, 240, 320, precision)
-    _, cpu_s, _ = _fastest(chain.run, cores, seconds)
+    _, cpu_s, _ = fastest_repeat(chain.run, cores, seconds)
     return 2 * chain.macs / cpu_s / 1e9
 
 
 def _row(fuser: Fuser, pair: tuple[Luma8, Luma8], expected: Luma8, cores: float, seconds: float) -> EngineRow:
     fuser.prepare(*pair[1].shape)
     agreement = measure_agreement("the fp32 ONNX", [pair], [expected], [fuser.fuse(*pair)])
-    wall_s, cpu_s, _ = _fastest(lambda: fuser.fuse(*pair), cores, seconds)
+    wall_s, cpu_s, _ = fastest_repeat(lambda: fuser.fuse(*pair), cores, seconds)
     info = fuser.info
     return EngineRow(
         info.backend,
@@ -143,7 +143,7 @@ def _row(fuser: Fuser, pair: tuple[Luma8, Luma8], expected: Luma8, cores: float,
     )
 
 
-def _fastest(function: Callable[[], object], cores: float, seconds: float) -> tuple[float, float, int]:
+def fastest_repeat(function: Callable[[], object], cores: float, seconds: float) -> tuple[float, float, int]:
     """(wall seconds, CPU seconds divided by the cores, repeats) of the fastest repeat within ``seconds``."""
     function()  # the first one warms caches
     wall, cpu, count, began = float("inf"), float("inf"), 0, time.perf_counter()

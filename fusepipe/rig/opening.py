@@ -16,7 +16,7 @@ from fusepipe.core.fuser import Fuser
 from fusepipe.pipeline.pairing.name_pairer import NamePairer
 from fusepipe.pipeline.pairing.time_pairer import TimePairer
 from fusepipe.pipeline.sinks.base import Sink
-from fusepipe.pipeline.sinks.files.infrared_track import TrackOptions
+from fusepipe.pipeline.sinks.files.track_options import TrackOptions
 from fusepipe.pipeline.sources.base import Source, SourceInfo
 from fusepipe.rig.factories import pairing
 from fusepipe.rig.factories.certificates import check_certificates

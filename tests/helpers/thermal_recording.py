@@ -10,7 +10,7 @@ import numpy as np
 from fusepipe.core.frames import Band, FramePair, FusedFrame, PairState, Plane
 from fusepipe.core.radiometry import Radiometry
 from fusepipe.pipeline.sinks.files.infrared import InfraredSink
-from fusepipe.pipeline.sinks.files.infrared_track import TrackOptions
+from fusepipe.pipeline.sinks.files.track_options import TrackOptions
 from fusepipe.pipeline.sinks.files.video import VideoOptions, VideoSink
 from fusepipe.pipeline.testing import MS, frame
 

@@ -45,8 +45,8 @@ def test_a_board_of_another_size_is_named_after_one_image(tmp_path: Path, capsys
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("camera", ["ir", "vis"])
-def test_the_real_boards_are_named(data_dir: Path, camera: str) -> None:
-    folder = data_dir / "calibration_boards" / camera
+@pytest.mark.parametrize(("name", "camera"), [("ir", "infrared"), ("vis", "visible")])
+def test_the_real_boards_are_named(data_dir: Path, name: str, camera: str) -> None:
+    folder = data_dir / "calibration_boards" / name
     with pytest.raises(UsageError, match="several show a checkerboard of 6x5 inner corners"):
         read_folder([folder], parse_board("checkerboard:7x6:0.1m"), camera)

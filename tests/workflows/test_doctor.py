@@ -114,7 +114,7 @@ def test_the_remains_of_a_removed_distribution_do_no_harm(tmp_path: Path) -> Non
 
 def test_the_requirements_are_those_without_extras() -> None:
     found = packages.requirements("fusepipe")
-    assert found["opencv-python-headless"] == "4.11"
+    assert found["opencv-python-headless"] == "4.13"
     assert found["ruamel-yaml"] == "0.18"
     assert "torch" not in found and "pytest" not in found
 

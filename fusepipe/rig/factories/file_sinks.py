@@ -9,9 +9,9 @@ from fusepipe.config.sinks import FileSink
 from fusepipe.core.segment_names import SegmentNames
 from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sinks.files.infrared import InfraredSink
-from fusepipe.pipeline.sinks.files.infrared_track import TrackOptions
 from fusepipe.pipeline.sinks.files.recording import RecordingRules, RecordingSink, wall_ns
 from fusepipe.pipeline.sinks.files.retention import Bounds
+from fusepipe.pipeline.sinks.files.track_options import TrackOptions
 from fusepipe.pipeline.sinks.files.video import VideoOptions, VideoSink
 from fusepipe.pipeline.sinks.files.video_with_sidecar import Engine, VideoWithSidecar
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from fusepipe.config.schema import FileSink, ImagesSink, PreviewSink, Rig, RtspSink
 from fusepipe.core.errors import SinkError
 from fusepipe.pipeline.sinks.base import Sink
-from fusepipe.pipeline.sinks.files.infrared_track import TrackOptions
+from fusepipe.pipeline.sinks.files.track_options import TrackOptions
 from fusepipe.pipeline.sources.base import ReadsFiles, Source
 
 if TYPE_CHECKING:

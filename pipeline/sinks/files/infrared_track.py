@@ -6,7 +6,6 @@ what the counts are, as in a recording of its own. Players show the first track,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 
 from av.container import OutputContainer
@@ -18,21 +17,7 @@ from fusepipe.core.infrared_tag import TAG, InfraredTag
 from fusepipe.core.radiometry import Radiometry
 from fusepipe.pipeline.encoding.av_frames import COLOR_RANGE, to_av_frame
 from fusepipe.pipeline.encoding.video_times import MIN_STEP, presentation_time
-
-
-@dataclass(frozen=True, slots=True)
-class TrackOptions:
-    """What is known of the infrared camera before its first frame: for a file that begins without one.
-
-    ``recorded``: the camera is a recording, whose timeline the tag keeps. ``fps`` is a hint for readers. ``size`` is
-    (0, 0) where it is not known.
-    """
-
-    recorded: bool
-    fps: float | None = None
-    size: Size = (0, 0)
-    bit_depth: int = 8
-    radiometry: Radiometry | None = None
+from fusepipe.pipeline.sinks.files.track_options import TrackOptions
 
 
 class InfraredTrack:

@@ -37,10 +37,10 @@ from fusepipe.pipeline.encoding.video_times import MIN_STEP, presentation_time
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.pipeline.sinks.files.infrared_track import (
     InfraredTrack,
-    TrackOptions,
     add_track,
     track_origin_ns,
 )
+from fusepipe.pipeline.sinks.files.track_options import TrackOptions
 from fusepipe.pipeline.sinks.files.partial_file import REMOVED, PartialFile, write_error
 
 log = logging.getLogger(__name__)

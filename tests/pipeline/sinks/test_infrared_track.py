@@ -16,7 +16,7 @@ import pytest
 
 from fusepipe.core.frames import Band, Frame, FramePair, FusedFrame, PairState, Plane
 from fusepipe.core.radiometry import Radiometry
-from fusepipe.pipeline.sinks.files.infrared_track import TrackOptions
+from fusepipe.pipeline.sinks.files.track_options import TrackOptions
 from fusepipe.pipeline.sinks.files.video import VideoOptions, VideoSink
 from fusepipe.pipeline.sources.files.video_file import VideoFileSource
 from fusepipe.pipeline.testing import MS, frame

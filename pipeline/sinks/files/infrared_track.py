@@ -12,9 +12,8 @@ from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from fusepipe.core.frames import VIDEO_TIME_BASE, FusedFrame, PairState, Size
+from fusepipe.core.frames import VIDEO_TIME_BASE, FusedFrame, PairState
 from fusepipe.core.infrared_tag import TAG, InfraredTag
-from fusepipe.core.radiometry import Radiometry
 from fusepipe.pipeline.encoding.av_frames import COLOR_RANGE, to_av_frame
 from fusepipe.pipeline.encoding.video_times import MIN_STEP, presentation_time
 from fusepipe.pipeline.sinks.files.track_options import TrackOptions

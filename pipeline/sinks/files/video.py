@@ -40,8 +40,8 @@ from fusepipe.pipeline.sinks.files.infrared_track import (
     add_track,
     track_origin_ns,
 )
-from fusepipe.pipeline.sinks.files.track_options import TrackOptions
 from fusepipe.pipeline.sinks.files.partial_file import REMOVED, PartialFile, write_error
+from fusepipe.pipeline.sinks.files.track_options import TrackOptions
 
 log = logging.getLogger(__name__)
 

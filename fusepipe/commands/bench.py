@@ -15,12 +15,13 @@ from fusepipe.core.errors import UsageError
 
 if TYPE_CHECKING:
     from fusepipe.workflows.bench.against import Against
+    from fusepipe.workflows.bench.cpu_time import StepTable
     from fusepipe.workflows.bench.engine_speeds import EngineBench
-    from fusepipe.workflows.bench.gain_speeds import GainBench, GainSpeed
+    from fusepipe.workflows.bench.gain_speeds import GainSpeed
     from fusepipe.workflows.bench.history import Ratio
     from fusepipe.workflows.bench.soak import Held, SoakReport
     from fusepipe.workflows.bench.throughput import BenchReport
-    from fusepipe.workflows.bench.view_speeds import ViewBench, ViewSpeed
+    from fusepipe.workflows.bench.view_speeds import ViewSpeed
 
 SWEEP = ("640x480,320x240", "1280x720,640x512", "1920x1080,640x512", "3840x2160,640x512")
 UNKNOWN = "not available on this system"
@@ -168,7 +169,7 @@ def bench_steps(
     for name in ("engines", "soak", "pairs", "model", "backend", "precision", "preset", *({"agc"} - {what})):
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             raise UsageError(f"--{what} and --{name} cannot be combined: --{what} runs without an engine")
-    table: ViewBench | GainBench
+    table: StepTable[ViewSpeed] | StepTable[GainSpeed]
     named: list[tuple[str, ViewSpeed | GainSpeed]]
     if what == "views":
         from fusepipe.workflows.bench.view_speeds import bench_views

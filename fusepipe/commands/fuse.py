@@ -9,10 +9,12 @@ import click
 
 from fusepipe.commands.console.completion import backend_option, model_option, precision_option
 from fusepipe.commands.console.options import (
+    agc_option,
     device_option,
     examples,
     json_option,
     overwrite_option,
+    range_option,
     reframing_options,
     strict_option,
     verbose_option,
@@ -43,20 +45,8 @@ from fusepipe.core.imports import without_collection
     help="Calibration file.",
     show_default="infrared is scaled to visible",
 )
-@click.option(
-    "--range",
-    "value_range",
-    type=float,
-    nargs=2,
-    metavar="LO HI",
-    help="Infrared counts, or degrees of images in floating point, of black and white.",
-)
-@click.option(
-    "--agc",
-    type=click.Choice(["auto", "linear", "plateau", "local", "off"]),
-    help="Gain control of infrared images.",
-    show_default="auto for 16 bits without --range",
-)
+@range_option
+@agc_option
 @click.option(
     "--polarity", type=click.Choice(["white-hot", "black-hot"]), help="black-hot inverts the infrared images."
 )

@@ -34,6 +34,20 @@ device_option = click.option(
 RadiometryOption = tuple[str, float, float] | None
 """Unit, gain and offset of counts, where they are given."""
 
+range_option = click.option(
+    "--range",
+    "value_range",
+    type=float,
+    nargs=2,
+    metavar="LO HI",
+    help="Infrared counts, or degrees of images in floating point, of black and white.",
+)
+agc_option = click.option(
+    "--agc",
+    type=click.Choice(["auto", "linear", "plateau", "local", "off"]),
+    help="Gain control of infrared images, as in a run.",
+    show_default="auto for more than 8 bits without --range",
+)
 radiometry_option = click.option(
     "--radiometry",
     type=(click.Choice(["celsius", "kelvin"]), float, float),

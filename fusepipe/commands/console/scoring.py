@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from fusepipe.commands.console.options import Names, json_option, overwrite_option
+from fusepipe.commands.console.options import Names, agc_option, json_option, overwrite_option, range_option
 
 _OPTIONS = (
     click.option(
@@ -59,21 +59,7 @@ def infrared_options(function: Callable[..., None]) -> Any:
         given = {"agc": agc, "range": value_range}
         function(infrared_keys={key: value for key, value in given.items() if value is not None}, **options)
 
-    command: Any = with_keys
-    command = click.option(
-        "--agc",
-        type=click.Choice(["auto", "linear", "plateau", "local", "off"]),
-        help="Gain control of infrared images, as in a run.",
-        show_default="auto for more than 8 bits without --range",
-    )(command)
-    return click.option(
-        "--range",
-        "value_range",
-        type=float,
-        nargs=2,
-        metavar="LO HI",
-        help="Infrared counts, or degrees of images in floating point, of black and white.",
-    )(command)
+    return range_option(agc_option(with_keys))
 
 
 def scoring_options(function: Callable[..., None]) -> Any:

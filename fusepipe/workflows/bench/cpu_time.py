@@ -5,9 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, TypeVar
 
 import cv2
 import numpy as np
+
+from fusepipe.core import machine
+
+Row = TypeVar("Row")
 
 SIZES = ((640, 480), (1280, 1024))
 """(width, height) of the images that steps are measured with, unless another size is asked for."""
@@ -33,3 +39,21 @@ def least_and_median_ms(step: Callable[[], object], limit_s: float) -> tuple[flo
         step()
         taken_ns.append(time.thread_time_ns() - begun_ns)
     return round(min(taken_ns) / 1e6, 3), round(float(np.median(taken_ns)) / 1e6, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class StepTable(Generic[Row]):
+    """All steps of a kind on one machine."""
+
+    cpu: str
+    cores: float
+    rows: list[Row]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def on_this_machine(rows: list[Row]) -> StepTable[Row]:
+    """The table of what was measured here."""
+    return StepTable(machine.processor().name, machine.usable_cores(), rows)

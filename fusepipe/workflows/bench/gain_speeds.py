@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, get_args
+from typing import get_args
 
-from fusepipe.core import machine
 from fusepipe.core.frames import Frame
 from fusepipe.pipeline.stages.gain_control import INTERVAL_NS, GainControl, GainMode, GainSettings
-from fusepipe.workflows.bench.cpu_time import SIZES, least_and_median_ms, one_thread
+from fusepipe.workflows.bench.cpu_time import SIZES, StepTable, least_and_median_ms, on_this_machine, one_thread
 from fusepipe.workflows.bench.view_speeds import made_frame
 
 MEASURING = "measuring"
@@ -25,20 +24,7 @@ class GainSpeed:
     median_ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class GainBench:
-    """All modes on one machine."""
-
-    cpu: str
-    cores: float
-    rows: list[GainSpeed]
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-
-def bench_gain(size: tuple[int, int] | None, time_limit_s: float) -> GainBench:
+def bench_gain(size: tuple[int, int] | None, time_limit_s: float) -> StepTable[GainSpeed]:
     """Each mode on noisy 16-bit counts, on one core, at ``size`` or at :data:`SIZES`, (width, height).
 
     A mode that reaches its share of the time limit is measured with fewer images.
@@ -58,7 +44,7 @@ def bench_gain(size: tuple[int, int] | None, time_limit_s: float) -> GainBench:
                 apply = partial(control.apply, infrared.luma)
                 rows.append(GainSpeed(mode, each, *least_and_median_ms(apply, share_s)))
                 rows.append(GainSpeed(f"{mode}, {MEASURING}", each, *least_and_median_ms(images.measure, share_s)))
-    return GainBench(machine.processor().name, machine.usable_cores(), rows)
+    return on_this_machine(rows)
 
 
 @dataclass(slots=True)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import Any
 
 import cv2
 import numpy as np
 
-from fusepipe.core import machine
 from fusepipe.core.frames import Band, Frame, FramePair, FusedFrame, PairState, Plane
 from fusepipe.core.radiometry import Radiometry
 from fusepipe.core.view_settings import MODES, AnnotationSettings, HotSettings, ViewMode, ViewSettings
 from fusepipe.pipeline.views.output_view import OutputView
-from fusepipe.workflows.bench.cpu_time import SIZES, least_and_median_ms, one_thread
+from fusepipe.workflows.bench.cpu_time import SIZES, StepTable, least_and_median_ms, on_this_machine, one_thread
 
 _KELVIN = Radiometry("kelvin", 0.01)
 
@@ -31,20 +29,7 @@ class ViewSpeed:
     median_ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class ViewBench:
-    """All views on one machine."""
-
-    cpu: str
-    cores: float
-    rows: list[ViewSpeed]
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-
-def bench_views(size: tuple[int, int] | None, time_limit_s: float) -> ViewBench:
+def bench_views(size: tuple[int, int] | None, time_limit_s: float) -> StepTable[ViewSpeed]:
     """Each view of a noisy 16-bit pair, on one core, at ``size`` or at :data:`SIZES`, (width, height).
 
     A view that reaches its share of the time limit is measured with fewer frames.
@@ -60,7 +45,7 @@ def bench_views(size: tuple[int, int] | None, time_limit_s: float) -> ViewBench:
                 view = OutputView(settings)
                 view(frame)  # warm-up: builds its tables
                 rows.append(ViewSpeed(name, each, *least_and_median_ms(partial(view, frame), share_s)))
-    return ViewBench(machine.processor().name, machine.usable_cores(), rows)
+    return on_this_machine(rows)
 
 
 def settings_by_name() -> Iterator[tuple[str, ViewSettings]]:

@@ -162,7 +162,7 @@ BESIDE_FOLDERS: dict[str, str] = {
     # the protocol, the frames of FFmpeg, and what every source does to its images
     "fusepipe.pipeline.sources": "base hdr image_colour reframing streams video_planes",
     # what programs use, opening and run, and the commands whose work is a rig
-    "fusepipe.rig": "api frame_stream from_options fuse input_warnings opening run validate",
+    "fusepipe.rig": "api camera_settings frame_stream from_options fuse input_warnings opening run validate",
     # the loop and what every task of it uses
     "fusepipe.train": (
         "ablation checkpoint describe device distributed export figures loop ray_workers schedule tensors validation "

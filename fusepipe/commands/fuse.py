@@ -51,6 +51,14 @@ from fusepipe.core.imports import without_collection
     "--polarity", type=click.Choice(["white-hot", "black-hot"]), help="black-hot inverts the infrared images."
 )
 @click.option(
+    "--telemetry",
+    type=click.Choice(["lepton", "boson"]),
+    help="Telemetry rows of infrared images: cut off and read.",
+)
+@click.option(
+    "--denoise", type=click.Choice(["infrared", "visible", "both"]), help="Smooth the images of a noisy camera."
+)
+@click.option(
     "--visible-range", type=float, nargs=2, metavar="LO HI", help="Counts of black and white of a 16-bit visible image."
 )
 @click.option(
@@ -75,6 +83,13 @@ from fusepipe.core.imports import without_collection
     "--tolerance", metavar="TIME", help="Largest difference between the capture times of a pair.", show_default="20ms"
 )
 @reframing_options
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="CAMERA.KEY=VALUE",
+    help="Any other key of a camera, as in a rig file: infrared.repair.stripes=columns; may be repeated.",
+)
 @click.option(
     "--decoder",
     type=click.Choice(["auto", "nvdec", "software"]),

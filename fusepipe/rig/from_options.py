@@ -28,7 +28,9 @@ def rig_from_options(body: dict[str, Any]) -> Rig:
     except ValidationError as error:
         detail = error.errors()[0]
         option = str(detail["loc"][-1]) if detail["loc"] else "options"
-        raise UsageError(f"{option}: {detail['input']!r} {_message(error)}") from error
+        # of a camera's keys that contradict each other the input is all of them
+        value = "" if isinstance(detail["input"], dict) else f"{detail['input']!r} "
+        raise UsageError(f"{option}: {value}{_message(error)}") from error
 
 
 CameraKeys = Mapping[str, Mapping[str, Any]]

@@ -5,6 +5,7 @@ What reads images and runs rigs is imported after the names were checked: a mist
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,8 @@ class FuseOptions:
     """The options of ``fusepipe fuse``. ``value_range``: infrared counts or values (black, white).
 
     ``output`` is an image, a video or a folder; as text it may end in a slash, which makes any name a folder.
-    ``swap`` exchanges the two inputs. ``keys``: further keys of each camera, such as its ``crop``.
+    ``swap`` exchanges the two inputs. ``denoise``: the camera whose images are smoothed, or ``both``. ``keys``: further
+    keys of each camera, such as its ``crop``; ``settings``: any, as text (``infrared.repair.stripes=columns``).
     """
 
     infrared: Path
@@ -42,6 +44,8 @@ class FuseOptions:
     visible_range: tuple[float, float] | None = None
     agc: str | None = None
     polarity: str | None = None
+    telemetry: str | None = None
+    denoise: str | None = None
     byte_order: str | None = None
     visible_byte_order: str | None = None
     image_format: str | None = None
@@ -53,6 +57,7 @@ class FuseOptions:
     tolerance: str | None = None
     pair_by: str | None = None
     keys: CameraKeys = field(default_factory=dict)
+    settings: Sequence[str] = ()
     decoder: str = "auto"
 
 
@@ -73,20 +78,8 @@ def fuse_pipeline(options: FuseOptions) -> Pipeline:
         "output": {"colour": "grey" if options.grey else "visible"},
         "sinks": config,
     }
-    for camera, values in options.keys.items():
+    for camera, values in _camera_keys(options).items():
         body[camera].update(values)
-    infrared = {
-        "range": options.value_range,
-        "byte_order": options.byte_order,
-        "agc": options.agc,
-        "polarity": options.polarity,
-    }
-    body["infrared"].update({key: value for key, value in infrared.items() if value})
-    for key, value in (("range", options.visible_range), ("byte_order", options.visible_byte_order)):
-        if value:
-            body["visible"][key] = value
-    if options.decoder != "auto":
-        body["infrared"]["decoder"] = body["visible"]["decoder"] = options.decoder
     sync = {"offset": options.offset, "tolerance": options.tolerance, "pair_by": options.pair_by}
     body["sync"] = {key: value for key, value in sync.items() if value is not None}
     if options.engine:
@@ -99,6 +92,39 @@ def fuse_pipeline(options: FuseOptions) -> Pipeline:
     from fusepipe.rig.from_options import rig_from_options
 
     return Pipeline(rig_from_options(body), overwrite=options.overwrite, strict=options.strict, sinks=sinks)
+
+
+def _camera_keys(options: FuseOptions) -> dict[str, dict[str, Any]]:
+    """The keys of each camera besides its URL; raises :class:`UsageError` for one that two options set."""
+    from fusepipe.rig.camera_settings import CAMERAS, camera_settings
+
+    infrared = {
+        "range": options.value_range,
+        "byte_order": options.byte_order,
+        "agc": options.agc,
+        "polarity": options.polarity,
+        "telemetry": options.telemetry,
+    }
+    visible = {"range": options.visible_range, "byte_order": options.visible_byte_order}
+    shared: dict[str, dict[str, str]] = {camera: {} for camera in CAMERAS}
+    for camera in CAMERAS:
+        if options.denoise in (camera, "both"):
+            shared[camera]["denoise"] = "auto"
+        if options.decoder != "auto":
+            shared[camera]["decoder"] = options.decoder
+    given = {
+        camera: {
+            **options.keys.get(camera, {}),
+            **{key: value for key, value in own.items() if value},
+            **shared[camera],
+        }
+        for camera, own in zip(CAMERAS, (infrared, visible), strict=True)
+    }
+    for camera, values in camera_settings(options.settings).items():
+        if twice := given[camera].keys() & values.keys():
+            raise UsageError(f"--set {camera}.{min(twice)}: an option of its own sets it too; give one of them")
+        given[camera].update(values)
+    return given
 
 
 def _are_images(infrared: Path, visible: Path) -> bool:

@@ -62,15 +62,17 @@ class GainControl:
     _table: Luma8 = field(default_factory=lambda: np.zeros(0, np.uint8))
 
     def update(self, frame: Frame) -> None:
-        """Takes the next image; repeated, frozen and flat ones change nothing, as during a flat-field correction."""
-        now_ns = frame.capture_ns
-        if frame.original is not None or frame.index == self._exposed:
+        """Takes the next image; repeated, frozen and flat ones change nothing, as during a flat-field correction.
+
+        The first image of a bit depth has its own curve, whatever it is.
+        """
+        now_ns, plane = frame.capture_ns, frame.luma
+        size = 65536 if plane.pixels.dtype == np.uint16 else 256
+        if self._curve is None or len(self._curve) != size:
+            self._sample = None  # at the start, or a camera that returned with another bit depth: nothing known fits
+        elif frame.original is not None or frame.index == self._exposed:
             return
         self._exposed = frame.index
-        plane = frame.luma
-        size = 65536 if plane.pixels.dtype == np.uint16 else 256
-        if self._curve is not None and len(self._curve) != size:
-            self._sample = None  # a camera that returned with another bit depth: nothing known fits
         elapsed_ns = now_ns - self._measured_ns
         settled = self._sample is not None and not self._sample.flat and self.settings.adapt_ns
         if settled and 0 <= elapsed_ns < INTERVAL_NS:

@@ -53,12 +53,13 @@ class SensorRepair:
     def __init__(self, settings: RepairSettings, warn: Callable[[str], None]) -> None:
         self._settings, self._warn = settings, warn
         self._shape = (0, 0)
+        self._type: np.dtype[np.unsignedinteger] | None = None
         self._estimated_ns: int | None = None
         self._last: tuple[Frame, Frame] | None = None
         self._reset((0, 0))
 
     def _reset(self, shape: tuple[int, int]) -> None:
-        """Starts again, as for a camera that changed its size."""
+        """Starts again, as for a camera that changed its size or its bit depth."""
         shading = self._settings.shading
         if shading is not None and shape != (0, 0) and shading.shape != shape:
             (height, width), (rows, columns) = shading.shape, shape
@@ -87,7 +88,8 @@ class SensorRepair:
 
     def _repaired(self, frame: Frame) -> Frame:
         plane = frame.luma
-        if plane.pixels.shape != self._shape:
+        if plane.pixels.shape != self._shape or plane.pixels.dtype != self._type:
+            self._type = plane.pixels.dtype
             self._reset((plane.height, plane.width))
         due = self._estimated_ns is None or not 0 <= frame.capture_ns - self._estimated_ns < INTERVAL_NS
         frozen = frame.original is not None

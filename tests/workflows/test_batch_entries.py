@@ -56,6 +56,12 @@ def test_all_formats_give_the_same_rows(tmp_path: Path) -> None:
     assert [row.line for row in csv] == [2, 3] and [row.line for row in lines] == [1, 2]
 
 
+def test_a_value_that_is_no_json_is_text(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"infrared,fusion.model\na.mkv,{5000 * '['}\n")
+    (row,) = read_rows(str(tmp_path / "a.csv"))
+    assert row.values["fusion.model"] == 5000 * "["
+
+
 def test_a_pattern_is_a_row_for_each_match_in_natural_order(tmp_path: Path) -> None:
     for name in ("clip2", "clip10"):
         (tmp_path / f"{name}.mkv").touch()

@@ -14,6 +14,7 @@ import pytest
 from helpers.waiting import wait_for
 
 from fusepipe.core.errors import FusepipeError, UsageError
+from fusepipe.workflows.batch import ray_pool
 from fusepipe.workflows.batch.ray_pool import NODE_STARTS, RayPool
 
 CLIPS = 4
@@ -125,6 +126,23 @@ def test_a_cluster_that_is_not_there_is_named_at_once(address: str, error: type[
     with pytest.raises(error) as refused:
         pool(address)
     assert says in str(refused.value) and "geheim99" not in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_pool_without_a_task_waits(ray: _Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(ray_pool.time, "sleep", slept.append)
+    actor = SimpleNamespace(start=SimpleNamespace(remote=lambda *_words: "started"))
+    ray.init = lambda *_words, **_options: None
+    ray.cluster_resources = dict
+    ray.remote = lambda **_options: lambda _class: SimpleNamespace(remote=lambda: actor)
+    ray.wait = lambda pending, **_options: (pending, [])
+    ray.get = lambda _pending: None
+    ray.exceptions = SimpleNamespace(RayTaskError=ValueError, RayError=OSError)
+    (tmp_path / ".batch").mkdir()
+    (tmp_path / ".batch" / "lock").touch()
+    waiting = RayPool("local", 1, 1, 60.0, tmp_path)
+    assert waiting.wait(0.2) == [] and waiting.idle == 1 and slept == []
+    assert waiting.wait(0.2) == [] and slept == [0.2]
 
 
 def test_ray_is_named_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

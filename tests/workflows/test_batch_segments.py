@@ -209,6 +209,7 @@ def test_a_segment_that_was_removed_is_an_error_and_fused_by_the_next_run(tmp_pa
         ({"sink.view": {"hot": {"percentile": 99}}}, "view.hot.percentile"),
         ({"registration.drift": "correct"}, "registration.drift"),
         ({"infrared.repair": {"dead_pixels": "auto"}}, "infrared.repair"),
+        ({"visible.denoise": "auto"}, "denoise: auto"),
         ({"visible.fps": 25.0}, "no times of their own"),
         ({"sync.reference": "infrared", "visible": "late.mkv"}, "its segments differ in value range"),
         ({"output": "a.avi", "sink.codec": "h264"}, "AVI has no capture times"),

@@ -97,6 +97,9 @@ class RayPool:
 
     def wait(self, timeout_s: float) -> list[ClipResult]:
         pending = [worker.pending for worker in self._workers if worker.pending is not None]
+        if not pending:  # all clips wait for another attempt; Ray would return at once
+            time.sleep(timeout_s)
+            return []
         self._ray.wait(pending, num_returns=1, timeout=timeout_s)
         ready = set(self._ray.wait(pending, num_returns=len(pending), timeout=0)[0])
         results = [self._taken(worker) for worker in list(self._workers) if worker.pending in ready]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fusepipe.config.locations import input_kind, split_stream
+from fusepipe.config.schema import Rig
 from fusepipe.core.errors import OutputExistsError
 from fusepipe.core.files import move_into_place, replace_folder, write_text
 from fusepipe.core.version import __version__
@@ -75,16 +76,26 @@ def is_finished(out: Path, record: OutputRecord, made_from: str) -> bool:
 
 
 def made_from(entry: BatchEntry) -> str:
-    """A hash of all that the output depends on: the settings, and size and time of change of each input file.
+    """A hash of all that the output depends on: the settings, and size and time of change of each file that is read.
 
-    Raises ``OSError`` for an input that does not exist, and as :func:`remote_stamp` for one on another machine.
+    Those are the inputs, the calibration, the engine and the flat field. Raises ``OSError`` for an input that does not
+    exist, and as :func:`remote_stamp` for one on another machine.
     """
     settings = entry.rig.model_dump(mode="json", exclude={"base_dir"})
     inputs = [remote_stamp(url) if is_remote(url) else _stamps(url) for url in entry.inputs]
-    text = json.dumps(
-        [entry.kind, entry.output, dict(entry.sink), settings, inputs, dict(entry.remote)], sort_keys=True
-    )
+    others = [_stamps(file) for file in _setting_files(entry.rig)]
+    document = [entry.kind, entry.output, dict(entry.sink), settings, inputs, dict(entry.remote)]
+    if others:  # else the hash is that of earlier versions, whose outputs are still what would be made now
+        document.append(others)
+    text = json.dumps(document, sort_keys=True)
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()
+
+
+def _setting_files(rig: Rig) -> list[str]:
+    """The files that settings name, apart from those which do not exist: the run says so."""
+    repair = rig.infrared.repair
+    named = (rig.registration.calibration, rig.fusion.engine, None if repair is None else repair.shading)
+    return [file for file in named if file is not None and Path(file).exists()]
 
 
 def _stamps(url: str) -> list[tuple[str, int, int]]:

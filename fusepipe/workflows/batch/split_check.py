@@ -72,6 +72,7 @@ def _settings_problem(entry: BatchEntry) -> str:
         (rig.registration.drift == "correct", "registration.drift: correct follows the scene"),
         (rig.registration.local == "on", "registration.local follows the scene"),
         (rig.infrared.repair is not None, "infrared.repair is estimated over time"),
+        ("auto" in (rig.infrared.denoise, rig.visible.denoise), "denoise: auto measures the noise over time"),
     )
     return next((text for problem, text in checks if problem), "")
 

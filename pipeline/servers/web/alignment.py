@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
+import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Protocol
@@ -87,10 +87,10 @@ async def _values(request: web.Request) -> dict[str, float]:
         raise web.HTTPUnsupportedMediaType(text="an alignment has to be application/json\n")
     try:
         values = json.loads(await request.text())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise web.HTTPBadRequest(text="not JSON\n") from None
     if not isinstance(values, dict) or set(values) - set(KEYS):
         raise web.HTTPBadRequest(text=f"use an object of {', '.join(KEYS)}\n")
-    if not all(type(value) in (int, float) and math.isfinite(value) for value in values.values()):
+    if not all(type(value) in (int, float) and abs(value) <= sys.float_info.max for value in values.values()):
         raise web.HTTPBadRequest(text="an alignment consists of numbers\n")
     return {key: float(value) for key, value in values.items()}

@@ -26,6 +26,7 @@ Counts = NDArray[np.uint16]
 
 FFF = b"FFF\0"
 _APP1, _START_OF_SCAN = 0xE1, 0xDA
+_SEGMENT_HEADER = 8  # bytes: the name, a version, the number of the segment and of the last one
 _RAW_DATA, _CAMERA_INFO = 0x01, 0x20  # record types
 _RAW_HEADER, _RECORD = 32, 32  # bytes
 _VERSIONS = range(100, 200)  # of the header, whichever its byte order
@@ -61,9 +62,10 @@ def flir_data(jpeg: bytes) -> bytes:
     at, last = 2, 0
     while at + 4 <= len(jpeg) and jpeg[at] == 0xFF and jpeg[at + 1] != _START_OF_SCAN:
         (length,) = struct.unpack_from(">H", jpeg, at + 2)
-        if jpeg[at + 1] == _APP1 and jpeg[at + 4 : at + 9] == b"FLIR\0":
-            number, last = jpeg[at + 10], jpeg[at + 11]
-            parts[number] = jpeg[at + 12 : at + 2 + length]
+        body = jpeg[at + 4 : at + 2 + length]
+        if jpeg[at + 1] == _APP1 and body.startswith(b"FLIR\0") and len(body) >= _SEGMENT_HEADER:
+            number, last = body[6], body[7]
+            parts[number] = body[_SEGMENT_HEADER:]
         at += 2 + length
     if parts and sorted(parts) != list(range(last + 1)):
         raise FlirError(f"has {len(parts)} of {last + 1} segments of radiometric data")
@@ -142,7 +144,10 @@ def _jpeg_ls_counts(data: bytes) -> Counts:
     import av  # for this one kind of file: no other needs FFmpeg
 
     codec = av.CodecContext.create("jpegls", "r")
-    frames = [*codec.decode(av.Packet(data)), *codec.decode(None)]
+    try:
+        frames = [*codec.decode(av.Packet(data)), *codec.decode(None)]
+    except av.FFmpegError as error:
+        raise FlirError(f"the JPEG-LS of its radiometric counts cannot be decoded: {error.strerror}") from error
     if not frames:
         raise FlirError("the JPEG-LS of its radiometric counts cannot be decoded")
     return np.array(frames[0].to_ndarray(format="gray16le"), np.uint16)

@@ -108,6 +108,8 @@ def test_bad_requests_are_refused_in_a_line(page: Page, alignment: Alignment) ->
         ({"right": "1"}, 400, "consists of numbers"),
         ({"right": True}, 400, "consists of numbers"),
         ('{"right": Infinity}', 400, "consists of numbers"),
+        ('{"right": 1' + 400 * "0" + "}", 400, "consists of numbers"),
+        (3000 * "[", 400, "not JSON"),
         ({"right": 0.2}, 409, "right: too far"),
     ):
         answer = ask(page, path, body, **token)

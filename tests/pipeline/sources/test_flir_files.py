@@ -79,6 +79,23 @@ def test_a_missing_segment_is_named() -> None:
         flir_data(jpeg[:begin] + jpeg[begin + 2 + length :])
 
 
+def test_a_damaged_jpeg_ls_is_named() -> None:
+    data = fff(COUNTS, "jpeg-ls")
+    begin = data.index(b"\xff\xd8\xff\xf7") + 4
+    with pytest.raises(FlirError, match="JPEG-LS of its radiometric counts cannot be decoded"):
+        read_fff(data[:begin] + bytes(len(data) - begin))
+
+
+@given(st.binary(max_size=200), st.integers(0, 400))
+def test_any_bytes_of_a_jpeg_give_its_data_or_the_error(noise: bytes, at: int) -> None:
+    jpeg = radiometric_jpeg(COUNTS, "little")
+    for data in (jpeg[:at], jpeg[:at] + noise + jpeg[at + len(noise) :], b"\xff\xd8\xff\xe1\0\x07FLIR\0"):
+        try:
+            assert isinstance(flir_data(data), bytes)
+        except FlirError:
+            continue
+
+
 @given(st.binary(max_size=200), st.integers(0, 400))
 def test_any_bytes_give_an_image_or_the_error(noise: bytes, at: int) -> None:
     data = fff(COUNTS, "little")

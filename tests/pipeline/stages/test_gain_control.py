@@ -73,6 +73,16 @@ def test_frozen_repeated_and_flat_images_change_nothing():
     assert fastest([before, *shown]) < 1.0
 
 
+@pytest.mark.parametrize("mode", ["linear", "local"])
+def test_a_run_that_begins_with_a_frozen_image_shows_it(mode):
+    control = GainControl(GainSettings(mode))
+    control.update(replace(frame(3, image(3)), original=Original(2, 2 * S // FPS)))
+    frozen = control.apply(frame(3, image(3)).luma)
+    assert frozen.std() > 30 and 90 < frozen.mean() < 160
+    shown = run(control, [image(i) for i in range(4, 20)], start=4)
+    assert fastest([frozen, *shown]) < 1.0
+
+
 def test_a_shutter_that_stays_closed_is_a_new_scene():
     control = GainControl(GainSettings())
     run(control, [image(i) for i in range(5)])

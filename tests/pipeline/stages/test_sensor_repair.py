@@ -1,5 +1,6 @@
 """Sensor repair: stripes, shading and dead pixels go, the scene stays."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import cv2
@@ -96,6 +97,19 @@ def test_a_frame_that_is_used_again_and_a_pair_without_infrared_are_cheap():
     visible = Frame(Band.VISIBLE, (Plane(np.zeros((4, 4), np.uint8)),), 0, 0, 0, Fraction(1, 5))
     alone = FramePair(0, PairState.SINGLE, Band.VISIBLE, None, visible)
     assert repair(alone) is alone
+
+
+@pytest.mark.parametrize("order", [(14, 8), (8, 14)])
+def test_another_bit_depth_starts_again(order):
+    repair = SensorRepair(RepairSettings(columns=True, find_dead=True), pytest.fail)
+    for index, depth in enumerate(order):
+        made = pair(scene(index) + COLUMNS[None, :], index)
+        counts = made.infrared.luma
+        if depth == 8:
+            counts = Plane((counts.pixels >> 6).astype(np.uint8))
+        out = repair(replace(made, infrared=replace(made.infrared, planes=(counts,)))).infrared.luma
+        assert (out.bit_depth, out.pixels.dtype) == (counts.bit_depth, counts.pixels.dtype)
+        assert np.abs(out.pixels.astype(float) - counts.pixels).mean() < 12
 
 
 def test_another_image_size_starts_again():

@@ -21,8 +21,9 @@ WarpBuilder = Callable[[Size, Size], Warp | None]
 Placed = tuple[Warp | None, int]
 """A warp, and how many times the visible size it leads to is halved."""
 
-LOSSLESS_SCALE = 1.1
-"""A pixel of the registered image may be this much larger than an infrared one: less than interpolation costs."""
+MAX_SHRINK = 1.2
+"""A pixel of the registered image may be this much larger than an infrared one. On road scenes the fused image then
+scores as well as one at the full scale (docs/measurements/speed.md), for a third less CPU time."""
 TRIED_LEVELS = 3  # halvings at which a view of 8 visible pixels still is one
 MAX_WARPS = 8  # each takes about 7 bytes per visible pixel
 
@@ -33,8 +34,8 @@ class Registration:
     ``build`` takes the infrared and the visible size, (width, height) each, and returns ``None`` for an identity.
     ``visible_size`` is used for pairs before the first visible frame. Without ``apply`` the warp is only attached, for
     an engine that warps. ``max_visible_levels``: the infrared image is registered at a half, a quarter ... of the
-    visible size, this many halvings at most, as long as that keeps its detail. ``local`` moves the registered image
-    locally; it needs ``apply``. :meth:`replace` may be called by any thread: the next pair gets the new warp.
+    visible size, this many halvings at most, as long as that keeps nearly all of its detail. ``local`` moves the
+    registered image locally; it needs ``apply``. Any thread may call :meth:`replace`: the next pair gets the new warp.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Registration:
         return self._identity
 
     def _built(self, build: WarpBuilder, infrared: Size, visible: Size) -> Placed:
-        """The warp to the smallest of the halved visible sizes that keeps the detail of the infrared image."""
+        """The warp to the smallest of the halved visible sizes that loses nearly no infrared detail (MAX_SHRINK)."""
         most = self._max_levels
         while most and any(side % (1 << most) for side in visible):
             most -= 1
@@ -107,7 +108,7 @@ class Registration:
         tried = min(most, TRIED_LEVELS)
         small = build(infrared, _halved(visible, tried))
         scale = (1.0 if small is None else small.scale) * (1 << tried)
-        levels = min(most, int(math.log2(max(scale * LOSSLESS_SCALE, 1.0))))
+        levels = min(most, int(math.log2(max(scale * MAX_SHRINK, 1.0))))
         return (small if levels == tried else build(infrared, _halved(visible, levels))), levels
 
     def _warp(self, infrared: Size, visible: Size) -> Placed:

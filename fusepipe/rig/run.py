@@ -25,18 +25,17 @@ from fusepipe.pipeline.stages.local_registration import LocalRegistration
 from fusepipe.pipeline.stages.output_scaling import OutputScaler
 from fusepipe.pipeline.stages.registration import Registration
 from fusepipe.pipeline.stages.state_label import StateLabel
-from fusepipe.pipeline.stages.tonemap import ToneMap
 from fusepipe.rig.factories.live_sinks import Warn
 from fusepipe.rig.factories.pairing import make_live_pairer
-from fusepipe.rig.factories.sensor_corrections import make_sensor_repair, with_denoising
+from fusepipe.rig.factories.sensor_corrections import with_denoising
 from fusepipe.rig.factories.sink_views import make_views
-from fusepipe.rig.factories.tone_map import make_tone_map
 from fusepipe.rig.from_options import setting_name
 from fusepipe.rig.opening import OpenedRig, count_settings
 from fusepipe.rig.overload.watch import OverloadWatch
 from fusepipe.rig.report.run_report import RunReport
 from fusepipe.rig.report.shortfall import shortfall, shortfall_advice
 from fusepipe.rig.report.status import degradations, status_of
+from fusepipe.rig.scene_stages import SceneStages, make_scene_stages
 from fusepipe.rig.settings.setters import SettableParts, apply_settings, label_enabled
 
 log = logging.getLogger(__name__)
@@ -45,7 +44,8 @@ log = logging.getLogger(__name__)
 class RigRun:
     """The running graph of an :class:`OpenedRig`. ``rig`` is the configuration in force: a reload may change it.
 
-    ``warn`` gets warnings that are logged as well as reported. The graph's threads close what was opened.
+    ``scene`` has the stages that follow the scene. ``warn`` gets warnings that are logged as well as reported.
+    The graph's threads close what was opened.
     """
 
     def __init__(self, opened: OpenedRig, limits: RunLimits, statistics: RunStatistics, warn: Warn) -> None:
@@ -77,17 +77,13 @@ class RigRun:
         if live:
             self._overload = OverloadWatch(rig.name, opened.fuser, fusion, statistics, rig.fusion.on_overload)
         registration = _registration(opened)
-        self._tone_map = make_tone_map(
-            rig.infrared,
-            count_settings(rig, Band.INFRARED, opened.infrared.info),
-            statistics.warn,
-            opened.infrared.info,
-        )
+        infrared = opened.infrared.info
+        self.scene = make_scene_stages(rig, infrared, count_settings(rig, Band.INFRARED, infrared), statistics.warn)
         self.graph = Graph(
             rig.name,
             sources=opened.sources,
             pairer=pairer,
-            transforms=_transforms(opened, registration, self._tone_map, warn, statistics.warn),
+            transforms=_transforms(opened, registration, self.scene, warn, statistics.warn),
             fuser=opened.fuser,
             fusion=fusion,
             size=_engine_size(opened, registration),
@@ -235,7 +231,7 @@ class RigRun:
             live=self._live_record(),
             overload=self._overload_record(),
             shortfall=self._shortfall(seen) or None,
-            gain=self._tone_map.description,
+            gain=self.scene.tone_map.description,
         )
 
     def _shortfall(self, seen: dict[str, Any]) -> str:
@@ -305,14 +301,13 @@ def _engine_size(opened: OpenedRig, registration: Registration) -> tuple[int, in
 
 
 def _transforms(
-    opened: OpenedRig, registration: Registration, tone_map: ToneMap, warn: Warn, warn_in_report: Warn
+    opened: OpenedRig, registration: Registration, scene: SceneStages, warn: Warn, warn_in_report: Warn
 ) -> list[Callable[[FramePair], FramePair]]:
     """What each pair passes before fusion: the canvas of a live rig, registration, tone mapping."""
     rig, visible = opened.rig, opened.visible.info
-    transforms: list[Callable[[FramePair], FramePair]] = [with_denoising(rig, registration), tone_map]
-    repair = make_sensor_repair(rig.infrared, opened.infrared.info, warn_in_report)
-    if repair is not None:
-        transforms.insert(0, repair)
+    transforms: list[Callable[[FramePair], FramePair]] = [with_denoising(scene.noisy, registration), scene.tone_map]
+    if scene.repair is not None:
+        transforms.insert(0, scene.repair)
     if not opened.live and _is_video(opened.visible.source):
         transforms.insert(
             0, OutputScaler(opened.output_size if visible.known else None, not visible.grey, warn_in_report)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -53,6 +54,16 @@ class DeadPixelEstimate:
             found = np.zeros_like(found)
         self._found = found
         return new or before is None or not np.array_equal(found, before)
+
+    def saved(self) -> dict[str, Any]:
+        """What the next estimate depends on; :meth:`restore` takes it."""
+        score = None if self._score is None else self._score.copy()  # which is updated in place
+        return {"score": score, "found": self._found, "new": self._new}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Continues as the estimate that :meth:`saved` this."""
+        self._score = None if saved["score"] is None else saved["score"].copy()
+        self._found, self._new = saved["found"], saved["new"]
 
     def places(self, shape: tuple[int, int]) -> NDArray[np.intp]:
         """Flat indices of the dead pixels of an image of this (height, width)."""

@@ -6,8 +6,9 @@ before registration enlarges its grain.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,22 @@ class NoiseReduction:
         if self._last is None or self._last[0] is not frame:
             self._last = frame, self._quiet(frame)
         return self._last[1]
+
+    def saved(self) -> dict[str, Any]:
+        """What the next frames depend on; :meth:`restore` takes it."""
+        return {
+            "measured_ns": self._measured_ns,
+            "dtype": None if self._dtype is None else self._dtype.str,
+            "noise": float(self._noise),
+            "on": bool(self._on),
+            "noted": self._noted,
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Continues as the noise reduction that :meth:`saved` this."""
+        self._measured_ns, self._noise = saved["measured_ns"], saved["noise"]
+        self._dtype = None if saved["dtype"] is None else np.dtype(saved["dtype"])
+        self._on, self._noted = saved["on"], saved["noted"]
 
     def _quiet(self, frame: Frame) -> Frame:
         plane = frame.luma

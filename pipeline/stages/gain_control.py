@@ -7,6 +7,7 @@ the image moves by at most ``SPEED`` levels a second, until the curve does not f
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -85,6 +86,28 @@ class GainControl:
         target = curve_of(sample, kind, size)
         self._advance(sample, target, min(max(elapsed_ns, 0), MAX_STEP_NS))
         self._sample, self._measured_ns = sample, now_ns
+
+    def saved(self) -> dict[str, Any]:
+        """What the curve of the next image depends on; :meth:`restore` takes it."""
+        sample = self._sample
+        return {
+            "curve": self._curve,
+            "counts": None if sample is None else sample.counts,
+            "noise": 0.0 if sample is None else sample.noise,
+            "measured_ns": self._measured_ns,
+            "flat_since_ns": self._flat_since_ns,
+            "exposed": self._exposed,
+            "settling": self._settling,
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Continues as the gain control that :meth:`saved` this."""
+        counts = saved["counts"]
+        self._sample = None if counts is None else CountSample(counts, saved["noise"])
+        self._measured_ns, self._flat_since_ns = saved["measured_ns"], saved["flat_since_ns"]
+        self._exposed, self._settling = saved["exposed"], saved["settling"]
+        if saved["curve"] is not None:
+            self._set(saved["curve"])
 
     def _closed_shutter(self, sample: CountSample, now_ns: int) -> bool:
         """Whether a flat image follows others with contrast, for a short time."""

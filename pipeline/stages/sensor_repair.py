@@ -6,9 +6,9 @@ images; the first one already gives an estimate. Counts stay counts: repaired pl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -78,6 +78,29 @@ class SensorRepair:
     def dead_pixels(self) -> int:
         """How many pixels are filled now."""
         return 0 if self._filling is None else len(self._filling.places)
+
+    def saved(self) -> dict[str, Any]:
+        """What the repair of the next frames depends on; :meth:`restore` takes it."""
+        added, subtracted = (None, None) if self._offsets is None else self._offsets[::-1]
+        return {
+            "height": self._shape[0],
+            "width": self._shape[1],
+            "estimated_ns": self._estimated_ns,
+            "columns": self._columns,
+            "rows": self._rows,
+            "added": added,
+            "subtracted": subtracted,
+            "filled": None if self._filling is None else self._filling.places,
+            **self._dead.saved(),
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Continues as the repair, of the same settings, that :meth:`saved` this."""
+        self._reset((saved["height"], saved["width"]))
+        self._dead.restore(saved)
+        self._estimated_ns, self._columns, self._rows = saved["estimated_ns"], saved["columns"], saved["rows"]
+        self._offsets = None if saved["added"] is None else (saved["subtracted"], saved["added"])
+        self._filling = None if saved["filled"] is None else DeadPixelFilling(saved["filled"], self._shape)
 
     def __call__(self, pair: FramePair) -> FramePair:
         if pair.infrared is None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -64,21 +64,41 @@ class ToneMap:
         plane = pair.registered
         if plane is None or pair.infrared is None:
             return pair
-        counts = pair.infrared.luma  # unwarped: the registered plane is zero outside the field of view
-        control = self._control_of(counts)
-        if counts.pixels.dtype == np.uint16 and not self._checked:
-            self._check(pair.infrared, gain=control is not None)
+        control = self.follow(pair.infrared)
         view = None if pair.engine_warps or pair.warp is None else pair.warp.valid
-        if control is None:
-            luma = full_range_luma(plane, self._range_of(pair.infrared))
-        else:
-            control.update(pair.infrared)
-            luma = control.apply(plane, view)
+        count_range = self._range_of(pair.infrared)
+        luma = full_range_luma(plane, count_range) if control is None else control.apply(plane, view)
         if self._mapping.polarity == "black-hot":
             luma = np.asarray(cv2.bitwise_not(luma), np.uint8)
             if view is not None:
                 luma = np.asarray(cv2.bitwise_and(luma, view), np.uint8)
         return replace(pair, luma=Plane(luma))
+
+    def follow(self, frame: Frame) -> GainControl | None:
+        """Takes the infrared frame of a pair as a call does, without its luma: for what the next pairs depend on.
+
+        Returns the gain control that its luma is made with, if any.
+        """
+        counts = frame.luma  # unwarped: the registered plane is zero outside the field of view
+        control = self._control_of(counts)
+        if counts.pixels.dtype == np.uint16 and not self._checked:
+            self._check(frame, gain=control is not None)
+        if control is not None:
+            control.update(frame)
+        return control
+
+    def saved(self) -> dict[str, Any]:
+        """What the luma and the warnings of the next pairs depend on; :meth:`restore` takes it."""
+        own = {"checked": self._checked, "decided": self._decided, "description": self.description}
+        return {**own, **({} if self._control is None else self._control.saved())}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Continues as the tone mapping that :meth:`saved` this."""
+        self._checked, self._decided, self.description = saved["checked"], saved["decided"], saved["description"]
+        if "curve" not in saved:
+            self._control = None
+        elif self._control is not None:
+            self._control.restore(saved)
 
     def _range_of(self, frame: Frame) -> tuple[int, int] | None:
         """The counts of black and white of a frame that has no gain control."""

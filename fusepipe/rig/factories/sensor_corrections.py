@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -49,11 +49,17 @@ def make_sensor_repair(config: SourceConfig, info: SourceInfo, warn: Warn) -> Se
     return SensorRepair(settings, warn)
 
 
-def with_denoising(rig: Rig, registration: Callable[[FramePair], FramePair]) -> Callable[[FramePair], FramePair]:
-    """``registration``, with the noise reduction of the cameras that ask for it."""
-    noisy = {
+def make_noise_reductions(rig: Rig) -> dict[Band, NoiseReduction]:
+    """Of the cameras that ask for it."""
+    return {
         band: NoiseReduction(band, partial(log.info, "%s"))
         for band, camera in ((Band.INFRARED, rig.infrared), (Band.VISIBLE, rig.visible))
         if camera.denoise == "auto"
     }
+
+
+def with_denoising(
+    noisy: Mapping[Band, NoiseReduction], registration: Callable[[FramePair], FramePair]
+) -> Callable[[FramePair], FramePair]:
+    """``registration``, with the noise reduction of cameras."""
     return Denoising(registration, noisy.get(Band.INFRARED), noisy.get(Band.VISIBLE)) if noisy else registration

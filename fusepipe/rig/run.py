@@ -27,6 +27,7 @@ from fusepipe.pipeline.stages.registration import Registration
 from fusepipe.pipeline.stages.state_label import StateLabel
 from fusepipe.rig.factories.live_sinks import Warn
 from fusepipe.rig.factories.pairing import make_live_pairer
+from fusepipe.rig.factories.scene_stages import SceneStages, make_scene_stages
 from fusepipe.rig.factories.sensor_corrections import with_denoising
 from fusepipe.rig.factories.sink_views import make_views
 from fusepipe.rig.from_options import setting_name
@@ -35,7 +36,6 @@ from fusepipe.rig.overload.watch import OverloadWatch
 from fusepipe.rig.report.run_report import RunReport
 from fusepipe.rig.report.shortfall import shortfall, shortfall_advice
 from fusepipe.rig.report.status import degradations, status_of
-from fusepipe.rig.scene_stages import SceneStages, make_scene_stages
 from fusepipe.rig.settings.setters import SettableParts, apply_settings, label_enabled
 
 log = logging.getLogger(__name__)

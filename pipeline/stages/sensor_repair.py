@@ -85,6 +85,7 @@ class SensorRepair:
         return {
             "height": self._shape[0],
             "width": self._shape[1],
+            "type": None if self._type is None else self._type.str,
             "estimated_ns": self._estimated_ns,
             "columns": self._columns,
             "rows": self._rows,
@@ -96,6 +97,7 @@ class SensorRepair:
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Continues as the repair, of the same settings, that :meth:`saved` this."""
+        self._type = None if saved["type"] is None else np.dtype(saved["type"])
         self._reset((saved["height"], saved["width"]))
         self._dead.restore(saved)
         self._estimated_ns, self._columns, self._rows = saved["estimated_ns"], saved["columns"], saved["rows"]

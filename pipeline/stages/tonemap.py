@@ -74,6 +74,10 @@ class ToneMap:
                 luma = np.asarray(cv2.bitwise_and(luma, view), np.uint8)
         return replace(pair, luma=Plane(luma))
 
+    def skip_check(self) -> None:
+        """The counts have been checked by another run of the same camera, which has warned of them."""
+        self._checked = True
+
     def follow(self, frame: Frame) -> GainControl | None:
         """Takes the infrared frame of a pair as a call does, without its luma: for what the next pairs depend on.
 

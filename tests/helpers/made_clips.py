@@ -54,3 +54,26 @@ def _picture(at_ms: int, size: tuple[int, int]) -> np.ndarray[tuple[int, int], n
     x, y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
     noise = np.random.default_rng(at_ms).integers(0, 16, x.shape)
     return np.asarray((x * 4 + y * 2 + at_ms // 5) % 224 + noise, np.uint8)
+
+
+def write_counts(path: Path, times_ms: Sequence[int], size: tuple[int, int] = (48, 32), *, seed: int = 1) -> None:
+    """A lossless 16-bit infrared clip: a scene that warms up, with stripes, a dead pixel, and a hot object at times."""
+    x, y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
+    random = np.random.default_rng(seed)
+    stripes = random.normal(0, 8, size[0])[None, :]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height = size
+        stream.pix_fmt = "gray16le"
+        stream.time_base = stream.codec_context.time_base = MILLISECOND
+        stream.options = {"g": "1", "level": "3"}
+        for at_ms in times_ms:
+            counts = 7000 + 6 * x + 4 * y + at_ms / 8 + stripes + random.normal(0, 4, x.shape)
+            if at_ms % 3000 > 1500:
+                counts[4:12, 6:18] += 1500
+            counts[9, 30] = 0
+            frame = av.VideoFrame.from_ndarray(counts.clip(0, 65535).astype(np.uint16), format="gray16le")
+            frame.pts, frame.time_base = at_ms, MILLISECOND
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))

@@ -15,8 +15,8 @@ from fusepipe.core.counts import RIG_KEYS
 from fusepipe.core.frames import Band, Frame, FramePair, PairState, Plane
 from fusepipe.pipeline.sources.base import SourceInfo
 from fusepipe.pipeline.stages.scene_state import scene_state
+from fusepipe.rig.factories.scene_stages import SceneStages, make_scene_stages
 from fusepipe.rig.factories.sensor_corrections import with_denoising
-from fusepipe.rig.scene_stages import SceneStages, make_scene_stages
 
 FRAMES, SEAM = 60, 23  # at 10 Hz: 6 s, the other run continues after 2.3
 SIZE = 64, 48

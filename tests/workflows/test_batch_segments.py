@@ -11,16 +11,13 @@ import av
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from helpers.batch_clip import Batch, entry
 from helpers.made_clips import write_clip
 
 from fusepipe.cli import cli
 from fusepipe.core.errors import FusepipeError
-from fusepipe.workflows.batch.clip_job import ClipJob, ClipResult, run_clip
-from fusepipe.workflows.batch.clip_queue import ClipQueue
-from fusepipe.workflows.batch.entries import BatchEntry, read_entries
 from fusepipe.workflows.batch.kept_engine import KeptEngine
 from fusepipe.workflows.batch.records import made_from
-from fusepipe.workflows.batch.rows import ManifestRow
 from fusepipe.workflows.batch.segment_files import read_segment, segment_made_from, segments_folder
 from fusepipe.workflows.batch.segment_plan import ClipPart, SegmentChoice
 
@@ -29,42 +26,6 @@ REGULAR = range(0, 6000, 40)  # 6 s at 25 Hz
 SLOW = [at_ms for at_ms in range(530, 5300, 111) if not 2900 < at_ms < 4100]
 UNEVEN = [at_ms + at_ms % 7 for at_ms in REGULAR if at_ms % 13]
 FOUR = SegmentChoice(4)
-
-
-def entry(folder: Path, output: str = "a.mkv", **row: Any) -> BatchEntry:
-    """The clip ``ir.mkv`` and ``vis.mkv`` of a folder, with a short hold."""
-    values = {
-        "infrared": str(folder / "ir.mkv"), "visible": str(folder / "vis.mkv"), "output": output,
-        "fusion.model": "mean", "sync.max_hold": "300ms", "sink.codec": "ffv1" if output.endswith(".mkv") else "h264",
-    }  # fmt: skip
-    return read_entries([ManifestRow(2, values | row)], "clips.csv", folder / "out")[0]
-
-
-class Batch:
-    """The tasks of one clip, one after another in this process."""
-
-    def __init__(self, clip: BatchEntry, out: Path, choice: SegmentChoice | None, engine: KeptEngine) -> None:
-        self.results: list[ClipResult] = []
-        self._queue = ClipQueue([clip], 0, lambda: 0.0)
-        self._out, self._choice, self._engine = out, choice, engine
-
-    def step(self) -> ClipResult | None:
-        """The next task; ``None`` after the last."""
-        if self._queue.done:
-            return None
-        task = self._queue.next(0.0)
-        assert task is not None
-        result = run_clip(ClipJob(task, self._out, segments=self._choice), self._engine)
-        self._queue.note(result, 0.0)
-        self.results.append(result)
-        return result
-
-    def run(self) -> ClipResult:
-        """All tasks; the result of the clip."""
-        while self.step():
-            pass
-        [ended] = self._queue.ended()
-        return ended
 
 
 @pytest.fixture(scope="module")
@@ -204,12 +165,9 @@ def test_a_segment_that_was_removed_is_an_error_and_fused_by_the_next_run(tmp_pa
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ({"infrared.agc": "linear"}, "gain control follows the scene"),
-        ({"sink.sidecar": "on"}, "sink.sidecar counts frames"),
         ({"sink.view": {"hot": {"percentile": 99}}}, "view.hot.percentile"),
         ({"registration.drift": "correct"}, "registration.drift"),
-        ({"infrared.repair": {"dead_pixels": "auto"}}, "infrared.repair"),
-        ({"visible.denoise": "auto"}, "denoise: auto"),
+        ({"visible.denoise": "auto"}, "visible.denoise follows the scene"),
         ({"visible.fps": 25.0}, "no times of their own"),
         ({"sync.reference": "infrared", "visible": "late.mkv"}, "its segments differ in value range"),
         ({"output": "a.avi", "sink.codec": "h264"}, "AVI has no capture times"),

@@ -39,9 +39,10 @@ from fusepipe.workflows.batch.records import (
     work_folder,
 )
 from fusepipe.workflows.batch.remote_inputs import with_local_inputs
-from fusepipe.workflows.batch.segment_files import remove_segments
-from fusepipe.workflows.batch.segment_job import fuse_segment, join_clip
-from fusepipe.workflows.batch.segment_plan import CannotSplitError, SegmentChoice, SegmentPlan
+from fusepipe.workflows.batch.segment_files import remove_segments, segments_folder
+from fusepipe.workflows.batch.segment_job import SplitClip, fuse_segment
+from fusepipe.workflows.batch.segment_joining import join_clip
+from fusepipe.workflows.batch.segment_plan import CannotSplitError, ClipPart, SegmentChoice, SegmentPlan
 from fusepipe.workflows.batch.split_check import plan_segments
 
 ClipStatus = Literal["finished", "skipped", "failed", "split", "not started"]
@@ -136,13 +137,13 @@ def _fused(job: ClipJob, engine: KeptEngine) -> ClipResult:
     if record is not None and is_finished(out, record, made):
         return ClipResult(entry.row, entry.output, "skipped", record.figures)
     check_unclaimed(out, entry, overwrite=job.overwrite)
-    plan, reason = _plan(job)
+    plan, reason = _plan(job, made)
     if plan is not None:
         return ClipResult(entry.row, entry.output, "split", plan=plan)
     work = work_folder(out, secrets.token_hex(8))
     try:
         if entry.part is not None and entry.part.index is not None:
-            new = fuse_segment(entry, entry.part, out, made, work, engine)
+            new = fuse_segment(_split_clip(job, entry.part, made), entry.part.index, work, engine)
             return ClipResult(entry.row, entry.output, "finished" if new else "skipped", task=entry.task)
         figures = _made(job, made, work, engine, reason)
         publish_output(work, out, entry, made, figures)
@@ -152,14 +153,17 @@ def _fused(job: ClipJob, engine: KeptEngine) -> ClipResult:
     return ClipResult(entry.row, entry.output, "finished", figures)
 
 
-def _plan(job: ClipJob) -> tuple[SegmentPlan | None, str]:
+def _split_clip(job: ClipJob, part: ClipPart, made: str) -> SplitClip:
+    return SplitClip(job.entry, part.plan, job.out, made, job.metrics)
+
+
+def _plan(job: ClipJob, made: str) -> tuple[SegmentPlan | None, str]:
     """How the clip is split now; else why it is not though that was asked for."""
     if job.segments is None or job.entry.part is not None:
         return None, ""
-    if job.metrics:
-        return None, "--metrics samples the whole clip"
+    folder = segments_folder(job.out, job.entry.output)
     try:
-        return plan_segments(job.entry, job.segments), ""
+        return plan_segments(job.entry, job.segments, folder, made, scored=bool(job.metrics)), ""
     except CannotSplitError as error:
         return None, str(error)
 
@@ -169,7 +173,7 @@ def _made(job: ClipJob, made: str, work: Path, engine: KeptEngine, reason: str) 
     entry = job.entry
     if entry.part is not None:
         try:
-            return join_clip(entry, entry.part, job.out, made, work, strict=job.strict)
+            return join_clip(_split_clip(job, entry.part, made), work, strict=job.strict)
         except CannotSplitError as error:
             reason = str(error)
             shutil.rmtree(work)

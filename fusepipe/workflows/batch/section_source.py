@@ -6,11 +6,15 @@ import hashlib
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fusepipe.core.frames import Band, Frame, FusedFrame, UnreadableFrame
 from fusepipe.core.units import S
 from fusepipe.pipeline.sinks.base import Sink, SinkReport
+from fusepipe.pipeline.sinks.files.infrared import InfraredSink
+from fusepipe.pipeline.sinks.files.video import VideoSink
+from fusepipe.pipeline.sinks.files.video_with_sidecar import VideoWithSidecar
 from fusepipe.pipeline.sources.base import ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.files.video_file import VideoFileSource
 from fusepipe.workflows.batch.segment_plan import CannotSplitError, Section
@@ -22,13 +26,16 @@ _EARLIER_NS = (0, 1 * S, 5 * S, 30 * S)
 
 
 class SectionSource:
-    """The frames of a file from the key frame at ``from_ns`` on (``None``: all), with the times of the whole file."""
+    """The frames of a file from the key frame at ``from_ns`` on (``None``: all), with the times of the whole file.
+
+    ``number`` is that of this frame in the file, from which on they are counted.
+    """
 
     clock: ClockKind = "media"
     overflow = Overflow.BLOCK
 
-    def __init__(self, source: VideoFileSource, from_ns: int | None) -> None:
-        self._source, self._from_ns = source, from_ns
+    def __init__(self, source: VideoFileSource, from_ns: int | None, number: int = 0) -> None:
+        self._source, self._from_ns, self._number = source, from_ns, number
         self.band: Band = source.band
 
     @property
@@ -61,8 +68,10 @@ class SectionSource:
             if stop.is_set():
                 return
             if isinstance(first, Frame) and first.capture_ns == from_ns:
-                yield first
-                yield from items
+                skipped = self._number - first.index
+                yield replace(first, index=self._number)
+                for item in items:
+                    yield replace(item, index=item.index + skipped)
                 return
             items.close()
         raise CannotSplitError(f"{self.label}: cannot be read from its key frame at {from_ns / 1e9:.3f} s on")
@@ -74,15 +83,21 @@ class SectionSource:
 class SectionSink:
     """Writes the frames of a section. The one before it is not written: it leaves its hash, to check the seam by.
 
-    ``captures`` are the capture times of the frames that were written, ``states`` counts them by state; ``before`` and
-    ``last`` are hashes of the frame before the section and of its last one.
+    ``captures`` are the capture times of the frames that are in the file, ``track`` those of the infrared frames that
+    were written with each (a file with an infrared track). ``states`` counts the frames of the section by state,
+    ``before`` and ``last`` are hashes of the frame before the section and of its last one, at ``last_ns``.
     """
 
-    def __init__(self, sink: Sink, section: Section) -> None:
+    def __init__(self, sink: Sink, section: Section, *, tracked: bool) -> None:
         self._sink, self._section = sink, section
+        self._video: InfraredSink | VideoSink | None = _video_of(sink)
+        self._tracked = tracked
         self.captures: list[int] = []
+        self.track: list[int | None] = []
         self.states: Counter[str] = Counter()
         self.before = self.last = ""
+        self.last_ns: int | None = None
+        self.origin_ns: int | None = None
 
     @property
     def label(self) -> str:
@@ -96,22 +111,41 @@ class SectionSink:
         self._sink.check()
 
     def write(self, frame: FusedFrame) -> None:
-        digest = _digest(frame)
+        digest, video = _digest(frame), self._video
         if self._section.begin_ns is not None and frame.capture_ns < self._section.begin_ns:
             self.before = digest
+            if video is not None:
+                video.pass_over(frame)
             return
         self._sink.write(frame)
-        self.captures.append(frame.capture_ns)
         self.states[str(frame.state)] += 1
-        self.last = digest
+        self.last, self.last_ns = digest, frame.capture_ns
+        if isinstance(video, InfraredSink):
+            self.captures += [] if video.recorded_ns is None else [video.recorded_ns]
+            return
+        self.captures.append(frame.capture_ns)
+        if self._tracked and video is not None:
+            self.track.append(video.recorded_ns)
 
     def close(self) -> SinkReport:
+        video = self._video.recording if isinstance(self._video, InfraredSink) else self._video
+        if isinstance(video, VideoWithSidecar):
+            video = video.video
+        if isinstance(video, VideoSink):
+            self.origin_ns = video.first_ns
         return self._sink.close()
 
 
+def _video_of(sink: Sink) -> InfraredSink | VideoSink | None:
+    if isinstance(sink, InfraredSink | VideoSink):
+        return sink
+    return sink.video if isinstance(sink, VideoWithSidecar) else None
+
+
 def _digest(frame: FusedFrame) -> str:
-    """A hash of the time, the state and the pixels of a frame."""
-    digest = hashlib.blake2b(f"{frame.capture_ns} {frame.state}".encode(), digest_size=16)
+    """A hash of the times, the state and the pixels of a frame, and of which frames of the cameras it was made."""
+    cameras = [None if one is None else one.exposed for one in (frame.pair.infrared, frame.pair.visible)]
+    digest = hashlib.blake2b(f"{frame.capture_ns} {frame.state} {cameras}".encode(), digest_size=16)
     for plane in frame.planes:
         digest.update(f"{plane.pixels.shape} {plane.pixels.dtype} {plane.value_range}".encode())
         digest.update(plane.pixels.tobytes())

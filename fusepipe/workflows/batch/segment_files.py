@@ -5,25 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fusepipe.core.files import move_into_place, write_text
+from fusepipe.core.files import move_into_place, write_bytes, write_text
 from fusepipe.core.version import __version__
+from fusepipe.evaluation.scores import Scores
+from fusepipe.pipeline.stages.scene_state import SceneState, scene_state
 from fusepipe.workflows.batch.entries import STATE_FOLDER
 from fusepipe.workflows.batch.records import hashed_file
 from fusepipe.workflows.batch.segment_plan import ClipPart
 
 SEGMENT = "segment.mkv"
+SEGMENT_SIDECAR = "segment.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedSegment:
-    """A segment: ``captures`` and ``states`` of its frames, ``before`` and ``last`` as of :class:`SectionSink`.
+    """A segment: ``captures`` to ``last_ns`` as of :class:`SectionSink`.
 
+    ``origin_ns``: the capture time at presentation time 0 of the file. ``ends``: digest of what the stages that follow
+    the scene remember at its end. ``sidecar``: its sidecar, with ``sidecar_sha256``, or empty. ``scores``: the metrics
+    of those of its pairs that are scored.
     ``made_from`` is a hash of the clip's settings and inputs, and of the section. ``file`` is empty for a segment
     without frames. ``problem``: why it cannot be part of its clip, which is then fused as a whole.
     """
@@ -32,9 +38,16 @@ class FinishedSegment:
     file: str = ""
     sha256: str = ""
     captures: tuple[int, ...] = ()
+    track: tuple[int | None, ...] = ()
+    origin_ns: int | None = None
+    sidecar: str = ""
+    sidecar_sha256: str = ""
     states: Mapping[str, int] | None = None
     before: str = ""
     last: str = ""
+    last_ns: int | None = None
+    ends: str = ""
+    scores: tuple[Scores, ...] = ()
     seconds: float = 0.0
     engine: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
@@ -42,9 +55,9 @@ class FinishedSegment:
     version: str = __version__
 
 
-def segment_made_from(made_from: str, part: ClipPart) -> str:
-    """A hash of all that a segment depends on; ``made_from`` is the clip's."""
-    return hashlib.sha256(f"{made_from} {part.index} {part.plan!r}".encode()).hexdigest()
+def segment_made_from(made_from: str, part: ClipPart, metrics: Sequence[str] = ()) -> str:
+    """A hash of all that a segment depends on; ``made_from`` is the clip's, ``metrics`` are those that it has."""
+    return hashlib.sha256(f"{made_from} {part.index} {part.plan!r} {list(metrics)}".encode()).hexdigest()
 
 
 def segments_folder(out: Path, output: str) -> Path:
@@ -56,11 +69,14 @@ def read_segment(folder: Path, index: int, made_from: str) -> FinishedSegment | 
     """The record of a segment whose file is as it was written; ``None`` for one that is to be fused."""
     try:
         document = json.loads((folder / f"{index:04}.json").read_text("utf-8"))
-        document["captures"], document["warnings"] = tuple(document["captures"]), tuple(document["warnings"])
+        for name in ("captures", "track", "scores", "warnings"):
+            document[name] = tuple(document[name])
         segment = FinishedSegment(**document)
         if segment.made_from != made_from or segment.version != __version__:
             return None
         if segment.file and hashed_file(folder / segment.file, segment.file).sha256 != segment.sha256:
+            return None
+        if segment.sidecar and hashed_file(folder / segment.sidecar, "").sha256 != segment.sidecar_sha256:
             return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
@@ -73,7 +89,24 @@ def publish_segment(work: Path, folder: Path, index: int, segment: FinishedSegme
     (folder / f"{index:04}.json").unlink(missing_ok=True)
     if segment.file:
         move_into_place(work / SEGMENT, folder / segment.file, overwrite=True)
+    if segment.sidecar:
+        move_into_place(work / SEGMENT_SIDECAR, folder / segment.sidecar, overwrite=True)
     write_text(folder / f"{index:04}.json", json.dumps(asdict(segment)))
+
+
+def publish_state(folder: Path, index: int, state: SceneState) -> None:
+    """Keeps what a segment starts from. Raises ``OSError``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / f"{index:04}.state", state.to_bytes())
+
+
+def read_state(folder: Path, index: int, digest: str) -> SceneState | None:
+    """What a segment starts from; ``None`` where it is missing or not what ``digest`` says."""
+    try:
+        state = scene_state((folder / f"{index:04}.state").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return state if state.digest() == digest else None
 
 
 def remove_segments(out: Path, output: str) -> None:

@@ -57,26 +57,51 @@ class SegmentChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class Handover:
+    """What a section gets from the ones before it, of which a pass over the clip knows.
+
+    ``state`` and ``begins``: digests of what the stages that follow the scene remember at the frame before the section,
+    from which the segment starts, and at its first one, with which the segment before has to end; empty where nothing
+    is followed. ``fused``: the number of fused pairs before it.
+    """
+
+    state: str = ""
+    begins: str = ""
+    fused: int = 0
+
+    def as_json(self) -> dict[str, str | int]:
+        """The fields as plain values."""
+        return {"state": self.state, "begins": self.begins, "fused": self.fused}
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """A part of a clip, in capture times of the reference: from ``begin_ns`` on, before ``end_ns``; ``None``: open.
 
     ``before_ns``: the reference frame before ``begin_ns``. ``read_from_ns``: the key frame of each camera, on its own
-    times, with which reading begins; ``None`` for the beginning.
+    times, with which reading begins; ``None`` for the beginning. ``read_index``: the number of that frame in the file.
     """
 
     begin_ns: int | None = None
     before_ns: int | None = None
     end_ns: int | None = None
     read_from_ns: Mapping[Band, int | None] = field(default_factory=dict)
+    read_index: Mapping[Band, int] = field(default_factory=dict)
+    handover: Handover = Handover()
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentPlan:
-    """The sections of a clip in their order; ``read`` counts the frames of each camera, ``fps`` is the reference's."""
+    """The sections of a clip in their order; ``read`` counts the frames of each camera, ``fps`` is the reference's.
+
+    ``infrared_fps``: that of the infrared camera. ``fused``: the number of fused pairs, where the clip is scored.
+    """
 
     sections: tuple[Section, ...]
     read: Mapping[Band, int]
     fps: float | None
+    infrared_fps: float | None = None
+    fused: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +164,10 @@ def plan_sections(times: Mapping[Band, StreamTimes], sync: SyncConfig, choice: S
             start_ns = times[band].frames[0] if at_ns is None else at_ns
             if _on_clock(sync.reference, begin_ns, sync) - _on_clock(band, start_ns, sync) > longest_ns:
                 raise CannotSplitError(f"the key frames of the {band} file are too far apart")
-        sections.append(Section(begin_ns, before_ns, end_ns, read_from_ns))
+        numbers = {
+            band: 0 if at_ns is None else bisect_left(times[band].frames, at_ns) for band, at_ns in read_from_ns.items()
+        }
+        sections.append(Section(begin_ns, before_ns, end_ns, read_from_ns, numbers))
     return tuple(sections)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 from fusepipe.config.gain import AgcConfig
 from fusepipe.config.schema import FileSink, Rig
@@ -12,6 +14,7 @@ from fusepipe.pipeline.sources.base import SourceInfo
 from fusepipe.pipeline.sources.files.video_file import VideoFileSource
 from fusepipe.rig.factories.sources import make_source
 from fusepipe.workflows.batch.entries import BatchEntry
+from fusepipe.workflows.batch.scene_scan import scan_clip, with_handovers
 from fusepipe.workflows.batch.segment_plan import (
     CannotSplitError,
     SegmentChoice,
@@ -21,10 +24,14 @@ from fusepipe.workflows.batch.segment_plan import (
 )
 
 
-def plan_segments(entry: BatchEntry, choice: SegmentChoice) -> SegmentPlan | None:
+def plan_segments(
+    entry: BatchEntry, choice: SegmentChoice, folder: Path, made_from: str, *, scored: bool
+) -> SegmentPlan | None:
     """How a clip is split; ``None`` for one that is not long enough.
 
-    Reads the packets of both files, and decodes their first frames only. Raises :class:`CannotSplitError` where the
+    Reads the packets of both files, and decodes their first frames only; and all infrared frames where the scene is
+    followed, for states that are kept in ``folder``. ``made_from``: a hash of the clip. ``scored``: its pairs are
+    counted, for metrics. Raises :class:`CannotSplitError` where the
     segments could differ from the whole clip, :class:`SourceError` as the sources do.
     """
     if reason := _settings_problem(entry):
@@ -43,10 +50,16 @@ def plan_segments(entry: BatchEntry, choice: SegmentChoice) -> SegmentPlan | Non
             source.close()
         times[band] = stream_times(packets, band)
         read[band] = len(times[band].frames)
-    if reason := _gain_problem(rig, infos[Band.INFRARED]):
-        raise CannotSplitError(reason)
     sections = plan_sections(times, rig.sync, choice)
-    return None if len(sections) == 1 else SegmentPlan(sections, read, infos[rig.sync.reference].fps)
+    if len(sections) == 1:
+        return None
+    fused, follow = None, _follows_scene(rig, infos[Band.INFRARED])
+    if follow or scored:
+        key = hashlib.sha256(f"{made_from} {sections!r} {follow} {scored}".encode()).hexdigest()
+        scan = scan_clip(rig, sections, times, folder, key, follow=follow, count=scored)
+        sections, fused = with_handovers(sections, scan), scan.fused if scored else None
+    rate, infrared_rate = infos[rig.sync.reference].fps, infos[Band.INFRARED].fps
+    return SegmentPlan(sections, read, rate, infrared_rate, fused)
 
 
 def segment_sink(entry: BatchEntry, file: str) -> FileSink:
@@ -66,22 +79,18 @@ def _settings_problem(entry: BatchEntry) -> str:
     hot = sink.view.hot
     checks: Sequence[tuple[bool, str]] = (
         (found is not None and not found.timestamps, "AVI has no capture times"),
-        (sink.with_sidecar, "sink.sidecar counts frames from the beginning"),
-        (sink.content == "infrared", "sink.content: infrared is not split"),
         (hot is not None and hot.percentile is not None, "view.hot.percentile follows the scene"),
         (rig.registration.drift == "correct", "registration.drift: correct follows the scene"),
         (rig.registration.local == "on", "registration.local follows the scene"),
-        (rig.infrared.repair is not None, "infrared.repair is estimated over time"),
-        ("auto" in (rig.infrared.denoise, rig.visible.denoise), "denoise: auto measures the noise over time"),
+        (rig.visible.denoise == "auto", "visible.denoise follows the scene"),
     )
     return next((text for problem, text in checks if problem), "")
 
 
-def _gain_problem(rig: Rig, infrared: SourceInfo) -> str:
-    """Gain control follows the scene, slowly, and without a limit in time."""
+def _follows_scene(rig: Rig, infrared: SourceInfo) -> bool:
+    """Whether what is done with an infrared frame depends on all before it: gain control, repair, noise reduction."""
     config = rig.infrared
     agc = config.agc or AgcConfig()
     fixed = config.value_range is not None or agc.temperatures is not None or agc.mode == "off"
-    if fixed or (infrared.bit_depth == 8 and config.agc is None):
-        return ""
-    return "gain control follows the scene; set infrared.range, infrared.agc: off or agc.temperatures"
+    gain = not fixed and (infrared.bit_depth > 8 or config.agc is not None)
+    return gain or config.repair is not None or config.denoise == "auto"

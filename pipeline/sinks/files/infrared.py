@@ -19,8 +19,11 @@ from fusepipe.pipeline.sinks.files.video_with_sidecar import VideoWithSidecar
 class InfraredSink:
     """Passes the infrared frame of each pair on to ``recording``, unless that has it already.
 
-    Also not twice: a frame that a frozen camera repeats. Meets the contract of a sink.
+    Also not twice: a frame that a frozen camera repeats. Meets the contract of a sink. ``recorded_ns`` is the capture
+    time of the frame that the last :meth:`write` has recorded; ``None`` for none.
     """
+
+    recorded_ns: int | None = None
 
     def __init__(self, recording: VideoSink | VideoWithSidecar | RecordingSink) -> None:
         self.recording = recording
@@ -38,8 +41,13 @@ class InfraredSink:
     def check(self) -> None:
         self.recording.check()
 
+    def pass_over(self, frame: FusedFrame) -> None:
+        """Counts the infrared frame of a fused one as recorded: another file has it."""
+        if frame.pair.infrared is not None:
+            self._last = frame.pair.infrared.exposed.index
+
     def write(self, frame: FusedFrame) -> None:
-        infrared = frame.pair.infrared
+        infrared, self.recorded_ns = frame.pair.infrared, None
         if not self._begun:
             self._begun = True
             video = self.recording.video if isinstance(self.recording, VideoWithSidecar) else self.recording
@@ -61,6 +69,7 @@ class InfraredSink:
                 name=infrared.name,
             )
         )
+        self.recorded_ns = infrared.exposed.capture_ns
 
     def close(self) -> SinkReport:
         return self.recording.close()

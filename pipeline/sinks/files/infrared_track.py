@@ -20,11 +20,16 @@ from fusepipe.pipeline.sinks.files.track_options import TrackOptions
 
 
 class InfraredTrack:
-    """The track of one file, made before its first packet; ``left_out`` counts frames that do not fit it."""
+    """The track of one file, made before its first packet; ``left_out`` counts frames that do not fit it.
 
-    def __init__(self, stream: VideoStream, tag: InfraredTag, origin_ns: int) -> None:
+    ``passed`` is the index of the last infrared frame that another file has, -1 for none. ``recorded_ns`` is the
+    capture time of the frame that the last :meth:`encode` has written; ``None`` for none.
+    """
+
+    def __init__(self, stream: VideoStream, tag: InfraredTag, origin_ns: int, passed: int) -> None:
         self._stream, self._tag, self._origin_ns = stream, tag, origin_ns
-        self._last, self._last_pts = -1, -MIN_STEP
+        self._last, self._last_pts = passed, -MIN_STEP
+        self.recorded_ns: int | None = None
         self._recycled: VideoFrame | None = None
         self.left_out = 0
 
@@ -41,7 +46,7 @@ class InfraredTrack:
 
     def _av_frame(self, frame: FusedFrame) -> VideoFrame | None:
         """The infrared frame to write, if there is a new one that fits the track."""
-        infrared = frame.pair.infrared
+        infrared, self.recorded_ns = frame.pair.infrared, None
         if infrared is None or frame.state is PairState.NO_SIGNAL or infrared.exposed.index <= self._last:
             return None
         self._last = infrared.exposed.index
@@ -59,7 +64,7 @@ class InfraredTrack:
         )
         made.pts = self._last_pts = presentation_time(infrared.exposed.capture_ns - self._origin_ns, self._last_pts)
         made.time_base = VIDEO_TIME_BASE
-        self._recycled = made
+        self._recycled, self.recorded_ns = made, infrared.exposed.capture_ns
         return made
 
 
@@ -75,6 +80,7 @@ def add_track(
     options: TrackOptions,
     origin_ns: int,
     encoder_options: dict[str, str],
+    passed: int = -1,
 ) -> InfraredTrack | None:
     """Adds the track to a container for frames such as the infrared one of ``frame``; ``None``: nothing is known of it.
 
@@ -99,4 +105,4 @@ def add_track(
     if infrared is not None and infrared.pixel_aspect != 1:
         stream.codec_context.sample_aspect_ratio = infrared.pixel_aspect
     stream.metadata[TAG] = tag.to_text()
-    return InfraredTrack(stream, tag, origin_ns)
+    return InfraredTrack(stream, tag, origin_ns, passed)

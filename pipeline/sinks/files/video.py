@@ -127,6 +127,7 @@ class VideoSink:
         self._failed = False
         self._report: SinkReport | None = None
         self._note = ""
+        self._passed = -1  # the last infrared frame that is not in the track, as another file has it
 
     @property
     def label(self) -> str:
@@ -140,6 +141,21 @@ class VideoSink:
     def size(self) -> tuple[int, int]:
         """(width, height) of the frames it takes; (0, 0) before the first."""
         return (0, 0) if self._video is None else self._video.size
+
+    @property
+    def first_ns(self) -> int | None:
+        """The capture time at presentation time 0; ``None`` before the first frame."""
+        return None if self._video is None else self._video.first_ns
+
+    @property
+    def recorded_ns(self) -> int | None:
+        """The capture time of the infrared frame that the last write has added to the track; ``None`` for none."""
+        return None if self._video is None or self._video.track is None else self._video.track.recorded_ns
+
+    def pass_over(self, frame: FusedFrame) -> None:
+        """Counts the infrared frame of a fused one as in the track already; before the first :meth:`write`."""
+        if frame.pair.infrared is not None:
+            self._passed = frame.pair.infrared.exposed.index
 
     @property
     def pts_s(self) -> float:
@@ -288,7 +304,7 @@ class VideoSink:
         track = None
         if options is not None:
             lossless = dict(encoder_options("ffv1", self._options, self._fps))
-            track = add_track(container, frame, options, origin_ns, lossless)
+            track = add_track(container, frame, options, origin_ns, lossless, self._passed)
             if track is not None:
                 stream.disposition = Disposition.default
             else:

@@ -1,0 +1,113 @@
+"""Segments of clips whose scene is followed, and their sidecars, infrared recordings and metrics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.batch_clip import Batch, entry
+from helpers.made_clips import write_clip, write_counts
+
+from fusepipe.workflows.batch.kept_engine import KeptEngine
+from fusepipe.workflows.batch.segment_files import segments_folder
+from fusepipe.workflows.batch.segment_plan import SegmentChoice
+
+REGULAR = range(0, 3200, 40)  # 3.2 s at 25 Hz
+# 9 Hz, without half a second of flat-field correction
+SLOW = [at_ms for at_ms in range(30, 3150, 111) if not 1800 < at_ms < 2250]
+THREE = SegmentChoice(3)
+AUTO: dict[str, Any] = {}
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[KeptEngine]:
+    with KeptEngine() as kept:
+        yield kept
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    write_counts(folder / "ir.mkv", SLOW)
+    write_clip(folder / "vis.mkv", REGULAR)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        AUTO,
+        {"infrared.agc": {"mode": "local", "adapt": "200ms"}, "infrared.polarity": "black-hot"},
+        {"infrared.repair": {"dead_pixels": "auto", "stripes": "both"}, "infrared.denoise": "auto"},
+        {"sync.reference": "infrared", "sync.on_missing": "drop", "infrared.agc": "plateau"},
+        {"sink.sidecar": "on"},
+        {"sink.infrared_track": "on", "sink.sidecar": "on"},
+        {"sink.content": "infrared", "sink.sidecar": "on"},
+        {"sink.content": "infrared", "infrared.range": [7000, 9000]},
+    ],
+    ids=["auto", "local", "repair", "plateau", "sidecar", "track", "recording", "recording-range"],
+)
+def test_all_files_of_joined_segments_are_those_of_the_whole_clip(
+    row: dict[str, Any], clips: Path, tmp_path: Path, engine: KeptEngine
+) -> None:
+    clip = entry(clips, **row)
+    whole = Batch(clip, tmp_path / "whole", None, engine).run()
+    joined = Batch(clip, tmp_path / "split", THREE, engine).run()
+    assert (whole.status, joined.status) == ("finished", "finished"), (whole.error, joined.error)
+    assert joined.figures.get("segments") == 3, joined.figures["warnings"]
+    names = [file.name for file in sorted((tmp_path / "whole").iterdir()) if file.is_file()]
+    assert names == (["a.jsonl", "a.mkv"] if "sink.sidecar" in row else ["a.mkv"])
+    for name in names:
+        assert (tmp_path / "split" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert joined.figures["pairs"] == {state: n for state, n in whole.figures["pairs"].items() if n}
+    assert joined.figures["warnings"] == whole.figures["warnings"]
+    assert not (tmp_path / "split" / ".batch" / "segments").exists()
+
+
+@pytest.mark.parametrize("row", [AUTO, {"infrared.range": [7000, 9000]}], ids=["followed", "fixed"])
+def test_metrics_are_those_of_the_whole_clip(
+    row: dict[str, Any], clips: Path, tmp_path: Path, engine: KeptEngine
+) -> None:
+    names = ("EN", "SD")
+    whole = Batch(entry(clips, **row), tmp_path / "whole", None, engine, names).run()
+    joined = Batch(entry(clips, **row), tmp_path / "split", THREE, engine, names).run()
+    assert joined.figures.get("segments") == 3, joined.figures["warnings"]
+    assert set(whole.figures["metrics"]) == set(names)
+    assert joined.figures["metrics"] == whole.figures["metrics"]
+
+
+def test_segments_that_follow_the_scene_differently_are_not_joined(
+    clips: Path, tmp_path: Path, engine: KeptEngine
+) -> None:
+    batch = Batch(entry(clips), tmp_path, THREE, engine)
+    for _ in range(4):  # the plan and all segments
+        batch.step()
+    record = segments_folder(tmp_path, "a.mkv") / "0001.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"ends": "another state"}))
+    ended = batch.run()
+    assert ended.status == "finished" and "segments" not in ended.figures
+    assert "was followed differently" in ended.figures["warnings"][-1]
+
+
+def test_a_plan_is_not_made_twice_and_a_damaged_state_is(clips: Path, tmp_path: Path, engine: KeptEngine) -> None:
+    folder = segments_folder(tmp_path, "a.mkv")
+    first = Batch(entry(clips), tmp_path, THREE, engine).step()
+    assert first is not None and first.plan is not None
+    states = {file.name: file.read_bytes() for file in folder.glob("*.state")}
+    assert sorted(states) == ["0001.state", "0002.state"]
+    stamps = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    again = Batch(entry(clips), tmp_path, THREE, engine).step()
+    assert again is not None and again.plan == first.plan
+    assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == stamps, "nothing was decoded again"
+    (folder / "0002.state").write_bytes(b"damaged")
+    batch = Batch(entry(clips), tmp_path, THREE, engine)
+    third = batch.step()
+    assert third is not None and third.plan == first.plan
+    assert (folder / "0002.state").read_bytes() == states["0002.state"]
+    (folder / "0001.state").unlink()
+    ended = batch.run()
+    assert ended.status == "failed" and "what it starts from was damaged or removed" in ended.error
+    assert Batch(entry(clips), tmp_path, THREE, engine).run().status == "finished"

@@ -2,17 +2,23 @@
 
 Each stage is a thread that serves one frame at a time; between two stages of a live rig waits at most one pair, and a
 newer one replaces it. The threads that have work share the cores equally (processor sharing, as an operating system
-does). Only the CPU time of each stage is given, measured with one rig; throughput, drops and latency follow.
+does). Only the CPU time of each stage is given, measured with one rig, and how much it varies; throughput, drops and
+latency follow. Threads of one process also hand Python's interpreter lock to each other, which costs CPU time:
+``CONTENTION``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 STEP_S = 0.0005
+CONTENTION = 0.35
+"""How much more CPU time a thread takes while those of many other rigs run in its process: from eight rigs in one
+process against eight processes (docs/measurements/fleet.md)."""
+SPREADS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,23 +26,13 @@ class Costs:
     """CPU seconds per frame of each camera, and per pair of each stage in order.
 
     ``other_s`` is what the process spends besides for each pair: it takes part of the cores, but no pair waits for it.
+    ``spread`` is the standard deviation of the logarithm of a stage's time (0: always the same).
     """
 
     cameras: tuple[float, ...]
     stages: tuple[float, ...]
     other_s: float = 0.0
-
-    @classmethod
-    def of_report(
-        cls, stage_cpu_s: Mapping[str, float], frames: Mapping[str, int], pairs: int, pair_s: float = 0.0
-    ) -> Costs:
-        """From the record of a run with one rig: ``stage_cpu_s``, ``read`` and the number of pairs.
-
-        ``pair_s`` is the CPU time of the process for a further pair, of which the stages are a part.
-        """
-        cameras = tuple(s / max(1, frames[k.removeprefix("read-")]) for k, s in stage_cpu_s.items() if k[:5] == "read-")
-        stages = tuple(s / max(1, pairs) for k, s in stage_cpu_s.items() if k[:5] != "read-")
-        return cls(cameras, stages, max(0.0, pair_s - sum(cameras) - sum(stages)))
+    spread: float = 0.0
 
     @property
     def pair_s(self) -> float:
@@ -58,52 +54,91 @@ class _Rig:
     cameras: list[_Thread]
     stages: list[_Thread]
     other: _Thread
-    next_s: float  # when the cameras take their next frame
+    next_s: list[float]  # when each camera takes its next frame
     arrived: list[float | None]  # newest frame of each camera
     waiting: list[float | None]  # the pair in front of each stage
     out: int = 0
     latencies_s: list[float] = field(default_factory=list)
 
+    @property
+    def threads(self) -> tuple[_Thread, ...]:
+        return (*self.cameras, *self.stages, self.other)
+
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """Pairs per second of all rigs, the cores in use, and the 99th percentile of latency from capture to output."""
+    """Pairs per second of all rigs, the cores in use, and the median and 99th percentile of latency: from the arrival
+    of the later frame of a pair to its output."""
 
     pairs_per_s: float
     cores_used: float
+    latency_p50_s: float
     latency_p99_s: float
 
 
-def simulate(costs: Costs, rigs: int, fps: float, cores: float, seconds: float = 20.0, seed: int = 0) -> Simulated:
-    """``rigs`` equal rigs with ``fps`` frames per second each, with random phases, on ``cores`` cores."""
+def simulate(
+    costs: Costs,
+    rigs: int,
+    fps: float,
+    cores: float,
+    seconds: float = 10.0,
+    seed: int = 0,
+    *,
+    one_process: bool = False,
+) -> Simulated:
+    """``rigs`` equal rigs with ``fps`` frames per second each, with random phases, on ``cores`` cores.
+
+    ``one_process``: their threads share an interpreter lock.
+    """
     random = np.random.default_rng(seed)
-    running = [
-        _Rig(
-            [_Thread(c) for c in costs.cameras],
-            [_Thread(c) for c in costs.stages],
-            _Thread(costs.other_s),
-            float(random.uniform(0, 1 / fps)),
-            [None] * len(costs.cameras),
-            [None] * len(costs.stages),
-        )
-        for _ in range(rigs)
-    ]
+    running = [_rig(costs, fps, random) for _ in range(rigs)]
     used_s = 0.0
     for step in range(round(seconds / STEP_S)):
         now_s = step * STEP_S
         for rig in running:
-            _hand_over(rig, now_s, 1 / fps)
-        busy = [t for rig in running for t in (*rig.cameras, *rig.stages, rig.other) if t.frame_s is not None]
-        share = min(1.0, cores / len(busy)) * STEP_S if busy else 0.0
-        for thread in busy:
-            used_s += min(share, thread.left_s)
-            thread.left_s -= share
+            _hand_over(rig, now_s, 1 / fps, costs.spread, random)
+        busy = [[t for t in rig.threads if t.frame_s is not None] for rig in running]
+        total = sum(map(len, busy))
+        share = min(1.0, cores / total) * STEP_S if total else 0.0
+        for own in busy:
+            others = (total - len(own)) / total if one_process and total else 0.0  # costs were measured with one rig
+            progress = share / (1 + CONTENTION * others)
+            for thread in own:
+                used_s += min(share, thread.left_s * (1 + CONTENTION * others))
+                thread.left_s -= progress
     latencies = [latency for rig in running for latency in rig.latencies_s]
-    p99 = float(np.percentile(latencies, 99)) if latencies else float("inf")
-    return Simulated(sum(rig.out for rig in running) / seconds, used_s / seconds, p99)
+    p50, p99 = map(float, np.percentile(latencies, (50, 99))) if latencies else (float("inf"), float("inf"))
+    return Simulated(sum(rig.out for rig in running) / seconds, used_s / seconds, p50, p99)
 
 
-def _hand_over(rig: _Rig, now_s: float, period_s: float) -> None:
+def _rig(costs: Costs, fps: float, random: np.random.Generator) -> _Rig:
+    return _Rig(
+        [_Thread(c) for c in costs.cameras],
+        [_Thread(c) for c in costs.stages],
+        _Thread(costs.other_s),
+        [float(random.uniform(0, 1 / fps)) for _ in costs.cameras],
+        [None] * len(costs.cameras),
+        [None] * len(costs.stages),
+    )
+
+
+def spread_of(costs: Costs, fps: float, cores: float, p50_s: float, p99_s: float) -> Costs:
+    """The costs with the spread of which one rig has the measured ratio of p99 to p50, of :data:`SPREADS`."""
+    wanted = p99_s / p50_s
+
+    def off(spread: float) -> float:
+        model = simulate(replace(costs, spread=spread), 1, fps, cores, seconds=8)
+        return abs(model.latency_p99_s / model.latency_p50_s - wanted)
+
+    return replace(costs, spread=min(SPREADS, key=off))
+
+
+def _time_s(cost_s: float, spread: float, random: np.random.Generator) -> float:
+    """A time with the mean ``cost_s``, log-normal."""
+    return cost_s * float(np.exp(spread * random.standard_normal() - spread**2 / 2)) if spread else cost_s
+
+
+def _hand_over(rig: _Rig, now_s: float, period_s: float, spread: float, random: np.random.Generator) -> None:
     """Frames that are done move on, from the output backwards; threads that wait take the next."""
     for index in reversed(range(len(rig.stages))):
         stage = rig.stages[index]
@@ -117,12 +152,15 @@ def _hand_over(rig: _Rig, now_s: float, period_s: float) -> None:
     _pair(rig)
     for index, stage in enumerate(rig.stages):
         if stage.frame_s is None and rig.waiting[index] is not None:
-            stage.frame_s, stage.left_s, rig.waiting[index] = rig.waiting[index], stage.cost_s, None
-    if now_s >= rig.next_s:
-        rig.next_s += period_s
-        for thread in (*rig.cameras, rig.other):
+            stage.frame_s, rig.waiting[index] = rig.waiting[index], None
+            stage.left_s = _time_s(stage.cost_s, spread, random)
+    for index, camera in enumerate(rig.cameras):
+        if now_s < rig.next_s[index]:
+            continue
+        rig.next_s[index] += period_s
+        for thread in (camera, rig.other) if index == 0 else (camera,):
             if thread.frame_s is None:  # else it is late and misses this frame
-                thread.frame_s, thread.left_s = now_s, thread.cost_s
+                thread.frame_s, thread.left_s = now_s, _time_s(thread.cost_s, spread, random)
 
 
 def _pair(rig: _Rig) -> None:

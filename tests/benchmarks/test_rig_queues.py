@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from rig_queues import Costs, bottleneck, simulate, worst_error
+from rig_queues import CONTENTION, Costs, bottleneck, simulate, spread_of, worst_error
 
 COSTS = Costs(cameras=(0.005, 0.004), stages=(0.002, 0.010, 0.003))  # 24 ms of CPU time a pair
 
@@ -47,11 +48,19 @@ def test_a_stage_slower_than_the_cameras_limits_its_rig_however_many_cores_there
     assert model.latency_p99_s < 0.2 + 0.1 + 0.02, "a pair waits at most for the one before it"
 
 
-def test_costs_are_read_from_the_record_of_a_run() -> None:
-    record = {"read-visible": 2.0, "read-infrared": 1.0, "pair": 0.1, "fuse": 0.9}
-    costs = Costs.of_report(record, {"visible": 100, "infrared": 100}, pairs=50)
-    assert costs.cameras == pytest.approx((0.02, 0.01)) and costs.stages == pytest.approx((0.002, 0.018))
-    assert costs.other_s == 0 and Costs.of_report(record, {"visible": 100, "infrared": 100}, 50, 0.06).other_s == (
-        pytest.approx(0.01)
-    )
+def test_threads_that_share_an_interpreter_take_more_of_the_cores() -> None:
+    apart = simulate(COSTS, 8, 10, cores=2, seconds=5)
+    together = simulate(COSTS, 8, 10, cores=2, seconds=5, one_process=True)
+    assert apart.cores_used < together.cores_used <= (1 + CONTENTION) * apart.cores_used
+    assert together.latency_p50_s > apart.latency_p50_s
+
+
+def test_the_spread_of_one_rigs_latency_gives_that_of_its_stages() -> None:
+    model = simulate(replace(COSTS, spread=0.4), rigs=1, fps=10, cores=2, seconds=8)
+    assert model.latency_p50_s == pytest.approx(0.020, abs=0.004) and model.latency_p99_s > 1.3 * model.latency_p50_s
+    found = spread_of(COSTS, 10, 2, model.latency_p50_s, model.latency_p99_s)
+    assert found == replace(COSTS, spread=0.4)
+
+
+def test_the_worst_error_is_relative_to_what_was_measured() -> None:
     assert worst_error([9, 11], [10, 10]) == pytest.approx(0.1)

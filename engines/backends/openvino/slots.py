@@ -15,6 +15,7 @@ from fusepipe.core.buffers import BufferPool
 from fusepipe.core.errors import EngineError
 from fusepipe.core.frames import Luma8
 from fusepipe.core.fuser import FusionBatch
+from fusepipe.engines.backends.openvino.compute_gate import GATE
 from fusepipe.engines.backends.openvino.library import openvino
 from fusepipe.engines.backends.openvino.network import last_line
 from fusepipe.engines.backends.openvino.pyramid import Pyramid
@@ -109,17 +110,19 @@ class PyramidSlot(Slot):
         shape = (padded[0], 1, *padded[1:])
         targets = [self._buffer(name, shape, np.float32) for name in COARSE_INPUTS]
         pairs = zip(self._under_way, batch.infrared, batch.visible, strict=True)
-        for index, (pyramid, infrared, visible) in enumerate(pairs):
-            for target, image in zip(targets, pyramid.reduce(infrared, visible), strict=True):
-                target[index, 0] = image
+        with GATE.passed(batch.shape[0] * batch.shape[1]):
+            for index, (pyramid, infrared, visible) in enumerate(pairs):
+                for target, image in zip(targets, pyramid.reduce(infrared, visible), strict=True):
+                    target[index, 0] = image
         self.request.start_async()
 
     def collect(self, size: tuple[int, int]) -> list[Luma8]:
         fused, gates, gains = (self.request.get_tensor(name).data for name in COARSE_OUTPUTS)
-        return [
-            pyramid.add_detail(fused[index, 0], gates[index], gains[index])
-            for index, pyramid in enumerate(self._under_way)
-        ]
+        with GATE.passed(size[0] * size[1]):
+            return [
+                pyramid.add_detail(fused[index, 0], gates[index], gains[index])
+                for index, pyramid in enumerate(self._under_way)
+            ]
 
     def _for(self, batch: FusionBatch) -> list[Pyramid]:
         key = (*batch.shape, batch.visible_levels)

@@ -93,6 +93,8 @@ def _clip(entry: BatchEntry, result: ClipResult | None) -> dict[str, Any]:
         "pairs_per_s": round(pairs / seconds, 2) if seconds else None,
         "states": " ".join(f"{state}={count}" for state, count in states.items()),
         "warnings": "; ".join(figures.get("warnings", ())),
+        "segments": figures.get("segments"),
+        "segments_kept": figures.get("segments_kept"),
         "error": result.error,
         "metrics": {
             name: value if math.isfinite(value) else None for name, value in figures.get("metrics", {}).items()

@@ -21,11 +21,15 @@ CLIP = BackoffPolicy(first_ns=S, cap_ns=60 * S)
 
 @dataclass(slots=True)
 class _SplitClip:
-    """A clip that is fused in segments: tasks that have not ended, and the first failure of one."""
+    """A clip that is fused in segments: tasks that have not ended, and the first failure of one.
+
+    ``kept``: the number of segments that an earlier run has fused.
+    """
 
     plan: SegmentPlan
     open: set[str]
     failure: ClipResult | None = None
+    kept: int = 0
 
 
 class ClipQueue:
@@ -84,6 +88,9 @@ class ClipQueue:
         attempts = failures if result.status == "failed" else failures + 1
         result = replace(result, attempts=attempts)
         if task == result.output:
+            clip = self._split.get(task)
+            if clip is not None and "segments" in result.figures:
+                result = replace(result, figures={**result.figures, "segments_kept": clip.kept})
             self.results[task] = result
         else:
             self._end_segment(task, result)
@@ -105,6 +112,7 @@ class ClipQueue:
         clip = self._split[result.output]
         before = len(clip.open)
         clip.open.discard(task)
+        clip.kept += result.status == "skipped"
         if result.status == "failed":
             clip.failure = clip.failure or result
         if clip.failure is not None:

@@ -13,7 +13,7 @@ from fusepipe.core.files import utf8
 COLUMNS = {
     "line": "int64", "output": "string", "status": "string", "infrared": "string", "visible": "string",
     "attempts": "int64", "seconds": "double", "pairs": "int64", "pairs_per_s": "double", "states": "string",
-    "warnings": "string", "error": "string",
+    "warnings": "string", "segments": "int64", "segments_kept": "int64", "error": "string",
 }  # fmt: skip
 
 

@@ -15,11 +15,14 @@ from fusepipe.commands.bench import Sizes
 from fusepipe.config.gain import AGC_MODES
 from fusepipe.core.errors import UsageError
 from fusepipe.core.view_settings import MODES
+from fusepipe.engines.backends.openvino.fuser import OpenVinoFuser
 from fusepipe.engines.backends.openvino.network import convolution_macs
 from fusepipe.engines.load import read_onnx
+from fusepipe.rig.api import Pipeline
+from fusepipe.workflows.bench import throughput
 from fusepipe.workflows.bench.clips import Clips
 from fusepipe.workflows.bench.soak import held, slope_kib_per_1000
-from fusepipe.workflows.bench.stages import pairs_in_memory
+from fusepipe.workflows.bench.stages import StageCost, pairs_in_memory
 from fusepipe.workflows.bench.throughput import BenchOptions, arithmetic_limit, busy_seconds
 
 SMALL = ["--size", "64x48,32x24", "--model", "mean", "--json"]
@@ -69,6 +72,31 @@ def test_a_system_without_proc_is_not_available(tmp_path: Path) -> None:
     here = held()
     assert here.rss_kib is not None and here.rss_kib > 10_000
     assert here.threads is not None and here.threads >= 1
+
+
+def test_the_engine_is_compiled_before_the_measured_run_for_the_size_of_its_pairs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events: list[tuple[int, int] | str] = []
+    preparing, starting = OpenVinoFuser.prepare, Pipeline.start
+
+    def prepared(self: OpenVinoFuser, height: int, width: int, batch: int = 1) -> None:
+        events.append((width, height))
+        preparing(self, height, width, batch)
+
+    def started(self: Pipeline) -> None:
+        events.append("start")
+        starting(self)
+
+    def measured(*_: object) -> list[StageCost]:
+        return []
+
+    monkeypatch.setattr(OpenVinoFuser, "prepare", prepared)
+    monkeypatch.setattr(Pipeline, "start", started)
+    monkeypatch.setattr(throughput, "measure_stages", measured)
+    throughput.measure_throughput(BenchOptions((128, 96), (64, 48), pairs=10, model="stream", backend="openvino"))
+    assert events[:2] == [(64, 48), "start"], "half of the visible size"
+    assert set(events) == {(64, 48), "start"}, "the run needs no other"
 
 
 def test_large_images_are_measured_with_fewer_pairs(tmp_path: Path) -> None:

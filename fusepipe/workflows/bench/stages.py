@@ -62,18 +62,22 @@ def measure_stages(clips: Clips, fuser: Fuser, encoding: VideoOptions, output: P
     pairs = _paired(infrared, visible)
     costs.append(clock.cost("pair", len(pairs)))
 
-    registration = Registration(
-        make_aligner("synthetic://street").alignment,
-        clips.visible_size,
-        apply=not fuser.info.accepts_warp,
-        max_visible_levels=fuser.info.max_visible_levels,
-    )
-    pairs = _mapped("register", registration, pairs, costs)
+    pairs = _mapped("register", registration_for(clips, fuser), pairs, costs)
     pairs = _mapped("tone map", ToneMap(None, lambda message: None), pairs, costs)
 
     fused = _fused(fuser, pairs, costs)
     costs.append(_encoded(fused, encoding, output))
     return costs
+
+
+def registration_for(clips: Clips, fuser: Fuser) -> Registration:
+    """The registration of the clips, as the rig of ``bench`` has it."""
+    return Registration(
+        make_aligner("synthetic://street").alignment,
+        clips.visible_size,
+        apply=not fuser.info.accepts_warp,
+        max_visible_levels=fuser.info.max_visible_levels,
+    )
 
 
 def pairs_in_memory(clips: Clips) -> int:

@@ -25,7 +25,7 @@ from fusepipe.rig.factories.fusers import load_fuser
 from fusepipe.rig.from_options import rig_from_options
 from fusepipe.workflows.bench.against import Against, find_ffmpeg, measure_against
 from fusepipe.workflows.bench.clips import Clips, render_clips
-from fusepipe.workflows.bench.stages import StageCost, measure_stages
+from fusepipe.workflows.bench.stages import StageCost, measure_stages, registration_for
 
 STAT = Path("/proc/stat")
 
@@ -177,7 +177,9 @@ def _notes(options: BenchOptions, clips: Clips, run: EndToEnd) -> list[str]:
 
 
 def _end_to_end(rig: Rig, fuser: Fuser, clips: Clips, time_limit_s: float) -> tuple[EndToEnd, dict[str, Any]]:
-    fuser.prepare(clips.visible_size[1], clips.visible_size[0])  # compiling does not count
+    levels = registration_for(clips, fuser).visible_levels(clips.infrared_size, clips.visible_size)
+    width, height = (side >> levels for side in clips.visible_size)
+    fuser.prepare(height, width)  # compiling does not count
     pipeline = Pipeline(rig, fuser=fuser)
     own_s, busy_s = time.process_time(), busy_seconds()
     pipeline.start()

@@ -33,13 +33,17 @@ class Blend:
 
     ``parts`` are rectangles of the image, each with the weights of the first and of the second image, float32 that sum
     to 1: 0 and 1 outside the infrared view, rising to 1 and 0 within its border. They rise smoothly (with slope 0 at
-    both ends), so that not even a flat image shows where the view begins.
+    both ends), so that not even a flat image shows where the view begins. ``unseen`` are rectangles of the second image
+    alone.
     """
 
     parts: tuple[tuple[slice, slice, Weights, Weights], ...]
+    unseen: tuple[tuple[slice, slice], ...] = ()
 
     def __call__(self, inside: Luma8, outside: Luma8) -> None:
         """Blends ``outside`` into ``inside``, both HxW uint8; ``inside`` is changed."""
+        for place in self.unseen:
+            inside[place] = outside[place]
         for rows, columns, weights, others in self.parts:
             part = inside[rows, columns]
             cv2.blendLinear(part, outside[rows, columns], weights, others, dst=part)
@@ -52,15 +56,26 @@ def blend_of(valid: Luma8) -> Blend:
     fade_px = max(1.0, min(width * FADE, float(inside_px.max()) / 2))
     share = np.minimum(inside_px / np.float32(fade_px), np.float32(1))
     weights = np.asarray(share * share * (3 - 2 * share), np.float32)
+    x, y, across, down = cv2.boundingRect(np.asarray(weights > 0, np.uint8))
+    seen = x, y, x + across, y + down
     left, top, right, bottom = _unblended(weights)
-    parts = (
-        (slice(0, top), slice(0, width)),
-        (slice(top, bottom), slice(0, left)),
-        (slice(top, bottom), slice(right, width)),
-        (slice(bottom, height), slice(0, width)),
+    # an inner rectangle that is empty must not reach out of the view
+    inner = (left, top, right, bottom) if right > left and bottom > top else (*seen[:2], *seen[:2])
+    filled = (part for part in _around(inner, seen) if weights[part].size)
+    unseen = (part for part in _around(seen, (0, 0, width, height)) if weights[part].size)
+    blended = tuple((*part, weights[part].copy(), np.float32(1) - weights[part]) for part in filled)
+    return Blend(blended, tuple(unseen))
+
+
+def _around(inner: tuple[int, int, int, int], outer: tuple[int, int, int, int]) -> tuple[tuple[slice, slice], ...]:
+    """Four rectangles, as rows and columns, that cover ``outer`` without ``inner``: each left, top, right, bottom."""
+    left, top, right, bottom = inner
+    return (
+        (slice(outer[1], top), slice(outer[0], outer[2])),
+        (slice(top, bottom), slice(outer[0], left)),
+        (slice(top, bottom), slice(right, outer[2])),
+        (slice(bottom, outer[3]), slice(outer[0], outer[2])),
     )
-    filled = (part for part in parts if weights[part].size)
-    return Blend(tuple((*part, weights[part].copy(), np.float32(1) - weights[part]) for part in filled))
 
 
 def _unblended(weights: Weights) -> tuple[int, int, int, int]:

@@ -9,7 +9,7 @@ from fusepipe.core.errors import EngineError
 from fusepipe.core.frames import Band, FramePair, FusedBy, PairState, Plane
 from fusepipe.core.fuser import FunctionFuser, FuserInfo
 from fusepipe.core.levels import luma_to_full
-from fusepipe.pipeline.stages.fusion import FusionStep
+from fusepipe.pipeline.stages.fusion import FusionStep, blend_of
 from fusepipe.pipeline.stages.registration import Registration
 from fusepipe.pipeline.stages.tonemap import ToneMap
 from fusepipe.pipeline.testing import frame
@@ -97,6 +97,23 @@ def test_a_narrow_view_is_not_faded_away():
     made = pair(np.full((60, 640), 40, np.uint8), np.full((60, 640), 200, np.uint8))
     out = through(made, lambda i, v: np.full_like(v, 200), FixedWarp(valid)).planes[0].pixels
     assert (out[20:40, 300:320] == 200).mean() > 0.2
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"), [(slice(5, 40), slice(9, 60)), (slice(0, 48), slice(0, 20)), (slice(20, 22), slice(30, 33))]
+)
+def test_the_parts_of_a_blend_do_not_overlap_and_leave_out_the_middle_alone(rows, columns):
+    valid = np.zeros((48, 64), np.uint8)
+    valid[rows, columns] = 255
+    blend = blend_of(valid)
+    covered = np.zeros(valid.shape, int)
+    for part in (*blend.unseen, *(part[:2] for part in blend.parts)):
+        covered[part] += 1
+    assert covered.max() == 1 and covered[valid == 0].all()
+    assert sum(covered[part].size for part in blend.unseen) >= (valid == 0).sum(), "only the view is blended"
+    inside = np.full(valid.shape, 255, np.uint8)
+    blend(inside, np.zeros_like(inside))
+    assert not inside[valid == 0].any() and inside[rows, columns].max() == 255
 
 
 @pytest.mark.parametrize("value_range", ["full", "limited"])

@@ -166,7 +166,7 @@ def pairs_by_time(
 ) -> Iterator[FramePair]:
     """The pairs of two opened recordings in order; frames that cannot be decoded are left out.
 
-    ``motion`` collects that of each band, of its first ``MOTION_S``.
+    ``motion`` collects that of each band, of its first ``MOTION_NS``.
     """
     streams = {Band.INFRARED: infrared.frames(stop), Band.VISIBLE: visible.frames(stop)}
     energies = {} if motion is None else dict(zip(Band, motion, strict=True))

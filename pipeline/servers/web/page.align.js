@@ -3,16 +3,19 @@
 // What is moved is sent as a whole, so that a lost request is made up for by the next one.
 class Align {
   constructor(panel, rig) {
-    this.panel = panel; this.rig = rig; this.state = null; this.sending = false; this.again = false;
+    this.panel = panel; this.rig = rig; this.state = null; this.sending = this.again = this.saving = false;
     this.note = panel.querySelector("output"); this.save = panel.querySelector("[data-align=save]");
     for (const button of panel.querySelectorAll("[data-align]"))
       button.addEventListener("click", () => this.act(button.dataset.align, 1));
     panel.addEventListener("keydown", (event) => this.key(event));
   }
 
-  // Called for each rig that is chosen: hides the panel where the rig cannot be moved or the user may not.
+  leave() { this.state = null; this.again = this.saving = false; this.panel.hidden = true; }
+
+  // Called when the rig that is chosen has video: leaves the panel hidden where it cannot be moved or the user may not.
   async choose(rig) {
-    this.rig = rig; this.state = null; this.panel.hidden = true;
+    this.leave();
+    this.rig = rig;
     const answer = await fetch(this.path(), { signal: AbortSignal.timeout(5000) }).catch(() => null);
     if (!answer || !answer.ok || rig !== this.rig) return;
     this.state = await answer.json();
@@ -47,10 +50,11 @@ class Align {
     this.send();
   }
 
-  // One request at a time; what is moved meanwhile goes with the next.
+  // One request at a time; what is moved meanwhile goes with the next, and then a save that was asked for meanwhile.
   async send(end = "") {
-    if (this.sending) { this.again = !end || this.again; return; }
-    this.sending = true; this.again = false;
+    if (this.sending) { if (end) this.saving = true; else this.again = true; return; }
+    this.sending = true;
+    if (end) this.saving = false; else this.again = false;
     const { right, down, turn_deg, stretch } = this.state, rig = this.rig;
     try {
       const answer = await fetch(this.path(end), {
@@ -67,7 +71,8 @@ class Align {
       this.note.textContent = "not sent";
     } finally {
       this.sending = false;
-      if (this.again && rig === this.rig) this.send();
+      if (this.state && this.again) this.send();
+      else if (this.state && this.saving) this.send("/save");
     }
   }
 

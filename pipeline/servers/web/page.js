@@ -94,7 +94,7 @@ let moved = 0;
 wipe.addEventListener("input", () => { clearTimeout(moved); moved = setTimeout(show, 120); });
 rigs.addEventListener("change", () => { choose(rigs.value); });
 
-function choose(name) { rig = name; since = 0; skews = []; drops = []; last = null; begun = false; show(); align.choose(name); }
+function choose(name) { rig = name; since = 0; skews = []; drops = []; last = null; begun = false; show(); align.leave(); }
 
 function rows(table, pairs) {
   table.replaceChildren(...pairs.map(([name, value]) => {
@@ -281,7 +281,7 @@ async function poll() {
     const record = data.rigs[rig] || {};
     if (record.view && (!begun || thermal !== record.temperatures || spots !== record.spots)) {
       thermal = record.temperatures; spots = record.spots;
-      if (!begun) begin(record.view);
+      if (!begun) { begin(record.view); align.choose(rig); }
       begun = true;
       show();
     }

@@ -12,16 +12,20 @@ import click
 from fusepipe.commands.console.options import (
     Length,
     check_output_file,
+    check_rig_to_edit,
     examples,
     json_option,
     overwrite_option,
     reframing_arguments,
     reframing_options,
+    rig_name_option,
+    write_offset_option,
 )
 
 if TYPE_CHECKING:
     from fusepipe.calibration.scene.local_matches import Model
     from fusepipe.calibration.scene.registration import SceneResult
+    from fusepipe.config.rig_offset import WrittenOffset
     from fusepipe.workflows.calibrate_scene import Hints
     from fusepipe.workflows.probe import RecordingTiming
 
@@ -45,6 +49,8 @@ if TYPE_CHECKING:
 @click.option("--name", help="Name of the plane of --at.", show_default="near, far, or its distance")
 @click.option("--pairs", "most", type=click.IntRange(1, 200), default=24, help="Maximum number of pairs.")
 @click.option("--note", help="Kept in the file.")
+@write_offset_option
+@rig_name_option
 @reframing_options
 @overwrite_option
 @json_option
@@ -61,6 +67,8 @@ def command(
     name: str | None,
     most: int,
     note: str | None,
+    rig_file: Path | None,
+    rig_name: str | None,
     keys: dict[str, dict[str, Any]],
     overwrite: bool,
     as_json: bool,
@@ -74,13 +82,10 @@ def command(
     from fusepipe.calibration.scene.local_matches import MODELS
     from fusepipe.core.errors import FusepipeError
     from fusepipe.core.progress_bar import ProgressBar
-    from fusepipe.workflows.calibrate_scene import Hints, calibrate_scene, result_json
+    from fusepipe.workflows.calibrate_scene import Hints, calibrate_scene, result_json, with_timing
     from fusepipe.workflows.scene_pairs import read_scene
 
-    if name is not None and at is None:
-        raise click.UsageError("--name is that of a plane: give --at as well")
-    if at is None:
-        check_output_file(output, overwrite)
+    _check_options(output, (at, name), (rig_file, rig_name), overwrite)
     hints = Hints(fov_infrared, fov_visible, mount, plane_distance)
     models = MODELS if model == "auto" else tuple(m for m in MODELS if MODELS.index(m) <= MODELS.index(model))
     if at is not None:
@@ -89,20 +94,48 @@ def command(
     scene = read_scene(infrared, visible, most, keys)
     names = [pair.name for pair in scene.pairs]
     with ProgressBar("registering", enabled=not as_json) as progress:
-        result, calibration = calibrate_scene(scene.pairs, hints, models, note, progress.step, scene.timing)
+        result, calibration = calibrate_scene(scene.pairs, hints, models, note, progress.step)
+    timing = scene.timing_with(result)
+    written = None
     if calibration is not None:
-        save_calibration(calibration, output, overwrite)
+        save_calibration(with_timing(calibration, timing), output, overwrite)
+        written = _write_offset(rig_file, rig_name, timing)
     if as_json:
-        document = result_json(result, names, scene.timing)
+        document = result_json(result, names, timing) | ({} if written is None else {"written": str(written.path)})
         click.echo(json.dumps({"ok": calibration is not None, "output": str(output), **document}, indent=2))
         if calibration is None:
             raise click.exceptions.Exit(1)
         return
     if calibration is None:
         raise FusepipeError(f"nothing was written: {result.refusal}")
-    _print_result(result, names, scene.timing)
+    _print_result(result, names, timing)
+    if rig_file is not None:
+        click.echo(f"{rig_file} is unchanged: no clear offset was found" if written is None else written.text)
     inputs = shlex.join([str(output), infrared, visible, *reframing_arguments(keys)])
     click.echo(f"wrote {output}; check it with: fusepipe calibrate check {inputs}")
+
+
+def _check_options(
+    output: Path, plane: tuple[str | None, str | None], rig: tuple[Path | None, str | None], overwrite: bool
+) -> None:
+    """Raises what stops the command before it has read anything. ``plane``: --at and --name."""
+    at, name = plane
+    if name is not None and at is None:
+        raise click.UsageError("--name is that of a plane: give --at as well")
+    check_rig_to_edit(*rig)
+    if at is None:
+        check_output_file(output, overwrite)
+    elif rig[0] is not None:
+        raise click.UsageError("--write-offset does not go with --at: a plane has no offset of its own")
+
+
+def _write_offset(rig_file: Path | None, rig_name: str | None, timing: RecordingTiming | None) -> WrittenOffset | None:
+    """Writes an offset that is clear; ``None`` without one, or without a rig."""
+    from fusepipe.config.rig_offset import write_offset
+
+    if rig_file is None or timing is None or timing.motion is None or not timing.sure:
+        return None
+    return write_offset(rig_file, rig_name, timing.motion.offset_ns)
 
 
 def _print_result(result: SceneResult, names: list[str], timing: RecordingTiming | None) -> None:

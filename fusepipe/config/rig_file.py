@@ -108,6 +108,11 @@ class RigFileDocument:
         environ = os.environ if environ is None else environ
         return [self._check_one(name, self._merged(name), environ) for name in wanted]
 
+    def merged(self, name: str) -> dict[str, Any]:
+        """The keys of a rig as written, with the defaults of the file under them."""
+        data: dict[str, Any] = self._merged(name).data()
+        return data
+
     def placed(self, rig: Rig) -> PlacedRig:
         """One of its rigs with the positions of its keys."""
         return PlacedRig(rig, self._merged(rig.name), self._document)

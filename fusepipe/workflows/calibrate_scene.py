@@ -67,12 +67,10 @@ def calibrate_scene(
     models: tuple[Model, ...] = MODELS,
     note: str | None = None,
     step: Callable[[int, int, str], None] = lambda done, total, what: None,
-    timing: RecordingTiming | None = None,
 ) -> tuple[SceneResult, Calibration | None]:
     """Registers the pairs, all of one rig; no calibration where the result is not reliable.
 
-    ``timing``, of recordings, is kept among the figures of the calibration. ``step``: see
-    :func:`fusepipe.calibration.scene.registration.register`.
+    ``step``: see :func:`fusepipe.calibration.scene.registration.register`.
     """
     hints = hints or Hints()
     focal_px = hints.infrared_focal_px(pairs[0].infrared.shape[1]) if pairs else None
@@ -91,7 +89,7 @@ def calibrate_scene(
         result.visible_size,
         matrix,
         made=Made(by="fusepipe calibrate scene", date=datetime.datetime.now(datetime.UTC).date(), note=note),
-        quality=_quality(result, timing),
+        quality=_quality(result),
         plane_distance_m=hints.distance_m,
         parallax_px_m=hints.parallax_px_m(result.visible_size[0]),
         infrared_lens=result.lens,
@@ -99,7 +97,7 @@ def calibrate_scene(
     return result, calibration
 
 
-def _quality(result: SceneResult, timing: RecordingTiming | None) -> dict[str, float | str]:
+def _quality(result: SceneResult) -> dict[str, float | str]:
     seen = result.quality
     quality: dict[str, float | str] = {
         "confidence": seen.confidence,
@@ -112,10 +110,18 @@ def _quality(result: SceneResult, timing: RecordingTiming | None) -> dict[str, f
     if seen.error_bound is not None:
         quality["expected_error_centre_px"] = seen.error_bound.centre_px
         quality["expected_error_corners_px"] = seen.error_bound.corners_px
-    if timing is not None and timing.motion is not None and timing.sure:
-        quality["time_offset_ms"] = round(timing.motion.offset_ns / MS, 1)
-        quality["time_offset_uncertainty_ms"] = round(timing.motion.uncertainty_ns / MS, 1)
     return quality
+
+
+def with_timing(calibration: Calibration, timing: RecordingTiming | None) -> Calibration:
+    """The calibration of recordings with a sure offset of their times among its figures."""
+    if timing is None or timing.motion is None or not timing.sure:
+        return calibration
+    times = {
+        "time_offset_ms": round(timing.motion.offset_ns / MS, 1),
+        "time_offset_uncertainty_ms": round(timing.motion.uncertainty_ns / MS, 1),
+    }
+    return calibration.model_copy(update={"quality": {**(calibration.quality or {}), **times}})
 
 
 def reliability_warning(result: SceneResult) -> str:

@@ -81,6 +81,11 @@ class ProbeReport:
     cameras: list[CameraReport]
     pair: PairReport | None = None
 
+    @property
+    def offset(self) -> MotionOffset | None:
+        """The offset to set; ``None`` where none is clear."""
+        return _sure(None if self.pair is None else self.pair.motion)
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -137,6 +142,11 @@ class RecordingsReport:
     shutter: ShutterSkew | None
     offset_key: str
 
+    @property
+    def offset(self) -> MotionOffset | None:
+        """The offset to set; ``None`` where none is clear."""
+        return _sure(self.motion)
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -148,7 +158,7 @@ class RecordingsReport:
         ]
         lines.append("together:")
         if self.motion is None:
-            lines.append("  no offset: the recordings have less than 5 s in common")
+            lines.append("  no offset: the recordings have less than 4 s in common")
         return lines + motion_lines(self.motion, self.shutter)
 
 
@@ -243,6 +253,10 @@ def _read_recording(seen: CameraRecording, seconds: float | None) -> list[int]:
             break
         seen.motion.push(item)
     return times
+
+
+def _sure(motion: MotionOffset | None) -> MotionOffset | None:
+    return motion if motion is not None and motion.sure else None
 
 
 def _collect(seen: CameraRecording, stop: threading.Event) -> None:

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from fusepipe.calibration.gradient_field import to_luma8
+from fusepipe.calibration.scene.registration import SceneResult
 from fusepipe.calibration.scene.search import ScenePair
 from fusepipe.config.schema import SourceConfig
 from fusepipe.core import image_files, image_formats
@@ -21,7 +22,7 @@ from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.core.frames import Band, Frame, FramePair, Pixels, UnreadableFrame
 from fusepipe.core.image_pages import holds_many_images
 from fusepipe.evaluation.image_sets import match
-from fusepipe.pipeline.pairing.motion_offset import MotionEnergy
+from fusepipe.pipeline.pairing.motion_offset import MotionEnergy, offset_by_cells
 from fusepipe.pipeline.pairing.time_pairer import TOLERANCE_NS, TimePairer
 from fusepipe.pipeline.sources.base import Source, SourceInfo
 from fusepipe.pipeline.sources.image_colour import palette_places
@@ -38,10 +39,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class SceneInput:
-    """``timing`` is what motion in two recordings says; ``None`` for images."""
+    """``timing`` is what motion in two recordings says; ``None`` for images. ``motion``: that of both."""
 
     pairs: list[ScenePair]
     timing: RecordingTiming | None = None
+    motion: tuple[MotionEnergy, MotionEnergy] | None = None
+
+    def timing_with(self, result: SceneResult) -> RecordingTiming | None:
+        """The timing where it is sure, else that by the motion in each part of the registered images."""
+        timing = self.timing
+        if timing is None or self.motion is None or timing.sure or result.refusal:
+            return timing
+        own, other = (np.diag([1 / size[0], 1 / size[1], 1.0]) for size in (result.infrared_size, result.visible_size))
+        found = offset_by_cells(*self.motion, other @ result.matrix @ np.linalg.inv(own))
+        return timing if found is None or not found.sure else replace(timing, motion=found)
 
 
 def read_pairs(
@@ -119,7 +130,7 @@ def _read_recordings(configs: Sequence[SourceConfig], most: int) -> SceneInput:
             f"{configs[0].label} and {configs[1].label}: no infrared frame was captured at the time of a visible "
             "one; check that both recordings cover the same time"
         )
-    return SceneInput([_scene_pair(pair) for pair in pairs], timing)
+    return SceneInput([_scene_pair(pair) for pair in pairs], timing, motion)
 
 
 def _paired(

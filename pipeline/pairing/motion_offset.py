@@ -2,14 +2,18 @@
 
 For each camera the *motion energy*, the mean absolute difference of successive downscaled frames, is a function of
 time; the offset is the lag with the highest normalised cross-correlation on a common grid. This requires motion that
-starts, stops or changes speed; a static scene, or uniform motion, gives no estimate. The same in the upper and in the
-lower part of the images gives the difference of the cameras' rolling shutters.
+starts, stops or changes speed; a static scene, or uniform motion, gives no estimate. Motion that goes on in the image
+all the time, but not in one place, is seen by cells: the energy of each part of the scene, once the map between the
+cameras is known. The same in the upper and in the lower part of the images gives the difference of the cameras' rolling
+shutters.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,10 +23,16 @@ from fusepipe.core.frames import Frame
 
 GRID_NS = 5_000_000
 MAX_OFFSET_NS = 2_000_000_000
-MIN_SPAN_NS = 5_000_000_000
+MIN_SPAN_NS = 4_000_000_000
 SMALL = (80, 60)
+SMOOTH_NS = 50_000_000  # standard deviation of the smoothing: a camera that repeats frames has no motion in every other
+FINE = (32, 24)  # parts of an image whose energies are kept, whatever its shape
+CELLS = (12, 9)  # of the visible image, in which the energies of both are compared
+MIN_CELLS = 12  # that the infrared camera sees
 MIN_CORRELATION = 0.5  # of a trusted offset
+MIN_CELL_CORRELATION = 0.3  # of one by cells, whose noise is independent
 PEAK_RATIO = 1.15  # min ratio of the highest to any other peak of a trusted offset
+CELL_PEAK_RATIO = 1.5  # and of one by cells
 MAX_UNCERTAINTY_NS = 40_000_000  # of a sure offset: a frame of 25 a second
 PART_NS, MIN_PARTS, RESAMPLES = 1_000_000_000, 5, 60  # of the bootstrap of the uncertainty
 NEIGHBOURS = 60  # grid steps to each side of the peak that it looks at
@@ -30,6 +40,7 @@ PART = 0.4  # of the rows, at the top and at the bottom, whose offsets are compa
 PEAK_RADIUS = 20  # grid steps within which another maximum belongs to the same, noisy peak
 
 Samples = Sequence[tuple[int, float]]  # (capture time in ns, motion energy)
+Series = NDArray[np.float64]  # times x cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +76,15 @@ class ShutterSkew:
 class MotionEnergy:
     """Collects one camera's motion energy; capture times of both cameras have to be on one clock.
 
-    ``samples`` are of the whole image, ``top`` and ``bottom`` of its upper and its lower ``PART`` of rows.
+    ``samples`` are of the whole image, ``top`` and ``bottom`` of its upper and its lower ``PART`` of rows; ``fine``
+    has ``FINE`` parts for each of the samples, rows x columns float16.
     """
 
     def __init__(self) -> None:
         self.samples: list[tuple[int, float]] = []
         self.top: list[tuple[int, float]] = []
         self.bottom: list[tuple[int, float]] = []
+        self.fine: list[NDArray[np.float16]] = []
         self._last: NDArray[np.float32] | None = None
         self._last_ns = 0
 
@@ -84,26 +97,66 @@ class MotionEnergy:
         small = np.asarray(cv2.resize(frame.luma.pixels, SMALL, interpolation=cv2.INTER_AREA), np.float32)
         if self._last is not None and self._last.shape == small.shape:
             middle_ns = (self._last_ns + frame.capture_ns) // 2  # the motion happened between the two
-            rows = np.abs(small - self._last).mean(axis=1)
+            moved = np.abs(small - self._last)
+            rows = moved.mean(axis=1)
             part = round(len(rows) * PART)
             self.samples.append((middle_ns, float(rows.mean())))
             self.top.append((middle_ns, float(rows[:part].mean())))
             self.bottom.append((middle_ns, float(rows[-part:].mean())))
+            self.fine.append(cv2.resize(moved, FINE, interpolation=cv2.INTER_AREA).astype(np.float16))
         self._last, self._last_ns = small, frame.capture_ns
+
+
+def offset_by_cells(infrared: MotionEnergy, visible: MotionEnergy, matrix: NDArray[np.float64]) -> MotionOffset | None:
+    """The offset by the motion in each part of the scene, as of :func:`estimate_offset`.
+
+    ``matrix`` is 3x3, from fractions (x, y) of the infrared image to fractions of the visible one: where the two are
+    not compared at the same place, what moves through the scene is seen too early or too late. ``None`` also where the
+    infrared camera sees less than ``MIN_CELLS`` cells.
+    """
+    grid = _grid(infrared.samples, visible.samples)
+    sides = np.diag([*FINE, 1.0])
+    centred = np.array([[1.0, 0.0, -0.5], [0.0, 1.0, -0.5], [0.0, 0.0, 1.0]])  # pixels count from their centre
+    pixels = centred @ sides @ matrix @ np.linalg.inv(centred @ sides)
+    seen = _cells(cv2.warpPerspective(np.ones(FINE[::-1], np.float32), pixels, FINE)) > 0.9
+    if not len(grid) or int(seen.sum()) < MIN_CELLS:
+        return None
+    warped = [_cells(cv2.warpPerspective(part.astype(np.float32), pixels, FINE))[seen] for part in infrared.fine]
+    own = [_cells(part.astype(np.float32))[seen] for part in visible.fine]
+    # less their mean: a key frame, a flicker or a gain that changes is seen by all of them
+    one, other = (_on_grid(*series, grid) for series in ((infrared.samples, warped), (visible.samples, own)))
+    one, other = (series - series.mean(axis=1, keepdims=True) for series in (one, other))
+    found = _offset(one, other, MIN_CELL_CORRELATION, CELL_PEAK_RATIO)
+    # a camera that repeats frames places its motion half a frame beside
+    half_ns = min(float(np.median(np.diff([t for t, _ in each.samples]))) for each in (infrared, visible)) / 2
+    return replace(found, uncertainty_ns=round(math.hypot(found.uncertainty_ns, half_ns)))
+
+
+def _cells(parts: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(cv2.resize(parts, CELLS, interpolation=cv2.INTER_AREA), np.float32).ravel()
 
 
 def estimate_offset(infrared: Samples, visible: Samples) -> MotionOffset | None:
     """The offset with the highest correlation, within ``MAX_OFFSET_NS``; ``None`` for less than ``MIN_SPAN_NS``."""
-    if len(infrared) < 2 or len(visible) < 2:
+    grid = _grid(infrared, visible)
+    if not len(grid):
         return None
+    series = [_on_grid(samples, [np.array([energy]) for _, energy in samples], grid) for samples in (infrared, visible)]
+    return _offset(series[0], series[1], MIN_CORRELATION, PEAK_RATIO)
+
+
+def _grid(infrared: Samples, visible: Samples) -> NDArray[np.float64]:
+    """The common times in steps of ``GRID_NS``; none for less than ``MIN_SPAN_NS``."""
+    if len(infrared) < 2 or len(visible) < 2:
+        return np.empty(0)
     start_ns = max(infrared[0][0], visible[0][0])
     end_ns = min(infrared[-1][0], visible[-1][0])
-    if end_ns - start_ns < MIN_SPAN_NS:
-        return None
-    grid = np.arange(start_ns, end_ns, GRID_NS, dtype=np.float64)
-    a, b = (_on_grid(samples, grid) for samples in (infrared, visible))
+    return np.arange(start_ns, end_ns if end_ns - start_ns >= MIN_SPAN_NS else start_ns, GRID_NS, dtype=np.float64)
+
+
+def _offset(a: Series, b: Series, min_correlation: float, peak_ratio: float) -> MotionOffset:
     lags = MAX_OFFSET_NS // GRID_NS
-    scores = np.array([_correlation(a, b, lag) for lag in range(-lags, lags + 1)])
+    scores = _correlations(a, b, lags)
     best = int(np.argmax(scores))
     # slow motion has a broad peak: compare it with other peaks, not with its own flanks
     inner = scores[1:-1]
@@ -111,13 +164,13 @@ def estimate_offset(infrared: Samples, visible: Samples) -> MotionOffset | None:
     is_peak[max(0, best - PEAK_RADIUS) : best + PEAK_RADIUS + 1] = False
     second = float(scores[is_peak].max()) if is_peak.any() else 0.0
     peak = float(scores[best])
-    trusted = peak >= MIN_CORRELATION and peak >= PEAK_RATIO * max(second, 0.0) and 0 < best < len(scores) - 1
+    trusted = peak >= min_correlation and peak >= peak_ratio * max(second, 0.0) and 0 < best < len(scores) - 1
     offset_ns = round((best - lags + _subsample(scores, best)) * GRID_NS)
     uncertainty_ns = _uncertainty_ns(a, b, best - lags) if trusted else MAX_OFFSET_NS
     return MotionOffset(offset_ns, round(peak, 3), trusted, uncertainty_ns)
 
 
-def _uncertainty_ns(a: NDArray[np.float64], b: NDArray[np.float64], lag: int) -> int:
+def _uncertainty_ns(a: Series, b: Series, lag: int) -> int:
     """Two standard deviations of the lag's peak, when parts of ``PART_NS`` are drawn with replacement (bootstrap).
 
     B. Efron, "Bootstrap methods: another look at the jackknife", 1979; whole parts, since neighbouring samples depend
@@ -128,19 +181,19 @@ def _uncertainty_ns(a: NDArray[np.float64], b: NDArray[np.float64], lag: int) ->
     length = (end - first) // count
     if length < 1:
         return MAX_OFFSET_NS
-    mine = a[first : first + count * length]
-    mine = mine - mine.mean()
-    own = mine.reshape(count, length)
-    sums = np.empty((2 * NEIGHBOURS + 1, count, 3))
+    own = a[first : first + count * length]
+    own = own - own.mean(axis=0)
+    sums = np.empty((2 * NEIGHBOURS + 1, count, 2))
     for row, move in enumerate(range(-NEIGHBOURS, NEIGHBOURS + 1)):
-        there = b[first + lag + move : first + lag + move + count * length].reshape(count, length)
-        sums[row] = np.stack([(own * there).sum(axis=1), there.sum(axis=1), (there * there).sum(axis=1)], axis=1)
+        there = b[first + lag + move : first + lag + move + count * length]
+        there = there - there.mean(axis=0)
+        both = np.stack([(own * there).sum(axis=1), (there * there).sum(axis=1)], axis=1)
+        sums[row] = both.reshape(count, length, 2).sum(axis=1)
     found = []
     for parts in np.random.default_rng(0).integers(0, count, (RESAMPLES, count)):
-        product, other, others = sums[:, parts].sum(axis=1).T
-        spread = np.maximum(others - other * other / (count * length), 1e-12)
         # the infrared parts that were drawn are the same at each lag: their spread does not move the peak
-        scores = (product - own[parts].sum() * other / (count * length)) / np.sqrt(spread)
+        product, others = sums[:, parts].sum(axis=1).T
+        scores = product / np.sqrt(np.maximum(others, 1e-12))
         best = int(np.argmax(scores))
         found.append((best + _subsample(scores, best)) * GRID_NS)
     return round(2 * float(np.std(found)))
@@ -159,22 +212,46 @@ def estimate_skew(infrared: MotionEnergy, visible: MotionEnergy) -> ShutterSkew 
     return ShutterSkew(skew_ns, min(top.correlation, bottom.correlation))
 
 
-def _on_grid(samples: Samples, grid: NDArray[np.float64]) -> NDArray[np.float64]:
+def _on_grid(samples: Samples, energies: Sequence[NDArray[Any]], grid: NDArray[np.float64]) -> Series:
+    """The energies at the times of samples, times x cells, smoothed."""
     times = np.array([t for t, _ in samples], np.float64)
     # logarithm: a hot or large object must not outweigh the rest
-    energy = np.log1p(np.array([e for _, e in samples], np.float64))
-    return np.interp(grid, times, energy)
+    planes = np.log1p(np.array(energies, np.float64)).T
+    series = np.stack([np.interp(grid, times, plane) for plane in planes], axis=1)
+    return np.asarray(cv2.GaussianBlur(series, (1, 0), 1.0, sigmaY=SMOOTH_NS / GRID_NS), np.float64)
 
 
-def _correlation(a: NDArray[np.float64], b: NDArray[np.float64], lag: int) -> float:
-    """Pearson correlation of ``a`` (infrared), delayed by ``lag`` grid steps, and ``b``."""
-    if lag >= 0:
-        left, right = a[: len(a) - lag], b[lag:]
-    else:
-        left, right = a[-lag:], b[: len(b) + lag]
-    left, right = left - left.mean(), right - right.mean()
-    scale = float(np.sqrt((left @ left) * (right @ right)))
-    return float(left @ right) / scale if scale > 0 else 0.0
+def _correlations(a: Series, b: Series, lags: int) -> NDArray[np.float64]:
+    """2 * lags + 1 Pearson correlations of ``a`` (infrared), delayed by -lags..lags steps, and ``b``, over all cells.
+
+    Each cell about its own mean in the time that is common at a lag. By FFT: minutes take less than a second.
+    """
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    count = len(a)
+    moves = np.arange(-lags, lags + 1)
+    length = 1 << (count + lags).bit_length()
+    spectrum = np.zeros(length // 2 + 1, np.complex128)
+    sums = np.zeros((3, len(moves)))  # of means, and of squares about the mean of each camera
+    ends = (
+        np.maximum(-moves, 0),
+        np.minimum(count - moves, count),
+        np.maximum(moves, 0),
+        np.minimum(count, count + moves),
+    )
+    common = np.maximum(ends[1] - ends[0], 1)
+    for one, other in zip(a.T, b.T, strict=True):
+        spectrum += np.conj(np.fft.rfft(one, length)) * np.fft.rfft(other, length)
+        mine, theirs = (np.concatenate([[0.0], np.cumsum(x)]) for x in (one, other))
+        mean, there = mine[ends[1]] - mine[ends[0]], theirs[ends[3]] - theirs[ends[2]]
+        own, others = (np.concatenate([[0.0], np.cumsum(x * x)]) for x in (one, other))
+        sums += (
+            mean * there / common,
+            own[ends[1]] - own[ends[0]] - mean * mean / common,
+            others[ends[3]] - others[ends[2]] - there * there / common,
+        )
+    product = np.fft.irfft(spectrum, length)[moves] - sums[0]
+    scale = np.sqrt(np.maximum(sums[1] * sums[2], 0.0))
+    return np.where(scale > 1e-9, product / np.maximum(scale, 1e-9), 0.0)
 
 
 def _subsample(scores: NDArray[np.float64], best: int) -> float:

@@ -76,8 +76,31 @@ def test_probe_of_two_recordings_gives_their_offset_and_rolling_shutter(capsys, 
     assert document["offset_key"] == f"sync: {{offset: {offset_ms:.0f}ms}}"
     assert abs(document["shutter"]["skew_ns"] / MS - 30) < 8
     assert [one["frames"] for one in document["recordings"]] == [200, 200]
-    assert call(str(infrared), str(visible), "--duration", "4s") == 0
-    assert "less than 5 s in common" in capsys.readouterr().out
+    assert call(str(infrared), str(visible), "--duration", "3s") == 0
+    assert "less than 4 s in common" in capsys.readouterr().out
+
+
+RIG = "schema: 1\nrigs:\n  demo:  # roof\n    infrared: {url: a.mkv}\n    visible: {url: b.mkv}\n    sinks: []\n"
+
+
+def test_the_offset_is_written_into_a_rig(capsys, tmp_path):
+    rigs, infrared, visible = tmp_path / "rigs.yaml", tmp_path / "ir.mkv", tmp_path / "visible.mkv"
+    rigs.write_text(RIG)
+    record(infrared, ahead_s=0.2)
+    record(visible, ahead_s=0.0)
+    both = (str(infrared), str(visible), "--write-offset", str(rigs))
+    assert call(*both, "--duration", "3s") == 1
+    assert "nothing was written: no clear offset was found" in capsys.readouterr().err and rigs.read_text() == RIG
+    assert call(*both, "--rig-name", "roof") == UsageError.exit_code and "unknown rig 'roof'" in capsys.readouterr().err
+    assert call(*both) == 0
+    out = capsys.readouterr().out
+    value = out.rpartition("wrote sync: {offset: ")[2].partition("}")[0]
+    assert abs(float(value.removesuffix("ms")) + 200) < 15
+    assert f"    sync: {{offset: {value}}}\n    infrared: {{url: a.mkv}}\n" in rigs.read_text()
+    (backup,) = tmp_path.glob("rigs.yaml.*.bak")
+    assert backup.read_text() == RIG and str(backup) in out
+    assert call(str(infrared), "--write-offset", str(rigs)) == 2, "one camera has no offset"
+    assert call(str(infrared), str(visible), "--rig-name", "demo") == 2
 
 
 def test_probe_of_a_recording_and_a_camera(capsys, tmp_path):

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import av
 import cv2
 import numpy as np
 import pytest
 
+from fusepipe.calibration.scene.registration import SceneResult
 from fusepipe.core.errors import SourceError
-from fusepipe.workflows.scene_pairs import read_pairs, read_scene
+from fusepipe.workflows.probe import RecordingTiming
+from fusepipe.workflows.scene_pairs import SceneInput, read_pairs, read_scene
+from tests.helpers.walkers import NARROW, walkers
 
 LEVELS_PER_S = 6  # grey levels by which the recorded frames brighten each second
 
@@ -104,6 +109,19 @@ def test_recordings_that_started_at_different_times_are_paired_by_motion(tmp_pat
         assert np.median(pair.infrared[:, 32:]) == pytest.approx(np.median(pair.visible[:, 32:]), abs=1)
     still = read_scene(*(str(record(tmp_path / f"{n}.mkv", 25, 8, (32, 24))) for n in ("a", "b")), 6)
     assert still.timing is not None and not still.timing.sure and still.timing.offset_key == ""
+
+
+def test_a_registered_scene_tells_the_offset_that_its_whole_images_do_not() -> None:
+    infrared, visible = walkers(1, late_ms=400, view=NARROW), walkers(1)
+    timing = RecordingTiming.measured(infrared, visible)
+    scene = SceneInput([], timing, (infrared, visible))
+    matrix = np.diag([640.0, 480.0, 1.0]) @ NARROW @ np.diag([1 / 320, 1 / 240, 1.0])
+    registered = SimpleNamespace(infrared_size=(320, 240), visible_size=(640, 480), matrix=matrix, refusal="")
+    found = scene.timing_with(cast(SceneResult, registered))
+    assert not timing.sure and found is not None and found.motion is not None and found.sure
+    assert found.motion.offset_ns / 1e6 == pytest.approx(400, abs=40)
+    registered.refusal = "too little agrees"
+    assert scene.timing_with(cast(SceneResult, registered)) == timing
 
 
 def test_a_recording_of_unknown_length_is_sampled_to_its_end(tmp_path: Path) -> None:

@@ -187,3 +187,25 @@ def check_output_file(path: Path, overwrite: bool) -> None:
         raise OutputExistsError(f"{path}: already exists; use --overwrite to replace it")
     if not path.absolute().parent.is_dir():
         raise SinkError(f"{path}: its folder does not exist")
+
+
+write_offset_option = click.option(
+    "--write-offset",
+    "rig_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a clear offset into this rig file as sync.offset; the file as it was is kept beside it.",
+)
+rig_name_option = click.option(
+    "--rig-name", metavar="NAME", help="The rig of --write-offset.", show_default="the only one"
+)
+
+
+def check_rig_to_edit(rig_file: Path | None, rig_name: str | None) -> None:
+    """Raises what stops ``--write-offset`` before anything has been measured."""
+    from fusepipe.config.rig_offset import rig_to_edit
+
+    if rig_name is not None and rig_file is None:
+        raise click.UsageError("--rig-name is that of --write-offset: give it as well")
+    if rig_file is not None:
+        rig_to_edit(rig_file, rig_name)

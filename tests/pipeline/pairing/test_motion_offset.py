@@ -3,9 +3,13 @@
 import math
 import random
 
+import numpy as np
 import pytest
 
-from fusepipe.pipeline.pairing.motion_offset import MotionEnergy, estimate_offset, estimate_skew
+from fusepipe.core.frames import Band
+from fusepipe.pipeline.pairing.motion_offset import MotionEnergy, estimate_offset, estimate_skew, offset_by_cells
+from fusepipe.pipeline.testing import frame
+from tests.helpers.walkers import NARROW, walkers
 
 MS = 1_000_000
 S = 1000 * MS
@@ -76,3 +80,32 @@ def test_rolling_shutters_need_motion_in_both_parts():
     visible = camera(20)
     visible.bottom = [(t, 0.0) for t, _ in visible.bottom]
     assert estimate_skew(camera(0), visible) is None
+
+
+@pytest.mark.parametrize(("late_ms", "view", "repeats"), [(80, None, 1), (400, NARROW, 1), (-600, None, 2)])
+def test_motion_without_a_pause_is_told_by_where_it_is(late_ms, view, repeats):
+    infrared, visible = walkers(1, late_ms=late_ms, view=view), walkers(1, repeats=repeats)
+    whole = estimate_offset(infrared.samples, visible.samples)
+    found = offset_by_cells(infrared, visible, np.eye(3) if view is None else view)
+    assert not whole.sure and found.sure, (whole, found)
+    assert abs(found.offset_ns / MS - late_ms) < 25 and 10 < found.uncertainty_ns / MS < 40, found
+
+
+@pytest.mark.parametrize("seed", range(2, 5))
+def test_the_walks_of_other_scenes_give_no_offset(seed):
+    assert not offset_by_cells(walkers(1), walkers(seed), np.eye(3)).sure
+
+
+def test_cells_of_a_view_that_is_nowhere_in_the_other_are_too_few():
+    beside = np.array([[1.0, 0.0, 0.95], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    assert offset_by_cells(walkers(1), walkers(1), beside) is None
+
+
+def test_the_parts_of_an_image_have_their_own_energy():
+    seen = MotionEnergy()
+    for index in range(2):
+        image = np.zeros((48, 64), np.uint8)
+        image[:24, 32:] = 100 * index
+        seen.push(frame(Band.INFRARED, index, index * 40 * MS, pixels=image))
+    (fine,) = seen.fine
+    assert fine.shape == (24, 32) and fine[:11, 17:].min() == 100 and fine[13:].max() == 0 and fine[:, :15].max() == 0

@@ -1,7 +1,8 @@
 """Networks on CPUs through OpenVINO.
 
 The graph's inputs and output are uint8 luma (see ``fusepipe.train.export``): images are copied into the request's
-buffers, with edge pixels repeated up to the graph's multiple, and results are copied out. Two requests are in flight.
+buffers, with edge pixels repeated up to the graph's multiple, and results are copied out (of a pyramid network that is
+the coarsest level; the others are read from the images themselves). Two requests are in flight.
 
 The first few sizes are compiled for exactly that size (0.2 s each, a third faster); all further sizes share a graph
 with dynamic shapes, so that a folder of hundreds of sizes compiles a handful of times. In fp32 both compute the same
@@ -17,6 +18,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from fusepipe.core.buffers import BufferPool
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.core.fuser import FuserBase, FuserInfo, FusionBatch, Ticket
 from fusepipe.core.machine import usable_cores
@@ -110,6 +112,7 @@ class OpenVinoFuser(FuserBase):
             max_visible_levels=MAX_VISIBLE_LEVELS if self._sharpness else 0,
         )
         self._slots: dict[_Size, list[Slot]] = {}
+        self._scratch = BufferPool()
         self._in_flight: deque[OpenVinoTicket] = deque()
 
     def _choose(self, precision: str) -> tuple[str, str]:
@@ -135,10 +138,12 @@ class OpenVinoFuser(FuserBase):
             self._slots_for(self._padded(height, width, batch))
 
     def _slot(self, request: Any) -> Slot:
-        return PyramidSlot(request, self._sharpness) if self._sharpness else ImageSlot(request, self._grids)
+        if self._sharpness:
+            return PyramidSlot(request, self._sharpness, self._scratch)
+        return ImageSlot(request, self._grids)
 
     def submit(self, batch: FusionBatch) -> Ticket:
-        """See :class:`fusepipe.core.fuser.Fuser`; the images are copied before this returns."""
+        """See :class:`fusepipe.core.fuser.Fuser`; the images are read until the result is there."""
         height, width = batch.shape
         if len(batch.visible) > MAX_BATCH:
             raise UsageError(f"{len(batch.visible)} pairs are more than this fuser's {MAX_BATCH = }")

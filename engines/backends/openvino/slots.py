@@ -24,7 +24,7 @@ from fusepipe.engines.tensor_names import COARSE_INPUTS, COARSE_OUTPUTS, SAMPLIN
 
 WAIT_S = 600.0  # the large baselines take minutes per pair on a loaded machine
 PYRAMIDS = 4
-"""Sizes of images whose pyramids a slot keeps: about 20 bytes a pixel each."""
+"""Sizes of images whose pyramids a slot keeps: about 6 bytes a pixel each."""
 
 
 class Slot(ABC):
@@ -97,11 +97,14 @@ class ImageSlot(Slot):
 
 
 class PyramidSlot(Slot):
-    """A request of a pyramid network's coarse part; the finer levels are computed here, before and after it."""
+    """A request of a pyramid network's coarse part; the finer levels are computed here, before and after it.
 
-    def __init__(self, request: Any, sharpness: Sequence[float]) -> None:
+    ``scratch``: of all requests of one fuser, which one thread at a time computes levels for, as a rule.
+    """
+
+    def __init__(self, request: Any, sharpness: Sequence[float], scratch: BufferPool) -> None:
         super().__init__(request)
-        self._sharpness = sharpness
+        self._sharpness, self._scratch = sharpness, scratch
         self._pyramids: dict[tuple[int, int, int], list[Pyramid]] = {}
         self._under_way: list[Pyramid] = []
 
@@ -129,7 +132,8 @@ class PyramidSlot(Slot):
         made = self._pyramids.setdefault(key, [])
         if len(self._pyramids) > PYRAMIDS:
             del self._pyramids[next(iter(self._pyramids))]
-        made += [Pyramid(*key[:2], self._sharpness, key[2]) for _ in range(len(batch.visible) - len(made))]
+        while len(made) < len(batch.visible):
+            made.append(Pyramid(*key[:2], self._sharpness, key[2], self._scratch))
         return made[: len(batch.visible)]
 
 

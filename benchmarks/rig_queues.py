@@ -3,21 +3,25 @@
 Each stage is a thread that serves one frame at a time; between two stages of a live rig waits at most one pair, and a
 newer one replaces it. The threads that have work share the cores equally (processor sharing, as an operating system
 does). Only the CPU time of each stage is given, measured with one rig, and how much it varies; throughput, drops and
-latency follow. Threads of one process also hand Python's interpreter lock to each other, which costs CPU time:
-``CONTENTION``.
+latency follow. Rigs of one process share Python's interpreter lock: each pair makes its threads take it ``LOCK_TAKES``
+times, and where the threads of other rigs want it too, each of these times it is handed over twice, one hand-over after
+the other. That limits the pairs of a process, however many cores there are.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 STEP_S = 0.0005
-CONTENTION = 0.35
-"""How much more CPU time a thread takes while those of many other rigs run in its process: from eight rigs in one
-process against eight processes (docs/measurements/fleet.md)."""
+LOCK_TAKES = 138
+"""How often the threads of a rig take the interpreter lock for a pair: counted with a probe on ``PyEval_RestoreThread``
+(two RTSP cameras, ``stream``, one page). It does not depend on the size of the images."""
+HAND_OVERS = 2  # to another thread and back
 SPREADS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5)
 
 
@@ -26,13 +30,15 @@ class Costs:
     """CPU seconds per frame of each camera, and per pair of each stage in order.
 
     ``other_s`` is what the process spends besides for each pair: it takes part of the cores, but no pair waits for it.
-    ``spread`` is the standard deviation of the logarithm of a stage's time (0: always the same).
+    ``spread`` is the standard deviation of the logarithm of a stage's time (0: always the same), ``hand_over_s`` the
+    time in which one thread of a process hands the interpreter lock to another.
     """
 
     cameras: tuple[float, ...]
     stages: tuple[float, ...]
     other_s: float = 0.0
     spread: float = 0.0
+    hand_over_s: float = 0.0
 
     @property
     def pair_s(self) -> float:
@@ -88,24 +94,25 @@ def simulate(
 ) -> Simulated:
     """``rigs`` equal rigs with ``fps`` frames per second each, with random phases, on ``cores`` cores.
 
-    ``one_process``: their threads share an interpreter lock.
+    ``one_process``: their threads share an interpreter lock, see ``LOCK_TAKES``.
     """
     random = np.random.default_rng(seed)
     running = [_rig(costs, fps, random) for _ in range(rigs)]
     used_s = 0.0
+    locked_s = LOCK_TAKES * HAND_OVERS * costs.hand_over_s  # of a pair
+    locked_cores = costs.pair_s / locked_s if locked_s else cores
     for step in range(round(seconds / STEP_S)):
         now_s = step * STEP_S
         for rig in running:
             _hand_over(rig, now_s, 1 / fps, costs.spread, random)
         busy = [[t for t in rig.threads if t.frame_s is not None] for rig in running]
-        total = sum(map(len, busy))
-        share = min(1.0, cores / total) * STEP_S if total else 0.0
-        for own in busy:
-            others = (total - len(own)) / total if one_process and total else 0.0  # costs were measured with one rig
-            progress = share / (1 + CONTENTION * others)
-            for thread in own:
-                used_s += min(share, thread.left_s * (1 + CONTENTION * others))
-                thread.left_s -= progress
+        threads = [thread for own in busy for thread in own]
+        share = min(1.0, cores / len(threads)) * STEP_S if threads else 0.0
+        if one_process and sum(map(bool, busy)) > 1:
+            share = min(share, locked_cores / len(threads) * STEP_S)
+        for thread in threads:
+            used_s += min(share, thread.left_s)
+            thread.left_s -= share
     latencies = [latency for rig in running for latency in rig.latencies_s]
     p50, p99 = map(float, np.percentile(latencies, (50, 99))) if latencies else (float("inf"), float("inf"))
     return Simulated(sum(rig.out for rig in running) / seconds, used_s / seconds, p50, p99)
@@ -122,13 +129,11 @@ def _rig(costs: Costs, fps: float, random: np.random.Generator) -> _Rig:
     )
 
 
-def spread_of(costs: Costs, fps: float, cores: float, p50_s: float, p99_s: float) -> Costs:
-    """The costs with the spread of which one rig has the measured ratio of p99 to p50, of :data:`SPREADS`."""
-    wanted = p99_s / p50_s
+def spread_of(costs: Costs, fps: float, cores: float, p99_s: float) -> Costs:
+    """The costs with the spread of :data:`SPREADS` with which one rig has the measured p99."""
 
     def off(spread: float) -> float:
-        model = simulate(replace(costs, spread=spread), 1, fps, cores, seconds=8)
-        return abs(model.latency_p99_s / model.latency_p50_s - wanted)
+        return abs(simulate(replace(costs, spread=spread), 1, fps, cores, seconds=8).latency_p99_s - p99_s)
 
     return replace(costs, spread=min(SPREADS, key=off))
 
@@ -174,6 +179,35 @@ def _pair(rig: _Rig) -> None:
     if len(captured) == len(rig.arrived):
         rig.waiting[0] = max(captured)
         rig.arrived = [None] * len(rig.arrived)
+
+
+def hand_over_s(seconds: float = 0.2, times: int = 7) -> float:
+    """In which a thread of this process wakes another one and hands the lock to it: the median of some measurements."""
+    return float(np.median([_ping_pong(seconds) for _ in range(times)]))
+
+
+def _ping_pong(seconds: float) -> float:
+    ours, theirs, ended = threading.Lock(), threading.Lock(), threading.Event()
+    theirs.acquire()
+
+    def answer() -> None:
+        while not ended.is_set():
+            theirs.acquire()
+            ours.release()
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    count, begun_s = 0, time.perf_counter()
+    while time.perf_counter() - begun_s < seconds:
+        ours.acquire()
+        theirs.release()
+        count += 1
+    taken_s = time.perf_counter() - begun_s
+    ours.acquire()
+    ended.set()
+    theirs.release()
+    thread.join()
+    return taken_s / count / 2
 
 
 def bottleneck(costs: Costs, fps: float, cores: float) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from rig_queues import CONTENTION, Costs, bottleneck, simulate, spread_of, worst_error
+from rig_queues import HAND_OVERS, LOCK_TAKES, Costs, bottleneck, hand_over_s, simulate, spread_of, worst_error
 
 COSTS = Costs(cameras=(0.005, 0.004), stages=(0.002, 0.010, 0.003))  # 24 ms of CPU time a pair
 
@@ -48,18 +48,24 @@ def test_a_stage_slower_than_the_cameras_limits_its_rig_however_many_cores_there
     assert model.latency_p99_s < 0.2 + 0.1 + 0.02, "a pair waits at most for the one before it"
 
 
-def test_threads_that_share_an_interpreter_take_more_of_the_cores() -> None:
-    apart = simulate(COSTS, 8, 10, cores=2, seconds=5)
-    together = simulate(COSTS, 8, 10, cores=2, seconds=5, one_process=True)
-    assert apart.cores_used < together.cores_used <= (1 + CONTENTION) * apart.cores_used
-    assert together.latency_p50_s > apart.latency_p50_s
+def test_handing_over_the_interpreter_lock_limits_the_pairs_of_one_process() -> None:
+    costs = replace(COSTS, hand_over_s=1 / 50 / (LOCK_TAKES * HAND_OVERS))  # 50 pairs a second
+    apart = simulate(costs, 8, 10, cores=4, seconds=5)
+    together = simulate(costs, 8, 10, cores=4, seconds=5, one_process=True)
+    assert apart.pairs_per_s == pytest.approx(80, rel=0.03)
+    assert 30 < together.pairs_per_s < 54 and together.latency_p99_s > 2 * apart.latency_p99_s
+    alone = simulate(costs, 1, 10, cores=4, seconds=5, one_process=True)
+    assert alone.latency_p50_s == pytest.approx(0.020, abs=0.004), "a rig that is alone does not wait for the lock"
+
+
+def test_a_hand_over_takes_micro_to_milliseconds() -> None:
+    assert 1e-7 < hand_over_s(0.01, 3) < 0.1
 
 
 def test_the_spread_of_one_rigs_latency_gives_that_of_its_stages() -> None:
     model = simulate(replace(COSTS, spread=0.4), rigs=1, fps=10, cores=2, seconds=8)
     assert model.latency_p50_s == pytest.approx(0.020, abs=0.004) and model.latency_p99_s > 1.3 * model.latency_p50_s
-    found = spread_of(COSTS, 10, 2, model.latency_p50_s, model.latency_p99_s)
-    assert found == replace(COSTS, spread=0.4)
+    assert spread_of(COSTS, 10, 2, model.latency_p99_s) == replace(COSTS, spread=0.4)
 
 
 def test_the_worst_error_is_relative_to_what_was_measured() -> None:

@@ -74,8 +74,9 @@ class Pipeline:
     ``on_frame`` is called with each fused frame, besides the rig's sinks, in a thread of its own: recordings wait for
     it, live rigs drop frames meanwhile; an exception of it ends the run. ``sources`` (infrared, visible), ``sinks`` and
     ``fuser`` replace the rig's own where given; the pipeline closes them, and does not restart such sinks when they
-    fail. ``max_pairs`` and ``duration_s`` (of capture time) end the run early. With ``strict``, a run that fused under
-    half of the possible pairs is an error; one that fused none always is.
+    fail. Without ``synced``, a power failure may cost all of an unfinished recording, instead of the time between two
+    flushes. ``max_pairs`` and ``duration_s`` (of capture time) end the run early. With ``strict``, a run that fused
+    under half of the possible pairs is an error; one that fused none always is.
     Raises :class:`ConfigError` for a rig with keys that are not available, :class:`UsageError` for anything else
     than a rig.
     """
@@ -93,6 +94,7 @@ class Pipeline:
         sources: tuple[Source | None, Source | None] = (None, None),
         sinks: Sequence[Sink] | None = None,
         fuser: Fuser | None = None,
+        synced: bool = True,
     ) -> None:
         rig = _rig(rig, name)
         check_available(rig)
@@ -102,7 +104,11 @@ class Pipeline:
         self.max_pairs, self.duration_s = max_pairs, duration_s
         self._on_frame, self._sources, self._sinks, self._fuser = on_frame, sources, sinks, fuser
         self._sink_context = SinkContext(
-            overwrite=overwrite, warn=self._warn_and_log, report=self._preview_record, engine=self._engine_record
+            overwrite=overwrite,
+            synced=synced,
+            warn=self._warn_and_log,
+            report=self._preview_record,
+            engine=self._engine_record,
         )
         self._opened: OpenedRig | None = None
         self._unused = ExitStack()  # what is open and not yet owned by a run
@@ -120,6 +126,7 @@ class Pipeline:
             sources=self._sources,
             sinks=self._sinks,
             fuser=self._fuser,
+            synced=self._sink_context.synced,
         )
 
     # -- life

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,3 +112,20 @@ def test_a_plan_is_not_made_twice_and_a_damaged_state_is(clips: Path, tmp_path: 
     ended = batch.run()
     assert ended.status == "failed" and "what it starts from was damaged or removed" in ended.error
     assert Batch(entry(clips), tmp_path, THREE, engine).run().status == "finished"
+
+
+@pytest.mark.parametrize("choice", [None, THREE], ids=["whole", "segments"])
+def test_an_unfinished_output_is_not_synced_to_the_disk_every_second(
+    choice: SegmentChoice | None, clips: Path, tmp_path: Path, engine: KeptEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    sync = os.fdatasync
+
+    def counted(descriptor: int) -> None:
+        synced.append(descriptor)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", counted)
+    assert Batch(entry(clips, **{"sink.sidecar": "on"}), tmp_path, choice, engine).run().status == "finished"
+    # the video and its sidecar once each; of three segments and of the joined file
+    assert len(synced) == (2 if choice is None else 8)

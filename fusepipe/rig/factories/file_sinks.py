@@ -30,11 +30,17 @@ def video_sink(
     live: bool,
     engine: Engine,
     restart: bool = False,
+    synced: bool = True,
 ) -> Sink:
-    """``restart``: in place of one that failed, so it takes a name of its own and overwrites nothing."""
+    """``synced`` as of :class:`VideoOptions`.
+
+    ``restart``: in place of one that failed, so it takes a name of its own and overwrites nothing.
+    """
     names = SegmentNames(config.file, utc=config.zone == "utc")
     infrared = config.content == "infrared"
-    options = VideoOptions(config.chosen_codec, config.crf, config.preset, config.flush_ns, encoder=config.encoder)
+    options = VideoOptions(
+        config.chosen_codec, config.crf, config.preset, config.flush_ns, synced, encoder=config.encoder
+    )
     if config.infrared_track == "on":
         options = replace(options, track=infrared_camera or TrackOptions(recorded=not live))
     if infrared:
@@ -49,5 +55,7 @@ def video_sink(
     writer: VideoSink | VideoWithSidecar = video
     if config.with_sidecar:
         wall = wall_ns if live else None
-        writer = VideoWithSidecar(path, video, engine=engine, wall=wall, flush_ns=config.flush_ns, overwrite=overwrite)
+        writer = VideoWithSidecar(
+            path, video, engine=engine, wall=wall, flush_ns=config.flush_ns, synced=synced, overwrite=overwrite
+        )
     return InfraredSink(writer) if infrared else writer

@@ -33,6 +33,7 @@ class SinkContext:
 
     ``fps`` is the rate of the output, ``infrared`` what is known of the infrared camera. ``live``: frames come as they
     are captured. ``report`` returns the run's report so far, for the preview;
+    ``synced``: what is written of recordings is on the disk before they are complete, as of :class:`VideoOptions`.
     ``engine`` describes the fuser, for sidecars. ``alignment`` moves the infrared image.
     """
 
@@ -40,6 +41,7 @@ class SinkContext:
     infrared: TrackOptions | None = None
     overwrite: bool = False
     live: bool = False
+    synced: bool = True
     warn: Callable[[str], None] = log.warning
     report: Callable[[], dict[str, Any]] = _empty
     engine: Callable[[], dict[str, Any]] = _empty
@@ -68,6 +70,7 @@ def make_sink(rig: Rig, index: int, context: SinkContext, *, restart: bool = Fal
                 overwrite=context.overwrite,
                 engine=context.engine,
                 restart=restart,
+                synced=context.synced,
             )
         case ImagesSink():
             from fusepipe.pipeline.sinks.files.images import ImageFolderSink

@@ -195,7 +195,8 @@ def _run(entry: BatchEntry, work: Path, engine: KeptEngine, sample: ClipMetrics 
     with TemporaryDirectory(prefix="fusepipe-batch-") as copies:
         rig = with_local_inputs(rig, entry.remote, Path(copies))
         fuser = engine.borrow(rig.fusion)
-        return Pipeline(rig, strict=strict, sinks=sinks, fuser=fuser, on_frame=sample).run()
+        # an unfinished output is removed: only a complete one has to be on the disk
+        return Pipeline(rig, strict=strict, sinks=sinks, fuser=fuser, on_frame=sample, synced=False).run()
 
 
 def with_output(entry: BatchEntry, folder: Path) -> tuple[Rig, list[Sink] | None]:

@@ -103,7 +103,7 @@ def _fused(clip: SplitClip, index: int, work: Path, engine: KeptEngine) -> Finis
         fuser = engine.borrow(rig.fusion)
         opened = open_rig(
             rig,
-            SinkContext(warn=statistics.warn, engine=lambda: asdict(fuser.info)),
+            SinkContext(synced=False, warn=statistics.warn, engine=lambda: asdict(fuser.info)),
             stack,
             warn=statistics.warn,
             parts=ProgramParts(sources, more_sinks=[CallbackSink(scores)] if clip.metrics else [], fuser=fuser),

@@ -56,6 +56,7 @@ class VideoOptions:
     ``crf`` is that of x264, from 0 to 51, and scaled for VP9; ``preset`` is that of x264. ``infrared``: the frames are
     those of the infrared camera, of a ``live`` one or of a ``recorded`` one; a tag says what their counts are.
     ``track``: the infrared camera's counts are a second track (Matroska only).
+    ``synced``: each flush is on the disk before the next one; else the file is only once it is complete.
     ``encoder`` is that of h264: hardware has no ``preset``, and lossless video (``crf`` 0) is always encoded by x264.
     """
 
@@ -63,6 +64,7 @@ class VideoOptions:
     crf: int = 20
     preset: str = "superfast"
     flush_ns: int = S
+    synced: bool = True
     infrared: Literal["", "live", "recorded"] = ""
     track: TrackOptions | None = None
     encoder: EncoderName = "x264"
@@ -201,7 +203,7 @@ class VideoSink:
             if video.track is not None:
                 self.encoded_bytes += video.track.encode(video.container, frame)
             self._frames += 1
-            if frame.capture_ns - self._synced_ns >= self._options.flush_ns:
+            if self._options.synced and frame.capture_ns - self._synced_ns >= self._options.flush_ns:
                 self._synced_ns = frame.capture_ns
                 self._file.sync()
         except (av.FFmpegError, OSError, OverflowError, ValueError) as error:

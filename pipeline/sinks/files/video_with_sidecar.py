@@ -17,7 +17,10 @@ Engine = Callable[[], Mapping[str, Any]]
 
 
 class VideoWithSidecar:
-    """Meets the contract of a sink. ``engine`` returns properties of the fusion engine."""
+    """Meets the contract of a sink. ``engine`` returns properties of the fusion engine.
+
+    ``synced`` as of :class:`VideoOptions`.
+    """
 
     def __init__(
         self,
@@ -27,13 +30,14 @@ class VideoWithSidecar:
         engine: Engine,
         wall: WallOffset | None,
         flush_ns: int,
+        synced: bool = True,
         overwrite: bool = False,
     ) -> None:
         self.video = video
         self._name = path.name
         self._sidecar = Sidecar(path, overwrite=overwrite)
         self._engine, self._wall = engine, wall
-        self._flush_ns = flush_ns
+        self._flush_ns, self._synced = flush_ns, synced
         self._synced_ns: int | None = None
         self._failed = False
         self._report: SinkReport | None = None
@@ -64,7 +68,7 @@ class VideoWithSidecar:
                 engine=self._engine(),
             )
             self._sidecar.write(line)
-            if self._synced_ns is None or frame.capture_ns - self._synced_ns >= self._flush_ns:
+            if self._synced and (self._synced_ns is None or frame.capture_ns - self._synced_ns >= self._flush_ns):
                 self._synced_ns = frame.capture_ns
                 self._sidecar.sync()
         except SinkError:

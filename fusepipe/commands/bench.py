@@ -274,18 +274,20 @@ def bench_lines(report: BenchReport) -> list[str]:
         f"threads     {threads} CPU ms/pair, each with the threads of its libraries",
     ]
     if report.against is not None:
-        lines += _against_lines(report.against)
+        lines += _against_lines(report.against, report.limit_pairs_per_s)
     if run.latency_ms:
         latency = "latency     p50 {p50:.0f} ms, p95 {p95:.0f} ms, p99 {p99:.0f} ms".format(**run.latency_ms)
         lines.append(f"{latency}, with full queues: files are read at full speed")
     return lines + [f"note: {note}" for note in report.notes]
 
 
-def _against_lines(against: Against) -> list[str]:
+def _against_lines(against: Against, limit_pairs_per_s: float) -> list[str]:
     peak = UNKNOWN if against.peak_mib is None else f"{against.peak_mib:.0f} MiB at most in memory"
     return [
         f"ffmpeg      {against.ffmpeg_cpu_ms:.2f} CPU ms/pair to decode, average and encode; fusepipe "
         f"{against.ours_cpu_ms:.2f}: {against.ratio_percent:.0f} % of ffmpeg's speed, start-up left out",
+        f"steady      {against.pairs_per_s:.1f} pairs/s, start-up left out: "
+        f"{100 * against.pairs_per_s / limit_pairs_per_s:.0f} % of the limit",
         f"memory      {against.page_faults:.0f} pages mapped per pair after start-up, {peak}",
     ]
 

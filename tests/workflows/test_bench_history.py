@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from fusepipe.cli import cli
 from fusepipe.core.errors import UsageError
-from fusepipe.workflows.bench.against import RunCost, cost_after_start, page_faults, peak_mib
+from fusepipe.workflows.bench.against import RunCost, cost_after_start, page_faults, peak_mib, rate_after_start
 from fusepipe.workflows.bench.history import append_history, ratios, read_documents
 
 SMALL = ["bench", "--size", "64x48,32x24", "--model", "mean", "--pairs", "24"]
@@ -34,6 +34,12 @@ def test_start_up_is_left_out_and_the_least_of_several_runs_counts() -> None:
     assert cost_after_start(costs) == (10.0, 2.0)
     with pytest.raises(UsageError, match="--pairs"):
         cost_after_start(costs[:1])
+
+
+def test_the_rate_after_start_up_is_that_of_the_pairs_beyond_the_short_run() -> None:
+    costs = [RunCost(100, 1, wall_s=1.5), RunCost(400, 1, wall_s=4.0), RunCost(100, 1, wall_s=1.0)]
+    assert rate_after_start(costs) == 100.0
+    assert rate_after_start([RunCost(100, 1, wall_s=2.0), RunCost(400, 1, wall_s=2.0)]) == 0.0
 
 
 def test_a_system_without_proc_counts_neither_pages_nor_memory(tmp_path: Path) -> None:

@@ -31,17 +31,22 @@ PROC_SELF = Path("/proc/self")
 
 @dataclass(frozen=True, slots=True)
 class RunCost:
-    """Of one run: its pairs, CPU seconds and the memory pages that the system had to map (``None``: not counted)."""
+    """Of one run: its pairs, CPU and wall seconds, and the memory pages that the system had to map.
+
+    ``page_faults`` is ``None`` where they are not counted.
+    """
 
     pairs: int
     cpu_s: float
     page_faults: int | None = None
+    wall_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Against:
     """CPU ms per pair after start-up of fusepipe and of ffmpeg, and fusepipe's memory pages mapped per pair.
 
+    ``pairs_per_s``: fusepipe's pairs per second after start-up, 0 where other programs hide it.
     ``peak_mib`` is the largest resident memory of this process so far; ``None`` where the system does not report it.
     """
 
@@ -49,6 +54,7 @@ class Against:
     ffmpeg_cpu_ms: float
     page_faults: float
     peak_mib: float | None
+    pairs_per_s: float = 0.0
 
     @property
     def ratio_percent(self) -> float:
@@ -73,14 +79,29 @@ def cost_after_start(costs: Sequence[RunCost]) -> tuple[float, float]:
 
     Of several runs of one length the least of each counts. Raises :class:`UsageError` for runs of one length only.
     """
+    few, many = _shortest_and_longest(costs)
+    pairs = many[0].pairs - few[0].pairs
+    seconds = min(cost.cpu_s for cost in many) - min(cost.cpu_s for cost in few)
+    pages = min(cost.page_faults or 0 for cost in many) - min(cost.page_faults or 0 for cost in few)
+    return round(max(0.0, 1e3 * seconds / pairs), 3), round(max(0, pages) / pairs, 1)
+
+
+def rate_after_start(costs: Sequence[RunCost]) -> float:
+    """Pairs per second of the longest runs beyond the shortest ones; raises as :func:`cost_after_start`.
+
+    0 where the shortest took as long as the longest: other programs were in the way.
+    """
+    few, many = _shortest_and_longest(costs)
+    seconds = min(cost.wall_s for cost in many) - min(cost.wall_s for cost in few)
+    return round((many[0].pairs - few[0].pairs) / seconds, 2) if seconds > 0 else 0.0
+
+
+def _shortest_and_longest(costs: Sequence[RunCost]) -> tuple[list[RunCost], list[RunCost]]:
     lengths = sorted({cost.pairs for cost in costs})
     if len(lengths) < 2:
         raise UsageError("the clips are too short to leave the start-up out: use more --pairs")
     few, many = ([cost for cost in costs if cost.pairs == pairs] for pairs in (lengths[0], lengths[-1]))
-    pairs = lengths[-1] - lengths[0]
-    seconds = min(cost.cpu_s for cost in many) - min(cost.cpu_s for cost in few)
-    pages = min(cost.page_faults or 0 for cost in many) - min(cost.page_faults or 0 for cost in few)
-    return round(max(0.0, 1e3 * seconds / pairs), 3), round(max(0, pages) / pairs, 1)
+    return few, many
 
 
 def measure_against(clips: Clips, rig: Rig, open_fuser: Callable[[], Fuser], encoding: VideoOptions) -> Against:
@@ -94,16 +115,16 @@ def measure_against(clips: Clips, rig: Rig, open_fuser: Callable[[], Fuser], enc
             ours.append(_own_cost(rig, open_fuser(), pairs))
             others.append(_ffmpeg_cost(ffmpeg, clips, pairs, encoding))
     cpu_ms, page_faults = cost_after_start(ours)
-    return Against(cpu_ms, cost_after_start(others)[0], page_faults, peak_mib())
+    return Against(cpu_ms, cost_after_start(others)[0], page_faults, peak_mib(), rate_after_start(ours))
 
 
 def _own_cost(rig: Rig, fuser: Fuser, pairs: int) -> RunCost:
     pipeline = Pipeline(rig, fuser=fuser, max_pairs=pairs, overwrite=True)
-    before_s, before = time.process_time(), page_faults()
+    began_s, before_s, before = time.monotonic(), time.process_time(), page_faults()
     report = pipeline.run()
-    seconds, after = time.process_time() - before_s, page_faults()
+    wall_s, seconds, after = time.monotonic() - began_s, time.process_time() - before_s, page_faults()
     pages = None if before is None or after is None else after - before
-    return RunCost(sum(report.pairs.values()), seconds, pages)
+    return RunCost(sum(report.pairs.values()), seconds, pages, wall_s)
 
 
 def page_faults(proc: Path = PROC_SELF) -> int | None:

@@ -103,6 +103,8 @@ def _figures(document: Document) -> Iterator[tuple[str, float]]:
         yield "after start-up CPU ms/pair", float(against["ours_cpu_ms"])
         yield "ffmpeg CPU ms/pair", float(against["ffmpeg_cpu_ms"])
         yield "of ffmpeg %", float(against["ratio_percent"])
+        if against.get("pairs_per_s"):
+            yield "after start-up pairs/s", float(against["pairs_per_s"])
         yield "pages mapped/pair", float(against["page_faults"])
         if against.get("peak_mib") is not None:
             yield "peak memory MiB", float(against["peak_mib"])

@@ -12,6 +12,7 @@ import click
 
 from fusepipe.commands.console.options import Duration, Names, examples, json_option, overwrite_option, strict_option
 from fusepipe.core.errors import message_lines, printable
+from fusepipe.core.text import counted
 
 if TYPE_CHECKING:
     from fusepipe.workflows.batch.batch_report import BatchReport
@@ -134,7 +135,7 @@ def _show(outcome: BatchOutcome, report: BatchReport, *, as_json: bool) -> None:
     else:
         parts = [f"{report.summary[key]} {key.replace('_', ' ')}" for key in ("finished", "skipped", "failed")]
         click.echo(
-            f"{report.summary['total']} clips: {', '.join(parts)}; {report.summary['pairs']} pairs in "
+            f"{counted(report.summary['total'], 'clip')}: {', '.join(parts)}; {report.summary['pairs']} pairs in "
             f"{report.summary['seconds']:.1f} s, {report.summary['pairs_per_s']:.1f} pairs/s"
         )
     for result in outcome.failed[:SHOWN_FAILURES]:

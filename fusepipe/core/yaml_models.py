@@ -103,6 +103,18 @@ def model_problems(error: ValidationError, model: type[BaseModel], document: Yam
     return in_file_order(kept)
 
 
+def value_problem(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    """One problem of a pydantic error of ``model``, of data that is from no YAML file, in the words of one."""
+    if detail["type"] == "extra_forbidden":
+        return f"unknown key ({did_you_mean(str(detail['loc'][-1]), _keys_at(model, detail['loc'][:-1]))})"
+    value, mark = detail["input"], Mark(0, 0)
+    if isinstance(value, Mapping):
+        return redact(_message(detail, Node({}, mark)))
+    if isinstance(value, list | tuple):
+        return redact(_message(detail, Node(tuple(Node(str(item), mark) for item in value), mark)))
+    return redact(_message(detail, Node(value, mark)))
+
+
 def in_file_order(problems: Iterable[Problem]) -> list[Problem]:
     """Each problem once, from the top of the file to its end."""
     return sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column))

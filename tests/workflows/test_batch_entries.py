@@ -62,6 +62,19 @@ def test_a_value_that_is_no_json_is_text(tmp_path: Path) -> None:
     assert row.values["fusion.model"] == 5000 * "["
 
 
+def test_spaces_after_commas_are_no_part_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('infrared, visible, output\nir.mkv, vis.mkv, " a.mkv"\n')
+    (row,) = read_rows(str(tmp_path / "a.csv"))
+    assert row.values == {"infrared": "ir.mkv", "visible": "vis.mkv", "output": " a.mkv"}
+
+
+def test_a_pattern_without_a_match_and_a_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="matches no file"):
+        read_rows(f"{tmp_path}/*.mkv", "vis.mkv")
+    with pytest.raises(UsageError, match=r"is a folder; write a pattern such as '.*/\*\.mkv'"):
+        read_rows(str(tmp_path))
+
+
 def test_a_pattern_is_a_row_for_each_match_in_natural_order(tmp_path: Path) -> None:
     for name in ("clip2", "clip10"):
         (tmp_path / f"{name}.mkv").touch()
@@ -74,12 +87,18 @@ def test_a_pattern_is_a_row_for_each_match_in_natural_order(tmp_path: Path) -> N
     [
         ("a.csv", None, SourceError, "no such file"),
         ("a.csv", b"", SourceError, "is empty"),
-        ("a.csv", b"infrared,visible\n", SourceError, "is empty"),
+        ("a.csv", b"infrared,visible\n", ConfigError, r"a\.csv:1: is the heading, .* no line with a clip below it"),
+        ("a.csv", b"infrared,visible\n\n,\n", SourceError, "names no clips"),
+        ("a.csv", b"ir.mkv,vis.mkv,a.mkv\n", ConfigError, r"a\.csv:1: is no heading: 'ir\.mkv' is a file"),
+        ("a.csv", b"infrared;visible\na.mkv;b.mkv\n", ConfigError, r"a\.csv:1: .* separate columns by commas"),
+        ("a.csv", b"infrared\tvisible\na.mkv\tb.mkv\n", ConfigError, r"a\.csv:1: .* separate columns by commas"),
         ("a.csv", b"infrared,visible\na,b,c\n", ConfigError, r"a\.csv:2: has 3 values for 2 columns"),
         ("a.csv", b'infrared,visible\na,"b\n', ConfigError, "is not CSV"),
         ("a.csv", b"infrared,infrared\na,b\n", ConfigError, "twice"),
         ("a.csv", b"infrared\n\xff\xfe\n", ConfigError, "is not UTF-8"),
         ("a.jsonl", b'{"infrared": "a"}\n{"infrared"\n', ConfigError, r"a\.jsonl:2: is not JSON"),
+        ("a.jsonl", b'{"infrared": "a" "visible": "b"}\n', ConfigError, r"a\.jsonl:1: .*, column 18$"),
+        ("a.jsonl", b'{"infrared": "a", "infrared": "b"}\n', ConfigError, r"a\.jsonl:1: .* has 'infrared' twice"),
         ("a.jsonl", b"[1]\n", ConfigError, r"a\.jsonl:1: is not a JSON object"),
         ("a.parquet", b"", SourceError, "is empty"),
         ("a.parquet", b"PAR1 and then nothing", ConfigError, "is not a Parquet file"),
@@ -116,7 +135,15 @@ def test_a_manifest_that_cannot_be_read_says_why(
         ({"infrared": "a\nb.mkv"}, "control character"),
         ({"infrared": ""}, "is missing"),
         ({"visible": "rtsp://u:geheim99@h/1"}, "is a live camera"),
-        ({"fusion.modle": "mean"}, "fusion.modle: unknown key"),
+        ({"fusion.modle": "mean"}, "fusion.modle: unknown key (did you mean 'model'?)"),
+        ({"sink.codek": "h264"}, "sink.codek: unknown key (did you mean 'codec'?)"),
+        ({"infared": "x.mkv"}, "infared: is not a column; did you mean 'infrared'?"),
+        ({"Visible": "x.mkv"}, "Visible: is not a column; did you mean 'visible'?"),
+        ({"colour": "x"}, "is not a column; known: infrared, visible, output"),
+        ({"infrared.range": "7000 9000"}, "infrared.range: should be a list: [a, b] (got '7000 9000')"),
+        ({"infrared.agc": "plateu"}, "; did you mean 'plateau'?"),
+        ({"sync.max_hold": {"a": 1}}, "sync.max_hold"),
+        ({"infrared.crop": [1, 2]}, "infrared.crop"),
         ({"sync.tolerance": "soon"}, "sync.tolerance"),
         ({"sink.codec": "h265"}, "sink.codec"),
         ({"sink.segment": "10s", "output": "x.mkv"}, "sink"),

@@ -19,8 +19,9 @@ from fusepipe.core.errors import ConfigError, Problem, UsageError
 from fusepipe.core.image_formats import READ_SUFFIXES, WRITTEN_SUFFIXES
 from fusepipe.core.image_pages import holds_many_images
 from fusepipe.core.redact import redact_url, remember
+from fusepipe.core.suggest import closest
 from fusepipe.core.video_formats import folder_name_problem, output_name_problem, video_format
-from fusepipe.core.yaml_models import FROM_YAML
+from fusepipe.core.yaml_models import FROM_YAML, value_problem
 from fusepipe.workflows.batch.remote_inputs import is_remote, remote_folder, remote_name
 from fusepipe.workflows.batch.rows import ManifestRow
 from fusepipe.workflows.batch.segment_plan import ClipPart
@@ -137,8 +138,9 @@ class _Reader:
     def entry(self, row: ManifestRow) -> BatchEntry:
         unknown = [name for name in row.values if name not in COLUMNS and name.partition(".")[0] not in SECTIONS]
         if unknown:
-            known = f"{', '.join(COLUMNS)}, and keys of a rig such as fusion.model"
-            raise _Invalid(str(unknown[0]), f"is not a column; known: {known}")
+            close = closest(str(unknown[0]), COLUMNS)
+            known = f"known: {', '.join(COLUMNS)}, and keys of a rig such as fusion.model"
+            raise _Invalid(str(unknown[0]), f"is not a column; {f'did you mean {close!r}?' if close else known}")
         inputs = {band: self._input(band, row.values.get(band)) for band in ("infrared", "visible")}
         body, base_dir = self._rig_body(row.values)
         sink = _own_sink(body)
@@ -300,8 +302,7 @@ def _valid(model: type[Rig] | type[FileSink] | type[ImagesSink], body: Mapping[s
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in detail["loc"]) or place
-        message = "unknown key" if detail["type"] == "extra_forbidden" else detail["msg"].removeprefix("Value error, ")
-        raise _Invalid(key if not place or key == place else f"{place}.{key}", message) from error
+        raise _Invalid(key if not place or key == place else f"{place}.{key}", value_problem(detail, model)) from error
 
 
 def _collisions(entries: Sequence[BatchEntry], manifest: str, out: Path) -> list[Problem]:

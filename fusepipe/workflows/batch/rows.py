@@ -12,12 +12,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from fusepipe.core.errors import ConfigError, Problem, SourceError, UsageError
+from fusepipe.core.image_formats import READ_SUFFIXES
 from fusepipe.core.natural_order import natural_key
 from fusepipe.core.redact import redact_url, remember
+from fusepipe.core.video_formats import VIDEO_SUFFIXES
 from fusepipe.workflows.batch.remote_inputs import fetch, is_remote, remote_name
 
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
 MAX_ROWS = 1_000_000
+_INPUT_SUFFIXES = {*READ_SUFFIXES, *VIDEO_SUFFIXES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,8 @@ def read_rows(manifest: str, visible: str | None = None) -> list[ManifestRow]:
                 fetch(manifest, path)
             rows = _read(path, shown)
     if not rows:
-        raise SourceError(f"{shown}: is empty: it names no clips")
+        matched = path.suffix.lower() not in SUFFIXES
+        raise SourceError(f"{shown}: {'matches no file' if matched else 'is empty: it names no clips'}")
     if len(rows) > MAX_ROWS:
         raise UsageError(f"{shown}: has {len(rows)} rows; at most {MAX_ROWS}: split it")
     return rows
@@ -88,22 +92,37 @@ class _Malformed(Exception):  # noqa: N818 - never leaves this module
 
 def _csv(path: Path) -> Iterator[ManifestRow]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True)
+        reader = csv.reader(file, strict=True, skipinitialspace=True)
         try:
             names = [name.strip() for name in next(reader, [])]
+            _check_heading(names)
             if len(set(names)) != len(names):
                 twice = next(name for name in names if names.count(name) > 1)
                 raise _Malformed(1, f"has the column {twice!r} twice")
             line = reader.line_num + 1  # of the row's first line: a quoted value may have line breaks
+            rows = 0
             for cells in reader:
+                rows += 1
                 if len(cells) > len(names):
                     raise _Malformed(line, f"has {len(cells)} values for {len(names)} columns")
                 values = {name: _typed(name, cell) for name, cell in zip(names, cells, strict=False) if cell.strip()}
                 if values:
                     yield ManifestRow(line, values)
                 line = reader.line_num + 1
+            if names and not rows:
+                raise _Malformed(1, "is the heading, which names the columns; there is no line with a clip below it")
         except csv.Error as error:
             raise _Malformed(reader.line_num, f"is not CSV: {error}") from error
+
+
+def _check_heading(names: list[str]) -> None:
+    """Raises for a first line that is no heading: whose columns are separated otherwise, or that is a clip."""
+    for separator in (";", "\t"):
+        if len(names) == 1 and separator in names[0]:
+            raise _Malformed(1, f"has one column, with {separator!r} in its name: separate columns by commas")
+    is_input = [name for name in names if Path(name).suffix.lower() in _INPUT_SUFFIXES]
+    if is_input and "infrared" not in names:
+        raise _Malformed(1, f"is no heading: {is_input[0]!r} is a file; write infrared,visible,output above it")
 
 
 def _typed(name: str, cell: str) -> Any:
@@ -122,12 +141,23 @@ def _json_lines(path: Path) -> Iterator[ManifestRow]:
             if not text.strip():
                 continue
             try:
-                values = json.loads(text)
+                values = json.loads(text, object_pairs_hook=_once)
+            except json.JSONDecodeError as error:
+                raise _Malformed(line, f"is not JSON: {error.msg}, column {error.pos + 1}") from error
             except (ValueError, RecursionError) as error:
                 raise _Malformed(line, f"is not JSON: {error}") from error
             if not isinstance(values, dict):
                 raise _Malformed(line, 'is not a JSON object, such as {"infrared": "a.mkv", ...}')
             yield ManifestRow(line, {name: value for name, value in values.items() if value is not None})
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are there once each; of two, JSON would silently take the last."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"has {next(name for name in names if names.count(name) > 1)!r} twice")
+    return found
 
 
 def _parquet(path: Path) -> Iterator[ManifestRow]:
@@ -157,6 +187,8 @@ _READERS = {".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines, ".parqu
 def _matches(pattern: str, visible: str | None) -> Iterator[ManifestRow]:
     if not glob.has_magic(pattern):
         kinds = ", ".join(SUFFIXES)
+        if Path(pattern).is_dir():
+            raise UsageError(f"{pattern}: is a folder; write a pattern such as '{pattern.rstrip('/')}/*.mkv'")
         raise UsageError(f"{pattern}: is neither a manifest ({kinds}) nor a pattern such as 'clips/*/ir.mkv'")
     if visible is None:
         raise UsageError(f"{pattern}: is a pattern; add --visible, such as '{{parent}}/vis.mkv' or 'vis/{{stem}}.mkv'")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 import time
 
 import numpy as np
@@ -13,10 +14,11 @@ from fusepipe.config.schema import Rig
 from fusepipe.core.fuser import FunctionFuser, FuserInfo
 from fusepipe.pipeline.testing import CollectSink
 from fusepipe.rig.overload import ladder
-from fusepipe.rig.overload.advice import SlowStage, advice, smaller_size
+from fusepipe.rig.overload.advice import Sharing, SlowStage, advice, smaller_size
 from fusepipe.rig.overload.detector import LoadSample, Overload, OverloadDetector
 from fusepipe.rig.overload.ladder import FIRST_HOLD_NS, MAX_HOLD_NS, SOON_NS, Ladder
 from fusepipe.rig.overload.trial import Option, candidates, lighter_models
+from fusepipe.rig.overload.watch import live_rigs
 from fusepipe.rig.report.summary import summary_lines
 
 S = 1_000_000_000
@@ -77,10 +79,11 @@ def test_the_advice_has_measured_costs_and_leaves_out_what_is_not_lighter():
     text = advice(Overload("registered", 30, 3.2), SlowStage("fusion (mfe)", 312, (720, 1280)), options)
     assert text == (
         "too slow: 3.2 of 30.0 frames per second; fusion (mfe) takes 312 ms per frame, 33 ms are available; "
-        "measured here: fusion.model: stream 18 ms, mean 1.5 ms; or output.size: 384x208 (estimated)"
+        "measured here: fusion.model: stream 18 ms, mean 1.5 ms; or output.size: 384x208 (estimated); "
+        "or cameras at 3 fps"
     )
     none = advice(Overload("registered", 30, 20), SlowStage("fusion (mean)", 40), [Option("max", 45)])
-    assert none.endswith("no lighter model is faster here")
+    assert none.endswith("no lighter model is faster here; or cameras at 20 fps")
     sink = advice(Overload("sink-1", 30, 15), SlowStage("rtsp://0.0.0.0:8554/roof", 66), [])
     assert "rtsp://0.0.0.0:8554/roof takes 66 ms per frame" in sink and "preset" in sink
     idle = advice(Overload("registered", 10, 8), SlowStage("fusion (mean)", 0.4, (240, 320)), [Option("max", 0.1)])
@@ -88,6 +91,21 @@ def test_the_advice_has_measured_costs_and_leaves_out_what_is_not_lighter():
     assert "other programs" in idle and "max" not in idle
     assert "the CPU is fully used" in advice(Overload("visible", 30, 15), SlowStage("pairing (visible)", None), [])
     assert smaller_size((480, 640), 1.2) == "" and smaller_size((480, 640), 1e-9) == "16x16"
+
+
+def test_the_advice_for_several_rigs_says_what_they_share():
+    late, sharing = Overload("registered", 25, 12.7), Sharing(4, 2.0)
+    text = advice(late, SlowStage("fusion (stream)", 57, (480, 640)), [Option("fusion.model: mean", 5)], sharing)
+    assert text == (
+        "too slow: 12.7 of 25.0 frames per second; fusion (stream) takes 57 ms per frame while 4 rigs share 2 cores, "
+        "40 ms are available; measured here: fusion.model: mean 5.0 ms; or output.size: 496x368 (estimated); "
+        "or cameras at 12 fps; or fewer rigs"
+    )
+    idle = advice(late, SlowStage("registration", 2), [], sharing)
+    assert "other programs or rigs (4 rigs share 2 cores)" in idle and idle.endswith("at 12 fps; or fewer rigs")
+    pairing = advice(late, SlowStage("pairing (visible)", None), [], sharing)
+    assert "the CPU is fully used, 4 rigs share 2 cores" in pairing and pairing.endswith("or fewer rigs")
+    assert "rigs" not in advice(late, SlowStage("fusion (stream)", 57), [], Sharing(1, 2.0))
 
 
 def test_which_models_are_lighter():
@@ -147,10 +165,12 @@ def live_rig(**fusion) -> Rig:
 @pytest.mark.serial  # a rig in real time
 def test_an_overloaded_rig_reports_what_comes_out_and_logs_one_line_of_advice(caplog):
     caplog.set_level(logging.INFO)
+    before = live_rigs()
     pipeline = fusepipe.Pipeline(live_rig(), sinks=[sink := CollectSink()], fuser=SlowFuser(0.25))
     pipeline.start()
     try:
         wait_for(lambda: pipeline.report().overload["message"], 40)
+        assert live_rigs() == before + 1
         wait_for(lambda: "measured here" in pipeline.report().overload["message"], 60)
         time.sleep(2.5)
         recent = pipeline.graph.statistics.recent(time.monotonic_ns())
@@ -159,18 +179,55 @@ def test_an_overloaded_rig_reports_what_comes_out_and_logs_one_line_of_advice(ca
     finally:
         pipeline.drain()
         pipeline.wait(60)
-    assert 2 < recent["fused_per_s"] < 4.5 and 18 < recent["paired_per_s"] < 28
+    assert 0 < recent["fused_per_s"] < 4.5 and recent["paired_per_s"] > 1.5 * recent["fused_per_s"]
     assert shown["frames_per_s"] == pytest.approx(recent["fused_per_s"], abs=0.7)
-    assert 240 < recent["stage_ms"]["fuse"] < 400
+    assert recent["stage_ms"]["fuse"] > 240
     assert report.status.state == "degraded" and "too slow" in report.status.reasons[0]
     lines = [r.getMessage() for r in caplog.records if "too slow" in r.getMessage()]
     assert len(lines) == 1, lines
-    assert "fusion (mfe, test fp32, 320x240) takes 2" in lines[0] and "fusion.model: stream" in lines[0]
+    assert "fusion (mfe, test fp32, 320x240) takes " in lines[0] and "fusion.model: stream" in lines[0]
     end = pipeline.report()
     assert sum(end.pairs.values()) == len(sink.frames) == end.sinks[0]["frames"], "dropped pairs do not count as fused"
-    assert end.dropped["registered"] > 3 * sum(end.pairs.values())
-    assert end.overload["times"] == 1 and any("too slow 1 time" in line for line in summary_lines(end))
+    assert end.dropped["registered"] > sum(end.pairs.values())
+    assert end.overload["times"] == 1
+    summary = next(line for line in summary_lines(end) if "too slow 1 time" in line)
+    assert "frames per second; fusion (mfe, test fp32, 320x240) takes" in summary and "cameras at " in summary
+    assert live_rigs() == before, "the rig does not count after its end"
     assert "this machine is too slow" in (end.shortfall or "")
+
+
+class HungFuser(FunctionFuser):
+    """Its first frame takes until ``release`` is set."""
+
+    def __init__(self) -> None:
+        self.entered, self.release = threading.Event(), threading.Event()
+        super().__init__(FuserInfo("mfe", "test", "fp32"), self._fuse)
+
+    def _fuse(self, infrared, visible):
+        self.entered.set()
+        assert self.release.wait(120)
+        return np.maximum(infrared, visible)
+
+
+@pytest.mark.serial  # two rigs in real time
+def test_a_rig_whose_fusion_hangs_does_not_delay_another_rig_of_the_process():
+    hung, quick = HungFuser(), SlowFuser(0.0)
+    slow = fusepipe.Pipeline(live_rig(), sinks=[CollectSink()], fuser=hung)
+    other = fusepipe.Pipeline(live_rig(), sinks=[sink := CollectSink()], fuser=quick)
+    slow.start()
+    other.start()
+    try:
+        assert hung.entered.wait(60)
+        before = len(sink.frames)
+        wait_for(lambda: len(sink.frames) > before + 5, 100)
+        wait_for(lambda: slow.report().dropped.get("registered", 0) > 2, 100)
+        assert not slow.report().pairs.get("fused")
+    finally:
+        hung.release.set()
+        for pipeline in (slow, other):
+            pipeline.drain()
+            pipeline.wait(60)
+    assert slow.report().pairs["fused"] > 0, "it goes on where it was"
 
 
 @pytest.mark.serial  # a rig in real time

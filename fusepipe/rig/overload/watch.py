@@ -14,13 +14,14 @@ from typing import Any, Literal
 
 from fusepipe.core.errors import FusepipeError
 from fusepipe.core.fuser import Fuser
+from fusepipe.core.machine import usable_cores
 from fusepipe.core.units import S
 from fusepipe.pipeline.graph import Graph
 from fusepipe.pipeline.measures.run_statistics import RunStatistics
 from fusepipe.pipeline.measures.thread_cpu import FUSION_STAGE
 from fusepipe.pipeline.stages.fusion import FusionStep
 from fusepipe.rig.factories.fusers import load_fuser
-from fusepipe.rig.overload.advice import STAGE_OF, SlowStage, advice
+from fusepipe.rig.overload.advice import STAGE_OF, Sharing, SlowStage, advice
 from fusepipe.rig.overload.detector import LoadSample, Overload, OverloadDetector
 from fusepipe.rig.overload.ladder import Ladder
 from fusepipe.rig.overload.trial import Option, candidates, lighter_models, time_fuser, time_options
@@ -28,6 +29,13 @@ from fusepipe.rig.overload.trial import Option, candidates, lighter_models, time
 log = logging.getLogger(__name__)
 
 PERIOD_S = 1.0
+
+_running: set[OverloadWatch] = set()
+
+
+def live_rigs() -> int:
+    """The live rigs that run in this process."""
+    return len(_running)
 
 
 class OverloadWatch:
@@ -44,6 +52,7 @@ class OverloadWatch:
         load: Callable[[str], Fuser] = load_fuser,
     ) -> None:
         self.message = ""  # while it is overloaded
+        self._last_message: str | None = None  # of the last overload
         self._name, self._fusion, self._statistics, self._load = name, fusion, statistics, load
         self._graph: Graph | None = None
         self._detector = OverloadDetector()
@@ -68,6 +77,13 @@ class OverloadWatch:
 
     def run(self, stop: threading.Event) -> None:
         """Checks once a second until ``stop``."""
+        _running.add(self)
+        try:
+            self._run(stop)
+        finally:
+            _running.discard(self)
+
+    def _run(self, stop: threading.Event) -> None:
         last_ns = time.monotonic_ns()
         while not stop.wait(PERIOD_S):
             now_ns = time.monotonic_ns()
@@ -78,11 +94,15 @@ class OverloadWatch:
         self._count(time.monotonic_ns())
 
     def record(self) -> dict[str, Any]:
-        """Plain values: ``message`` while it is overloaded, how often and how long it was, and the lighter model."""
+        """Plain values: ``message`` while it is overloaded, how often and how long it was, and the lighter model.
+
+        ``last_message`` is the message of the last overload, also when it is over.
+        """
         since_ns = self._since_ns
         seconds = self._seconds + (0 if since_ns is None else (time.monotonic_ns() - since_ns) / S)
         return {
             "message": self.message or None,
+            "last_message": self._last_message,
             "times": self._times,
             "seconds": round(seconds, 1),
             "lighter_model": self.model,
@@ -106,16 +126,21 @@ class OverloadWatch:
         if begins:
             self._since_ns, self._times = now_ns, self._times + 1
         by_fusion = overload.mailbox == "registered"
-        self.message = advice(overload, self._cost(overload, now_ns), self._options or [])
+        self._advise(overload, now_ns)
         if begins and by_fusion and self._options is None and self._fusion.size is not None:
             own = self._fusers[0]
             assert own is not None
             self._options = time_options(candidates(own.info), self._fusion.size, stop)
-            self.message = advice(overload, self._cost(overload, now_ns), self._options)
+            self._advise(overload, now_ns)
         if begins:
             log.warning("%s: %s", self._name, self.message)
         if by_fusion and self._ladder.overloaded(now_ns):
             self._step(f"the CPU is too slow for {self._model_at(self._ladder.level - 1)}")
+
+    def _advise(self, overload: Overload, now_ns: int) -> None:
+        sharing = Sharing(live_rigs(), usable_cores())
+        self.message = advice(overload, self._cost(overload, now_ns), self._options or [], sharing)
+        self._last_message = self.message
 
     def _end(self, now_ns: int) -> None:
         if (seconds := self._count(now_ns)) is not None:

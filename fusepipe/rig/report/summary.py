@@ -116,6 +116,8 @@ def _skipped_lines(report: RunReport, *, verbose: bool) -> list[str]:
 def _overload_line(overload: Mapping[str, Any]) -> str:
     lighter = ", ".join(f"{model} {seconds:.0f} s" for model, seconds in overload["lighter_s"].items())
     text = f"  too slow {counted(overload['times'], 'time')}, for {overload['seconds']:.0f} s"
+    if overload.get("last_message"):
+        text += f": {overload['last_message'].removeprefix('too slow: ')}"
     return text + (f"; fused by a lighter model: {lighter}" if lighter else "")
 
 

@@ -82,6 +82,12 @@ from fusepipe.core.imports import without_collection
 @click.option(
     "--tolerance", metavar="TIME", help="Largest difference between the capture times of a pair.", show_default="20ms"
 )
+@click.option(
+    "--on-missing",
+    type=click.Choice(["hold", "interpolate", "drop", "single"]),
+    help="What a visible frame without an infrared one of its time shows.",
+    show_default="hold",
+)
 @reframing_options
 @click.option(
     "--set",

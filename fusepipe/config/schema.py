@@ -22,6 +22,7 @@ from fusepipe.config.locations import check_text, is_device, resolve_path, resol
 from fusepipe.config.sinks import FileSink, ImagesSink, PreviewSink, RtspSink, SinkConfig, SinkEntry
 from fusepipe.config.sources import SourceConfig
 from fusepipe.config.sync import SyncConfig
+from fusepipe.core.frames import Band
 from fusepipe.core.units import LengthM
 
 __all__ = [
@@ -163,6 +164,19 @@ class RigBody(ConfigModel):
                 f"{self.visible.url} is given for both cameras, but a V4L2 device can be opened only once; for two "
                 "panels in one image pass it on over RTSP (docs/cameras.md)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _interpolated_recordings(self) -> Self:
+        if self.sync.on_missing != "interpolate":
+            return self
+        if "live" in (self.infrared.kind, self.visible.kind):
+            raise ValueError(
+                "sync.on_missing: interpolate is for recordings: a live camera's next infrared frame is not known yet; "
+                "use hold"
+            )
+        if self.sync.reference is Band.INFRARED:
+            raise ValueError("sync.on_missing: interpolate computes infrared images: set sync.reference: visible")
         return self
 
     @model_validator(mode="after")

@@ -57,10 +57,11 @@ class SyncConfig(ConfigModel):
         validation_alias="offset",
         description="Added to the capture times of the infrared camera; may be negative.",
     )
-    on_missing: Literal["hold", "drop", "single"] = Field(
+    on_missing: Literal["hold", "interpolate", "drop", "single"] = Field(
         default="hold",
         description="What to do with a frame without a partner: hold reuses the last frame of the other camera, drop "
-        "outputs nothing, single outputs the one image.",
+        "outputs nothing, single outputs the one image. interpolate, of recordings only, computes the infrared image "
+        "from those before and after it, along their motion; it is a guess, and the state of such pairs says so.",
     )
     max_hold_ns: DurationNs = Field(
         default=2_500 * MS,

@@ -47,10 +47,12 @@ class PairState(StrEnum):
 
     ``FUSED``: both frames were captured within the tolerance. ``HELD``: one of them is an earlier
     frame, because its stream had none within the tolerance or repeats an image (a thermal camera during flat-field
-    correction). ``SINGLE``: one frame only. ``NO_SIGNAL``: live only, the no-signal slate while no camera delivers.
+    correction). ``INTERPOLATED``: the infrared image is computed from those before and after. ``SINGLE``: one frame
+    only. ``NO_SIGNAL``: live only, the no-signal slate while no camera delivers.
     """
 
     FUSED = "fused"
+    INTERPOLATED = "interpolated"
     HELD = "held"
     SINGLE = "single"
     NO_SIGNAL = "no signal"
@@ -199,6 +201,14 @@ def enlarged(pixels: Pixels, times: int, *, smooth: bool) -> Pixels:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Between:
+    """The time of a pair lies at ``share``, 0..1, of the way from its infrared frame to the ``following`` one."""
+
+    following: Frame
+    share: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class FramePair:
     """A visible and an infrared frame that belong together, from pairing to fusion.
 
@@ -207,6 +217,7 @@ class FramePair:
     plane in the visible geometry, raw counts; ``luma`` is the same as 8-bit full range. With ``engine_warps`` both
     are still in the infrared camera's geometry. With ``visible_levels`` both are smaller: the visible size halved this
     many times, and ``warp`` leads there. :meth:`registered_luma` and :meth:`seen` are always at the visible size.
+    ``between``: the infrared image is still to be computed, from this frame and the one after it.
     """
 
     index: int
@@ -221,6 +232,7 @@ class FramePair:
     luma: Plane | None = None
     engine_warps: bool = False
     visible_levels: int = 0
+    between: Between | None = None
 
     def __post_init__(self) -> None:
         if self.infrared is None and self.visible is None:

@@ -56,6 +56,7 @@ class FuseOptions:
     offset: str | None = None
     tolerance: str | None = None
     pair_by: str | None = None
+    on_missing: str | None = None
     keys: CameraKeys = field(default_factory=dict)
     settings: Sequence[str] = ()
     decoder: str = "auto"
@@ -80,7 +81,12 @@ def fuse_pipeline(options: FuseOptions) -> Pipeline:
     }
     for camera, values in _camera_keys(options).items():
         body[camera].update(values)
-    sync = {"offset": options.offset, "tolerance": options.tolerance, "pair_by": options.pair_by}
+    sync = {
+        "offset": options.offset,
+        "tolerance": options.tolerance,
+        "pair_by": options.pair_by,
+        "on_missing": options.on_missing,
+    }
     body["sync"] = {key: value for key, value in sync.items() if value is not None}
     if options.engine:
         body["fusion"]["engine"] = str(options.engine)

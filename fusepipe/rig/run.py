@@ -21,6 +21,7 @@ from fusepipe.pipeline.sinks.runner import SinkFactory
 from fusepipe.pipeline.sources.base import HasImageTimes, ReadsFiles, Source
 from fusepipe.pipeline.stages.drift_watch import DriftWatch
 from fusepipe.pipeline.stages.fusion import FusionStep
+from fusepipe.pipeline.stages.interpolation import Interpolation
 from fusepipe.pipeline.stages.local_registration import LocalRegistration
 from fusepipe.pipeline.stages.output_scaling import OutputScaler
 from fusepipe.pipeline.stages.registration import Registration
@@ -306,6 +307,8 @@ def _transforms(
     """What each pair passes before fusion: the canvas of a live rig, registration, tone mapping."""
     rig, visible = opened.rig, opened.visible.info
     transforms: list[Callable[[FramePair], FramePair]] = [with_denoising(scene.noisy, registration), scene.tone_map]
+    if not opened.live:
+        transforms.insert(0, Interpolation())
     if scene.repair is not None:
         transforms.insert(0, scene.repair)
     if not opened.live and _is_video(opened.visible.source):

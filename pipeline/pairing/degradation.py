@@ -15,7 +15,7 @@ from fusepipe.core.frames import PairState
 GRACE_NS = 500_000_000
 MAX_CHANGES = 100  # kept in the record; all are counted
 
-_BEST_FIRST = (PairState.FUSED, PairState.HELD, PairState.SINGLE, PairState.NO_SIGNAL)
+_BEST_FIRST = (PairState.FUSED, PairState.INTERPOLATED, PairState.HELD, PairState.SINGLE, PairState.NO_SIGNAL)
 
 
 @dataclass(frozen=True, slots=True)

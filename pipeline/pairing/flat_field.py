@@ -76,10 +76,12 @@ class FlatFieldPairer:
 def held_if_frozen(pair: FramePair) -> FramePair:
     """A pair with a frozen image is not fused, and its skew is that of the frames that were truly captured."""
     infrared, visible = pair.infrared, pair.visible
+    if pair.between is not None and pair.between.following.original is not None:
+        pair = replace(pair, between=None, state=PairState.HELD)  # towards a shutter
     if infrared is None or visible is None or (infrared.original is None and visible.original is None):
         return pair
     skew_ns = pair.skew_ns
     if skew_ns is not None:
         skew_ns += infrared.exposed.capture_ns - infrared.capture_ns
         skew_ns -= visible.exposed.capture_ns - visible.capture_ns
-    return replace(pair, state=PairState.HELD, skew_ns=skew_ns)
+    return replace(pair, state=PairState.HELD, skew_ns=skew_ns, between=None)

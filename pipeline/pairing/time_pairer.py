@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from fusepipe.core.frames import Band, Disconnected, Frame, FramePair, PairState, UnreadableFrame
+from fusepipe.core.frames import Band, Between, Disconnected, Frame, FramePair, PairState, UnreadableFrame
 from fusepipe.pipeline.pairing.continuity import Continuity, ContinuityResult
 from fusepipe.pipeline.pairing.pairer import PairingLog
 from fusepipe.pipeline.sources.base import CapturedItem, SourceItem
 
-OnMissing = Literal["hold", "drop", "single"]
+OnMissing = Literal["hold", "drop", "single", "interpolate"]
 
 TOLERANCE_NS = 20_000_000  # of recordings, and of live cameras until they are measured
 MAX_WAIT_NS = 60_000_000
 NEAREST = 0.4  # share of a regular camera's interval within which no other of its frames is nearer
 SLACK_NS = 1_000_000_000  # how far back a frame of the other stream may step
+MAX_BETWEEN_NS = 250_000_000  # images further apart are not interpolated: nothing is known of what moved meanwhile
 MAX_CANDIDATES = 256  # live: frames kept while the reference stream is silent
 
 
@@ -47,13 +49,15 @@ class TimePairer:
 
     ``offset_ns`` is added to infrared capture times. A nearest frame within ``tolerance_ns`` makes a ``fused`` pair;
     otherwise ``on_missing`` applies: ``hold`` repeats the previous frame of the other stream for up to ``max_hold_ns``
-    (``held``, then ``single``), ``single`` outputs the reference alone, ``drop`` drops it. A pair is decided as soon as
-    no better match can arrive: when the other stream has reached the reference's time, has ended or is disconnected,
-    or, live, ``max_wait_ns`` after the arrival. A frame may be the partner of two reference frames if it is the nearest
-    to both, within the tolerance. ``rules`` holds these values; any thread may replace it, for the next decision.
-    ``other_interval_ns`` is the frame interval of the other stream, where it is regular: a frame that is much nearer
-    than half of it is the nearest one before the next has arrived. Without ``measured``, times are counted by a frame
-    rate, so the pairs have no ``skew_ns``.
+    (``held``, then ``single``), ``single`` outputs the reference alone, ``drop`` drops it. ``interpolate`` is
+    ``hold``, but with an infrared frame on either side, ``MAX_BETWEEN_NS`` apart at most, the pair has both
+    (``interpolated``); the reference is the visible camera then, and both are recordings, whose next frame need not
+    be waited for. A pair is decided as soon as no better match can arrive: when the other stream has reached the
+    reference's time, has ended or is disconnected, or, live, ``max_wait_ns`` after the arrival. A frame may be the
+    partner of two reference frames if it is the nearest to both, within the tolerance. ``rules`` holds these
+    values; any thread may replace it, for the next decision. ``other_interval_ns`` is the frame interval of the
+    other stream, where it is regular: a frame that is much nearer than half of it is the nearest one before the
+    next has arrived. Without ``measured``, times are counted by a frame rate, so the pairs have no ``skew_ns``.
     """
 
     def __init__(
@@ -195,11 +199,23 @@ class TimePairer:
         if self.rules.on_missing == "drop":
             self.log.skip(f"no {self._reference.other} within tolerance", f"{self._reference} frame {frame.index}")
             return []
-        held = self._others[0] if self.rules.on_missing == "hold" and self._others else None
+        held = self._others[0] if self.rules.on_missing in ("hold", "interpolate") and self._others else None
         if held is not None and isinstance(held.item, Frame) and 0 <= time_ns - held.time_ns <= self.rules.max_hold_ns:
             held.used = True
-            return [self._pair(PairState.HELD, frame, held)]
+            return [self._between(self._pair(PairState.HELD, frame, held), time_ns, around)]
         return [self._pair(PairState.SINGLE, frame, None)]
+
+    def _between(self, pair: FramePair, time_ns: int, around: Sequence[_OtherFrame]) -> FramePair:
+        """A held pair, to be interpolated where that is asked for and possible."""
+        if self.rules.on_missing != "interpolate" or len(around) < 2:
+            return pair
+        before, after = around
+        step_ns = after.time_ns - before.time_ns
+        if not isinstance(after.item, Frame) or not 0 < step_ns <= min(MAX_BETWEEN_NS, self.rules.max_hold_ns):
+            return pair
+        after.used = True
+        between = Between(after.item, (time_ns - before.time_ns) / step_ns)
+        return replace(pair, state=PairState.INTERPOLATED, between=between)
 
     def _pair(self, state: PairState, frame: Frame, other: _OtherFrame | None) -> FramePair:
         skew_ns = None

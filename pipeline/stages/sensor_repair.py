@@ -55,7 +55,7 @@ class SensorRepair:
         self._shape = (0, 0)
         self._type: np.dtype[np.unsignedinteger] | None = None
         self._estimated_ns: int | None = None
-        self._last: tuple[Frame, Frame] | None = None
+        self._last: list[tuple[Frame, Frame]] = []  # the last two, as they came and repaired
         self._reset((0, 0))
 
     def _reset(self, shape: tuple[int, int]) -> None:
@@ -107,9 +107,19 @@ class SensorRepair:
     def __call__(self, pair: FramePair) -> FramePair:
         if pair.infrared is None:
             return pair
-        if self._last is None or self._last[0] is not pair.infrared:
-            self._last = pair.infrared, self._repaired(pair.infrared)
-        return replace(pair, infrared=self._last[1])
+        infrared, between = self._once(pair.infrared), pair.between
+        if between is not None:
+            between = replace(between, following=self._once(between.following))
+        return replace(pair, infrared=infrared, between=between)
+
+    def _once(self, frame: Frame) -> Frame:
+        """The repaired frame; the same object for a frame that is used again."""
+        for given, repaired in self._last:
+            if given is frame:
+                return repaired
+        repaired = self._repaired(frame)
+        self._last = [*self._last[-1:], (frame, repaired)]
+        return repaired
 
     def _repaired(self, frame: Frame) -> Frame:
         plane = frame.luma

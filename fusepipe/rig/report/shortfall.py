@@ -32,7 +32,7 @@ def shortfall(
     """
     late = {name: count for name, count in (dropped or {}).items() if name in BEFORE_FUSION}
     fused, total = pairs.get("fused", 0), sum(pairs.values())
-    both = fused + pairs.get("held", 0)
+    both = fused + pairs.get("held", 0) + pairs.get("interpolated", 0)
     possible = (min(read.values()) if len(read) > 1 else 0) - (0 if whole else IN_FLIGHT)
     if fused == 0:
         amount = "no pair was fused" if total or read else ""

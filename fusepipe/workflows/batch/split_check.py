@@ -83,6 +83,7 @@ def _settings_problem(entry: BatchEntry) -> str:
         (rig.registration.drift == "correct", "registration.drift: correct follows the scene"),
         (rig.registration.local == "on", "registration.local follows the scene"),
         (rig.visible.denoise == "auto", "visible.denoise follows the scene"),
+        (rig.sync.on_missing == "interpolate", "sync.on_missing: interpolate takes images of the next segment"),
     )
     return next((text for problem, text in checks if problem), "")
 

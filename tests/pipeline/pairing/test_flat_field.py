@@ -68,3 +68,18 @@ def test_pairs_of_a_correction_are_held_with_the_skew_of_the_image_that_they_sho
     assert states == [PairState.HELD if index in (2, 3) else PairState.FUSED for index in range(6)]
     assert [pairs[index].skew_ns for index in (2, 3)] == [-STEP, -2 * STEP]
     assert pairer.flat_field.record()["ffcs"] == 1
+
+
+def test_towards_and_within_a_correction_nothing_is_interpolated():
+    pairer, pairs = FlatFieldPairer(TimePairer(on_missing="interpolate", tolerance_ns=1 * MS)), []
+    frames = {
+        Band.INFRARED: [infrared(i, ffc) for i, ffc in enumerate(["complete", "complete", "in progress", "complete"])]
+    }
+    frames[Band.VISIBLE] = [frame(Band.VISIBLE, i, i * STEP + STEP // 2) for i in range(3)]
+    while (band := pairer.wants()) is not None:
+        pairs += pairer.push(frames[band].pop(0)) if frames[band] else pairer.end(band)
+    assert [(p.state, p.between is not None) for p in pairs] == [
+        (PairState.INTERPOLATED, True),
+        (PairState.HELD, False),
+        (PairState.HELD, False),
+    ]

@@ -123,6 +123,7 @@ def test_30_hz_infrared_with_9_hz_visible_counts_unused_frames():
         ("hold", ["fused", "held", "held", "single"]),
         ("single", ["fused", "single", "single", "single"]),
         ("drop", ["fused"]),
+        ("interpolate", ["fused", "held", "held", "single"]),  # no frame after them
     ],
 )
 def test_frames_without_a_partner(policy, states):
@@ -130,6 +131,33 @@ def test_frames_without_a_partner(policy, states):
     pairs = run(pairer, times(IR, 0), times(VIS, 0, 40, 80, 120))
     assert [p.state for p in pairs] == states
     assert pairer.log.skipped["no infrared within tolerance"] == (3 if policy == "drop" else 0)
+
+
+def test_between_two_infrared_frames_the_pair_has_both_and_its_share_of_the_time():
+    pairer = TimePairer(on_missing="interpolate", tolerance_ns=5 * MS, offset_ns=10 * MS)
+    pairs = run(pairer, times(IR, -10, 90, 200), times(VIS, 0, 25, 75, 98, 155, 210, 250))
+    assert [p.state for p in pairs] == ["fused", *["interpolated"] * 2, "fused", "interpolated", "fused", "held"]
+    between = [(p.infrared.index, p.between.following.index, p.between.share) for p in pairs if p.between is not None]
+    assert between == [(0, 1, 0.25), (0, 1, 0.75), (1, 2, pytest.approx(0.5))]
+    assert pairs[1].skew_ns == -25 * MS, "of the frame that was captured"
+    assert pairer.log.skipped == {}
+
+
+@pytest.mark.parametrize(
+    ("gap_ms", "max_hold_ms", "state"), [(240, 1000, "interpolated"), (260, 1000, "held"), (240, 200, "held")]
+)
+def test_across_a_gap_the_earlier_frame_is_held(gap_ms, max_hold_ms, state):
+    pairer = TimePairer(on_missing="interpolate", max_hold_ns=max_hold_ms * MS)
+    pairs = run(pairer, times(IR, 0, gap_ms), times(VIS, 0, 100, gap_ms))
+    assert [p.state for p in pairs] == ["fused", state, "fused"]
+    assert (pairs[1].between is not None) == (state == "interpolated")
+
+
+def test_towards_an_unreadable_frame_the_earlier_one_is_held():
+    infrared = times(IR, 0, 100)
+    infrared[1] = UnreadableFrame(IR, 1, "truncated", capture_ns=100 * MS)
+    pairs = run(TimePairer(on_missing="interpolate"), infrared, times(VIS, 0, 50))
+    assert [p.state for p in pairs] == ["fused", "held"] and pairs[1].between is None
 
 
 def test_before_the_first_infrared_frame_there_is_nothing_to_hold():

@@ -48,6 +48,7 @@ from fusepipe.workflows.batch.split_check import plan_segments
 ClipStatus = Literal["finished", "skipped", "failed", "split", "not started"]
 _UNFINISHED = re.compile(rf"{re.escape(STATE_FOLDER)}/unfinished/[0-9a-f]{{16}}/")
 _KEPT = re.compile(rf"; what was written is in [^;]*/{_UNFINISHED.pattern}[^;]*")
+_CHANGED = "the output was not as the batch had written it, damaged or changed by another program; it was replaced"
 # these do not change by trying again
 _PERMANENT = (UsageError, SourceError, OutputExistsError, SinkSetupError)
 
@@ -146,6 +147,8 @@ def _fused(job: ClipJob, engine: KeptEngine) -> ClipResult:
             new = fuse_segment(_split_clip(job, entry.part, made), entry.part.index, work, engine)
             return ClipResult(entry.row, entry.output, "finished" if new else "skipped", task=entry.task)
         figures = _made(job, made, work, engine, reason)
+        if record is not None and record.made_from == made and (out / entry.output).exists():
+            figures["warnings"].append(_CHANGED)
         publish_output(work, out, entry, made, figures)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -67,7 +67,7 @@ def write_counts(path: Path, times_ms: Sequence[int], size: tuple[int, int] = (4
         stream.width, stream.height = size
         stream.pix_fmt = "gray16le"
         stream.time_base = stream.codec_context.time_base = MILLISECOND
-        stream.options = {"g": "1", "level": "3"}
+        stream.options = {"g": "1", "level": "3", "slicecrc": "1"}
         for at_ms in times_ms:
             counts = 7000 + 6 * x + 4 * y + at_ms / 8 + stripes + random.normal(0, 4, x.shape)
             if at_ms % 3000 > 1500:

@@ -61,8 +61,8 @@ def join_clip(clip: SplitClip, work: Path, *, strict: bool) -> dict[str, Any]:
 
 def _join_files(clip: SplitClip, segments: Sequence[FinishedSegment], target: Path) -> None:
     plan, sink = clip.plan, segment_sink(clip.entry, SEGMENT)
-    if not segments[0].file:
-        raise CannotSplitError("its first segment has no frames")
+    if sink.content == "infrared" and not segments[0].file:
+        raise CannotSplitError("its first segment has no infrared frames, and so no time to begin with")
     made = [segment for segment in segments if segment.file]
     files = [SegmentFile(clip.folder / segment.file, segment.captures, segment.track) for segment in made]
     try:
@@ -71,7 +71,7 @@ def _join_files(clip: SplitClip, segments: Sequence[FinishedSegment], target: Pa
             target,
             fps=plan.fps if sink.content == "fused" else plan.infrared_fps,
             flush_ns=sink.flush_ns,
-            origin_ns=segments[0].origin_ns,
+            origin_ns=made[0].origin_ns,
             track_fps=plan.infrared_fps,
         )
     except UnlikeSegmentsError as error:

@@ -182,16 +182,16 @@ def test_an_overloaded_rig_reports_what_comes_out_and_logs_one_line_of_advice(ca
     assert 0 < recent["fused_per_s"] < 4.5 and recent["paired_per_s"] > 1.5 * recent["fused_per_s"]
     assert shown["frames_per_s"] == pytest.approx(recent["fused_per_s"], abs=0.7)
     assert recent["stage_ms"]["fuse"] > 240
-    assert report.status.state == "degraded" and "too slow" in report.status.reasons[0]
+    assert report.status.state == "degraded" and any("too slow" in reason for reason in report.status.reasons)
     lines = [r.getMessage() for r in caplog.records if "too slow" in r.getMessage()]
     assert len(lines) == 1, lines
-    assert "fusion (mfe, test fp32, 320x240) takes " in lines[0] and "fusion.model: stream" in lines[0]
+    assert "fusion (mfe, test fp32, 320x240) takes " in lines[0] and "fusion.model: " in lines[0]
     end = pipeline.report()
     assert sum(end.pairs.values()) == len(sink.frames) == end.sinks[0]["frames"], "dropped pairs do not count as fused"
     assert end.dropped["registered"] > sum(end.pairs.values())
     assert end.overload["times"] == 1
     summary = next(line for line in summary_lines(end) if "too slow 1 time" in line)
-    assert "frames per second; fusion (mfe, test fp32, 320x240) takes" in summary and "cameras at " in summary
+    assert summary.endswith(end.overload["last_message"].removeprefix("too slow: "))
     assert live_rigs() == before, "the rig does not count after its end"
     assert "this machine is too slow" in (end.shortfall or "")
 

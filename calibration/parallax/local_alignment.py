@@ -131,7 +131,8 @@ def _correlations(here: Field, there: Field, cells: Size) -> Float32Array:
     side = 2 * r + 1
     height, width = here.shape[:2]
     # planes one by one: sums over pairs of interleaved numbers take ten times as long
-    own, framed = cv2.split(here), cv2.split(cv2.copyMakeBorder(there, r, r, r, r, cv2.BORDER_CONSTANT))
+    own = cv2.split(here)
+    framed = [cv2.copyMakeBorder(plane, r, r, r, r, cv2.BORDER_CONSTANT) for plane in cv2.split(there)]
     energies = [np.maximum(_averaged(a * a + b * b, cells), MIN_ENERGY) for a, b in (own, cv2.split(there))]
     scale = 1.0 / np.sqrt(energies[0] * energies[1])
     product, other = np.empty((2, height, width), np.float32)
@@ -142,8 +143,9 @@ def _correlations(here: Field, there: Field, cells: Size) -> Float32Array:
         np.multiply(own[0], framed[0][part], out=product)
         np.multiply(own[1], framed[1][part], out=other)
         product += other
-        np.multiply(_averaged(product, cells), scale, out=found[..., index])
-    return found
+        found[..., index] = cv2.resize(product, cells, interpolation=cv2.INTER_AREA)
+    found = cv2.GaussianBlur(found, (0, 0), WINDOW_CELLS, borderType=cv2.BORDER_REPLICATE)  # all at once: see _averaged
+    return np.asarray(found * scale[..., None], np.float32)
 
 
 def _matches(correlations: Float32Array) -> tuple[Float32Array, Float32Array]:

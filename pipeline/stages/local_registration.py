@@ -13,6 +13,7 @@ from fusepipe.calibration.parallax.local_alignment import LocalAlignment
 from fusepipe.core.frames import FramePair, PairState, Pixels, Warp
 
 INTERVAL_NS = 60_000_000  # of capture time between two pairs that are compared: every second one at 25 and 30 Hz
+STEADY_INTERVAL_NS = 120_000_000  # where the last one changed nothing
 FIRST_ROUNDS = 3  # comparisons of the first pair of a scene, which has no earlier one to start from
 DEFAULT_LIMIT = 1 / 80  # of the visible width
 SAME_WARP_PX = 0.5  # a correction of drift moves the map by less, and keeps the field
@@ -29,6 +30,7 @@ class LocalRegistration:
         self._alignment = LocalAlignment(0.0)
         self._warp: DisplacedWarp | None = None
         self._last_ns: int | None = None
+        self._interval_ns = INTERVAL_NS
 
     def apply(self, pair: FramePair, warp: Warp, visible_width: int) -> Pixels:
         """The infrared plane of a pair in the visible geometry, moved by the field; ``visible_width`` in pixels."""
@@ -53,7 +55,7 @@ class LocalRegistration:
         if pair.state is not PairState.FUSED or pair.visible is None:
             return False
         time_ns = pair.lead.capture_ns
-        if self._last_ns is not None and 0 <= time_ns - self._last_ns < INTERVAL_NS:
+        if self._last_ns is not None and 0 <= time_ns - self._last_ns < self._interval_ns:
             return False
         self._last_ns = time_ns
         return True
@@ -64,6 +66,8 @@ class LocalRegistration:
         new_scene = self._alignment.see(np.asarray(visible, np.float32))
         if new_scene:
             displaced.displace(None)
+        changed = new_scene
         for _ in range(FIRST_ROUNDS if new_scene else 1):
             infrared = displaced.shrunk(pair.infrared.luma.pixels)
-            displaced.displace(self._alignment.compare(infrared, displaced.seen))
+            changed |= displaced.displace(self._alignment.compare(infrared, displaced.seen))
+        self._interval_ns = INTERVAL_NS if changed else STEADY_INTERVAL_NS

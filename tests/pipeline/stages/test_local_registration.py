@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fusepipe.calibration.parallax.local_alignment import Float32Array, LocalAlignment
 from fusepipe.calibration.warp import RemapWarp
 from fusepipe.core.frames import Band, FramePair, PairState
 from fusepipe.pipeline.stages.local_registration import LocalRegistration
@@ -60,6 +61,34 @@ def test_planes_at_5_and_40_m_are_both_aligned_and_steady() -> None:
     assert np.median(np.abs(seen[-1][far])) < 1
     jitter = np.stack(seen[6:]).std(axis=0)
     assert jitter[near | far].max() < 0.2
+
+
+def test_a_steady_scene_is_compared_half_as_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    see = LocalAlignment.see
+
+    def counted(self: LocalAlignment, visible: Float32Array) -> bool:
+        compared.append(len(compared))
+        return see(self, visible)
+
+    monkeypatch.setattr(LocalAlignment, "see", counted)
+    local = LocalRegistration()
+    stage = Registration(wall, SIZE, local=local)
+    pair = pair_at(TwoPlanes(), 0)  # the same images again and again
+    counts = []
+    for index in range(40):
+        at_ns = index * STEP_NS // 2
+        assert pair.infrared is not None and pair.visible is not None
+        stage(
+            replace(
+                pair,
+                infrared=replace(pair.infrared, capture_ns=at_ns),
+                visible=replace(pair.visible, capture_ns=at_ns),
+            )
+        )
+        counts.append(len(compared))
+    assert counts[2] == 2, "every second pair of 25 a second while the field settles"
+    assert counts[-1] - counts[-13] == 4, "every third one afterwards"
 
 
 def test_what_agrees_already_is_left_alone() -> None:

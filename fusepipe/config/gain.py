@@ -30,7 +30,7 @@ class AgcConfig(ConfigModel):
         default="auto",
         description="linear maps the scene's counts linearly, with room for hot objects; plateau equalises the "
         "histogram within limits; local adds contrast to details; off maps the full range of the bit depth; auto is "
-        "linear where the first image uses under half of that range, also of 8-bit images, else off.",
+        "linear where the first image uses under half of that range, of 8-bit images under four fifths, else off.",
     )
     adapt_ns: DurationNs = Field(
         default=1 * S,

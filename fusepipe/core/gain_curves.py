@@ -20,7 +20,7 @@ Counts = NDArray[np.uint16]
 Region = tuple[int, int, int, int]
 
 SAMPLES = 10_000
-BLACK, BODY, WHITE = 8.0, 96.0, 240.0
+BLACK, BODY, WHITE = 4.0, 80.0, 250.0
 """Luma of the coldest of the scene, of the warm end of its bulk where hot objects need room, and of its hottest: what
 is left on either side is for colder and hotter objects that enter. A higher ``BODY`` takes contrast from hot objects, a
 lower one from all else: benchmarks/measure_gain_control has the figures."""
@@ -66,7 +66,8 @@ def sample_counts(pixels: Pixels, bit_depth: int, region: Region | None = None) 
     if bit_depth > 8:
         alive = counts[(counts != 0) & (counts != (1 << bit_depth) - 1)]
         counts = alive if alive.size else counts
-    return CountSample(np.sort(counts), noise_of(pixels[:: 4 * step]))
+    # by radix, in a third of the time
+    return CountSample(np.sort(counts, kind="stable"), noise_of(pixels[:: 4 * step]))
 
 
 def noise_of(pixels: Pixels) -> float:

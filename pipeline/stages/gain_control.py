@@ -133,11 +133,11 @@ class GainControl:
         self._settling = change > SETTLED if self._settling else _misfit(now, then)
         if not self._settling:
             share = min(share, SPEED * elapsed_ns / S / max(change, 1e-6))
-        self._set(curve + np.float32(share) * (target - curve))
+        self._set(np.asarray(cv2.addWeighted(curve, 1.0 - share, target, share, 0.0), np.float32).ravel())
 
     def _set(self, curve: GainCurve) -> None:
         self._curve = curve
-        self._table = np.rint(curve).astype(np.uint8)
+        self._table = np.asarray(cv2.convertScaleAbs(curve), np.uint8).ravel()
         self._table.flags.writeable = False
 
     def apply(self, plane: Plane, view: Luma8 | None = None) -> Luma8:

@@ -17,7 +17,8 @@ from fusepipe.pipeline.stages.gain_control import GainControl, GainSettings
 
 Polarity = Literal["white-hot", "black-hot"]
 
-ENOUGH_SHARE = 0.5  # of the full range: such an image is shown as it is
+ENOUGH_SHARE = 0.5  # of the full range: such an image of more than 8 bits is shown as it is
+FILLED_SHARE = 0.8  # the same of an 8-bit image: gain control then shows it as that of a 16-bit camera, nearly
 SLIVER_SHARE = 0.1  # of the full range: nine tenths of such an image are in a sliver, whatever is in the rest
 
 
@@ -26,8 +27,9 @@ class ToneMapping:
     """``count_range``: the counts of black and white, by default the full range of the bit depth.
 
     ``gain``: gain control in place of it, or ``None``. ``automatic``: only where the first image with contrast uses
-    under half of the range; of 8-bit images only with ``eight_bit``. ``celsius``: the temperatures of black and white,
-    of frames with a radiometry; others have the range. ``polarity`` black-hot inverts the luma.
+    under half of the range; of 8-bit images only with ``eight_bit``, and where it uses under four fifths. ``celsius``:
+    the temperatures of black and white, of frames with a radiometry; others have the range. ``polarity`` black-hot
+    inverts the luma.
     """
 
     count_range: tuple[int, int] | None = None
@@ -132,7 +134,7 @@ class ToneMap:
         share = (used[1] - used[0]) / (high - low)
         text = f"infrared: {counts.bit_depth}-bit values {used[0]}..{used[1]} use {share:.1%} of {low}..{high}"
         assert self._mapping.gain is not None
-        if share >= ENOUGH_SHARE:
+        if share >= (ENOUGH_SHARE if counts.pixels.dtype == np.uint16 else FILLED_SHARE):
             self._control = None
             self.description = f"gain control: off, {share:.0%} of the range is used"
             self._note(f"{text}; shown without gain control")

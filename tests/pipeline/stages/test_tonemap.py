@@ -78,8 +78,15 @@ def test_8_bit_images_have_it_only_if_asked_decided_at_the_first_image_with_cont
     assert mapped.notes == []
     assert np.ptp(mapped.luma(narrow, 1)) > 200 and len(mapped.notes) == 1
     wide = Mapped(AUTO_8_BIT)
-    assert np.array_equal(wide.luma(counts(20, 220, np.uint8)), counts(20, 220, np.uint8))
+    assert np.array_equal(wide.luma(counts(10, 240, np.uint8)), counts(10, 240, np.uint8))
     assert np.array_equal(wide.luma(narrow, 1), narrow)
+
+
+def test_auto_shows_a_scene_alike_in_8_and_in_16_bits():
+    scene = counts(40, 190, np.uint8)  # three fifths of the range, as many cameras leave it
+    sixteen = (7000 + 6 * scene.astype(np.uint16)).astype(np.uint16)
+    one, other = (Mapped(AUTO_8_BIT).luma(image).astype(int) for image in (scene, sixteen))
+    assert np.abs(one - other).mean() < 1 and np.abs(scene.astype(int) - other).mean() > 10
 
 
 def test_a_closed_shutter_at_the_start_is_plain_grey_and_decides_nothing():

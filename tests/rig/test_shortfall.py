@@ -39,7 +39,13 @@ def test_the_advice_names_the_cause(pairs, skipped, advice):
 
 
 def test_a_camera_that_delivered_nothing():
-    assert "no frames from the infrared camera" in shortfall({"single": 5}, {"visible": 5}, {}, whole=False)
+    text = shortfall({"single": 5}, {"visible": 5}, {}, whole=False, dropped={"registered": 3})
+    assert text == (
+        "no pair was fused (5 single, 3 dropped before fusion); no frames from the infrared camera; "
+        "check that it is on and reachable"
+    )
+    text = shortfall({"no signal": 5}, {}, {}, whole=False)
+    assert text.endswith("no frames from the infrared and the visible camera; check that they are on and reachable")
 
 
 def test_pairs_that_were_dropped_before_fusion_are_named_with_their_cause():

@@ -47,7 +47,8 @@ def shortfall(
     counts = [f"{count} {reason}" for reason, count in (*pairs.items(), *skipped.items()) if reason != "fused"]
     if late:
         counts.append(f"{sum(late.values())} dropped before fusion")
-    slow = bool(late) and sum(late.values()) > MIN_SHARE * possible
+    heard = all(read.get(band) for band in Band)
+    slow = heard and sum(late.values()) > MIN_SHARE * max(possible, 1)
     cause = TOO_SLOW if slow else shortfall_advice(pairs, read, skipped, setting)
     return f"{amount} ({', '.join(counts) or 'a stream was empty'}); {cause}"
 
@@ -59,7 +60,8 @@ def shortfall_advice(
     if any(reason.endswith(" partner") for reason in skipped):
         return f"the images of a pair need the same file stem; rename them, or set {setting('sync.pair_by: order')}"
     if silent := [band for band in Band if not read.get(band)]:
-        return f"no frames from the {' and the '.join(silent)} camera; check that it is on and reachable"
+        who = "they are" if len(silent) > 1 else "it is"
+        return f"no frames from the {' and the '.join(silent)} camera; check that {who} on and reachable"
     if any("unreadable" in reason for reason in skipped):
         return "check the damaged input"
     offset, tolerance = setting("sync.offset"), setting("sync.tolerance")

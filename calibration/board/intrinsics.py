@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusepipe.calibration.board.blas import one_blas_thread
 from fusepipe.calibration.board.point_detection import Detection
 from fusepipe.calibration.board.target import Board
 from fusepipe.calibration.lens import Lens, LensModel
+from fusepipe.core.blas import one_blas_thread
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Size
 

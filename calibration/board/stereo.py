@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fusepipe.calibration.board.blas import one_blas_thread
 from fusepipe.calibration.board.intrinsics import OUTLIER_RATIO, View
 from fusepipe.calibration.board.point_detection import Detection
 from fusepipe.calibration.board.target import MARKED, Board
 from fusepipe.calibration.lens import Lens
 from fusepipe.calibration.matrix import Matrix3
+from fusepipe.core.blas import one_blas_thread
 from fusepipe.core.errors import UsageError
 
 MIN_PAIRS = 3

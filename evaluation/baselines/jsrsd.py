@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from fusepipe.core.blas import one_blas_thread
 from fusepipe.core.frames import Luma8
 from fusepipe.evaluation.baselines.sparse import Code, Single, k_svd, pursue
 
@@ -30,6 +31,7 @@ REACH = 2
 BAND = 16
 
 
+@one_blas_thread
 def jsrsd(infrared: Luma8, visible: Luma8) -> Luma8:
     """Common part plus the innovations, weighted by saliency, of all 8x8 patches of HxW uint8 images.
 

@@ -1,4 +1,4 @@
-"""One thread of the BLAS library that OpenCV's wheel brings, while OpenCV calibrates."""
+"""One thread of the BLAS libraries that the wheels of OpenCV and NumPy bring, for work on small matrices."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ R = TypeVar("R")
 
 
 def one_blas_thread(solve: Callable[P, R]) -> Callable[P, R]:
-    """The same function, for one that decomposes matrices of some hundred columns.
+    """The same function, for one that multiplies or decomposes matrices of some hundred columns.
 
     OpenBLAS's threads wait for each other in a loop that only yields the processor. That brings nothing at this size:
-    while a running rig keeps both of two cores busy, a calibration of 15 views takes two minutes instead of twenty
-    seconds.
+    while other programs keep both of two cores busy, a calibration of 15 views takes two minutes instead of twenty
+    seconds, and JSRSD seven times the CPU time.
     """
 
     @wraps(solve)

@@ -204,6 +204,8 @@ def bench_sizes(
     from fusepipe.workflows.bench.throughput import BenchOptions, measure_throughput
 
     before = None if compare is None else read_documents(compare)
+    if history is not None:
+        append_history(history, [])  # what cannot be written is found out before minutes of measuring
     documents = []
     for visible, infrared in sizes:
         with ProgressBar(f"measuring {visible[0]}x{visible[1]}", enabled=not as_json):

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from fusepipe.cli import cli
 from fusepipe.core.errors import UsageError
+from fusepipe.workflows.bench import throughput
 from fusepipe.workflows.bench.against import RunCost, cost_after_start, page_faults, peak_mib, rate_after_start
 from fusepipe.workflows.bench.history import append_history, ratios, read_documents
 
@@ -67,6 +68,35 @@ def test_a_line_a_measurement_is_added_to_the_history(tmp_path: Path) -> None:
     assert [(line["version"], line["pairs/s"]) for line in lines] == [("1.0", 20.0), ("1.0", 30.0), ("1.0", 40.0)]
     with pytest.raises(UsageError, match="cannot be written"):
         append_history(tmp_path / "missing" / "history.jsonl", [document(20)])
+
+
+def test_a_line_that_was_cut_off_does_not_swallow_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    append_history(path, [])
+    assert path.read_text() == ""
+    path.write_text('{"version":"0')
+    append_history(path, [document(20)])
+    append_history(path, [document(30)])
+    first, *lines = path.read_text().splitlines()
+    assert first == '{"version":"0' and [json.loads(line)["pairs/s"] for line in lines] == [20.0, 30.0]
+
+
+def test_a_history_that_cannot_be_written_is_found_out_before_measuring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*_: object) -> None:
+        raise AssertionError("measured first")
+
+    monkeypatch.setattr(throughput, "measure_throughput", measured)
+    result = CliRunner().invoke(cli, [*SMALL, "--history", str(tmp_path)])
+    assert isinstance(result.exception, UsageError) and "cannot be written: Is a directory" in str(result.exception)
+
+
+def test_the_history_says_what_other_programs_used(tmp_path: Path) -> None:
+    found = document(20)
+    found["end_to_end"]["cores_of_others"] = 1.5
+    append_history(tmp_path / "history.jsonl", [found])
+    assert json.loads((tmp_path / "history.jsonl").read_text())["cores of other programs"] == 1.5
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"sizes": [{}]}', '{"sizes": 3}'])

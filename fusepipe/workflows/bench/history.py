@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,22 +71,31 @@ def ratios(now: Sequence[Document], before: Sequence[Document]) -> list[Ratio]:
 
 
 def append_history(path: Path, documents: Sequence[Document]) -> None:
-    """Adds one line of JSON a measurement. Raises :class:`UsageError` where the file cannot be written."""
+    """Adds one line of JSON a measurement. Raises :class:`UsageError` where the file cannot be written.
+
+    Without ``documents`` it only finds out whether it can be: before minutes of measuring. A last line without an end,
+    of a program that was killed, does not swallow the next one.
+    """
     lines = [json.dumps(history_line(document), separators=(",", ":")) + "\n" for document in documents]
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.writelines(lines)
+        with path.open("ab+") as file:
+            if lines and file.tell():
+                file.seek(-1, os.SEEK_END)
+                lines[:0] = [] if file.read(1) == b"\n" else ["\n"]
+            file.write("".join(lines).encode())
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def history_line(document: Document) -> dict[str, Any]:
-    """What is kept of a measurement: the version, the machine, the engine, the sizes and the figures."""
+    """What is kept of a measurement: version, machine and how busy it was, engine, sizes, figures."""
     engine, machine = document["engine"], document["machine"]
+    others = document["end_to_end"].get("cores_of_others")
     return {
         "version": document["version"],
         "cpu": machine["cpu"],
         "cores": machine["cores"],
+        **({} if others is None else {"cores of other programs": others}),
         "engine": " ".join(engine[key] for key in ("model", "backend", "precision")),
         "size": size_text(document),
         **dict(_figures(document)),

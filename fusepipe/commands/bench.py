@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from fusepipe.commands.console.completion import backend_option, model_option, precision_option
+from fusepipe.commands.console.memory_lines import print_memory
 from fusepipe.commands.console.options import Duration, examples, json_option
 from fusepipe.core.errors import UsageError
 
@@ -76,6 +77,7 @@ class Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int]]]):
     metavar="PAIRS",
     help="Instead: soak test over so many pairs (memory, threads).",
 )
+@click.option("--memory", is_flag=True, help="Instead: the memory that a run and each of its parts take.")
 @click.option("--engines", is_flag=True, help="Instead: the network alone on every backend and precision.")
 @click.option("--views", is_flag=True, help="Instead: each view of an output alone, at 640x480 and 1280x1024.")
 @click.option("--agc", is_flag=True, help="Instead: each mode of gain control alone, at 640x480 and 1280x1024.")
@@ -101,6 +103,7 @@ def command(
     precision: str,
     preset: str,
     soak: int | None,
+    memory: bool,
     engines: bool,
     views: bool,
     agc: bool,
@@ -115,6 +118,9 @@ def command(
     """
     from fusepipe.core.progress_bar import ProgressBar
 
+    if memory:
+        print_memory(ctx, measured_sizes(ctx, size, sizes), as_json)
+        return
     if roofline is not None:
         from fusepipe.commands.console.roofline_lines import draw_roofline
 
@@ -138,12 +144,17 @@ def command(
         document, lines = soaked.as_json(), soak_lines(soaked)
         click.echo(json.dumps({"ok": True, **document}, indent=2) if as_json else "\n".join(lines))
         return
-    if sizes and size:
+    settings = (pairs, model, backend, precision, preset, time_limit, against is not None)
+    bench_sizes(measured_sizes(ctx, size, sizes), settings, compare, history, as_json)
+
+
+def measured_sizes(
+    ctx: click.Context, size: tuple[tuple[int, int], tuple[int, int]] | None, sweep: bool
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """The visible and infrared sizes to measure. Raises :class:`UsageError` where one and several are asked for."""
+    if sweep and size:
         raise UsageError("--size and --sizes cannot be combined: --sizes measures its own")
-    chosen = [Sizes().convert(text, None, ctx) for text in SWEEP] if sizes else [size or ((640, 480), (320, 240))]
-    bench_sizes(
-        chosen, (pairs, model, backend, precision, preset, time_limit, against is not None), compare, history, as_json
-    )
+    return [Sizes().convert(text, None, ctx) for text in SWEEP] if sweep else [size or ((640, 480), (320, 240))]
 
 
 def print_engines(ctx: click.Context, model: str, size: tuple[int, int], time_limit: float, as_json: bool) -> None:

@@ -47,7 +47,7 @@ class Against:
     """CPU ms per pair after start-up of fusepipe and of ffmpeg, and fusepipe's memory pages mapped per pair.
 
     ``pairs_per_s``: fusepipe's pairs per second after start-up, 0 where other programs hide it.
-    ``peak_mib`` is the largest resident memory of this process so far; ``None`` where the system does not report it.
+    ``peak_mib`` is the largest resident memory of a run alone; ``None`` where the system does not report it.
     """
 
     ours_cpu_ms: float
@@ -104,10 +104,13 @@ def _shortest_and_longest(costs: Sequence[RunCost]) -> tuple[list[RunCost], list
     return few, many
 
 
-def measure_against(clips: Clips, rig: Rig, open_fuser: Callable[[], Fuser], encoding: VideoOptions) -> Against:
+def measure_against(
+    clips: Clips, rig: Rig, open_fuser: Callable[[], Fuser], encoding: VideoOptions, peak: float | None
+) -> Against:
     """Runs both in turn over a quarter and over all of the clips; ``rig`` reads them and writes one file.
 
-    ``open_fuser`` gives a fuser for each run. Raises :class:`FusepipeError` where a run fails.
+    ``open_fuser`` gives a fuser for each run, ``peak`` is :attr:`Against.peak_mib`. Raises :class:`FusepipeError` where
+    a run fails.
     """
     ffmpeg, ours, others = find_ffmpeg(), [], []
     for _ in range(ROUNDS):
@@ -115,7 +118,7 @@ def measure_against(clips: Clips, rig: Rig, open_fuser: Callable[[], Fuser], enc
             ours.append(_own_cost(rig, open_fuser(), pairs))
             others.append(_ffmpeg_cost(ffmpeg, clips, pairs, encoding))
     cpu_ms, page_faults = cost_after_start(ours)
-    return Against(cpu_ms, cost_after_start(others)[0], page_faults, peak_mib(), rate_after_start(ours))
+    return Against(cpu_ms, cost_after_start(others)[0], page_faults, peak, rate_after_start(ours))
 
 
 def _own_cost(rig: Rig, fuser: Fuser, pairs: int) -> RunCost:

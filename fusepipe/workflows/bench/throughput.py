@@ -25,6 +25,7 @@ from fusepipe.rig.factories.fusers import load_fuser
 from fusepipe.rig.from_options import rig_from_options
 from fusepipe.workflows.bench.against import Against, find_ffmpeg, measure_against
 from fusepipe.workflows.bench.clips import Clips, render_clips
+from fusepipe.workflows.bench.own_process import run_peak_mib
 from fusepipe.workflows.bench.stages import StageCost, measure_stages, registration_for
 
 STAT = Path("/proc/stat")
@@ -48,11 +49,12 @@ class BenchOptions:
     against: bool = False
 
     def rig(self, infrared: str, visible: str, sinks: list[dict[str, Any]]) -> Rig:
-        """The rig of these two inputs; the synthetic street's calibration is exact for both kinds.
+        """The rig of these two inputs. Raises :class:`UsageError` for an invalid option."""
+        return rig_from_options(self.body(infrared, visible, sinks))
 
-        Raises :class:`UsageError` for an invalid option.
-        """
-        body = {
+    def body(self, infrared: str, visible: str, sinks: list[dict[str, Any]]) -> dict[str, Any]:
+        """The rig as plain values; the synthetic street's calibration is exact for both kinds of input."""
+        return {
             "name": "bench",
             "infrared": {"url": infrared},
             "visible": {"url": visible},
@@ -60,7 +62,6 @@ class BenchOptions:
             "fusion": {"model": self.model, "backend": self.backend, "precision": self.precision},
             "sinks": sinks,
         }
-        return rig_from_options(body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,11 @@ def measure_throughput(options: BenchOptions) -> BenchReport:
         clips = render_clips(folder, options.visible_size, options.infrared_size, options.pairs, options.time_limit_s)
         end_to_end, engine = _end_to_end(rig, fuser, clips, options.time_limit_s)
         notes = _notes(options, clips, end_to_end)
-        against = measure_against(clips, rig, lambda: _fuser(options), encoding) if options.against else None
+        against = None
+        if options.against:
+            body = options.body(str(clips.infrared), str(clips.visible), sinks)
+            peak = run_peak_mib(folder, body, options.time_limit_s)
+            against = measure_against(clips, rig, lambda: _fuser(options), encoding, peak)
         with _fuser(options) as fuser:
             stages = measure_stages(clips, fuser, encoding, folder / "alone.mkv")
         return BenchReport(_machine(), engine, clips.as_json(), end_to_end, stages, notes, against=against)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from fusepipe.commands.console.completion import backend_option, model_option, precision_option
-from fusepipe.commands.console.memory_lines import print_memory
+from fusepipe.commands.console.memory_lines import copy_lines, print_memory
 from fusepipe.commands.console.options import Duration, examples, json_option
 from fusepipe.core.errors import UsageError
 
@@ -277,6 +277,7 @@ def bench_lines(report: BenchReport) -> list[str]:
         share = 100 * stage.cpu_ms / total if total else 0.0
         lines.append(f"  {stage.name:16}{stage.cpu_ms:12.2f}{share:7.1f}%{stage.wall_ms:14.2f}")
     lines.append(f"  {'sum':16}{total:12.2f}{100:7.1f}%")
+    lines += copy_lines(report.copies)
     threads = ", ".join(f"{name} {cpu_ms:.2f}" for name, cpu_ms in run.thread_cpu_ms.items())
     lines += [
         "",

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from fusepipe.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from fusepipe.workflows.bench.copies import StageMemory
 
 
 def print_memory(ctx: click.Context, sizes: list[tuple[tuple[int, int], tuple[int, int]]], as_json: bool) -> None:
@@ -40,3 +44,12 @@ def print_memory(ctx: click.Context, sizes: list[tuple[tuple[int, int], tuple[in
     if as_json:
         body = documents[0] if len(documents) == 1 else {"sizes": documents}
         click.echo(json.dumps({"ok": True, **body}, indent=2))
+
+
+def copy_lines(stages: list[StageMemory]) -> list[str]:
+    """What a further pair costs each stage in memory, as text."""
+    lines = ["", f"{'a further pair':18}{'KiB new':>12}{'planes':>8}{'written':>14}"]
+    for stage in stages:
+        written = "each once" if stage.written is None else str(stage.written)
+        lines.append(f"  {stage.stage:16}{stage.allocated_kib:12.1f}{stage.planes:8}{written:>14}")
+    return lines if stages else []

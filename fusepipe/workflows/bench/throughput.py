@@ -25,6 +25,7 @@ from fusepipe.rig.factories.fusers import load_fuser
 from fusepipe.rig.from_options import rig_from_options
 from fusepipe.workflows.bench.against import Against, find_ffmpeg, measure_against
 from fusepipe.workflows.bench.clips import Clips, render_clips
+from fusepipe.workflows.bench.copies import StageMemory, count_copies
 from fusepipe.workflows.bench.own_process import run_peak_mib
 from fusepipe.workflows.bench.stages import StageCost, measure_stages, registration_for
 
@@ -96,6 +97,7 @@ class BenchReport:
     notes: list[str] = field(default_factory=list)
     version: str = __version__
     against: Against | None = None
+    copies: list[StageMemory] = field(default_factory=list)
 
     @property
     def stage_cpu_ms(self) -> float:
@@ -159,7 +161,9 @@ def measure_throughput(options: BenchOptions) -> BenchReport:
             against = measure_against(clips, rig, lambda: _fuser(options), encoding, peak)
         with _fuser(options) as fuser:
             stages = measure_stages(clips, fuser, encoding, folder / "alone.mkv")
-        return BenchReport(_machine(), engine, clips.as_json(), end_to_end, stages, notes, against=against)
+            copies = count_copies(clips, fuser, encoding, folder / "counted.mkv")
+        measured = (_machine(), engine, clips.as_json(), end_to_end, stages, notes)
+        return BenchReport(*measured, against=against, copies=copies)
 
 
 def _fuser(options: BenchOptions) -> Fuser:

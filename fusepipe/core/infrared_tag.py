@@ -55,5 +55,5 @@ def infrared_tag(text: str) -> InfraredTag:
         given = fields["radiometry"]
         radiometry = None if given is None else radiometry_of_json(json.dumps(given))
         return InfraredTag(int(depth), value_range, radiometry, None if origin_ns is None else int(origin_ns))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"the tag {TAG} is not one that this version reads: {error!r}") from error

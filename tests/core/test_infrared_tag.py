@@ -33,6 +33,9 @@ GOOD = '{"version":1,"bit_depth":14,"value_range":"full","origin_ns":0,"radiomet
         ("14", '"many"'),
         ('"full"', '"half"'),
         ("0,", '"then",'),
+        ("0,", "Infinity,"),
+        (GOOD, 9000 * "["),
+        ("null", 9000 * "["),
         ('"radiometry":null', '"radiometry":{"unit":"kelvin"}'),
     ],
 )

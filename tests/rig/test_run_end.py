@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import contextmanager
 
+import psutil
 import pytest
 from helpers.ports import free_port
 from helpers.waiting import wait_for
@@ -146,12 +147,19 @@ def test_a_run_ends_within_two_seconds_whatever_the_other_camera_does(tmp_path, 
     assert json.loads(out)["rigs"][0]["seconds"] > 0
 
 
+def has_opened(pid, url):
+    """Whether a process has a socket of the port in a URL: connected to it, or bound to it for UDP."""
+    port = int(url.split(":")[2].partition("/")[0])
+    sockets = psutil.Process(pid).net_connections()
+    return any(port in (one.laddr and one.laddr.port, one.raddr and one.raddr.port) for one in sockets)
+
+
 @pytest.mark.parametrize("other", ["hanging", "silent"])
 def test_a_signal_ends_a_start_that_waits_for_a_camera(tmp_path, other):
     with OTHERS[other]() as url:
         process = start(tmp_path, url)
         try:
-            time.sleep(2.5)
+            wait_for(lambda: has_opened(process.pid, url), 100)
             process.send_signal(signal.SIGINT)
             over = time.monotonic()
             _, err = process.communicate(timeout=20)

@@ -93,12 +93,13 @@ class DisplacedWarp:
         )
         return warped
 
-    def shrunk(self, pixels: Pixels) -> Float32Array:
-        """Infrared HxW pixels to HxW float32 of the shrunk size, moved by the displacement."""
+    def shrunk(self, pixels: Pixels, displacement: Displacement | None = None) -> Float32Array:
+        """Infrared HxW pixels to HxW float32 of the shrunk size, moved by a displacement, by default that in force."""
         height, width = pixels.shape
         grid = self._grid
-        if self._displacement is not None:
-            grid = grid + cv2.resize(self._displaced_cells(self._displacement), self.shrunk_size)
+        displacement = self._displacement if displacement is None else displacement
+        if displacement is not None:
+            grid = grid + cv2.resize(self._displaced_cells(displacement), self.shrunk_size)
         # by a whole number: the mean of whole pixels takes a fifth of the time
         by_whole = max(1, round(self._shrink))
         size = max(1, width // by_whole), max(1, height // by_whole)

@@ -31,6 +31,8 @@ WINDOW_CELLS = 0.9  # standard deviation of the window in which a cell is compar
 SPREAD_CELLS = 0.7  # and of that in which neighbours add their information
 BROAD, BROAD_CELLS = 2.0, 2.5  # weight and standard deviation of the neighbourhood that decides on a peak
 MIN_ENERGY = 0.02  # mean squared length of a cell's gradient field: below it there are no edges
+START_INFORMATION = 0.5  # that they lie on the plane
+START_CELLS = 2.0  # standard deviation of the neighbourhood that agrees on a plane
 SHARPNESS = 45.0  # of the likelihood exp(SHARPNESS * correlation)
 AGREEING = (0.1, 0.3)  # correlations that count for nothing, and in full
 SHARE = (0.75, 0.95)  # of the likelihood that is at the peak: for nothing, and in full
@@ -38,6 +40,8 @@ CURVATURE = 0.1  # of the correlation at a peak that is known in full
 MAX_INFORMATION = 4.0  # of one cell, per shrunk pixel squared
 PRIOR = 0.12  # information that there is no displacement
 MEMORY = 0.85  # part of the information that is left when the next pair is compared
+START_AGREEING = 0.2  # correlation of a cell that starts from a plane
+BETTER = 0.06  # correlation by which a plane has to agree better than the field so far
 CUT = 0.3  # correlation of successive visible gradient fields below which the scene has changed
 
 
@@ -91,6 +95,39 @@ class LocalAlignment:
         self._information = new if self._information is None else np.float32(MEMORY) * self._information + new
         self.displacement = self._solved(self._information, width)
         return self.displacement
+
+    def agreement(self, infrared: Float32Array, seen: Float32Array | None) -> Float32Array:
+        """Rows x columns: the highest correlation of each cell's neighbourhood at small displacements, -1..1.
+
+        Arguments as of :meth:`compare`.
+        """
+        there = self._last
+        if there is None:
+            raise ValueError("see() takes the visible image first")
+        here = gradient_field(infrared)
+        if seen is not None:
+            here = here * seen[..., None]
+        correlations = _correlations(here, there, cells_of((there.shape[1], there.shape[0])))
+        around = cv2.GaussianBlur(correlations, (0, 0), START_CELLS, borderType=cv2.BORDER_REPLICATE)
+        return np.asarray(((correlations + around) / 2).max(-1), np.float32)
+
+    def start_from(self, displacement: Displacement, agreement: Float32Array, now: Float32Array) -> bool:
+        """Puts the cells that agree better when moved by a displacement there, and forgets what was known of them.
+
+        ``agreement`` is that with the displacement, ``now`` that with the field so far. Returns whether any cell moves.
+        """
+        better = (agreement > now + BETTER) & (agreement > START_AGREEING)
+        if not better.any():
+            return False
+        old = np.zeros_like(displacement) if self.displacement is None else self.displacement
+        self.displacement = np.where(better[..., None], displacement, old)
+        known = np.zeros((*better.shape, 5), np.float32) if self._information is None else self._information
+        start = np.zeros_like(known)
+        start[..., 0] = start[..., 2] = START_INFORMATION
+        width = 1 if self._last is None else self._last.shape[1]
+        start[..., 3:] = displacement * np.float32(START_INFORMATION * width)
+        self._information = np.where(better[..., None], start, known)
+        return True
 
     def _solved(self, known: Float32Array, width: int) -> Displacement:
         spread = cv2.GaussianBlur(known, (0, 0), SPREAD_CELLS, borderType=cv2.BORDER_REPLICATE)

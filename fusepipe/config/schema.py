@@ -96,13 +96,13 @@ class RegistrationConfig(ConfigModel):
     local: Literal["off", "on"] = Field(
         default="off",
         description="on moves the infrared image locally, on top of the calibration, to where both images agree: for "
-        "scenes with near and far objects.",
+        "scenes with near and far objects. Parts that agree with another plane of the calibration start from it.",
     )
     limit_px: Annotated[float, Field(gt=0, le=100)] | None = Field(
         default=None,
         validation_alias="limit",
         description="The most that local may move the infrared image, in pixels of the visible one; default: an 80th "
-        "of its width (8 of 640).",
+        "of its width (8 of 640), beyond the planes of the calibration.",
     )
 
 

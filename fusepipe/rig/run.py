@@ -28,6 +28,7 @@ from fusepipe.pipeline.stages.registration import Registration
 from fusepipe.pipeline.stages.state_label import StateLabel
 from fusepipe.rig.factories.live_sinks import Warn
 from fusepipe.rig.factories.pairing import make_live_pairer
+from fusepipe.rig.factories.registration import plane_displacements
 from fusepipe.rig.factories.scene_stages import SceneStages, make_scene_stages
 from fusepipe.rig.factories.sensor_corrections import with_denoising
 from fusepipe.rig.factories.sink_views import make_views
@@ -275,7 +276,7 @@ def _is_video(source: Source) -> bool:
 
 def _registration(opened: OpenedRig) -> Registration:
     aligner, fuser, settings = opened.registration.aligner, opened.fuser.info, opened.rig.registration
-    local = LocalRegistration(settings.limit_px) if settings.local == "on" else None
+    local = LocalRegistration(settings.limit_px, plane_displacements(settings)) if settings.local == "on" else None
     registration = Registration(
         aligner.alignment,
         opened.output_size,

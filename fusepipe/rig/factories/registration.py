@@ -17,6 +17,7 @@ from fusepipe.rig.from_options import setting_name
 if TYPE_CHECKING:
     from fusepipe.calibration.aligner import Aligner, Alignment
     from fusepipe.calibration.matrix import Matrix3
+    from fusepipe.calibration.parallax.local_alignment import Displacement
     from fusepipe.calibration.warp import RemapWarp
     from fusepipe.pipeline.stages.cropping import CommonViewCrop
     from fusepipe.rig.factories.manual_alignment import ManualAlignment
@@ -56,6 +57,33 @@ def make_aligner(calibration: str | None, distance_m: float | None = None, plane
 
         loaded = at_plane(load_calibration(Path(calibration)), plane)
     return Aligner(partial(warp.build_warp, loaded), distance_m)
+
+
+def plane_displacements(registration: RegistrationConfig) -> Callable[[Size, Size], list[Displacement]] | None:
+    """Makes the displacements of the calibration's other planes for an infrared and a (small) visible size.
+
+    ``None`` where it names no others. Raises as :func:`make_aligner` does.
+    """
+    calibration = registration.calibration
+    if calibration is None or calibration.startswith("synthetic://"):
+        return None
+    from fusepipe.calibration.file.named_planes import plane_names
+    from fusepipe.calibration.file.storage import load_calibration
+    from fusepipe.calibration.parallax.plane_parallax import plane_displacement
+
+    loaded = load_calibration(Path(calibration))
+    own = registration.plane or loaded.plane
+    others = [name for name in plane_names(loaded) if name != own]
+    if not others:
+        return None
+    base = make_aligner(calibration, registration.plane_distance_m, registration.plane).alignment
+    planes = [make_aligner(calibration, None, name).alignment for name in others]
+
+    def displacements(infrared: Size, visible: Size) -> list[Displacement]:
+        first, *rest = (alignment(infrared, visible) for alignment in (base, *planes))
+        return [plane_displacement(first, other) for other in rest if first is not None and other is not None]
+
+    return displacements
 
 
 def manual_alignment(rig: Rig, aligner: Aligner, visible: Size) -> ManualAlignment:

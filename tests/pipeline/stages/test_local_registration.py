@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fusepipe.calibration.parallax.local_alignment import Float32Array, LocalAlignment
+from fusepipe.calibration.parallax.local_alignment import Displacement, Float32Array, LocalAlignment
+from fusepipe.calibration.parallax.plane_parallax import plane_displacement
 from fusepipe.calibration.warp import RemapWarp
 from fusepipe.core.frames import Band, FramePair, PairState
-from fusepipe.pipeline.stages.local_registration import LocalRegistration
+from fusepipe.pipeline.stages.local_registration import LocalRegistration, Planes
 from fusepipe.pipeline.stages.registration import Registration, Size
 from fusepipe.pipeline.testing import frame
 from tests.helpers.two_planes import NEAR_M, SIZE, TRUE_MATRIX, TwoPlanes, far_core, near_core, parallax_px
@@ -156,3 +157,40 @@ def test_images_without_a_warp_are_moved_too() -> None:
 def test_an_engine_that_warps_cannot_be_moved_locally() -> None:
     with pytest.raises(ValueError, match="apply"):
         Registration(wall, SIZE, apply=False, local=LocalRegistration())
+
+
+def planes_at(near_m: float) -> Planes:
+    """The displacement of an object at a distance, as from a calibration with its plane."""
+
+    def displacements(infrared: Size, visible: Size) -> list[Displacement]:
+        there = np.diag([visible[0] / SIZE[0], visible[1] / SIZE[1], 1.0])
+        moved = np.array([[1.0, 0.0, -parallax_px(near_m)], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+        own, near = (RemapWarp(m @ TRUE_MATRIX, infrared, visible, whole_view=True) for m in (there, there @ moved))
+        return [plane_displacement(own, near)]
+
+    return displacements
+
+
+def test_an_object_beyond_the_limit_is_found_from_its_plane() -> None:
+    scene, near, far = TwoPlanes(near_m=1.5), near_core(), far_core()
+    truth = parallax_px(1.5)
+    assert truth > 22
+    without = watched(scene, 3, LocalRegistration())[-1]
+    seen = watched(scene, 3, LocalRegistration(planes=planes_at(1.5)))[-1]
+    assert np.median(np.abs(without[near] - truth)) > 15
+    assert np.median(np.abs(seen[near] - truth)) < 1.5 and np.median(np.abs(seen[far])) < 0.5
+    bounded = watched(scene, 3, LocalRegistration(8.0, planes_at(1.5)))[-1]
+    assert bounded[near | far].max() < 8.2, "a limit that is set holds"
+
+
+def test_an_object_that_comes_into_a_known_scene_is_put_onto_its_plane() -> None:
+    local = LocalRegistration(planes=planes_at(1.5))
+    stage = Registration(wall, SIZE, local=local)
+    for moment in range(20):
+        stage(pair_at(TwoPlanes(near_m=40.0 if moment < 4 else 1.5), moment))
+    assert np.median(np.abs(shifts(local)[near_core()] - parallax_px(1.5))) < 1.5
+
+
+def test_planes_do_not_move_what_does_not_lie_on_them() -> None:
+    off = np.abs(watched(TwoPlanes(near_m=40.0), 3, LocalRegistration(planes=planes_at(1.5)))[-1])
+    assert off[far_core() | near_core()].max() < 1

@@ -20,6 +20,8 @@ Counts = NDArray[np.uint16]
 Region = tuple[int, int, int, int]
 
 SAMPLES = 10_000
+CEILINGS = (4095, 16383)
+"""The highest counts of cameras of 12 and 14 bits, which their files of 16 bits do not name."""
 BLACK, BODY, WHITE = 4.0, 80.0, 250.0
 """Luma of the coldest of the scene, of the warm end of its bulk where hot objects need room, and of its hottest: what
 is left on either side is for colder and hotter objects that enter. A higher ``BODY`` takes contrast from hot objects, a
@@ -54,8 +56,9 @@ class CountSample:
 def sample_counts(pixels: Pixels, bit_depth: int, region: Region | None = None) -> CountSample:
     """About ``SAMPLES`` counts of HxW uint8 or uint16, from ``region`` (x, y, width, height), cut to the image.
 
-    The lowest and the highest count of more than 8 bits are left out where there are others: dead or saturated pixels
-    and empty borders. In 8 bits they are black and white, as the camera has clipped the scene.
+    The lowest and the highest count of more than 8 bits are left out where there are others: dead or saturated
+    pixels and empty borders; so is the highest one of the image where cameras of fewer bits saturate there. In 8
+    bits they are black and white, as the camera has clipped the scene.
     """
     if region is not None:
         x, y, width, height = region
@@ -64,7 +67,9 @@ def sample_counts(pixels: Pixels, bit_depth: int, region: Region | None = None) 
     step = max(1, round((pixels.size / SAMPLES) ** 0.5))
     counts = np.asarray(pixels[::step, ::step], np.uint16).ravel()
     if bit_depth > 8:
-        alive = counts[(counts != 0) & (counts != (1 << bit_depth) - 1)]
+        highest = int(counts.max())
+        ceiling = highest if highest in CEILINGS else (1 << bit_depth) - 1
+        alive = counts[(counts != 0) & (counts != ceiling)]
         counts = alive if alive.size else counts
     # by radix, in a third of the time
     return CountSample(np.sort(counts, kind="stable"), noise_of(pixels[:: 4 * step]))

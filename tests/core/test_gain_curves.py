@@ -61,6 +61,14 @@ def test_a_saturated_area_is_white_and_the_rest_keeps_its_contrast():
     assert shown[:60].min() > 250 and np.ptp(shown[60:]) > 200
 
 
+@pytest.mark.parametrize("ceiling", [4095, 16383, 65535])
+def test_an_area_that_a_camera_of_fewer_bits_saturates_is_white_too_in_16_bits(ceiling):
+    pixels = counts(SCENE - 4500)
+    pixels[:60] = ceiling
+    shown = curve_of(sample_counts(pixels, 16), "linear", 65536)[pixels]
+    assert shown[:60].min() > 240 and np.ptp(shown[60:]) > 200
+
+
 def test_hot_objects_leave_the_bulk_of_the_scene_its_levels():
     pixels = counts(SCENE, noise=2.0)
     pixels[40:60, 40:80] = 14000  # 4% of the image

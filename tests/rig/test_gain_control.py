@@ -125,6 +125,15 @@ def test_a_hard_scene_keeps_its_contrast_without_a_false_warning(tmp_path, name)
     assert name not in ("saturated", "1,000 K") or fused[SPOT].min() >= 230
 
 
+def test_the_rest_is_seen_beside_a_large_area_that_a_14_bit_camera_saturates(tmp_path):
+    counts = SCENE.copy()
+    counts[:, 110:] = 16383
+    fused, report = fuse(tmp_path, counts, np.zeros_like(GREY))
+    rest = fused[:, :105]
+    assert report.warnings == [] and fused[:, 115:].min() >= 230
+    assert np.percentile(rest, 95) - np.percentile(rest, 5) > 100
+
+
 @pytest.mark.parametrize("value", [0, 7000, 65535])
 def test_a_constant_image_is_plain_and_causes_no_warning(tmp_path, value):
     fused, report = fuse(tmp_path, np.full_like(SCENE, value), np.zeros_like(GREY))

@@ -297,11 +297,14 @@ def bench_lines(report: BenchReport) -> list[str]:
 
 def _against_lines(against: Against, limit_pairs_per_s: float) -> list[str]:
     peak = UNKNOWN if against.peak_mib is None else f"{against.peak_mib:.0f} MiB at most in memory"
+    steady = (
+        f"steady      {against.pairs_per_s:.1f} pairs/s, start-up left out: "
+        f"{100 * against.pairs_per_s / limit_pairs_per_s:.0f} % of the limit"
+    )
     return [
         f"ffmpeg      {against.ffmpeg_cpu_ms:.2f} CPU ms/pair to decode, average and encode; fusepipe "
         f"{against.ours_cpu_ms:.2f}: {against.ratio_percent:.0f} % of ffmpeg's speed, start-up left out",
-        f"steady      {against.pairs_per_s:.1f} pairs/s, start-up left out: "
-        f"{100 * against.pairs_per_s / limit_pairs_per_s:.0f} % of the limit",
+        *([steady] if against.pairs_per_s else []),
         f"memory      {against.page_faults:.0f} pages mapped per pair after start-up, {peak}",
     ]
 

@@ -20,6 +20,7 @@ from fusepipe.engines.backends.openvino.network import convolution_macs
 from fusepipe.engines.load import read_onnx
 from fusepipe.rig.api import Pipeline
 from fusepipe.workflows.bench import throughput
+from fusepipe.workflows.bench.against import Against
 from fusepipe.workflows.bench.clips import Clips
 from fusepipe.workflows.bench.soak import held, slope_kib_per_1000
 from fusepipe.workflows.bench.stages import StageCost, pairs_in_memory
@@ -97,6 +98,21 @@ def test_the_engine_is_compiled_before_the_measured_run_for_the_size_of_its_pair
     throughput.measure_throughput(BenchOptions((128, 96), (64, 48), pairs=10, model="stream", backend="openvino"))
     assert events[:2] == [(64, 48), "start"], "half of the visible size"
     assert set(events) == {(64, 48), "start"}, "the run needs no other"
+
+
+@pytest.mark.parametrize(("busy_s", "rate"), [(0.0, 100.0), (1e6, 0.0)])
+def test_there_is_no_steady_rate_where_other_programs_used_the_cores(
+    monkeypatch: pytest.MonkeyPatch, busy_s: float, rate: float
+) -> None:
+    seconds = iter((0.0, busy_s))
+    monkeypatch.setattr(throughput, "busy_seconds", lambda: next(seconds))
+    monkeypatch.setattr(throughput, "measure_stages", lambda *_: [])
+    monkeypatch.setattr(throughput, "count_copies", lambda *_: [])
+    monkeypatch.setattr(throughput, "run_peak_mib", lambda *_: None)
+    monkeypatch.setattr(throughput, "find_ffmpeg", lambda: "ffmpeg")
+    monkeypatch.setattr(throughput, "measure_against", lambda *_: Against(2.0, 1.0, 0.0, None, 100.0))
+    report = throughput.measure_throughput(BenchOptions((64, 48), (32, 24), pairs=10, model="mean", against=True))
+    assert report.against is not None and report.against.pairs_per_s == rate
 
 
 def test_large_images_are_measured_with_fewer_pairs(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class RunCost:
 class Against:
     """CPU ms per pair after start-up of fusepipe and of ffmpeg, and fusepipe's memory pages mapped per pair.
 
-    ``pairs_per_s``: fusepipe's pairs per second after start-up, 0 where other programs hide it.
+    ``pairs_per_s``: fusepipe's pairs per second after start-up, 0 where other programs used the cores.
     ``peak_mib`` is the largest resident memory of a run alone; ``None`` where the system does not report it.
     """
 

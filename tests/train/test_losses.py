@@ -11,6 +11,7 @@ torch = require_training()
 
 from fusepipe.train.losses import fusion as losses
 from fusepipe.train.losses.detection import detection_loss
+from fusepipe.train.losses.ranking import ranking_loss
 from fusepipe.train.losses.targets import target_loss, with_targets
 from fusepipe.train.losses.temporal_consistency import SecondView, temporal_consistency
 from fusepipe.train.networks.pyramid import PyramidNet
@@ -96,6 +97,31 @@ class TestTemporalConsistency:
         assert torch.equal(first.noise[0], again.noise[0]) and torch.equal(first.exposure[1], again.exposure[1])
         assert not torch.equal(first.noise[0], other.noise[0])
         assert not torch.equal(first.noise[0], first.noise[1])
+
+
+class TestRanking:
+    @staticmethod
+    def pair() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        torch.manual_seed(8)
+        infrared, visible = torch.nn.functional.avg_pool2d(torch.rand(2, 1, 72, 72), 5, 1)[:, None]
+        return infrared, visible, (infrared + visible) / 2
+
+    def test_equals_share_the_comparisons_and_an_unrelated_image_loses_them(self) -> None:
+        infrared, visible, mean = self.pair()
+        assert float(ranking_loss(mean, infrared, visible, [mean])) == pytest.approx(0.5, abs=1e-4)
+        noise = torch.rand_like(mean)
+        assert float(ranking_loss(noise, infrared, visible, [mean])) > 0.9
+        assert float(ranking_loss(mean, infrared, visible, [noise, noise])) < 0.1
+
+    def test_only_what_can_still_change_a_comparison_has_a_gradient(self) -> None:
+        infrared, visible, mean = self.pair()
+        slopes = []
+        for rival in (mean, torch.rand_like(mean)):
+            fused = (0.9 * mean + 0.05).requires_grad_(True)
+            ranking_loss(fused, infrared, visible, [rival]).backward()
+            assert fused.grad is not None
+            slopes.append(float(fused.grad.abs().sum()))
+        assert slopes[1] < 0.2 * slopes[0]
 
 
 class TestTargets:

@@ -13,6 +13,7 @@ torch = require_training()
 
 from fusepipe.train.configs.student import Ramp, StudentConfig, load_student_config
 from fusepipe.train.networks.pyramid import PyramidNet
+from fusepipe.train.tasks.student import new_student
 from fusepipe.train.tensors import write_tensors
 from fusepipe.train.weights import initial_student, load_student, save_student, student_form
 
@@ -57,21 +58,29 @@ class TestWeights:
             initial_student(tmp_path / "w.safetensors", student_form(network(3)))
 
     def test_the_students_keep_their_budgets(self) -> None:
-        for name, most in (("default", 650), ("stream-hq", 2600)):
+        for name, most in (("default", 650), ("stream-first", 650), ("stream-hq", 2600)):
             config = load_student_config(name)
             form = (config.channels, config.levels, config.encoder_layers, config.decoder_layers)
             assert macs_per_pixel(PyramidNet(*form)) <= most
 
 
 class TestConfig:
-    def test_the_default_is_the_models_defaults(self) -> None:
-        assert load_student_config("default") == StudentConfig()
+    def test_the_first_stage_is_the_models_defaults(self) -> None:
+        assert load_student_config("stream-first") == StudentConfig()
+
+    def test_the_second_stage_starts_from_the_committed_weights_of_the_first(self) -> None:
+        first, second = map(load_student_config, ("stream-first", "default"))
+        form = {"channels", "levels", "encoder_layers", "decoder_layers", "sets"}
+        assert first.model_dump(include=form) == second.model_dump(include=form)
+        assert second.initial == "stream-first" and second.ranking > 0
+        begun = new_student(second, start=True)
+        assert not torch.equal(begun.head.weight, new_student(second, start=False).head.weight)
 
     def test_the_larger_student_has_one_level_less_and_starts_from_the_smaller(self) -> None:
-        small, large = map(load_student_config, ("default", "stream-hq"))
+        small, large = map(load_student_config, ("stream-first", "stream-hq"))
         form = {"channels", "encoder_layers", "decoder_layers", "sets", "teacher"}
         assert small.model_dump(include=form) == large.model_dump(include=form)
-        assert (large.model, large.levels, large.initial) == ("stream-hq", small.levels - 1, "stream")
+        assert (large.model, large.levels, large.initial) == ("stream-hq", small.levels - 1, "stream-first")
 
     def test_a_ramp_moves_from_start_to_end(self) -> None:
         assert [Ramp(start=20, end=10).at(part) for part in (0, 0.5, 1)] == [20, 15, 10]
@@ -99,5 +108,5 @@ class TestConfig:
         assert str(path) in str(caught.value) and message in str(caught.value)
 
     def test_a_missing_file(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="give 'default', 'stream-hq' or a YAML file"):
+        with pytest.raises(UsageError, match="give 'default', 'stream-first', 'stream-hq' or a YAML file"):
             load_student_config(str(tmp_path / "absent.yaml"))

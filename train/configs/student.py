@@ -21,7 +21,7 @@ from fusepipe.train.configs.fields import (
 from fusepipe.train.configs.reading import read_config
 from fusepipe.train.data.sensors import Sensors
 
-SHIPPED = {"default": "student", "stream-hq": "stream_hq"}
+SHIPPED = {"default": "student", "stream-first": "student_first", "stream-hq": "stream_hq"}
 """Shipped configurations of students: name to file."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -82,8 +82,8 @@ class StudentConfig(ConfigSection):
     decoder_layers: Positive = 2
     """Convolutions of the decoder, after the gate, without the head."""
     initial: str = ""
-    """Initial weights: ``stream`` or ``stream-hq`` as shipped, or the path of such a file; it may have more levels.
-    Empty starts from random ones."""
+    """Initial weights: ``stream`` or ``stream-hq`` as shipped, ``stream-first`` (``stream`` after its first stage), or
+    the path of such a file; it may have more levels. Empty starts from random ones."""
     steps: Positive = 26_000
     """Optimiser steps."""
     batch: Positive = 3
@@ -133,6 +133,9 @@ class StudentConfig(ConfigSection):
     """Weight of the contrast and the edges of warm objects (``losses.targets``)."""
     overflow: Weight = 5.0
     """Weight of the mean distance of levels outside [0, 1] to that range."""
+    ranking: Weight = 0.0
+    """Weight of the share of metrics in which the mean, the brighter source and the teacher are ahead
+    (``losses.ranking``)."""
     overshoot: Weight = 0.0
     """Weight of the mean distance of levels outside the range of both sources, pixel by pixel, to that range."""
     temporal_consistency: TemporalConsistency = TemporalConsistency(flicker=0.25, luminance=0.7)

@@ -54,8 +54,8 @@ def gradient_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     return total / 2
 
 
-def mean_ssim(first: Tensor, second: Tensor, window: int = 7) -> Tensor:
-    """Mean SSIM (Wang et al. 2004, eq. 13) with a box window, valid region, dynamic range 1."""
+def ssim(first: Tensor, second: Tensor, window: int = 7) -> Tensor:
+    """SSIM of each image of the batch (Wang et al. 2004, eq. 13) with a box window, valid region, range 1: N."""
     c1, c2 = 0.01**2, 0.03**2
 
     mu1, mu2 = window_mean(first, window), window_mean(second, window)
@@ -63,7 +63,12 @@ def mean_ssim(first: Tensor, second: Tensor, window: int = 7) -> Tensor:
     var2 = window_mean(second * second, window) - mu2 * mu2
     covariance = window_mean(first * second, window) - mu1 * mu2
     score = ((2 * mu1 * mu2 + c1) * (2 * covariance + c2)) / ((mu1**2 + mu2**2 + c1) * (var1 + var2 + c2))
-    return score.mean()
+    return score.mean(dim=(1, 2, 3))
+
+
+def mean_ssim(first: Tensor, second: Tensor, window: int = 7) -> Tensor:
+    """Mean of :func:`ssim` over the batch; a scalar."""
+    return ssim(first, second, window).mean()
 
 
 def ssim_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
@@ -71,7 +76,7 @@ def ssim_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     return 1 - (mean_ssim(fused, infrared) + mean_ssim(fused, visible)) / 2
 
 
-def _pearson(first: Tensor, second: Tensor) -> Tensor:
+def pearson(first: Tensor, second: Tensor) -> Tensor:
     """Pearson correlation of each image of the batch: N."""
     a, b = first.flatten(1), second.flatten(1)
     a, b = a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
@@ -84,14 +89,14 @@ def correlation_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor
 
     Images with equal sources have no loss: there the term would reward any change of contrast.
     """
-    scd = _pearson(fused - visible, infrared) + _pearson(fused - infrared, visible)
+    scd = pearson(fused - visible, infrared) + pearson(fused - infrared, visible)
     differ = (infrared - visible).square().flatten(1).mean(dim=1) > _EPSILON
     return 1 - torch.where(differ, scd, 2.0).mean() / 2
 
 
 def agreement_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     """One minus the mean correlation with both sources."""
-    return 1 - (_pearson(fused, infrared) + _pearson(fused, visible)).mean() / 2
+    return 1 - (pearson(fused, infrared) + pearson(fused, visible)).mean() / 2
 
 
 def fidelity_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:

@@ -85,7 +85,8 @@ def train_student(
     (require_checkpoint if resume else refuse_overwriting)(out)
     started = time.monotonic()
     processes = Processes(choose_device(device))
-    sees = Detector(detector, processes.device) if detector is not None else None
+    used = detector is not None and config.detection.weight > 0
+    sees = Detector(detector, processes.device) if detector is not None and used else None
     network = new_student(config, start=not resume)
     train = split_files(data, _split("train", config))
     validation = load_pairs(data, _split("validation", config), config.max_side_px)

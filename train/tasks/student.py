@@ -17,12 +17,13 @@ from fusepipe.train.data.pairs import Pair
 from fusepipe.train.data.teacher_crops import DistillationCrops
 from fusepipe.train.data.teacher_pairs import DistillationPair
 from fusepipe.train.losses.fusion import agreement_loss, fusion_loss, overshoot_loss
+from fusepipe.train.losses.ranking import ranking_loss
 from fusepipe.train.losses.targets import target_loss, with_targets
 from fusepipe.train.losses.temporal_consistency import SecondView, temporal_consistency
 from fusepipe.train.networks.pyramid import PyramidNet
 from fusepipe.train.tasks.base import GeneratorOnly, Loss, StepRandom, mean_loss
 from fusepipe.train.tasks.detection import DetectionTerm
-from fusepipe.train.weights import STUDENTS, initial_student, student_form
+from fusepipe.train.weights import FIRST_STAGE, STUDENTS, initial_student, student_form
 
 _LEAK = 0.1  # share of the levels outside [0, 1] that the fusion loss sees: its gradient does not vanish there
 
@@ -40,7 +41,9 @@ def new_student(config: StudentConfig, *, start: bool) -> PyramidNet:
 
 
 def initial_path(initial: str) -> Path:
-    """The weights file of a shipped student by its name, else the path as given."""
+    """The file of a shipped student or of the first stage's weights by its name, else the path as given."""
+    if initial == FIRST_STAGE:
+        return Path(str(files("fusepipe.train") / "initial" / f"{initial}.safetensors"))
     if initial in STUDENTS:
         return Path(str(files("fusepipe.engines") / "weights" / f"{initial}.safetensors"))
     return Path(initial)
@@ -106,7 +109,8 @@ class StudentTask(GeneratorOnly):
         """The terms on a fused batch, after this part of the run."""
         config, infrared, visible = self._config, batch[2], batch[3]
         inside = fused.clamp(0, 1)
-        fusion, terms = fusion_loss(inside + _LEAK * (fused - inside), infrared, visible, self._weights)
+        leaking = inside + _LEAK * (fused - inside)
+        fusion, terms = fusion_loss(leaking, infrared, visible, self._weights)
         wanted = batch[4]
         if config.teacher_targets:
             wanted = wanted.lerp(with_targets(wanted, infrared), config.teacher_targets)
@@ -116,6 +120,10 @@ class StudentTask(GeneratorOnly):
         if config.agreement:
             terms["agreement"] = agreement_loss(inside, infrared, visible)
             total = total + config.agreement * terms["agreement"]
+        if config.ranking:
+            rivals = ((infrared + visible) / 2, torch.maximum(infrared, visible), batch[4])
+            terms["ranking"] = ranking_loss(leaking, infrared, visible, rivals)
+            total = total + config.ranking * terms["ranking"]
         if config.overshoot:
             terms["overshoot"] = overshoot_loss(fused, infrared, visible)
             total = total + config.overshoot * terms["overshoot"]

@@ -54,7 +54,7 @@ def gradient_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     return total / 2
 
 
-def ssim(first: Tensor, second: Tensor, window: int = 7) -> Tensor:
+def ssim_by_image(first: Tensor, second: Tensor, window: int = 7) -> Tensor:
     """SSIM of each image of the batch (Wang et al. 2004, eq. 13) with a box window, valid region, range 1: N."""
     c1, c2 = 0.01**2, 0.03**2
 
@@ -67,8 +67,8 @@ def ssim(first: Tensor, second: Tensor, window: int = 7) -> Tensor:
 
 
 def mean_ssim(first: Tensor, second: Tensor, window: int = 7) -> Tensor:
-    """Mean of :func:`ssim` over the batch; a scalar."""
-    return ssim(first, second, window).mean()
+    """Mean of :func:`ssim_by_image` over the batch; a scalar."""
+    return ssim_by_image(first, second, window).mean()
 
 
 def ssim_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fusepipe.train.losses.fusion import pearson, ssim
+from fusepipe.train.losses.fusion import pearson, ssim_by_image
 from fusepipe.train.losses.metric_losses import edge_preservation, soft_mutual_information, visual_information
 
 _STEPS = torch.tensor((0.25, 0.02, 0.06, 0.025, 0.08, 0.012))
@@ -37,6 +37,6 @@ def _metrics(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
         visual_information(infrared, fused) + visual_information(visible, fused),
         edge_preservation(infrared, visible, fused),
         pearson(fused - visible, infrared) + pearson(fused - infrared, visible),
-        (ssim(fused, infrared) + ssim(fused, visible)) / 2,
+        (ssim_by_image(fused, infrared) + ssim_by_image(fused, visible)) / 2,
     )
     return torch.stack(found, dim=1)

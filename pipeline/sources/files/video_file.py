@@ -30,6 +30,7 @@ from fusepipe.pipeline.sources.decoders.stream_decoder import StreamDecoder
 from fusepipe.pipeline.sources.files.frame_numbers import FrameNumbers
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
 from fusepipe.pipeline.sources.files.sei import SeiFilter
+from fusepipe.pipeline.sources.files.slice_checksums import SliceChecksums
 from fusepipe.pipeline.sources.reframing import AS_IT_IS, CropError, Reframing
 from fusepipe.pipeline.sources.streams import infrared_tracks, stream_list, video_streams
 from fusepipe.pipeline.sources.video_planes import (
@@ -227,8 +228,8 @@ class VideoFileSource:
         """The first frame that can be decoded, read through a separate container."""
         with self._open_container() as container:
             stream = self._video_stream(container)
-            sei = SeiFilter(stream.codec_context.name, stream.codec_context.extradata)
-            codec = stream.codec_context.name
+            codec, extradata = stream.codec_context.name, stream.codec_context.extradata
+            sei, checksums = SeiFilter(codec, extradata), SliceChecksums(codec, extradata)
             packets = container.demux(stream)
             errors = 0
             while errors <= MAX_CONSECUTIVE_ERRORS:
@@ -239,6 +240,7 @@ class VideoFileSource:
                 if packet is None:
                     break
                 try:
+                    checksums.check(packet)
                     for av_frame in sei.decode(packet, Packet.decode):
                         return packed_counts(av_frame) if self._yuyv_counts else av_frame
                 except NotPackedError as error:
@@ -283,7 +285,8 @@ class VideoFileSource:
         if container is None:
             raise SourceError(f"{self._path}: not open")
         stream = self._video_stream(container)
-        sei = SeiFilter(stream.codec_context.name, stream.codec_context.extradata)
+        codec, extradata = stream.codec_context.name, stream.codec_context.extradata
+        sei, checksums = SeiFilter(codec, extradata), SliceChecksums(codec, extradata)
         numbers = FrameNumbers(reorders=lambda: stream.codec_context.has_b_frames) if self._numbered else None
         decoder = StreamDecoder(stream, self._decoder, self.label)
         index = errors = 0
@@ -296,6 +299,7 @@ class VideoFileSource:
                     return
                 if numbers is not None:
                     numbers.packet(packet.dts)
+                checksums.check(packet)
                 decoded = sei.decode(packet, decoder.decode)
             except av.FFmpegError as error:
                 errors += 1

@@ -164,7 +164,7 @@ def moving(count, size=(160, 240)):
     return [np.ascontiguousarray(texture[:, 4 * i : 4 * i + size[1]]) for i in range(count)]
 
 
-# FFmpeg's FFV1 decoder is not here: it conceals damaged slices without an error or a flag
+# FFV1: test_slice_checksums.py
 @pytest.mark.parametrize("codec", ["libx264", "mjpeg"])
 def test_a_damaged_packet_is_counted_and_the_rest_is_read(tmp_path, codec):
     path = tmp_path / "a.mkv"

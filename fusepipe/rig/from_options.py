@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from fusepipe.config.schema import Rig, SourceConfig
 from fusepipe.core.errors import UsageError
+from fusepipe.core.yaml_models import value_problem
 
 # what messages call the keys of a rig that was made from options
 _FUSE_OPTIONS = {
@@ -26,7 +27,12 @@ def rig_from_options(body: dict[str, Any]) -> Rig:
     try:
         return Rig.model_validate({"from_options": True, **body})
     except ValidationError as error:
-        detail = error.errors()[0]
+        details = error.errors()
+        # a mistyped key that must be given is also missing
+        detail = next((found for found in details if found["type"] == "extra_forbidden"), details[0])
+        if detail["type"] in ("extra_forbidden", "missing"):
+            key = ".".join(str(part) for part in detail["loc"])
+            raise UsageError(f"{key}: {value_problem(detail, Rig)}") from error
         option = str(detail["loc"][-1]) if detail["loc"] else "options"
         # of a camera's keys that contradict each other the input is all of them
         value = "" if isinstance(detail["input"], dict) else f"{detail['input']!r} "

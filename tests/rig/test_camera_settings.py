@@ -110,7 +110,13 @@ def test_a_word_that_sets_nothing_is_named(words, message):
     [
         (("--agc", "linear", "--set", "infrared.agc=local"), "--set infrared.agc: an option of its own sets it too"),
         (("--set", "infrared.agc=lokal"), "'lokal' Input should be 'auto', 'linear', 'plateau', 'local' or 'off'"),
-        (("--set", "infrared.repair.stripe=both"), "stripe: 'both' Extra inputs are not permitted"),
+        (("--set", "infrared.repair.stripe=both"), "infrared.repair.stripe: unknown key (did you mean 'stripes'?)"),
+        (
+            ("--set", "infrared.agc.limit=3"),
+            "infrared.agc.limit: unknown key (known: mode, adapt, temperatures, region)",
+        ),
+        (("--set", "infrared.raw.siz=160x60"), "infrared.raw.siz: unknown key (did you mean 'size'?)"),
+        (("--set", "infrared.radiometry.gain=0.01"), "infrared.radiometry.unit: is missing"),
         (("--set", "visible.transport=tcp"), "visible: transport is for live cameras"),
     ],
 )

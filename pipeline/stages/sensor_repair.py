@@ -34,7 +34,7 @@ Estimate = NDArray[np.float32]
 class RepairSettings:
     """``dead``: known dead pixels, (x, y) of the infrared image; ``find_dead``: others are found over time.
 
-    ``shading``: what is too high at each pixel, HxW float32 of :func:`shading_of`.
+    ``shading``: what is too high at each pixel, HxW float32 of :func:`shading_of`, in counts of ``shading_bytes``.
     """
 
     dead: Sequence[tuple[int, int]] = ()
@@ -42,12 +42,13 @@ class RepairSettings:
     columns: bool = False
     rows: bool = False
     shading: Estimate | None = None
+    shading_bytes: int = 2
 
 
 class SensorRepair:
     """Repairs the infrared frame of each pair; a frame that is used again is not estimated from twice.
 
-    ``warn`` is told where the shading does not fit the size of the images, which then keep theirs.
+    ``warn`` is told where the shading does not fit the size or the depth of the images, which then keep theirs.
     """
 
     def __init__(self, settings: RepairSettings, warn: Callable[[str], None]) -> None:
@@ -64,6 +65,11 @@ class SensorRepair:
         if shading is not None and shape != (0, 0) and shading.shape != shape:
             (height, width), (rows, columns) = shading.shape, shape
             self._warn(f"infrared: repair.shading is of {width}x{height}, the images are {columns}x{rows}: not applied")
+            shading = None
+        given = self._settings.shading_bytes
+        if shading is not None and self._type is not None and self._type.itemsize != given:
+            bits, own = 8 * given, 8 * self._type.itemsize
+            self._warn(f"infrared: repair.shading is of {bits}-bit counts, the images of {own}-bit ones: not applied")
             shading = None
         self._shading = shading
         self._shape = shape

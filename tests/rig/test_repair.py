@@ -46,6 +46,13 @@ def test_the_flat_field_is_relative_to_the_file_and_has_to_fit(tmp_path):
     assert np.ptp(shown) < 20 < 60 < np.ptp(run(tmp_path, {"range": [28900, 29700]}, counts)[0])
     with pytest.raises(ConfigError, match=r"flat.png is 64x48, but the camera's images are 32x24: use an image"):
         run(tmp_path, keys, counts[::2, ::2])
+    with pytest.raises(
+        ConfigError, match=r"flat.png has 16-bit counts, but the camera's images have 8-bit ones: use an"
+    ):
+        run(tmp_path, {"repair": {"shading": "flat.png"}}, (counts // 256).astype(np.uint8))
+    cv2.imwrite(str(tmp_path / "preview.png"), np.full(counts.shape, 117, np.uint8))
+    with pytest.raises(ConfigError, match=r"preview.png has 8-bit counts, but the camera's images have 16-bit ones"):
+        run(tmp_path, {"repair": {"shading": "preview.png"}}, counts)
     with pytest.raises(ConfigError, match=r"repair.shading: .*none.png"):
         run(tmp_path, {"repair": {"shading": "none.png"}})
 

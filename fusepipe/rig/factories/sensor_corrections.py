@@ -26,17 +26,23 @@ def make_sensor_repair(config: SourceConfig, info: SourceInfo, warn: Warn) -> Se
     repair = config.repair
     if repair is None or (repair.dead_pixels in ("off", ()) and repair.stripes == "off" and repair.shading is None):
         return None
-    shading = None
+    shading, shading_bytes = None, 2
     if repair.shading is not None:
         shown = redact_url(repair.shading)
         try:
             plane = infrared_image_planes(read_pixels(Path(repair.shading)))[0]
         except (OSError, ValueError) as error:
             raise ConfigError(f"infrared: repair.shading: {shown}: {error}") from error
+        shading_bytes = plane.pixels.itemsize
         if info.known and (plane.width, plane.height) != (info.width, info.height):
             raise ConfigError(
                 f"infrared: repair.shading: {shown} is {plane.width}x{plane.height}, but the camera's images are "
                 f"{info.width}x{info.height}: use an image of this camera, with the same crop, rotate and flip"
+            )
+        if info.known and (shading_bytes > 1) != (info.bit_depth > 8):
+            raise ConfigError(
+                f"infrared: repair.shading: {shown} has {8 * shading_bytes}-bit counts, but the camera's images have "
+                f"{info.bit_depth}-bit ones: use an image of this camera, as it delivers them"
             )
         shading = shading_of(plane.pixels)
     settings = RepairSettings(
@@ -45,6 +51,7 @@ def make_sensor_repair(config: SourceConfig, info: SourceInfo, warn: Warn) -> Se
         columns=repair.stripes in ("columns", "both"),
         rows=repair.stripes in ("rows", "both"),
         shading=shading,
+        shading_bytes=shading_bytes,
     )
     return SensorRepair(settings, warn)
 

@@ -79,6 +79,14 @@ def test_a_flat_field_of_another_size_is_reported_and_left_out():
     assert said == ["infrared: repair.shading is of 10x10, the images are 160x120: not applied"]
 
 
+def test_a_flat_field_of_another_depth_is_reported_and_left_out():
+    said = []
+    repair = SensorRepair(RepairSettings(shading=np.ones((120, 160), np.float32), shading_bytes=1), said.append)
+    made = pair(scene(0))
+    assert np.array_equal(repair(made).infrared.luma.pixels, made.infrared.luma.pixels)
+    assert said == ["infrared: repair.shading is of 8-bit counts, the images of 16-bit ones: not applied"]
+
+
 def test_dead_pixels_are_filled_and_counts_stay_in_their_depth():
     values = scene(0)
     values[5, 5], values[50, 70] = 0, 16383

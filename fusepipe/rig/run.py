@@ -143,10 +143,9 @@ class RigRun:
         if (error := self._error()) is not None:
             raise error
         seen = self.graph.statistics
-        skipped = self.graph.pairer.log.skipped
-        require_pairs(
-            self.graph, shortfall_advice(seen.states, {str(b): n for b, n in seen.read.items()}, skipped, self._setting)
-        )
+        skipped, read = self.graph.pairer.log.skipped, {str(band): count for band, count in seen.read.items()}
+        advice = shortfall_advice(seen.states, read, skipped, self._setting, self._camera_errors())
+        require_pairs(self.graph, advice)
 
     def _error(self) -> FusepipeError | None:
         error = self.graph.error
@@ -203,6 +202,13 @@ class RigRun:
 
         return live_record(self._live_pairer, self._opened.sources)
 
+    def _camera_errors(self) -> dict[str, str]:
+        if self._live_pairer is None:
+            return {}
+        from fusepipe.rig.report.live_record import camera_errors
+
+        return camera_errors(self._opened.sources)
+
     def report(self) -> RunReport:
         """The figures of the run so far."""
         graph, opened, seen = self.graph, self._opened, self._statistics.snapshot()
@@ -249,6 +255,7 @@ class RigRun:
             whole=whole,
             dropped=self.graph.dropped(),
             setting=self._setting,
+            errors=self._camera_errors(),
         )
 
     def _setting(self, key: str) -> str:

@@ -48,6 +48,35 @@ def test_a_camera_that_delivered_nothing():
     assert text.endswith("no frames from the infrared and the visible camera; check that they are on and reachable")
 
 
+@pytest.mark.parametrize(
+    ("errors", "advice"),
+    [
+        ({"infrared": "a: not found"}, "a: not found; check that the visible one is on and reachable"),
+        ({"visible": "b: timeout", "infrared": "a: not found"}, "a: not found; b: timeout"),
+    ],
+)
+def test_why_cameras_deliver_nothing_is_named(errors, advice):
+    text = shortfall({"no signal": 5}, {}, {}, whole=False, errors=errors)
+    assert text.endswith(f"no frames from the infrared and the visible camera; {advice}")
+
+
+@pytest.mark.serial  # a camera
+def test_a_path_that_the_camera_does_not_know_is_named_at_the_end(rtsp_camera):
+    url = rtsp_camera(user="ann:hunter2").url.replace("/cam", "/nope")
+    rig = {
+        "name": "mast",
+        "infrared": {"url": url.replace("//", "//ann:hunter2@"), "open_timeout": "20s"},
+        "visible": {"url": "synthetic://street?band=visible&pace=real&size=80x60&fps=25"},
+        "fusion": {"model": "mean"},
+    }
+    pipeline = fusepipe.Pipeline(Rig.model_validate(rig), sinks=[CollectSink()], duration_s=0.5)
+    with pytest.raises(SourceError) as caught:
+        pipeline.run()
+    text = str(caught.value)
+    assert "no frames from the infrared camera; rtsp://" in text and "/nope: not found (" in text, text
+    assert "404" in text and text.endswith("check the path of the URL") and "hunter2" not in text, text
+
+
 def test_pairs_that_were_dropped_before_fusion_are_named_with_their_cause():
     read = {"infrared": 300, "visible": 300}
     text = shortfall({"fused": 40}, read, {}, whole=False, dropped={"registered": 250, "sink-1": 9})

@@ -12,6 +12,11 @@ from fusepipe.pipeline.sources.base import Source
 from fusepipe.pipeline.sources.live.camera import LiveSource
 
 
+def camera_errors(sources: Sequence[Source]) -> dict[str, str]:
+    """Why live cameras deliver nothing, by band, without secrets; those that deliver are missing."""
+    return {str(one.band): one.last_error for one in sources if isinstance(one, LiveSource) and one.last_error}
+
+
 def live_record(pairer: LivePairer, sources: Sequence[Source]) -> dict[str, Any]:
     """Plain values; ``seconds`` is the time in each state, ``freezes`` counts frozen infrared images.
 

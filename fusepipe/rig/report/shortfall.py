@@ -22,13 +22,15 @@ def shortfall(
     whole: bool,
     dropped: Mapping[str, int] | None = None,
     setting: SettingName = str,
+    errors: Mapping[str, str] | None = None,
 ) -> str:
     """Says that no pair or under half of the possible ones was fused, with the likely fix; empty where enough were.
 
     ``pairs`` counts by state, ``read`` frames by band, ``skipped`` frames by reason. The camera that delivered fewer
     frames sets what is possible: at 9 and 30 frames per second, a pair for each of the 9; the others are held.
     ``whole``: both sources were read to their end. ``dropped`` counts the frames of live cameras that a stage was too
-    slow for, by mailbox. ``setting`` gives the name of a setting by its key.
+    slow for, by mailbox. ``setting`` gives the name of a setting by its key. ``errors`` says by band why
+    cameras deliver nothing, where that is known.
     """
     late = {name: count for name, count in (dropped or {}).items() if name in BEFORE_FUSION}
     fused, total = pairs.get("fused", 0), sum(pairs.values())
@@ -49,22 +51,36 @@ def shortfall(
         counts.append(f"{sum(late.values())} dropped before fusion")
     heard = all(read.get(band) for band in Band)
     slow = heard and sum(late.values()) > MIN_SHARE * max(possible, 1)
-    cause = TOO_SLOW if slow else shortfall_advice(pairs, read, skipped, setting)
+    cause = TOO_SLOW if slow else shortfall_advice(pairs, read, skipped, setting, errors or {})
     return f"{amount} ({', '.join(counts) or 'a stream was empty'}); {cause}"
 
 
 def shortfall_advice(
-    pairs: Mapping[str, int], read: Mapping[str, int], skipped: Mapping[str, int], setting: SettingName
+    pairs: Mapping[str, int],
+    read: Mapping[str, int],
+    skipped: Mapping[str, int],
+    setting: SettingName,
+    errors: Mapping[str, str],
 ) -> str:
     """What to do about pairs that were not fused; arguments as of :func:`shortfall`."""
     if any(reason.endswith(" partner") for reason in skipped):
         return f"the images of a pair need the same file stem; rename them, or set {setting('sync.pair_by: order')}"
     if silent := [band for band in Band if not read.get(band)]:
-        who = "they are" if len(silent) > 1 else "it is"
-        return f"no frames from the {' and the '.join(silent)} camera; check that {who} on and reachable"
+        return f"no frames from the {' and the '.join(silent)} camera; {_silence(silent, errors)}"
     if any("unreadable" in reason for reason in skipped):
         return "check the damaged input"
     offset, tolerance = setting("sync.offset"), setting("sync.tolerance")
     if pairs.get("held", 0) > pairs.get("single", 0):
         return f"the frames of both cameras are further apart than {tolerance}; raise it, or set {offset}"
     return f"check that both inputs cover the same time, and set {offset} to the difference of their clocks"
+
+
+def _silence(silent: list[Band], errors: Mapping[str, str]) -> str:
+    """What to do about cameras that delivered nothing."""
+    unknown = [band for band in silent if band not in errors]
+    causes = [errors[band] for band in silent if band in errors]
+    if len(unknown) > 1:
+        causes.append("check that they are on and reachable")
+    elif unknown:
+        causes.append(f"check that {f'the {unknown[0]} one' if causes else 'it'} is on and reachable")
+    return "; ".join(causes)

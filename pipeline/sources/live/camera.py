@@ -39,6 +39,7 @@ class LiveSource:
     """A camera that may disconnect and reconnect; see :class:`fusepipe.pipeline.sources.base.Source`.
 
     ``capture_ns`` of its frames is on the camera's own clock and restarts with each connection (``stamp.epoch``).
+    ``last_error`` is why it delivers nothing, without secrets, empty while it delivers.
     ``chance`` gives numbers from 0 to 1 for the jitter of the ``backoff``.
     """
 
@@ -62,6 +63,7 @@ class LiveSource:
         self.band = band
         self.connections = 0
         self.failures: Counter[str] = Counter()
+        self.last_error = ""
         self._url = url
         self._options = options or LiveOptions()
         self._count_range, self._camera, self._stream_id = count_range, camera, stream_id
@@ -127,6 +129,7 @@ class LiveSource:
         except LiveError as error:
             if error.cause in PERMANENT:
                 raise
+            self.last_error = str(error)
             return replace(UNKNOWN, fps=self._options.fps, offline_reason=str(error).removeprefix(f"{self.label}: "))
         return UNKNOWN
 
@@ -195,6 +198,7 @@ class LiveSource:
                 "%s: %s: reconnected after %.1f s (%dx%d)", self.band, self.label, down_s, frame.width, frame.height
             )
             self._down_since_ns = self._last_logged = None
+        self.last_error = ""
 
     def _note_damage(self, connection: LiveConnection | SnapshotConnection, item: CapturedItem, before: int) -> int:
         """Logs a high share of damaged frames; takes and returns the connection's count of them."""
@@ -207,6 +211,7 @@ class LiveSource:
         now_ns = time.monotonic_ns()
         self._down_since_ns = self._down_since_ns or now_ns
         self.failures[str(error.cause)] += 1
+        self.last_error = str(error)
         policy = CAMERA_LOGIN if error.cause is Cause.AUTHENTICATION else None
         wait_ns = self._backoff.wait_ns(self._chance(), policy)
         if (

@@ -66,6 +66,7 @@ def test_a_login_is_checked_at_the_start_and_never_logged(rtsp_camera, caplog):
         assert "hunter" not in str(caught.value)
     missing = LiveSource(right.replace("/cam", "/nope"), Band.VISIBLE, PATIENT)
     assert "not found" in missing.open().offline_reason, "a relay has no such stream until its publisher connects"
+    assert "/nope: not found (" in missing.last_error and "404" in missing.last_error, missing.last_error
     assert "hunter" not in caplog.text
 
 
@@ -85,6 +86,7 @@ def test_a_changed_password_is_not_retried_rapidly(rtsp_camera):
     assert [item.reason for item in source.frames(stop)] == ["authentication failed"]
     clock.join()
     assert source.failures == {"authentication failed": 1}, "one attempt in three seconds"
+    assert "authentication failed (" in source.last_error and "401" in source.last_error
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def test_a_path_that_the_camera_does_not_know_is_named_at_the_end(rtsp_camera):
     url = rtsp_camera(user="ann:hunter2").url.replace("/cam", "/nope")
     rig = {
         "name": "mast",
-        "infrared": {"url": url.replace("//", "//ann:hunter2@"), "open_timeout": "20s"},
+        "infrared": {"url": url.replace("//", "//ann:hunter2@")},
         "visible": {"url": "synthetic://street?band=visible&pace=real&size=80x60&fps=25"},
         "fusion": {"model": "mean"},
     }

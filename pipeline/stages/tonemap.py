@@ -45,7 +45,8 @@ class ToneMap:
 
     A first frame with contrast that uses little of a fixed range, whose bytes seem swapped or whose counts wrap around
     is reported once through ``warn``, which names ``settings``; without ``settings`` it is not checked. ``note`` gets
-    what ``automatic`` has decided, once a run.
+    what ``automatic`` has decided, once a run. ``checked`` is whether such a frame has come; ``counts_warning`` is what
+    was reported of it, or empty.
     """
 
     def __init__(
@@ -57,7 +58,8 @@ class ToneMap:
     ) -> None:
         self._mapping = mapping = mapping or ToneMapping()
         self._warn, self._note, self._settings = warn, note, settings
-        self._checked = settings is None
+        self.checked = settings is None
+        self.counts_warning = ""
         self._control = None if mapping.gain is None else GainControl(mapping.gain)
         self._decided = self._control is None or not mapping.automatic
         self.description = "" if mapping.gain is None or mapping.automatic else f"gain control: {mapping.gain.mode}"
@@ -76,10 +78,6 @@ class ToneMap:
                 luma = np.asarray(cv2.bitwise_and(luma, view), np.uint8)
         return replace(pair, luma=Plane(luma))
 
-    def skip_check(self) -> None:
-        """The counts have been checked by another run of the same camera, which has warned of them."""
-        self._checked = True
-
     def follow(self, frame: Frame) -> GainControl | None:
         """Takes the infrared frame of a pair as a call does, without its luma: for what the next pairs depend on.
 
@@ -87,7 +85,7 @@ class ToneMap:
         """
         counts = frame.luma  # unwarped: the registered plane is zero outside the field of view
         control = self._control_of(counts)
-        if counts.pixels.dtype == np.uint16 and not self._checked:
+        if counts.pixels.dtype == np.uint16 and not self.checked:
             self._check(frame, gain=control is not None)
         if control is not None:
             control.update(frame)
@@ -95,12 +93,12 @@ class ToneMap:
 
     def saved(self) -> dict[str, Any]:
         """What the luma and the warnings of the next pairs depend on; :meth:`restore` takes it."""
-        own = {"checked": self._checked, "decided": self._decided, "description": self.description}
+        own = {"checked": self.checked, "decided": self._decided, "description": self.description}
         return {**own, **({} if self._control is None else self._control.saved())}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Continues as the tone mapping that :meth:`saved` this."""
-        self._checked, self._decided, self.description = saved["checked"], saved["decided"], saved["description"]
+        self.checked, self._decided, self.description = saved["checked"], saved["decided"], saved["description"]
         if "curve" not in saved:
             self._control = None
         elif self._control is not None:
@@ -147,9 +145,10 @@ class ToneMap:
         counts = frame.luma
         count_range = self._range_of(frame) or default_range(counts)
         levels = measure_levels(counts.pixels)
-        self._checked = not levels.flat  # a closed shutter: the next frame is checked
+        self.checked = not levels.flat  # a closed shutter: the next frame is checked
         if gain and not levels.swapped and not levels.wraps_at:
             return
         warning = counts_warning("infrared", levels, count_range, self._settings or RIG_KEYS)
         if warning:
+            self.counts_warning = warning
             self._warn(warning)

@@ -56,8 +56,13 @@ def _picture(at_ms: int, size: tuple[int, int]) -> np.ndarray[tuple[int, int], n
     return np.asarray((x * 4 + y * 2 + at_ms // 5) % 224 + noise, np.uint8)
 
 
-def write_counts(path: Path, times_ms: Sequence[int], size: tuple[int, int] = (48, 32), *, seed: int = 1) -> None:
-    """A lossless 16-bit infrared clip: a scene that warms up, with stripes, a dead pixel, and a hot object at times."""
+def write_counts(
+    path: Path, times_ms: Sequence[int], size: tuple[int, int] = (48, 32), *, seed: int = 1, closed_ms: int = 0
+) -> None:
+    """A lossless 16-bit infrared clip: a scene that warms up, with stripes, a dead pixel, and a hot object at times.
+
+    The shutter is closed before ``closed_ms``: all counts are equal.
+    """
     x, y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
     random = np.random.default_rng(seed)
     stripes = random.normal(0, 8, size[0])[None, :]
@@ -73,6 +78,8 @@ def write_counts(path: Path, times_ms: Sequence[int], size: tuple[int, int] = (4
             if at_ms % 3000 > 1500:
                 counts[4:12, 6:18] += 1500
             counts[9, 30] = 0
+            if at_ms < closed_ms:
+                counts[:] = 7000
             frame = av.VideoFrame.from_ndarray(counts.clip(0, 65535).astype(np.uint16), format="gray16le")
             frame.pts, frame.time_base = at_ms, MILLISECOND
             container.mux(stream.encode(frame))

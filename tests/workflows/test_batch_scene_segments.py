@@ -106,6 +106,21 @@ def test_metrics_are_those_of_the_whole_clip(
     assert joined.figures["metrics"] == whole.figures["metrics"]
 
 
+@pytest.mark.parametrize("closed_ms", [0, 1500])
+def test_counts_that_do_not_suit_a_fixed_range_are_reported_once(
+    closed_ms: int, tmp_path: Path, engine: KeptEngine
+) -> None:
+    write_counts(tmp_path / "ir.mkv", REGULAR, closed_ms=closed_ms)
+    write_clip(tmp_path / "vis.mkv", REGULAR)
+    clip = entry(tmp_path, **{"infrared.range": [0, 60000]})
+    whole = Batch(clip, tmp_path / "whole", None, engine).run()
+    joined = Batch(clip, tmp_path / "split", THREE, engine).run()
+    assert joined.figures.get("segments") == 3, joined.figures["warnings"]
+    [warning] = whole.figures["warnings"]
+    assert "0..60000" in warning
+    assert joined.figures["warnings"] == [warning]
+
+
 def test_segments_that_follow_the_scene_differently_are_not_joined(
     clips: Path, tmp_path: Path, engine: KeptEngine
 ) -> None:

@@ -29,7 +29,8 @@ class FinishedSegment:
 
     ``origin_ns``: the capture time at presentation time 0 of the file. ``ends``: digest of what the stages that follow
     the scene remember at its end. ``sidecar``: its sidecar, with ``sidecar_sha256``, or empty. ``scores``: the metrics
-    of those of its pairs that are scored.
+    of those of its pairs that are scored. ``counts_checked``: whether an infrared frame has shown if its counts suit
+    the settings; ``counts_warning``: that one of the ``warnings`` which says that they do not.
     ``made_from`` is a hash of the clip's settings and inputs, and of the section. ``file`` is empty for a segment
     without frames. ``problem``: why it cannot be part of its clip, which is then fused as a whole.
     """
@@ -51,6 +52,8 @@ class FinishedSegment:
     seconds: float = 0.0
     engine: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
+    counts_checked: bool = False
+    counts_warning: str = ""
     problem: str = ""
     version: str = __version__
 

@@ -114,8 +114,6 @@ def _fused(clip: SplitClip, index: int, work: Path, engine: KeptEngine) -> Finis
         run = RigRun(opened, limits, statistics, statistics.warn)
         if section.handover.state:
             run.scene.restore(_handed_over(clip, index))
-        elif index:
-            run.scene.tone_map.skip_check()
         stack.pop_all()  # the threads of the run close what was opened
     run.start()
     run.wait()
@@ -136,6 +134,8 @@ def _fused(clip: SplitClip, index: int, work: Path, engine: KeptEngine) -> Finis
         seconds=round(time.monotonic() - started_s, 3),
         engine=asdict(opened.fuser.info),
         warnings=tuple(report.warnings),
+        counts_checked=run.scene.tone_map.checked,
+        counts_warning=run.scene.tone_map.counts_warning,
     )
 
 

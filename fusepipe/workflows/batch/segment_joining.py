@@ -45,18 +45,26 @@ def join_clip(clip: SplitClip, work: Path, *, strict: bool) -> dict[str, Any]:
     if strict and short:
         raise FusepipeError(short)
     _join_files(clip, segments, work / Path(clip.entry.output).name)
-    warnings = [text for segment in segments for text in segment.warnings]
     figures = {
         "seconds": round(sum(segment.seconds for segment in segments) + time.monotonic() - started_s, 3),
         "pairs": dict(states),
         "read": {str(band): count for band, count in plan.read.items()},
         "segments": len(segments),
         "engine": segments[0].engine,
-        "warnings": [*dict.fromkeys(warnings), *([short] if short else [])],
+        "warnings": [*_warnings(segments), *([short] if short else [])],
     }
     if clip.metrics:
         figures["metrics"] = mean_of_pairs([row for segment in segments for row in segment.scores], clip.metrics)
     return figures
+
+
+def _warnings(segments: Sequence[FinishedSegment]) -> list[str]:
+    """Those of the whole clip, whose infrared counts are checked once."""
+    texts, checked = [], False
+    for segment in segments:
+        texts += [text for text in segment.warnings if not (checked and text == segment.counts_warning)]
+        checked |= segment.counts_checked
+    return list(dict.fromkeys(texts))
 
 
 def _join_files(clip: SplitClip, segments: Sequence[FinishedSegment], target: Path) -> None:

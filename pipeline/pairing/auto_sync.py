@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusepipe.core.frames import Band, Frame, PairState
 from fusepipe.core.units import MS, S, format_duration
@@ -58,16 +59,26 @@ def measured_timing(capture_ns: list[int], arrival_ns: list[int], own_ns: list[i
 
     ``capture_ns`` and ``arrival_ns`` are on the host's clock, ``own_ns`` are the capture times on the camera's.
     """
-    steps = np.diff(np.array(capture_ns, np.int64))
-    delays = np.array(arrival_ns, np.int64) - np.array(capture_ns, np.int64)
-    interval = max(1, round(float(np.median(steps))))
+    captures = np.array(capture_ns, np.int64)
+    steps = np.diff(captures)
+    delays = np.sort(np.array(arrival_ns, np.int64) - captures)
+    interval = max(1, round(_percentile(np.sort(steps), 50)))
     return Timing(
         interval_ns=interval,
-        jitter_ns=round(float(np.percentile(np.abs(steps - interval), 95))),
-        early_ns=round(float(np.percentile(delays, 5))),
-        late_ns=round(float(np.percentile(delays, 99))),
-        short_ns=max(0, interval - round(float(np.percentile(np.diff(np.array(own_ns, np.int64)), 5)))),
+        jitter_ns=round(_percentile(np.sort(np.abs(steps - interval)), 95)),
+        early_ns=round(_percentile(delays, 5)),
+        late_ns=round(_percentile(delays, 99)),
+        short_ns=max(0, interval - round(_percentile(np.sort(np.diff(np.array(own_ns, np.int64))), 5))),
     )
+
+
+def _percentile(ordered: NDArray[np.int64], percent: float) -> float:
+    """Of ordered values, interpolated as by ``np.percentile``, which takes a hundred times as long for so few."""
+    place = percent / 100 * (len(ordered) - 1)
+    below = int(place)
+    low = int(ordered[below])
+    high = int(ordered[min(below + 1, len(ordered) - 1)])
+    return low + (place - below) * (high - low)
 
 
 def needed_tolerance_ns(other: Timing) -> int:

@@ -4,22 +4,26 @@ A frame arrives its transport delay after its capture. Delays have a minimum; bu
 increase them. So the line below all points (media time, arrival - media time) is the clock, the rest is delay. The line
 is the edge of the lower convex hull at the mean media time, which minimises the sum of distances to the points of a
 sliding window (Moon, Skelly and Towsley, "Estimation and removal of clock skew from network delay measurements",
-INFOCOM 1999, equation 5). Only the minimum delay of each half second is kept, so an update takes microseconds.
+INFOCOM 1999, equation 5). Only the minimum delay of each half second is kept, and of the hull only that edge is
+computed, starting from the last one: its line is the highest at the mean media time that lies below all points.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 BIN_NS = 500_000_000
 WINDOW_BINS = 240  # two minutes: long enough for an accuracy of a few ppm, short enough to follow temperature
 MIN_SPAN_NS = 5_000_000_000  # no skew is estimated from less
 MAX_ERROR_PPM = 400.0  # a less certain estimate is not used
+MAX_STEPS = 60  # of the search for the edge, which takes two to five
 MAX_SKEW = 1e-3  # camera crystals are within 100 to 400 ppm
+
+Times = NDArray[np.float64]  # ns relative to the first frame of the model: exact for a hundred days
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,10 @@ class ClockModel:
     """
 
     def __init__(self) -> None:
-        self._bins: deque[tuple[int, int]] = deque(maxlen=WINDOW_BINS)  # (media time, min delay) of each half second
+        self._media, self._delays = np.empty(WINDOW_BINS), np.empty(WINDOW_BINS)  # of each half second's min delay
+        self._bins = 0
+        self._zero = 0, 0  # media time and delay of the first frame, to which those are relative
+        self.span_ns = 0
         self._bin: tuple[int, int] | None = None
         self._bin_end_ns = 0
         self._origin_ns = 0  # media time at which the line is at _level_ns
@@ -58,6 +65,7 @@ class ClockModel:
         """Adds a frame."""
         delay_ns = arrival_ns - media_ns
         if not self.frames:
+            self._zero = media_ns, delay_ns
             self._origin_ns, self._level_ns = media_ns, float(delay_ns)
             self._bin_end_ns = arrival_ns + BIN_NS
         self.frames += 1
@@ -66,9 +74,10 @@ class ClockModel:
         below_ns = delay_ns - self._line_ns(media_ns)
         if below_ns < 0:
             self._level_ns += below_ns  # no frame arrives before it was captured
-        self._excess.append(round(max(0.0, below_ns)))
+            below_ns = 0.0
+        self._excess.append(round(below_ns))
         if arrival_ns >= self._bin_end_ns:
-            self._bins.append(self._bin)
+            self._keep(*self._bin)
             self._bin = None
             self._bin_end_ns = arrival_ns + BIN_NS
             self._fit()
@@ -76,10 +85,6 @@ class ClockModel:
     def host_ns(self, media_ns: int) -> int:
         """When a frame of this media time would have arrived with the minimum delay."""
         return media_ns + round(self._line_ns(media_ns))
-
-    @property
-    def span_ns(self) -> int:
-        return self._bins[-1][0] - self._bins[0][0] if len(self._bins) > 1 else 0
 
     def line(self) -> tuple[int, float, float]:
         """Offset in nanoseconds, skew and its error in ppm; see :class:`ClockEstimate`."""
@@ -93,38 +98,55 @@ class ClockModel:
     def _line_ns(self, media_ns: int) -> float:
         return self._level_ns + self._slope * (media_ns - self._origin_ns)
 
+    def _keep(self, media_ns: int, delay_ns: int) -> None:
+        """Adds the min delay of a half second; the oldest of a full window is forgotten."""
+        if self._bins == WINDOW_BINS:
+            self._media[:-1], self._delays[:-1] = self._media[1:], self._delays[1:]
+            self._bins -= 1
+        self._media[self._bins], self._delays[self._bins] = media_ns - self._zero[0], delay_ns - self._zero[1]
+        self._bins += 1
+
     def _fit(self) -> None:
-        first_ns = self._bins[0][0]
-        points = [(media_ns - first_ns, delay_ns) for media_ns, delay_ns in self._bins]
-        self._origin_ns, self._slope, self._error_ppm = first_ns, 0.0, float("inf")
-        self._level_ns = float(min(delay for _, delay in points))
+        media, delays = self._media[: self._bins], self._delays[: self._bins]
+        guess, (zero_ns, zero_delay_ns) = self._slope, self._zero
+        self.span_ns = round(float(media[-1] - media[0]))
+        self._origin_ns, self._slope, self._error_ppm = zero_ns + round(float(media[0])), 0.0, float("inf")
+        self._level_ns = zero_delay_ns + float(delays.min())
         if self.span_ns < MIN_SPAN_NS:
             return
-        (left_x, left_y), (right_x, right_y) = _edge_under_mean(points)
-        slope = max(-MAX_SKEW, min(MAX_SKEW, (right_y - left_y) / (right_x - left_x)))
-        level = min(y - slope * x for x, y in points)  # below all points, also if the slope was clamped
-        residual_ns = np.array([y - slope * x - level for x, y in points])
+        x = media - media[0]
+        slope = max(-MAX_SKEW, min(MAX_SKEW, slope_under_mean(x, delays, guess)))
+        residual_ns = delays - slope * x
+        residual_ns.sort()
         # the line rests on a few minimum delays; the residuals of the others measure their scatter
-        scatter_ns = float(np.median(residual_ns)) + 20_000
-        error_ppm = 1e6 * 2 * scatter_ns / self.span_ns
+        middle = self._bins // 2
+        median_ns = float(residual_ns[middle] + residual_ns[middle - 1 + self._bins % 2]) / 2
+        level = float(residual_ns[0])  # below all points, also if the slope was clamped
+        error_ppm = 1e6 * 2 * (median_ns - level + 20_000) / self.span_ns
         if error_ppm <= MAX_ERROR_PPM:  # otherwise zero skew is the better estimate
-            self._slope, self._level_ns, self._error_ppm = slope, level, error_ppm
+            self._slope, self._level_ns, self._error_ppm = slope, zero_delay_ns + level, error_ppm
 
 
-def _edge_under_mean(points: list[tuple[int, int]]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The edge of the lower convex hull at the mean x of at least two ``points``, sorted by x."""
-    hull: list[tuple[int, int]] = []
-    for point in sorted(points):
-        while len(hull) > 1 and _turns_right(hull[-2], hull[-1], point):
-            hull.pop()
-        if not hull or point[0] > hull[-1][0]:
-            hull.append(point)
-    mean_x = sum(x for x, _ in points) / len(points)
-    for left, right in pairwise(hull):
-        if right[0] >= mean_x:
-            return left, right
-    return hull[-2], hull[-1]
+def slope_under_mean(x: Times, y: Times, guess: float) -> float:
+    """The slope of the edge of the lower convex hull at the mean of ``x``, of at least two different values.
 
-
-def _turns_right(a: tuple[int, int], b: tuple[int, int], c: tuple[int, int]) -> bool:
-    return (b[0] - a[0]) * (c[1] - a[1]) <= (b[1] - a[1]) * (c[0] - a[0])
+    The edge's line is the one that touches points on both sides of the mean and has none below it. From a slope near
+    it, the two points that a line of this slope touches from below, one on either side, give a better slope. ``low``
+    and ``high`` bound it: it is higher than a slope at which the line at the left is the lower one.
+    """
+    left = x < x.mean()
+    low, high, slope = -np.inf, np.inf, guess
+    left_x, left_y, right_x, right_y = x[left], y[left], x[~left], y[~left]
+    for _ in range(MAX_STEPS):
+        at_left, at_right = int((left_y - slope * left_x).argmin()), int((right_y - slope * right_x).argmin())
+        rise = float(right_y[at_right] - left_y[at_left])
+        run = float(right_x[at_right] - left_x[at_left])
+        if rise > slope * run:
+            low = slope
+        else:
+            high = slope
+        better = rise / run
+        if better == slope:
+            break
+        slope = better if low < better < high else (low + high) / 2
+    return slope

@@ -95,7 +95,7 @@ class CaptureClock:
     @property
     def absolute(self) -> bool:
         """Whether the true capture time is known, from the driver or from a sender with a plausible clock."""
-        return self._grade == "kernel" or self._sender_is_plausible() or self._learned_ns is not None
+        return self._grade == "kernel" or self._learned_ns is not None or self._sender_is_plausible()
 
     def report(self) -> ClockReport:
         return ClockReport(self._grade, self._media.estimate(), self._resets, self._outliers)

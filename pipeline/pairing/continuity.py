@@ -10,7 +10,8 @@ A jump is accepted only if the next frame confirms it, so that one wrong timesta
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from fusepipe.core.frames import Frame, UnreadableFrame
 from fusepipe.pipeline.sources.base import CapturedItem
@@ -19,8 +20,7 @@ JUMP_NS = 10_000_000_000  # a step longer than this, and than 50 usual steps, is
 USUAL_STEPS = 50
 
 
-@dataclass(frozen=True, slots=True)
-class ContinuityResult:
+class ContinuityResult(NamedTuple):
     """Items that passed, with corrected times; ``dropped`` frames with a wrong timestamp; a clock reset, if any.
 
     ``reset_ns`` is how far the clock jumped back.

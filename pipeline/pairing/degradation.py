@@ -50,6 +50,8 @@ class Degradation:
         self._now_ns = max(self._now_ns, now_ns)
         if not self._seen_ns:
             return None
+        if self.state is PairState.FUSED and now_ns - self._seen_ns[self.state] <= self._grace_ns:
+            return None  # the best state of all: the usual case, for each frame
         fresh = [s for s in _BEST_FIRST if s in self._seen_ns and now_ns - self._seen_ns[s] <= self._grace_ns]
         # without any recent pair the output itself is late: keep the latest state
         after = fresh[0] if fresh else max(self._seen_ns, key=lambda s: self._seen_ns[s])

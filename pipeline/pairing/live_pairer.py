@@ -124,7 +124,8 @@ class LivePairer:
         frame = self.clocks[item.band].stamp(item)
         if (detector := self.freezes.get(frame.band)) is not None:
             detector.push(frame)
-            frame = replace(frame, original=detector.original)
+            if detector.original is not frame.original:
+                frame = replace(frame, original=detector.original)
             if detector.proven_for(self._pairer.rules.max_hold_ns):
                 return self._out(self._without(frame, detector), now_ns)
             self._unfreeze(frame.band)
@@ -276,7 +277,7 @@ class LivePairer:
             self.sync.pair(pair.state)
             pair = held_if_frozen(pair)
             self._last_out_ns, self._last_out_at_ns = capture_ns, now_ns
-            given.append(replace(pair, index=self._index))
+            given.append(pair if pair.index == self._index else replace(pair, index=self._index))
             self._index += 1
             self._note(self.degradation.pair(pair.state, now_ns))
         self._note(self.degradation.tick(now_ns))

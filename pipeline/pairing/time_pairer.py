@@ -162,7 +162,11 @@ class TimePairer:
             if item.capture_ns is None:
                 return
         assert item.capture_ns is not None
-        insort(self._others, _OtherFrame(self._time_ns(item.band, item.capture_ns), item), key=lambda c: c.time_ns)
+        other = _OtherFrame(self._time_ns(item.band, item.capture_ns), item)
+        if not self._others or self._others[-1].time_ns <= other.time_ns:
+            self._others.append(other)
+        else:
+            insort(self._others, other, key=lambda c: c.time_ns)
         self._forget(len(self._others) - MAX_CANDIDATES)
 
     # -- decisions
@@ -230,7 +234,9 @@ class TimePairer:
 
     def _forget(self, count: int) -> None:
         """Drops the ``count`` earliest candidates; counts those that were in no pair."""
-        for candidate in self._others[: max(0, count)]:
+        if count <= 0:
+            return
+        for candidate in self._others[:count]:
             if not candidate.used and isinstance(candidate.item, Frame):
                 self.log.skip(f"unused {candidate.item.band} frame")
-        del self._others[: max(0, count)]
+        del self._others[:count]

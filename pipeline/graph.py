@@ -266,7 +266,7 @@ class Graph:
                     pair = transform(pair)
                 cropped = pair if self._crop is None else self._crop(pair)
                 busy.completed()
-                with busy.idle():
+                with busy:
                     self._registered.put(cropped)
                 if self._drift is not None and self._drift.wants(pair):
                     if self._drift_inbox is None:
@@ -295,7 +295,7 @@ class Graph:
                 try:
                     # with requests in flight, do not wait for more pairs: finish the oldest
                     if not ended and not fusion.full:
-                        with busy.idle():
+                        with busy:
                             pair = inbox.get(0.0 if fusion.pending else None)
                         fusion.submit(pair)
                         continue
@@ -316,7 +316,7 @@ class Graph:
             frame = self._overlay(frame)
         busy.completed()
         self.statistics.pair_fused(frame.state, frame.pair.skew_ns, time.monotonic_ns())
-        with busy.idle():
+        with busy:
             for outbox in self._outbox:
                 outbox.put(frame)
 
@@ -350,7 +350,7 @@ class Graph:
         """All items, until the producer closes the mailbox."""
         while True:
             try:
-                with busy.idle():
+                with busy:
                     item = inbox.get()
             except Closed:
                 return

@@ -13,25 +13,42 @@ VALUES_WINDOW_NS = 60 * S
 _PARTS = 20  # a window advances in steps of this part of it
 
 
+MAX_PENDING = 256  # values that wait to be added: in one go they take a fraction of the time, since caches are warm
+
+
 class RecentSum:
-    """A sum over the last ``window_ns``, such as of frames; any thread."""
+    """A sum over the last ``window_ns``, such as of frames; any thread.
+
+    Values are only noted when they come and are added when the sum is read, or ``MAX_PENDING`` at a time.
+    """
 
     def __init__(self, window_ns: int = RATE_WINDOW_NS) -> None:
         self._window_ns = window_ns
         self._step_ns = window_ns // _PARTS
+        self._pending: deque[tuple[int, float]] = deque()  # time, amount; each of its operations is atomic
         self._parts: deque[tuple[int, float]] = deque(maxlen=_PARTS + 1)  # step number, sum within it
         self._first_ns: int | None = None
         self._lock = threading.Lock()
 
     def begin(self, now_ns: int) -> None:
         """Counting starts now rather than with the first value."""
-        with self._lock:
-            self._first_ns = now_ns if self._first_ns is None else self._first_ns
+        if self._first_ns is None:
+            self.add(now_ns, 0)
 
     def add(self, now_ns: int, amount: float = 1) -> None:
-        step = now_ns // self._step_ns
-        with self._lock:
-            self._first_ns = now_ns if self._first_ns is None else self._first_ns
+        if self._first_ns is None:
+            with self._lock:
+                self._first_ns = now_ns if self._first_ns is None else self._first_ns
+        self._pending.append((now_ns, amount))
+        if len(self._pending) >= MAX_PENDING:
+            with self._lock:
+                self._add_pending()
+
+    def _add_pending(self) -> None:
+        """Adds what has come; locked."""
+        while self._pending:
+            now_ns, amount = self._pending.popleft()
+            step = now_ns // self._step_ns
             if self._parts and self._parts[-1][0] >= step:
                 last, total = self._parts.pop()
                 self._parts.append((last, total + amount))
@@ -42,6 +59,7 @@ class RecentSum:
         """The sum over the window."""
         oldest = (now_ns - self._window_ns) // self._step_ns
         with self._lock:
+            self._add_pending()
             return sum(amount for step, amount in self._parts if step > oldest)
 
     def per_s(self, now_ns: int) -> float:

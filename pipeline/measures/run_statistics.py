@@ -5,13 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from fusepipe.core.frames import PairState
 from fusepipe.pipeline.measures.distribution import Distribution, Histogram
-from fusepipe.pipeline.measures.recent import RecentDistribution, RecentSum
+from fusepipe.pipeline.measures.recent import MAX_PENDING, RecentDistribution, RecentSum
 from fusepipe.pipeline.measures.thread_cpu import FUSION_STAGE, StageCpu
 
 LATENCY_BOUNDS_MS = (5, 10, 20, 30, 40, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 2000, 5000, 10000)
@@ -19,25 +17,39 @@ SKEW_BOUNDS_MS = (0.5, 1, 2, 5, 10, 15, 20, 30, 40, 60, 100, 200, 500)
 
 
 class Durations:
-    """One quantity of a run: since the start, over the last minute, and as a histogram. Not thread-safe."""
+    """One quantity of a run: since the start, over the last minute, and as a histogram. Not thread-safe.
+
+    Values are only noted when they come and are added when they are read, or ``MAX_PENDING`` at a time.
+    """
 
     def __init__(self, bounds_ms: tuple[float, ...]) -> None:
         self._all, self._recent, self._histogram = Distribution(), RecentDistribution(), Histogram(bounds_ms)
+        self._pending: list[tuple[int, int]] = []
 
     def add(self, now_ns: int, value_ns: int) -> None:
-        self._all.add(value_ns)
-        self._recent.add(now_ns, value_ns)
-        self._histogram.add(value_ns)
+        self._pending.append((now_ns, value_ns))
+        if len(self._pending) >= MAX_PENDING:
+            self._add_pending()
+
+    def _add_pending(self) -> None:
+        for now_ns, value_ns in self._pending:
+            self._all.add(value_ns)
+            self._recent.add(now_ns, value_ns)
+            self._histogram.add(value_ns)
+        self._pending.clear()
 
     def as_ms(self) -> dict[str, float]:
         """Since the start; see :meth:`Distribution.as_ms`."""
+        self._add_pending()
         return self._all.as_ms()
 
     def recent_ms(self, now_ns: int) -> dict[str, float]:
         """Over the last minute."""
+        self._add_pending()
         return self._recent.over(now_ns).as_ms()
 
     def histogram(self) -> dict[str, object]:
+        self._add_pending()
         return self._histogram.as_record()
 
 
@@ -59,26 +71,27 @@ class StageLoad:
 
 
 class BusyTime:
-    """Measures how long one stage's thread is busy: always, except while it waits for a mailbox."""
+    """Measures how long one stage's thread is busy: always, except in ``with`` this, while it waits for a mailbox.
+
+    Used by that thread alone; the statistics get the time when a frame is done.
+    """
 
     def __init__(self, statistics: RunStatistics, stage: str) -> None:
         self._statistics, self._stage = statistics, stage
         self._since_ns = time.monotonic_ns()
+        self._busy_ns = 0  # of the current frame, until the thread last waited
 
-    @contextmanager
-    def idle(self) -> Iterator[None]:
-        """The thread waits."""
-        self.completed(0)
-        try:
-            yield
-        finally:
-            self._since_ns = time.monotonic_ns()
+    def __enter__(self) -> None:
+        self._busy_ns += time.monotonic_ns() - self._since_ns
 
-    def completed(self, frames: int = 1) -> None:
-        """So many frames are done."""
+    def __exit__(self, *_: object) -> None:
+        self._since_ns = time.monotonic_ns()
+
+    def completed(self) -> None:
+        """A frame is done."""
         now_ns = time.monotonic_ns()
-        self._statistics.stage_worked(self._stage, now_ns - self._since_ns, frames, now_ns)
-        self._since_ns = now_ns
+        self._statistics.stage_worked(self._stage, self._busy_ns + now_ns - self._since_ns, 1, now_ns)
+        self._since_ns, self._busy_ns = now_ns, 0
 
 
 class RunStatistics:

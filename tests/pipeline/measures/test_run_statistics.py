@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from fusepipe.pipeline.measures.distribution import Distribution
-from fusepipe.pipeline.measures.run_statistics import RunStatistics
+from fusepipe.pipeline.measures.recent import MAX_PENDING
+from fusepipe.pipeline.measures.run_statistics import BusyTime, Durations, RunStatistics
 
 
 @pytest.mark.parametrize("scale_ns", [5e3, 1e6, 3e8])
@@ -71,3 +72,32 @@ def test_the_processor_time_of_a_stage_is_known_while_it_runs_and_kept_when_it_h
     end.set()
     thread.join()
     assert statistics.snapshot()["stage_cpu_ns"]["fuse"] >= running_ns
+
+
+def test_durations_that_wait_to_be_added_count_wherever_they_are_read():
+    values_ns = [(1 + number % 90) * 1_000_000 for number in range(2 * MAX_PENDING + 7)]
+    durations, expected = Durations((10, 50)), Distribution()
+    for now_ns, value_ns in enumerate(values_ns, 1):
+        durations.add(now_ns, value_ns)
+        expected.add(value_ns)
+        if now_ns in (1, MAX_PENDING, len(values_ns)):
+            assert durations.as_ms() == durations.recent_ms(now_ns) == expected.as_ms()
+            assert durations.histogram()["buckets"][-1][1] == now_ns
+
+
+def test_a_stage_is_busy_except_while_it_waits(monkeypatch):
+    now_ns, worked = 0, []
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now_ns)
+    statistics = RunStatistics()
+    monkeypatch.setattr(statistics, "stage_worked", lambda *of: worked.append(of))
+    busy = BusyTime(statistics, "fuse")
+    for _ in range(2):
+        with busy:
+            now_ns += 100
+        now_ns += 7
+        for _ in range(2):
+            with busy:
+                now_ns += 1000
+            now_ns += 5
+        busy.completed()
+    assert worked == [("fuse", 17, 1, 2117), ("fuse", 17, 1, 4234)]

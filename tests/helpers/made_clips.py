@@ -84,3 +84,19 @@ def write_counts(
             frame.pts, frame.time_base = at_ms, MILLISECOND
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+
+
+def write_titled(path: Path, title: bytes) -> None:
+    """Three frames in Matroska with a title in any encoding."""
+    stand_in = "x" * len(title)
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = stand_in
+        stream = container.add_stream("mpeg4", rate=25)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame(48, 32, "yuv420p")))
+        container.mux(stream.encode(None))
+    content = path.read_bytes()
+    assert content.count(stand_in.encode()) == 1
+    path.write_bytes(content.replace(stand_in.encode(), title))

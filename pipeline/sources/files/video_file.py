@@ -190,7 +190,8 @@ class VideoFileSource:
             with path.open("rb") as file:
                 if file.read(16).lstrip().startswith(_PLAYLISTS):
                     raise SourceError(f"{path}: is a playlist; specify one of its files")
-            container = av.open(str(path), options={"protocol_whitelist": "file"})
+            # metadata: titles may be damaged, or in another encoding than UTF-8
+            container = av.open(str(path), options={"protocol_whitelist": "file"}, metadata_errors="replace")
         except FileNotFoundError as error:
             raise SourceError(f"{path}: no such file or folder") from error
         except PermissionError as error:

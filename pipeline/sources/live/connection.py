@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 
 import av
 from av.container import InputContainer
@@ -207,13 +208,20 @@ class LiveConnection:
         So are the streams of cameras that send no boundary before their first image.
         """
         limits = self._options.open_timeout_ns / S, self._options.stall_timeout_ns / S
+        opened = partial(
+            av.open,
+            arguments.file,
+            options=arguments.options,
+            timeout=limits,
+            metadata_errors="replace",  # titles may be in another encoding than UTF-8
+        )
         try:
-            return av.open(arguments.file, format=arguments.format, options=arguments.options, timeout=limits)
+            return opened(format=arguments.format)
         except av.InvalidDataError:
             stream = self._options.poll_ns is None and self._url.lower().startswith(("http://", "https://"))
             if not stream or arguments.format is not None:
                 raise
-            container = av.open(arguments.file, format=_RAW_MJPEG, options=arguments.options, timeout=limits)
+            container = opened(format=_RAW_MJPEG)
             if not container.streams.video[0].codec_context.width:  # no image was found, as in a web page
                 container.close()
                 raise

@@ -10,6 +10,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import av
 import pytest
 from helpers.live_sources import QUICK, S
+from helpers.made_clips import write_titled
 from helpers.ports import free_port
 
 from fusepipe.core.frames import Band
@@ -146,6 +147,20 @@ def test_the_schemes_of_every_build_are_found_without_a_connection():
     assert all(map(has_protocol, ("rtsp", "http", "udp"))) and not has_protocol("nosuch")
 
 
+@contextmanager
+def web_server(folder):
+    """The URL of the files of a folder."""
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, name="web")
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join(10)
+
+
 @pytest.fixture
 def hls(tmp_path):
     """The URL of a playlist of one segment, on a web server."""
@@ -155,13 +170,14 @@ def hls(tmp_path):
         for _ in range(50):
             container.mux(stream.encode(av.VideoFrame(160, 120, "yuv420p")))
         container.mux(stream.encode())
-    handler = functools.partial(SimpleHTTPRequestHandler, directory=tmp_path)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, name="hls")
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/live.m3u8"
-        server.shutdown()
-        thread.join(10)
+    with web_server(tmp_path) as url:
+        yield f"{url}/live.m3u8"
+
+
+def test_a_title_in_another_encoding_does_not_stop_a_camera(tmp_path):
+    write_titled(tmp_path / "a.mkv", b"Stra\xdfe")
+    with web_server(tmp_path) as url:
+        assert LiveSource(f"{url}/a.mkv", Band.VISIBLE, QUICK).open().width == 48
 
 
 def test_hls_is_refused(hls):

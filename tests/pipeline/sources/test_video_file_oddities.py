@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.made_clips import write_titled
 from helpers.video_files import read
 
 from fusepipe.config.locations import split_stream
@@ -195,6 +196,11 @@ def test_a_stream_of_a_file_in_a_rig_and_in_fuse(two_streams, tmp_path):
     inputs = Path(f"{two_streams}?stream=1"), Path(f"{two_streams}?stream=2")
     report = fuse_pipeline(FuseOptions(*inputs, tmp_path / "out.mkv", model="max")).run()
     assert report.pairs == {"fused": 25} and not any("streams" in text for text in report.warnings)
+
+
+def test_a_title_in_another_encoding_is_no_reason_to_reject_a_file(tmp_path):
+    write_titled(tmp_path / "a.mkv", b"Stra\xdfe")
+    assert [frame.width for frame in read(tmp_path / "a.mkv")] == [48, 48, 48]
 
 
 @pytest.mark.parametrize("index", [0, 3])

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from fusepipe.train.loop import Loop
     from fusepipe.train.networks.pyramid import PyramidNet
 
+CHILD_TIMEOUT_S = 240
+"""Limit of one ``fusepipe train`` in a process of its own."""
+
 
 def require_training() -> Any:
     """PyTorch; skips the test module where a package of the extra ``train`` is missing."""
@@ -64,13 +67,16 @@ def write_pairs(data: Path, height: int = 48, width: int = 64) -> Path:
 
 
 def train_in_child(arguments: list[str], before: str = "") -> subprocess.CompletedProcess[str]:
-    """``fusepipe train`` in a process of its own, after the statements ``before``."""
+    """``fusepipe train`` in a process of its own, after the statements ``before``.
+
+    Torch's ONNX exporter alone takes 14 CPU seconds, minutes on a loaded machine: tests need a time limit of their own.
+    """
     code = f"import sys\n{before}\nfrom fusepipe.cli import main\nmain(['train', *sys.argv[1:]])"
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         capture_output=True,
         text=True,
-        timeout=115,
+        timeout=CHILD_TIMEOUT_S,
         check=False,
         # background jobs of a shell inherit SIGINT ignored
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),

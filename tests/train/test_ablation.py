@@ -38,7 +38,7 @@ def test_an_ablation_trains_the_attention_as_the_rest() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(260)
+@pytest.mark.timeout(600)
 def test_the_table_is_printed(tmp_path: Path) -> None:
     test = tmp_path / "tno" / "pairs"
     for band, seed in (("ir", 30), ("vis", 31)):

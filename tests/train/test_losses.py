@@ -110,8 +110,18 @@ class TestRanking:
         infrared, visible, mean = self.pair()
         assert float(ranking_loss(mean, infrared, visible, [mean])) == pytest.approx(0.5, abs=1e-4)
         noise = torch.rand_like(mean)
-        assert float(ranking_loss(noise, infrared, visible, [mean])) > 0.9
-        assert float(ranking_loss(mean, infrared, visible, [noise, noise])) < 0.1
+        # each of the six metrics gives a sixth: without one the values would be .91 and .09
+        assert float(ranking_loss(noise, infrared, visible, [mean])) > 0.98
+        assert float(ranking_loss(mean, infrared, visible, [noise])) < 0.02
+
+    def test_all_rivals_and_both_sources_count_alike(self) -> None:
+        infrared, visible, mean = self.pair()
+        fused, rivals = 0.7 * infrared + 0.3 * visible, [mean, torch.rand_like(mean)]
+        alone = [float(ranking_loss(fused, infrared, visible, [rival])) for rival in rivals]
+        assert alone[0] - alone[1] > 0.1
+        assert float(ranking_loss(fused, infrared, visible, rivals)) == pytest.approx(sum(alone) / 2, abs=1e-5)
+        swapped = float(ranking_loss(fused, visible, infrared, rivals))
+        assert swapped == pytest.approx(sum(alone) / 2, abs=1e-4)
 
     def test_only_what_can_still_change_a_comparison_has_a_gradient(self) -> None:
         infrared, visible, mean = self.pair()

@@ -30,7 +30,7 @@ class TestConfig:
 
 class TestCommand:
     @pytest.mark.slow
-    @pytest.mark.timeout(260)
+    @pytest.mark.timeout(600)
     def test_all_stages_run_stop_and_resume(self, tmp_path: Path) -> None:
         arguments = ["mfe", *mfe_arguments(tmp_path)]
         stopped = train_in_child(arguments, interrupting("fusepipe.train.tasks.autoencoder", "AutoEncoderTask"))

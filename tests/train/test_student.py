@@ -261,6 +261,7 @@ class TestDetectionTerm:
 
 class TestExport:
     @pytest.mark.slow
+    @pytest.mark.timeout(240)
     def test_what_a_run_keeps_is_exported_and_scored(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from fusepipe.engines.backends.openvino.fuser import OpenVinoFuser
 
@@ -320,24 +321,20 @@ class TestCommand:
         return path
 
     @pytest.mark.slow
-    def test_it_trains_exports_and_scores(self, data: Path, config: Path, tmp_path: Path) -> None:
-        arguments = ["student", "--config", str(config), "--data", str(data), "--out", str(tmp_path / "out")]
-        done = train_in_child([*arguments, "--seed", "4", "--device", "cpu", "--json"], SPLIT)
+    @pytest.mark.timeout(500)
+    def test_an_interrupted_run_is_resumed_exported_and_scored(self, data: Path, config: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        arguments = ["student", "--config", str(config), "--data", str(data), "--out", str(out)]
+        arguments += ["--seed", "4", "--device", "cpu"]
+        stopped = train_in_child(arguments, SPLIT + interrupting("fusepipe.train.tasks.student", "StudentTask"))
+        assert stopped.returncode == 130 and "--resume" in stopped.stderr, stopped.stderr
+        assert (out / CHECKPOINT).is_file() and not (out / "stream.onnx").exists()
+        done = train_in_child([*arguments, "--resume", "--json"], SPLIT)
         assert done.returncode == 0, done.stderr
         report = json.loads(done.stdout)
         assert report["finished"] and report["seed"] == 4 and report["step"] == 3 and report["detector"] is None
         assert set(report["validation"]) == {"MI", "CC", "VIF", "Qabf", "SCD", "SSIM"}
-        assert {"stream.onnx", "stream.safetensors", "scores.json", CHECKPOINT} <= {
-            p.name for p in (tmp_path / "out").iterdir()
-        }
-
-    @pytest.mark.slow
-    def test_an_interrupt_leaves_a_checkpoint(self, data: Path, config: Path, tmp_path: Path) -> None:
-        arguments = ["student", "--config", str(config), "--data", str(data), "--out", str(tmp_path / "out")]
-        stopped = train_in_child(arguments, SPLIT + interrupting("fusepipe.train.tasks.student", "StudentTask"))
-        assert stopped.returncode == 130 and "--resume" in stopped.stderr, stopped.stderr
-        done = train_in_child([*arguments, "--resume"], SPLIT)
-        assert done.returncode == 0, done.stderr
+        assert {"stream.onnx", "stream.safetensors", "scores.json", CHECKPOINT} <= {p.name for p in out.iterdir()}
 
 
 def test_missing_packages_give_the_line_that_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,6 +187,8 @@ class Warp(Protocol):
     def apply(self, pixels: Pixels) -> Pixels:
         """Infrared HxW pixels to the visible camera's geometry, same dtype."""
 
+    def __hash__(self) -> int: ...
+
 
 def enlarged(pixels: Pixels, times: int, *, smooth: bool) -> Pixels:
     """HxW pixels doubled ``times`` times along each side, interpolated bilinearly if ``smooth``, else repeated."""
@@ -217,6 +219,7 @@ class FramePair:
     plane in the visible geometry, raw counts; ``luma`` is the same as 8-bit full range. With ``engine_warps`` both
     are still in the infrared camera's geometry. With ``visible_levels`` both are smaller: the visible size halved this
     many times, and ``warp`` leads there. :meth:`registered_luma` and :meth:`seen` are always at the visible size.
+    ``moved_locally``: parts of ``registered`` are not where ``warp`` leads.
     ``between``: the infrared image is still to be computed, from this frame and the one after it.
     """
 
@@ -232,6 +235,7 @@ class FramePair:
     luma: Plane | None = None
     engine_warps: bool = False
     visible_levels: int = 0
+    moved_locally: bool = False
     between: Between | None = None
 
     def __post_init__(self) -> None:

@@ -83,7 +83,7 @@ class Registration:
         warp, visible_levels = self._warp((plane.width, plane.height), self._visible_size)
         if self._local is not None:
             moved = replace(plane, pixels=self._local.apply(pair, warp or self._same(), self._visible_size[0]))
-            return replace(pair, warp=warp, registered=moved, visible_levels=visible_levels)
+            return replace(pair, warp=warp, registered=moved, visible_levels=visible_levels, moved_locally=True)
         if warp is None:
             return replace(pair, registered=plane, visible_levels=visible_levels)
         if not self._apply:

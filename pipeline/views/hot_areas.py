@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 import threading
-from functools import cache
+from functools import cache, lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fusepipe.core.colour import bgr_to_ycc
-from fusepipe.core.frames import FusedFrame, enlarged
+from fusepipe.core.frames import FramePair, FusedFrame, Warp, enlarged
 from fusepipe.core.planes import Luma8, Pixels
 from fusepipe.core.radiometry import Radiometry
 from fusepipe.core.view_settings import HotSettings, Palette
@@ -32,16 +32,38 @@ _LINES = ((255, 160, 60), (200, 255, 60), (60, 255, 120), (40, 230, 255), (40, 1
 
 
 def registered_counts(frame: FusedFrame) -> Pixels | None:
-    """HxW counts at the frame's size, 8 or 16 bits; ``None`` without an infrared image at this size."""
+    """HxW counts at the frame's size, 8 or 16 bits; ``None`` without an infrared image at this size.
+
+    Where the network takes a smaller image than the camera delivers they come from the camera's: a small hot object
+    would otherwise be mixed with its surroundings twice, and read colder than it is.
+    """
     pair = frame.pair
     if pair.registered is None:
         luma = pair.registered_luma()
         counts: Pixels | None = None if luma is None else luma.pixels
     elif pair.engine_warps and pair.warp is not None:
         counts = pair.warp.apply(pair.registered.pixels)
+    elif pair.visible_levels and _shrunk(pair):
+        assert pair.infrared is not None and pair.warp is not None
+        x, y = _enlarged_map(pair.warp, pair.visible_levels)
+        source = pair.infrared.luma.pixels
+        counts = np.asarray(cv2.remap(source, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
     else:
         counts = enlarged(pair.registered.pixels, pair.visible_levels, smooth=True)
     return None if counts is None or counts.shape != (frame.height, frame.width) else counts
+
+
+def _shrunk(pair: FramePair) -> bool:
+    """Whether a registered pixel is larger than one of the infrared camera, and nothing else moved it."""
+    return pair.infrared is not None and pair.warp is not None and pair.warp.scale < 1 and not pair.moved_locally
+
+
+@lru_cache(maxsize=4)  # a rig has one; each holds 8 bytes a visible pixel
+def _enlarged_map(warp: Warp, times: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The infrared position x, y of each pixel of a size that is doubled ``times`` times."""
+    grid = warp.sampling_grid
+    larger = cv2.resize(grid, (grid.shape[1] << times, grid.shape[0] << times), interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(larger[..., 0], np.float32), np.ascontiguousarray(larger[..., 1], np.float32)
 
 
 def frame_radiometry(frame: FusedFrame) -> Radiometry | None:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from helpers.view_frames import COLOUR, FUSED, HEIGHT, RAMP, WIDTH, fused_frame
 
-from fusepipe.core.frames import Plane
+from fusepipe.calibration.warp import size_warp
+from fusepipe.core.frames import Plane, enlarged
 from fusepipe.core.radiometry import Radiometry
 from fusepipe.core.view_settings import MODES, HotSettings, ViewSettings
+from fusepipe.pipeline.stages.registration import Registration
 from fusepipe.pipeline.views import hot_areas
 from fusepipe.pipeline.views.hot_areas import HotLimit
 from fusepipe.pipeline.views.output_view import OutputView
@@ -64,6 +66,23 @@ def test_the_chroma_of_full_size_images_keeps_its_size():
     _, cb, cr = shown(frame, hot=HotSettings(340.0, style="tint"))
     assert (cb == full[0])[~spot_mask()].all() and (cr == full[1])[~spot_mask()].all()
     assert (cb != full[0])[spot_mask()].mean() > 0.9
+
+
+def test_small_hot_objects_keep_their_counts_where_the_network_takes_a_smaller_image():
+    counts = np.full((28, 37), 3000, np.uint16)
+    for x in range(4, 32, 7):  # somewhere between the pixels of the smaller image
+        counts[13:15, x : x + 2] = 3500
+    frame = fused_frame()
+    warm = replace(frame.pair.infrared, planes=(Plane(counts, 16),))
+    registration = Registration(size_warp, (WIDTH, HEIGHT), max_visible_levels=1)
+    pair = registration(replace(frame.pair, infrared=warm))
+    found = hot_areas.registered_counts(replace(frame, pair=pair))
+    whole = size_warp((37, 28), (WIDTH, HEIGHT)).apply(counts)
+    smaller = enlarged(pair.registered.pixels, pair.visible_levels, smooth=True)
+    assert pair.visible_levels == 1 and whole.max() > smaller.max() + 30, whole.max()
+    np.testing.assert_allclose(found.astype(int)[2:-2, 2:-2], whole.astype(int)[2:-2, 2:-2], atol=1)
+    moved = hot_areas.registered_counts(replace(frame, pair=replace(pair, moved_locally=True)))
+    np.testing.assert_array_equal(moved, smaller)
 
 
 def test_temperatures_come_from_the_counts_and_need_a_radiometry():

@@ -91,7 +91,7 @@ def test_frame_of_the_file(tmp_path: Path, text: str, expected: str) -> None:
         ("sync: {tolerance: -20ms}", "6: rigs.one.sync.tolerance: should not be negative (got '-20ms')"),
         (
             "sync: {on_missing: Hold}",
-            "6: rigs.one.sync.on_missing: should be 'hold', 'drop' or 'single' (got 'Hold'",
+            "6: rigs.one.sync.on_missing: should be 'hold', 'interpolate', 'drop' or 'single' (got 'Hold'",
         ),
         (
             "sync: {reference: vis}",

@@ -242,7 +242,7 @@ def test_a_network_that_does_not_begin_with_bytes_to_floats_is_refused() -> None
 def rig(folder: Path, engine: str, outside: str = "visible") -> Path:
     """A rig of the synthetic street, whose infrared image needs a warp, that writes images."""
     scene = "synthetic://street"
-    for band, size in (("infrared", "80x60"), ("visible", "160x120")):
+    for band, size in (("infrared", "96x72"), ("visible", "160x120")):
         (folder / f"{band}.url").write_text(f"{scene}?band={band}&size={size}&fps=10&duration=400ms&pace=fast")
     path = folder / "rigs.yaml"
     path.write_text(f"""\

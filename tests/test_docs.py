@@ -280,9 +280,15 @@ def test_the_readme_has_the_two_commands_on_one_line_each() -> None:
 def test_continuous_integration_runs_all_tests() -> None:
     assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == "scripts/check"
     lines = [line.strip() for line in (ROOT / "scripts" / "check").read_text().splitlines()]
-    parallel = lines.index('OPENBLAS_NUM_THREADS=1 twice "not serial" -n "$(nproc)" "${hang[@]}"')
-    serial = lines.index("twice serial")
-    assert parallel < serial
+    serial = lines.index('tests serial "serial" >"$output" 2>&1 &')
+    parallel = lines.index("OPENBLAS_NUM_THREADS=1 nice -n 5 \\") + 1
+    assert '-m "not serial"' in lines[parallel]
+    waits = lines.index('wait "$serial" || one_by_one=$?')
+    assert serial < parallel < waits
+    assert [line for line in lines[waits:] if " once_more " in line] == [
+        '[ "$parallel" = 0 ] || once_more parallel "not serial" "$parallel"',
+        '[ "$one_by_one" = 0 ] || once_more serial "serial" "$one_by_one"',
+    ]
 
 
 def test_the_images_of_the_documentation_are_small() -> None:

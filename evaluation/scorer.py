@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
 
 import cv2
 
 from fusepipe.core.errors import FusepipeError
 from fusepipe.core.frames import Luma8
 from fusepipe.evaluation.scores import Scores, score_triple
+
+_END_TIMEOUT_S = 10.0  # for a process without work to end by itself
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +40,7 @@ class Scorer:
     def __init__(self, names: Sequence[str], jobs: int = 1) -> None:
         self._names = tuple(names)
         self._jobs = max(1, jobs)
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool: _Processes | None = None
         self._abandoned = False  # work was left unfinished
 
     def scores(self, triples: Iterable[Triple]) -> Iterator[Scores]:
@@ -48,45 +52,119 @@ class Scorer:
             for triple in triples:
                 yield _score(triple, self._names)
             return
+        if self._pool is None:
+            self._pool = _Processes(self._jobs, self._names)
         waiting: deque[Future[Scores]] = deque()
         self._abandoned = True
         try:
             for triple in triples:
-                waiting.append(self._processes().submit(_score, triple, self._names))
+                waiting.append(self._pool.submit(triple))
                 if len(waiting) >= 2 * self._jobs:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
             self._abandoned = False
-        except BrokenProcessPool as error:
-            raise FusepipeError(
-                "a process that computes metrics was killed, probably out of memory; try --jobs 1"
-            ) from error
         finally:
             for future in waiting:
                 future.cancel()
 
-    def _processes(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            spawn = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._jobs, mp_context=spawn, initializer=_start_worker)
-        return self._pool
-
     def close(self) -> None:
         """Ends the processes: at once if work was left unfinished, as after Ctrl-C; it may take minutes."""
         if self._pool is not None:
-            if self._abandoned:
-                for process in list((self._pool._processes or {}).values()):
-                    process.terminate()
-            self._pool.shutdown(cancel_futures=True)
+            self._pool.close(at_once=self._abandoned)
             self._pool = None
 
 
-def _start_worker() -> None:
+class _Processes:
+    """Worker processes, each with a pipe of its own and a thread that waits for its answers.
+
+    ``concurrent.futures.ProcessPoolExecutor`` has one queue for all: a worker that is killed while it reads leaves the
+    queue locked, or its writer waiting for a reader, and the end of the pool may then never come.
+    """
+
+    def __init__(self, jobs: int, names: Sequence[str]) -> None:
+        self._names = names
+        self._context = multiprocessing.get_context("spawn")
+        self._threads = ThreadPoolExecutor(jobs, thread_name_prefix="scorer")
+        self._jobs = jobs
+        self._workers: list[_Worker] = []
+        self._idle: SimpleQueue[_Worker] = SimpleQueue()
+
+    def submit(self, triple: Triple) -> Future[Scores]:
+        if len(self._workers) < self._jobs:
+            worker = _Worker(self._context, self._names)
+            self._workers.append(worker)
+            self._idle.put(worker)
+        return self._threads.submit(self._score, triple)
+
+    def _score(self, triple: Triple) -> Scores:
+        worker = self._idle.get_nowait()  # there is never a thread more than workers
+        try:
+            return worker.score(triple)
+        finally:
+            self._idle.put(worker)
+
+    def close(self, *, at_once: bool) -> None:
+        """Ends all processes and threads; work that is under way is lost if ``at_once``, else waited for."""
+        if at_once:
+            for worker in self._workers:
+                worker.process.kill()  # its thread sees the end of the pipe
+        self._threads.shutdown(cancel_futures=True)
+        for worker in self._workers:
+            worker.close()
+
+
+class _Worker:
+    """One process that scores triples, one after another."""
+
+    def __init__(self, context: multiprocessing.context.SpawnContext, names: Sequence[str]) -> None:
+        self._connection, its = context.Pipe()
+        self.process = context.Process(target=_work, args=(its, names), name="scorer")
+        self.process.start()
+        its.close()
+
+    def score(self, triple: Triple) -> Scores:
+        try:
+            self._connection.send(triple)
+            answer: Scores | Exception = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise FusepipeError(
+                "a process that computes metrics was killed, probably out of memory; try --jobs 1"
+            ) from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        """Ends the process, which has nothing to do: by the end of its pipe, or else by force."""
+        self._connection.close()
+        self.process.join(_END_TIMEOUT_S)
+        if self.process.exitcode is None:
+            self.process.kill()
+            self.process.join()
+
+
+def _work(connection: Connection, names: Sequence[str]) -> None:
+    """The main function of a process: triples until the pipe ends, also by the end of the parent."""
     # one process per core: OpenCV's threads would only compete
     cv2.setNumThreads(1)
     # Ctrl-C reaches the whole process group; only the parent handles it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with connection:
+        while True:
+            try:
+                triple = connection.recv()
+            except (EOFError, OSError):
+                return
+            connection.send(_score_or_error(triple, names))
+
+
+def _score_or_error(triple: Triple, names: Sequence[str]) -> Scores | Exception:
+    try:
+        return _score(triple, names)
+    except Exception as error:  # noqa: BLE001 - raised by the parent, as without processes
+        error.add_note(traceback.format_exc())  # is not sent with it
+        return error
 
 
 def _score(triple: Triple, names: Sequence[str]) -> Scores:

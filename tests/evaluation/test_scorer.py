@@ -1,11 +1,15 @@
-"""Scoring in several processes ends at once when it is left."""
+"""Scoring in several processes ends at once when it is left, and says when a process has died."""
 
 import multiprocessing
+import os
 import signal
+import threading
 
 import numpy as np
 import pytest
+from helpers.waiting import wait_for
 
+from fusepipe.core.errors import FusepipeError, UsageError
 from fusepipe.evaluation.scorer import Scorer, Triple
 from fusepipe.evaluation.scores import metric_names
 
@@ -17,10 +21,19 @@ def triple(number, side):
     return Triple(str(number), *(rng.integers(0, 256, (side, side), np.uint8) for _ in range(3)))
 
 
-@pytest.mark.slow
-def test_leaving_early_ends_the_processes_in_the_middle_of_an_image():
-    """As Ctrl-C does: the images are so large that none of them could be finished."""
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("scorer")]
+
+
+@pytest.fixture
+def workers():
+    """The processes that a test has started so far."""
     before = set(multiprocessing.active_children())
+    return lambda: set(multiprocessing.active_children()) - before
+
+
+def test_leaving_early_ends_the_processes_in_the_middle_of_an_image(workers):
+    """As Ctrl-C does: the images are so large that none of them could be finished."""
     scorer = Scorer(NAMES, 2)
 
     def triples():
@@ -30,17 +43,64 @@ def test_leaving_early_ends_the_processes_in_the_middle_of_an_image():
 
     scores = scorer.scores(triples())
     next(scores)
-    workers = set(multiprocessing.active_children()) - before
-    assert len(workers) == 2
+    started = workers()
+    assert len(started) == 2
     scores.close()
     scorer.close()
-    assert {worker.exitcode for worker in workers} == {-signal.SIGTERM}
+    assert {worker.exitcode for worker in started} == {-signal.SIGKILL}
+    assert not threads()
 
 
-def test_processes_that_have_finished_their_work_end_by_themselves():
-    before = set(multiprocessing.active_children())
+def test_leaving_early_while_images_are_sent_ends_too(workers):
+    """Processes that are stopped read nothing, so that their pipes are full."""
+    scorer = Scorer(NAMES, 2)
+    started = set()
+
+    def triples():
+        for number in range(2):
+            yield triple(number, 1000)
+            started.update(workers())
+            for worker in started:
+                os.kill(worker.pid, signal.SIGSTOP)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(scorer.scores(triples()))
+    scorer.close()
+    assert [worker.exitcode for worker in started] == [-signal.SIGKILL] * 2
+    assert not threads()
+
+
+def test_processes_that_have_finished_their_work_end_by_themselves(workers):
     scorer = Scorer(("EN",), 2)
     assert len(list(scorer.scores([triple(number, 16) for number in range(3)]))) == 3
-    workers = set(multiprocessing.active_children()) - before
+    started = workers()
     scorer.close()
-    assert {worker.exitcode for worker in workers} == {0}
+    assert {worker.exitcode for worker in started} == {0}
+    assert not threads()
+
+
+def test_a_process_that_is_killed_is_one_line(workers):
+    scorer = Scorer(NAMES, 2)
+    scores = scorer.scores(triple(number, 16 if number < 1 else 2000) for number in range(5))
+    next(scores)
+    for worker in workers():
+        os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(FusepipeError, match="was killed, probably out of memory; try --jobs 1"):
+        list(scores)
+    scorer.close()
+    wait_for(lambda: not workers())
+    assert not threads()
+
+
+def test_an_error_of_an_image_comes_as_it_does_in_one_process(workers):
+    odd = Triple("odd", *(np.zeros((side, 16), np.uint8) for side in (16, 16, 12)))
+    messages = []
+    for jobs in (1, 2):
+        scorer = Scorer(("MI",), jobs)
+        with pytest.raises(UsageError) as caught:
+            list(scorer.scores([triple(0, 16), odd]))
+        messages.append(str(caught.value))
+        scorer.close()
+    assert messages[0] == messages[1]
+    wait_for(lambda: not workers())

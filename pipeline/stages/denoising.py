@@ -40,6 +40,11 @@ class NoiseReduction:
             self._last = frame, self._quiet(frame)
         return self._last[1]
 
+    def needs(self, frame: Frame) -> bool:
+        """Whether a call would measure the image of this frame, of the same type as the last one."""
+        due = self._measured_ns is None or not 0 <= frame.capture_ns - self._measured_ns < INTERVAL_NS
+        return self._dtype is None or (due and frame.original is None)
+
     def saved(self) -> dict[str, Any]:
         """What the next frames depend on; :meth:`restore` takes it."""
         return {
@@ -60,8 +65,7 @@ class NoiseReduction:
         plane = frame.luma
         if plane.pixels.dtype != self._dtype:
             self._dtype, self._measured_ns, self._on = plane.pixels.dtype, None, False
-        due = self._measured_ns is None or not 0 <= frame.capture_ns - self._measured_ns < INTERVAL_NS
-        if due and frame.original is None:
+        if self.needs(frame):
             self._measure(plane)
             self._measured_ns = frame.capture_ns
         if not self._on:

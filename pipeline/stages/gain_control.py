@@ -74,10 +74,9 @@ class GainControl:
         elif frame.original is not None or frame.index == self._exposed:
             return
         self._exposed = frame.index
-        elapsed_ns = now_ns - self._measured_ns
-        settled = self._sample is not None and not self._sample.flat and self.settings.adapt_ns
-        if settled and 0 <= elapsed_ns < INTERVAL_NS:
+        if not self._due(now_ns):
             return
+        elapsed_ns = now_ns - self._measured_ns
         sample = sample_counts(plane.pixels, plane.bit_depth, self.settings.region)
         if self._closed_shutter(sample, now_ns):
             self._measured_ns = now_ns
@@ -86,6 +85,20 @@ class GainControl:
         target = curve_of(sample, kind, size)
         self._advance(sample, target, min(max(elapsed_ns, 0), MAX_STEP_NS))
         self._sample, self._measured_ns = sample, now_ns
+
+    def needs(self, frame: Frame) -> bool:
+        """Whether :meth:`update` would measure the image of this frame, of the same bit depth as the last one."""
+        repeated = frame.original is not None or frame.index == self._exposed
+        return self._curve is None or (not repeated and self._due(frame.capture_ns))
+
+    def pass_over(self, frame: Frame) -> None:
+        """Takes a frame that :meth:`needs` no image of, as :meth:`update` does."""
+        if frame.original is None:
+            self._exposed = frame.index
+
+    def _due(self, now_ns: int) -> bool:
+        settled = self._sample is not None and not self._sample.flat and self.settings.adapt_ns
+        return not settled or not 0 <= now_ns - self._measured_ns < INTERVAL_NS
 
     def saved(self) -> dict[str, Any]:
         """What the curve of the next image depends on; :meth:`restore` takes it."""

@@ -118,6 +118,11 @@ class SensorRepair:
             between = replace(between, following=self._once(between.following))
         return replace(pair, infrared=infrared, between=between)
 
+    def needs(self, frame: Frame) -> bool:
+        """Whether a call would estimate from the image of this frame, of the same size and type as the last one."""
+        due = self._estimated_ns is None or not 0 <= frame.capture_ns - self._estimated_ns < INTERVAL_NS
+        return self._type is None or (due and frame.original is None)
+
     def _once(self, frame: Frame) -> Frame:
         """The repaired frame; the same object for a frame that is used again."""
         for given, repaired in self._last:
@@ -132,9 +137,7 @@ class SensorRepair:
         if plane.pixels.shape != self._shape or plane.pixels.dtype != self._type:
             self._type = plane.pixels.dtype
             self._reset((plane.height, plane.width))
-        due = self._estimated_ns is None or not 0 <= frame.capture_ns - self._estimated_ns < INTERVAL_NS
-        frozen = frame.original is not None
-        if due and not frozen:
+        if self.needs(frame):
             self._estimate(plane)
             self._estimated_ns = frame.capture_ns
         pixels = plane.pixels

@@ -91,6 +91,17 @@ class ToneMap:
             control.update(frame)
         return control
 
+    def needs(self, frame: Frame) -> bool:
+        """Whether :meth:`follow` would look at the image of this frame, of the same bit depth as the last one."""
+        if not self.checked or not self._decided:
+            return True
+        return self._control is not None and self._control.needs(frame)
+
+    def pass_over(self, frame: Frame) -> None:
+        """Takes a frame that :meth:`needs` no image of, as :meth:`follow` does."""
+        if self._control is not None:
+            self._control.pass_over(frame)
+
     def saved(self) -> dict[str, Any]:
         """What the luma and the warnings of the next pairs depend on; :meth:`restore` takes it."""
         own = {"checked": self.checked, "decided": self._decided, "description": self.description}

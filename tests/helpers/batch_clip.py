@@ -7,6 +7,7 @@ from typing import Any
 
 from fusepipe.workflows.batch.clip_job import ClipJob, ClipResult, run_clip
 from fusepipe.workflows.batch.clip_queue import ClipQueue
+from fusepipe.workflows.batch.dispatch import begin_segments
 from fusepipe.workflows.batch.entries import BatchEntry, read_entries
 from fusepipe.workflows.batch.kept_engine import KeptEngine
 from fusepipe.workflows.batch.rows import ManifestRow
@@ -41,6 +42,7 @@ class Batch:
         """The next task; ``None`` after the last."""
         if self._queue.done:
             return None
+        begin_segments(self._queue, self._out)
         task = self._queue.next(0.0)
         assert task is not None
         job = ClipJob(task, self._out, metrics=self._metrics, segments=self._choice)

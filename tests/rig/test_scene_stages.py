@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -14,6 +15,7 @@ from fusepipe.config.schema import Rig
 from fusepipe.core.counts import RIG_KEYS
 from fusepipe.core.frames import Band, Frame, FramePair, PairState, Plane
 from fusepipe.pipeline.sources.base import SourceInfo
+from fusepipe.pipeline.sources.files.undecoded import NO_IMAGE
 from fusepipe.pipeline.stages.scene_state import scene_state
 from fusepipe.rig.factories.scene_stages import SceneStages, make_scene_stages
 from fusepipe.rig.factories.sensor_corrections import with_denoising
@@ -113,3 +115,22 @@ def test_what_is_no_state_is_refused() -> None:
     for wrong in (b"", b"nothing", content[:-30]):
         with pytest.raises(ValueError, match="is not the state of a run"):
             scene_state(wrong)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("step_ns", [10**8, 4 * 10**7], ids=["10Hz", "25Hz"])
+def test_images_that_no_stage_needs_make_no_difference(name: str, step_ns: int) -> None:
+    made = [replace(frame, capture_ns=frame.index * step_ns) for frame in frames()]
+    made[9] = replace(made[9], original=made[8].exposed)  # frozen
+    made.insert(20, made[19])  # used twice
+    all_seen, few = stages(SETTINGS[name], []), stages(SETTINGS[name], [])
+    passed = 0
+    for frame in made:
+        all_seen.follow(pair_of(frame))
+        if few.needs(replace(frame, planes=NO_IMAGE)):
+            few.follow(pair_of(frame))
+        else:
+            few.pass_over(replace(frame, planes=NO_IMAGE))
+            passed += 1
+        assert few.state().digest() == all_seen.state().digest(), frame.index
+    assert passed >= (2 if step_ns == 10**8 else len(made) // 2)

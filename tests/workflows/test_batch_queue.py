@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from fusepipe.core.errors import FusepipeError
 from fusepipe.workflows.batch.clip_job import ClipResult, failed_clip
 from fusepipe.workflows.batch.clip_queue import ClipQueue
 from fusepipe.workflows.batch.entries import BatchEntry, read_entries
 from fusepipe.workflows.batch.rows import ManifestRow
-from fusepipe.workflows.batch.segment_plan import Section, SegmentPlan
+from fusepipe.workflows.batch.segment_plan import FIRST_PASS, Handover, Section, SegmentPlan
 
 
 def three() -> list[BatchEntry]:
@@ -96,3 +98,53 @@ def test_a_clip_waits_for_its_running_segments() -> None:
     assert queue.note(failed_clip(one, FusepipeError("x"), retry=False), 0.0) and not queue.done
     assert queue.note(replace(finished(other), task=other.task), 0.0) and queue.done
     assert queue.results[first.output].status == "failed"
+
+
+def followed(entry: BatchEntry, segments: int) -> ClipResult:
+    return ClipResult(
+        entry.row, entry.output, "split", plan=SegmentPlan((Section(),) * segments, {}, None, first_pass="hash")
+    )
+
+
+def test_segments_wait_for_what_they_begin_with_and_other_clips_go_on() -> None:
+    first, second, _ = three()
+    queue = ClipQueue([first, second], 0, lambda: 0.0)
+    assert queue.next(0.0) is first and queue.note(followed(first, 3), 0.0) and queue.progress == (0, 6)
+    scan, opening = queue.next(0.0), queue.next(0.0)
+    assert scan is not None and scan.part is not None and scan.part.index == FIRST_PASS
+    assert opening is not None and opening.part is not None and opening.part.index == 0
+    [(waits, plan, index)] = queue.waiting()
+    assert (waits.output, index) == (first.output, 1)
+    queue.begin_segment(first.output, Handover("state", "begins"))
+    middle = queue.next(0.0)
+    assert middle is not None and middle.part is not None and middle.part.index == 1
+    assert middle.part.plan.sections[1].handover.state == "state" and queue.next(0.0) is second
+    found = plan.with_handover(1, Handover("state", "begins")).with_handover(2, Handover("last", "begins"))
+    assert queue.note(replace(finished(scan), task=scan.task, plan=found), 0.0) and not queue.waiting()
+    last = queue.next(0.0)
+    assert last is not None and last.part is not None and last.part.plan.sections[2].handover.state == "last"
+    for part in (opening, middle, last):
+        assert queue.note(replace(finished(part), task=part.task), 0.0)
+    joining = queue.next(0.0)
+    assert joining is not None and joining.part is not None and joining.part.index is None
+    assert joining.part.plan == found
+
+
+@pytest.mark.parametrize("problem", ["", "frame 7 cannot be decoded by itself"], ids=["fails", "problem"])
+def test_after_a_first_pass_that_fails_no_segment_is_started(problem: str) -> None:
+    first, _, _ = three()
+    queue = ClipQueue([first], 0, lambda: 0.0)
+    assert queue.next(0.0) is first and queue.note(followed(first, 3), 0.0)
+    scan, opening = queue.next(0.0), queue.next(0.0)
+    assert scan is not None and scan.part is not None and opening is not None
+    if problem:
+        ended = replace(finished(scan), task=scan.task, plan=replace(scan.part.plan, problem=problem))
+    else:
+        ended = failed_clip(scan, FusepipeError("no such file"), retry=False)
+    assert queue.note(ended, 0.0) and not queue.waiting() and queue.next(0.0) is None
+    assert queue.note(replace(finished(opening), task=opening.task), 0.0)
+    if problem:
+        joining = queue.next(0.0)
+        assert joining is not None and joining.part is not None and joining.part.plan.problem == problem
+    else:
+        assert queue.done and queue.results[first.output].error == "following the scene for its segments: no such file"

@@ -12,9 +12,15 @@ import pytest
 from helpers.batch_clip import Batch, entry
 from helpers.made_clips import write_clip, write_counts
 
+from fusepipe.core.errors import SourceError
+from fusepipe.core.frames import Frame
+from fusepipe.pipeline.sources.files.undecoded import UndecodedFrames
+from fusepipe.workflows.batch.clip_job import ClipResult
+from fusepipe.workflows.batch.clip_queue import ClipQueue
+from fusepipe.workflows.batch.dispatch import begin_segments
 from fusepipe.workflows.batch.kept_engine import KeptEngine
-from fusepipe.workflows.batch.segment_files import segments_folder
-from fusepipe.workflows.batch.segment_plan import SegmentChoice
+from fusepipe.workflows.batch.segment_files import read_handover, segments_folder
+from fusepipe.workflows.batch.segment_plan import FIRST_PASS, Handover, SegmentChoice
 
 REGULAR = range(0, 3200, 40)  # 3.2 s at 25 Hz
 # 9 Hz, without half a second of flat-field correction
@@ -134,25 +140,85 @@ def test_segments_that_follow_the_scene_differently_are_not_joined(
     assert "was followed differently" in ended.figures["warnings"][-1]
 
 
-def test_a_plan_is_not_made_twice_and_a_damaged_state_is(clips: Path, tmp_path: Path, engine: KeptEngine) -> None:
+def followed(batch: Batch) -> ClipResult:
+    """The result of the first pass, after the plan."""
+    planned, result = batch.step(), batch.step()
+    assert planned is not None and planned.status == "split" and planned.plan is not None and result is not None
+    assert result.plan is not None and result.plan.first_pass == planned.plan.first_pass != ""
+    return result
+
+
+def test_a_pass_is_not_made_twice_and_a_damaged_state_is(clips: Path, tmp_path: Path, engine: KeptEngine) -> None:
     folder = segments_folder(tmp_path, "a.mkv")
-    first = Batch(entry(clips), tmp_path, THREE, engine).step()
-    assert first is not None and first.plan is not None
+    first = followed(Batch(entry(clips), tmp_path, THREE, engine))
     states = {file.name: file.read_bytes() for file in folder.glob("*.state")}
     assert sorted(states) == ["0001.state", "0002.state"]
     stamps = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
-    again = Batch(entry(clips), tmp_path, THREE, engine).step()
-    assert again is not None and again.plan == first.plan
+    assert followed(Batch(entry(clips), tmp_path, THREE, engine)).plan == first.plan
     assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == stamps, "nothing was decoded again"
     (folder / "0002.state").write_bytes(b"damaged")
     batch = Batch(entry(clips), tmp_path, THREE, engine)
-    third = batch.step()
-    assert third is not None and third.plan == first.plan
+    assert followed(batch).plan == first.plan
     assert (folder / "0002.state").read_bytes() == states["0002.state"]
     (folder / "0001.state").unlink()
     ended = batch.run()
     assert ended.status == "failed" and "what it starts from was damaged or removed" in ended.error
     assert Batch(entry(clips), tmp_path, THREE, engine).run().status == "finished"
+
+
+def test_segments_begin_before_the_first_pass_has_ended(clips: Path, tmp_path: Path, engine: KeptEngine) -> None:
+    """Each as soon as its state is kept: what a pass that is killed has found is used."""
+    batch = Batch(entry(clips), tmp_path, THREE, engine)
+    planned = batch.step()
+    assert planned is not None and planned.plan is not None
+    queue, folder = ClipQueue([entry(clips)], 0, lambda: 0.0), segments_folder(tmp_path, "a.mkv")
+    assert queue.next(0.0) is not None and queue.note(planned, 0.0)
+    parts = [queue.next(0.0), queue.next(0.0)]
+    assert [part.part.index for part in parts if part and part.part] == [FIRST_PASS, 0]
+    begin_segments(queue, tmp_path)
+    assert queue.next(0.0) is None, "nothing is known of the other segments yet"
+    assert batch.step() is not None
+    (folder / "0002.handover").unlink()
+    begin_segments(queue, tmp_path)
+    second = queue.next(0.0)
+    assert second is not None and second.part is not None and second.part.index == 1
+    assert second.part.plan.sections[1].handover == read_handover(folder, 1, planned.plan.first_pass) != Handover()
+    assert queue.next(0.0) is None
+    assert read_handover(folder, 1, "of other settings") is None
+
+
+def test_only_images_that_a_stage_measures_are_decoded_first(
+    clips: Path, tmp_path: Path, engine: KeptEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+    decode = UndecodedFrames.decoded
+
+    def counted(frames: UndecodedFrames, frame: Frame) -> Frame:
+        decoded.append(frame.index)
+        return decode(frames, frame)
+
+    monkeypatch.setattr(UndecodedFrames, "decoded", counted)
+    write_counts(tmp_path / "ir.mkv", REGULAR)
+    write_clip(tmp_path / "vis.mkv", REGULAR)
+    for row in (AUTO, {"infrared.repair": {"stripes": "both"}, "infrared.denoise": "auto"}):
+        decoded.clear()
+        assert Batch(entry(tmp_path, **row), tmp_path / "split", THREE, engine).run().figures["segments"] == 3
+        assert len(REGULAR) // 6 < len(set(decoded)) < len(REGULAR) // 2, "at 25 Hz gain control measures each third"
+        assert Batch(entry(tmp_path, **row), tmp_path / "whole", None, engine).run().status == "finished"
+        assert (tmp_path / "split" / "a.mkv").read_bytes() == (tmp_path / "whole" / "a.mkv").read_bytes()
+        (tmp_path / "split" / "a.mkv").unlink(), (tmp_path / "whole" / "a.mkv").unlink()
+
+
+def test_a_clip_whose_images_cannot_be_decoded_by_themselves_is_fused_as_a_whole(
+    clips: Path, tmp_path: Path, engine: KeptEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(frames: UndecodedFrames, frame: Frame) -> Frame:
+        raise SourceError(f"frame {frame.index} cannot be decoded by itself")
+
+    monkeypatch.setattr(UndecodedFrames, "decoded", refused)
+    ended = Batch(entry(clips), tmp_path, THREE, engine).run()
+    assert ended.status == "finished" and "segments" not in ended.figures
+    assert "infrared frame 0 cannot be decoded by itself" in ended.figures["warnings"][-1]
 
 
 @pytest.mark.parametrize("choice", [None, THREE], ids=["whole", "segments"])

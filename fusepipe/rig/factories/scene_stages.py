@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fusepipe.config.schema import Rig
 from fusepipe.core.counts import CountSettings
-from fusepipe.core.frames import Band, FramePair
+from fusepipe.core.frames import Band, Frame, FramePair
 from fusepipe.pipeline.sources.base import SourceInfo
 from fusepipe.pipeline.stages.denoising import NoiseReduction
 from fusepipe.pipeline.stages.scene_state import SceneState, for_stage, of_stage
@@ -34,6 +34,22 @@ class SceneStages:
         if (noise := self.noisy.get(Band.INFRARED)) is not None:
             noise(pair.infrared)
         self.tone_map.follow(pair.infrared)
+
+    def needs(self, frame: Frame) -> bool:
+        """Whether :meth:`follow` would look at the image of this infrared frame; not where only time has passed.
+
+        Sizes and types of the images do not change: after one that does, the answer is a guess.
+        """
+        noise = self.noisy.get(Band.INFRARED)
+        return (
+            (self.repair is not None and self.repair.needs(frame))
+            or (noise is not None and noise.needs(frame))
+            or self.tone_map.needs(frame)
+        )
+
+    def pass_over(self, frame: Frame) -> None:
+        """Takes an infrared frame that :meth:`needs` no image of, as :meth:`follow` does."""
+        self.tone_map.pass_over(frame)
 
     def state(self) -> SceneState:
         """What the next pairs depend on."""

@@ -42,8 +42,8 @@ from fusepipe.workflows.batch.remote_inputs import with_local_inputs
 from fusepipe.workflows.batch.segment_files import remove_segments, segments_folder
 from fusepipe.workflows.batch.segment_job import SplitClip, fuse_segment
 from fusepipe.workflows.batch.segment_joining import join_clip
-from fusepipe.workflows.batch.segment_plan import CannotSplitError, ClipPart, SegmentChoice, SegmentPlan
-from fusepipe.workflows.batch.split_check import plan_segments
+from fusepipe.workflows.batch.segment_plan import FIRST_PASS, CannotSplitError, ClipPart, SegmentChoice, SegmentPlan
+from fusepipe.workflows.batch.split_check import find_handovers, plan_segments
 
 ClipStatus = Literal["finished", "skipped", "failed", "split", "not started"]
 _UNFINISHED = re.compile(rf"{re.escape(STATE_FOLDER)}/unfinished/[0-9a-f]{{16}}/")
@@ -73,8 +73,8 @@ class ClipResult:
     """How a clip ended; plain values.
 
     ``retry``: another attempt may help. ``figures`` are those of the run that made the output, also for a skipped one.
-    ``attempts`` is set by the queue. ``plan``: how a clip is split, with the status ``split``. ``task``: that of the
-    segment which this is the result of, else empty.
+    ``attempts`` is set by the queue. ``plan``: how a clip is split, with the status ``split``, or what its first pass
+    has found. ``task``: that of the part of a clip which this is the result of, else empty.
     """
 
     row: int
@@ -113,7 +113,9 @@ def failed_clip(entry: BatchEntry, error: FusepipeError, *, retry: bool) -> Clip
     place = PurePosixPath(entry.output).parent.as_posix()
     text = _UNFINISHED.sub("" if place == "." else f"{place}/", _KEPT.sub("", text))
     part = entry.part
-    if part is not None and part.index is not None:
+    if part is not None and part.index == FIRST_PASS:
+        text = f"following the scene for its segments: {text}"
+    elif part is not None and part.index is not None:
         text = f"segment {part.index + 1} of {len(part.plan.sections)}: {text}"
     return ClipResult(
         entry.row,
@@ -141,6 +143,9 @@ def _fused(job: ClipJob, engine: KeptEngine) -> ClipResult:
     plan, reason = _plan(job, made)
     if plan is not None:
         return ClipResult(entry.row, entry.output, "split", plan=plan)
+    if entry.part is not None and entry.part.index == FIRST_PASS:
+        plan = find_handovers(entry, entry.part.plan, segments_folder(out, entry.output))
+        return ClipResult(entry.row, entry.output, "finished", plan=plan, task=entry.task)
     work = work_folder(out, secrets.token_hex(8))
     try:
         if entry.part is not None and entry.part.index is not None:
@@ -164,9 +169,8 @@ def _plan(job: ClipJob, made: str) -> tuple[SegmentPlan | None, str]:
     """How the clip is split now; else why it is not though that was asked for."""
     if job.segments is None or job.entry.part is not None:
         return None, ""
-    folder = segments_folder(job.out, job.entry.output)
     try:
-        return plan_segments(job.entry, job.segments, folder, made, scored=bool(job.metrics)), ""
+        return plan_segments(job.entry, job.segments, made, scored=bool(job.metrics)), ""
     except CannotSplitError as error:
         return None, str(error)
 

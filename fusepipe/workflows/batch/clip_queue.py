@@ -1,6 +1,7 @@
 """Which task is next: clips in their order, then those that are tried again after a back-off. Pure; time is passed in.
 
-A clip that is split has a task for each segment, which go before other clips, and one that joins them.
+A clip that is split has a task for each segment, which go before other clips, and one that joins them. Where its scene
+is followed, another one does that, and each segment waits for what it begins with.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from fusepipe.core.units import S
 from fusepipe.pipeline.backoff import Backoff, BackoffPolicy
 from fusepipe.workflows.batch.clip_job import ClipResult
 from fusepipe.workflows.batch.entries import BatchEntry
-from fusepipe.workflows.batch.segment_plan import ClipPart, SegmentPlan
+from fusepipe.workflows.batch.segment_plan import FIRST_PASS, ClipPart, Handover, SegmentPlan
 
 CLIP = BackoffPolicy(first_ns=S, cap_ns=60 * S)
 
@@ -23,11 +24,14 @@ CLIP = BackoffPolicy(first_ns=S, cap_ns=60 * S)
 class _SplitClip:
     """A clip that is fused in segments: tasks that have not ended, and the first failure of one.
 
-    ``kept``: the number of segments that an earlier run has fused.
+    ``waiting``: the index of the first section that waits for what it begins with; with all after it. ``kept``: the
+    number of segments that an earlier run has fused.
     """
 
+    entry: BatchEntry
     plan: SegmentPlan
     open: set[str]
+    waiting: int
     failure: ClipResult | None = None
     kept: int = 0
 
@@ -40,6 +44,7 @@ class ClipQueue:
 
     def __init__(self, entries: Sequence[BatchEntry], retries: int, chance: Callable[[], float]) -> None:
         self._fresh = deque(entries)
+        self._parts: deque[BatchEntry] = deque()  # of clips that are split
         self._entries = {entry.task: entry for entry in entries}
         self._retries, self._chance = retries, chance
         self._again: list[tuple[float, str]] = []  # a heap of (when it is due, task)
@@ -69,11 +74,25 @@ class ClipQueue:
         """A task to start now; ``None`` while all others run or wait for their back-off."""
         if self._again and self._again[0][0] <= now_s:
             return self._entries[heapq.heappop(self._again)[1]]
+        if self._parts:
+            return self._parts.popleft()
         return self._fresh.popleft() if self._fresh else None
+
+    def waiting(self) -> list[tuple[BatchEntry, SegmentPlan, int]]:
+        """Of each clip, its plan and the index of the first section that waits for what it begins with."""
+        clips = [clip for clip in self._split.values() if clip.waiting < len(clip.plan.sections)]
+        return [(clip.entry, clip.plan, clip.waiting) for clip in clips if clip.failure is None]
+
+    def begin_segment(self, output: str, handover: Handover) -> None:
+        """Lets the first section of a clip that :meth:`waiting` gave be fused, with what it begins with."""
+        clip = self._split[output]
+        clip.plan = clip.plan.with_handover(clip.waiting, handover)
+        self._add_segment(clip, clip.waiting)
+        clip.waiting += 1
 
     def note(self, result: ClipResult, now_s: float) -> bool:
         """Takes the result of an attempt; returns whether the task has ended, with it."""
-        if result.plan is not None:
+        if result.plan is not None and not result.task:
             self._split_clip(self._entries[result.output], result.plan)
             return True
         task = result.task or result.output
@@ -101,21 +120,31 @@ class ClipQueue:
         return sorted(self.results.values(), key=lambda result: result.row)
 
     def _split_clip(self, entry: BatchEntry, plan: SegmentPlan) -> None:
-        segments = [replace(entry, part=ClipPart(plan, index)) for index in range(len(plan.sections))]
-        self._entries |= {segment.task: segment for segment in segments}
-        self._split[entry.output] = _SplitClip(plan, {segment.task for segment in segments})
-        self._segments += len(segments)
-        self._fresh.extendleft(reversed(segments))
+        indices = [*([FIRST_PASS] if plan.first_pass else []), *range(len(plan.sections))]
+        parts = [replace(entry, part=ClipPart(plan, index)) for index in indices]
+        ready = parts[:2] if plan.first_pass else parts  # the first section begins with nothing
+        self._entries |= {part.task: part for part in parts}
+        waiting = 1 if plan.first_pass else len(plan.sections)
+        self._split[entry.output] = _SplitClip(entry, plan, {part.task for part in parts}, waiting)
+        self._segments += len(parts)
+        self._parts.extendleft(reversed(ready))
+
+    def _add_segment(self, clip: _SplitClip, index: int) -> None:
+        segment = replace(clip.entry, part=ClipPart(clip.plan, index))
+        self._entries[segment.task] = segment
+        self._parts.append(segment)
 
     def _end_segment(self, task: str, result: ClipResult) -> None:
         """Joins a clip whose segments are all finished; one of which a segment failed ends when no other runs."""
         clip = self._split[result.output]
         before = len(clip.open)
         clip.open.discard(task)
+        if result.plan is not None:
+            self._end_first_pass(clip, result.plan)
         clip.kept += result.status == "skipped"
         if result.status == "failed":
             clip.failure = clip.failure or result
-        if clip.failure is not None:
+        if clip.failure is not None or clip.plan.problem:
             self._drop_waiting(clip)
         self._ended_segments += before - len(clip.open)
         if clip.open:
@@ -123,14 +152,24 @@ class ClipQueue:
         if clip.failure is not None:
             self.results[result.output] = replace(clip.failure, task="")
             return
-        joined = replace(self._entries[task], part=ClipPart(clip.plan, None))
+        joined = replace(clip.entry, part=ClipPart(clip.plan, None))
         self._entries[joined.task] = joined
-        self._fresh.appendleft(joined)
+        self._parts.appendleft(joined)
+
+    def _end_first_pass(self, clip: _SplitClip, plan: SegmentPlan) -> None:
+        """Takes what the first pass has found; segments that were still waiting begin."""
+        clip.plan = plan
+        while clip.waiting < len(plan.sections) and not plan.problem:
+            self._add_segment(clip, clip.waiting)
+            clip.waiting += 1
 
     def _drop_waiting(self, clip: _SplitClip) -> None:
         """Removes the tasks of a clip that do not run now."""
-        waiting = {entry.task for entry in self._fresh} | {task for _, task in self._again}
-        self._fresh = deque(entry for entry in self._fresh if entry.task not in clip.open)
+        waiting = {entry.task for entry in self._parts} | {task for _, task in self._again}
+        for index in range(clip.waiting, len(clip.plan.sections)):
+            waiting.add(replace(clip.entry, part=ClipPart(clip.plan, index)).task)
+        clip.waiting = len(clip.plan.sections)
+        self._parts = deque(entry for entry in self._parts if entry.task not in clip.open)
         self._again = [(due_s, task) for due_s, task in self._again if task not in clip.open]
         heapq.heapify(self._again)
         clip.open -= waiting

@@ -22,6 +22,7 @@ from fusepipe.workflows.batch.clip_queue import ClipQueue
 from fusepipe.workflows.batch.entries import STATE_FOLDER, BatchEntry
 from fusepipe.workflows.batch.local_pool import LocalPool, WorkerPool
 from fusepipe.workflows.batch.records import remove_unfinished
+from fusepipe.workflows.batch.segment_files import read_handover, segments_folder
 from fusepipe.workflows.batch.segment_plan import MAX_SEGMENTS, SegmentChoice
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ def run_batch(
         stop: FusepipeError | None = None
         try:  # the handlers come after the pool: Ray installs its own
             with signal_handler([signal.SIGINT, signal.SIGTERM], lambda number, _frame: signals.append(number)):
-                _drive(queue, pool, _jobs(options, out, pool.size), progress, signals)
+                _drive(queue, out, pool, _jobs(options, out, pool.size), progress, signals)
         except FusepipeError as error:
             stop = error
         finally:
@@ -129,8 +130,19 @@ def _jobs(options: BatchOptions, out: Path, workers: int) -> Callable[[BatchEntr
     return lambda entry: ClipJob(entry, out, options.overwrite, options.strict, options.metrics, segments)
 
 
+def begin_segments(queue: ClipQueue, out: Path) -> None:
+    """Lets the segments begin whose handover is in the output folder by now."""
+    for entry, plan, first in queue.waiting():
+        folder = segments_folder(out, entry.output)
+        for index in range(first, len(plan.sections)):
+            if (handover := read_handover(folder, index, plan.first_pass)) is None:
+                break
+            queue.begin_segment(entry.output, handover)
+
+
 def _drive(
     queue: ClipQueue,
+    out: Path,
     pool: WorkerPool,
     job: Callable[[BatchEntry], ClipJob],
     progress: Callable[[int, int], None],
@@ -138,6 +150,7 @@ def _drive(
 ) -> None:
     """Until all clips have ended, or a signal came; raises :class:`DiskFullError`: other clips would fail as well."""
     while not queue.done and not signals:
+        begin_segments(queue, out)
         while pool.idle and (entry := queue.next(time.monotonic())) is not None:
             pool.submit(job(entry))
         for result in pool.wait(POLL_S):

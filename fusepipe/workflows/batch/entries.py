@@ -55,7 +55,7 @@ class BatchEntry:
 
     @property
     def task(self) -> str:
-        """What names a segment of a clip among all tasks of a batch; of others the output."""
+        """What names a part of a clip among all tasks of a batch; of others the output."""
         return self.output if self.part is None or self.part.index is None else f"{self.output}\n{self.part.index}"
 
     @property

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from fusepipe.evaluation.scores import Scores
 from fusepipe.pipeline.stages.scene_state import SceneState, scene_state
 from fusepipe.workflows.batch.entries import STATE_FOLDER
 from fusepipe.workflows.batch.records import hashed_file
-from fusepipe.workflows.batch.segment_plan import ClipPart
+from fusepipe.workflows.batch.segment_plan import ClipPart, Handover
 
 SEGMENT = "segment.mkv"
 SEGMENT_SIDECAR = "segment.jsonl"
@@ -60,7 +60,11 @@ class FinishedSegment:
 
 def segment_made_from(made_from: str, part: ClipPart, metrics: Sequence[str] = ()) -> str:
     """A hash of all that a segment depends on; ``made_from`` is the clip's, ``metrics`` are those that it has."""
-    return hashlib.sha256(f"{made_from} {part.index} {part.plan!r} {list(metrics)}".encode()).hexdigest()
+    assert part.index is not None
+    section, plan = part.plan.sections[part.index], part.plan
+    begins = replace(section, handover=replace(section.handover, begins=""))  # that is for the segment before it
+    text = f"{made_from} {part.index} {begins!r} {plan.fused} {plan.first_pass} {list(metrics)}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def segments_folder(out: Path, output: str) -> Path:
@@ -101,6 +105,21 @@ def publish_state(folder: Path, index: int, state: SceneState) -> None:
     """Keeps what a segment starts from. Raises ``OSError``."""
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / f"{index:04}.state", state.to_bytes())
+
+
+def publish_handover(folder: Path, index: int, first_pass: str, handover: Handover) -> None:
+    """Lets a segment begin, whose state is kept, while the pass over the clip goes on. Raises ``OSError``."""
+    document = {"first_pass": first_pass, **handover.as_json()}
+    write_text(folder / f"{index:04}.handover", json.dumps(document))
+
+
+def read_handover(folder: Path, index: int, first_pass: str) -> Handover | None:
+    """What a segment begins with, of this pass over the clip; ``None`` while that is not known."""
+    try:
+        document = json.loads((folder / f"{index:04}.handover").read_text("utf-8"))
+        return Handover(**document) if document.pop("first_pass") == first_pass else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def read_state(folder: Path, index: int, digest: str) -> SceneState | None:

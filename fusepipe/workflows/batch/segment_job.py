@@ -58,7 +58,7 @@ class SplitClip:
     @property
     def follows(self) -> bool:
         """Whether its segments get what stages remember of the scene."""
-        return any(section.handover.state for section in self.plan.sections)
+        return bool(self.plan.first_pass)
 
     def made_from(self, index: int) -> str:
         """A hash of all that a segment depends on."""

@@ -29,6 +29,8 @@ def join_clip(clip: SplitClip, work: Path, *, strict: bool) -> dict[str, Any]:
     """
     started_s = time.monotonic()
     plan = clip.plan
+    if plan.problem:
+        raise CannotSplitError(plan.problem)
     segments = []
     for index in range(len(plan.sections)):
         segment = read_segment(clip.folder, index, clip.made_from(index))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 
 from fusepipe.config.sync import SyncConfig
@@ -28,6 +28,7 @@ MAX_READ = 2  # times the mean length of a section: what is decoded before one a
 AUTO_NS = 60 * S  # no shorter segments than this are made by themselves: each decodes some of its neighbour as well
 MAX_REORDER = 16  # frames between which others may be in a file, at most, by the codecs
 LONGEST_GAP_NS = 10 * S  # what counts as a jump of the clock depends on all frames before
+FIRST_PASS = -1  # in place of the index of a section
 
 
 class CannotSplitError(FusepipeError):
@@ -95,6 +96,8 @@ class SegmentPlan:
     """The sections of a clip in their order; ``read`` counts the frames of each camera, ``fps`` is the reference's.
 
     ``infrared_fps``: that of the infrared camera. ``fused``: the number of fused pairs, where the clip is scored.
+    ``first_pass``: a hash of what the pass depends on that follows the scene; empty where nothing is followed.
+    ``problem``: why its segments cannot be joined, found by that pass.
     """
 
     sections: tuple[Section, ...]
@@ -102,14 +105,29 @@ class SegmentPlan:
     fps: float | None
     infrared_fps: float | None = None
     fused: int | None = None
+    first_pass: str = ""
+    problem: str = ""
+
+    def with_handover(self, index: int, handover: Handover) -> SegmentPlan:
+        """The plan with what a section gets from the ones before it."""
+        section = replace(self.sections[index], handover=handover)
+        return replace(self, sections=(*self.sections[:index], section, *self.sections[index + 1 :]))
 
 
 @dataclass(frozen=True, slots=True)
 class ClipPart:
-    """What is done with a clip that is split: fuse the section ``index``, or with ``None`` join all of them."""
+    """What is done with a clip that is split: fuse the section ``index``, or with ``None`` join all of them.
+
+    ``FIRST_PASS``: follow its scene, for what the sections begin with.
+    """
 
     plan: SegmentPlan
     index: int | None
+
+    @property
+    def fuses(self) -> bool:
+        """Whether it is one of the sections."""
+        return self.index is not None and self.index != FIRST_PASS
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +136,11 @@ class StreamTimes:
 
     frames: Sequence[int]
     keys: Sequence[int]
+
+    @property
+    def all_keys(self) -> bool:
+        """Whether all frames are key frames."""
+        return len(self.keys) == len(self.frames)
 
 
 def stream_times(packets: Sequence[tuple[int, bool]] | None, band: Band) -> StreamTimes:

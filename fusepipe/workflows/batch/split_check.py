@@ -3,42 +3,75 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fusepipe.config.gain import AgcConfig
 from fusepipe.config.schema import FileSink, Rig
 from fusepipe.core.frames import Band
+from fusepipe.core.version import __version__
 from fusepipe.core.video_formats import video_format
 from fusepipe.pipeline.sources.base import SourceInfo
 from fusepipe.pipeline.sources.files.video_file import VideoFileSource
 from fusepipe.rig.factories.sources import make_source
 from fusepipe.workflows.batch.entries import BatchEntry
-from fusepipe.workflows.batch.scene_scan import scan_clip, with_handovers
+from fusepipe.workflows.batch.scene_scan import count_pairs, follow_scene
 from fusepipe.workflows.batch.segment_plan import (
     CannotSplitError,
     SegmentChoice,
     SegmentPlan,
+    StreamTimes,
     plan_sections,
     stream_times,
 )
 
 
-def plan_segments(
-    entry: BatchEntry, choice: SegmentChoice, folder: Path, made_from: str, *, scored: bool
-) -> SegmentPlan | None:
+def plan_segments(entry: BatchEntry, choice: SegmentChoice, made_from: str, *, scored: bool) -> SegmentPlan | None:
     """How a clip is split; ``None`` for one that is not long enough.
 
-    Reads the packets of both files, and decodes their first frames only; and all infrared frames where the scene is
-    followed, for states that are kept in ``folder``. ``made_from``: a hash of the clip. ``scored``: its pairs are
-    counted, for metrics. Raises :class:`CannotSplitError` where the
-    segments could differ from the whole clip, :class:`SourceError` as the sources do.
+    Reads the packets of both files, and decodes their first frames only. ``made_from``: a hash of the clip.
+    ``scored``: its pairs are counted, for metrics. Raises :class:`CannotSplitError` where the segments could differ
+    from the whole clip, :class:`SourceError` as the sources do.
     """
     if reason := _settings_problem(entry):
         raise CannotSplitError(reason)
     rig = entry.rig
+    times, infos = _read_packets(rig)
+    sections = plan_sections(times, rig.sync, choice)
+    if len(sections) == 1:
+        return None
+    fused, first_pass = None, ""
+    if scored:
+        sections, fused = count_pairs(rig, sections, times)
+    if _follows_scene(rig, infos[Band.INFRARED]):
+        first_pass = hashlib.sha256(f"{made_from} {sections!r} {__version__}".encode()).hexdigest()
+    return SegmentPlan(
+        sections,
+        {band: len(times[band].frames) for band in times},
+        infos[rig.sync.reference].fps,
+        infos[Band.INFRARED].fps,
+        fused,
+        first_pass,
+    )
+
+
+def find_handovers(entry: BatchEntry, plan: SegmentPlan, folder: Path) -> SegmentPlan:
+    """The plan with what its sections begin with, which is kept in ``folder``; or with the problem of that.
+
+    Decodes infrared frames as :func:`follow_scene`. Raises :class:`SourceError` as the source.
+    """
+    try:
+        times, _ = _read_packets(entry.rig)
+        return follow_scene(entry.rig, plan, times, folder)
+    except CannotSplitError as error:
+        return replace(plan, problem=str(error))
+
+
+def _read_packets(rig: Rig) -> tuple[Mapping[Band, StreamTimes], Mapping[Band, SourceInfo]]:
+    """The times of both files, and what they say of themselves."""
     configs = {Band.INFRARED: rig.infrared, Band.VISIBLE: rig.visible}
-    times, read, infos = {}, {}, {}
+    times, infos = {}, {}
     for band, config in configs.items():
         source = make_source(config, band, rig.name)
         try:
@@ -49,17 +82,7 @@ def plan_segments(
         finally:
             source.close()
         times[band] = stream_times(packets, band)
-        read[band] = len(times[band].frames)
-    sections = plan_sections(times, rig.sync, choice)
-    if len(sections) == 1:
-        return None
-    fused, follow = None, _follows_scene(rig, infos[Band.INFRARED])
-    if follow or scored:
-        key = hashlib.sha256(f"{made_from} {sections!r} {follow} {scored}".encode()).hexdigest()
-        scan = scan_clip(rig, sections, times, folder, key, follow=follow, count=scored)
-        sections, fused = with_handovers(sections, scan), scan.fused if scored else None
-    rate, infrared_rate = infos[rig.sync.reference].fps, infos[Band.INFRARED].fps
-    return SegmentPlan(sections, read, rate, infrared_rate, fused)
+    return times, infos
 
 
 def segment_sink(entry: BatchEntry, file: str) -> FileSink:

@@ -31,6 +31,7 @@ from fusepipe.pipeline.sources.files.frame_numbers import FrameNumbers
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
 from fusepipe.pipeline.sources.files.sei import SeiFilter
 from fusepipe.pipeline.sources.files.slice_checksums import SliceChecksums
+from fusepipe.pipeline.sources.files.undecoded import INDEPENDENT_CODECS, UndecodedFrames
 from fusepipe.pipeline.sources.reframing import AS_IT_IS, CropError, Reframing
 from fusepipe.pipeline.sources.streams import infrared_tracks, stream_list, video_streams
 from fusepipe.pipeline.sources.video_planes import (
@@ -280,6 +281,20 @@ class VideoFileSource:
                 return None
             times.append((self._time_ns(packet.pts, stream.time_base), packet.is_keyframe))
         return times
+
+    def undecoded(self) -> UndecodedFrames | None:
+        """The frames, to be decoded on demand; ``None`` where that cannot be. Holds where all packets are key frames.
+
+        Reads the file to its end, as :meth:`frames` does.
+        """
+        elsewhere = self._decoder.hardware is not None or self._reframing.telemetry is not None
+        if self._container is None or self._timeless or elsewhere:
+            return None
+        stream = self._video_stream(self._container)
+        if stream.codec_context.name not in INDEPENDENT_CODECS:
+            return None
+        packets = self._container.demux(stream)
+        return UndecodedFrames(packets, stream, self.band, self._time_ns, lambda image, at: self._frame(image, at, at))
 
     def frames(self, stop: threading.Event) -> Generator[Frame | UnreadableFrame]:
         container = self._container

@@ -10,9 +10,18 @@ import pytest
 from fusepipe.core.errors import FusepipeError
 from fusepipe.workflows.batch.clip_job import ClipResult, failed_clip
 from fusepipe.workflows.batch.clip_queue import ClipQueue
+from fusepipe.workflows.batch.dispatch import BatchOptions, clip_job
 from fusepipe.workflows.batch.entries import BatchEntry, read_entries
 from fusepipe.workflows.batch.rows import ManifestRow
-from fusepipe.workflows.batch.segment_plan import FIRST_PASS, Handover, Section, SegmentPlan
+from fusepipe.workflows.batch.segment_plan import (
+    AUTO_NS,
+    BUSY,
+    FIRST_PASS,
+    Handover,
+    Section,
+    SegmentChoice,
+    SegmentPlan,
+)
 
 
 def three() -> list[BatchEntry]:
@@ -148,3 +157,16 @@ def test_after_a_first_pass_that_fails_no_segment_is_started(problem: str) -> No
         assert joining is not None and joining.part is not None and joining.part.plan.problem == problem
     else:
         assert queue.done and queue.results[first.output].error == "following the scene for its segments: no such file"
+
+
+def test_tasks_are_split_by_how_many_clips_have_not_been_started() -> None:
+    first, second, third = three()
+    queue = ClipQueue([first, second, third], 0, lambda: 0.0)
+    options = BatchOptions(Path("out"), segments=SegmentChoice())
+    assert queue.next(0.0) is first and queue.fresh == 2
+    refused = clip_job(first, options, Path("out"), 2, queue.fresh)
+    assert refused.segments is not None and refused.segments.refused == BUSY
+    assert queue.next(0.0) is second
+    split = clip_job(second, options, Path("out"), 2, queue.fresh)
+    assert split.segments == SegmentChoice(2, None, AUTO_NS)
+    assert queue.note(planned(first, 3), 0.0) and queue.fresh == 1, "segments are no clips"

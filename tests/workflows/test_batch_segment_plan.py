@@ -119,3 +119,13 @@ def test_frames_in_the_order_of_decoding_are_sorted() -> None:
     """B-frames come after the frame that they need, in the file."""
     found = stream_times([(0, True), (120, False), (40, False), (80, False)], VIS)
     assert found == StreamTimes([0, 40, 80, 120], [0])
+
+
+def test_a_clip_is_not_split_by_itself_while_others_keep_all_workers_busy() -> None:
+    clip = times(packets(9000), packets(9000))
+    assert len(plan_sections(clip, SyncConfig(), SegmentChoice().for_workers(4, 3))) == 4
+    with pytest.raises(CannotSplitError, match="other clips keep all workers busy, and segments cost 12% more"):
+        plan_sections(clip, SyncConfig(), SegmentChoice().for_workers(4, 4))
+    assert len(plan_sections(clip, SyncConfig(), SegmentChoice(3).for_workers(4, 99))) == 3, "asked for"
+    short = times(packets(250), packets(250))
+    assert plan_sections(short, SyncConfig(), SegmentChoice().for_workers(4, 99)) == (Section(),)

@@ -70,6 +70,11 @@ class ClipQueue:
         """The numbers of ended clips and segments, and of all."""
         return len(self.results) + self._ended_segments, self._clips + self._segments
 
+    @property
+    def fresh(self) -> int:
+        """The number of clips that have not been started."""
+        return len(self._fresh)
+
     def next(self, now_s: float) -> BatchEntry | None:
         """A task to start now; ``None`` while all others run or wait for their back-off."""
         if self._again and self._again[0][0] <= now_s:

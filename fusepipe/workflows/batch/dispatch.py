@@ -105,7 +105,7 @@ def run_batch(
         stop: FusepipeError | None = None
         try:  # the handlers come after the pool: Ray installs its own
             with signal_handler([signal.SIGINT, signal.SIGTERM], lambda number, _frame: signals.append(number)):
-                _drive(queue, out, pool, _jobs(options, out, pool.size), progress, signals)
+                _drive(queue, pool, options, out, progress, signals)
         except FusepipeError as error:
             stop = error
         finally:
@@ -125,9 +125,10 @@ def _pool(options: BatchOptions, out: Path, clips: int) -> WorkerPool:
     return RayPool(options.ray, options.workers, clips, options.timeout_s, out)
 
 
-def _jobs(options: BatchOptions, out: Path, workers: int) -> Callable[[BatchEntry], ClipJob]:
-    segments = None if options.segments is None else options.segments.for_workers(workers)
-    return lambda entry: ClipJob(entry, out, options.overwrite, options.strict, options.metrics, segments)
+def clip_job(entry: BatchEntry, options: BatchOptions, out: Path, workers: int, waiting: int) -> ClipJob:
+    """A task for a pool of so many workers, while so many other clips have not been started."""
+    segments = None if options.segments is None else options.segments.for_workers(workers, waiting)
+    return ClipJob(entry, out, options.overwrite, options.strict, options.metrics, segments)
 
 
 def begin_segments(queue: ClipQueue, out: Path) -> None:
@@ -142,9 +143,9 @@ def begin_segments(queue: ClipQueue, out: Path) -> None:
 
 def _drive(
     queue: ClipQueue,
-    out: Path,
     pool: WorkerPool,
-    job: Callable[[BatchEntry], ClipJob],
+    options: BatchOptions,
+    out: Path,
     progress: Callable[[int, int], None],
     signals: Sequence[int],
 ) -> None:
@@ -152,7 +153,7 @@ def _drive(
     while not queue.done and not signals:
         begin_segments(queue, out)
         while pool.idle and (entry := queue.next(time.monotonic())) is not None:
-            pool.submit(job(entry))
+            pool.submit(clip_job(entry, options, out, pool.size, queue.fresh))
         for result in pool.wait(POLL_S):
             if result.disk_full:
                 raise DiskFullError(f"{result.error}; finished clips are kept: run the same command again with space")

@@ -85,11 +85,12 @@ class SectionSink:
 
     ``captures`` are the capture times of the frames that are in the file, ``track`` those of the infrared frames that
     were written with each (a file with an infrared track). ``states`` counts the frames of the section by state,
-    ``before`` and ``last`` are hashes of the frame before the section and of its last one, at ``last_ns``.
+    ``before`` and ``last`` are hashes of the frame before the section and of the one at ``seam_ns``, which is before
+    the next section; ``last_ns`` is the time of the last frame.
     """
 
-    def __init__(self, sink: Sink, section: Section, *, tracked: bool) -> None:
-        self._sink, self._section = sink, section
+    def __init__(self, sink: Sink, section: Section, *, tracked: bool, seam_ns: int | None = None) -> None:
+        self._sink, self._section, self._seam_ns = sink, section, seam_ns
         self._video: InfraredSink | VideoSink | None = _video_of(sink)
         self._tracked = tracked
         self.captures: list[int] = []
@@ -111,15 +112,16 @@ class SectionSink:
         self._sink.check()
 
     def write(self, frame: FusedFrame) -> None:
-        digest, video = _digest(frame), self._video
+        video = self._video
         if self._section.begin_ns is not None and frame.capture_ns < self._section.begin_ns:
-            self.before = digest
+            self.before = _digest(frame)
             if video is not None:
                 video.pass_over(frame)
             return
         self._sink.write(frame)
         self.states[str(frame.state)] += 1
-        self.last, self.last_ns = digest, frame.capture_ns
+        self.last_ns = frame.capture_ns
+        self.last = _digest(frame) if self.last_ns == self._seam_ns else ""
         if isinstance(video, InfraredSink):
             self.captures += [] if video.recorded_ns is None else [video.recorded_ns]
             return

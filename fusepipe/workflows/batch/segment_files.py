@@ -63,7 +63,9 @@ def segment_made_from(made_from: str, part: ClipPart, metrics: Sequence[str] = (
     assert part.index is not None
     section, plan = part.plan.sections[part.index], part.plan
     begins = replace(section, handover=replace(section.handover, begins=""))  # that is for the segment before it
-    text = f"{made_from} {part.index} {begins!r} {plan.fused} {plan.first_pass} {list(metrics)}"
+    after = part.index + 1
+    seam_ns = plan.sections[after].before_ns if after < len(plan.sections) else None
+    text = f"{made_from} {part.index} {begins!r} {seam_ns} {plan.fused} {plan.first_pass} {list(metrics)}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -88,7 +88,9 @@ def fuse_segment(clip: SplitClip, index: int, work: Path, engine: KeptEngine) ->
 
 
 def _fused(clip: SplitClip, index: int, work: Path, engine: KeptEngine) -> FinishedSegment:
-    entry, section = clip.entry, clip.plan.sections[index]
+    entry, sections = clip.entry, clip.plan.sections
+    section = sections[index]
+    seam_ns = sections[index + 1].before_ns if index + 1 < len(sections) else None
     config = segment_sink(entry, str(work / SEGMENT))
     rig = entry.rig.model_copy(update={"sinks": (config,)})
     check_available(rig)
@@ -108,7 +110,7 @@ def _fused(clip: SplitClip, index: int, work: Path, engine: KeptEngine) -> Finis
             warn=statistics.warn,
             parts=ProgramParts(sources, more_sinks=[CallbackSink(scores)] if clip.metrics else [], fuser=fuser),
         )
-        sink = SectionSink(opened.sinks[0], section, tracked=config.infrared_track == "on")
+        sink = SectionSink(opened.sinks[0], section, tracked=config.infrared_track == "on", seam_ns=seam_ns)
         limits = RunLimits(begin_ns=section.before_ns, end_ns=section.end_ns)
         opened = replace(opened, sinks=[sink, *opened.sinks[1:]])
         run = RigRun(opened, limits, statistics, statistics.warn)

@@ -26,8 +26,10 @@ from fusepipe.pipeline.pairing.time_pairer import SLACK_NS, TOLERANCE_NS
 MAX_SEGMENTS = 1000  # of a clip
 MAX_READ = 2  # times the mean length of a section: what is decoded before one at most
 AUTO_NS = 60 * S  # no shorter segments than this are made by themselves: each decodes some of its neighbour as well
+OVERHEAD = 0.12  # measured of a clip whose scene is followed: docs/measurements/batch.md
 MAX_REORDER = 16  # frames between which others may be in a file, at most, by the codecs
 LONGEST_GAP_NS = 10 * S  # what counts as a jump of the clock depends on all frames before
+BUSY = f"other clips keep all workers busy, and segments cost {OVERHEAD:.0%} more CPU time"
 FIRST_PASS = -1  # in place of the index of a section
 
 
@@ -39,16 +41,22 @@ class CannotSplitError(FusepipeError):
 class SegmentChoice:
     """``count`` segments of each clip, or as many as have at most ``length_ns``; none is below ``shortest_ns``.
 
-    Without both, the count is that of the workers.
+    Without both, the count is that of the workers. ``refused``: why clips are not split now; empty where they are.
     """
 
     count: int | None = None
     length_ns: int | None = None
     shortest_ns: int = S
+    refused: str = ""
 
-    def for_workers(self, workers: int) -> SegmentChoice:
-        """The choice with a count or a length."""
-        return self if self.count or self.length_ns else SegmentChoice(workers, None, AUTO_NS)
+    def for_workers(self, workers: int, waiting: int = 0) -> SegmentChoice:
+        """The choice with a count or a length, while so many other clips wait for a worker.
+
+        By itself, a clip is not split while those keep all workers busy: segments cost more CPU time.
+        """
+        if self.count or self.length_ns:
+            return self
+        return SegmentChoice(workers, None, AUTO_NS, BUSY if waiting >= workers else "")
 
     def count_for(self, duration_ns: int) -> int:
         """The number of segments of a clip; 1: it is not split."""
@@ -178,6 +186,8 @@ def plan_sections(times: Mapping[Band, StreamTimes], sync: SyncConfig, choice: S
     begins = _begins(reference, [first_ns + (last_ns - first_ns) * index // count for index in range(1, count)])
     if not begins:
         raise CannotSplitError(f"the {sync.reference} file has no key frames to split at")
+    if choice.refused:
+        raise CannotSplitError(choice.refused)
     longest_ns = MAX_READ * (last_ns - first_ns) // (len(begins) + 1) + _held_ns(sync)
     sections = [Section(end_ns=begins[0], read_from_ns=dict.fromkeys(Band))]
     for begin_ns, end_ns in zip(begins, [*begins[1:], None], strict=True):

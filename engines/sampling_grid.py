@@ -15,8 +15,6 @@ from fusepipe.core.fuser import FusionBatch
 Grid = NDArray[np.float32]
 Shape = tuple[int, int]  # (height, width)
 
-OUTSIDE = -4.0
-"""Both coordinates of pixels outside the infrared camera's view; -1 to 1 is inside the image."""
 CACHED_GRIDS = 8
 """Number of cached grids, one per warp and size, of 8 bytes per pixel."""
 
@@ -24,20 +22,17 @@ CACHED_GRIDS = 8
 def normalised_grid(warp: Warp | None, infrared: Shape, padded: Shape) -> Grid:
     """The grid of ONNX GridSample (``align_corners=0``): padded H x W x 2 float32, (x, y) in the infrared image.
 
-    -1 and 1 are the outer edges of the outermost infrared pixels; pixels outside its view are :data:`OUTSIDE`.
+    -1 and 1 are the outer edges of the outermost infrared pixels; beyond them sampling repeats the edge pixels.
     ``padded`` is the visible size rounded up, with the last row and column repeated. ``None`` is the identity.
     Raises :class:`UsageError` if the warp's images are larger than ``padded``.
     """
     height, width = infrared
     if warp is None:
         pixels: Grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
-        valid: Luma8 | None = None
     else:
-        pixels, valid = warp.sampling_grid, warp.valid
+        pixels = warp.sampling_grid
     scale = np.array([2.0 / width, 2.0 / height])
     grid = np.asarray((pixels + 0.5) * scale - 1.0, np.float32)
-    if valid is not None:
-        grid[valid == 0] = OUTSIDE
     below, right = padded[0] - grid.shape[0], padded[1] - grid.shape[1]
     if below < 0 or right < 0:
         raise UsageError(f"the warp is for images of {grid.shape[:2]}, the visible image is padded to {padded}")

@@ -60,12 +60,9 @@ def _warp(request: BuildRequest, images: BuildImages, visible: Luma8) -> Warp | 
 
 
 def register_on_cpu(pair: LumaPair, warp: Warp | None) -> LumaPair:
-    """The pair with its infrared image warped as by the pipeline; the visible image fills what the camera misses."""
+    """The pair with its infrared image warped as by the pipeline."""
     infrared, visible = pair
-    if warp is None:
-        return pair
-    warped = np.asarray(warp.apply(infrared), np.uint8)
-    return (warped if warp.valid is None else np.where(warp.valid == 0, visible, warped)), visible
+    return pair if warp is None else (np.asarray(warp.apply(infrared), np.uint8), visible)
 
 
 def _fused(fuser: Fuser, pairs: Sequence[LumaPair], warps: Sequence[Warp | None]) -> list[Luma8]:

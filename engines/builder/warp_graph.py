@@ -2,18 +2,16 @@
 
 The graph then takes the infrared image at the size of its camera, and one more input: ``sampling_grid``, N x H x W x 2
 float32 at the visible size. The image is sampled bilinearly and rounded to whole grey levels, as OpenCV's remap does on
-the CPU; outside the infrared camera's view it is replaced by the visible image.
+the CPU; outside the infrared camera's view its edge pixels are repeated.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from fusepipe.core.errors import EngineError
 from fusepipe.engines.onnx_graph import attribute, checked, replace_nodes, set_metadata
-from fusepipe.engines.sampling_grid import OUTSIDE
 from fusepipe.engines.tensor_names import INPUTS, SAMPLING_GRID
 
 _BEFORE_LINEAR = 20  # until then GridSample called its mode "bilinear"
@@ -27,25 +25,17 @@ def add_warp(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    graph, (infrared, visible) = result.graph, INPUTS
+    graph, infrared = result.graph, INPUTS[0]
     casts = [node for node in graph.node if infrared in node.input]
     if any(node.op_type != "Cast" or attribute(node, "to") != TensorProto.FLOAT for node in casts):
         raise EngineError("the warp needs a network that begins by casting its images to fp32")
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    constants = {"warp.hidden": np.float32(OUTSIDE / 2), "warp.x": np.array(0), "warp.channel": np.array([1])}
-    for name, value in constants.items():
-        graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
     linear = "linear" if opset >= _BEFORE_LINEAR else "bilinear"
     sampling = {"mode": linear, "padding_mode": "border", "align_corners": 0}
     made = [
         _node("Cast", [infrared], "warp.infrared", to=TensorProto.FLOAT),
-        _node("Cast", [visible], "warp.visible", to=TensorProto.FLOAT),
         _node("GridSample", ["warp.infrared", SAMPLING_GRID], "warp.sampled", **sampling),
-        _node("Round", ["warp.sampled"], "warp.levels"),
-        _node("Gather", [SAMPLING_GRID, "warp.x"], "warp.across", axis=3),
-        _node("Less", ["warp.across", "warp.hidden"], "warp.outside"),
-        _node("Unsqueeze", ["warp.outside", "warp.channel"], "warp.mask"),
-        _node("Where", ["warp.mask", "warp.visible", "warp.levels"], "warp.registered"),
+        _node("Round", ["warp.sampled"], "warp.registered"),
     ]
     registered = {node.output[0] for node in casts}
     kept = [node for node in graph.node if node not in casts]

@@ -2,7 +2,9 @@
 
 The engine works on full-range luma. Limited-range luma is converted by one lookup table before and one after the
 engine, exact inverses of each other on legal codes. Outside the infrared field of view the output is the visible luma,
-code for code; the fused image is blended in from its border, since an edge there would look like an object.
+code for code; the fused image is blended in from its border, since an edge there would look like an object. The engine
+gets the infrared image with its edge pixels repeated outside the view, as warps give it: any other filling makes a step
+at the border, which networks answer with halos inside of it.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from fusepipe.calibration.common_view import common_view
 from fusepipe.core import levels
 from fusepipe.core.buffers import BufferPool
 from fusepipe.core.errors import UsageError
-from fusepipe.core.frames import Frame, FramePair, FusedBy, FusedFrame, Luma8, PairState, Pixels, Plane, enlarged
+from fusepipe.core.frames import Frame, FramePair, FusedBy, FusedFrame, Luma8, PairState, Pixels, Plane
 from fusepipe.core.fuser import Fuser, FusionBatch, Ticket
 
 FADE = 1 / 12  # width of the blending zone inside the border of the infrared view, as a share of the frame width
@@ -97,12 +99,10 @@ def _unblended(weights: Weights) -> tuple[int, int, int, int]:
 class Coverage:
     """The infrared field of view in the visible frame, computed once for each warp.
 
-    ``hidden`` is uint8 at the size of the registered infrared image, 255 outside of it; ``output`` are the weights of
-    the fused image.
+    ``output`` are the weights of the fused image.
     """
 
     version: str
-    hidden: Luma8
     output: Blend
 
 
@@ -134,8 +134,7 @@ class FusionStep:
         self._grey = grey_without_visible
         self._pending: deque[_Pending] = deque()
         self._coverage: Coverage | None = None
-        self._visible, self._infrared = BufferPool(), BufferPool()  # what the engine gets
-        self._outside, self._fused = BufferPool(), BufferPool()
+        self._visible, self._fused = BufferPool(), BufferPool()
 
     @property
     def full(self) -> bool:
@@ -190,19 +189,6 @@ class FusionStep:
         if pair.engine_warps and not whole:
             infrared = np.asarray(infrared, np.uint8)
             return FusionBatch((infrared,), (visible,), (frame.stream_id,), (pair.warp,))
-        coverage = self._coverage_of(pair)
-        if coverage is not None:
-            # no artificial edge at the border of the infrared view: the engine gets the visible image outside of it
-            # (an engine that warps does the same, without a blend)
-            outside, hidden = visible, coverage.hidden
-            if whole:
-                hidden = np.asarray(enlarged(hidden, pair.visible_levels, smooth=False), np.uint8)
-            elif pair.visible_levels:
-                outside = self._outside.take(infrared.shape)
-                cv2.resize(visible, infrared.shape[::-1], dst=outside, interpolation=cv2.INTER_AREA)
-            filled = self._infrared.take(infrared.shape, infrared.dtype)
-            np.copyto(filled, infrared)
-            infrared = cv2.copyTo(outside, hidden, filled)
         halvings = 0 if whole else pair.visible_levels
         return FusionBatch((np.asarray(infrared, np.uint8),), (visible,), (frame.stream_id,), visible_levels=halvings)
 
@@ -258,7 +244,7 @@ class FusionStep:
         if self._coverage is None or self._coverage.version != warp.version:
             seen = pair.seen()
             assert seen is not None
-            self._coverage = Coverage(warp.version, np.asarray(cv2.bitwise_not(warp.valid), np.uint8), blend_of(seen))
+            self._coverage = Coverage(warp.version, blend_of(seen))
         return self._coverage
 
     @staticmethod

@@ -31,7 +31,7 @@ from fusepipe.engines.builder.warp_graph import add_warp  # noqa: E402
 from fusepipe.engines.load import load_model, read_onnx  # noqa: E402
 from fusepipe.engines.manifest import Shapes, read_manifest  # noqa: E402
 from fusepipe.engines.onnx_graph import read_graph, serialised  # noqa: E402
-from fusepipe.engines.sampling_grid import OUTSIDE, normalised_grid  # noqa: E402
+from fusepipe.engines.sampling_grid import normalised_grid  # noqa: E402
 from fusepipe.workflows.build_engine.image_pairs import verification_warp  # noqa: E402
 
 
@@ -49,10 +49,9 @@ WARPS = {
 }
 
 
-def on_the_cpu(warp: Warp, infrared: Luma8, visible: Luma8) -> Luma8:
-    """What the pipeline gives to engines without the warp."""
-    warped = np.asarray(warp.apply(infrared), np.uint8)
-    return warped if warp.valid is None else np.where(warp.valid == 0, visible, warped).astype(np.uint8)
+def on_the_cpu(warp: Warp, infrared: Luma8) -> Luma8:
+    """What the pipeline gives to engines without the warp: outside the view the edge pixels are repeated."""
+    return np.asarray(warp.apply(infrared), np.uint8)
 
 
 def passing() -> bytes:
@@ -79,10 +78,10 @@ def test_openvino_samples_as_remap_does(name: str) -> None:
     (width, height), (vis_w, vis_h) = warp.infrared_size, warp.visible_size
     infrared, visible = noise(height, width, 1), noise(vis_h, vis_w, 2)
     given = GraphRunner(serialised(add_warp(read_graph(passing(), "passing")))).fuse(infrared, visible, warp)
-    difference = np.abs(given.astype(int) - on_the_cpu(warp, infrared, visible))
+    difference = np.abs(given.astype(int) - on_the_cpu(warp, infrared))
     # both sample at 32nds of a pixel (one of them is up to 8 levels of this noise); ties are rounded otherwise
     assert difference.max() <= 1 and difference.mean() < 0.05
-    assert given.std() > 20
+    assert given.std() > 15
 
 
 def test_the_onnx_reference_samples_as_remap_does() -> None:
@@ -93,10 +92,10 @@ def test_the_onnx_reference_samples_as_remap_does() -> None:
     infrared, visible = noise(height, width, 1), noise(vis_h, vis_w, 2)
     model = add_warp(read_graph(passing(), "passing"))
     grid = normalised_grid(warp, (height, width), (vis_h, vis_w))
-    assert (grid == OUTSIDE).any()
+    assert (np.abs(grid) > 1).any(), "some of it is outside the infrared view"
     feeds = {"infrared": infrared[None, None], "visible": visible[None, None], "sampling_grid": grid[None]}
     (given,) = ReferenceEvaluator(model).run(None, feeds)
-    difference = np.abs(given[0, 0].astype(int) - on_the_cpu(warp, infrared, visible))
+    difference = np.abs(given[0, 0].astype(int) - on_the_cpu(warp, infrared))
     assert difference.max() <= 1 and difference.mean() < 0.05
 
 
@@ -108,8 +107,6 @@ def test_the_sampling_grid_is_that_of_remap() -> None:
     assert warp.sampling_grid.shape == (80, 96, 2) and not warp.sampling_grid.flags.writeable
     grid = normalised_grid(warp, (50, 64), (82, 96))
     assert np.allclose(grid[10, :, 0], (across + 0.5) / 32 - 1) and np.array_equal(grid[81], grid[79])
-    hidden = normalised_grid(WARPS["turned"], (47, 61), (80, 96)) == OUTSIDE
-    assert np.array_equal(hidden[..., 0], WARPS["turned"].valid == 0)
     with pytest.raises(UsageError, match="the visible image is padded to"):
         normalised_grid(warp, (50, 64), (40, 96))
 
@@ -154,7 +151,7 @@ def test_an_engine_that_registers_gives_what_the_cpu_and_an_engine_give(runtime:
             infrared, visible = noise(height, width, 3), noise(vis_h, vis_w, 4)
             for _ in range(3):  # on fake CUDA the second captures a graph, the third launches it
                 given = warped(fuser, infrared, visible, warp)
-                difference = np.abs(given.astype(int) - plain.fuse(on_the_cpu(warp, infrared, visible), visible))
+                difference = np.abs(given.astype(int) - plain.fuse(on_the_cpu(warp, infrared), visible))
                 assert difference.max() <= 2 and difference.mean() < 0.05
         # without a warp the images are registered already, and have to be of one size
         infrared, visible = noise(37, 53, 5), noise(37, 53, 6)

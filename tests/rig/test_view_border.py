@@ -16,9 +16,8 @@ from fusepipe.rig.factories.registration import make_aligner
 VISIBLE, INFRARED = 150, 20
 MAX_STEP = 3  # levels between two neighbouring pixels; the flat images differ by 130
 MAX_HALO = 3  # levels beyond both flat images
-# a network sees the border, too: the corners of the view are darker, most where it works at a half or a quarter of the
-# visible scale (1 or 2 halvings); measured 6, 13 and 8 levels of the 130 between both images
-MAX_HALO_OF = {("stream", 0): 7, ("stream", 1): 14, ("stream", 2): 12, ("stream-hq", 2): 5}
+# a quarter of the visible scale: a pixel of the network is four of the image; measured 4 levels there, else at most 1
+MAX_HALO_OF = {("stream", 2): 5}
 
 
 def flat(band, size, level):

@@ -33,7 +33,8 @@ MIN_CORRELATION = 0.5  # of a trusted offset
 MIN_CELL_CORRELATION = 0.3  # of one by cells, whose noise is independent
 PEAK_RATIO = 1.15  # min ratio of the highest to any other peak of a trusted offset
 CELL_PEAK_RATIO = 1.5  # and of one by cells
-MAX_UNCERTAINTY_NS = 40_000_000  # of a sure offset: a frame of 25 a second
+MAX_SPREAD_NS = 40_000_000  # of a sure offset: a frame of 25 a second
+REPEATED, MIN_REPEATED = 0.6, 0.3  # of the motion before and after a frame that repeats the last; share of such samples
 PART_NS, MIN_PARTS, RESAMPLES = 1_000_000_000, 5, 60  # of the bootstrap of the uncertainty
 NEIGHBOURS = 60  # grid steps to each side of the peak that it looks at
 PART = 0.4  # of the rows, at the top and at the bottom, whose offsets are compared for a rolling shutter
@@ -47,19 +48,21 @@ Series = NDArray[np.float64]  # times x cells
 class MotionOffset:
     """``offset_ns`` is to be added to infrared times; ``correlation`` (-1..1) is the one at that offset.
 
-    ``uncertainty_ns`` is two standard deviations, over resampled parts of the recordings. ``trusted``: the highest peak
-    of the correlation is high enough, and clearly higher than any other.
+    ``uncertainty_ns`` is ``spread_ns``, two standard deviations over resampled parts of the recordings, and half of the
+    time for which a camera shows a frame: recordings do not say when in it the frame was taken. ``trusted``:
+    the highest peak of the correlation is high enough, and clearly higher than any other.
     """
 
     offset_ns: int
     correlation: float
     trusted: bool
     uncertainty_ns: int = 0
+    spread_ns: int = 0
 
     @property
     def sure(self) -> bool:
         """Whether it is trusted, and the parts of the recordings agree on it."""
-        return self.trusted and self.uncertainty_ns <= MAX_UNCERTAINTY_NS
+        return self.trusted and self.spread_ns <= MAX_SPREAD_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +130,7 @@ def offset_by_cells(infrared: MotionEnergy, visible: MotionEnergy, matrix: NDArr
     one, other = (_on_grid(*series, grid) for series in ((infrared.samples, warped), (visible.samples, own)))
     one, other = (series - series.mean(axis=1, keepdims=True) for series in (one, other))
     found = _offset(one, other, MIN_CELL_CORRELATION, CELL_PEAK_RATIO)
-    # a camera that repeats frames places its motion half a frame beside
-    half_ns = min(float(np.median(np.diff([t for t, _ in each.samples]))) for each in (infrared, visible)) / 2
-    return replace(found, uncertainty_ns=round(math.hypot(found.uncertainty_ns, half_ns)))
+    return _of_whole_frames(found, infrared.samples, visible.samples)
 
 
 def _cells(parts: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -142,7 +143,34 @@ def estimate_offset(infrared: Samples, visible: Samples) -> MotionOffset | None:
     if not len(grid):
         return None
     series = [_on_grid(samples, [np.array([energy]) for _, energy in samples], grid) for samples in (infrared, visible)]
-    return _offset(series[0], series[1], MIN_CORRELATION, PEAK_RATIO)
+    return _of_whole_frames(_offset(series[0], series[1], MIN_CORRELATION, PEAK_RATIO), infrared, visible)
+
+
+def _of_whole_frames(found: MotionOffset, infrared: Samples, visible: Samples) -> MotionOffset:
+    """With the uncertainty of the frames' own times, and of what a camera shows twice taken when it is shown first.
+
+    Such a camera's motion is that of two intervals up to a new frame: its middle is half an interval earlier than that
+    of the last interval, where the sample is.
+    """
+    intervals_ns = [float(np.median(np.diff([t for t, _ in samples]))) for samples in (infrared, visible)]
+    repeats = [repeats_frames(samples) for samples in (infrared, visible)]
+    late_ns = [interval_ns / 2 * again for interval_ns, again in zip(intervals_ns, repeats, strict=True)]
+    half_ns = max(min(intervals_ns) / 2, *(2 * one for one in late_ns))
+    return replace(
+        found,
+        offset_ns=round(found.offset_ns + late_ns[0] - late_ns[1]),
+        uncertainty_ns=round(math.hypot(found.spread_ns, half_ns)),
+    )
+
+
+def repeats_frames(samples: Samples) -> bool:
+    """Whether a camera delivers each frame twice, as one of 15 frames a second in a recording of 30.
+
+    Every other sample then has little motion: that of noise and compression.
+    """
+    energies = np.array([energy for _, energy in samples], np.float64)
+    repeated = energies[1:-1] < REPEATED * np.minimum(energies[:-2], energies[2:])
+    return bool(repeated.sum() >= max(1, MIN_REPEATED * len(energies)))
 
 
 def _grid(infrared: Samples, visible: Samples) -> NDArray[np.float64]:
@@ -166,11 +194,11 @@ def _offset(a: Series, b: Series, min_correlation: float, peak_ratio: float) -> 
     peak = float(scores[best])
     trusted = peak >= min_correlation and peak >= peak_ratio * max(second, 0.0) and 0 < best < len(scores) - 1
     offset_ns = round((best - lags + _subsample(scores, best)) * GRID_NS)
-    uncertainty_ns = _uncertainty_ns(a, b, best - lags) if trusted else MAX_OFFSET_NS
-    return MotionOffset(offset_ns, round(peak, 3), trusted, uncertainty_ns)
+    spread_ns = _spread_ns(a, b, best - lags) if trusted else MAX_OFFSET_NS
+    return MotionOffset(offset_ns, round(peak, 3), trusted, spread_ns, spread_ns)
 
 
-def _uncertainty_ns(a: Series, b: Series, lag: int) -> int:
+def _spread_ns(a: Series, b: Series, lag: int) -> int:
     """Two standard deviations of the lag's peak, when parts of ``PART_NS`` are drawn with replacement (bootstrap).
 
     B. Efron, "Bootstrap methods: another look at the jackknife", 1979; whole parts, since neighbouring samples depend

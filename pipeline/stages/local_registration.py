@@ -95,13 +95,14 @@ class LocalRegistration:
         if not self._displacements or not (new_scene or last_ns is None or abs(now_ns - last_ns) >= PLANES_NS):
             return False
         self._planes_ns = now_ns
-        pixels, moved = pair.infrared.luma.pixels, False
+        pixels, moved, now = pair.infrared.luma.pixels, False, None
         for displacement in self._displacements:
             if float(np.hypot(*np.moveaxis(displacement, -1, 0)).max()) > self._alignment.limit:
                 continue
-            now = self._alignment.agreement(displaced.shrunk(pixels), displaced.seen)
+            if now is None:
+                now = self._alignment.agreement(displaced.shrunk(pixels), displaced.seen)
             there = self._alignment.agreement(displaced.shrunk(pixels, displacement), displaced.seen)
             if self._alignment.start_from(displacement, there, now):
                 displaced.displace(self._alignment.displacement)
-                moved = True
+                moved, now = True, None  # the field is another one
         return moved

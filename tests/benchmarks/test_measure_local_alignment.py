@@ -27,16 +27,18 @@ def test_the_overlay_shows_what_local_alignment_moved(tmp_path: Path) -> None:
         for name in ("1", "2"):
             cv2.imwrite(str(tmp_path / band / f"{name}.png"), image)
     overlay = tmp_path / "overlay.png"
-    done = run(tmp_path / "ir", tmp_path / "vis", "--size", 320, 240, "--repeats", 5, "--overlay", overlay)
+    size = ("--size", 320, 240, "--repeats", 5)
+    done = run(tmp_path / "ir", tmp_path / "vis", *size, "--plane", 12, "--plane", 9, "--overlay", overlay)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(
-        r"320x240, 2 pairs 5 times: [\d.]+ ms of CPU time a pair, with local alignment [\d.]+ ms: [+-][\d.]+ ms\n",
+        r"320x240, 2 pairs 5 times: [\d.]+ ms of CPU time a pair, with local alignment [\d.]+ ms: [+-][\d.]+ ms, "
+        r"and with planes at 12, 9 px [\d.]+ ms: [+-][\d.]+ ms\n",
         done.stdout,
     )
     drawn = cv2.imread(str(overlay)).astype(np.float64)
-    assert drawn.shape == (240, 640, 3)
-    apart = [np.abs(half[..., 1] - half[..., 2])[20:-20, 20:-20].mean() for half in np.split(drawn, 2, axis=1)]
-    assert apart[1] < 0.5 * apart[0]  # both bands' edges lie on each other
+    assert drawn.shape == (240, 960, 3)
+    apart = [np.abs(part[..., 1] - part[..., 2])[20:-20, 20:-20].mean() for part in np.split(drawn, 3, axis=1)]
+    assert max(apart[1:]) < 0.5 * apart[0]  # both bands' edges lie on each other
 
 
 def test_folders_without_a_common_stem_are_one_line(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ def walkers(
 ) -> MotionEnergy:
     """Three objects that walk about without a pause: the motion of the whole image is that of key frames.
 
-    ``view``: the part of the scene that is seen. ``repeats``: how often the camera delivers each frame.
+    ``view``: the part of the scene that is seen. ``repeats``: how often the camera delivers each frame; the first of
+    them shows the moment at which it is delivered.
     """
     scene, own = np.random.default_rng(seed), np.random.default_rng([seed, abs(round(late_ms)), repeats])
     knots = scene.uniform(0, 1, (3, 2, SECONDS + 3))
@@ -26,7 +27,7 @@ def walkers(
     places = np.stack([(x.ravel() + 0.5) / FINE[0], (y.ravel() + 0.5) / FINE[1], np.ones(x.size)])
     there = (np.eye(3) if view is None else view) @ places
     for index in range(25 * SECONDS):
-        at_s = (index // repeats * repeats + repeats / 2) / 25 + late_ms / 1000
+        at_s = (index // repeats * repeats + 1 - repeats / 2) / 25 + late_ms / 1000
         moved = np.zeros(x.size)
         for walk in knots:
             at = [np.interp(at_s, np.arange(SECONDS + 3), part) for part in walk]

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from fusepipe.core.frames import Band
-from fusepipe.pipeline.pairing.motion_offset import MotionEnergy, estimate_offset, estimate_skew, offset_by_cells
+from fusepipe.pipeline.pairing.motion_offset import (
+    MotionEnergy,
+    estimate_offset,
+    estimate_skew,
+    offset_by_cells,
+    repeats_frames,
+)
 from fusepipe.pipeline.testing import frame
 from tests.helpers.walkers import NARROW, walkers
 
@@ -85,10 +91,22 @@ def test_rolling_shutters_need_motion_in_both_parts():
 @pytest.mark.parametrize(("late_ms", "view", "repeats"), [(80, None, 1), (400, NARROW, 1), (-600, None, 2)])
 def test_motion_without_a_pause_is_told_by_where_it_is(late_ms, view, repeats):
     infrared, visible = walkers(1, late_ms=late_ms, view=view), walkers(1, repeats=repeats)
+    assert [repeats_frames(seen.samples) for seen in (infrared, visible)] == [False, repeats == 2]
     whole = estimate_offset(infrared.samples, visible.samples)
     found = offset_by_cells(infrared, visible, np.eye(3) if view is None else view)
     assert not whole.sure and found.sure, (whole, found)
-    assert abs(found.offset_ns / MS - late_ms) < 25 and 10 < found.uncertainty_ns / MS < 40, found
+    assert abs(found.offset_ns / MS - late_ms) < 8, found
+    half_ms = 20 * repeats
+    assert half_ms < found.uncertainty_ns / MS < half_ms + 10, "half of the time for which a frame is shown, and more"
+
+
+def test_repeated_frames_are_seen_through_noise_and_a_moving_scene_has_none():
+    rng = random.Random(4)
+    moving = [(index * 40 * MS, rng.uniform(0.5, 9)) for index in range(200)]
+    still = [(index * 40 * MS, rng.gauss(1, 0.1)) for index in range(200)]
+    doubled = [(t, energy if index % 2 else 0.4 * min(energy, 2) + 0.1) for index, (t, energy) in enumerate(moving)]
+    assert repeats_frames(doubled)
+    assert not repeats_frames(moving) and not repeats_frames(still) and not repeats_frames([])
 
 
 @pytest.mark.parametrize("seed", range(2, 5))

@@ -194,3 +194,20 @@ def test_an_object_that_comes_into_a_known_scene_is_put_onto_its_plane() -> None
 def test_planes_do_not_move_what_does_not_lie_on_them() -> None:
     off = np.abs(watched(TwoPlanes(near_m=40.0), 3, LocalRegistration(planes=planes_at(1.5)))[-1])
     assert off[far_core() | near_core()].max() < 1
+
+
+def test_planes_that_move_nothing_share_one_comparison_of_the_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    agreement = LocalAlignment.agreement
+
+    def counted(self: LocalAlignment, infrared: Float32Array, seen: Float32Array | None) -> Float32Array:
+        compared.append(infrared)
+        return agreement(self, infrared, seen)
+
+    monkeypatch.setattr(LocalAlignment, "agreement", counted)
+
+    def planes(infrared: Size, visible: Size) -> list[Displacement]:
+        return [displacement for near_m in (1.5, 1.0) for displacement in planes_at(near_m)(infrared, visible)]
+
+    watched(TwoPlanes(near_m=40.0), 1, LocalRegistration(planes=planes))
+    assert len(compared) == 3, "one as it is, and one for each plane"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from helpers.training import (
 
 from fusepipe.commands.console import training
 from fusepipe.core.errors import EngineError, OutputExistsError, SourceError, UsageError
+from fusepipe.core.frames import Luma8
 
 torch = require_training()
 
@@ -27,7 +30,7 @@ from fusepipe.train.checkpoint import CHECKPOINT
 from fusepipe.train.configs.student import DetectorLossConfig, StudentConfig
 from fusepipe.train.data.detector_scenes import DetectorScene, detector_scenes
 from fusepipe.train.data.split import read_split
-from fusepipe.train.data.teacher_pairs import DistillationPair, split_files
+from fusepipe.train.data.teacher_pairs import DistillationPair, Teacher, split_files
 from fusepipe.train.device import choose_device
 from fusepipe.train.distributed import Processes
 from fusepipe.train.loop import Loop
@@ -158,11 +161,13 @@ class TestLoop:
 
 
 class TestTask:
-    def terms(self, step: int, detect: bool = True, **changes: object) -> tuple[float, dict[str, float]]:
+    def terms(
+        self, step: int, detect: bool = True, rivals: Sequence[Teacher] = (), **changes: Any
+    ) -> tuple[float, dict[str, float]]:
         config = tiny(steps=10, **changes)
         network = new_student(config, start=True)
         term = DetectionTerm(FakeDetector(), made_scenes(), config.sets, 0, CPU) if detect else None  # type: ignore[arg-type]
-        task = StudentTask(config, network, made_distillation_pairs(), [], term)
+        task = StudentTask(config, network, made_distillation_pairs(), [], term, rivals)
         random = StepRandom(0, step, 1, 0, 1, CPU)
         with torch.no_grad(), task.batches(0, 1, rank=0, world=1) as batches:
             batch = next(batches)
@@ -178,6 +183,29 @@ class TestTask:
         weights |= config.temporal_consistency.model_dump() | {"ranking": config.ranking}
         assert 0 < terms["ranking"] < 1 and terms.keys() == weights.keys()
         assert total == pytest.approx(sum(weights[name] * value for name, value in terms.items()), rel=1e-5)
+
+    def test_the_images_of_rivals_are_compared_with_as_well(self) -> None:
+        class Infrared(Teacher):
+            """Whose image is the infrared one, which loses against the mean of both sources."""
+
+            def __init__(self) -> None:
+                self.seen: list[Luma8] = []
+
+            def fuse(self, infrared: Luma8, visible: Luma8) -> Luma8:  # type: ignore[override]
+                assert infrared.dtype == visible.dtype == np.uint8
+                self.seen.append(infrared)
+                return infrared
+
+        rival = Infrared()
+        without, with_rival = (self.terms(1, ranking=1.0, rivals=r)[1]["ranking"] for r in ((), (rival,)))
+        assert len(rival.seen) == 1 and rival.seen[0].shape == (64, 64)
+        assert abs(with_rival - without) > 0.01
+
+    def test_a_rival_that_cannot_be_read_is_named_before_the_training(self, tmp_path: Path) -> None:
+        (tmp_path / "own.onnx").write_bytes(b"own")
+        assert session.rival_content(str(tmp_path / "own.onnx")) == b"own"
+        with pytest.raises(UsageError, match=r"rivals: stream-0\.2: cannot be read \(No such file.*ONNX"):
+            session.rival_content("stream-0.2")
 
     def test_temporal_and_detection_terms_are_computed_every_few_steps(self) -> None:
         late = {"detection": DetectorLossConfig(start=0.5, every=3)}

@@ -134,8 +134,10 @@ class StudentConfig(ConfigSection):
     overflow: Weight = 5.0
     """Weight of the mean distance of levels outside [0, 1] to that range."""
     ranking: Weight = 0.0
-    """Weight of the share of metrics in which the mean, the brighter source and the teacher are ahead
+    """Weight of the share of metrics in which the mean, the brighter source, the teacher and ``rivals`` are ahead
     (``losses.ranking``)."""
+    rivals: tuple[str, ...] = ()
+    """ONNX files of further networks with whose images ``ranking`` compares (``benchmarks/networks`` has two)."""
     overshoot: Weight = 0.0
     """Weight of the mean distance of levels outside the range of both sources, pixel by pixel, to that range."""
     temporal_consistency: TemporalConsistency = TemporalConsistency(flicker=0.25, luminance=0.7)

@@ -91,10 +91,12 @@ def train_student(
     train = split_files(data, _split("train", config))
     validation = load_pairs(data, _split("validation", config), config.max_side_px)
     teacher = Teacher(TEACHER.read_bytes())
+    rivals = [Teacher(rival_content(file)) for file in config.rivals]
     distilled = _distillation_pairs(train, config, teacher)
     term = _detection(sees, train, config, processes.device) if sees is not None else None
-    task = StudentTask(config, network, distilled, validation, term)
-    identity = config.model_dump(mode="json") | {"teacher_file": teacher.fingerprint} | _given(config, detector)
+    task = StudentTask(config, network, distilled, validation, term, rivals)
+    networks = {"teacher_file": teacher.fingerprint, "rival_files": [rival.fingerprint for rival in rivals]}
+    identity = config.model_dump(mode="json") | networks | _given(config, detector)
     loop = Loop(task, student_settings(config), out, processes, identity=identity, resume=resume)
     with stop_on_signals() as stop, progress_bar(config.steps, loop.state.step) as report_step:
         finished = loop.run(stop, report_step)
@@ -138,6 +140,14 @@ def _distillation_pairs(
     forms = [form for form in FORMS if getattr(config.forms, form)]
     pairs = distillation_pairs(train, forms, teacher, images)
     return list(preparation_bar("teacher's images", pairs, len(train) * len(forms)))
+
+
+def rival_content(file: str) -> bytes:
+    """The ONNX file of a rival; raises :class:`UsageError` where it cannot be read."""
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise UsageError(f"rivals: {file}: cannot be read ({error.strerror}): give the paths of ONNX files") from error
 
 
 def _detection(

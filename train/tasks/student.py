@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,7 +16,7 @@ from fusepipe.train.configs.student import StudentConfig
 from fusepipe.train.data.crops import Batch, as_input
 from fusepipe.train.data.pairs import Pair
 from fusepipe.train.data.teacher_crops import DistillationCrops
-from fusepipe.train.data.teacher_pairs import DistillationPair
+from fusepipe.train.data.teacher_pairs import DistillationPair, Teacher
 from fusepipe.train.losses.fusion import agreement_loss, fusion_loss, overshoot_loss
 from fusepipe.train.losses.ranking import ranking_loss
 from fusepipe.train.losses.targets import target_loss, with_targets
@@ -63,7 +64,9 @@ class StudentTask(GeneratorOnly):
         train: Sequence[DistillationPair],
         validation: Sequence[Pair],
         detection: DetectionTerm | None = None,
+        rivals: Sequence[Teacher] = (),
     ) -> None:
+        self._rivals = rivals
         self._config, self._validation, self._weights = config, validation, config.losses.weights()
         self._crops = DistillationCrops(
             train,
@@ -121,7 +124,12 @@ class StudentTask(GeneratorOnly):
             terms["agreement"] = agreement_loss(inside, infrared, visible)
             total = total + config.agreement * terms["agreement"]
         if config.ranking:
-            rivals = ((infrared + visible) / 2, torch.maximum(infrared, visible), batch[4])
+            rivals = (
+                (infrared + visible) / 2,
+                torch.maximum(infrared, visible),
+                batch[4],
+                *self._images_of_rivals(batch),
+            )
             terms["ranking"] = ranking_loss(leaking, infrared, visible, rivals)
             total = total + config.ranking * terms["ranking"]
         if config.overshoot:
@@ -131,6 +139,13 @@ class StudentTask(GeneratorOnly):
             terms["target"] = target_loss(fused, infrared, visible)
             total = total + config.target * terms["target"]
         return Loss(total, terms)
+
+    def _images_of_rivals(self, batch: Batch) -> Iterator[Tensor]:
+        """What each rival makes of the crops, N x 1 x C x C in [0, 1]."""
+        infrared, visible = ((255 * source[:, 0]).round().byte().cpu().numpy() for source in batch[2:4])
+        for rival in self._rivals:
+            fused = [rival.fuse(*pair) for pair in zip(infrared, visible, strict=True)]
+            yield torch.from_numpy(np.stack(fused)).to(batch[2].device)[:, None].float() / 255
 
     def _view(self, batch: Batch, random: StepRandom) -> SecondView | None:
         weights = self._config.temporal_consistency

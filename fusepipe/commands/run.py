@@ -17,6 +17,7 @@ from fusepipe.commands.console.options import (
     strict_option,
     verbose_option,
 )
+from fusepipe.commands.console.processes import ProcessCount, commands_of, finish_processes
 from fusepipe.commands.console.run_end import finish
 from fusepipe.core.errors import ConfigError, FusepipeError
 from fusepipe.core.imports import without_collection
@@ -50,6 +51,12 @@ if TYPE_CHECKING:
     metavar="URL",
     help="Serve one page with /metrics for all rigs, also those without a preview sink: http://127.0.0.1:8080.",
 )
+@click.option(
+    "--processes",
+    type=ProcessCount(),
+    default="1",
+    help="ProcessCount that share the rigs; auto: one a core. Pages have the port of --preview and those after it.",
+)
 @click.option("--duration", type=Duration(), help="Stop after this time (of the recording, or live): 10s, 5min.")
 @click.option("--max-pairs", type=click.IntRange(min=1), help="Stop after this many pairs.")
 @click.option("--dry-run", is_flag=True, help="Open the inputs, compile the engine, check the outputs; write nothing.")
@@ -62,6 +69,7 @@ def command(
     file: Path,
     names: tuple[str, ...],
     preview: str | None,
+    processes: int,
     duration: float | None,
     max_pairs: int | None,
     dry_run: bool,
@@ -75,10 +83,19 @@ def command(
 
     Ctrl-C finalises the files; a second Ctrl-C aborts without waiting for frames in the pipeline. SIGTERM does the
     same, and the exit code is 0. SIGHUP reloads the rig file and applies the settings that can change while running.
+
+    With --processes the rigs are shared out to several processes. One that is killed, or does not respond, is started
+    again; live rigs of the others go on meanwhile.
     """
     from fusepipe.config.rig_path import require_rig_file
 
     require_rig_file(file)  # before the models of its keys are built, which takes longer than the answer
+    if processes > 1 and not dry_run:
+        flags = {"--strict": strict, "--overwrite": overwrite, "--verbose": verbose, "--json": as_json}
+        values = {"--duration": duration and f"{duration}s", "--max-pairs": max_pairs}
+        words = [flag for flag, given in flags.items() if given]
+        words += [f"{name}={value}" for name, value in values.items() if value is not None]
+        _run_processes(file, names, preview, processes, words)
     with without_collection():
         from fusepipe.config.rig_folder import RigSelection, load_rigs
         from fusepipe.core.redact import hide_in, hide_known
@@ -106,6 +123,29 @@ def command(
         return
     outcome = run_rigs(pipelines, quiet=quiet or as_json, refused=selection.refused, read=read, service=True)
     finish(outcome, as_json=as_json, verbose=verbose)
+
+
+def _run_processes(file: Path, names: tuple[str, ...], preview: str | None, processes: int, words: list[str]) -> None:
+    """Ends the command, unless there is nothing to share out: then it returns."""
+    from fusepipe.config.rig_folder import RigSelection, load_rigs
+    from fusepipe.rig.process.run_workers import run_workers
+    from fusepipe.rig.process.shares import rig_shares
+
+    def read() -> RigSelection:
+        return load_rigs(file, list(names) or None)
+
+    load_rigs(file, list(names) or None, preview=preview)  # refuses a wrong address
+    rigs = read().rigs
+    shares = rig_shares(rigs, processes)
+    wanted, made = min(processes, len(rigs)), len(shares)
+    if made < wanted:
+        number = f"{made} {'process' if made == 1 else 'processes'} instead of {wanted}"
+        click.echo(f"fusepipe: {number}: rigs that serve on one port stay together", err=True)
+    if made == 1:
+        return
+    commands = commands_of(shares, [f"--rig={file}", "--quiet", *words], preview)
+    outcome = run_workers(shares, commands, read=read)
+    finish_processes(outcome, [rig.name for rig in rigs], as_json="--json" in words)
 
 
 def _plan(pipeline: Pipeline) -> DryRun:

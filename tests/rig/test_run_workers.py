@@ -1,0 +1,156 @@
+"""``fusepipe run --processes``: of several processes one is killed, has no port, or loses its parent."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.ports import free_port
+from helpers.rig_process import wait_for
+
+pytestmark = [pytest.mark.serial, pytest.mark.slow, pytest.mark.timeout(900)]
+
+STREET = "synthetic://street?band={}&pace=real&size=80x60&fps=5&duration=1h"
+NAMES = ("attic", "roof")
+START_S = 300.0  # of two processes on a busy machine
+
+
+class SpreadRun:
+    """A run of ``folder/rigs`` in two processes, with a page each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.rigs = folder, folder / "rigs"
+        self.rigs.mkdir()
+        self.port = free_port_with_next()
+        self.pages = [f"http://127.0.0.1:{self.port + number}" for number in range(len(NAMES))]
+
+        for name in NAMES:
+            cameras = [f'    {b}: {{url: "{STREET.format(b)}"}}\n' for b in ("infrared", "visible")]
+            (self.rigs / f"{name}.yaml").write_text(
+                f"schema: 1\nrigs:\n  {name}:\n{''.join(cameras)}    fusion: {{model: mean}}\n"
+                f'    sinks: [{{images: "../out/{name}"}}]\n'
+            )
+
+    def start(self, *words: str) -> None:
+        command = [sys.executable, "-m", "fusepipe", "run", "--rig", str(self.rigs), "--processes=2", "--json"]
+        with (self.folder / "log").open("w") as log, (self.folder / "out.json").open("w") as out:
+            words = (f"--preview={self.pages[0]}", "--overwrite", *words)
+            self.process = subprocess.Popen([*command, *words], stdout=out, stderr=log, start_new_session=True)
+
+    def workers(self) -> dict[str, int]:
+        """The processes of the rigs, by name."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        found = {}
+        for child in map(int, children):
+            given = [w for w in command_line(child) if w.startswith("--name=")]
+            found.update({word.removeprefix("--name="): child for word in given})
+        return found
+
+    def fused(self, page: str) -> float:
+        """Pairs that the process of a page has fused."""
+        try:
+            with urllib.request.urlopen(f"{page}/metrics", timeout=15) as answer:
+                lines = answer.read().decode().splitlines()
+        except OSError:
+            return 0
+        return sum(float(line.split()[-1]) for line in lines if line.startswith("fusepipe_pairs_total"))
+
+    def wait_until_fused(self, page: str, more_than: float = 2) -> None:
+        wait_for(lambda: self.fused(page) > more_than, self.folder, START_S)
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def document(self) -> dict[str, Any]:
+        return json.loads((self.folder / "out.json").read_text())  # type: ignore[no-any-return]
+
+
+def free_port_with_next() -> int:
+    """A free port, and so is the one after it."""
+    while True:
+        port = free_port()
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
+def command_line(process: int) -> list[str]:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text().split("\0")
+    except OSError:  # it has ended
+        return []
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[SpreadRun]:
+    run = SpreadRun(tmp_path)
+    yield run
+    run.process.kill()  # its processes end with it
+    run.process.wait(timeout=20)
+
+
+def test_a_killed_process_comes_back_and_the_other_does_not_notice(run: SpreadRun) -> None:
+    run.start()
+    for page in run.pages:
+        run.wait_until_fused(page)
+    before = run.workers()
+    assert set(before) == set(NAMES)
+    os.kill(before["roof"], signal.SIGKILL)
+    wait_for(lambda: run.workers().get("roof", before["roof"]) != before["roof"], run.folder, START_S)
+    run.wait_until_fused(run.pages[1])
+    assert run.workers()["attic"] == before["attic"]
+    run.process.send_signal(signal.SIGTERM)
+    assert run.process.wait(timeout=300) == 0, run.log
+    found = run.document()
+    assert (found["ok"], [report["rig"] for report in found["rigs"]]) == (True, list(NAMES))
+    assert [(p["rigs"], p["restarts"]) for p in found["processes"]] == [(["attic"], 0), (["roof"], 1)]
+    assert "process 2 (roof) was killed by SIGKILL; starting again" in run.log
+    assert "[2] roof: preview on" in run.log and "fusepipe: stopped by SIGTERM" in run.log
+    assert not any("end_with_parent" in " ".join(command_line(one)) for one in before.values())
+
+
+def test_no_process_is_left_when_the_one_that_started_them_is_killed(run: SpreadRun) -> None:
+    run.start()
+    for page in run.pages:
+        run.wait_until_fused(page)
+    workers = run.workers()
+    run.process.kill()
+    run.process.wait(timeout=20)
+    wait_for(lambda: not any(command_line(one) for one in workers.values()), run.folder, START_S)
+
+
+def test_a_port_in_use_concerns_one_process_and_the_run_ends_by_itself_with_its_error(run: SpreadRun) -> None:
+    with socket.create_server(("127.0.0.1", run.port + 1)):
+        run.start("--max-pairs=3")
+        assert run.process.wait(timeout=300) == 5, run.log
+    found = run.document()
+    assert not found["ok"] and [error["type"] for error in found["errors"]] == ["SinkError"]
+    reports = {report["rig"]: report for report in found["rigs"]}
+    assert sum(reports["attic"]["pairs"].values()) == 3
+    assert str(run.port + 1) in reports["roof"]["error"]
+    assert "process 2 (roof) ended with exit code 5; starting again" in run.log
+
+
+def test_rigs_on_one_page_run_in_one_process(tmp_path: Path) -> None:
+    rigs = SpreadRun(tmp_path).rigs
+    page = f"http://127.0.0.1:{free_port()}"
+    for file in rigs.iterdir():
+        file.write_text(file.read_text().replace("sinks: [", f'sinks: [{{preview: "{page}"}}, '))
+    command = [sys.executable, "-m", "fusepipe", "run", "--rig", str(rigs), "--processes=2", "--max-pairs=1"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "fusepipe: 1 process instead of 2: rigs that serve on one port stay together" in ended.stderr
+    assert "[1]" not in ended.stderr and all(f"{name}: 1 pair" in ended.stdout for name in NAMES)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fusepipe.core.errors import ConfigError, FusepipeError, SourceError, UsageError
-from fusepipe.workflows.batch.entries import BatchEntry, RigChoice, read_entries
+from fusepipe.workflows.batch.entries import BatchEntry, RigChoice, output_folder, read_entries
 from fusepipe.workflows.batch.rows import ManifestRow, read_rows
 
 RIGS = """\
@@ -132,6 +132,10 @@ def test_a_manifest_that_cannot_be_read_says_why(
         ({"output": "x.doc"}, "output"),
         ({"output": "x.png"}, "is one image"),
         ({"output": 7}, "should be a path"),
+        ({"output": f"{'x' * 242}.mkv"}, "a name of 246 bytes is too long; at most 245"),
+        ({"output": f"2026/{'é' * 130}/x.mkv"}, "a name of 260 bytes is too long"),
+        ({"output": None, "infrared": f"{'x' * 300}.mkv"}, "file name too long"),
+        ({"output": None, "infrared": f"{'x' * 300}/a.mkv"}, "file name too long"),
         ({"infrared": "a\nb.mkv"}, "control character"),
         ({"infrared": ""}, "is missing"),
         ({"visible": "rtsp://u:geheim99@h/1"}, "is a live camera"),
@@ -162,6 +166,18 @@ def test_a_hostile_or_invalid_row_is_refused_with_its_line(tmp_path: Path, row: 
         entries(tmp_path, row)
     text = str(refused.value)
     assert says in text and "\n" not in text and "\x1b" not in text and "geheim99" not in text
+
+
+def test_a_loop_of_links_is_a_row_that_fails_when_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "loop").symlink_to("loop")
+    assert [one.output for one in entries(tmp_path, {"output": "loop/a.mkv"})] == ["loop/a.mkv"]
+
+
+@pytest.mark.parametrize("written", ["", " "])
+def test_an_empty_name_is_no_output_folder(written: str) -> None:
+    with pytest.raises(UsageError, match="--out is empty"):
+        output_folder(written)
 
 
 def test_outputs_of_two_rows_do_not_meet(tmp_path: Path) -> None:

@@ -29,6 +29,10 @@ from fusepipe.workflows.batch.segment_plan import ClipPart
 STATE_FOLDER = ".batch"  # in the output folder: records, unfinished outputs, the lock
 REPORT_STEM = "batch"  # of the reports in the output folder
 MAX_PROBLEMS = 20
+# of a name of an output: file systems take 255, and a file has .partial in its name until it is complete; a sidecar's
+# suffix is longer
+MAX_NAME_BYTES = 245
+MAX_SHOWN = 80  # characters of a name that is too long
 SECTIONS = ("infrared", "visible", "sync", "registration", "fusion", "output", "sink")
 COLUMNS = ("infrared", "visible", "output", "rig", "rig_name")
 
@@ -93,6 +97,8 @@ def output_folder(written: str) -> Path:
             f"--out {redact_url(written)}: is a URL; outputs are verified and replaced in place, so write to a folder "
             "of this machine or a mounted one, and copy it afterwards"
         )
+    if not written.strip():
+        raise UsageError("--out is empty; write a folder, such as fused, or . for this one")
     return Path(written)
 
 
@@ -116,6 +122,10 @@ def read_entries(
             entries.append(reader.entry(row))
         except _Invalid as error:
             problems.append(Problem(manifest, row.line, 0, error.key, str(error)))
+        except OSError as error:  # a name that no file can have
+            name = str(error.filename)
+            shown = name if len(name) <= MAX_SHOWN else f"{name[:MAX_SHOWN]}..."
+            problems.append(Problem(manifest, row.line, 0, "", f"{shown!r}: {(error.strerror or '').lower()}"))
     problems += _collisions(entries, manifest, out)
     if problems:
         problems.sort(key=lambda problem: problem.line)
@@ -225,11 +235,17 @@ class _Reader:
         path = PurePosixPath(value)
         if path.is_absolute() or scheme_of(value) or ".." in path.parts or "\\" in value or not path.parts:
             raise _Invalid("output", f"{value!r} is not a path inside the output folder: no leading /, no .., no \\")
+        if len(longest := max((os.fsencode(part) for part in path.parts), key=len)) > MAX_NAME_BYTES:
+            raise _Invalid(
+                "output",
+                f"{value[:MAX_SHOWN]!r}...: a name of {len(longest)} bytes is too long; at most {MAX_NAME_BYTES}",
+            )
         if path.parts[0] == STATE_FOLDER or path.name.startswith("."):
             raise _Invalid("output", f"{value!r}: hidden names are reserved")
         if len(path.parts) == 1 and path.stem == REPORT_STEM and path.suffix in (".csv", ".json", ".html", ".parquet"):
             raise _Invalid("output", f"{value!r} is the name of a report of the batch")
-        if not (self._out / path).resolve().is_relative_to(self._out.resolve()):
+        # not Path.resolve, which fails at a loop of links: the output then fails, with its reason
+        if not Path(os.path.realpath(self._out / path)).is_relative_to(os.path.realpath(self._out)):
             raise _Invalid("output", f"{value!r} is outside the output folder, by a symbolic link")
         return f"{path}/" if value.endswith("/") else str(path)
 

@@ -28,7 +28,9 @@ _FLAG = re.compile(r"--?[A-Za-z][A-Za-z-]*=")
 _AUTHORITY_END = re.compile(r"[/?#]")
 _HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:@\s\"']*)(:[0-9]*)?")
 # Cameras take passwords as `?password=x`, and also inside the path: `/user=admin&password=x&channel=1`.
-_KEY = r"(?P<key>[A-Za-z0-9_-]*(?:(?:pass|pwd|psw|token|secret|key|auth|signature|credential)[A-Za-z0-9_-]*|pw|pas))"
+# Signed addresses of storage have theirs as `sig=`, with `sas=` and `jwt=` for the whole of one.
+_WORDS = "pass|pwd|psw|token|secret|key|auth|signature|credential"
+_KEY = rf"(?P<key>[A-Za-z0-9_-]*(?:(?:{_WORDS})[A-Za-z0-9_-]*|pw|pas|sig|sas|jwt))"
 # An unescaped '&' or ';' is part of the value unless the next option follows it.
 _IN_VALUE = r"(?![&;][A-Za-z0-9_.-]+=)"
 _SECRET_OPTION = re.compile(rf"{_KEY}=(?P<value>(?:{_IN_VALUE}[^#\s\"'])*)", re.IGNORECASE)

@@ -95,6 +95,11 @@ def test_a_duration_survives_formatting(text: str) -> None:
         ("http://host:8080/a@b", "http://host:8080/a@b"),
         ("http://[::1]:8080/a@b", "http://[::1]:8080/a@b"),
         ("http://host/x?token=hunter2&size=2", "http://host/x?token=***&size=2"),
+        (
+            "https://a.blob.core.windows.net/c/x?sp=r&sig=hunter2%3D&sv=1",
+            "https://a.blob.core.windows.net/c/x?sp=r&sig=***&sv=1",
+        ),
+        ("https://host/x?jwt=hunter2&design=2", "https://host/x?jwt=***&design=2"),
         ("http://host/x?api_key=hunter2#f", "http://host/x?api_key=***#f"),
         ("rtsp://host:554/user=admin&password=hunter2&channel=1", "rtsp://host:554/user=admin&password=***&channel=1"),
         ("cannot open RTSPS://u:hunter2@h/x: refused", "cannot open RTSPS://***@h/x: refused"),

@@ -18,17 +18,16 @@ from av.video.stream import VideoStream
 from fusepipe.core.counts import ByteOrder
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
-from fusepipe.core.image_formats import READ_SUFFIXES
 from fusepipe.core.image_pages import is_png
 from fusepipe.core.infrared_tag import TAG, InfraredTag, infrared_tag
 from fusepipe.core.radiometry import Radiometry
 from fusepipe.core.units import S
-from fusepipe.core.video_formats import alternatives, video_format
 from fusepipe.pipeline.sources.base import DEFAULT_FPS, ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.decoders.kinds import SOFTWARE, DecoderChoice
 from fusepipe.pipeline.sources.decoders.stream_decoder import StreamDecoder
 from fusepipe.pipeline.sources.files.frame_numbers import FrameNumbers
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
+from fusepipe.pipeline.sources.files.incomplete import EarlyEnd, why_unreadable
 from fusepipe.pipeline.sources.files.sei import SeiFilter
 from fusepipe.pipeline.sources.files.slice_checksums import SliceChecksums
 from fusepipe.pipeline.sources.files.undecoded import INDEPENDENT_CODECS, UndecodedFrames
@@ -198,7 +197,7 @@ class VideoFileSource:
         except PermissionError as error:
             raise SourceError(f"{path}: cannot be read: permission denied") from error
         except (av.FFmpegError, OSError) as error:
-            raise SourceError(f"{path}: {_unreadable(path)}: {error.strerror}") from error
+            raise SourceError(f"{path}: {why_unreadable(path, error.strerror)}") from error
         try:
             stream = self._video_stream(container)
         except SourceError:
@@ -305,6 +304,7 @@ class VideoFileSource:
         sei, checksums = SeiFilter(codec, extradata), SliceChecksums(codec, extradata)
         numbers = FrameNumbers(reorders=lambda: stream.codec_context.has_b_frames) if self._numbered else None
         decoder = StreamDecoder(stream, self._decoder, self.label)
+        end = EarlyEnd(container, stream)
         index = errors = 0
         packets = container.demux(stream)
         while not stop.is_set():
@@ -312,9 +312,12 @@ class VideoFileSource:
             try:
                 packet = next(packets, None)
                 if packet is None:
+                    if reason := end.reason():
+                        yield UnreadableFrame(self.band, index, reason, arrival_ns=time.monotonic_ns())
                     return
                 if numbers is not None:
                     numbers.packet(packet.dts)
+                end.packet(packet)
                 checksums.check(packet)
                 decoded = sei.decode(packet, decoder.decode)
             except av.FFmpegError as error:
@@ -388,10 +391,3 @@ class VideoFileSource:
             radiometry=self._radiometry,
             telemetry=telemetry_of(av_frame, self._reframing, swap_bytes=self._swap_bytes),
         )
-
-
-def _unreadable(path: Path) -> str:
-    """What a file is not, by its suffix."""
-    if video_format(path) is not None:
-        return "FFmpeg cannot read this video"
-    return f"not an image ({alternatives(sorted(READ_SUFFIXES))}), and not a video that FFmpeg can read"

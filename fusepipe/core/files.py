@@ -49,6 +49,7 @@ def why_unwritable(path: Path) -> str:
     Tries it with a file without a name, since permissions say nothing about /proc or a read-only mount. A full disk is
     no reason: it may have space when the file is written.
     """
+    parent = path.absolute().parent
     try:
         parent = next(p for p in path.absolute().parents if p.exists())
         if not parent.is_dir():

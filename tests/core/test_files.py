@@ -171,3 +171,10 @@ def test_a_link_to_a_folder_is_replaced_without_its_folder(tmp_path: Path) -> No
     files.replace_folder(made_folder(tmp_path / "new", "new"), tmp_path / "data")
     assert names(tmp_path) == ["data", "elsewhere"] and (elsewhere / "a.txt").read_text() == "old"
     assert (tmp_path / "data" / "a.txt").read_text() == "new"
+
+
+def test_a_folder_that_cannot_even_be_looked_at_has_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert files.why_unwritable(tmp_path / "new" / "x") == ""
+    assert "File name too long" in files.why_unwritable(tmp_path / ("d" * 300) / "x")
+    monkeypatch.setattr(Path, "exists", refuse(errno.EACCES))  # root may look into every folder
+    assert files.why_unwritable(tmp_path / "a" / "x") == f"no permission to write to {tmp_path / 'a'}"

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import psutil
@@ -95,7 +96,7 @@ def test_outputs_are_those_of_fuse_and_bad_clips_are_set_aside(place: Path) -> N
     lines = report(place / "out")
     assert [row["status"] for row in lines.values()] == ["finished"] * 3 + ["failed"] * 3
     assert [row["line"] for row in lines.values()] == ["2", "3", "4", "5", "6", "7"]
-    assert "no such file" in lines["d.mkv"]["error"] and "FFmpeg cannot read" in lines["e.mkv"]["error"]
+    assert "no such file" in lines["d.mkv"]["error"] and "is empty" in lines["e.mkv"]["error"]
     assert "FFmpeg cannot read" in lines["f.mkv"]["error"] and lines["a.mkv"]["states"] == "fused=12"
     assert "d.mkv" in ran.stderr and "6 clips: 3 finished, 0 skipped, 3 failed" in ran.stdout
     page = (place / "out" / "batch.html").read_text()
@@ -108,6 +109,22 @@ def test_outputs_are_those_of_fuse_and_bad_clips_are_set_aside(place: Path) -> N
         assert CliRunner().invoke(cli, words).exit_code == 0
     assert hashes(place / "out") == hashes(alone)
     assert not (place / "out" / ".batch" / "unfinished").exists()
+
+
+def test_frames_that_cannot_be_read_are_a_warning_of_their_clip(place: Path) -> None:
+    """The copy of a clip broke off: what there is, is fused, and nobody looks at each of a thousand clips."""
+    with av.open(str(place / "long.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "gray"
+        for pixels in np.random.default_rng(1).integers(0, 256, (5, 64, 96), np.uint8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="gray")))
+        container.mux(stream.encode(None))
+    data = (place / "long.mkv").read_bytes()
+    (place / "cut.mkv").write_bytes(data[: len(data) // 2])
+    ran = batch(place, "infrared.mkv,cut.mkv,a.mkv,mean\ninfrared.mkv,visible.mkv,b.mkv,mean\n")
+    assert ran.exit_code == 0, ran.stderr
+    lines = report(place / "out")
+    assert lines["a.mkv"]["warnings"].startswith("1 unreadable visible") and not lines["b.mkv"]["warnings"]
 
 
 @pytest.mark.slow

@@ -221,11 +221,12 @@ def with_output(entry: BatchEntry, folder: Path) -> tuple[Rig, list[Sink] | None
 
 def _figures(report: RunReport, seconds: float) -> dict[str, Any]:
     """The figures of a run that the report of the batch has."""
+    unreadable = [f"{count} {reason}" for reason, count in report.skipped.items() if reason.startswith("unreadable")]
     return {
         "seconds": round(seconds, 3),
         "pairs": report.pairs,
         "read": report.read,
         "skipped": report.skipped,
         "engine": report.engine,
-        "warnings": [*report.warnings, *([report.shortfall] if report.shortfall else [])],
+        "warnings": [*report.warnings, *unreadable, *([report.shortfall] if report.shortfall else [])],
     }

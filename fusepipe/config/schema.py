@@ -24,6 +24,7 @@ from fusepipe.config.sources import SourceConfig
 from fusepipe.config.sync import SyncConfig
 from fusepipe.core.frames import Band
 from fusepipe.core.units import LengthM
+from fusepipe.core.view_settings import OutputColour
 
 __all__ = [
     "Defaults",
@@ -109,8 +110,10 @@ class RegistrationConfig(ConfigModel):
 class OutputConfig(ConfigModel):
     """The format of the output."""
 
-    colour: Literal["visible", "grey"] = Field(
-        default="visible", description="visible keeps the colours of the visible camera."
+    colour: OutputColour = Field(
+        default="visible",
+        description="visible keeps the colours of the visible camera; weighted fades them where the detail of the "
+        "fused image comes from the infrared one: in smoke, fog and glare; grey has none.",
     )
     size: Annotated[str, Field(pattern=r"^[1-9][0-9]{1,4}x[1-9][0-9]{1,4}$")] | None = Field(
         default=None,

@@ -282,10 +282,10 @@ class FusedBy:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FusedFrame:
-    """A frame of the output: fused luma with the visible camera's own chroma planes.
+    """A frame of the output: fused luma with the visible camera's own chroma planes, or with weighted ones.
 
-    ``planes[0]`` has the value range of the visible luma; ``planes[1:]`` *are* the visible planes. ``substitute``: what
-    fused it in place of the rig's own fuser, on a machine that is too slow for that one.
+    ``planes[0]`` has the value range of the visible luma; ``planes[1:]`` *are* the visible planes, unless
+    weighted. ``substitute``: what fused it in place of the rig's own fuser, on a machine that is too slow for that one.
     """
 
     pair: FramePair

@@ -18,6 +18,7 @@ ViewMode = Literal[
 ]
 Palette = Literal["auto", "white-hot", "black-hot", "inferno", "magma", "viridis", "cividis", "ironbow", "rainbow"]
 ViewColour = Literal["visible", "desaturate"]
+OutputColour = Literal["visible", "weighted", "grey"]
 HotStyle = Literal["outline", "tint"]
 TemperatureUnit = Literal["celsius", "fahrenheit", "kelvin"]
 Inset = Literal["infrared", "visible"]

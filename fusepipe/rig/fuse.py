@@ -15,6 +15,7 @@ from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.core.image_formats import READ_SUFFIXES, WRITTEN_SUFFIXES
 from fusepipe.core.redact import redact_url
 from fusepipe.core.video_formats import alternatives, folder_name_problem, output_name_problem, video_format
+from fusepipe.core.view_settings import OutputColour
 
 if TYPE_CHECKING:
     from fusepipe.pipeline.sinks.base import Sink
@@ -49,6 +50,7 @@ class FuseOptions:
     byte_order: str | None = None
     visible_byte_order: str | None = None
     image_format: str | None = None
+    colour: OutputColour | None = None
     grey: bool = False
     overwrite: bool = False
     strict: bool = False
@@ -67,6 +69,8 @@ def fuse_pipeline(options: FuseOptions) -> Pipeline:
 
     Raises :class:`SourceError` for missing inputs, :class:`UsageError` for options that do not go together.
     """
+    if options.grey and options.colour not in (None, "grey"):
+        raise UsageError(f"--grey and --colour {options.colour}: choose one of them")
     if options.swap:
         options = replace(options, infrared=options.visible, visible=options.infrared, swap=False)
     stills = _are_images(options.infrared, options.visible)
@@ -76,7 +80,7 @@ def fuse_pipeline(options: FuseOptions) -> Pipeline:
         "infrared": {"url": str(options.infrared)},
         "visible": {"url": str(options.visible)},
         "fusion": {"model": options.model, "backend": options.backend, "precision": options.precision},
-        "output": {"colour": "grey" if options.grey else "visible"},
+        "output": {"colour": "grey" if options.grey else options.colour or "visible"},
         "sinks": config,
     }
     for camera, values in _camera_keys(options).items():

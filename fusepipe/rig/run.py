@@ -71,7 +71,7 @@ class RigRun:
         self._views = make_views(rig, self._labeller, live=live) if opened.own_sinks else []
         fusion = FusionStep(
             opened.fuser,
-            keep_colour=rig.output.colour == "visible",
+            colour=rig.output.colour,
             grey_without_visible=visible.grey,
             prompt=live,
         )

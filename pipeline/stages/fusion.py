@@ -1,4 +1,4 @@
-"""Fusion stage: visible luma + registered infrared luma -> fused luma; chroma is passed through unchanged.
+"""Fusion stage: visible luma + registered infrared luma -> fused luma; chroma is the visible one, weighted if asked.
 
 The engine works on full-range luma. Limited-range luma is converted by one lookup table before and one after the
 engine, exact inverses of each other on legal codes. Outside the infrared field of view the output is the visible luma,
@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from fusepipe.calibration.common_view import common_view
 from fusepipe.core import levels
 from fusepipe.core.buffers import BufferPool
+from fusepipe.core.colour_weight import weighted_chroma
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Frame, FramePair, FusedBy, FusedFrame, Luma8, PairState, Pixels, Plane
 from fusepipe.core.fuser import Fuser, FusionBatch, Ticket
+from fusepipe.core.view_settings import OutputColour
 
 FADE = 1 / 12  # width of the blending zone inside the border of the infrared view, as a share of the frame width
 
@@ -122,7 +124,7 @@ class FusionStep:
     """
 
     def __init__(
-        self, fuser: Fuser, *, keep_colour: bool = True, grey_without_visible: bool = True, prompt: bool = False
+        self, fuser: Fuser, *, colour: OutputColour = "visible", grey_without_visible: bool = True, prompt: bool = False
     ) -> None:
         self._fuser = self._own = fuser
         self._substitutes: list[Fuser] = []
@@ -130,7 +132,7 @@ class FusionStep:
         self._lock = threading.Lock()
         self.size: tuple[int, int] | None = None  # (height, width) of the pair that was fused last
         self._in_flight = 1 if prompt and fuser.info.device.startswith("cpu") else fuser.info.max_in_flight
-        self._keep_colour = keep_colour
+        self._colour = colour
         self._grey = grey_without_visible
         self._pending: deque[_Pending] = deque()
         self._coverage: Coverage | None = None
@@ -209,7 +211,10 @@ class FusionStep:
             fused = fused.copy()
         if coverage is not None:
             coverage.output(fused, np.asarray(luma.pixels, np.uint8))
-        planes = (Plane(fused, 8, luma.value_range), *self._chroma(pair.visible))
+        chroma = self._chroma(pair.visible)
+        if self._colour == "weighted":
+            chroma = weighted_chroma(fused, np.asarray(luma.pixels, np.uint8), chroma)
+        planes = (Plane(fused, 8, luma.value_range), *chroma)
         return self._frame(pair, planes, pending.substitute)
 
     def _full_range(self, luma: Plane) -> Luma8:
@@ -225,13 +230,13 @@ class FusionStep:
         return mapped
 
     def _chroma(self, visible: Frame) -> tuple[Plane, ...]:
-        return visible.chroma if self._keep_colour else ()
+        return () if self._colour == "grey" else visible.chroma
 
     def _infrared_alone(self, pair: FramePair) -> tuple[Plane, ...]:
         """Infrared luma, with neutral chroma if the output has colour, so that the format does not change."""
         luma = pair.registered_luma()
         assert luma is not None
-        if self._grey or not self._keep_colour:
+        if self._grey or self._colour == "grey":
             return (luma,)
         height, width = luma.height, luma.width
         neutral = Plane(np.full(((height + 1) // 2, (width + 1) // 2), 128, np.uint8))

@@ -81,6 +81,19 @@ def test_grey_option_drops_the_colour(fuse, tmp_path):
     assert load(tmp_path / "o.png").ndim == 2
 
 
+def test_weighted_colours_fade_where_the_detail_is_infrared(fuse, tmp_path):
+    ir = image(tmp_path / "i.png")
+    cv2.imwrite(str(tmp_path / "v.png"), np.full((30, 40, 3), (150, 120, 110), np.uint8))
+    spread = {}
+    for colour in ("visible", "weighted"):
+        arguments = (ir, tmp_path / "v.png", "-o", tmp_path / f"{colour}.png", "--model", "mean", "--colour", colour)
+        assert fuse(*arguments)[0] == 0
+        spread[colour] = np.ptp(load(tmp_path / f"{colour}.png"), axis=-1)
+    assert spread["visible"].min() > 20 and spread["weighted"].max() <= 2
+    code, out, err = fuse(ir, tmp_path / "v.png", "-o", tmp_path / "x.png", "--grey", "--colour", "weighted")
+    assert code == 2 and "--grey and --colour weighted: choose one of them" in out + err
+
+
 def test_a_folder_to_a_video(fuse, tmp_path):
     for stem in "abc":
         image(tmp_path / "ir" / f"{stem}.png")

@@ -56,6 +56,20 @@ def test_chroma_planes_are_the_very_same_objects():
     assert np.array_equal(out.planes[0].pixels, np.maximum(made.visible.luma.pixels, made.infrared.luma.pixels))
 
 
+def test_colours_are_weighted_only_if_asked():
+    flat = np.full((24, 33), 120, np.uint8)
+    made = pair(flat, noise())
+    tint = Plane(np.full((12, 17), 140, np.uint8))
+    made = replace(made, visible=replace(made.visible, planes=(made.visible.luma, tint, tint)))
+    step = {}
+    for colour in ("visible", "weighted", "grey"):
+        stage = FusionStep(fuser(lambda infrared, visible: infrared), colour=colour)
+        stage.submit(ToneMap(None, print)(Registration(lambda i, v: None, (1, 1))(made)))
+        step[colour] = stage.finish().planes[1:]
+    assert step["visible"] == (tint, tint) and step["grey"] == ()
+    assert all((plane.pixels == 128).all() for plane in step["weighted"]), "the noise is not the visible image's"
+
+
 def test_grey_stays_grey():
     assert len(through(pair(noise(), noise(), chroma=False), np.maximum).planes) == 1
 

@@ -68,10 +68,16 @@ def test_the_unit_for_all_rigs_differs_from_the_template_in_names_only() -> None
         ("/%i.yaml", "/rigs.d"),
         ("/%i.", "/rigs."),
         ("fusepipe-%i", "fusepipe"),
-        ("/%i", ""),
+        ("/%i", "/rigs"),
     ):
         settings = settings.replace(own, shared)
     assert settings == all_rigs.partition("[Unit]\n")[2]
+
+
+def test_units_on_one_machine_have_folders_beside_each_other() -> None:
+    """The folder of a dynamic user is a link, which systemd cannot make where another unit's folder is inside."""
+    found = re.findall(r"^(?:State|Cache)Directory=(\S+)", "".join(unit.read_text() for unit in UNITS), re.MULTILINE)
+    assert sorted(set(found)) == ["fusepipe/%i", "fusepipe/rigs"]
 
 
 # -- images

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+STAGES = ("pair", "register", "fuse")  # in order; after them the outputs and what runs beside
 Buckets = dict[float, float]  # upper bound in s -> pairs up to it
 
 
@@ -84,7 +85,7 @@ class Window:
     memory_mib: float
     too_slow: int
     camera_s: tuple[float, ...]  # CPU time of a frame of each camera
-    stage_s: tuple[float, ...]  # and of a pair in each stage, in order
+    stage_s: dict[str, float]  # and of a pair in each stage, in the order in which pairs pass them
 
     @classmethod
     def between(cls, before: Reading, after: Reading) -> Window:
@@ -110,8 +111,12 @@ class Window:
             memory_mib=after.memory_mib,
             too_slow=len(after.too_slow),
             camera_s=tuple(stages[name] / max(1, frames[name.removeprefix("read-")]) for name in cameras),
-            stage_s=tuple(used_s / total for name, used_s in stages.items() if name not in cameras),
+            stage_s={name: stages[name] / total for name in sorted(set(stages) - {*cameras}, key=_place)},
         )
+
+
+def _place(stage: str) -> tuple[int, str]:
+    return STAGES.index(stage) if stage in STAGES else len(STAGES), stage
 
 
 def quantile(buckets: Buckets, share: float) -> float:

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from rig_queues import HAND_OVERS, LOCK_TAKES, Costs, bottleneck, hand_over_s, simulate, spread_of, worst_error
+from rig_queues import LOCK_TAKES, LOCK_WAIT_S, Costs, bottleneck, simulate, spread_of, worst_error
 
 COSTS = Costs(cameras=(0.005, 0.004), stages=(0.002, 0.010, 0.003))  # 24 ms of CPU time a pair
 
@@ -48,18 +48,25 @@ def test_a_stage_slower_than_the_cameras_limits_its_rig_however_many_cores_there
     assert model.latency_p99_s < 0.2 + 0.1 + 0.02, "a pair waits at most for the one before it"
 
 
-def test_handing_over_the_interpreter_lock_limits_the_pairs_of_one_process() -> None:
-    costs = replace(COSTS, hand_over_s=1 / 50 / (LOCK_TAKES * HAND_OVERS))  # 50 pairs a second
-    apart = simulate(costs, 8, 10, cores=4, seconds=5)
-    together = simulate(costs, 8, 10, cores=4, seconds=5, one_process=True)
-    assert apart.pairs_per_s == pytest.approx(80, rel=0.03)
-    assert 30 < together.pairs_per_s < 54 and together.latency_p99_s > 2 * apart.latency_p99_s
-    alone = simulate(costs, 1, 10, cores=4, seconds=5, one_process=True)
-    assert alone.latency_p50_s == pytest.approx(0.020, abs=0.004), "a rig that is alone does not wait for the lock"
+NAMED = replace(COSTS, stages=(0.001, 0.002, 0.003, 0.001), names=("pair", "register", "fuse", "write-1"))
 
 
-def test_a_hand_over_takes_micro_to_milliseconds() -> None:
-    assert 1e-7 < hand_over_s(0.01, 3) < 0.1
+def test_rigs_of_one_process_wait_for_the_interpreter_lock_and_a_rig_alone_does_not() -> None:
+    apart, together = (simulate(NAMED, 8, 10, cores=8, seconds=2, processes=count) for count in (8, 1))
+    takes = sum(LOCK_TAKES[name] for name in NAMED.names) + LOCK_TAKES["read"]
+    waits_s = together.latency_p50_s - apart.latency_p50_s
+    assert 0.3 * takes * LOCK_WAIT_S < waits_s < 1.5 * takes * LOCK_WAIT_S
+    alone = simulate(NAMED, 1, 10, cores=8, seconds=2, processes=1)
+    assert alone.latency_p50_s == pytest.approx(apart.latency_p50_s, abs=0.001)
+
+
+def test_turns_in_fusion_limit_a_process_and_a_second_process_helps() -> None:
+    costs = Costs((0.001, 0.001), (0.0005, 0.0005, 0.002, 0.0005), names=NAMED.names, turns=True)
+    limit = 1 / (0.002 + LOCK_TAKES["fuse"] * LOCK_WAIT_S)  # pairs/s of one rig at a time
+    one, two = (simulate(costs, 12, 25, cores=3.9, seconds=2, processes=count).pairs_per_s for count in (1, 2))
+    assert 0.7 * limit < one < 1.05 * limit < 300
+    assert two > 1.25 * one
+    assert simulate(costs, 12, 25, cores=8, seconds=2, processes=1).pairs_per_s > 1.25 * one, "half as many as cores"
 
 
 def test_the_spread_of_one_rigs_latency_gives_that_of_its_stages() -> None:

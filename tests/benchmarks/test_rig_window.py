@@ -39,4 +39,12 @@ def test_a_window_is_the_difference_of_two_readings() -> None:
     assert window.cpu_ms == pytest.approx(2000 / 350) and window.stages_cpu_ms == pytest.approx(1700 / 350)
     assert window.switches == pytest.approx(8000 / 350)
     assert window.p50_ms == pytest.approx(15) and window.p99_ms == pytest.approx(19.9)
-    assert window.camera_s == pytest.approx((1 / 400,)) and window.stage_s == pytest.approx((0.7 / 350,))
+    assert window.camera_s == pytest.approx((1 / 400,)) and list(window.stage_s.values()) == pytest.approx([0.7 / 350])
+
+
+def test_stages_are_in_the_order_of_the_pairs_whatever_thread_started_first() -> None:
+    before, after = Reading(0.0), Reading(1.0)
+    after.pairs, after.latency["roof"] = Counter(roof=1), {INF: 1.0}
+    after.stage_cpu_s = Counter({"write-1": 4, "fuse": 3, "read-visible": 9, "watch": 5, "pair": 1, "register": 2})
+    assert Window.between(before, after).stage_s == {"pair": 1, "register": 2, "fuse": 3, "watch": 5, "write-1": 4}
+    assert list(Window.between(before, after).stage_s)[:3] == ["pair", "register", "fuse"]

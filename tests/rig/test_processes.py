@@ -51,6 +51,13 @@ def test_a_page_on_a_port_of_another_process_is_refused() -> None:
         commands_of(SHARES, [], "http://127.0.0.1:65535")
 
 
+def test_after_sigterm_only_processes_that_ran_until_then_count() -> None:
+    failed, before = result("a", code=5), result("b", code=3, ended_before_stop=True)
+    assert WorkersOutcome([before, failed], interrupted=True, terminated=True).exit_code == 5
+    assert WorkersOutcome([before], interrupted=True, terminated=True).exit_code == 0
+    assert WorkersOutcome([before]).exit_code == 3
+
+
 def result(*names: str, code: int = 0, errors: tuple[str, ...] = (), **changes: Any) -> WorkerResult:
     document = {"errors": [{"message": text} for text in errors], "rigs": [{"rig": name} for name in names]}
     given = {"restarts": 0, "output": json.dumps(document), "failure": ""} | changes

@@ -136,6 +136,16 @@ def test_one_that_was_stopped_is_not_started_again_and_has_not_failed(make: Make
     assert (worker.exit_code, worker.retry_s, worker.failure, worker.died) == (-signal.SIGTERM, None, "", False)
 
 
+def test_a_crash_before_the_stop_signal_is_no_failure_of_stopping(make: Make) -> None:
+    worker = make(SLEEP)
+    worker.send(signal.SIGKILL)
+    ended(worker)
+    assert worker.died
+    worker.stop(signal.SIGTERM)
+    worker.stop(signal.SIGTERM)
+    assert (worker.died, worker.retry_s, worker.exit_code) == (False, None, -signal.SIGKILL)
+
+
 def test_one_that_dies_while_it_is_stopped_has_failed(make: Make) -> None:
     worker = make(SLEEP)
     worker.stopping = True

@@ -51,6 +51,7 @@ class RigWorker:
         self.output = ""  # what it printed on standard output until its last end
         self.retry_s: float | None = None
         self.stopping = False
+        self.ended_before_stop = False  # what failed before does not make stopping a service a failure
         self._command = [*command, *(f"--name={rig.name}" for rig in rigs)]
         self._relay = relay
         self._backoff = Backoff(RIG_START)
@@ -81,7 +82,8 @@ class RigWorker:
     def died(self) -> bool:
         """Whether its last end was that of a signal, and not of the one with which it was stopped."""
         wanted = (-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP) if self.stopping else ()
-        return self.exit_code is not None and self.exit_code < 0 and self.exit_code not in wanted
+        killed = self.exit_code is not None and self.exit_code < 0 and self.exit_code not in wanted
+        return killed and not self.ended_before_stop
 
     def start(self, now_s: float) -> None:
         """Starts it; raises ``OSError`` if the system has no process or file left."""
@@ -193,6 +195,7 @@ class RigWorker:
 
     def stop(self, number: signal.Signals) -> None:
         """Has it end: it drains the first time, the second time it aborts. It is not started again."""
+        self.ended_before_stop = self.ended_before_stop or (not self.stopping and self.process is None)
         self.stopping, self.retry_s = True, None
         self.send(number)
 

@@ -35,7 +35,8 @@ STOP_S = 30.0  # more than a process takes to drain, to abort and to finalise it
 class WorkerResult:
     """How one process ended: its rigs, exit code (negative: killed by that signal), restarts, standard output.
 
-    ``failure`` is how it last failed, empty if it never did.
+    ``failure`` is how it last failed, empty if it never did; ``ended_before_stop``: it did not run when the stop signal
+    came.
     """
 
     rigs: list[str]
@@ -43,6 +44,7 @@ class WorkerResult:
     restarts: int
     output: str
     failure: str
+    ended_before_stop: bool = False
 
 
 @dataclass
@@ -56,12 +58,16 @@ class WorkersOutcome:
 
     @property
     def exit_code(self) -> int:
-        """130 when interrupted, else that of the first process with an error (1 if it was killed), else 0."""
+        """130 when interrupted, else that of the first process with an error (1 if it was killed), else 0.
+
+        After SIGTERM only processes that ran until then count.
+        """
         if self.interrupted and not self.terminated:
             return Interrupted.exit_code
         if self.errors:
             return self.errors[0].exit_code
-        return next((worker.exit_code for worker in self.workers if worker.exit_code > 0), 0)
+        counted = [worker for worker in self.workers if not (self.terminated and worker.ended_before_stop)]
+        return next((worker.exit_code for worker in counted if worker.exit_code > 0), 0)
 
 
 def run_workers(
@@ -197,10 +203,7 @@ class _WorkersRun:
         """Of the run, once no process runs."""
         self._errors += [FusepipeError(f"{one.label} {one.failure}") for one in self._workers if one.died]
         return WorkersOutcome(
-            [
-                WorkerResult([rig.name for rig in one.rigs], one.exit_code or 0, one.restarts, one.output, one.failure)
-                for one in self._workers
-            ],
+            [_result(worker) for worker in self._workers],
             self._errors,
             interrupted=self._stops_seen > 0,
             terminated=self._stops_seen > 0 and self._signals.only_sigterm,
@@ -209,6 +212,17 @@ class _WorkersRun:
     def close(self) -> None:
         for worker in self._workers:
             worker.close()
+
+
+def _result(worker: RigWorker) -> WorkerResult:
+    return WorkerResult(
+        [rig.name for rig in worker.rigs],
+        worker.exit_code or 0,
+        worker.restarts,
+        worker.output,
+        worker.failure,
+        worker.ended_before_stop,
+    )
 
 
 def _relay_of(number: int) -> Callable[[str], None]:

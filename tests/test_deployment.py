@@ -208,6 +208,8 @@ def test_the_rig_of_compose_is_valid_and_uses_the_other_services() -> None:
     (rig,) = load_rig_file(COMPOSE.with_name("rigs.yaml")).select(environ={"PREVIEW_TOKEN": "x" * 32})
     push = next(sink for sink in rig.sinks if isinstance(sink, RtspSink))
     assert push.endpoint.push and push.endpoint.host in compose["services"]
+    published = [port.rpartition(":")[2] for port in compose["services"][push.endpoint.host]["ports"]]
+    assert str(push.endpoint.port) in published, "the port that the server listens on"
 
 
 def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:

@@ -209,6 +209,16 @@ def test_only_images_that_a_stage_measures_are_decoded_first(
         (tmp_path / "split" / "a.mkv").unlink(), (tmp_path / "whole" / "a.mkv").unlink()
 
 
+def test_an_infrared_file_whose_images_need_others_is_followed_as_well(tmp_path: Path, engine: KeptEngine) -> None:
+    for name in ("ir.mkv", "vis.mkv"):
+        write_clip(tmp_path / name, REGULAR)
+    clip = entry(tmp_path, **{"infrared.agc": "plateau", "infrared.repair": {"stripes": "columns"}})
+    assert Batch(clip, tmp_path / "whole", None, engine).run().status == "finished"
+    joined = Batch(clip, tmp_path / "split", THREE, engine).run()
+    assert joined.figures.get("segments") == 3, (joined.error, joined.figures.get("warnings"))
+    assert (tmp_path / "split" / "a.mkv").read_bytes() == (tmp_path / "whole" / "a.mkv").read_bytes()
+
+
 def test_a_clip_whose_images_cannot_be_decoded_by_themselves_is_fused_as_a_whole(
     clips: Path, tmp_path: Path, engine: KeptEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

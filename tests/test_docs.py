@@ -24,6 +24,8 @@ from click.testing import CliRunner
 
 from fusepipe.cli import COMMANDS, cli
 from fusepipe.core.frames import Band
+from fusepipe.core.units import H
+from fusepipe.pipeline.sources.synthetic.options import parse_options
 from fusepipe.pipeline.sources.synthetic.source import SyntheticSource
 from fusepipe.workflows.bench.clips import render_clips
 
@@ -289,6 +291,13 @@ def test_continuous_integration_runs_all_tests() -> None:
         '[ "$parallel" = 0 ] || once_more parallel "not serial" "$parallel"',
         '[ "$one_by_one" = 0 ] || once_more serial "serial" "$one_by_one"',
     ]
+
+
+@pytest.mark.parametrize("name", ["street", "recording"])
+def test_live_examples_run_until_they_are_stopped(name: str) -> None:
+    """There is time to open the page, or to watch segments come and go."""
+    urls = re.findall(r'"(synthetic://street[?].*pace=real)"', (ROOT / "docs" / "rigs" / f"{name}.yaml").read_text())
+    assert len(urls) == 2 and all(parse_options(url).duration_ns > H for url in urls)
 
 
 def test_the_images_of_the_documentation_are_small() -> None:

@@ -25,6 +25,11 @@ SETS = (
     "tno/pairs",
 )
 ONE_PLACE = ("m3svd", "llvip", "llvip_more", "kaist", "cvc14", "msrs_more")  # whose pairs may show one place twice
+# of M3FD, looked at: one street or crossing at different times, which registers as what it is
+SAME_STREET = tuple(
+    frozenset(f"m3fd/{stem}" for stem in stems.split())
+    for stems in ("00000 00016", "00111 00118", "00149 00159", "00232 00240 00242", "01587 01670")
+)
 RATIOS = (0.72, 1.5)  # of the infrared view's width to the visible one's
 MARGIN = 0.04
 SENSORS: tuple[Size, ...] = ((640, 512), (320, 256), (160, 128), (80, 64))
@@ -232,10 +237,12 @@ def _of_two(first: Registered, second: Registered, as_rigs: bool) -> Images:
 
 
 def same_place(one: Registered, other: Registered) -> bool:
-    """Whether two pairs may show one place: sets taken in one place, and names that begin alike."""
+    """Whether two pairs may show one place: sets taken in one place, names that begin alike, ``SAME_STREET``."""
     stems = one.infrared.stem.lower(), other.infrared.stem.lower()
     if one.set_name != other.set_name:
         return stems[0] == stems[1]
+    if any({one.name, other.name} <= street for street in SAME_STREET):
+        return True
     return one.set_name in ONE_PLACE or (one.set_name == "tno/pairs" and stems[0][:4] == stems[1][:4])
 
 

@@ -79,6 +79,10 @@ def test_mismatched_pairs_are_different_scenes_and_the_same_each_time(inputs: Mo
         inputs.Registered("kaist/1", Path("1.png"), Path()), inputs.Registered("kaist/2", Path("2.png"), Path())
     )
     assert not inputs.same_place(pairs[0], pairs[1])
+    crossing, other, elsewhere = (
+        inputs.Registered(f"m3fd/{stem}", Path(f"{stem}.png"), Path()) for stem in ("00111", "00118", "01587")
+    )
+    assert inputs.same_place(crossing, other) and not inputs.same_place(other, elsewhere)
 
 
 def row(bound_px: float, error_px: float, refusal: str = "") -> dict[str, Any]:

@@ -124,7 +124,7 @@ def test_frames_in_the_order_of_decoding_are_sorted() -> None:
 def test_a_clip_is_not_split_by_itself_while_others_keep_all_workers_busy() -> None:
     clip = times(packets(9000), packets(9000))
     assert len(plan_sections(clip, SyncConfig(), SegmentChoice().for_workers(4, 3))) == 4
-    with pytest.raises(CannotSplitError, match="other clips keep all workers busy, and segments cost 12% more"):
+    with pytest.raises(CannotSplitError, match="other clips keep all workers busy, and segments cost 15% more"):
         plan_sections(clip, SyncConfig(), SegmentChoice().for_workers(4, 4))
     assert len(plan_sections(clip, SyncConfig(), SegmentChoice(3).for_workers(4, 99))) == 3, "asked for"
     short = times(packets(250), packets(250))

@@ -26,7 +26,7 @@ from fusepipe.pipeline.pairing.time_pairer import SLACK_NS, TOLERANCE_NS
 MAX_SEGMENTS = 1000  # of a clip
 MAX_READ = 2  # times the mean length of a section: what is decoded before one at most
 AUTO_NS = 60 * S  # no shorter segments than this are made by themselves: each decodes some of its neighbour as well
-OVERHEAD = 0.12  # measured of a clip whose scene is followed: docs/measurements/batch.md
+OVERHEAD = 0.15  # measured of a clip whose scene is followed: docs/measurements/batch.md
 MAX_REORDER = 16  # frames between which others may be in a file, at most, by the codecs
 LONGEST_GAP_NS = 10 * S  # what counts as a jump of the clock depends on all frames before
 BUSY = f"other clips keep all workers busy, and segments cost {OVERHEAD:.0%} more CPU time"

@@ -10,7 +10,7 @@ import pytest
 from fusepipe.core.errors import FusepipeError
 from fusepipe.workflows.batch.clip_job import ClipResult, failed_clip
 from fusepipe.workflows.batch.clip_queue import ClipQueue
-from fusepipe.workflows.batch.dispatch import BatchOptions, clip_job
+from fusepipe.workflows.batch.dispatch import BatchOptions, clip_job, most_tasks
 from fusepipe.workflows.batch.entries import BatchEntry, read_entries
 from fusepipe.workflows.batch.rows import ManifestRow
 from fusepipe.workflows.batch.segment_plan import (
@@ -170,3 +170,20 @@ def test_tasks_are_split_by_how_many_clips_have_not_been_started() -> None:
     split = clip_job(second, options, Path("out"), 2, queue.fresh)
     assert split.segments == SegmentChoice(2, None, AUTO_NS)
     assert queue.note(planned(first, 3), 0.0) and queue.fresh == 1, "segments are no clips"
+
+
+@pytest.mark.parametrize(
+    ("choice", "ray", "cores", "tasks"),
+    [
+        (SegmentChoice(), None, 2, 1),
+        (SegmentChoice(), "local", 2, 1),
+        (SegmentChoice(), None, 4, 4),
+        (SegmentChoice(6), None, 2, 2),
+        (SegmentChoice(length_ns=10**10), None, 2, 2),
+        (SegmentChoice(), "10.0.0.5:6379", 2, 1000),
+    ],
+)
+def test_one_clip_has_several_workers_where_that_is_faster(
+    choice: SegmentChoice, ray: str | None, cores: int, tasks: int
+) -> None:
+    assert most_tasks(BatchOptions(Path("out"), ray=ray, segments=choice), 1, cores) == tasks

@@ -127,5 +127,7 @@ def test_a_clip_is_not_split_by_itself_while_others_keep_all_workers_busy() -> N
     with pytest.raises(CannotSplitError, match="other clips keep all workers busy, and segments cost 15% more"):
         plan_sections(clip, SyncConfig(), SegmentChoice().for_workers(4, 4))
     assert len(plan_sections(clip, SyncConfig(), SegmentChoice(3).for_workers(4, 99))) == 3, "asked for"
+    with pytest.raises(CannotSplitError, match="there is one worker, which uses all cores"):
+        plan_sections(clip, SyncConfig(), SegmentChoice().for_workers(1))
     short = times(packets(250), packets(250))
     assert plan_sections(short, SyncConfig(), SegmentChoice().for_workers(4, 99)) == (Section(),)

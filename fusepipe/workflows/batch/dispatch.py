@@ -23,7 +23,7 @@ from fusepipe.workflows.batch.entries import STATE_FOLDER, BatchEntry
 from fusepipe.workflows.batch.local_pool import LocalPool, WorkerPool
 from fusepipe.workflows.batch.records import remove_unfinished
 from fusepipe.workflows.batch.segment_files import read_handover, segments_folder
-from fusepipe.workflows.batch.segment_plan import MAX_SEGMENTS, SegmentChoice
+from fusepipe.workflows.batch.segment_plan import MAX_SEGMENTS, MIN_CORES, SegmentChoice
 
 log = logging.getLogger(__name__)
 
@@ -117,12 +117,20 @@ def run_batch(
 
 def _pool(options: BatchOptions, out: Path, clips: int) -> WorkerPool:
     if options.segments is not None:  # a few clips may be many segments
-        clips = max(clips, int(usable_cores())) if options.ray in (None, "local") else clips * MAX_SEGMENTS
+        clips = most_tasks(options, clips, int(usable_cores()))
     if options.ray is None:
         return LocalPool(options.workers or max(1, min(int(usable_cores()), clips)), options.timeout_s)
     from fusepipe.workflows.batch.ray_pool import RayPool
 
     return RayPool(options.ray, options.workers, clips, options.timeout_s, out)
+
+
+def most_tasks(options: BatchOptions, clips: int, cores: int) -> int:
+    """For how many tasks at a time there may be workers, where so many clips are split on so many cores."""
+    assert options.segments is not None
+    if options.ray not in (None, "local"):
+        return clips * MAX_SEGMENTS
+    return clips if options.segments.automatic and cores < MIN_CORES else max(clips, cores)
 
 
 def clip_job(entry: BatchEntry, options: BatchOptions, out: Path, workers: int, waiting: int) -> ClipJob:

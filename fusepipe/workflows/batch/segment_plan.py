@@ -30,6 +30,8 @@ OVERHEAD = 0.15  # measured of a clip whose scene is followed: docs/measurements
 MAX_REORDER = 16  # frames between which others may be in a file, at most, by the codecs
 LONGEST_GAP_NS = 10 * S  # what counts as a jump of the clock depends on all frames before
 BUSY = f"other clips keep all workers busy, and segments cost {OVERHEAD:.0%} more CPU time"
+ALONE = "there is one worker, which uses all cores for a clip"
+MIN_CORES = 3  # below, one worker is as fast as several: a whole clip uses 1.5 cores, segments cost OVERHEAD
 FIRST_PASS = -1  # in place of the index of a section
 
 
@@ -49,13 +51,21 @@ class SegmentChoice:
     shortest_ns: int = S
     refused: str = ""
 
+    @property
+    def automatic(self) -> bool:
+        """Whether neither a count nor a length was asked for."""
+        return not self.count and self.length_ns is None
+
     def for_workers(self, workers: int, waiting: int = 0) -> SegmentChoice:
         """The choice with a count or a length, while so many other clips wait for a worker.
 
-        By itself, a clip is not split while those keep all workers busy: segments cost more CPU time.
+        By itself, a clip is not split while those keep all workers busy: segments cost more CPU time. Nor for one
+        worker, which decodes, fuses and encodes in parallel.
         """
-        if self.count or self.length_ns:
+        if not self.automatic:
             return self
+        if workers == 1:
+            return SegmentChoice(2, None, AUTO_NS, ALONE)
         return SegmentChoice(workers, None, AUTO_NS, BUSY if waiting >= workers else "")
 
     def count_for(self, duration_ns: int) -> int:

@@ -104,13 +104,18 @@ def _troubles(report: RunReport, *, verbose: bool) -> list[str]:
 
 def _skipped_lines(report: RunReport, *, verbose: bool) -> list[str]:
     """Counts by reason; the notes on single frames where there are few, or with ``verbose``."""
-    text = "  skipped: " + ", ".join(f"{count} {reason}" for reason, count in report.skipped.items())
+    text = "  skipped: " + ", ".join(_counted_reason(count, reason) for reason, count in report.skipped.items())
     notes = report.notes
     if not verbose:
         more = f"; {len(notes) - FEW_NOTES} more with -v" if len(notes) > FEW_NOTES else ""
         return [f"{text} ({'; '.join(notes[:FEW_NOTES])}{more})" if notes else text]
     left = [f"    ... {len(notes) - MAX_NOTES} more in --json"] if len(notes) > MAX_NOTES else []
     return [text, *(f"    {note}" for note in notes[:MAX_NOTES]), *left]
+
+
+def _counted_reason(count: int, reason: str) -> str:
+    """``2 late pairs``, but ``2 unreadable infrared``."""
+    return counted(count, reason) if reason.endswith((" frame", " pair")) else f"{count} {reason}"
 
 
 def _overload_line(overload: Mapping[str, Any]) -> str:

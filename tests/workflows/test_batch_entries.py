@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,13 @@ def test_spaces_after_commas_are_no_part_of_a_name(tmp_path: Path) -> None:
     assert row.values == {"infrared": "ir.mkv", "visible": "vis.mkv", "output": " a.mkv"}
 
 
-def test_a_pattern_without_a_match_and_a_folder_are_named(tmp_path: Path) -> None:
+def test_a_pattern_without_a_match_and_a_folder_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SourceError, match="matches no file"):
         read_rows(f"{tmp_path}/*.mkv", "vis.mkv")
+    with monkeypatch.context() as not_root:
+        not_root.setattr(os, "access", lambda path, mode: False)
+        with pytest.raises(SourceError, match=f"no permission to read {tmp_path}$"):
+            read_rows(f"{tmp_path}/*.mkv", "vis.mkv")
     with pytest.raises(UsageError, match=r"is a folder; write a pattern such as '.*/\*\.mkv'"):
         read_rows(str(tmp_path))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def read_rows(manifest: str, visible: str | None = None) -> list[ManifestRow]:
             rows = _read(path, shown)
     if not rows:
         matched = path.suffix.lower() not in SUFFIXES
-        raise SourceError(f"{shown}: {'matches no file' if matched else 'is empty: it names no clips'}")
+        raise SourceError(f"{shown}: {_no_match(manifest) if matched else 'is empty: it names no clips'}")
     if len(rows) > MAX_ROWS:
         raise UsageError(f"{shown}: has {len(rows)} rows; at most {MAX_ROWS}: split it")
     return rows
@@ -182,6 +183,15 @@ def _parquet(path: Path) -> Iterator[ManifestRow]:
 
 
 _READERS = {".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": _parquet}
+
+
+def _no_match(pattern: str) -> str:
+    """Why nothing matches: of a folder that may not be read, :mod:`glob` says nothing."""
+    parts = Path(pattern).parts
+    fixed = next((index for index, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    folder = Path(*parts[:fixed])
+    closed = folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK)
+    return f"matches no file: no permission to read {folder}" if closed else "matches no file"
 
 
 def _matches(pattern: str, visible: str | None) -> Iterator[ManifestRow]:

@@ -55,14 +55,17 @@ def test_a_run_without_trouble_says_pairs_time_and_output(call, inputs):
     assert (code, err) == (0, "") and call.loaded == ["mean"]
 
 
-def test_skipped_frames_are_counted_in_plain_words(call, inputs):
-    for rate, said in ((10, "  skipped: 1 unused infrared frame"), (12.5, "  skipped: 2 unused infrared frames")):
-        writer = cv2.VideoWriter("slow.mkv", cv2.VideoWriter.fourcc(*"MJPG"), rate, (60, 40))
-        for number in range(2 if rate == 10 else 3):
-            writer.write(np.full((40, 60, 3), 40 * number + 70, np.uint8))
-        writer.release()
-        _, out, _ = call("fuse", "ir.mkv", "slow.mkv", "-o", f"{rate:g}.mkv", "--model", "mean")
-        assert said in [line.partition(",")[0].partition(" (")[0] for line in out.splitlines()], out
+@pytest.mark.parametrize(
+    ("rate", "said"), [(12.5, "skipped: 1 unused infrared frame"), (6.25, "skipped: 3 unused infrared frames")]
+)
+def test_skipped_frames_are_counted_in_plain_words(call, inputs, rate, said):
+    """Of 5 infrared images at 25 Hz those are unused that no visible one is near."""
+    writer = cv2.VideoWriter("slow.mkv", cv2.VideoWriter.fourcc(*"MJPG"), rate, (60, 40))
+    for number in range(3):
+        writer.write(np.full((40, 60, 3), 40 * number + 70, np.uint8))
+    writer.release()
+    _, out, _ = call("fuse", "ir.mkv", "slow.mkv", "-o", "o.mkv", "--model", "mean")
+    assert re.search(rf"  {said}(,| \(|$)", out, re.MULTILINE), out
 
 
 def test_trouble_is_one_line_for_each_kind(call, inputs):

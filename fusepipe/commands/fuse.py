@@ -105,7 +105,8 @@ from fusepipe.core.imports import without_collection
 @click.option(
     "--colour",
     type=click.Choice(["visible", "weighted", "grey"]),
-    help="The visible colours as they are, faded where detail comes from the infrared image, or none  [visible]",
+    help="The visible colours as they are, faded where detail comes from the infrared image, or none.",
+    show_default="visible",
 )
 @click.option("--grey", is_flag=True, help="Write luma only, without the visible colours.")
 @click.option("--swap", is_flag=True, help="The first input is the visible one, the second the infrared one.")

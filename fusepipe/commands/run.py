@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     "--processes",
     type=ProcessCount(),
     default="1",
-    help="ProcessCount that share the rigs; auto: one a core. Pages have the port of --preview and those after it.",
+    help="Processes that share the rigs; auto: one a rig, at most 4 a core. Pages: from the port of --preview on.",
 )
 @click.option("--duration", type=Duration(), help="Stop after this time (of the recording, or live): 10s, 5min.")
 @click.option("--max-pairs", type=click.IntRange(min=1), help="Stop after this many pairs.")

@@ -23,8 +23,8 @@ def rig(name: str, sink: dict[str, Any]) -> Rig:
 SHARES = [[rig("a", {"images": "a"})], [rig("b", {"images": "b"})]]
 
 
-def test_auto_is_a_process_a_core() -> None:
-    assert ProcessCount().convert("auto", None, None) == max(1, int(usable_cores()))
+def test_auto_is_four_processes_a_core_at_most() -> None:
+    assert ProcessCount().convert("auto", None, None) == max(1, int(4 * usable_cores()))
     assert ProcessCount().convert("3", None, None) == 3
 
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,8 @@ class SpreadRun:
 
     def workers(self) -> dict[str, int]:
         """The processes of the rigs, by name."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         found = {}
-        for child in map(int, children):
+        for child in children_of(self.process):
             given = [w for w in command_line(child) if w.startswith("--name=")]
             found.update({word.removeprefix("--name="): child for word in given})
         return found
@@ -85,6 +84,10 @@ def free_port_with_next() -> int:
             except (OSError, OverflowError):
                 continue
             return port
+
+
+def children_of(process: subprocess.Popen[Any]) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
 def command_line(process: int) -> list[str]:
@@ -148,9 +151,86 @@ def test_rigs_on_one_page_run_in_one_process(tmp_path: Path) -> None:
     rigs = SpreadRun(tmp_path).rigs
     page = f"http://127.0.0.1:{free_port()}"
     for file in rigs.iterdir():
-        file.write_text(file.read_text().replace("sinks: [", f'sinks: [{{preview: "{page}"}}, '))
+        unpaced = file.read_text().replace("pace=real&", "")  # so that no frame is late on a busy machine
+        file.write_text(unpaced.replace("sinks: [", f'sinks: [{{preview: "{page}"}}, '))
     command = [sys.executable, "-m", "fusepipe", "run", "--rig", str(rigs), "--processes=2", "--max-pairs=1"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 0, ended.stderr
     assert "fusepipe: 1 process instead of 2: rigs that serve on one port stay together" in ended.stderr
     assert "[1]" not in ended.stderr and all(f"{name}: 1 pair" in ended.stdout for name in NAMES)
+
+
+SIGNALS = """\
+import json, sys
+from fusepipe.config.schema import Rig
+from fusepipe.rig.process import run_workers
+run_workers.STOP_S = float(sys.argv[1])
+url = "synthetic://street?pace=real"
+shares = [
+    [Rig.model_validate({"name": name, "infrared": {"url": url}, "visible": {"url": url}, "sinks": [{"images": name}]})]
+    for name in ("attic", "roof")
+]
+outcome = run_workers.run_workers(shares, [[sys.executable, "-c", program] for program in sys.argv[2:]])
+codes = [worker.exit_code for worker in outcome.workers]
+print(json.dumps([outcome.exit_code, codes, [str(error) for error in outcome.errors]]))
+"""
+SAYS = "import signal, sys, time\nsay = lambda word: print(word, file=sys.stderr, flush=True)\n"
+WAITS = "say('waits'); time.sleep(300)"
+ENDS = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+
+
+class SignalRun:
+    """Two small programs as the processes of a run, which is a process of its own."""
+
+    def __init__(self, folder: Path, stop_s: float, programs: Sequence[str]) -> None:
+        self.folder = folder
+        with (folder / "log").open("w") as log:
+            command = [sys.executable, "-c", SIGNALS, str(stop_s), *programs]
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+
+    def __enter__(self) -> SignalRun:
+        try:
+            self.wait_for("waits")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in [*children_of(self.process), self.process.pid] if self.process.poll() is None else []:
+            os.kill(one, signal.SIGKILL)
+        self.process.wait(timeout=20)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def wait_for(self, word: str) -> None:
+        """Until both have logged a word."""
+        logged = [f"[{number}] {word}\n" for number in (1, 2)]
+        wait_for(lambda: all(line in (self.folder / "log").read_text() for line in logged), self.folder, START_S)
+
+    def ended(self) -> tuple[int, list[int], list[str]]:
+        out, _ = self.process.communicate(timeout=START_S)
+        code, codes, errors = json.loads(out)
+        return code, codes, errors
+
+
+def test_what_does_not_end_after_the_stop_signal_is_killed_and_is_an_error(tmp_path: Path) -> None:
+    deaf = f"{SAYS}signal.signal(signal.SIGTERM, signal.SIG_IGN); {WAITS}"
+    with SignalRun(tmp_path, 2.0, [deaf, f"{SAYS}{ENDS}{WAITS}"]) as run:
+        run.process.send_signal(signal.SIGTERM)
+        ended = run.ended()
+    assert ended == (1, [-signal.SIGKILL, 0], ["process 1 (attic) did not end within 2 s"])
+
+
+def test_each_process_reloads_and_each_hears_the_second_stop_signal(tmp_path: Path) -> None:
+    reloads = "signal.signal(signal.SIGHUP, lambda *_: say('reloads'))\n"
+    heard = "lambda *_: sys.exit(130) if seen else (seen.append(1), say('drains'))"
+    twice = f"seen = []\nsignal.signal(signal.SIGINT, {heard})\n"
+    with SignalRun(tmp_path, 600.0, [f"{SAYS}{reloads}{twice}{WAITS}"] * 2) as run:
+        run.process.send_signal(signal.SIGHUP)
+        run.wait_for("reloads")
+        run.process.send_signal(signal.SIGINT)
+        run.wait_for("drains")
+        run.process.send_signal(signal.SIGINT)
+        ended = run.ended()
+    assert ended == (130, [130, 130], [])

@@ -20,16 +20,18 @@ if TYPE_CHECKING:
     from fusepipe.rig.process.run_workers import WorkersOutcome
 
 MAX_PORT = 65535
+# More rigs of one process than one wait for each other; more than this a core are too slow in any number of processes
+AUTO_PER_CORE = 4
 
 
 class ProcessCount(click.ParamType[int]):
-    """A number of processes, or ``auto``: one for each core that this process may use."""
+    """A number of processes, or ``auto``: one a rig, at most ``AUTO_PER_CORE`` for each core this process may use."""
 
     name = "N|auto"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if value == "auto":
-            return max(1, int(usable_cores()))
+            return max(1, int(AUTO_PER_CORE * usable_cores()))
         try:
             number = int(value)
         except ValueError:

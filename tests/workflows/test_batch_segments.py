@@ -73,6 +73,23 @@ def test_joined_segments_are_the_whole_clip_to_the_byte(
     assert not (tmp_path / "split" / ".batch" / "segments").exists()
 
 
+def test_frames_that_cannot_be_read_are_counted_once(tmp_path: Path, engine: KeptEngine) -> None:
+    """Segments read from a key frame before their beginning and beyond their end."""
+    for name in ("ir.mkv", "vis.mkv"):
+        write_clip(tmp_path / name, REGULAR, codec="ffv1", pixel_format="gray", key_every=1)
+    damage = bytearray((tmp_path / "vis.mkv").read_bytes())
+    for share in (0.26, 0.4, 0.49, 0.7):
+        place = int(share * len(damage))
+        damage[place : place + 8] = bytes(byte ^ 255 for byte in damage[place : place + 8])
+    (tmp_path / "vis.mkv").write_bytes(damage[: len(damage) * 3 // 4])
+    whole = Batch(entry(tmp_path), tmp_path / "whole", None, engine).run()
+    joined = Batch(entry(tmp_path), tmp_path / "split", FOUR, engine).run()
+    assert joined.figures.get("segments") == 4, (joined.error, joined.figures["warnings"])
+    assert (tmp_path / "split" / "a.mkv").read_bytes() == (tmp_path / "whole" / "a.mkv").read_bytes()
+    assert whole.figures["warnings"] == ["5 unreadable visible"]
+    assert joined.figures["warnings"] == whole.figures["warnings"]
+
+
 @pytest.mark.parametrize(
     ("suffix", "options"),
     [

@@ -75,6 +75,11 @@ def shortfall_advice(
     return f"check that both inputs cover the same time, and set {offset} to the difference of their clocks"
 
 
+def unreadable_counts(skipped: Mapping[str, int]) -> list[str]:
+    """Of the frames skipped, by reason: those that could not be decoded, such as ``2 unreadable visible``."""
+    return [f"{count} {reason}" for reason, count in skipped.items() if reason.startswith("unreadable")]
+
+
 def _silence(silent: list[Band], errors: Mapping[str, str]) -> str:
     """What to do about cameras that delivered nothing."""
     unknown = [band for band in silent if band not in errors]

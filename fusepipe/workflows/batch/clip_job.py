@@ -27,6 +27,7 @@ from fusepipe.pipeline.sinks.files.images import ImageFileSink
 from fusepipe.pipeline.sinks.files.partial_file import write_error
 from fusepipe.rig.api import Pipeline
 from fusepipe.rig.report.run_report import RunReport
+from fusepipe.rig.report.shortfall import unreadable_counts
 from fusepipe.workflows.batch.clip_metrics import ClipMetrics
 from fusepipe.workflows.batch.entries import STATE_FOLDER, BatchEntry
 from fusepipe.workflows.batch.kept_engine import KeptEngine
@@ -221,12 +222,15 @@ def with_output(entry: BatchEntry, folder: Path) -> tuple[Rig, list[Sink] | None
 
 def _figures(report: RunReport, seconds: float) -> dict[str, Any]:
     """The figures of a run that the report of the batch has."""
-    unreadable = [f"{count} {reason}" for reason, count in report.skipped.items() if reason.startswith("unreadable")]
     return {
         "seconds": round(seconds, 3),
         "pairs": report.pairs,
         "read": report.read,
         "skipped": report.skipped,
         "engine": report.engine,
-        "warnings": [*report.warnings, *unreadable, *([report.shortfall] if report.shortfall else [])],
+        "warnings": [
+            *report.warnings,
+            *unreadable_counts(report.skipped),
+            *([report.shortfall] if report.shortfall else []),
+        ],
     }

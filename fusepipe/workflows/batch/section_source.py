@@ -28,7 +28,8 @@ _EARLIER_NS = (0, 1 * S, 5 * S, 30 * S)
 class SectionSource:
     """The frames of a file from the key frame at ``from_ns`` on (``None``: all), with the times of the whole file.
 
-    ``number`` is that of this frame in the file, from which on they are counted.
+    ``number`` is that of this frame in the file, from which on they are counted. ``unreadable`` are the numbers of
+    those that could not be decoded, some maybe of sections before or after it.
     """
 
     clock: ClockKind = "media"
@@ -37,6 +38,7 @@ class SectionSource:
     def __init__(self, source: VideoFileSource, from_ns: int | None, number: int = 0) -> None:
         self._source, self._from_ns, self._number = source, from_ns, number
         self.band: Band = source.band
+        self.unreadable: list[int] = []
 
     @property
     def label(self) -> str:
@@ -57,6 +59,12 @@ class SectionSource:
 
     def frames(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
         """Raises :class:`CannotSplitError` where the file does not let read from that frame on."""
+        for item in self._items(stop):
+            if isinstance(item, UnreadableFrame):
+                self.unreadable.append(item.index)
+            yield item
+
+    def _items(self, stop: threading.Event) -> Iterator[Frame | UnreadableFrame]:
         from_ns = self._from_ns
         if from_ns is None:
             yield from self._source.frames(stop)

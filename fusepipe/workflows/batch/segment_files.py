@@ -30,7 +30,8 @@ class FinishedSegment:
     ``origin_ns``: the capture time at presentation time 0 of the file. ``ends``: digest of what the stages that follow
     the scene remember at its end. ``sidecar``: its sidecar, with ``sidecar_sha256``, or empty. ``scores``: the metrics
     of those of its pairs that are scored. ``counts_checked``: whether an infrared frame has shown if its counts suit
-    the settings; ``counts_warning``: that one of the ``warnings`` which says that they do not.
+    the settings; ``counts_warning``: that one of the ``warnings`` which says that they do not. ``unreadable``: the
+    numbers in the file of each camera's frames that could not be decoded, some maybe also of other segments.
     ``made_from`` is a hash of the clip's settings and inputs, and of the section. ``file`` is empty for a segment
     without frames. ``problem``: why it cannot be part of its clip, which is then fused as a whole.
     """
@@ -54,6 +55,7 @@ class FinishedSegment:
     warnings: tuple[str, ...] = ()
     counts_checked: bool = False
     counts_warning: str = ""
+    unreadable: Mapping[str, Sequence[int]] | None = None
     problem: str = ""
     version: str = __version__
 

@@ -138,6 +138,7 @@ def _fused(clip: SplitClip, index: int, work: Path, engine: KeptEngine) -> Finis
         warnings=tuple(report.warnings),
         counts_checked=run.scene.tone_map.checked,
         counts_warning=run.scene.tone_map.counts_warning,
+        unreadable={str(source.band): source.unreadable for source in sources},
     )
 
 

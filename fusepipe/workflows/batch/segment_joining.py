@@ -13,7 +13,7 @@ from fusepipe.core.errors import FusepipeError
 from fusepipe.core.frames import PairState
 from fusepipe.pipeline.sinks.files.joined_sidecar import join_sidecars
 from fusepipe.pipeline.sinks.files.joined_video import SegmentFile, UnlikeSegmentsError, join_segments
-from fusepipe.rig.report.shortfall import shortfall
+from fusepipe.rig.report.shortfall import shortfall, unreadable_counts
 from fusepipe.workflows.batch.clip_metrics import mean_of_pairs
 from fusepipe.workflows.batch.segment_files import SEGMENT, FinishedSegment, read_segment
 from fusepipe.workflows.batch.segment_job import SplitClip
@@ -43,7 +43,8 @@ def join_clip(clip: SplitClip, work: Path, *, strict: bool) -> dict[str, Any]:
         states.update(segment.states or {})
     if not states[PairState.FUSED]:
         raise CannotSplitError("no pair was fused")
-    short = shortfall(states, {str(band): count for band, count in plan.read.items()}, {}, whole=True)
+    skipped = _unreadable(segments)
+    short = shortfall(states, {str(band): count for band, count in plan.read.items()}, skipped, whole=True)
     if strict and short:
         raise FusepipeError(short)
     _join_files(clip, segments, work / Path(clip.entry.output).name)
@@ -53,7 +54,7 @@ def join_clip(clip: SplitClip, work: Path, *, strict: bool) -> dict[str, Any]:
         "read": {str(band): count for band, count in plan.read.items()},
         "segments": len(segments),
         "engine": segments[0].engine,
-        "warnings": [*_warnings(segments), *([short] if short else [])],
+        "warnings": [*_warnings(segments), *unreadable_counts(skipped), *([short] if short else [])],
     }
     if clip.metrics:
         figures["metrics"] = mean_of_pairs([row for segment in segments for row in segment.scores], clip.metrics)
@@ -67,6 +68,15 @@ def _warnings(segments: Sequence[FinishedSegment]) -> list[str]:
         texts += [text for text in segment.warnings if not (checked and text == segment.counts_warning)]
         checked |= segment.counts_checked
     return list(dict.fromkeys(texts))
+
+
+def _unreadable(segments: Sequence[FinishedSegment]) -> dict[str, int]:
+    """The unreadable frames of the clip, by reason. Segments read on beyond their ends: each frame counts once."""
+    numbers: dict[str, set[int]] = {}
+    for segment in segments:
+        for band, found in (segment.unreadable or {}).items():
+            numbers.setdefault(band, set()).update(found)
+    return {f"unreadable {band}": len(found) for band, found in numbers.items() if found}
 
 
 def _join_files(clip: SplitClip, segments: Sequence[FinishedSegment], target: Path) -> None:

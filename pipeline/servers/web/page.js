@@ -112,7 +112,7 @@ function cards(pairs) {
   }));
 }
 
-function plot(canvas, values, floor) {
+function plot(canvas, values, floor, digits) {
   const scale = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
   const colours = getComputedStyle(canvas);
   canvas.width = width * scale; canvas.height = height * scale;
@@ -131,7 +131,8 @@ function plot(canvas, values, floor) {
     drawing = true;
   });
   pen.stroke();
-  return `${low.toFixed(0)} to ${high.toFixed(0)}`;
+  // a range that is rounded to fewer digits than the last value might not contain it
+  return `${low.toFixed(digits)} to ${high.toFixed(digits)}`;
 }
 
 // The input mailboxes of each stage; that of `write-2` is `sink-2`.
@@ -291,8 +292,8 @@ async function poll() {
     for (const [number, skew] of data.past) { since = number; skews.push(skew); }
     skews = skews.slice(-PAST);
     if (data.rigs[rig]) draw(data.rigs[rig], data.time_s);
-    const known = skews.filter((v) => v !== null), skewRange = plot(byId("skew"), skews, 1);
-    const dropRange = plot(byId("drops"), drops, 1);
+    const known = skews.filter((v) => v !== null), skewRange = plot(byId("skew"), skews, 1, 2);
+    const dropRange = plot(byId("drops"), drops, 1, 1);
     byId("skew-now").textContent = known.length ? `${known[known.length - 1].toFixed(2)}, of ${skewRange}` : "–";
     byId("drops-now").textContent = drops.length ? `${drops[drops.length - 1].toFixed(1)}, of ${dropRange}` : "–";
   } catch (error) {

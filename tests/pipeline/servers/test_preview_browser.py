@@ -45,6 +45,9 @@ RECORD = {
 }
 
 
+SKEW_NS = -1_110_000
+
+
 @pytest.fixture
 def camera() -> threading.Event:
     """Set to stop the frames."""
@@ -77,7 +80,7 @@ def page(camera: threading.Event, monkeypatch: pytest.MonkeyPatch) -> Iterator[s
             at_ns = index * 40 * MS
             visible = frame(Band.VISIBLE, index, at_ns, pixels=planes[50])
             infrared = frame(Band.INFRARED, index, at_ns, pixels=planes[200])
-            pair = FramePair(index, PairState.FUSED, Band.VISIBLE, infrared, visible, 2 * MS, luma=Plane(planes[200]))
+            pair = FramePair(index, PairState.FUSED, Band.VISIBLE, infrared, visible, SKEW_NS, luma=Plane(planes[200]))
             fused = (Plane(planes[120]),)
             sink.write(FusedFrame(pair, fused, PairState.FUSED, index, at_ns, visible.pts, visible.time_base))
             index += 1
@@ -108,6 +111,7 @@ def test_a_browser_shows_the_video_and_the_statistics(width: int, tmp_path: Path
         await tab.until("document.getElementById('state').textContent === 'fused'")
         await tab.until("document.getElementById('live').naturalWidth === 64")
         await tab.until("!document.getElementById('skew-now').textContent.includes('–')")
+        assert await tab.value("document.getElementById('skew-now').textContent") == "-1.11, of -1.11 to 1.00"
         assert "pip install 'fusepipe[webrtc]'" in await tab.value("document.getElementById('hint').textContent")
         assert await tab.value("document.getElementById('video').hidden")
         assert "11" in await tab.value("document.getElementById('main').textContent")

@@ -20,10 +20,55 @@ if TYPE_CHECKING:
     from fusepipe.workflows.batch.segment_plan import SegmentChoice
 
 SHOWN_FAILURES = 20
+# Options of fusepipe fuse, and what they are for the clips of a batch
+KEYS_OF_OPTIONS = {
+    "--model": "fusion.model",
+    "--backend": "fusion.backend",
+    "--precision": "fusion.precision",
+    "--engine": "fusion.engine",
+    "--device": "fusion.device",
+    "--calibration": "registration.calibration",
+    "--range": "infrared.range",
+    "--agc": "infrared.agc",
+    "--polarity": "infrared.polarity",
+    "--telemetry": "infrared.telemetry",
+    "--denoise": "infrared.denoise",
+    "--visible-range": "visible.range",
+    "--byte-order": "infrared.byte_order",
+    "--visible-byte-order": "visible.byte_order",
+    "--format": "sink.format",
+    "--pair-by": "sync.pair_by",
+    "--offset": "sync.offset",
+    "--tolerance": "sync.tolerance",
+    "--on-missing": "sync.on_missing",
+    **{f"--{band}-{key}": f"{band}.{key}" for band in ("infrared", "visible") for key in ("crop", "rotate", "flip")},
+    "--decoder": "infrared.decoder",
+    "--colour": "output.colour",
+    "--grey": "output.colour",
+    "--set": "the key, such as infrared.repair.stripes,",
+}
+
+
+class BatchCommand(click.Command):
+    """Says where the options of ``fusepipe fuse`` go."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            key = KEYS_OF_OPTIONS.get(error.option_name)
+            if key is None:
+                raise
+            raise click.UsageError(
+                f"{error.option_name} is not an option of batch: set {key} in a column of the manifest, for each clip, "
+                "or in the rig file of --rig, for all",
+                ctx,
+            ) from error
 
 
 @click.command(
     "batch",
+    cls=BatchCommand,
     epilog=examples(
         "fusepipe batch clips.csv --out fused/",
         "fusepipe batch 'ir/*.mkv' --visible 'vis/{stem}.mkv' --out fused/",
@@ -32,7 +77,9 @@ SHOWN_FAILURES = 20
     ),
 )
 @click.argument("manifest")
-@click.option("--out", "written_out", required=True, type=click.Path(), help="Folder of the outputs and the report.")
+@click.option(
+    "-o", "--out", "written_out", required=True, type=click.Path(), help="Folder of the outputs and the report."
+)
 @click.option("--visible", metavar="TEMPLATE", help="The visible input of each file that a pattern matches.")
 @click.option("--rig", "rig_file", type=click.Path(path_type=Path), help="A rig file, whose settings all clips have.")
 @click.option("--name", "rig_name", metavar="RIG", help="Its rig, where it has several.")

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from fusepipe.cli import cli
+from fusepipe.commands import batch, fuse
 from fusepipe.core.errors import ConfigError, FusepipeError, SourceError, UsageError
 from fusepipe.workflows.batch.entries import BatchEntry, RigChoice, output_folder, read_entries
 from fusepipe.workflows.batch.rows import ManifestRow, read_rows
@@ -233,3 +236,22 @@ def test_files_in_memory_are_no_devices(tmp_path: Path) -> None:
     assert (entry.rig.infrared.kind, entry.inputs[0]) == ("path", "/dev/shm/ir.mkv")
     with pytest.raises(ConfigError, match="is a live camera"):
         entries(tmp_path, {"infrared": "/dev/video0"})
+
+
+def test_an_option_of_fuse_says_which_key_it_is() -> None:
+    own = {name for option in batch.command.params for name in option.opts}
+    theirs = {option.opts[-1] for option in fuse.command.params if option.opts[0].startswith("-")}
+    assert theirs - own - set(batch.KEYS_OF_OPTIONS) == {"--output", "--swap", "--verbose"}
+    for option in sorted(theirs & set(batch.KEYS_OF_OPTIONS)):
+        ran = CliRunner().invoke(cli, ["batch", "clips.csv", "-o", "out", option, "x"])
+        assert ran.exit_code == 2 and f"{option} is not an option of batch: set " in ran.stderr, ran.stderr
+
+
+@pytest.mark.parametrize("key", sorted({key for key in batch.KEYS_OF_OPTIONS.values() if " " not in key}))
+def test_the_key_of_an_option_is_a_column(key: str, tmp_path: Path) -> None:
+    row = ManifestRow(2, {"infrared": "ir", "visible": "vis", "output": "a/", key: [[]]})
+    for name in ("ir", "vis"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(ConfigError) as refused:
+        read_entries([row], str(tmp_path / "clips.csv"), tmp_path / "out")
+    assert refused.value.problems[0].key.startswith(key) and "unknown" not in str(refused.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import traceback
 from collections import deque
@@ -16,6 +17,7 @@ import cv2
 
 from fusepipe.core.errors import FusepipeError
 from fusepipe.core.frames import Luma8
+from fusepipe.core.parent_process import end_with_parent
 from fusepipe.evaluation.scores import Scores, score_triple
 
 _END_TIMEOUT_S = 10.0  # for a process without work to end by itself
@@ -119,7 +121,7 @@ class _Worker:
 
     def __init__(self, context: multiprocessing.context.SpawnContext, names: Sequence[str]) -> None:
         self._connection, its = context.Pipe()
-        self.process = context.Process(target=_work, args=(its, names), name="scorer")
+        self.process = context.Process(target=_work, args=(its, names, os.getpid()), name="scorer")
         self.process.start()
         its.close()
 
@@ -144,8 +146,9 @@ class _Worker:
             self.process.join()
 
 
-def _work(connection: Connection, names: Sequence[str]) -> None:
-    """The main function of a process: triples until the pipe ends, also by the end of the parent."""
+def _work(connection: Connection, names: Sequence[str], parent: int) -> None:
+    """The main function of a process: triples until the pipe ends, or the process ``parent``."""
+    end_with_parent(parent)  # an image may take minutes
     # one process per core: OpenCV's threads would only compete
     cv2.setNumThreads(1)
     # Ctrl-C reaches the whole process group; only the parent handles it
@@ -153,10 +156,9 @@ def _work(connection: Connection, names: Sequence[str]) -> None:
     with connection:
         while True:
             try:
-                triple = connection.recv()
-            except (EOFError, OSError):
+                connection.send(_score_or_error(connection.recv(), names))
+            except (EOFError, OSError):  # of the pipe
                 return
-            connection.send(_score_or_error(triple, names))
 
 
 def _score_or_error(triple: Triple, names: Sequence[str]) -> Scores | Exception:

@@ -113,12 +113,12 @@ def test_another_cluster_is_tried_once(ray: _Ray) -> None:
     [
         ("127.0.0.1:1", FusepipeError, "cannot be reached: Connection refused; is 'ray start' running?"),
         ("ray://127.0.0.1:1", FusepipeError, "cannot be reached: Connection refused"),
-        ("ray://admin:geheim99@127.0.0.1:1", FusepipeError, "cannot be reached"),
+        ("ray://admin:geheim99@127.0.0.1:1", UsageError, "no users and passwords; leave out what is before the @"),
         ("no.such.host.invalid:6379", FusepipeError, "cannot be reached"),
         ("127.0.0.1:99999", FusepipeError, "cannot be reached"),
         ("somewhere", UsageError, "write HOST:PORT"),
         (":6379", UsageError, "write HOST:PORT"),
-        ("ray://admin:geheim99@host", UsageError, "write HOST:PORT"),
+        ("ray://admin:geheim99@host", UsageError, "no users and passwords"),
     ],
 )
 @pytest.mark.usefixtures("ray")

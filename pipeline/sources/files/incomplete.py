@@ -20,6 +20,8 @@ from fusepipe.core.video_formats import alternatives, video_format
 
 _MISSING_S = 1.0  # a writer's rounding, and a last frame that is shown longer, are less
 _MAX_BOXES = 1000
+_SEGMENT = 0x18538067  # the element with all of a Matroska file but its header (RFC 9559, 5)
+_MAX_ELEMENTS = 8  # of the file itself; the segment is the second
 
 
 def why_unreadable(path: Path, error: str | None) -> str:
@@ -56,17 +58,44 @@ def _boxes(file: BinaryIO) -> Iterator[bytes]:
             return
 
 
+def is_cut(path: Path) -> bool:
+    """Whether a Matroska file is shorter than it says; one that was never finished says nothing."""
+    with suppress(OSError), path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        position = 0
+        for _ in range(_MAX_ELEMENTS):
+            file.seek(position)
+            head = file.read(12)
+            name_bytes = _coded_bytes(head)
+            size_bytes = _coded_bytes(head[name_bytes:])
+            if not name_bytes or not size_bytes:
+                return False
+            size = int.from_bytes(head[name_bytes : name_bytes + size_bytes], "big")
+            bits = 7 * size_bytes  # the bit above them ends the code of their number
+            size &= (1 << bits) - 1
+            position += name_bytes + size_bytes + size
+            if int.from_bytes(head[:name_bytes], "big") == _SEGMENT:
+                return size != (1 << bits) - 1 and position > end  # all ones: unknown
+    return False
+
+
+def _coded_bytes(data: bytes) -> int:
+    """The number of bytes of the integer at the beginning (RFC 8794, 4); 0 where there is none."""
+    size = 9 - data[0].bit_length() if data else 0
+    return size if size <= min(8, len(data)) else 0
+
+
 class EarlyEnd:
-    """Notices a Matroska file that ends before the length in its header: FFmpeg reads it to its end without an error.
+    """Notices a Matroska file that was cut before its last frames: FFmpeg reads it to its end without an error.
 
     In MP4 and AVI files the last packet is then broken, and streams have no length. A recording that was never
-    finished has none in its header.
+    finished has none in its header. The length alone is no sign: the last frame may be meant to be shown for long.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+    def __init__(self, path: Path, container: InputContainer, stream: VideoStream) -> None:
         self._length_s: float | None = None
         self._end_s = 0.0
-        if "matroska" in container.format.name:
+        if "matroska" in container.format.name and is_cut(path):
             self._length_s = _tagged_length_s(stream)
             if self._length_s is None and len(container.streams) == 1 and container.duration is not None:
                 self._length_s = container.duration / av.time_base

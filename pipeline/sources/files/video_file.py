@@ -304,7 +304,7 @@ class VideoFileSource:
         sei, checksums = SeiFilter(codec, extradata), SliceChecksums(codec, extradata)
         numbers = FrameNumbers(reorders=lambda: stream.codec_context.has_b_frames) if self._numbered else None
         decoder = StreamDecoder(stream, self._decoder, self.label)
-        end = EarlyEnd(container, stream)
+        end = EarlyEnd(self._path, container, stream)
         index = errors = 0
         packets = container.demux(stream)
         while not stop.is_set():

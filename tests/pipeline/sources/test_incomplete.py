@@ -9,7 +9,7 @@ from helpers.video_files import read
 
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, UnreadableFrame
-from fusepipe.pipeline.sources.files.incomplete import why_unreadable
+from fusepipe.pipeline.sources.files.incomplete import is_cut, why_unreadable
 from fusepipe.pipeline.sources.files.video_file import VideoFileSource
 
 UNKNOWN = "FFmpeg cannot read this video: unknown"
@@ -54,6 +54,33 @@ def test_a_recording_that_was_never_finished_is_read_without_a_word(tmp_path):
     cut(tmp_path / "a.mkv", 0.5)
     items = read(tmp_path / "a.mkv")
     assert len(items) > 3 and not missing(items)
+
+
+def test_a_last_image_that_is_shown_for_long_is_not_missing_video(tmp_path, ffmpeg):
+    """MP4 has the duration of each frame, Matroska only the end of the last one."""
+    write(tmp_path / "a.mp4", 5)
+    with av.open(str(tmp_path / "a.mp4")) as source, av.open(str(tmp_path / "b.mp4"), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux() if packet.size]
+        packets[-1].duration *= 30
+        for packet in packets:
+            packet.stream = stream
+            container.mux(packet)
+    command = [ffmpeg, "-v", "error", "-i", tmp_path / "b.mp4", "-c:v", "copy", tmp_path / "c.mkv"]
+    subprocess.run(command, check=True, timeout=60)
+    with av.open(str(tmp_path / "c.mkv")) as container:
+        assert container.streams.video[0].metadata["DURATION"] == "00:00:06.800000000"
+    items = read(tmp_path / "c.mkv")
+    assert not missing(items) and items[-1].capture_ns < 10**9
+
+
+@pytest.mark.parametrize("header", [b"", b"\0" * 12, b"\x1a\x45\xdf\xa3", b"\x80\x80" * 6, b"\x18\x53\x80\x67\xff"])
+def test_a_header_of_any_bytes_is_not_that_of_a_cut_file(tmp_path, header):
+    """The last one: of unknown size, as of a recording that is being written."""
+    (tmp_path / "a.mkv").write_bytes(header)
+    assert not is_cut(tmp_path / "a.mkv")
+    (tmp_path / "a.mkv").write_bytes(b"\x18\x53\x80\x67\x82")
+    assert is_cut(tmp_path / "a.mkv")
 
 
 def test_sound_that_is_longer_is_not_missing_video(tmp_path, ffmpeg):

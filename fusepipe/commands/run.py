@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from fusepipe.core.errors import ConfigError, FusepipeError
 from fusepipe.core.imports import without_collection
 
 if TYPE_CHECKING:
+    from fusepipe.config.schema import Rig
     from fusepipe.rig.api import Pipeline
     from fusepipe.rig.report.dry_run import DryRun
 
@@ -98,7 +100,6 @@ def command(
         _run_processes(file, names, preview, processes, words)
     with without_collection():
         from fusepipe.config.rig_folder import RigSelection, load_rigs
-        from fusepipe.core.redact import hide_in, hide_known
         from fusepipe.rig.api import Pipeline
         from fusepipe.rig.process.run_rigs import run_rigs
 
@@ -111,13 +112,8 @@ def command(
         for rig in selection.rigs
     ]
     if dry_run:
-        plans = [_plan(pipeline) for pipeline in pipelines]
-        if as_json:
-            from dataclasses import asdict
-
-            click.echo(json.dumps({"ok": True, "plans": hide_in([asdict(p) for p in plans])}, indent=2))
-        else:
-            click.echo("\n".join(hide_known(text) for plan in plans for text in plan.summary()))
+        shares = _shares(file, names, preview, processes)[1] if processes > 1 else []
+        _show_plans([_plan(pipeline) for pipeline in pipelines], shares, as_json=as_json)
         if selection.refused:
             raise ConfigError(problems=selection.problems)
         return
@@ -129,23 +125,50 @@ def _run_processes(file: Path, names: tuple[str, ...], preview: str | None, proc
     """Ends the command, unless there is nothing to share out: then it returns."""
     from fusepipe.config.rig_folder import RigSelection, load_rigs
     from fusepipe.rig.process.run_workers import run_workers
-    from fusepipe.rig.process.shares import rig_shares
 
     def read() -> RigSelection:
         return load_rigs(file, list(names) or None)
 
+    rigs, shares = _shares(file, names, preview, processes)
+    if len(shares) == 1:
+        return
+    commands = commands_of(shares, [f"--rig={file}", "--quiet", *words], preview)
+    outcome = run_workers(shares, commands, read=read)
+    finish_processes(outcome, rigs, as_json="--json" in words)
+
+
+def _shares(
+    file: Path, names: tuple[str, ...], preview: str | None, processes: int
+) -> tuple[list[str], list[list[Rig]]]:
+    """The names of all rigs, and the rigs of each process. Raises :class:`UsageError` where pages have no ports."""
+    from fusepipe.config.rig_folder import load_rigs
+    from fusepipe.rig.process.shares import rig_shares
+
     load_rigs(file, list(names) or None, preview=preview)  # refuses a wrong address
-    rigs = read().rigs
+    rigs = load_rigs(file, list(names) or None).rigs
     shares = rig_shares(rigs, processes)
+    commands_of(shares, [], preview)  # refuses ports that are taken
     wanted, made = min(processes, len(rigs)), len(shares)
     if made < wanted:
         number = f"{made} {'process' if made == 1 else 'processes'} instead of {wanted}"
         click.echo(f"fusepipe: {number}: rigs that serve on one port stay together", err=True)
-    if made == 1:
+    return [rig.name for rig in rigs], shares
+
+
+def _show_plans(plans: Sequence[DryRun], shares: Sequence[Sequence[Rig]], *, as_json: bool) -> None:
+    """Prints what would run, and which rigs in which process."""
+    from dataclasses import asdict
+
+    from fusepipe.core.redact import hide_in, hide_known
+
+    processes = [[rig.name for rig in share] for share in shares]
+    if as_json:
+        document = {"ok": True, "plans": hide_in([asdict(plan) for plan in plans])}
+        click.echo(json.dumps(document | ({"processes": processes} if processes else {}), indent=2))
         return
-    commands = commands_of(shares, [f"--rig={file}", "--quiet", *words], preview)
-    outcome = run_workers(shares, commands, read=read)
-    finish_processes(outcome, [rig.name for rig in rigs], as_json="--json" in words)
+    click.echo("\n".join(hide_known(text) for plan in plans for text in plan.summary()))
+    for number, rigs in enumerate(processes, 1):
+        click.echo(f"process {number}: {', '.join(rigs)}")
 
 
 def _plan(pipeline: Pipeline) -> DryRun:

@@ -72,6 +72,16 @@ def test_dry_run_opens_everything_and_writes_nothing(run, rigs, tmp_path):
     assert [p["rig"] for p in json.loads(out)["plans"]] == ["day", "night"]
 
 
+def test_dry_run_shows_the_rigs_of_each_process(run, rigs):
+    code, out, _ = run("--rig", rigs, "--dry-run", "--processes", "8")
+    assert code == 0 and out.endswith("process 1: day\nprocess 2: night\n"), out
+    out = run("--rig", rigs, "--dry-run", "--processes", "2", "--json")[1]
+    assert json.loads(out)["processes"] == [["day"], ["night"]]
+    assert "process 1" not in run("--rig", rigs, "--dry-run", "--processes", "1")[1]
+    code, _, err = run("--rig", rigs, "--dry-run", "--processes", "2", "--preview", "http://127.0.0.1:65535")
+    assert code == 2 and "need the ports 65535 to 65536" in err
+
+
 @pytest.mark.parametrize(("option", "value", "frames"), [("--max-pairs", "7", 7), ("--duration", "200ms", 5)])
 def test_limits(run, rigs, tmp_path, option, value, frames):
     assert run("--rig", rigs, "--name", "day", option, value)[0] == 0

@@ -41,6 +41,7 @@ _SPACED = re.compile(rf"{_SCHEME}[^\s/?#@:\[]*:(?![0-9]*(?:[/?#\s\"']|,\s|$))[^@
 _HOST_BEHIND = re.compile(
     r"(\[[^\]]*\]|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+)([:/?].*)?|[A-Za-z0-9_-]+(:[0-9]+|/).*", re.DOTALL
 )
+_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")  # of a rig file: its name is to be shown where it is not set
 _SEPARATORS = re.compile(r"[/?#:@&=;%+\s\"'\\<>()\[\]{},|]+")
 
 WORD_SECRET = 8  # characters; shorter secrets and all parts of one are hidden as words only, not inside of words
@@ -154,7 +155,8 @@ def _secrets(url: str) -> list[str]:
         return []
     name, colon, password = user.partition(":")
     secrets = [password if colon else name]
-    return secrets + [found["value"] for found in _WHOLE_SECRET_OPTION.finditer(match["rest"].removeprefix(user))]
+    secrets += [found["value"] for found in _WHOLE_SECRET_OPTION.finditer(match["rest"].removeprefix(user))]
+    return [secret for secret in secrets if not _VARIABLE.fullmatch(secret)]
 
 
 def _forms(secret: str) -> set[str]:

@@ -179,6 +179,20 @@ def test_validate_without_a_file(
     assert (code, json.loads(out)["ok"], json.loads(out)["problems"][0]["line"]) == (2, False, 0)
 
 
+def test_a_password_that_is_a_variable_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CAM_USER", raising=False)
+    monkeypatch.delenv("CAM_PASSWORD", raising=False)
+    for words in ([], ["--name", "roof"]):
+        _, out, err = validate(capsys, str(ROOT / "docs" / "rigs" / "live.yaml"), *words)
+        assert "needs the environment variable CAM_PASSWORD, which is not set" in out + err
+    monkeypatch.setenv("CAM_USER", "admin")
+    monkeypatch.setenv("CAM_PASSWORD", "geheim99")
+    code, out, err = validate(capsys, str(ROOT / "docs" / "rigs" / "live.yaml"), "--name", "roof")
+    assert code == 0 and "rtsp://***@10.0.0.8/ir" in out and "geheim99" not in out + err
+
+
 def test_validate_and_variables(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("TNO", raising=False)

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -14,6 +16,23 @@ from fusepipe.evaluation.scorer import Scorer, Triple
 from fusepipe.evaluation.scores import metric_names
 
 NAMES = metric_names("all", None)
+KILLED = """
+import os, sys, time, traceback
+import numpy as np
+from fusepipe.evaluation.scorer import Scorer, Triple
+
+def waiting_threads():
+    stacks = [traceback.extract_stack(frame) for frame in sys._current_frames().values()]
+    return sum(any(call.name == "recv" for call in stack) for stack in stacks)
+
+rng = np.random.default_rng(0)
+images = [Triple("", *rng.integers(0, 256, (3, side, side), np.uint8)) for side in (16, 16, 3000, 3000)]
+scores = Scorer(%r, 2).scores(images)
+next(scores), next(scores)
+while waiting_threads() < 2:  # until both processes have an image
+    time.sleep(.01)
+os.kill(os.getpid(), 9)
+"""
 
 
 def triple(number, side):
@@ -104,3 +123,10 @@ def test_an_error_of_an_image_comes_as_it_does_in_one_process(workers):
         scorer.close()
     assert messages[0] == messages[1]
     wait_for(lambda: not workers())
+
+
+def test_processes_end_with_the_one_that_started_them():
+    """They hold its standard error, which says nothing, and would take minutes for their images."""
+    command = [sys.executable, "-c", KILLED % (NAMES,)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGKILL, "")

@@ -65,14 +65,23 @@ class _Worker:
 
 
 class LocalPool:
-    """``workers`` processes that share the cores of this one; a clip that takes over ``timeout_s`` has failed."""
+    """``workers`` processes that share the cores of this one; a clip that takes over ``timeout_s`` has failed.
+
+    Raises :class:`FusepipeError` where the system has no process or file left for all of them.
+    """
 
     def __init__(self, workers: int, timeout_s: float) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._timeout_s = timeout_s
         cores = sorted(os.sched_getaffinity(0))
         shares = [cores[index::workers] or [cores[index % len(cores)]] for index in range(workers)]
-        self._workers = [self._start(share) for share in shares]
+        self._workers: list[_Worker] = []
+        try:
+            for share in shares:
+                self._workers.append(self._start(share))
+        except FusepipeError:
+            self.close()
+            raise
 
     @property
     def size(self) -> int:
@@ -112,10 +121,15 @@ class LocalPool:
             _end(worker)
 
     def _start(self, cores: Sequence[int]) -> _Worker:
-        ours, its = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(its, tuple(cores), os.getpid()), name="batch-worker")
-        process.start()
-        its.close()
+        try:
+            ours, its = self._context.Pipe()
+            with its:
+                process = self._context.Process(
+                    target=_work, args=(its, tuple(cores), os.getpid()), name="batch-worker"
+                )
+                process.start()
+        except OSError as error:
+            raise FusepipeError(f"a worker cannot be started: {error.strerror}; try fewer --workers") from error
         return _Worker(process, ours, cores)
 
     def _result(self, worker: _Worker) -> ClipResult | None:

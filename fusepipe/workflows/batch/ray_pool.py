@@ -174,7 +174,12 @@ def _connected(address: str, cores: int) -> Any:
 
 
 def _check_reachable(address: str) -> None:
-    """Raises :class:`FusepipeError` where nothing answers: Ray itself would wait for a minute."""
+    """Raises :class:`FusepipeError` where nothing answers: Ray itself would wait for a minute.
+
+    Raises :class:`UsageError` for what is no address.
+    """
+    if "@" in address:
+        raise UsageError(f"--ray {redact_url(address)}: Ray has no users and passwords; leave out what is before the @")
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         raise UsageError(f"--ray {redact_url(address)}: write HOST:PORT, ray://HOST:PORT, auto or local")

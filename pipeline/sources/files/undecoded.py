@@ -21,13 +21,16 @@ INDEPENDENT_CODECS = frozenset({"ffv1", "png", "rawvideo"})
 """Codecs whose key frames need nothing that was decoded before them, and are shown in the order of the file."""
 NO_IMAGE = (Plane(np.zeros((1, 1), np.uint8)),)
 """The planes of a frame that is not decoded."""
+MAX_KEPT = 512
+"""Packets: more than frames that pairing holds, which drops the others while one camera is alone for long."""
 
 
 class UndecodedFrames:
     """Iterates over the frames of one stream in order, with their numbers and times and without their images.
 
     ``time_ns`` gives the capture time of a timestamp, ``frame`` makes the frame of a decoded image with its number.
-    Packets that are damaged by their checksums count as unreadable, as where all are decoded.
+    Packets that are damaged by their checksums count as unreadable, as where all are decoded. Only the last
+    :data:`MAX_KEPT` frames can be decoded.
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class UndecodedFrames:
         self._packets, self._stream, self._band = packets, stream, band
         self._time_ns, self._frame = time_ns, frame
         self._checksums = SliceChecksums(stream.codec_context.name, stream.codec_context.extradata)
-        self._kept: deque[tuple[int, Packet[VideoStream]]] = deque()
+        self._kept: deque[tuple[int, Packet[VideoStream]]] = deque(maxlen=MAX_KEPT)
         self._last: Frame | None = None
 
     def __iter__(self) -> Iterator[Frame | UnreadableFrame]:

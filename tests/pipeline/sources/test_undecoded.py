@@ -11,7 +11,7 @@ from helpers.made_clips import write_clip, write_counts
 
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, UnreadableFrame
-from fusepipe.pipeline.sources.files.undecoded import UndecodedFrames
+from fusepipe.pipeline.sources.files.undecoded import MAX_KEPT, UndecodedFrames
 from fusepipe.pipeline.sources.files.video_file import VideoFileSource
 
 TIMES = [at_ms for at_ms in range(30, 900, 37) if not 300 < at_ms < 500]
@@ -65,6 +65,18 @@ def test_what_is_passed_over_is_not_kept(tmp_path: Path) -> None:
     assert frames.decoded(second).index == 1
     with pytest.raises(SourceError, match="frame 0 is not kept any more"):
         frames.decoded(first)
+    source.close()
+
+
+def test_a_camera_that_is_alone_for_long_does_not_fill_the_memory(tmp_path: Path) -> None:
+    """Its frames are in no pair, so that nobody asks for them or passes them over."""
+    write_counts(tmp_path / "ir.mkv", range(0, 10 * (MAX_KEPT + 2), 10))
+    source = opened(tmp_path / "ir.mkv")
+    frames = undecoded(source)
+    _, last_lost, first_kept, *_ = [item for item in frames if isinstance(item, Frame)]
+    with pytest.raises(SourceError, match="frame 1 is not kept any more"):
+        frames.decoded(last_lost)
+    assert frames.decoded(first_kept).index == 2
     source.close()
 
 

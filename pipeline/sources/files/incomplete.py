@@ -29,7 +29,7 @@ def why_unreadable(path: Path, error: str | None) -> str:
     with suppress(OSError), path.open("rb") as file:
         if not file.read(1):
             return "is empty (0 bytes)"
-        names = list(_boxes(file))
+        names = [name for name, _ in _boxes(file)]
         if names[:1] == [b"ftyp"] and not {b"moov", b"moof"} & set(names):
             return (
                 "is incomplete: it has no index (moov), which is written at the end of a recording; copy it again, or "
@@ -40,8 +40,8 @@ def why_unreadable(path: Path, error: str | None) -> str:
     return f"not an image ({alternatives(sorted(READ_SUFFIXES))}), and not a video that FFmpeg can read: {error}"
 
 
-def _boxes(file: BinaryIO) -> Iterator[bytes]:
-    """The names of the outer boxes of an MP4 or MOV file (ISO/IEC 14496-12, 4.2)."""
+def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """The names of the outer boxes of an MP4 or MOV file, and where they end (ISO/IEC 14496-12, 4.2)."""
     end = file.seek(0, os.SEEK_END)
     position = 0
     for _ in range(_MAX_BOXES):
@@ -50,17 +50,20 @@ def _boxes(file: BinaryIO) -> Iterator[bytes]:
         if len(header) < 8:
             return
         size, name = struct.unpack(">I4s", header[:8])
-        yield name
         if size == 1 and len(header) == 16:
             (size,) = struct.unpack(">Q", header[8:])
         position += size
+        yield name, position
         if size < 8 or position >= end:  # 0: up to the end of the file
             return
 
 
 def is_cut(path: Path) -> bool:
-    """Whether a Matroska file is shorter than it says; one that was never finished says nothing."""
+    """Whether a Matroska, MP4 or MOV file is shorter than it says; one that was never finished says nothing."""
     with suppress(OSError), path.open("rb") as file:
+        if file.read(8)[4:] == b"ftyp":
+            end = file.seek(0, os.SEEK_END)
+            return any(box_end > end for _, box_end in _boxes(file))
         end = file.seek(0, os.SEEK_END)
         position = 0
         for _ in range(_MAX_ELEMENTS):
@@ -86,16 +89,20 @@ def _coded_bytes(data: bytes) -> int:
 
 
 class EarlyEnd:
-    """Notices a Matroska file that was cut before its last frames: FFmpeg reads it to its end without an error.
+    """Notices a Matroska, MP4 or MOV file that was cut before its last frames: FFmpeg reads it to its end.
 
-    In MP4 and AVI files the last packet is then broken, and streams have no length. A recording that was never
-    finished has none in its header. The length alone is no sign: the last frame may be meant to be shown for long.
+    In AVI files the last packet is then broken, and streams have no length. A recording that was never finished has
+    none in its header. The length alone is no sign: the last frame may be meant to be shown for long.
     """
 
     def __init__(self, path: Path, container: InputContainer, stream: VideoStream) -> None:
         self._length_s: float | None = None
         self._end_s = 0.0
-        if "matroska" in container.format.name and is_cut(path):
+        if not is_cut(path):
+            return
+        if stream.duration is not None and stream.time_base is not None:  # MP4 and MOV
+            self._length_s = float(stream.duration * stream.time_base)
+        elif "matroska" in container.format.name:
             self._length_s = _tagged_length_s(stream)
             if self._length_s is None and len(container.streams) == 1 and container.duration is not None:
                 self._length_s = container.duration / av.time_base

@@ -1,5 +1,6 @@
 """Videos that are not whole: what is said of those that cannot be opened, and of those that end early."""
 
+import re
 import subprocess
 
 import av
@@ -44,6 +45,16 @@ def test_a_matroska_file_that_ends_early_is_counted(tmp_path):
     *frames, last = read(tmp_path / "a.mkv")
     assert missing([*frames, last]) == [last] and last.index == len(frames) and 4 <= len(frames) <= 8
     assert last.reason == f"the file ends at {len(frames) / 5:.3f} s of 3.000 s: it is incomplete"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_an_mp4_file_with_its_index_at_the_beginning_that_ends_early_is_counted(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    write(path, 15, movflags="faststart")
+    assert not missing(read(path))
+    cut(path, 0.5)
+    items = read(path)
+    assert re.fullmatch(r"the file ends at [12]\.\d00 s of 3\.000 s: it is incomplete", items[-1].reason)
 
 
 def test_a_recording_that_was_never_finished_is_read_without_a_word(tmp_path):

@@ -131,8 +131,8 @@ function plot(canvas, values, floor, digits) {
     drawing = true;
   });
   pen.stroke();
-  // a range that is rounded to fewer digits than the last value might not contain it
-  return `${low.toFixed(digits)} to ${high.toFixed(digits)}`;
+  // of the values, not of the plot; rounded to fewer digits than the last value it might not contain it
+  return `${Math.min(...known).toFixed(digits)} to ${Math.max(...known).toFixed(digits)}`;
 }
 
 // The input mailboxes of each stage; that of `write-2` is `sink-2`.

@@ -111,7 +111,7 @@ def test_a_browser_shows_the_video_and_the_statistics(width: int, tmp_path: Path
         await tab.until("document.getElementById('state').textContent === 'fused'")
         await tab.until("document.getElementById('live').naturalWidth === 64")
         await tab.until("!document.getElementById('skew-now').textContent.includes('–')")
-        assert await tab.value("document.getElementById('skew-now').textContent") == "-1.11, of -1.11 to 1.00"
+        assert await tab.value("document.getElementById('skew-now').textContent") == "-1.11, of -1.11 to -1.11"
         assert "pip install 'fusepipe[webrtc]'" in await tab.value("document.getElementById('hint').textContent")
         assert await tab.value("document.getElementById('video').hidden")
         assert "11" in await tab.value("document.getElementById('main').textContent")

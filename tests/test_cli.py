@@ -80,3 +80,9 @@ def test_defaults_are_in_one_style_and_choices_are_listed(name: str, capfd: pyte
             )
         if "..." in written:
             raise AssertionError(f"{option.name}: {written}: list all choices")
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_every_option_says_what_it_is(name: str) -> None:
+    options = [option for option in LEAVES[name].params if isinstance(option, click.Option)]
+    assert [option.name for option in options if not option.hidden and not option.help] == []

@@ -82,13 +82,13 @@ class BatchCommand(click.Command):
 )
 @click.option("--visible", metavar="TEMPLATE", help="The visible input of each file that a pattern matches.")
 @click.option("--rig", "rig_file", type=click.Path(path_type=Path), help="A rig file, whose settings all clips have.")
-@click.option("--name", "rig_name", metavar="RIG", help="Its rig, where it has several.")
+@click.option("--name", "rig_name", metavar="RIG", help="The rig of --rig, where the file has several.")
 @click.option("--workers", type=click.IntRange(1, 1024), help="Worker processes.", show_default="one a core")
 @click.option("--ray", metavar="ADDRESS", help="A Ray cluster: HOST:PORT, auto, or local for a new one.")
 @click.option("--segments", metavar="N|auto", help="Split long clips into N segments, fused in parallel and joined.")
 @click.option("--segment-length", type=Duration(), help="Split clips that are longer into segments of this length.")
 @click.option("--retries", type=click.IntRange(0, 100), default=2, help="Further attempts after a failure.")
-@click.option("--timeout", type=Duration(), default="24h", help="Of one attempt at a clip.")
+@click.option("--timeout", type=Duration(), default="24h", help="Time limit of one attempt at a clip.")
 @click.option(
     "--metrics", type=Names(), metavar="A,B", help="Score a few pairs of each clip: names, paper, common or all."
 )

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from fusepipe.rig.from_options import CameraKeys
     from fusepipe.workflows.calibrate_board import BoardResult, Views
 
+LENS_HELP = "Model of its lens; fisheye is for very wide ones."
+
 
 @click.command(
     "board",
@@ -38,7 +40,8 @@ if TYPE_CHECKING:
     "board_text",
     required=True,
     metavar="KIND:SIZE:SPACING",
-    help="checkerboard:6x5:0.1m, circles:4x11:40mm, charuco:8x6:4cm:3cm or aprilgrid:6x6:11.44cm:8.8cm.",
+    help="checkerboard:6x5:0.1m, circles:4x11:40mm, symmetric-circles:9x6:30mm, charuco:8x6:4cm:3cm or "
+    "aprilgrid:6x6:11.44cm:8.8cm.",
 )
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The calibration file.")
 @click.option(
@@ -47,8 +50,8 @@ if TYPE_CHECKING:
     help="Distance at which the images are aligned.",
     show_default="mean distance of the boards",
 )
-@click.option("--infrared-lens", type=click.Choice(["pinhole", "fisheye"]), default="pinhole")
-@click.option("--visible-lens", type=click.Choice(["pinhole", "fisheye"]), default="pinhole")
+@click.option("--infrared-lens", type=click.Choice(["pinhole", "fisheye"]), default="pinhole", help=LENS_HELP)
+@click.option("--visible-lens", type=click.Choice(["pinhole", "fisheye"]), default="pinhole", help=LENS_HELP)
 @click.option("--more-infrared", type=click.Path(path_type=Path), multiple=True, help="Views without a partner.")
 @click.option("--more-visible", type=click.Path(path_type=Path), multiple=True, help="Views without a partner.")
 @click.option(

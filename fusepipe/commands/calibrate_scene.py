@@ -40,7 +40,12 @@ if TYPE_CHECKING:
 @click.argument("infrared", type=str)
 @click.argument("visible", type=str)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The calibration file.")
-@click.option("--model", type=click.Choice(["auto", "similarity", "affine", "homography"]), default="auto")
+@click.option(
+    "--model",
+    type=click.Choice(["auto", "similarity", "affine", "homography"]),
+    default="auto",
+    help="Kind of transform.",
+)
 @click.option("--fov-infrared", type=click.FloatRange(1, 170), help="Hint: horizontal field of view in degrees.")
 @click.option("--fov-visible", type=click.FloatRange(1, 170), help="Hint: horizontal field of view in degrees.")
 @click.option("--mount", nargs=2, type=Length(), metavar="RIGHT DOWN", help="Hint: position of the infrared camera.")

@@ -62,14 +62,16 @@ from fusepipe.core.imports import without_collection
     "--visible-range", type=float, nargs=2, metavar="LO HI", help="Counts of black and white of a 16-bit visible image."
 )
 @click.option(
-    "--byte-order", type=click.Choice(["little", "big"]), help="Of 16-bit infrared, if it differs from the format's."
+    "--byte-order",
+    type=click.Choice(["little", "big"]),
+    help="Byte order of 16-bit infrared images, where it is not the format's.",
 )
-@click.option("--visible-byte-order", type=click.Choice(["little", "big"]), help="Of 16-bit visible images.")
+@click.option("--visible-byte-order", type=click.Choice(["little", "big"]), help="Byte order of 16-bit visible images.")
 @click.option(
     "--format",
     "image_format",
     type=click.Choice(["png", "jpg", "tif"]),
-    help="Of images in a folder.",
+    help="Format of the images of an output folder.",
     show_default="png",
 )
 @click.option(

@@ -46,7 +46,7 @@ def command(
 ) -> None:
     """Read temperatures of one frame of FILE: an infrared recording, a radiometric JPEG, a TIFF, any 16-bit image.
 
-    Pixels are those of the infrared image, from (0, 0) at the left upper corner. Of a file that does not say what its
+    Pixels are those of the infrared image, from (0, 0) at the upper left corner. Of a file that does not say what its
     counts measure, they are printed as counts; --radiometry gives them a unit.
     """
     from fusepipe.core.redact import hide_known

@@ -19,7 +19,7 @@ from fusepipe.commands.console.training import require_training
 )
 @click.option("--config", default="default", help="'default' or a YAML file.")
 @click.option("--size", type=SizeOption(), default="640x480", help="Image size for the shapes and costs.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 def command(config: str, size: tuple[int, int], as_json: bool) -> None:
     """Print the parts of `mfe` and the students: shapes, parameters, multiply-accumulates per pixel."""
     require_training()

@@ -75,7 +75,7 @@ def run_options(
         click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run."),
         click.option("--device", default="auto", help="auto, cpu or cuda."),
         click.option("--resume", is_flag=True, help="Continue from the checkpoint in --out."),
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output."),
     ]
     if steps:
         options.append(click.option("--steps", type=click.IntRange(min=1), help="Overrides the configuration's steps."))

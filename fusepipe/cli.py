@@ -9,14 +9,19 @@ import errno
 import gc
 import json
 import os
+import signal
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
 from typing import Any
 
 import click
 
 from fusepipe.core.errors import FusepipeError, Interrupted, UsageError, failure_document, message_lines
 from fusepipe.core.redact import forget_known, remember
+from fusepipe.core.signal_handlers import signal_handler
 from fusepipe.core.suggest import closest
 from fusepipe.core.version import __version__
 
@@ -100,7 +105,8 @@ def main(argv: list[str] | None = None) -> None:
     # --traceback is accepted anywhere, like --json
     args = [a for i, a in enumerate(args) if a != "--traceback" or i >= len(options)]
     try:
-        code = _main(args, as_json=as_json, traceback=traceback)
+        with _noted_interrupts() as interrupts:
+            code = _main(args, interrupts, as_json=as_json, traceback=traceback)
         if sys.stdout is not None:  # closed by the caller: ">&-"
             sys.stdout.flush()
     except BrokenPipeError:  # the reader closed the pipe, as "| head" does
@@ -129,7 +135,24 @@ def _colours() -> bool | None:
     return False if os.environ.get("NO_COLOR") else None
 
 
-def _main(args: list[str], *, as_json: bool, traceback: bool) -> int:
+@contextmanager
+def _noted_interrupts() -> Iterator[Sequence[int]]:
+    """What the Ctrl-Cs within the block are added to; they raise ``KeyboardInterrupt`` as before.
+
+    While classes are made, as in imports, Python and pydantic turn that into errors of their own.
+    """
+    interrupts: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else ignored, or handled by a caller
+    with signal_handler([signal.SIGINT] if usual else [], note):
+        yield interrupts
+
+
+def _main(args: list[str], interrupts: Sequence[int], *, as_json: bool, traceback: bool) -> int:
     try:
         result: Any = cli.main(
             args=args, prog_name="fusepipe", standalone_mode=False, obj=tuple(args), color=_colours()
@@ -148,7 +171,7 @@ def _main(args: list[str], *, as_json: bool, traceback: bool) -> int:
             raise
         return fail(FusepipeError(f"{type(error).__name__}: {error}"), FusepipeError.exit_code, as_json=as_json)
     except Exception as error:  # a bug: also one line, with a hint
-        if traceback:
+        if traceback and not interrupts:
             raise
-        unexpected = FusepipeError(f"{type(error).__name__}: {error}")
-        return fail(unexpected, unexpected.exit_code, as_json=as_json, hint=" (--traceback shows where)")
+        found = Interrupted("interrupted") if interrupts else FusepipeError(f"{type(error).__name__}: {error}")
+        return fail(found, found.exit_code, as_json=as_json, hint="" if interrupts else " (--traceback shows where)")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import click
@@ -28,6 +30,29 @@ def commands() -> Iterator[tuple[tuple[str, ...], click.Command]]:
 
 
 LEAVES = {" ".join(path): found for path, found in commands() if not isinstance(found, click.Group)}
+
+
+INTERRUPTED_IMPORT = """
+import os, signal, time
+from fusepipe import cli
+
+def import_module(name):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        raise RuntimeError("Error calling __set_name__ on '_segments' in 'FileSink'") from None
+
+cli.import_module = import_module
+cli.main(["run"])
+"""
+
+
+def test_an_interrupt_that_an_import_turned_into_another_error_is_one() -> None:
+    """As Python 3.11 and pydantic do while a class is made."""
+    command = [sys.executable, "-c", INTERRUPTED_IMPORT]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "fusepipe: error: interrupted\n")
 
 
 @pytest.mark.parametrize("arguments", [[], ["calibrate"], ["data"], ["thermal"], ["train"]], ids=" ".join)

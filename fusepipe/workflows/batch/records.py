@@ -85,7 +85,7 @@ def made_from(entry: BatchEntry) -> str:
     inputs = [remote_stamp(url) if is_remote(url) else _stamps(url) for url in entry.inputs]
     others = [_stamps(file) for file in _setting_files(entry.rig)]
     document = [entry.kind, entry.output, dict(entry.sink), settings, inputs, dict(entry.remote)]
-    if others:  # else the hash is that of earlier versions, whose outputs are still what would be made now
+    if others:  # else the hash is that of earlier versions, so that an update does not make everything again
         document.append(others)
     text = json.dumps(document, sort_keys=True)
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()

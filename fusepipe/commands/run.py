@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 @click.option(
     "--processes",
     type=ProcessCount(),
+    metavar="N|auto",
     default="1",
     help="Processes that share the rigs; auto: one a rig, at most 4 a core. Pages: from the port of --preview on.",
 )

@@ -11,7 +11,7 @@ import pytest
 from helpers.waiting import wait_for
 
 from fusepipe.config.schema import Rig
-from fusepipe.rig.process.rig_worker import WATCHDOG_S, RigWorker
+from fusepipe.rig.process.rig_worker import START_S, WATCHDOG_S, RigWorker
 
 pytestmark = pytest.mark.serial
 
@@ -67,8 +67,14 @@ def ended(worker: RigWorker, now_s: float = 0.0) -> None:
 def test_its_log_status_output_and_exit_code_are_taken(make: Make, lines: list[str]) -> None:
     said = "print('out'); sys.stderr.write('first\\nsecond without an end'); sys.stderr.flush()"
     worker = make(f"{NOTIFY}\n{said}")
+
+    def ready() -> bool:
+        worker.read(0.0)
+        return worker.ready
+
+    wait_for(ready, 60)
+    assert worker.status == "running --name=roof"
     ended(worker)
-    assert (worker.ready, worker.status) == (True, "running --name=roof")
     assert (worker.output, lines) == ("out\n", ["first", "second without an end"])
     assert (worker.exit_code, worker.failure, worker.retry_s) == (0, "", None)
 
@@ -112,7 +118,7 @@ def test_recordings_are_not_started_again(make: Make, caplog: pytest.LogCaptureF
     assert "process 1 (roof) was killed by SIGKILL; not started again" in caplog.text
 
 
-def test_one_that_does_not_respond_is_killed_once_it_was_ready(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_that_does_not_respond_is_killed_sooner_once_ready(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     worker, unready = make(f"{NOTIFY}\n{SLEEP}"), make(SLEEP)
 
     def ready() -> bool:
@@ -126,7 +132,11 @@ def test_one_that_does_not_respond_is_killed_once_it_was_ready(make: Make, caplo
         one.advance(WATCHDOG_S + 1, others_run=True)
     ended(worker, WATCHDOG_S + 2)
     assert worker.failure == "was killed by SIGKILL" and "process 1 (roof) does not respond: killed" in caplog.text
+    assert (worker.ready, worker.status) == (False, ""), "what has ended is neither ready nor running"
     assert unready.process is not None and unready.process.poll() is None, "a start may take minutes"
+    unready.advance(START_S + 1, others_run=True)
+    ended(unready, START_S + 2)
+    assert unready.failure == "was killed by SIGKILL"
 
 
 def test_one_that_was_stopped_is_not_started_again_and_has_not_failed(make: Make) -> None:

@@ -25,6 +25,7 @@ from fusepipe.pipeline.backoff import RIG_START, Backoff
 log = logging.getLogger(__name__)
 
 WATCHDOG_S = 60.0  # as in the units of docs/deployment/systemd
+START_S = 600.0  # the same before it is ready, since it may compile an engine
 MAX_DATAGRAM_BYTES = 1 << 16
 MAX_LINE_BYTES = 1 << 16  # a longer line of the log is relayed in parts
 MAX_READS = 64  # of the log and of the notifications at a time, so that one process cannot keep the others waiting
@@ -146,7 +147,7 @@ class RigWorker:
             return
         if self.process.poll() is not None:
             self._note_end(now_s)
-        elif self.ready and now_s - self._heard_s > WATCHDOG_S:
+        elif now_s - self._heard_s > (WATCHDOG_S if self.ready else START_S):
             log.error("%s does not respond: killed", self.label)
             self.process.kill()
             self._heard_s = now_s
@@ -169,6 +170,7 @@ class RigWorker:
         self.output = self._out.read().decode(errors="replace")
         self._out.close()
         self.exit_code, self.process = self.process.returncode, None
+        self.ready, self.status = False, ""
         killed = self.exit_code < 0
         how = f"was killed by {signal_name(-self.exit_code)}" if killed else f"ended with exit code {self.exit_code}"
         if self.stopping and self.died:

@@ -18,7 +18,13 @@ from fusepipe.core.yaml_models import read_yaml
 
 ROOT = Path(__file__).parents[1].parent
 EXAMPLES = [ROOT / "rigs.yaml", *sorted((ROOT / "docs" / "rigs").glob("*.yaml"))]
-ENVIRON = {"TNO": "/data/tno", "CAM_USER": "ann", "CAM_PASSWORD": "hunter2"}
+ENVIRON = {
+    "TNO": "/data/tno",
+    "CAM_USER": "ann",
+    "CAM_PASSWORD": "hunter2",
+    "INFRARED": "rtsp://127.0.0.1/infrared",
+    "VISIBLE": "rtsp://127.0.0.1/visible",
+}
 
 
 def validate(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:

@@ -31,8 +31,11 @@ def state_of(process: int) -> str:
 
 @pytest.mark.serial
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
-def test_a_process_ends_when_its_parent_is_killed() -> None:
-    words = [sys.executable, "-c", PARENT, CHILD.format("PARENT", SLEEP)]
+@pytest.mark.parametrize(
+    ("given", "then"), [("PARENT", SLEEP), ("PARENT, signal.SIGKILL", f"signal.signal(15, signal.SIG_IGN); {SLEEP}")]
+)
+def test_a_process_ends_when_its_parent_is_killed(given: str, then: str) -> None:
+    words = [sys.executable, "-c", PARENT, f"import signal; {CHILD.format(given, then)}"]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())

@@ -133,6 +133,8 @@ def test_no_process_is_left_when_the_one_that_started_them_is_killed(run: Spread
     run.process.kill()
     run.process.wait(timeout=20)
     wait_for(lambda: not any(command_line(one) for one in workers.values()), run.folder, START_S)
+    assert [name for name, worker in workers.items() if command_line(worker)] == []
+    assert set(workers) == set(NAMES), "both ran before"
 
 
 def test_a_port_in_use_concerns_one_process_and_the_run_ends_by_itself_with_its_error(run: SpreadRun) -> None:

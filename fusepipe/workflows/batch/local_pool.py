@@ -6,7 +6,6 @@ it, is replaced, and its clip gets a failed result that may be tried again.
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -18,11 +17,11 @@ from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from fusepipe.core.errors import FusepipeError
+from fusepipe.core.parent_process import end_with_parent
 from fusepipe.workflows.batch.clip_job import ClipJob, ClipResult, failed_clip, run_clip
 from fusepipe.workflows.batch.kept_engine import KeptEngine
 
 STOP_TIMEOUT_S = 5.0
-_PR_SET_PDEATHSIG = 1
 
 
 class WorkerPool(Protocol):
@@ -170,9 +169,7 @@ def _end(worker: _Worker) -> None:
 def _work(connection: Connection, cores: Sequence[int], parent: int) -> None:
     """The main function of a worker: clips until the connection ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # it must not go on without its parent
-    if os.getppid() != parent:
-        return
+    end_with_parent(parent, signal.SIGKILL)  # it must not go on with a clip without its parent
     limit_cores(cores)
     with connection, KeptEngine() as engine:
         while True:

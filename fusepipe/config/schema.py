@@ -1,4 +1,6 @@
-"""The models of ``rigs.yaml``: frozen, typed, one description per key; docs/rigs.md is generated from them.
+"""The models of ``rigs.yaml``: frozen, typed, one description per key.
+
+The reference (docs/rigs.md, rig-cameras.md, rig-outputs.md) is generated from them.
 
 A key of the file is the alias; the attribute in Python has the unit in its name (``tolerance`` is
 ``tolerance_ns``). From Python both work: ``SyncConfig(tolerance_ns=20_000_000)`` and

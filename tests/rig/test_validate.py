@@ -1,6 +1,7 @@
 """The examples, the JSON schema, the reference page and ``fusepipe validate`` as a new user meets them."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -127,7 +128,16 @@ def test_the_schema_is_a_schema_and_every_key_has_a_description() -> None:
             assert "`" not in described["description"]
 
 
-def test_the_reference_page_is_up_to_date() -> None:
+def test_the_reference_has_a_row_for_every_key() -> None:
+    """Of a model that no page lists, all keys would be missing."""
+    pages = "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("rigs", "rig-cameras", "rig-outputs"))
+    tables = [set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) for section in pages.split("\n## ")]
+    schema = json_schema()
+    keys = {name: set(model["properties"]) for name, model in schema["$defs"].items() if "properties" in model}
+    assert {name: rows for name, rows in keys.items() if rows not in tables} == {}
+
+
+def test_the_reference_pages_are_up_to_date() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / "make_config_reference", "--check"],
         capture_output=True,

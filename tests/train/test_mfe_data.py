@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,45 @@ class TestDecoded:
             assert np.array_equal(DecodedImages(60)[path], first)
         write(path, 30, 30, seed=1)
         assert DecodedImages(60)[path].shape == (30, 30)
+
+    def test_a_copy_of_the_data_finds_what_was_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path, copy = write(tmp_path / "a.png", 50, 102), tmp_path / "elsewhere" / "b.png"
+        first = DecodedImages(60)[path]
+        copy.parent.mkdir()
+        copy.write_bytes(path.read_bytes())
+        os.utime(copy, ns=(1, 1))
+        with monkeypatch.context() as patch:
+            patch.setattr("fusepipe.train.data.decoded.read_training_luma", lambda path: pytest.fail("decoded again"))
+            assert np.array_equal(DecodedImages(60)[copy], first)
+        assert DecodedImages(800)[copy].shape == (50, 102)
+
+    def test_other_content_of_one_size_and_time_is_decoded(self, tmp_path: Path) -> None:
+        """As in two checkouts that were unpacked with the times of an archive."""
+        paths = [tmp_path / name / "a.bmp" for name in ("one", "two")]
+        for seed, path in enumerate(paths):
+            write(path, 20, 30, seed=seed)
+            os.utime(path, ns=(1, 1))
+        one, two = (np.array(DecodedImages(60)[path]) for path in paths)
+        assert paths[0].stat().st_size == paths[1].stat().st_size and not np.array_equal(one, two)
+
+    def test_an_image_that_changes_during_a_run_is_decoded_again(self, tmp_path: Path) -> None:
+        path, cache = write(tmp_path / "a.png", 20, 30), DecodedImages(60)
+        assert cache[path].shape == (20, 30)
+        write(path, 10, 12)
+        assert cache[path].shape == (10, 12)
+
+    def test_a_kept_copy_does_not_let_tno_in(self, tmp_path: Path) -> None:
+        path, cache = write(tmp_path / "a.png"), DecodedImages(60)
+        (tmp_path / "tno").mkdir()
+        copy = tmp_path / "tno" / "a.png"
+        copy.write_bytes(path.read_bytes())
+        assert cache[path].size
+        with pytest.raises(UsageError, match="test set"):
+            cache[copy]
+
+    def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(SourceError, match=r"gone\.png: cannot be read: No such file"):
+            DecodedImages(60)[tmp_path / "gone.png"]
 
     def test_a_truncated_file_is_written_again(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.png")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -153,6 +154,23 @@ class TestDistillationPairs:
         cv2.imwrite(str(data / "made" / "ir" / "a.png"), np.full((48, 64), 3, np.uint8))
         changed = MeanTeacher()
         assert int(self.made(data, changed)[0].images[0].max()) == 3 and changed.calls == 3
+
+    def test_a_new_checkout_of_the_data_is_not_fused_again(self, tmp_path: Path) -> None:
+        data, teacher = write_pairs(tmp_path / "first"), MeanTeacher()
+        self.made(write_pairs(tmp_path / "second"), MeanTeacher())
+        for number, path in enumerate(sorted(data.rglob("*.png"))):
+            os.utime(path, (number, number))
+        assert len(self.made(data, teacher)) == 6 and teacher.calls == 0
+
+    def test_the_same_images_under_two_names_have_two_variants(self, tmp_path: Path) -> None:
+        """Whichever was made first: what a variant changes depends on its name."""
+        data, teacher = write_pairs(tmp_path), MeanTeacher()
+        for band in ("ir", "vis"):
+            shutil.copyfile(data / "made" / band / "a.png", data / "made" / band / "b.png")
+        one, other = self.made(data, teacher, ("variant",))
+        assert teacher.calls == 2 and not np.array_equal(one.images, other.images)
+        whole, same = self.made(data, teacher, ("full",))
+        assert teacher.calls == 3 and np.array_equal(whole.images, same.images)
 
     def test_missing_images_are_reported(self, tmp_path: Path) -> None:
         with pytest.raises(SourceError, match="no image 'z'"):

@@ -1,8 +1,9 @@
 """Decoded luma images on disk, so that every image is decoded once and not for every crop.
 
 An image is kept as an uncompressed, memory-mapped array: a crop reads only its own pages, worker processes share them
-through the system's page cache, and later runs find them. The key is the path, size and modification time of the
-image, so a changed image is decoded again. The folder may be deleted at any time.
+through the system's page cache, and later runs find them. The key is the content of the image's file, so a copy of the
+data finds what was kept, and a changed image is decoded again. Nothing is removed; the folder may be deleted at any
+time.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from fusepipe.core.errors import SourceError
 from fusepipe.core.files import atomic_file
 from fusepipe.core.folders import cache_folder
 from fusepipe.core.frames import Luma8
-from fusepipe.train.data.training_images import read_training_luma, reduced
+from fusepipe.train.data.training_images import read_training_luma, reduced, refuse_test_data
 
 
 class KeptArrays:
@@ -54,16 +55,28 @@ class DecodedImages:
 
     def __init__(self, max_side_px: int, folder: Path | None = None) -> None:
         self._max_side_px = max_side_px
+        self._hashes: dict[Path, tuple[tuple[int, int], str]] = {}  # by path: size and modification time, hash
         self.arrays = KeptArrays(folder)
 
     def key(self, path: Path) -> str:
-        """What identifies the image's content at this size; raises :class:`SourceError` where there is no such file."""
+        """What identifies the image's content at this size: the file is read when it is first met, and when it changes.
+
+        Raises :class:`SourceError` where there is no such file and :class:`UsageError` inside TNO, of which a copy may
+        have been decoded.
+        """
         try:
             found = path.stat()
+            state = found.st_size, found.st_mtime_ns
+            known = self._hashes.get(path)
+            if known is None or known[0] != state:
+                refuse_test_data(path)
+                with path.open("rb") as file:
+                    known = state, hashlib.file_digest(file, "blake2b").hexdigest()
+                self._hashes[path] = known
         except OSError as error:
             raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
-        return f"{path.resolve()}\0{found.st_size}\0{found.st_mtime_ns}\0{self._max_side_px}"
+        return f"{known[1]}\0{self._max_side_px}"
 
     def __getitem__(self, path: Path) -> Luma8:
-        """HxW uint8, read-only. Raises :class:`SourceError` for unreadable images and a full or read-only cache."""
+        """HxW uint8, read-only. Raises as :meth:`key`, and :class:`SourceError` for a full or read-only cache."""
         return self.arrays.get(self.key(path), lambda: reduced(read_training_luma(path), self._max_side_px))

@@ -70,9 +70,11 @@ def distillation_pairs(
     """
     for (dataset, stem), pair in files.items():
         for form in forms:
-            key = "\0".join((*map(images.key, pair), teacher.fingerprint, form, str(VERSION)))
+            name = f"{dataset}/{stem}"
+            drawn_by = name if form == "variant" else ""  # what a variant changes depends on its name
+            key = "\0".join((*map(images.key, pair), teacher.fingerprint, form, drawn_by, str(VERSION)))
 
-            def make(name: str = f"{dataset}/{stem}", pair: PairFiles = pair, form: str = form) -> NDArray[np.uint8]:
+            def make(name: str = name, pair: PairFiles = pair, form: str = form) -> NDArray[np.uint8]:
                 infrared, visible = changed(*read_pair(images, pair), form, name)
                 return np.stack((infrared, visible, teacher.fuse(infrared, visible)))
 

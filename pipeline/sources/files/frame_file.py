@@ -18,6 +18,8 @@ from fusepipe.pipeline.sources.base import DEFAULT_FPS, ClockKind, Overflow, Sou
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
 from fusepipe.pipeline.sources.files.image_reader import ImageOptions, ImageReader, ImageValues
 
+NANOSECOND = Fraction(1, S)
+
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
@@ -109,24 +111,13 @@ class FrameFileSource:
             try:
                 if isinstance(stored.image, str):
                     raise UnreadableImage(stored.image)
-                planes = self._reader.planes(stored.image)
+                frame = self._reader.frame(
+                    stored.image, index=index, capture_ns=capture_ns, pts=capture_ns, time_base=NANOSECOND, name=name
+                )
             except UnreadableImage as error:
                 yield UnreadableFrame(self.band, index, str(error), capture_ns, name, time.monotonic_ns())
                 continue
-            yield Frame(
-                band=self.band,
-                planes=planes,
-                index=index,
-                capture_ns=capture_ns,
-                pts=capture_ns,
-                time_base=Fraction(1, S),
-                camera=self._options.camera,
-                stream_id=self._options.stream_id,
-                name=name,
-                arrival_ns=time.monotonic_ns(),
-                radiometry=self._reader.radiometry(stored.image),
-                telemetry=self._reader.telemetry(stored.image),
-            )
+            yield frame
 
     def close(self) -> None:
         """Nothing to release."""

@@ -113,8 +113,14 @@ class ImageFolderSource:
             name = self._names.get(path, path.stem)
             capture_ns = int(index * S / fps) if self._times_ns is None else self._times_ns[index]
             try:
-                image = self._reader.decode(path.read_bytes())
-                planes = self._reader.planes(image)
+                frame = self._reader.frame(
+                    self._reader.decode(path.read_bytes()),
+                    index=index,
+                    capture_ns=capture_ns,
+                    pts=index if self._times_ns is None else capture_ns,
+                    time_base=1 / fps if self._times_ns is None else Fraction(1, S),
+                    name=name,
+                )
             except image_files.UnreadableImage as error:
                 yield UnreadableFrame(self.band, index, str(error), capture_ns, name, time.monotonic_ns())
                 continue
@@ -122,20 +128,7 @@ class ImageFolderSource:
                 reason = error.strerror or type(error).__name__
                 yield UnreadableFrame(self.band, index, reason, capture_ns, name, time.monotonic_ns())
                 continue
-            yield Frame(
-                band=self.band,
-                planes=planes,
-                index=index,
-                capture_ns=capture_ns,
-                pts=index if self._times_ns is None else capture_ns,
-                time_base=1 / fps if self._times_ns is None else Fraction(1, S),
-                camera=self._options.camera,
-                stream_id=self._options.stream_id,
-                name=name,
-                arrival_ns=time.monotonic_ns(),
-                radiometry=self._reader.radiometry(image),
-                telemetry=self._reader.telemetry(image),
-            )
+            yield frame
 
     def close(self) -> None:
         """Nothing to release."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from fusepipe.core import image_files
 from fusepipe.core.camera_telemetry import CameraTelemetry
 from fusepipe.core.counts import ByteOrder, measure_levels
 from fusepipe.core.errors import SourceError
-from fusepipe.core.frames import Band, Pixels, Plane
+from fusepipe.core.frames import Band, Frame, Pixels, Plane
 from fusepipe.core.image_values import UnmappedValues, are_counts, degree_range, map_values, mapped_radiometry
 from fusepipe.core.radiometry import Radiometry
 from fusepipe.pipeline.sources.base import SourceInfo
@@ -52,7 +54,7 @@ class ImageValues:
 
 
 class ImageReader:
-    """Turns decoded images of one source into planes, all in the way that its first one needs."""
+    """Turns decoded images of one source into frames, all in the way that its first one needs."""
 
     def __init__(self, band: Band, options: ImageOptions) -> None:
         self._band, self._options = band, options
@@ -119,6 +121,28 @@ class ImageReader:
         """What the telemetry rows of an infrared image say, where they are set and can be read."""
         reframing = self._options.reframing
         return None if reframing.telemetry is None else reframing.telemetry_of(self._counts(image))
+
+    def frame(
+        self, image: ImageValues, *, index: int, capture_ns: int, pts: int, time_base: Fraction, name: str
+    ) -> Frame:
+        """The frame of an image, as of now; index, times and name as in :class:`Frame`.
+
+        Raises :class:`UnreadableImage` as :meth:`planes` does.
+        """
+        return Frame(
+            band=self._band,
+            planes=self.planes(image),
+            index=index,
+            capture_ns=capture_ns,
+            pts=pts,
+            time_base=time_base,
+            camera=self._options.camera,
+            stream_id=self._options.stream_id,
+            name=name,
+            arrival_ns=time.monotonic_ns(),
+            radiometry=self.radiometry(image),
+            telemetry=self.telemetry(image),
+        )
 
     def planes(self, image: ImageValues) -> tuple[Plane, ...]:
         """The planes of an image: counts of an infrared one, 8-bit luma and chroma of a visible one.

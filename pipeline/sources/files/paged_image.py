@@ -67,26 +67,19 @@ class PagedImageSource:
             elapsed_ms += duration_ms or 0
             name = f"{self._path.stem}_{index:06d}"
             try:
-                image = self._image(values)
-                planes = self._reader.planes(image)
+                frame = self._reader.frame(
+                    self._image(values),
+                    index=index,
+                    capture_ns=capture_ns,
+                    pts=capture_ns * 1000 // S if timed else index,
+                    time_base=MILLISECOND if timed else 1 / fps,
+                    name=name,
+                )
             except UnreadableImage as error:
                 reason = f"page {index + 1} cannot be decoded: {error}"
                 yield UnreadableFrame(self.band, index, reason, capture_ns, name, time.monotonic_ns())
                 continue
-            yield Frame(
-                band=self.band,
-                planes=planes,
-                index=index,
-                capture_ns=capture_ns,
-                pts=capture_ns * 1000 // S if timed else index,
-                time_base=MILLISECOND if timed else 1 / fps,
-                camera=self._options.camera,
-                stream_id=self._options.stream_id,
-                name=name,
-                arrival_ns=time.monotonic_ns(),
-                radiometry=self._reader.radiometry(image),
-                telemetry=self._reader.telemetry(image),
-            )
+            yield frame
 
     def _image(self, values: Pixels | None) -> ImageValues:
         if values is None:

@@ -190,7 +190,9 @@ def test_an_overloaded_rig_reports_what_comes_out_and_logs_one_line_of_advice(ca
     assert sum(end.pairs.values()) == len(sink.frames) == end.sinks[0]["frames"], "dropped pairs do not count as fused"
     assert end.dropped["registered"] > sum(end.pairs.values())
     assert end.overload["times"] == 1
-    summary = next(line for line in summary_lines(end) if "too slow 1 time" in line)
+    lines = summary_lines(end)
+    assert f"{end.dropped['registered']} pairs before fusion" in next(line for line in lines if "dropped" in line)
+    summary = next(line for line in lines if "too slow 1 time" in line)
     assert summary.endswith(end.overload["last_message"].removeprefix("too slow: "))
     assert live_rigs() == before, "the rig does not count after its end"
     assert "this machine is too slow" in (end.shortfall or "")

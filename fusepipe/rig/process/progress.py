@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from fusepipe.core.progress_bar import clock_time
+from fusepipe.rig.report.dropped import dropped_texts
 
 if TYPE_CHECKING:
     from fusepipe.rig.api import Pipeline
@@ -85,7 +86,7 @@ def line(pipeline: Pipeline) -> str:
     parts.append(f"{recent['fused_per_s']:.1f}/s")
     parts += [f"{count} {state}" for state, count in report.pairs.items() if state != "fused"]
     parts += [f"{count} {reason}" for reason, count in report.skipped.items()]
-    parts += [f"dropped {count} at {box}" for box, count in report.dropped.items()]
+    parts += [f"dropped {text}" for text in dropped_texts(report.dropped, report.sinks)]
     if report.live is not None and (latency := recent["latency_ms"]):  # of recordings it is the time in queues
         parts.append("latency {p50:.0f}/{p95:.0f}/{p99:.0f} ms".format(**latency))
     if skew := recent["skew_ms"]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from fusepipe.core.text import counted, sized
 from fusepipe.core.video_formats import video_format
+from fusepipe.rig.report.dropped import dropped_texts
 from fusepipe.rig.report.run_report import RunReport
 
 FEW_NOTES = 2  # of skipped frames without -v
@@ -88,9 +89,8 @@ def _troubles(report: RunReport, *, verbose: bool) -> list[str]:
         lines.append(_drift_line(report.drift))
     if report.skipped:
         lines += _skipped_lines(report, verbose=verbose)
-    if report.dropped:
-        boxes = ", ".join(f"{count} before {box}" for box, count in report.dropped.items())
-        lines.append(f"  dropped: {boxes} (the next stage was late)")
+    if dropped := dropped_texts(report.dropped, report.sinks):
+        lines.append(f"  dropped: {', '.join(dropped)} (too slow for them)")
     if report.overload is not None and report.overload["times"]:
         lines.append(_overload_line(report.overload))
     # the failure of a recording's only attempt is the error of the run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import traceback
 from collections import deque
@@ -165,8 +166,18 @@ def _score_or_error(triple: Triple, names: Sequence[str]) -> Scores | Exception:
     try:
         return _score(triple, names)
     except Exception as error:  # noqa: BLE001 - raised by the parent, as without processes
-        error.add_note(traceback.format_exc())  # is not sent with it
-        return error
+        sent = error if _survives_pickling(error) else FusepipeError(f"{triple.name}: {type(error).__name__}: {error}")
+        sent.add_note(traceback.format_exc())  # is not sent with it
+        return sent
+
+
+def _survives_pickling(error: Exception) -> bool:
+    """Whether the parent gets this error: some refuse to be pickled, others are pickled and cannot be made again."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - what was just written
+    except Exception:  # noqa: BLE001 - whatever the class of the error raises
+        return False
+    return True
 
 
 def _score(triple: Triple, names: Sequence[str]) -> Scores:

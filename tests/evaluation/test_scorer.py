@@ -125,6 +125,48 @@ def test_an_error_of_an_image_comes_as_it_does_in_one_process(workers):
     wait_for(lambda: not workers())
 
 
+class RefusesError(Exception):
+    """Cannot be pickled, as an error that refers to a lock or a module."""
+
+    def __reduce__(self):
+        raise TypeError("cannot pickle")
+
+
+class NeedsTwoError(Exception):
+    """Is pickled, but cannot be made again from its message."""
+
+    def __init__(self, what, side):
+        super().__init__(f"{what} of {side} pixels")
+
+
+class FailingLuma:
+    """An image of which the metrics fail with an error of this module."""
+
+    def __init__(self, error):
+        self.error = error
+
+    @property
+    def shape(self):
+        raise RefusesError("no memory on it") if self.error == "refuses" else NeedsTwoError("device", 8)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("refuses", "dusk: RefusesError: no memory on it"),
+        ("needs two", "dusk: NeedsTwoError: device of 8 pixels"),
+    ],
+)
+def test_an_error_that_cannot_be_sent_is_named_and_is_no_lack_of_memory(error, said):
+    image = np.zeros((16, 16), np.uint8)
+    scorer = Scorer(("MI",), 2)
+    with pytest.raises(FusepipeError) as caught:
+        list(scorer.scores([Triple("dusk", image, image, FailingLuma(error))]))
+    scorer.close()
+    assert str(caught.value) == said
+    assert any("in shape" in note for note in caught.value.__notes__), "the traceback of the process"
+
+
 def test_processes_end_with_the_one_that_started_them():
     """They hold its standard error, which says nothing, and would take minutes for their images."""
     command = [sys.executable, "-c", KILLED % (NAMES,)]

@@ -19,6 +19,7 @@ LensModel = Literal["pinhole", "fisheye"]
 Array = NDArray[np.float64]
 ROUNDS = 12
 EXACT_PX = 1e-3
+FAR_RADIUS = 4.0  # of a ray 76 degrees off the axis; lens models are not examined farther out
 
 _COUNTS = {"pinhole": (0, 4, 5, 8, 12, 14), "fisheye": (0, 4)}
 
@@ -104,9 +105,9 @@ class Lens:
 def radius_limit(lens: Lens) -> float:
     """The largest radius of a ray at which the distorted radius still grows: beyond, the model folds back.
 
-    Infinite where it grows as far as 4 (76 degrees off the axis).
+    Infinite where it grows as far as :data:`FAR_RADIUS`.
     """
-    radius = np.linspace(0, 4, 801)
+    radius = np.linspace(0, FAR_RADIUS, 801)
     rays = np.stack([radius, np.zeros_like(radius)], axis=1)
     out = (lens.project(rays)[:, 0] - lens.cx) / lens.fx
     falls = np.nonzero(np.diff(out) <= 0)[0]

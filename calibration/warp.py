@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fusepipe.calibration.lens import Lens, radius_limit
+from fusepipe.calibration.lens import FAR_RADIUS, Lens, radius_limit
 from fusepipe.calibration.matrix import Matrix3, check_matrix, check_size, rescale_matrix, scaling
 from fusepipe.core.buffers import BufferPool
 from fusepipe.core.errors import UsageError
@@ -33,6 +33,7 @@ TOLERANCE_PX = 1e-4
 SHRINK_LIMIT = 1.5
 
 _ROWS_AT_ONCE = 32
+_KNOWN_PX = 0.5  # a ray whose pixel is farther off was not found; OpenCV's own search leaves a tenth at wide corners
 
 
 class RemapWarp:
@@ -212,7 +213,7 @@ def _lens_map(
     map_x, map_y = np.empty((2, vis_h, vis_w), np.float32)
     seen = np.empty((vis_h, vis_w), np.bool_)
     back = None if adjust is None else np.linalg.inv(adjust)
-    limit, t = radius_limit(infrared), TOLERANCE_PX
+    limit, visible_limit, t = radius_limit(infrared), radius_limit(visible), TOLERANCE_PX
     for top in range(0, vis_h, _ROWS_AT_ONCE):
         rows = slice(top, min(top + _ROWS_AT_ONCE, vis_h))
         v, u = np.mgrid[rows, 0:vis_w].astype(np.float64)
@@ -220,21 +221,45 @@ def _lens_map(
         if back is not None:
             moved = np.concatenate([pixels, np.ones((len(pixels), 1))], axis=1) @ back.T
             pixels = moved[:, :2] / moved[:, 2:]
-        rays = visible.rays(pixels)
+        rays, known = _known_rays(visible, visible_limit, pixels)
         points = np.concatenate([rays, np.ones((len(rays), 1))], axis=1) * distance_m
         there = (points - pose.translation_m) @ pose.rotation  # rows: R^T (X - t)
-        front = there[:, 2] > 1e-6 * distance_m
-        depth = np.where(front, there[:, 2], 1.0)
-        direction = there[:, :2] / depth[:, None]
-        front &= np.hypot(direction[:, 0], direction[:, 1]) < limit  # beyond, the lens model folds back
-        direction[~front] = 0.0
-        x, y = infrared.project(direction).T
-        inside = front & (x >= -t) & (x <= ir_w - 1 + t) & (y >= -t) & (y <= ir_h - 1 + t)
+        nearest_m = 1e-6 * distance_m
+        positions, sees = _projected(infrared, limit, there[:, :2] / np.maximum(there[:, 2:], nearest_m))
+        x, y = positions.T
+        inside = (
+            known & sees & (there[:, 2] > nearest_m) & (x >= -t) & (x <= ir_w - 1 + t) & (y >= -t) & (y <= ir_h - 1 + t)
+        )
         shape = seen[rows].shape
         seen[rows] = inside.reshape(shape)
-        map_x[rows] = np.where(front, np.clip(x, -1.0, ir_w), -1.0).reshape(shape)
-        map_y[rows] = np.where(front, np.clip(y, -1.0, ir_h), -1.0).reshape(shape)
+        map_x[rows] = np.clip(x, -1.0, ir_w).reshape(shape)
+        map_y[rows] = np.clip(y, -1.0, ir_h).reshape(shape)
     return map_x, map_y, seen
+
+
+def _known_rays(lens: Lens, limit: float, pixels: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Nx2 pixels to Nx2 rays, and which of them the lens model explains, whose radius grows up to ``limit``.
+
+    No ray of the model reaches the others, and the search for one ends anywhere: they get that of a lens without
+    distortion.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):  # where the search diverges
+        rays = lens.rays(pixels)
+        missed_px = np.abs(lens.project(rays) - pixels).max(axis=1)
+    known = (missed_px < _KNOWN_PX) & (np.hypot(rays[:, 0], rays[:, 1]) < limit)
+    return np.where(known[:, None], rays, (pixels - (lens.cx, lens.cy)) / (lens.fx, lens.fy)), known
+
+
+def _projected(lens: Lens, limit: float, rays: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Nx2 rays to Nx2 pixels, and which the lens model covers: those within the radius ``limit``.
+
+    Beyond, the model folds back, and the position is that of the last ray in the same direction, so that the nearest
+    edge of the view is repeated there.
+    """
+    radius = np.hypot(rays[:, 0], rays[:, 1])
+    sees = radius < limit
+    last = min(limit, FAR_RADIUS)
+    return lens.project(rays * np.where(sees, 1.0, last / np.maximum(radius, last))[:, None]), sees
 
 
 def _text(size: Size) -> str:
@@ -255,6 +280,7 @@ def inverse_map(
     seen = np.empty((vis_h, vis_w), np.bool_)
     t = TOLERANCE_PX + (0.5 if whole_view else 0.0)
     u = np.arange(vis_w, dtype=np.float64)
+    horizon = 1e-9 * np.abs(back[2]).max()
     limit = None if lens is None else radius_limit(lens)
     # some rows at a time stay in the processor's cache: large images are built several times quicker
     for top in range(0, vis_h, _ROWS_AT_ONCE):
@@ -263,29 +289,20 @@ def inverse_map(
         x, y, w = (row[0] * u + (row[1] * v + row[2]) for row in back)
         # The matrix has positive w at the infrared centre, and w of the inverse is its reciprocal: what
         # is not positive is behind the camera (or on its horizon).
-        front = w > 1e-9 * np.abs(back[2]).max()
-        w[~front] = 1.0
+        front = w > horizon
+        w = np.maximum(w, horizon)  # what is behind keeps its direction, and gets the edge on its side
         x /= w
         y /= w
         if lens is not None and limit is not None:
-            x, y, bent = _bent(lens, limit, x, y)
-            front &= bent
+            rays = np.stack([((x - lens.cx) / lens.fx).ravel(), ((y - lens.cy) / lens.fy).ravel()], axis=1)
+            positions, sees = _projected(lens, limit, rays)
+            x, y = positions.T.reshape(2, *x.shape)
+            front &= sees.reshape(x.shape)
         seen[rows] = front & (x >= -t) & (x <= ir_w - 1 + t) & (y >= -t) & (y <= ir_h - 1 + t)
         # positions far outside would wrap around in 16 bits, and the border repeats anyway
         map_x[rows] = np.clip(x, -1.0, ir_w)
         map_y[rows] = np.clip(y, -1.0, ir_h)
     return map_x, map_y, seen, _box(back, seen)
-
-
-def _bent(
-    lens: Lens, limit: float, x: NDArray[np.float64], y: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Undistorted positions (any shape) to distorted ones, and which are in the lens's range: rays up to ``limit``."""
-    across, down = (x - lens.cx) / lens.fx, (y - lens.cy) / lens.fy
-    sees = np.hypot(across, down) < limit
-    rays = np.stack([np.where(sees, across, 0.0).ravel(), np.where(sees, down, 0.0).ravel()], axis=1)
-    positions = lens.project(rays).reshape(*x.shape, 2)
-    return np.where(sees, positions[..., 0], -1.0), np.where(sees, positions[..., 1], -1.0), sees
 
 
 def _box(back: Matrix3, seen: NDArray[np.bool_]) -> tuple[int, int]:

@@ -72,6 +72,46 @@ def test_without_distortion_it_is_the_planes_homography() -> None:
     assert lens.valid is not None and both[cv2.erode(lens.valid, np.ones((5, 5))) > 0].max() <= 2
 
 
+FOLDING = (-0.35, 0.0, 0.0, 0.0, 0.0)
+"""Its distorted radius grows up to .975 only, which is .65 of the focal length."""
+
+
+def coordinates(warp: RemapWarp, size: tuple[int, int]) -> np.ndarray:
+    """HxWx2: from which infrared pixel (x, y) each pixel of the warped image is."""
+    y, x = np.mgrid[0 : size[1], 0 : size[0]].astype(np.uint16)
+    return np.stack([warp.apply(x), warp.apply(y)], axis=-1)
+
+
+def test_beyond_the_range_of_the_infrared_lens_the_nearest_edge_of_the_view_is_repeated() -> None:
+    """Through a calibration of two lenses, and through one with a matrix and a lens."""
+    infrared = Lens((160, 120), 80.0, 80.0, 79.5, 59.5, FOLDING)
+    visible = Lens((320, 240), 80.0, 80.0, 159.5, 119.5)  # sees far beyond
+    nowhere = Pose(np.eye(3), np.zeros(3))
+    stereo = build_warp(make_stereo_calibration(infrared, visible, nowhere, 5.0), (160, 120), (320, 240))
+    matrix = RemapWarp([[1, 0, 80], [0, 1, 60], [0, 0, 1]], (160, 120), (320, 240), lens=infrared)
+    for warp in (stereo, matrix):
+        assert warp is not None and warp.valid is not None
+        v, u = np.mgrid[0:240, 0:320]
+        beyond = np.hypot(u - 159.5, v - 119.5) > 0.98 * 80
+        assert not warp.valid[beyond].any()
+        across, down = np.moveaxis(coordinates(warp, (160, 120))[[0, 0, 239, 239, 120], [0, 319, 0, 319, 319]], -1, 0)
+        ring = 0.65 * 80
+        assert across == pytest.approx([79.5 + ring * s for s in (-0.8, 0.8, -0.8, 0.8, 1)], abs=1.5)
+        assert down == pytest.approx([59.5 + ring * s for s in (-0.6, -0.6, 0.6, 0.6, 0)], abs=1.5)
+
+
+def test_visible_pixels_that_no_ray_of_the_lens_model_reaches_show_no_infrared() -> None:
+    visible = Lens((160, 120), 80.0, 80.0, 79.5, 59.5, FOLDING)
+    infrared = Lens((320, 240), 80.0, 80.0, 159.5, 119.5)  # sees all that the visible one could see
+    rig = make_stereo_calibration(infrared, visible, Pose(np.eye(3), np.zeros(3)), 5.0)
+    warp = build_warp(rig, (320, 240), (160, 120))
+    assert warp is not None and warp.valid is not None
+    v, u = np.mgrid[0:120, 0:160]
+    radius = np.hypot(u - 79.5, v - 59.5) / 80
+    assert not warp.valid[radius > 0.655].any()
+    assert warp.valid[radius < 0.645].all()
+
+
 def test_a_stereo_calibration_is_read_as_written(tmp_path) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "rig.yaml"
     save_calibration(STEREO, path)

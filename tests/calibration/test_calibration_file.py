@@ -14,7 +14,7 @@ from fusepipe.calibration.file.storage import calibration_text, load_calibration
 from fusepipe.calibration.warp import build_warp
 from fusepipe.core.errors import ConfigError, OutputExistsError, SinkError, UsageError
 
-GUIDE = Path(__file__).parents[2] / "docs" / "calibration.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "calibration-files.md"
 
 GOOD = """\
 fusepipe_calibration: 1

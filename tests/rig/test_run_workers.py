@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.ports import free_port
+from helpers.ports import free_port, free_ports
 from helpers.rig_process import wait_for
 
 pytestmark = [pytest.mark.serial, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -30,7 +30,7 @@ class SpreadRun:
     def __init__(self, folder: Path) -> None:
         self.folder, self.rigs = folder, folder / "rigs"
         self.rigs.mkdir()
-        self.port = free_port_with_next()
+        self.port = free_ports(len(NAMES))
         self.pages = [f"http://127.0.0.1:{self.port + number}" for number in range(len(NAMES))]
 
         for name in NAMES:
@@ -72,18 +72,6 @@ class SpreadRun:
 
     def document(self) -> dict[str, Any]:
         return json.loads((self.folder / "out.json").read_text())  # type: ignore[no-any-return]
-
-
-def free_port_with_next() -> int:
-    """A free port, and so is the one after it."""
-    while True:
-        port = free_port()
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
 
 
 def children_of(process: subprocess.Popen[Any]) -> list[int]:

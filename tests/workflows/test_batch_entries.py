@@ -76,9 +76,13 @@ def test_a_pattern_without_a_match_and_a_folder_are_named(tmp_path: Path, monkey
     with pytest.raises(SourceError, match="matches no file"):
         read_rows(f"{tmp_path}/*.mkv", "vis.mkv")
     with monkeypatch.context() as not_root:
-        not_root.setattr(os, "access", lambda path, mode: False)
+        closed = [tmp_path]
+        not_root.setattr(os, "access", lambda path, mode: Path(path) not in closed)
         with pytest.raises(SourceError, match=f"no permission to read {tmp_path}$"):
             read_rows(f"{tmp_path}/*.mkv", "vis.mkv")
+        closed[0] = tmp_path.parent  # then it is not known what is inside
+        with pytest.raises(SourceError, match=f"no permission to read {tmp_path.parent}$"):
+            read_rows(f"{tmp_path}/unknown/*.mkv", "vis.mkv")
     with pytest.raises(UsageError, match=r"is a folder; write a pattern such as '.*/\*\.mkv'"):
         read_rows(str(tmp_path))
 

@@ -190,8 +190,11 @@ def _no_match(pattern: str) -> str:
     parts = Path(pattern).parts
     fixed = next((index for index, part in enumerate(parts) if glob.has_magic(part)), len(parts))
     folder = Path(*parts[:fixed])
-    closed = folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK)
-    return f"matches no file: no permission to read {folder}" if closed else "matches no file"
+    for one in (*reversed(folder.parents), folder):
+        needed = os.R_OK | os.X_OK if one == folder else os.X_OK
+        if os.path.isdir(one) and not os.access(one, needed):  # noqa: PTH112 - Path raises for what is inside of it
+            return f"matches no file: no permission to read {one}"
+    return "matches no file"
 
 
 def _matches(pattern: str, visible: str | None) -> Iterator[ManifestRow]:

@@ -28,6 +28,7 @@ from fusepipe.pipeline.sources.decoders.stream_decoder import StreamDecoder
 from fusepipe.pipeline.sources.files.frame_numbers import FrameNumbers
 from fusepipe.pipeline.sources.files.frame_rate import exact_rate
 from fusepipe.pipeline.sources.files.incomplete import EarlyEnd, why_unreadable
+from fusepipe.pipeline.sources.files.lost_packets import LostPackets
 from fusepipe.pipeline.sources.files.sei import SeiFilter
 from fusepipe.pipeline.sources.files.slice_checksums import SliceChecksums
 from fusepipe.pipeline.sources.files.undecoded import INDEPENDENT_CODECS, UndecodedFrames
@@ -304,7 +305,7 @@ class VideoFileSource:
         sei, checksums = SeiFilter(codec, extradata), SliceChecksums(codec, extradata)
         numbers = FrameNumbers(reorders=lambda: stream.codec_context.has_b_frames) if self._numbered else None
         decoder = StreamDecoder(stream, self._decoder, self.label)
-        end = EarlyEnd(self._path, container, stream)
+        end, lost = EarlyEnd(self._path, container, stream), LostPackets(container, stream)
         index = errors = 0
         packets = container.demux(stream)
         while not stop.is_set():
@@ -312,12 +313,13 @@ class VideoFileSource:
             try:
                 packet = next(packets, None)
                 if packet is None:
-                    if reason := end.reason():
-                        yield UnreadableFrame(self.band, index, reason, arrival_ns=time.monotonic_ns())
+                    for number, reason in enumerate(filter(None, (lost.reason(), end.reason())), index):
+                        yield UnreadableFrame(self.band, number, reason, arrival_ns=time.monotonic_ns())
                     return
                 if numbers is not None:
                     numbers.packet(packet.dts)
                 end.packet(packet)
+                lost.packet(packet)
                 checksums.check(packet)
                 decoded = sei.decode(packet, decoder.decode)
             except av.FFmpegError as error:

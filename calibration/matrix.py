@@ -80,6 +80,11 @@ def _to_unit(size: Size) -> Matrix3:
     return np.array([[2.0 / width, 0.0, 1.0 / width - 1.0], [0.0, 2.0 / height, 1.0 / height - 1.0], [0.0, 0.0, 1.0]])
 
 
+def same_shape(made: Size, now: Size) -> bool:
+    """Whether images of two sizes (width, height) have the same aspect ratio, as far as a calibration asks for it."""
+    return abs((now[0] * made[1]) / (now[1] * made[0]) - 1.0) <= ASPECT_TOLERANCE
+
+
 def rescale_matrix(matrix: ArrayLike, from_ir: Size, from_vis: Size, to_ir: Size, to_vis: Size) -> Matrix3:
     """The same cameras' matrix (3x3, infrared to visible pixel) at other resolutions.
 
@@ -88,8 +93,7 @@ def rescale_matrix(matrix: ArrayLike, from_ir: Size, from_vis: Size, to_ir: Size
     camera changed by more than 2 %: the image was cropped, and scaling cannot undo that.
     """
     for name, old, new in (("infrared", from_ir, to_ir), ("visible", from_vis, to_vis)):
-        change = (new[0] * old[1]) / (new[1] * old[0])
-        if abs(change - 1.0) > ASPECT_TOLERANCE:
+        if not same_shape(old, new):
             raise UsageError(
                 f"the {name} camera delivers {new[0]}x{new[1]}, the calibration was made at {old[0]}x{old[1]}: "
                 f"another aspect ratio, so another field of view; set the camera to a size of the same aspect "

@@ -10,19 +10,24 @@ from typing import Any
 from fusepipe.config.schema import Rig
 from fusepipe.config.unsupported import unavailable
 from fusepipe.core.counts import MAX_COUNT, RIG_KEYS, CountSettings, counts_warning
-from fusepipe.core.errors import ConfigError
+from fusepipe.core.errors import ConfigError, UsageError
 from fusepipe.core.frames import Band, Size
 from fusepipe.core.fuser import Fuser
 from fusepipe.pipeline.pairing.name_pairer import NamePairer
 from fusepipe.pipeline.pairing.time_pairer import TimePairer
 from fusepipe.pipeline.sinks.base import Sink
 from fusepipe.pipeline.sinks.files.track_options import TrackOptions
-from fusepipe.pipeline.sources.base import Source, SourceInfo
+from fusepipe.pipeline.sources.base import ChecksSizes, Source, SourceInfo
 from fusepipe.rig.factories import pairing
 from fusepipe.rig.factories.certificates import check_certificates
 from fusepipe.rig.factories.fusers import lease_fuser
 from fusepipe.rig.factories.live_sinks import Warn
-from fusepipe.rig.factories.registration import OpenedRegistration, manual_alignment, open_registration
+from fusepipe.rig.factories.registration import (
+    OpenedRegistration,
+    infrared_problem,
+    manual_alignment,
+    open_registration,
+)
 from fusepipe.rig.factories.sink_views import check_temperatures
 from fusepipe.rig.factories.sinks import SinkContext, SinkRestart, check_inputs_kept, make_sink, sink_restarts
 from fusepipe.rig.factories.sources import make_source
@@ -140,6 +145,7 @@ def open_rig(
         warn(text)
     output = output_size(rig, infrared.info, visible.info, live=live)
     registration = open_registration(rig, infrared.info, visible.info, output, warn)
+    _require_calibrated_shape(rig, infrared)
     restarts: Mapping[int, SinkRestart] = {}
     sinks = parts.sinks
     if sinks is None:
@@ -199,8 +205,18 @@ def _open_source(rig: Rig, band: Band, own: Source | None, warn: Warn, stack: Ex
     for note in info.notes:
         warn(f"{band}: {source.label} {note}")
     if info.offline_reason:
-        warn(f"{band}: {source.label} is not available yet: {info.offline_reason}; the run waits for it")
+        warn(f"{band}: {source.label} was not available at the start: {info.offline_reason}; a run waits for it")
     return OpenedSource(source, info)
+
+
+def _require_calibrated_shape(rig: Rig, infrared: OpenedSource) -> None:
+    """A live infrared camera that returns with another shape is left out, and does not end the run."""
+    problem = infrared_problem(rig.registration)
+    if problem is None or not isinstance(infrared.source, ChecksSizes):
+        return
+    if infrared.info.known and (text := problem((infrared.info.width, infrared.info.height))):
+        raise UsageError(f"the infrared camera delivers {text}: another aspect ratio; calibrate again")
+    infrared.source.require(problem)
 
 
 def count_settings(rig: Rig, band: Band, info: SourceInfo) -> CountSettings:

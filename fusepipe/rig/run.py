@@ -18,7 +18,7 @@ from fusepipe.pipeline.pairing.flat_field import FlatFieldPairer
 from fusepipe.pipeline.pairing.live_pairer import LivePairer
 from fusepipe.pipeline.run_limits import RunLimits
 from fusepipe.pipeline.sinks.runner import SinkFactory
-from fusepipe.pipeline.sources.base import HasImageTimes, ReadsFiles, Source
+from fusepipe.pipeline.sources.base import HasImageTimes, ReadsFiles, Source, SourceInfo
 from fusepipe.pipeline.stages.drift_watch import DriftWatch
 from fusepipe.pipeline.stages.fusion import FusionStep
 from fusepipe.pipeline.stages.interpolation import Interpolation
@@ -26,6 +26,7 @@ from fusepipe.pipeline.stages.local_registration import LocalRegistration
 from fusepipe.pipeline.stages.output_scaling import OutputScaler
 from fusepipe.pipeline.stages.registration import Registration
 from fusepipe.pipeline.stages.state_label import StateLabel
+from fusepipe.pipeline.stages.stretch import StretchWarning
 from fusepipe.rig.factories.live_sinks import Warn
 from fusepipe.rig.factories.pairing import make_live_pairer
 from fusepipe.rig.factories.registration import plane_displacements
@@ -326,4 +327,13 @@ def _transforms(
     if opened.live:
         size = opened.output_size if visible.known or rig.output.size is not None else None
         transforms.insert(0, OutputScaler(size, not visible.grey if visible.known else None, warn))
+        if rig.registration.calibration is None:
+            stretched = StretchWarning(setting_name(rig, "registration.calibration"), warn)
+            if visible.known and opened.infrared.info.known:  # reported when they were opened
+                stretched.ignore(_size(opened.infrared.info), _size(visible))
+            transforms.insert(0, stretched)
     return transforms
+
+
+def _size(info: SourceInfo) -> tuple[int, int]:
+    return info.width, info.height

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from fusepipe.core.counts import ByteOrder, CountLevels
-from fusepipe.core.frames import Band, Disconnected, Frame, UnreadableFrame
+from fusepipe.core.frames import Band, Disconnected, Frame, Size, UnreadableFrame
 from fusepipe.core.radiometry import Radiometry
 from fusepipe.pipeline.sources.image_colour import ImageColour
 
@@ -107,6 +107,14 @@ class MayBlock(Protocol):
     @property
     def longest_block_ns(self) -> int:
         """The timeout after which a blocked read returns."""
+
+
+@runtime_checkable
+class ChecksSizes(Protocol):
+    """A live camera whose images of an unusable size count as not connected, until they can be used again."""
+
+    def require(self, problem: Callable[[Size], str]) -> None:
+        """Asks ``problem`` for the (width, height) of frames from now on: why they cannot be used, else empty."""
 
 
 @runtime_checkable

@@ -21,9 +21,7 @@ class HttpCamera:
     def __init__(self, mode: Mode) -> None:
         self.mode: Mode = mode
         self.connections = 0
-        jpeg = cv2.imencode(".jpg", np.full((120, 160), 90, np.uint8))[1].tobytes()
-        head = b"--B\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
-        self._part = head + jpeg + b"\r\n"
+        self._part = _part(160, 120)
         self._over, self._dropped = threading.Event(), threading.Event()
         self._server = socket.create_server(("127.0.0.1", 0))
         self._server.settimeout(0.1)
@@ -48,6 +46,10 @@ class HttpCamera:
     def drop(self) -> None:
         """Ends the video of the clients that are connected."""
         self._dropped.set()
+
+    def show(self, width: int, height: int) -> None:
+        """Has images of this size from the next one on."""
+        self._part = _part(width, height)
 
     def _accept(self) -> None:
         while not self._over.is_set():
@@ -81,3 +83,8 @@ class HttpCamera:
             self._dropped.clear()
             while not self._over.wait(FRAME_S) and not self._dropped.is_set():
                 connection.sendall(self._part)
+
+
+def _part(width: int, height: int) -> bytes:
+    jpeg = cv2.imencode(".jpg", np.full((height, width), 90, np.uint8))[1].tobytes()
+    return b"--B\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg) + jpeg + b"\r\n"

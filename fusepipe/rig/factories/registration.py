@@ -12,6 +12,7 @@ from fusepipe.config.schema import RegistrationConfig, Rig
 from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Size
 from fusepipe.pipeline.sources.base import SourceInfo
+from fusepipe.pipeline.stages.stretch import StretchWarning
 from fusepipe.rig.from_options import setting_name
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from fusepipe.calibration.warp import RemapWarp
     from fusepipe.pipeline.stages.cropping import CommonViewCrop
     from fusepipe.rig.factories.manual_alignment import ManualAlignment
-
-MAX_STRETCH = 0.02  # aspect ratios that differ by more are worth a warning
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +56,25 @@ def make_aligner(calibration: str | None, distance_m: float | None = None, plane
 
         loaded = at_plane(load_calibration(Path(calibration)), plane)
     return Aligner(partial(warp.build_warp, loaded), distance_m)
+
+
+def infrared_problem(registration: RegistrationConfig) -> Callable[[Size], str] | None:
+    """Tells why infrared images of a (width, height) do not belong to the calibration file; ``None`` without a file.
+
+    Raises as :func:`make_aligner` does.
+    """
+    calibration = registration.calibration
+    if calibration is None or calibration.startswith("synthetic://"):
+        return None
+    from fusepipe.calibration.file.storage import load_calibration
+    from fusepipe.calibration.matrix import same_shape
+
+    made = load_calibration(Path(calibration)).infrared.size
+
+    def problem(size: Size) -> str:
+        return "" if same_shape(made, size) else f"{_text(size)}; the calibration was made at {_text(made)}"
+
+    return problem
 
 
 def plane_displacements(registration: RegistrationConfig) -> Callable[[Size, Size], list[Displacement]] | None:
@@ -138,11 +156,8 @@ def open_registration(
         return OpenedRegistration(aligner, None, registration.calibration or "known when both cameras are connected")
     sizes = (infrared.width, infrared.height), (visible.width, visible.height)
     aligner.alignment(*sizes)
-    if registration.calibration is None and _stretch(*sizes) > MAX_STRETCH:
-        warn(
-            f"infrared {_text(sizes[0])} and visible {_text(sizes[1])} differ in shape and there is no calibration: "
-            f"the infrared image is stretched; set {setting_name(rig, 'registration.calibration')}"
-        )
+    if registration.calibration is None:
+        StretchWarning(setting_name(rig, "registration.calibration"), warn).look_at(*sizes)
     common_view = make_common_view(aligner.alignment, sizes[0]) if crop else None
     described = describe_map(registration, *sizes)
     if common_view is not None:
@@ -162,11 +177,6 @@ def describe_map(registration: RegistrationConfig, infrared: Size, visible: Size
     if infrared == visible:
         return "none (the images are taken as registered)"
     return f"stretched from {_text(infrared)} to {_text(visible)}"
-
-
-def _stretch(infrared: Size, visible: Size) -> float:
-    """Relative difference of the aspect ratios."""
-    return abs(infrared[0] * visible[1] / (infrared[1] * visible[0]) - 1)
 
 
 def _text(size: Size) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 
-from fusepipe.core.frames import Band, Disconnected, Frame
+from fusepipe.core.frames import Band, Disconnected, Frame, Size
 from fusepipe.core.radiometry import Radiometry
 from fusepipe.core.redact import redact_url
 from fusepipe.core.units import S
@@ -75,6 +75,8 @@ class LiveSource:
         self._down_since_ns: int | None = None
         self._damage = DamageMeter(damage_advice(url, self._options.transport))
         self._last_logged: tuple[Cause, int] | None = None
+        self._problem: Callable[[Size], str] | None = None
+        self._usable: Size | None = None  # the size that was last found to be without a problem
 
     @property
     def label(self) -> str:
@@ -142,6 +144,7 @@ class LiveSource:
                 self._connection = self._connect()
                 for item in self._connection.frames(stop):
                     if isinstance(item, Frame):
+                        self._check_size(item)
                         begun_ns, last_ns = begun_ns or item.arrival_ns, item.arrival_ns
                         self._note_recovery(item)
                     damaged = self._note_damage(self._connection, item, damaged)
@@ -154,6 +157,10 @@ class LiveSource:
                 stop.wait(wait_ns / S)
             finally:
                 self._disconnect()
+
+    def require(self, problem: Callable[[Size], str]) -> None:
+        """Images of a size (width, height) with a ``problem`` count as not connected; called before the first frame."""
+        self._problem = problem
 
     def close(self) -> None:
         self._disconnect()
@@ -190,6 +197,14 @@ class LiveSource:
             self._connection = None
 
     # -- failure and recovery
+
+    def _check_size(self, frame: Frame) -> None:
+        size = (frame.width, frame.height)
+        if self._problem is None or size == self._usable:
+            return
+        if text := self._problem(size):
+            raise LiveError(self.label, Cause.SHAPE, text)
+        self._usable = size
 
     def _note_recovery(self, frame: Frame) -> None:
         if self._down_since_ns is not None:

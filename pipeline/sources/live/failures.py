@@ -29,6 +29,7 @@ class Cause(StrEnum):
     TLS = "TLS failed"
     CODEC = "no usable video"
     SIZE = "image too small"
+    SHAPE = "image of another shape"
     PROTOCOL = "not supported"
     ENDED = "connection lost"
     BUSY = "busy"
@@ -45,6 +46,7 @@ HINTS = {
     Cause.TLS: "check that the port uses TLS and that the certificate is valid",
     Cause.CODEC: "check that FFmpeg can decode the stream",
     Cause.SIZE: "check the crop",
+    Cause.SHAPE: "set the camera to a size of the same aspect ratio, or calibrate again",
     Cause.PERMISSION: "add the user to the group of the device (usually: video)",
     Cause.BUSY: "another program may be using it",
 }

@@ -85,6 +85,24 @@ def test_a_crop_of_a_live_camera_and_an_image_that_becomes_too_small(mjpeg):
     assert seen == [(48, 64), (48, 64), "lost"] * 2
 
 
+def test_images_of_a_size_with_a_problem_count_as_not_connected(mjpeg):
+    """A calibrated camera that changes its shape: its images would be registered wrongly."""
+    mjpeg.sizes = [(64, 48), (64, 48), (48, 64)]
+    source = LiveSource(mjpeg.url, Band.INFRARED, QUICK)
+    source.require(lambda size: "" if size == (48, 64) else f"{size[0]}x{size[1]}")
+    source.open()
+    assert source.failures == {}, "it concerns frames only"
+    stop = threading.Event()
+    seen = []
+    for item in source.frames(stop):
+        seen.append(item.reason if isinstance(item, Disconnected) else (item.width, item.height))
+        if len(seen) == 4:
+            stop.set()
+    source.close()
+    assert seen == [(48, 64), (48, 64), "image of another shape", (48, 64)]
+    assert source.failures == {"image of another shape": 1}
+
+
 def test_a_live_crop_that_does_not_fit_ends_the_start(mjpeg):
     source = LiveSource(mjpeg.url, Band.VISIBLE, QUICK, reframing=Reframing(CropRectangle(0, 1, 64, 48)))
     with pytest.raises(LiveError, match=r"image too small \(the crop of 64x48 at \(0, 1\) .* image of 64x48\)"):

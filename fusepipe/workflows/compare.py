@@ -208,6 +208,8 @@ def _ranked_by(names: Sequence[str], options: CompareOptions) -> list[str]:
 
 def _title(options: CompareOptions, count: int) -> str:
     name = options.data.resolve().name or str(options.data)
+    if not count:
+        return f"Trivial fusion rules on {name}"
     return f"{count} fusion {'method' if count == 1 else 'methods'} on {name}"
 
 

@@ -95,6 +95,12 @@ def test_a_process_that_died_is_an_error_and_its_rigs_have_no_report(capsys: pyt
     assert "the process of b was started again 2 times; its report is of the last run" in log
 
 
+def test_a_single_restart_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = WorkersOutcome([result("a"), result("b", restarts=1, failure="ended with exit code 5")])
+    _, _, log = finished(outcome, capsys)
+    assert "the process of b was started again once; its report is of the last run" in log
+
+
 @pytest.mark.parametrize(("terminated", "code", "says"), [(True, 0, "stopped by SIGTERM"), (False, 130, "interrupted")])
 def test_a_signal_is_the_end_of_all(terminated: bool, code: int, says: str, capsys: pytest.CaptureFixture[str]) -> None:
     workers = [result("a", output="a: 3 pairs\n"), result("b", output="b: 4 pairs\n")]

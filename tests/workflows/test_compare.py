@@ -61,6 +61,7 @@ def test_values_are_those_of_the_fused_images(compare, tmp_path):
     folder = pairs(tmp_path / "d", 1)
     out = compare("--data", folder, "--models", "mean", "--metrics", "SCD,CC", "--jobs", 1, "--json")[1]
     document = json.loads(out)
+    assert document["title"] == "Trivial fusion rules on d", "there is no method beside them"
     ir, vis = (cv2.imread(str(folder / band / "0.png"), 0) for band in ("ir", "vis"))
     row = document["sets"][0]["methods"][-1]["images"][0]
     assert row["SCD"] == METRICS["SCD"].function(ir, vis, sum_rule(ir, vis))

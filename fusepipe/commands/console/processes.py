@@ -89,8 +89,9 @@ def finish_processes(outcome: WorkersOutcome, rigs: Sequence[str], *, as_json: b
     for worker in outcome.workers:
         if worker.restarts:
             names = ", ".join(worker.rigs)
+            times = "once" if worker.restarts == 1 else f"{worker.restarts} times"
             click.echo(
-                f"fusepipe: WARNING: the process of {printable(names)} was started again {worker.restarts} times; "
+                f"fusepipe: WARNING: the process of {printable(names)} was started again {times}; "
                 f"its report is of the last run (last failure: {worker.failure})",
                 err=True,
             )

@@ -79,6 +79,23 @@ def test_its_log_status_output_and_exit_code_are_taken(make: Make, lines: list[s
     assert (worker.exit_code, worker.failure, worker.retry_s) == (0, "", None)
 
 
+def test_a_reload_waits_until_it_is_ready_since_the_signal_would_end_it_before(make: Make, lines: list[str]) -> None:
+    hears = "signal.signal(signal.SIGHUP, lambda *_: print('reloads', file=sys.stderr, flush=True))"
+    waits = "print('starts', file=sys.stderr, flush=True); time.sleep(0.2)"
+    worker = make(f"import signal\n{NOTIFY.replace('said = ', f'{waits}; {hears}; said = ')}\ntime.sleep(100)")
+    worker.reload()
+
+    def heard() -> bool:
+        worker.read(0.0)
+        worker.advance(0.0, others_run=True)
+        return "reloads" in lines or worker.process is None
+
+    wait_for(heard, 60)
+    assert lines == ["starts", "reloads"] and worker.ready
+    worker.reload()
+    wait_for(lambda: (heard(), lines.count("reloads") == 2)[1], 60)
+
+
 def test_one_that_is_killed_is_started_again_after_a_while_also_alone(make: Make) -> None:
     worker = make(SLEEP)
     worker.send(signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -224,3 +225,39 @@ def test_each_process_reloads_and_each_hears_the_second_stop_signal(tmp_path: Pa
         run.process.send_signal(signal.SIGINT)
         ended = run.ended()
     assert ended == (130, [130, 130], [])
+
+
+def test_the_service_manager_hears_of_the_run_also_while_none_of_its_processes_is_ready_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is ready once and is killed; the other never is."""
+    ready = (
+        "import os, pathlib, socket\n"
+        f"first = pathlib.Path({str(tmp_path / 'first')!r})\n"
+        "if not first.exists():\n"
+        "    first.touch()\n"
+        "    said = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+        "    said.sendto(b'READY=1\\nSTATUS=runs', os.environ['NOTIFY_SOCKET'])\n"
+    )
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "1000000")
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.settimeout(START_S)
+
+        def until(*wanted: str) -> None:
+            received: list[str] = []
+            while not all(any(text.startswith(word) for text in received) for word in wanted):
+                received.append(listening.recv(4096).decode())
+
+        with SignalRun(tmp_path, 20.0, [f"{SAYS}{ready}{ENDS}{WAITS}", f"{SAYS}{ENDS}{WAITS}"]) as run:
+            until("READY=1\nSTATUS=runs; ", "WATCHDOG=1")
+            while select.select([listening], [], [], 0)[0]:  # a full queue would lose what follows
+                listening.recv(4096)
+            os.kill(children_of(run.process)[0], signal.SIGKILL)
+            until("STATUS=restarting attic; starting roof")
+            until("WATCHDOG=1")
+            run.process.send_signal(signal.SIGTERM)
+            until("STOPPING=1")
+            run.ended()

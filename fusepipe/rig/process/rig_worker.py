@@ -52,6 +52,7 @@ class RigWorker:
         self.output = ""  # what it printed on standard output until its last end
         self.retry_s: float | None = None
         self.stopping = False
+        self._reload_when_ready = False
         self.ended_before_stop = False  # what failed before does not make stopping a service a failure
         self._command = [*command, *(f"--name={rig.name}" for rig in rigs)]
         self._relay = relay
@@ -89,6 +90,7 @@ class RigWorker:
     def start(self, now_s: float) -> None:
         """Starts it; raises ``OSError`` if the system has no process or file left."""
         self.retry_s, self.ready, self.status, self._partial = None, False, "", b""
+        self._reload_when_ready = False
         watchdog = {"NOTIFY_SOCKET": str(self._address), "WATCHDOG_USEC": str(round(WATCHDOG_S * 1e6))}
         environ = {key: value for key, value in os.environ.items() if key != "WATCHDOG_PID"} | watchdog
         self._out = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the process has ended
@@ -124,6 +126,9 @@ class RigWorker:
         self._heard_s = now_s
         self.ready = self.ready or said.get("READY") == "1"
         self.status = said.get("STATUS", self.status)
+        if self.ready and self._reload_when_ready:
+            self._reload_when_ready = False
+            self.send(signal.SIGHUP)
 
     def _relay_log(self, stream: IO[bytes]) -> None:
         for _ in range(MAX_READS):
@@ -194,6 +199,13 @@ class RigWorker:
         """Sends it a signal if it runs."""
         if self.process is not None:
             self.process.send_signal(number)
+
+    def reload(self) -> None:
+        """Has it reload its rigs, once it is ready: before, it may have read the file, and SIGHUP may end it."""
+        if self.ready:
+            self.send(signal.SIGHUP)
+        else:
+            self._reload_when_ready = self.process is not None
 
     def stop(self, number: signal.Signals) -> None:
         """Has it end: it drains the first time, the second time it aborts. It is not started again."""

@@ -171,7 +171,7 @@ class _WorkersRun:
         self._reloads_seen = self._signals.reload_count
         self._manager.reloading(time.monotonic_ns())
         for worker in self._workers:
-            worker.send(signal.SIGHUP)
+            worker.reload()
         if self._read is not None:
             known = {rig.name for worker in self._workers for rig in worker.rigs}
             try:
@@ -183,8 +183,9 @@ class _WorkersRun:
         self._manager.ready(self._status_text())
 
     def _notify(self, now_s: float) -> None:
-        """Ready when the first process is; the status line follows the processes."""
-        if not any(worker.ready for worker in self._workers) or self._stop_until_s is not None:
+        """Ready when the first process is; the status line follows the processes, also while none is ready again."""
+        was_ready = bool(self._status)
+        if self._stop_until_s is not None or not (was_ready or any(worker.ready for worker in self._workers)):
             return
         if (text := self._status_text()) != self._status:
             (self._manager.status if self._status else self._manager.ready)(text)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fusepipe.core.errors import SinkError, SourceError
-from fusepipe.core.frames import Band, Disconnected, Frame, FramePair, FusedFrame, PairState
+from fusepipe.core.frames import Band, Disconnected, Frame, FramePair, FusedFrame, PairState, UnreadableFrame
 from fusepipe.core.fuser import Fuser
 from fusepipe.pipeline.mailbox import Cancelled, Closed, Mailbox, get_any
 from fusepipe.pipeline.measures.run_statistics import BusyTime, RunStatistics
@@ -249,7 +249,8 @@ class Graph:
             return
         for band, inbox in inboxes.items():
             try:
-                item = inbox.get()
+                while isinstance(item := inbox.get(), UnreadableFrame) and item.capture_ns is None:
+                    self.pairer.log.unreadable(item)  # its place is not known: what a whole file lacks comes at its end
             except Closed:
                 continue
             if isinstance(item, Disconnected):

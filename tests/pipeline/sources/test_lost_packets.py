@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from helpers.video_files import read
 
+import fusepipe
+from fusepipe.config.schema import Rig
 from fusepipe.core.frames import UnreadableFrame
+from fusepipe.pipeline.testing import CollectSink
 
 
 def write(path, codec, times, other_times=()):
@@ -77,3 +80,15 @@ def test_packets_of_other_streams_are_no_damage(tmp_path):
     path = write(tmp_path / "a.mkv", "ffv1", [*range(10), *range(20, 30)], range(10, 20))
     items = read(path)
     assert len(items) == 20 and not unreadable(items)
+
+
+@pytest.mark.parametrize("damaged", ["infrared", "visible"])
+def test_a_run_counts_them_in_either_camera_and_takes_them_for_no_longer_recording(tmp_path, damaged):
+    files = {band: write(tmp_path / f"{band}.mkv", "ffv1", range(30)) for band in ("infrared", "visible")}
+    damage(files[damaged])
+    cameras = {band: {"url": str(path)} for band, path in files.items()}
+    rig = Rig.model_validate({"name": "roof", **cameras, "fusion": {"model": "mean"}})
+    report = fusepipe.Pipeline(rig, sinks=[CollectSink()]).run()
+    assert report.skipped[f"unreadable {damaged}"] == 2
+    assert any("frames missing after 0.360 s" in note for note in report.notes)
+    assert not any("continues after" in reason for reason in report.skipped)

@@ -17,6 +17,8 @@ from fusepipe.commands.console.options import (
     reframing_options,
 )
 
+PAGES = (".html", ".htm")
+
 
 @click.command(
     "check",
@@ -53,6 +55,7 @@ def command(
 
     The verdict is good, fair, bad or unknown.
     """
+    from fusepipe.core.errors import UsageError
     from fusepipe.core.progress_bar import ProgressBar
     from fusepipe.workflows.calibrate_check.check import check_calibration, write_report
     from fusepipe.workflows.calibrate_check.points import check_suffix, write_points
@@ -61,6 +64,8 @@ def command(
         check_suffix(points)
         check_output_file(points, overwrite)
     if report is not None:
+        if report.suffix.lower() not in PAGES:
+            raise UsageError(f"{report}: the report is a page and ends in {' or '.join(PAGES)}; got {report.suffix!r}")
         check_output_file(report, overwrite)
     with ProgressBar("measuring pairs", enabled=not as_json) as progress:
         result = check_calibration(calibration, infrared, visible, most, plane_distance, keys, progress.step, plane)

@@ -23,8 +23,8 @@ from fusepipe.pipeline.pairing.motion_offset import (
     estimate_offset,
     estimate_skew,
 )
-from fusepipe.pipeline.sources.base import Source, SourceInfo
-from fusepipe.rig.factories.sources import make_source
+from fusepipe.pipeline.sources.base import Source
+from fusepipe.rig.factories.sources import make_source, open_cameras
 
 MIN_SKEW_NS = 8 * MS  # of a rolling shutter that is said: below it is the error of the measurement
 LIVE_S = 10.0
@@ -196,7 +196,7 @@ def probe(configs: list[SourceConfig], seconds: float | None = None) -> ProbeRep
             "no arrival times"
         )
     seconds = LIVE_S if seconds is None else seconds
-    infos = _opened([one.source for one in seen])
+    infos = open_cameras([one.source for one in seen])
     stop = threading.Event()
     threads = [threading.Thread(target=_collect, args=(one, stop), name=f"probe-{one.band}") for one in seen]
     for thread in threads:
@@ -214,23 +214,6 @@ def probe(configs: list[SourceConfig], seconds: float | None = None) -> ProbeRep
             raise SourceError(f"{one.source.label}: delivered {len(one.frames)} frames in {seconds:g} s")
     cameras = [camera_report(one, info.codec) for one, info in zip(seen, infos, strict=True)]
     return ProbeReport(seconds, cameras, pair_report(*seen) if len(seen) == 2 else None)
-
-
-def _opened(sources: list[Source]) -> list[SourceInfo]:
-    """What each live camera is; one that fails does not hide that the other one fails as well."""
-    infos, failures = [], []
-    for source in sources:
-        try:
-            info = source.open()
-        except SourceError as error:
-            failures.append(str(error))
-            continue
-        if not info.known:
-            failures.append(f"{source.label}: {info.offline_reason or 'delivers no image'}")
-        infos.append(info)
-    if failures:
-        raise SourceError("; ".join(failures))
-    return infos
 
 
 def _probe_recordings(seen: list[CameraRecording], seconds: float | None) -> RecordingsReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
@@ -14,7 +15,7 @@ from fusepipe.core.frames import Band
 from fusepipe.core.image_formats import READ_SUFFIXES
 from fusepipe.core.image_pages import holds_many_images, is_png
 from fusepipe.core.radiometry import Radiometry
-from fusepipe.pipeline.sources.base import Source
+from fusepipe.pipeline.sources.base import Source, SourceInfo
 from fusepipe.pipeline.sources.files.frame_file import FrameFormat
 from fusepipe.pipeline.sources.files.image_reader import ImageOptions
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions
@@ -161,3 +162,20 @@ def live_options(config: SourceConfig) -> LiveOptions:
         decoder=choose_decoder(config.decoder),
         options=dict(config.options),
     )
+
+
+def open_cameras(sources: Sequence[Source]) -> list[SourceInfo]:
+    """Opens live cameras that have to be there; raises one :class:`SourceError` that names all that are not."""
+    infos, failures = [], []
+    for source in sources:
+        try:
+            info = source.open()
+        except SourceError as error:
+            failures.append(str(error))
+            continue
+        if not info.known:
+            failures.append(f"{source.label}: {info.offline_reason or 'delivers no image'}")
+        infos.append(info)
+    if failures:
+        raise SourceError("; ".join(failures))
+    return infos

@@ -149,8 +149,12 @@ class SlowFuser(FunctionFuser):
         return np.maximum(infrared, visible)
 
 
-def live_rig(**fusion) -> Rig:
-    common = "pace=real&fps=25&duration=10min"
+WAIT_S = 150.0  # for what takes seconds on an idle machine
+FUSE_S = 1.0  # of a fuser that is too slow: a machine that is far too busy still makes several pairs in this time
+
+
+def live_rig(fps: int = 25, **fusion) -> Rig:
+    common = f"pace=real&fps={fps}&duration=10min"
     return Rig.model_validate(
         {
             "name": "roof",
@@ -166,22 +170,21 @@ def live_rig(**fusion) -> Rig:
 def test_an_overloaded_rig_reports_what_comes_out_and_logs_one_line_of_advice(caplog):
     caplog.set_level(logging.INFO)
     before = live_rigs()
-    pipeline = fusepipe.Pipeline(live_rig(), sinks=[sink := CollectSink()], fuser=SlowFuser(0.25))
+    pipeline = fusepipe.Pipeline(live_rig(), sinks=[sink := CollectSink()], fuser=SlowFuser(FUSE_S))
     pipeline.start()
     try:
-        wait_for(lambda: pipeline.report().overload["message"], 40)
+        wait_for(lambda: pipeline.report().overload["message"], WAIT_S)
         assert live_rigs() == before + 1
-        wait_for(lambda: "measured here" in pipeline.report().overload["message"], 60)
-        time.sleep(2.5)
+        wait_for(lambda: "measured here" in pipeline.report().overload["message"], WAIT_S)
         recent = pipeline.graph.statistics.recent(time.monotonic_ns())
         shown = pipeline.graph.sinks_recently(time.monotonic_ns())[0]
         report = pipeline.report()
     finally:
         pipeline.drain()
         pipeline.wait(60)
-    assert 0 < recent["fused_per_s"] < 4.5 and recent["paired_per_s"] > 1.5 * recent["fused_per_s"]
+    assert 0 < recent["fused_per_s"] < 1.2 / FUSE_S and recent["paired_per_s"] > 1.5 * recent["fused_per_s"]
     assert shown["frames_per_s"] == pytest.approx(recent["fused_per_s"], abs=0.7)
-    assert recent["stage_ms"]["fuse"] > 240
+    assert recent["stage_ms"]["fuse"] >= 1000 * FUSE_S
     assert report.status.state == "degraded" and any("too slow" in reason for reason in report.status.reasons)
     lines = [r.getMessage() for r in caplog.records if "too slow" in r.getMessage()]
     assert len(lines) == 1, lines
@@ -236,18 +239,19 @@ def test_a_rig_whose_fusion_hangs_does_not_delay_another_rig_of_the_process():
 def test_a_rig_steps_to_a_lighter_model_and_back_and_labels_its_frames(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(ladder, "FIRST_HOLD_NS", 2 * S)
-    fuser = SlowFuser(0.25)
-    pipeline = fusepipe.Pipeline(live_rig(on_overload="lighter"), sinks=[sink := CollectSink()], fuser=fuser)
+    fuser = SlowFuser(FUSE_S)
+    # at a rate that the lighter model has ten times over on an idle machine
+    pipeline = fusepipe.Pipeline(live_rig(6, on_overload="lighter"), sinks=[sink := CollectSink()], fuser=fuser)
     pipeline.start()
     try:
-        wait_for(lambda: pipeline.report().overload["lighter_model"] == "stream", 60)
-        wait_for(lambda: sink.frames[-1].substitute is not None, 30)
+        wait_for(lambda: pipeline.report().overload["lighter_model"] == "stream", WAIT_S)
+        wait_for(lambda: sink.frames[-1].substitute is not None, WAIT_S)
         reasons = pipeline.report().status.reasons
-        wait_for(lambda: pipeline.report().overload["message"] is None, 60)
+        wait_for(lambda: pipeline.report().overload["message"] is None, WAIT_S)
         assert "fused by the lighter model stream" in pipeline.report().status.reasons, reasons
         fuser.seconds = 0.0
-        wait_for(lambda: pipeline.report().overload["lighter_model"] is None, 60)
-        wait_for(lambda: sink.frames[-1].substitute is None, 30)
+        wait_for(lambda: pipeline.report().overload["lighter_model"] is None, WAIT_S)
+        wait_for(lambda: sink.frames[-1].substitute is None, WAIT_S)
     finally:
         pipeline.drain()
         pipeline.wait(60)

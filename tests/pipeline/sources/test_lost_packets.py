@@ -76,6 +76,19 @@ def test_times_that_the_file_never_had_are_not_missing(tmp_path, times):
     assert not unreadable(read(write(tmp_path / "a.mkv", "ffv1", times)))
 
 
+def test_metadata_of_a_stream_that_came_back_after_a_pause_is_no_damage(tmp_path):
+    """As servers write it into FLV recordings when the camera connects again: a script tag with a long text."""
+    path = write(tmp_path / "a.flv", "flv1", [*range(10), *range(20, 30)])
+    data, at = path.read_bytes(), 13
+    for _ in range(1 + 10):  # the tags of the metadata and of the first ten images
+        at += 11 + int.from_bytes(data[at + 1 : at + 4], "big") + 4
+    script = b"\x02\x00\x0aonMetaData\x02\x01\xf4" + 500 * b"x"
+    tag = b"\x12" + len(script).to_bytes(3, "big") + bytes(7) + script
+    path.write_bytes(data[:at] + tag + (len(tag)).to_bytes(4, "big") + data[at:])
+    items = read(path)
+    assert len(items) == 20 and not unreadable(items)
+
+
 def test_packets_of_other_streams_are_no_damage(tmp_path):
     path = write(tmp_path / "a.mkv", "ffv1", [*range(10), *range(20, 30)], range(10, 20))
     items = read(path)

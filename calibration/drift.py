@@ -28,6 +28,10 @@ SUSPECT = 0.0020  # of the width: 1.3 pixels of 640
 LOST = 0.0100
 CALM = 0.0012
 ENTER, LEAVE = 2, 4  # consecutive measurements before the state gets worse, and before it gets better
+MAX_EVENTS = 100
+MAX_CORRECTION = 0.025  # of the width, all corrections together
+STEP = 0.0015  # of the width, of one correction: the image glides instead of jumping
+WORTH = 0.0006  # smaller offsets are noise
 
 
 class DriftState(StrEnum):
@@ -36,6 +40,9 @@ class DriftState(StrEnum):
     OK = "ok"
     SUSPECT = "suspect"
     LOST = "lost"
+
+
+_SEVERITY = {state: number for number, state in enumerate(DriftState)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +136,17 @@ class DriftMonitor:
         if wanted is self.state:
             self._towards, self._count = None, 0
             return self.state
-        if wanted is not self._towards:
+        better = _SEVERITY[wanted] < _SEVERITY[self.state]
+        if self._towards is None or (_SEVERITY[self._towards] < _SEVERITY[self.state]) != better:
             self._towards, self._count = wanted, 0
+        # the smallest change that all of them want, since offsets at a limit are on both sides of it in turn
+        self._towards = (max if better else min)(self._towards, wanted, key=lambda state: _SEVERITY[state])
         self._count += 1
-        better = wanted is DriftState.OK or (wanted is DriftState.SUSPECT and self.state is DriftState.LOST)
         if self._count >= (LEAVE if better else ENTER):
-            self.state = wanted
+            self.state = self._towards
             self._towards, self._count = None, 0
             if len(self.events) < MAX_EVENTS:
-                self.events.append(DriftEvent(time_s, wanted, offset))
+                self.events.append(DriftEvent(time_s, self.state, offset))
         return self.state
 
     def _wanted(self, offset: float) -> DriftState:
@@ -149,12 +158,6 @@ class DriftMonitor:
         if self.state is DriftState.OK or offset <= CALM:
             return DriftState.OK
         return DriftState.SUSPECT
-
-
-MAX_EVENTS = 100
-MAX_CORRECTION = 0.025  # of the width, all corrections together
-STEP = 0.0015  # of the width, of one correction: the image glides instead of jumping
-WORTH = 0.0006  # smaller offsets are noise
 
 
 @dataclass

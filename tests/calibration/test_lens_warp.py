@@ -198,6 +198,18 @@ def test_states_change_with_hysteresis_and_never_without_evidence() -> None:
     assert (monitor.checks, monitor.blind) == (32, 21)
 
 
+def test_an_offset_around_a_limit_is_drift_although_no_two_measurements_want_the_same_state() -> None:
+    monitor = DriftMonitor()
+    around = [LOST * factor for factor in (1.02, 0.98, 1.02, 0.98)]
+    assert [monitor.add(time_s, offset) for time_s, offset in enumerate(around)][-1] is DriftState.SUSPECT
+    assert [monitor.add(10 + i, LOST * 1.02) for i in range(2)][-1] is DriftState.LOST
+    better = [SUSPECT * 1.5, 0.0, SUSPECT * 1.5, 0.0]
+    assert [monitor.add(20 + i, offset) for i, offset in enumerate(better)][-2:] == [
+        DriftState.LOST,
+        DriftState.SUSPECT,
+    ]
+
+
 def measured(shift_px: float, size: tuple[int, int] = (640, 480), near: float = 0.9) -> Measurement:
     matrix = np.array([[1.0, 0.0, shift_px], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     return Measurement(matrix, abs(shift_px) / size[0], near, 50, size)

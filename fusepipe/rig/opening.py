@@ -24,9 +24,9 @@ from fusepipe.rig.factories.fusers import lease_fuser
 from fusepipe.rig.factories.live_sinks import Warn
 from fusepipe.rig.factories.registration import (
     OpenedRegistration,
-    infrared_problem,
     manual_alignment,
     open_registration,
+    shape_problem,
 )
 from fusepipe.rig.factories.sink_views import check_temperatures
 from fusepipe.rig.factories.sinks import SinkContext, SinkRestart, check_inputs_kept, make_sink, sink_restarts
@@ -146,6 +146,8 @@ def open_rig(
     output = output_size(rig, infrared.info, visible.info, live=live)
     registration = open_registration(rig, infrared.info, visible.info, output, warn)
     _require_calibrated_shape(rig, infrared)
+    if not visible.info.known:  # one that is known keeps its size: its images are scaled to it
+        _require_calibrated_shape(rig, visible)
     restarts: Mapping[int, SinkRestart] = {}
     sinks = parts.sinks
     if sinks is None:
@@ -209,14 +211,14 @@ def _open_source(rig: Rig, band: Band, own: Source | None, warn: Warn, stack: Ex
     return OpenedSource(source, info)
 
 
-def _require_calibrated_shape(rig: Rig, infrared: OpenedSource) -> None:
-    """A live infrared camera that returns with another shape is left out, and does not end the run."""
-    problem = infrared_problem(rig.registration)
-    if problem is None or not isinstance(infrared.source, ChecksSizes):
+def _require_calibrated_shape(rig: Rig, opened: OpenedSource) -> None:
+    """A live camera that connects later, with another shape, is left out and does not end the run."""
+    source, info = opened.source, opened.info
+    if not isinstance(source, ChecksSizes) or (problem := shape_problem(rig.registration, source.band)) is None:
         return
-    if infrared.info.known and (text := problem((infrared.info.width, infrared.info.height))):
-        raise UsageError(f"the infrared camera delivers {text}: another aspect ratio; calibrate again")
-    infrared.source.require(problem)
+    if info.known and (text := problem((info.width, info.height))):
+        raise UsageError(f"the {source.band} camera delivers {text}: another aspect ratio; calibrate again")
+    source.require(problem)
 
 
 def count_settings(rig: Rig, band: Band, info: SourceInfo) -> CountSettings:

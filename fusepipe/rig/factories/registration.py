@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fusepipe.config.schema import RegistrationConfig, Rig
 from fusepipe.core.errors import UsageError
-from fusepipe.core.frames import Size
+from fusepipe.core.frames import Band, Size
 from fusepipe.pipeline.sources.base import SourceInfo
 from fusepipe.pipeline.stages.stretch import StretchWarning
 from fusepipe.rig.from_options import setting_name
@@ -58,8 +58,8 @@ def make_aligner(calibration: str | None, distance_m: float | None = None, plane
     return Aligner(partial(warp.build_warp, loaded), distance_m)
 
 
-def infrared_problem(registration: RegistrationConfig) -> Callable[[Size], str] | None:
-    """Tells why infrared images of a (width, height) do not belong to the calibration file; ``None`` without a file.
+def shape_problem(registration: RegistrationConfig, band: Band) -> Callable[[Size], str] | None:
+    """Tells why images of a (width, height) do not belong to the calibration file; ``None`` without a file.
 
     Raises as :func:`make_aligner` does.
     """
@@ -69,7 +69,8 @@ def infrared_problem(registration: RegistrationConfig) -> Callable[[Size], str] 
     from fusepipe.calibration.file.storage import load_calibration
     from fusepipe.calibration.matrix import same_shape
 
-    made = load_calibration(Path(calibration)).infrared.size
+    loaded = load_calibration(Path(calibration))
+    made = loaded.infrared.size if band is Band.INFRARED else loaded.visible.size
 
     def problem(size: Size) -> str:
         return "" if same_shape(made, size) else f"{_text(size)}; the calibration was made at {_text(made)}"

@@ -145,9 +145,7 @@ def open_rig(
         warn(text)
     output = output_size(rig, infrared.info, visible.info, live=live)
     registration = open_registration(rig, infrared.info, visible.info, output, warn)
-    _require_calibrated_shape(rig, infrared)
-    if not visible.info.known:  # one that is known keeps its size: its images are scaled to it
-        _require_calibrated_shape(rig, visible)
+    _require_calibrated_shapes(rig, infrared, visible)
     restarts: Mapping[int, SinkRestart] = {}
     sinks = parts.sinks
     if sinks is None:
@@ -211,14 +209,17 @@ def _open_source(rig: Rig, band: Band, own: Source | None, warn: Warn, stack: Ex
     return OpenedSource(source, info)
 
 
-def _require_calibrated_shape(rig: Rig, opened: OpenedSource) -> None:
+def _require_calibrated_shapes(rig: Rig, infrared: OpenedSource, visible: OpenedSource) -> None:
     """A live camera that connects later, with another shape, is left out and does not end the run."""
-    source, info = opened.source, opened.info
-    if not isinstance(source, ChecksSizes) or (problem := shape_problem(rig.registration, source.band)) is None:
-        return
-    if info.known and (text := problem((info.width, info.height))):
-        raise UsageError(f"the {source.band} camera delivers {text}: another aspect ratio; calibrate again")
-    source.require(problem)
+    # the images of a visible camera that is known are scaled to the size that it has now
+    for source, info in [
+        (one.source, one.info) for one in (infrared, visible) if one is infrared or not one.info.known
+    ]:
+        if not isinstance(source, ChecksSizes) or (problem := shape_problem(rig.registration, source.band)) is None:
+            continue
+        if info.known and (text := problem((info.width, info.height))):
+            raise UsageError(f"the {source.band} camera delivers {text}: another aspect ratio; calibrate again")
+        source.require(problem)
 
 
 def count_settings(rig: Rig, band: Band, info: SourceInfo) -> CountSettings:

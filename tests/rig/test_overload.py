@@ -11,6 +11,7 @@ from helpers.waiting import wait_for
 
 import fusepipe
 from fusepipe.config.schema import Rig
+from fusepipe.core.errors import EngineError
 from fusepipe.core.fuser import FunctionFuser, FuserInfo
 from fusepipe.pipeline.testing import CollectSink
 from fusepipe.rig.overload import ladder
@@ -18,7 +19,7 @@ from fusepipe.rig.overload.advice import Sharing, SlowStage, advice, smaller_siz
 from fusepipe.rig.overload.detector import LoadSample, Overload, OverloadDetector
 from fusepipe.rig.overload.ladder import FIRST_HOLD_NS, MAX_HOLD_NS, SOON_NS, Ladder
 from fusepipe.rig.overload.trial import Option, candidates, lighter_models
-from fusepipe.rig.overload.watch import live_rigs
+from fusepipe.rig.overload.watch import OverloadWatch, live_rigs
 from fusepipe.rig.report.summary import summary_lines
 
 S = 1_000_000_000
@@ -132,6 +133,14 @@ def test_the_ladder_returns_only_to_what_fits_and_waits_longer_each_time_it_was_
     for _ in range(20):
         at += MAX_HOLD_NS
         assert steps.asks(at + SOON_NS) and not steps.answer(at, 1, 2.0), "never longer than the maximum"
+
+
+def test_a_level_that_cannot_be_used_is_left_out_and_the_next_one_is_tried():
+    steps = Ladder(2)
+    assert steps.overloaded(0)
+    steps.leave_out()
+    assert steps.level == 0 and not steps.asks(MAX_HOLD_NS)
+    assert steps.overloaded(1) and steps.level == 1 and not steps.overloaded(2), "one is left"
 
 
 # -- a rig
@@ -262,3 +271,41 @@ def test_a_rig_steps_to_a_lighter_model_and_back_and_labels_its_frames(monkeypat
     assert "the CPU is fast enough again; fusing with mfe" in text and "keeps up again after" in text
     assert pipeline.report().overload["lighter_s"]["stream"] > 1
     assert json.dumps(pipeline.report().as_json())
+
+
+@pytest.mark.serial  # a rig in real time
+def test_a_lighter_model_that_cannot_be_opened_is_not_reported_as_in_use(monkeypatch, caplog):
+    """The other one is used instead; of the first, what was opened of it is closed."""
+    closed = threading.Event()
+
+    class Unprepared(FunctionFuser):
+        def prepare(self, height, width, batch=1):
+            raise EngineError("no memory")
+
+        def close(self):
+            closed.set()
+
+    def load(model):
+        info = FuserInfo(model, "test", "fp32")
+        return (Unprepared if model == "stream" else FunctionFuser)(info, np.maximum)
+
+    monkeypatch.setitem(OverloadWatch.__init__.__kwdefaults__, "load", load)
+    pipeline = fusepipe.Pipeline(
+        live_rig(6, on_overload="lighter"), sinks=[sink := CollectSink()], fuser=SlowFuser(FUSE_S)
+    )
+    pipeline.start()
+    try:
+        wait_for(closed.is_set, WAIT_S)
+        reported = set()
+
+        def lighter():
+            reported.add(pipeline.report().overload["lighter_model"])
+            return sink.frames and sink.frames[-1].substitute is not None
+
+        wait_for(lighter, WAIT_S)
+    finally:
+        pipeline.drain()
+        pipeline.wait(60)
+    assert {f.substitute.model for f in sink.frames if f.substitute is not None} == {"mean"}
+    assert reported <= {None, "mean"} and pipeline.report().overload["lighter_model"] == "mean"
+    assert "the lighter model stream cannot be used: no memory" in caplog.text

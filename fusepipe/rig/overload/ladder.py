@@ -35,6 +35,11 @@ class Ladder:
         self.level += 1
         return True
 
+    def leave_out(self) -> None:
+        """The level that it has just stepped down to cannot be used: back to the one before, and there is one less."""
+        self.level -= 1
+        self._lowest -= 1
+
     def asks(self, now_ns: int) -> bool:
         """Whether the cost of a heavier model should be measured now."""
         return self.level > 0 and now_ns - self._calm_since_ns >= self._hold_ns

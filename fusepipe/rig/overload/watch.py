@@ -52,6 +52,7 @@ class OverloadWatch:
         load: Callable[[str], Fuser] = load_fuser,
     ) -> None:
         self.message = ""  # while it is overloaded
+        self.model: str | None = None  # the lighter model in use, if any
         self._last_message: str | None = None  # of the last overload
         self._name, self._fusion, self._statistics, self._load = name, fusion, statistics, load
         self._graph: Graph | None = None
@@ -65,11 +66,6 @@ class OverloadWatch:
         self._seconds = 0.0
         self._times = 0
         self._lighter_s: dict[str, float] = {}
-
-    @property
-    def model(self) -> str | None:
-        """The lighter model in use, if any."""
-        return self._models[self._ladder.level - 1] if self._ladder.level else None
 
     def watches(self, graph: Graph) -> None:
         """Sets what is watched; called before it runs."""
@@ -181,26 +177,38 @@ class OverloadWatch:
         return self._models[level - 1] if level else own.info.model
 
     def _step(self, reason: str) -> None:
-        """Uses the fuser of the ladder's level; opens it first, so that no frame waits for it."""
+        """Uses the fuser of the ladder's level; opens it first, so that no frame waits for it.
+
+        A model that cannot be opened is left out, so that the next lighter one is tried.
+        """
         level = self._ladder.level
-        try:
-            if level and self._fusers[level] is None:
-                self._fusers[level] = fuser = self._load(self._models[level - 1])
-                if self._fusion.size is not None:
-                    fuser.prepare(*self._fusion.size)
-        except FusepipeError as error:
-            log.warning("%s: the lighter model %s cannot be used: %s", self._name, self._models[level - 1], error)
-            self._fusers[level] = None
-            return
+        if level and self._fusers[level] is None:
+            try:
+                self._fusers[level] = self._opened(self._models[level - 1])
+            except FusepipeError as error:
+                log.warning("%s: the lighter model %s cannot be used: %s", self._name, self._models[level - 1], error)
+                self._ladder.leave_out()
+                del self._models[level - 1], self._fusers[level]
+                return
         self._fusion.substitute(self._fusers[level] if level else None)
+        self.model = self._models[level - 1] if level else None
         self._detector.restart()
         log.warning("%s: %s; fusing with %s", self._name, reason, self._model_at(level))
+
+    def _opened(self, model: str) -> Fuser:
+        """A lighter model, ready for the size in use. Raises :class:`FusepipeError`."""
+        fuser = self._load(model)
+        try:
+            if self._fusion.size is not None:
+                fuser.prepare(*self._fusion.size)
+        except FusepipeError:
+            fuser.close()
+            raise
+        return fuser
 
     def _try_heavier(self, now_ns: int) -> None:
         """Times the next heavier model, and returns to it if the CPU is fast enough."""
         level, size = self._ladder.level - 1, self._fusion.size
-        while self._fusers[level] is None:  # it could not be opened
-            level -= 1
         heavier, rate = self._fusers[level], self._statistics.recent(now_ns)["paired_per_s"]
         if heavier is None or size is None or not rate:
             return

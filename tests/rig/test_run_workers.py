@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -166,6 +167,11 @@ codes = [worker.exit_code for worker in outcome.workers]
 print(json.dumps([outcome.exit_code, codes, [str(error) for error in outcome.errors]]))
 """
 SAYS = "import signal, sys, time\nsay = lambda word: print(word, file=sys.stderr, flush=True)\n"
+READY = """\
+import os, socket
+notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+notify.sendto(b'READY=1\\nSTATUS=runs', os.environ['NOTIFY_SOCKET'])
+"""
 WAITS = "say('waits'); time.sleep(300)"
 ENDS = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
 
@@ -217,7 +223,7 @@ def test_each_process_reloads_and_each_hears_the_second_stop_signal(tmp_path: Pa
     reloads = "signal.signal(signal.SIGHUP, lambda *_: say('reloads'))\n"
     heard = "lambda *_: sys.exit(130) if seen else (seen.append(1), say('drains'))"
     twice = f"seen = []\nsignal.signal(signal.SIGINT, {heard})\n"
-    with SignalRun(tmp_path, 600.0, [f"{SAYS}{reloads}{twice}{WAITS}"] * 2) as run:
+    with SignalRun(tmp_path, 600.0, [f"{SAYS}{reloads}{twice}{READY}{WAITS}"] * 2) as run:
         run.process.send_signal(signal.SIGHUP)
         run.wait_for("reloads")
         run.process.send_signal(signal.SIGINT)
@@ -231,14 +237,8 @@ def test_the_service_manager_hears_of_the_run_also_while_none_of_its_processes_i
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One is ready once and is killed; the other never is."""
-    ready = (
-        "import os, pathlib, socket\n"
-        f"first = pathlib.Path({str(tmp_path / 'first')!r})\n"
-        "if not first.exists():\n"
-        "    first.touch()\n"
-        "    said = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
-        "    said.sendto(b'READY=1\\nSTATUS=runs', os.environ['NOTIFY_SOCKET'])\n"
-    )
+    once = f"import pathlib; first = pathlib.Path({str(tmp_path / 'first')!r})\n"
+    ready = f"{once}if not first.exists():\n    first.touch()\n{textwrap.indent(READY, '    ')}"
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     monkeypatch.setenv("WATCHDOG_USEC", "1000000")
     monkeypatch.delenv("WATCHDOG_PID", raising=False)

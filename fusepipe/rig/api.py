@@ -181,6 +181,8 @@ class Pipeline:
         if self._run is not None:
             raise UsageError(f"{self._rig.name}: this pipeline was run before; make another one to run again")
         self.open()
+        if self.live:
+            self._log_warnings()
         limits = RunLimits(self.max_pairs, None if self.duration_s is None else round(self.duration_s * 1e9))
         run = RigRun(self.opened, limits, self.statistics, self._warn_and_log)
         self._run = run
@@ -285,6 +287,16 @@ class Pipeline:
 
     def _engine_record(self) -> dict[str, Any]:
         return {} if self._opened is None else asdict(self._opened.fuser.info)
+
+    def _log_warnings(self) -> None:
+        """Logs what was found while opening: the summary of a live rig may be months away.
+
+        Why a camera is not there its source has logged.
+        """
+        offline = [one.info.offline_reason for one in (self.opened.infrared, self.opened.visible)]
+        for text in list(self.statistics.warnings):
+            if not any(reason and reason in text for reason in offline):
+                log.warning("%s: %s", self._rig.name, text)
 
     def _warn_and_log(self, message: str) -> None:
         log.warning("%s: %s", self._rig.name, message)

@@ -11,8 +11,11 @@ from peers.http_camera import HttpCamera
 from fusepipe.calibration.file.model import make_calibration
 from fusepipe.calibration.file.storage import save_calibration
 from fusepipe.config.schema import Rig
+from fusepipe.core.errors import SourceError
+from fusepipe.core.frames import Band
 from fusepipe.pipeline.sinks.base import SinkReport
 from fusepipe.rig.api import Pipeline
+from fusepipe.rig.factories.sources import make_source
 
 SIZE, OTHER = (160, 120), (160, 64)
 
@@ -112,3 +115,25 @@ def test_without_a_calibration_the_stretched_image_is_reported(cameras, caplog):
         wait_for(lambda: "infrared 160x64 and visible 160x120 differ in shape" in caplog.text)
         assert [text for text in pipeline.report().warnings if "the infrared image is stretched" in text]
         pipeline.raise_error()
+
+
+def test_a_live_rig_logs_at_once_what_was_found_while_opening(cameras, caplog):
+    """Its summary comes when it ends, after months."""
+    cameras[0].show(*OTHER)
+    with caplog.at_level(logging.WARNING), running(rig_of(*cameras, None), "fused"):
+        assert caplog.text.count("r: infrared 160x64 and visible 160x120 differ in shape") == 1
+
+
+def test_a_camera_that_is_offline_is_logged_by_its_source_only(cameras, caplog):
+    cameras[1].mode = "hang"
+    with caplog.at_level(logging.WARNING), running(rig_of(*cameras, None), "single") as (_, pipeline):
+        assert any("was not available at the start" in text for text in pipeline.report().warnings)
+        assert "was not available at the start" not in caplog.text
+
+
+def test_the_address_of_a_camera_without_its_scheme_is_recognised():
+    config = Rig.model_validate({"name": "r", "infrared": {"url": "10.0.0.8:554/ir"}, "visible": {"url": "vis.mkv"}})
+    with pytest.raises(SourceError, match=r"10\.0\.0\.8:554/ir: no such file .* begins with rtsp:// or http://"):
+        make_source(config.infrared, Band.INFRARED, "r")
+    with pytest.raises(SourceError, match=r"source\)$"):
+        make_source(config.visible, Band.VISIBLE, "r")

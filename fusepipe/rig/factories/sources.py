@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from fusepipe.pipeline.sources.files.frame_file import FrameFormat
 from fusepipe.pipeline.sources.files.image_reader import ImageOptions
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions
 from fusepipe.pipeline.sources.reframing import CropRectangle, Reframing
+
+HOST_AND_PORT = re.compile(r"(^|/)[\w.-]+:\d+(/|$)")  # what is left of a URL without its scheme
 
 
 def make_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
@@ -60,7 +63,8 @@ def make_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
 def _file_source(config: SourceConfig, band: Band, rig_name: str) -> Source:
     (path, stream), counts = split_stream(config.url), config.count_range
     if not path.exists():
-        raise SourceError(f"{path}: no such file or folder (the rig's {band} source)")
+        camera = "; the URL of a camera begins with rtsp:// or http://" if HOST_AND_PORT.search(config.url) else ""
+        raise SourceError(f"{path}: no such file or folder (the rig's {band} source){camera}")
     if not path.is_dir() and not path.is_file():
         raise SourceError(f"{path}: neither a file nor a folder (the rig's {band} source)")
     if stream is not None and (path.is_dir() or path.suffix.lower() in READ_SUFFIXES):

@@ -147,6 +147,7 @@ class Pipeline:
                 opened.registration.description,
                 asdict(opened.fuser.info),
                 [sink.label for sink in opened.sinks],
+                list(self.statistics.warnings),
             )
 
     def run(self) -> RunReport:

@@ -12,9 +12,9 @@ from fusepipe.train.networks.pyramid import PyramidNet, with_levels
 from fusepipe.train.tensors import read_tensors, write_tensors
 
 STUDENTS = ("stream", "stream-hq")
-FIRST_STAGE = "stream-first"
-"""Weights of ``stream`` after its first stage of training, from which the second one starts."""
 MFE = "mfe"
+FIRST_STAGES = ("stream-first", "mfe-first")
+"""Weights of ``stream`` and of ``mfe`` after the first stage of their training, from which later ones start."""
 _STUDENT_FORM = ("channels", "levels", "encoder_layers", "decoder_layers")
 
 

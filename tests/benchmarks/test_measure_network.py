@@ -51,7 +51,7 @@ def test_a_network_is_ranked_among_those_beside_it_and_these_can_come_from_an_ea
     head, _, *rows = tables(done.stdout)
     assert head[:2] == ["TNO, 42 pairs", "mean rank"]
     names = [row[0] for row in rows]
-    assert {"stream", "stream-0.1", "stream-hq-0.1", "mfe", "mean", "max", "U2Fusion"} <= set(names)
+    assert {"stream", "stream-0.1", "stream-hq-0.1", "mfe-0.1", "mean", "max", "U2Fusion"} <= set(names)
     ranks = [float(row[1]) for row in rows]
     assert ranks == sorted(ranks) and abs(sum(ranks) - len(ranks) * (len(ranks) + 1) / 2) < 0.1
     found = json.loads(first.read_text())["tno"]["means"]
@@ -108,7 +108,7 @@ def test_what_a_detector_finds_in_labelled_pairs_and_in_a_video(tmp_path: Path) 
     done = measured("stream", "--data", tmp_path, "--detector", detector, "--only", "detection")
     assert done.returncode == 0, done.stderr
     rows = {row[0]: row[1:] for row in tables(done.stdout)[2:]}
-    assert {"infrared", "visible", "mean", "mfe", "stream"} <= set(rows)
+    assert {"infrared", "visible", "mean", "mfe-0.1", "stream"} <= set(rows)
     # the person of both labelled pairs and of the video, and not the car
     assert rows["stream"] == ["1.000", "0.000", "1 of 1", "1 of 1"]
 

@@ -41,9 +41,9 @@ from fusepipe.train.schedule import one_cycle
 from fusepipe.train.session import student as session
 from fusepipe.train.tasks.base import StepRandom
 from fusepipe.train.tasks.detection import DetectionTerm, framed, to_bgr_batch
-from fusepipe.train.tasks.student import StudentTask, new_student
+from fusepipe.train.tasks.student import StudentTask, initial_path, new_student
 from fusepipe.train.tensors import read_tensors
-from fusepipe.train.weights import load_student, save_student
+from fusepipe.train.weights import load_mfe, load_student, save_student
 
 CPU = torch.device("cpu")
 SHIPPED = Path(__file__).parents[2] / "engines" / "weights"
@@ -119,9 +119,10 @@ class TestLoop:
         torch.nn.init.zeros_(given.head.weight)
         save_student(tmp_path / "given.safetensors", given, {})
         config = tiny(initial=str(tmp_path / "given.safetensors"), levels=2)
-        begun = new_student(config, start=True)
+        begun, resumed = (new_student(config, start=start) for start in (True, False))
+        assert isinstance(begun, PyramidNet) and isinstance(resumed, PyramidNet)
         assert not begun.head.weight.any() and not make_loop(config, tmp_path / "run", begun).result.head.weight.any()
-        assert new_student(config, start=False).head.weight.any(), "a resumed run has weights of its own"
+        assert resumed.head.weight.any(), "a resumed run has weights of its own"
         with pytest.raises(EngineError, match="absent"):
             train(tmp_path / "other", initial=str(tmp_path / "absent.safetensors"))
 
@@ -309,8 +310,30 @@ class TestExport:
         with pytest.raises(UsageError, match="sets: 'mode' is not a data set of the split: did you mean 'made'"):
             session.train_student(tiny(sets={"mode": 1.0}), data, tmp_path / "other", device="cpu")
         with pytest.raises(UsageError, match="crop_px: no training image is as large as 128 px"):
-            session.train_student(tiny(crop_px=128), data, tmp_path / "other", device="cpu")
+            session.train_student(tiny(crop_px=128, batch=2), data, tmp_path / "other", device="cpu")
         assert not (tmp_path / "other").exists()
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(240)
+    def test_mfe_is_trained_from_its_teacher_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from fusepipe.engines.backends.openvino.fuser import OpenVinoFuser
+
+        data = write_pairs(tmp_path / "data", 80, 96)
+        monkeypatch.setattr(session, "read_split", lambda split: [("made", "a" if split == "train" else "b")])
+        given = {"model": "mfe", "initial": "mfe-first", "crop_px": 400, "steps": 2, "ranking": 12}
+        report = session.train_student(tiny(**given), data, tmp_path / "out", device="cpu")
+        network = load_mfe(Path(report["weights"]))
+        start = load_mfe(initial_path("mfe-first"))
+        assert network.overshoot == start.overshoot
+        assert not torch.equal(network.reconstruction.head.weight, start.reconstruction.head.weight)
+        (pair,) = make_pairs(1, 80, 96)
+        with torch.no_grad():
+            inputs = (torch.from_numpy(image)[None, None] for image in (pair.infrared, pair.visible))
+            expected = ByteFusion(network)(*inputs)[0, 0].numpy()
+        with OpenVinoFuser("mfe", Path(report["onnx"]).read_bytes(), "fp32") as fuser:
+            difference = np.abs(fuser.fuse(pair.infrared, pair.visible).astype(int) - expected)
+        assert difference.max() <= 1
+        assert (tmp_path / "out" / "mfe-attention.onnx").is_file()
 
 
 class TestShippedWeights:

@@ -12,9 +12,10 @@ from fusepipe.core.errors import ConfigError, EngineError, UsageError
 torch = require_training()
 
 from fusepipe.train.configs.student import Ramp, StudentConfig, load_student_config
+from fusepipe.train.networks.mfe import MfeNet
 from fusepipe.train.networks.pyramid import PyramidNet
-from fusepipe.train.tasks.student import new_student
-from fusepipe.train.tensors import write_tensors
+from fusepipe.train.tasks.student import initial_path, new_student
+from fusepipe.train.tensors import read_tensors, write_tensors
 from fusepipe.train.weights import initial_student, load_student, save_student, student_form
 
 
@@ -73,12 +74,20 @@ class TestConfig:
         form = {"channels", "levels", "encoder_layers", "decoder_layers", "sets"}
         assert first.model_dump(include=form) == second.model_dump(include=form)
         assert second.initial == "stream-first" and second.ranking > 0
-        begun = new_student(second, start=True)
-        assert not torch.equal(begun.head.weight, new_student(second, start=False).head.weight)
+        begun, other = (new_student(second, start=start) for start in (True, False))
+        assert isinstance(begun, PyramidNet) and isinstance(other, PyramidNet)
+        assert not torch.equal(begun.head.weight, other.head.weight)
+
+    def test_the_last_stage_of_mfe_starts_from_the_committed_weights_of_those_before(self) -> None:
+        config = load_student_config("mfe")
+        begun = new_student(config, start=False)
+        assert isinstance(begun, MfeNet) and begun.training and config.ranking > 0
+        committed = read_tensors(initial_path("mfe-first"))[0]
+        assert all(torch.equal(value, committed[name]) for name, value in begun.state_dict().items())
 
     def test_the_larger_student_has_one_level_less_and_starts_from_the_smaller(self) -> None:
         small, large = map(load_student_config, ("stream-first", "stream-hq"))
-        form = {"channels", "encoder_layers", "decoder_layers", "sets", "teacher"}
+        form = {"channels", "encoder_layers", "decoder_layers", "sets"}
         assert small.model_dump(include=form) == large.model_dump(include=form)
         assert (large.model, large.levels, large.initial) == ("stream-hq", small.levels - 1, "stream-first")
 
@@ -98,6 +107,8 @@ class TestConfig:
             ("steps: 0", "steps: Input should be greater than 0"),
             ("[1, 2]", "document"),
             ("steps: [", "not valid YAML"),
+            ("model: mfe", "mfe needs initial weights: mfe-first, mfe or a file"),
+            ("precision: fp16", "precision: Input should be 'fp32' or 'bf16'"),
         ],
     )
     def test_mistakes_name_file_and_key(self, tmp_path: Path, text: str, message: str) -> None:
@@ -108,5 +119,5 @@ class TestConfig:
         assert str(path) in str(caught.value) and message in str(caught.value)
 
     def test_a_missing_file(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="give 'default', 'stream-first', 'stream-hq' or a YAML file"):
+        with pytest.raises(UsageError, match="give 'default', 'stream-first', 'stream-hq', 'mfe' or a YAML file"):
             load_student_config(str(tmp_path / "absent.yaml"))

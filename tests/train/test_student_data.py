@@ -28,7 +28,7 @@ from fusepipe.train.data.split import BASE_SETS, read_split
 from fusepipe.train.data.teacher_crops import DistillationCrops
 from fusepipe.train.data.teacher_pairs import FORMS, DistillationPair, Teacher, distillation_pairs, split_files
 from fusepipe.train.data.training_images import read_training_luma
-from fusepipe.train.data.variants import variant
+from fusepipe.train.data.variants import flat, variant
 from fusepipe.train.session import student as session
 
 
@@ -132,7 +132,7 @@ class TestDistillationPairs:
     def test_each_form_is_fused_once_and_found_by_later_runs(self, tmp_path: Path) -> None:
         data, teacher, again = write_pairs(tmp_path), MeanTeacher(), MeanTeacher()
         first, second = self.made(data, teacher), self.made(data, again)
-        assert [pair.form for pair in first] == [*FORMS, *FORMS] and (teacher.calls, again.calls) == (6, 0)
+        assert [pair.form for pair in first] == [*FORMS, *FORMS] and (teacher.calls, again.calls) == (8, 0)
         for one, other in zip(first, second, strict=True):
             assert np.array_equal(one.images, other.images)
             infrared, visible, fused = one.images
@@ -145,7 +145,7 @@ class TestDistillationPairs:
         data, teacher = write_pairs(tmp_path), MeanTeacher()
         next(iter(self.made(data, teacher, ("half",))))
         self.made(data, teacher)
-        assert teacher.calls == 6
+        assert teacher.calls == 8
 
     def test_another_teacher_and_another_image_are_fused_again(self, tmp_path: Path) -> None:
         data, other = write_pairs(tmp_path), MeanTeacher("other")
@@ -153,21 +153,22 @@ class TestDistillationPairs:
         assert len(self.made(data, other)) == other.calls
         cv2.imwrite(str(data / "made" / "ir" / "a.png"), np.full((48, 64), 3, np.uint8))
         changed = MeanTeacher()
-        assert int(self.made(data, changed)[0].images[0].max()) == 3 and changed.calls == 3
+        assert int(self.made(data, changed)[0].images[0].max()) == 3 and changed.calls == len(FORMS)
 
     def test_a_new_checkout_of_the_data_is_not_fused_again(self, tmp_path: Path) -> None:
         data, teacher = write_pairs(tmp_path / "first"), MeanTeacher()
         self.made(write_pairs(tmp_path / "second"), MeanTeacher())
         for number, path in enumerate(sorted(data.rglob("*.png"))):
             os.utime(path, (number, number))
-        assert len(self.made(data, teacher)) == 6 and teacher.calls == 0
+        assert len(self.made(data, teacher)) == 8 and teacher.calls == 0
 
-    def test_the_same_images_under_two_names_have_two_variants(self, tmp_path: Path) -> None:
-        """Whichever was made first: what a variant changes depends on its name."""
+    @pytest.mark.parametrize("form", ["variant", "flat"])
+    def test_the_same_images_under_two_names_are_changed_twice(self, tmp_path: Path, form: str) -> None:
+        """Whichever was made first: what is changed depends on the name."""
         data, teacher = write_pairs(tmp_path), MeanTeacher()
         for band in ("ir", "vis"):
             shutil.copyfile(data / "made" / band / "a.png", data / "made" / band / "b.png")
-        one, other = self.made(data, teacher, ("variant",))
+        one, other = self.made(data, teacher, (form,))
         assert teacher.calls == 2 and not np.array_equal(one.images, other.images)
         whole, same = self.made(data, teacher, ("full",))
         assert teacher.calls == 3 and np.array_equal(whole.images, same.images)
@@ -193,6 +194,16 @@ class TestVariants:
         assert any(0 < slope < 53 for slope in slopes), "flat contrast"
         assert any(slope > 100 for slope in slopes), "a jump of gain"
         assert any(not image[:, 0].any() or not image[0].any() for image in made), "black borders"
+
+    def test_flat_infrared_has_little_contrast_around_any_level(self) -> None:
+        ramp = np.tile(np.arange(32, 224, 2, dtype=np.uint8), (96, 1))
+        made = [flat(ramp, str(n)).astype(float) for n in range(60)]
+        assert np.array_equal(flat(ramp, "a"), flat(ramp, "a"))
+        assert all(5 < image.std() < 36 for image in made)
+        means = np.array([image.mean() for image in made])
+        assert (means < 62).any() and (means > 110).any() and (means > 61).mean() > 0.5
+        assert all(np.all(np.diff(image.mean(axis=0)) >= 0) for image in made), "warm stays bright"
+        assert flat(np.full((8, 8), 40, np.uint8), "a").std() == 0, "an image without contrast gets none"
 
 
 class TestDistillationCrops:
@@ -237,8 +248,20 @@ class TestDistillationCrops:
         assert torch.equal(targets[0], targets[1]) and torch.equal(targets[0], targets[2])
 
     def test_crops_larger_than_every_pair_are_refused(self) -> None:
-        with pytest.raises(UsageError, match="crops of 128 px"):
+        with pytest.raises(UsageError, match=r"crops of 128 px need pairs of 128 px or more"):
             self.crops(crop_px=128)
+
+    def test_with_a_batch_of_one_smaller_images_are_taken_whole(self) -> None:
+        batches = [self.crops(batch=1, crop_px=112).batch(step) for step in range(12)]
+        assert {tuple(part.shape) for batch in batches for part in batch} == {(1, 1, 96, 112), (1, 1, 112, 96)}
+        assert {tuple(part.shape[2:]) for part in self.crops(batch=1, crop_px=400).batch(1)} <= {(96, 128), (128, 96)}
+        infrared = float(self.crops(batch=1, crop_px=400).batch(1)[2].mean())
+        assert any(abs(infrared - float(pair.images[0].mean()) / 255) < 1e-5 for pair in self.pairs())
+
+    def test_images_that_are_too_small_for_the_losses_are_left_out(self) -> None:
+        small = DistillationPair("one", "a", "full", np.zeros((3, 48, 128), np.uint8))
+        with pytest.raises(UsageError, match="need pairs of 64 px or more"):
+            DistillationCrops([small], {"one": 1.0}, {"full": 1.0}, batch=1, crop_px=800, sensors=Sensors(), seed=0)
 
 
 def test_a_scene_has_the_visible_image_in_colour(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Configuration of the students' training."""
+"""Configuration of the trainings with a teacher: the students, and ``mfe`` from its own first stage."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from fusepipe.train.configs.fields import (
 from fusepipe.train.configs.reading import read_config
 from fusepipe.train.data.sensors import Sensors
 
-SHIPPED = {"default": "student", "stream-first": "student_first", "stream-hq": "stream_hq"}
-"""Shipped configurations of students: name to file."""
+SHIPPED = {"default": "student", "stream-first": "student_first", "stream-hq": "stream_hq", "mfe": "mfe_ranked"}
+"""Shipped configurations: name to file."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -49,6 +49,8 @@ class Forms(ConfigSection):
     """At half that size: a crop then shows four times as much of the scene."""
     variant: Weight = 0.3
     """With other gain, contrast, polarity, sharpness, borders and light (``data.variants``)."""
+    flat: Weight = 0.0
+    """With the low contrast that the infrared images of uncooled cameras often have (``data.variants.flat``)."""
 
     @model_validator(mode="after")
     def _one_is_drawn(self) -> Self:
@@ -69,10 +71,10 @@ class DetectorLossConfig(ConfigSection):
 
 
 class StudentConfig(ConfigSection):
-    """Training of a pyramid network from the images of its teacher."""
+    """Training of a network from the images of its teacher, ``mfe`` after its first stage: a student, or ``mfe``."""
 
-    model: Literal["stream", "stream-hq"] = "stream"
-    """Name of the model and of its files."""
+    model: Literal["stream", "stream-hq", "mfe"] = "stream"
+    """Name of the model and of its files; ``mfe`` has the form of its initial weights, whatever the next four keys."""
     channels: Channels = 48
     """Width of the hidden layers; multiples of 16 run best."""
     levels: Annotated[int, Field(ge=1, le=6)] = 3
@@ -82,14 +84,15 @@ class StudentConfig(ConfigSection):
     decoder_layers: Positive = 2
     """Convolutions of the decoder, after the gate, without the head."""
     initial: str = ""
-    """Initial weights: ``stream`` or ``stream-hq`` as shipped, ``stream-first`` (``stream`` after its first stage), or
-    the path of such a file; it may have more levels. Empty starts from random ones."""
+    """Initial weights: ``stream``, ``stream-hq`` or ``mfe`` as shipped, ``stream-first`` or ``mfe-first`` (after the
+    first stage), or the path of such a file; a student's may have more levels. Empty starts from random ones, which
+    ``mfe`` cannot."""
     steps: Positive = 26_000
     """Optimiser steps."""
     batch: Positive = 3
     """Crops per step."""
     crop_px: Annotated[Crop, Field(ge=64)] = 160
-    """Height and width of a crop."""
+    """Height and width of a crop; with a batch of one, smaller images are taken whole."""
     learning_rate: Rate = 4e-3
     """Peak of the one-cycle rate, at a tenth of the run."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
@@ -100,6 +103,8 @@ class StudentConfig(ConfigSection):
     """Gradients longer than this are shortened to it; 0 leaves them."""
     max_side_px: Side = 800
     """Larger images are halved until they fit, so that a crop shows as much of the scene as in the smaller sets."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the network's passes; bf16 is fast on CPUs that have its instructions."""
     validate_every: Positive = 2000
     """Steps between validations and checkpoints."""
     sets: dict[str, Weight] = Field(
@@ -144,6 +149,12 @@ class StudentConfig(ConfigSection):
     temporal_every: Positive = 6
     """Steps between two batches that are fused a second time."""
     detection: DetectorLossConfig = DetectorLossConfig()
+
+    @model_validator(mode="after")
+    def _mfe_starts_from_weights(self) -> Self:
+        if self.model == "mfe" and not self.initial:
+            raise ValueError("mfe needs initial weights: mfe-first, mfe or a file")
+        return self
 
 
 def load_student_config(name: str) -> StudentConfig:

@@ -73,7 +73,7 @@ def cut(image: NDArray[np.uint8], crop_px: int, at: tuple[float, float]) -> Imag
 
 
 def turned(image: NDArray[np.float32], way: int) -> NDArray[np.float32]:
-    """One of the eight flips and quarter turns of ``... x H x H``, ``way`` in 0..7."""
+    """One of the eight flips and quarter turns of ``... x H x W``, ``way`` in 0..7."""
     if way & 1:
         image = image[..., ::-1]
     if way & 2:

@@ -1,4 +1,4 @@
-"""Random crops of distillation pairs, drawn by data set and form."""
+"""Random crops of distillation pairs, or whole images, drawn by data set and form."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from fusepipe.train.data.sampler import StepBatches
 from fusepipe.train.data.sensors import Sensors, seen
 from fusepipe.train.data.teacher_pairs import DistillationPair
 
+MIN_WHOLE_PX = 64
+"""Shorter side of the smallest images that are taken whole."""
 _BANDS = 2
 
 
@@ -23,8 +25,11 @@ class DistillationCrops(StepBatches):
     Infrared and visible as the network sees them, with the sensors' artefacts (about [0, 1]), then both as the loss
     takes them, then the teacher's image, in [0, 1].
 
+    With a batch of one, smaller images are taken whole, so that ``crop_px`` limits each side; metrics of whole images
+    (correlations, mutual information) then are what the loss computes.
+
     ``sets`` and ``forms`` give how often a crop is of a data set and of a form (relative). Raises :class:`UsageError`
-    where no pair is as large as a crop.
+    where no pair is large enough.
     """
 
     def __init__(
@@ -39,23 +44,30 @@ class DistillationCrops(StepBatches):
         seed: int,
     ) -> None:
         super().__init__(batch, seed)
-        large = (pair for pair in pairs if pair.side_px >= crop_px)
+        least = MIN_WHOLE_PX if batch == 1 else crop_px
+        large = (pair for pair in pairs if pair.side_px >= least)
         self._pairs = [pair for pair in large if sets.get(pair.dataset) and forms.get(pair.form)]
         if not self._pairs:
-            raise UsageError(f"crops of {crop_px} px need pairs at least that large; none is")
+            raise UsageError(f"crops of {crop_px} px need pairs of {least} px or more; none is as large")
         count = Counter((pair.dataset, pair.form) for pair in self._pairs)
         shares = [sets[p.dataset] * forms[p.form] / count[p.dataset, p.form] for p in self._pairs]
         self._shares = np.array(shares) / sum(shares)
         self._crop_px, self._sensors = crop_px, sensors
 
     def _crop(self, rng: np.random.Generator) -> NDArray[np.float32]:
-        """5 x C x C, see :class:`DistillationCrops`."""
+        """5 x H x W, see :class:`DistillationCrops`."""
         images = self._pairs[int(rng.choice(len(self._pairs), p=self._shares))].images
-        side = self._crop_px
-        y, x = (int(rng.integers(most - side + 1)) for most in images.shape[1:])
-        targets = images[:, y : y + side, x : x + side]
+        rows, columns = (_part(most, self._crop_px, rng) for most in images.shape[1:])
+        targets = images[:, rows, columns]
         if rng.random() < self._sensors.same:
             targets = targets[[int(rng.integers(_BANDS))] * 3]
         as_seen = seen(targets[:_BANDS], self._sensors, rng)
         crop = np.concatenate((as_seen, targets.astype(np.float32) / np.float32(255)))
         return turned(crop, int(rng.integers(8)))
+
+
+def _part(most: int, crop_px: int, rng: np.random.Generator) -> slice:
+    """A random part of this length of a side, or all of a shorter one."""
+    length = min(crop_px, most)
+    start = int(rng.integers(most - length + 1))
+    return slice(start, start + length)

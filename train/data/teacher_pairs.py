@@ -20,10 +20,11 @@ from fusepipe.train.data.crops import read_pair
 from fusepipe.train.data.decoded import DecodedImages
 from fusepipe.train.data.image_folders import PairFiles
 from fusepipe.train.data.training_images import find_image, require_folder
-from fusepipe.train.data.variants import VERSION, half, variant
+from fusepipe.train.data.variants import VERSION, flat, half, variant
 
-FORMS = ("full", "half", "variant")
-"""As decoded, at half size, and with the changes of :func:`fusepipe.train.data.variants.variant`."""
+FORMS = ("full", "half", "variant", "flat")
+"""As decoded, at half size, with the changes of :func:`fusepipe.train.data.variants.variant`, and with its ``flat``."""
+_DRAWN = FORMS[2:]  # whose changes depend on the pair's name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +72,7 @@ def distillation_pairs(
     for (dataset, stem), pair in files.items():
         for form in forms:
             name = f"{dataset}/{stem}"
-            drawn_by = name if form == "variant" else ""  # what a variant changes depends on its name
+            drawn_by = name if form in _DRAWN else ""
             key = "\0".join((*map(images.key, pair), teacher.fingerprint, form, drawn_by, str(VERSION)))
 
             def make(name: str = name, pair: PairFiles = pair, form: str = form) -> NDArray[np.uint8]:
@@ -82,9 +83,9 @@ def distillation_pairs(
 
 
 def changed(infrared: Luma8, visible: Luma8, form: str, name: str) -> tuple[Luma8, Luma8]:
-    """A pair in a form of :data:`FORMS`; the variant of every second pair is at half size."""
-    if form == "variant":
-        infrared, visible = variant(infrared, visible, name)
+    """A pair in a form of :data:`FORMS`; of the two that change it, every second pair is at half size."""
+    if form in _DRAWN:
+        infrared, visible = variant(infrared, visible, name) if form == "variant" else (flat(infrared, name), visible)
         if hashlib.sha256(name.encode()).digest()[0] % 2:
             return half(infrared), half(visible)
     return (half(infrared), half(visible)) if form == "half" else (infrared, visible)

@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 from fusepipe.core.frames import Luma8
 
 VERSION = 1
-"""Incremented with each change of :func:`variant`, so that kept images are made again."""
+"""Incremented with each change of :func:`variant` or :func:`flat`, so that kept images are made again."""
 
 _INVERTED = 0.25  # share of thermal images in the other polarity
 _FLAT, _GAIN = 0.4, 0.3  # shares of thermal images with flat contrast, and with a jump of gain
 _BLURRED = 0.4  # share of thermal images that look like enlarged ones
 _BORDERED = 0.15  # share of thermal images with black borders, as registered ones have
 _DARK, _BRIGHT, _FOG = 0.3, 0.2, 0.15  # shares of visible images
+_FLAT_SPREAD = 8 / 255, 35 / 255  # standard deviation of flat thermal images
+_LEAST_SPREAD = 1 / 255  # images with less are not stretched: noise would become their content
+_MEDIUM, _LOW, _OFTEN_MEDIUM = (0.24, 0.67), (0.06, 0.24), 0.7  # their means, and the share of medium ones
 _WIDEST_BORDER = 25  # a border is at most this part of the width, a vertical one too
 
 
@@ -32,6 +35,17 @@ def variant(infrared: Luma8, visible: Luma8, name: str) -> tuple[Luma8, Luma8]:
     """
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     return _bytes(_thermal(_unit(infrared), rng)), _bytes(_daylight(_unit(visible), rng))
+
+
+def flat(infrared: Luma8, name: str) -> Luma8:
+    """The infrared image (HxW uint8) as a camera with a wide range shows a scene of one temperature.
+
+    Its standard deviation becomes 8 to 35 grey levels around a medium or a dark one, which depend on ``name`` only.
+    """
+    rng = np.random.default_rng(zlib.crc32(f"flat {name}".encode()))
+    level = rng.uniform(*_MEDIUM if rng.random() < _OFTEN_MEDIUM else _LOW)
+    image = _unit(infrared)
+    return _bytes(level + rng.uniform(*_FLAT_SPREAD) / max(image.std(), _LEAST_SPREAD) * (image - image.mean()))
 
 
 def half(image: Luma8) -> Luma8:

@@ -1,4 +1,4 @@
-"""One training of a student, from data folder to exported weights: what ``fusepipe train student`` does."""
+"""One training with a teacher, from data folder to exported weights: what ``fusepipe train student`` does."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,20 +27,21 @@ from fusepipe.train.data.teacher_pairs import FORMS, DistillationPair, Teacher, 
 from fusepipe.train.data.training_images import refuse_test_data
 from fusepipe.train.device import choose_device
 from fusepipe.train.distributed import Processes, require_one_process
-from fusepipe.train.export import export_pyramid
+from fusepipe.train.export import export_attention, export_mfe, export_pyramid
 from fusepipe.train.loop import Loop, LoopSettings
 from fusepipe.train.networks.detector import Detector
+from fusepipe.train.networks.mfe import MfeNet
 from fusepipe.train.networks.pyramid import PyramidNet
 from fusepipe.train.session.console import preparation_bar, progress_bar, stop_on_signals
+from fusepipe.train.session.mfe import ATTENTION_ONNX
 from fusepipe.train.tasks.detection import DetectionTerm
 from fusepipe.train.tasks.student import StudentTask, initial_path, new_student
 from fusepipe.train.tensors import weights_hash
 from fusepipe.train.validation import mean_scores
-from fusepipe.train.weights import save_student
+from fusepipe.train.weights import load_mfe, save_mfe, save_student
 
 SCORES = "scores.json"
-TEACHER = Path(str(files("fusepipe.engines") / "weights" / "mfe.onnx"))
-"""The teacher's graph."""
+TEACHER = "mfe-first"
 _WARM_UP, _SECOND_MOMENT_DECAY = 0.1, 0.99
 
 
@@ -60,6 +61,7 @@ def student_settings(config: StudentConfig) -> LoopSettings:
         validate_every=config.validate_every,
         ema_decay=config.ema_decay,
         clip_norm=config.clip_norm,
+        precision=config.precision,
         keep="last",
     )
 
@@ -90,7 +92,7 @@ def train_student(
     network = new_student(config, start=not resume)
     train = split_files(data, _split("train", config))
     validation = load_pairs(data, _split("validation", config), config.max_side_px)
-    teacher = Teacher(TEACHER.read_bytes())
+    teacher = Teacher(teacher_graph())
     rivals = [Teacher(rival_content(file)) for file in config.rivals]
     distilled = _distillation_pairs(train, config, teacher)
     term = _detection(sees, train, config, processes.device) if sees is not None else None
@@ -109,15 +111,37 @@ def train_student(
     }
     if not finished:
         return report
-    trained = plain_student(loop.result)
     weights, graph = (out / f"{config.model}.{suffix}" for suffix in ("safetensors", "onnx"))
     metadata = {"model": config.model, "steps": str(loop.state.step), "seed": str(config.seed)}
-    save_student(weights, trained, metadata)
-    export_pyramid(trained, graph, config.model)
+    trained = _kept(loop.result.cpu(), weights, graph, metadata)
     report["validation"] = {k: round(v, 4) for k, v in mean_scores(trained, validation).items()}
     report |= {"weights": str(weights), "onnx": str(graph), "config": config.model_dump()}
     write_text(out / SCORES, json.dumps(report, indent=2) + "\n")
     return report
+
+
+def _kept(trained: nn.Module, weights: Path, graph: Path, metadata: Mapping[str, str]) -> PyramidNet | MfeNet:
+    """Writes a trained network and its graphs; returns it in evaluation mode."""
+    if isinstance(trained, PyramidNet):
+        plain = plain_student(trained)
+        save_student(weights, plain, metadata)
+        export_pyramid(plain, graph, metadata["model"])
+        return plain
+    assert isinstance(trained, MfeNet)
+    save_mfe(weights, trained, metadata)
+    network = load_mfe(weights)  # a new network: the exporter fails on channels_last weights
+    export_mfe(network, graph)
+    if network.attention is not None:
+        export_attention(network, graph.parent / ATTENTION_ONNX)
+    return network
+
+
+def teacher_graph() -> bytes:
+    """The ONNX file of the teacher, ``mfe`` after its first stage."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "mfe.onnx"
+        export_mfe(load_mfe(initial_path(TEACHER)), file)
+        return file.read_bytes()
 
 
 def _split(split: SplitName, config: StudentConfig) -> list[tuple[str, str]]:
@@ -135,7 +159,7 @@ def _distillation_pairs(
 ) -> list[DistillationPair]:
     """The training pairs in the forms that the configuration draws."""
     images = DecodedImages(config.max_side_px)
-    if all(min(images[visible].shape) < config.crop_px for _, visible in train.values()):
+    if config.batch > 1 and all(min(images[visible].shape) < config.crop_px for _, visible in train.values()):
         raise UsageError(f"crop_px: no training image is as large as {config.crop_px} px")
     forms = [form for form in FORMS if getattr(config.forms, form)]
     pairs = distillation_pairs(train, forms, teacher, images)
@@ -164,9 +188,8 @@ def _given(config: StudentConfig, detector: Path | None) -> dict[str, str]:
     return given | {"initial": weights_hash(path) if config.initial else ""}
 
 
-def plain_student(network: nn.Module) -> PyramidNet:
-    """A trained student, contiguous and on the CPU, in evaluation mode."""
-    trained = cast(PyramidNet, network)
+def plain_student(trained: PyramidNet) -> PyramidNet:
+    """A trained student, contiguous, in evaluation mode."""
     plain = PyramidNet(trained.channels, trained.levels, len(trained.encoder), len(trained.decoder))
     plain.load_state_dict(trained.state_dict())  # a new network: the exporter fails on channels_last weights
     return plain.eval()

@@ -1,4 +1,4 @@
-"""The students ``stream`` and ``stream-hq``: the teacher's images, the fusion loss, targets, calm, and a detector."""
+"""Networks with a teacher, the students and ``mfe``: its images, fusion loss, ranks, targets, calm, a detector."""
 
 from __future__ import annotations
 
@@ -21,20 +21,24 @@ from fusepipe.train.losses.fusion import agreement_loss, fusion_loss, overshoot_
 from fusepipe.train.losses.ranking import ranking_loss
 from fusepipe.train.losses.targets import target_loss, with_targets
 from fusepipe.train.losses.temporal_consistency import SecondView, temporal_consistency
+from fusepipe.train.networks.mfe import MfeNet
 from fusepipe.train.networks.pyramid import PyramidNet
 from fusepipe.train.tasks.base import GeneratorOnly, Loss, StepRandom, mean_loss
 from fusepipe.train.tasks.detection import DetectionTerm
-from fusepipe.train.weights import FIRST_STAGE, STUDENTS, initial_student, student_form
+from fusepipe.train.weights import FIRST_STAGES, MFE, STUDENTS, initial_student, load_mfe, student_form
 
 _LEAK = 0.1  # share of the levels outside [0, 1] that the fusion loss sees: its gradient does not vanish there
 
 
-def new_student(config: StudentConfig, *, start: bool) -> PyramidNet:
+def new_student(config: StudentConfig, *, start: bool) -> PyramidNet | MfeNet:
     """The network at its first step: seeded, or with the weights of ``config.initial`` if ``start``.
 
-    Raises :class:`UsageError` where those weights are of another form.
+    ``mfe`` always has these. Raises :class:`UsageError` where a student's are of another form and
+    :class:`EngineError` where they are of another network.
     """
     torch.manual_seed(config.seed)
+    if config.model == MFE:
+        return load_mfe(initial_path(config.initial)).train()
     network = PyramidNet(config.channels, config.levels, config.encoder_layers, config.decoder_layers)
     if config.initial and start:
         return initial_student(initial_path(config.initial), student_form(network))
@@ -42,10 +46,10 @@ def new_student(config: StudentConfig, *, start: bool) -> PyramidNet:
 
 
 def initial_path(initial: str) -> Path:
-    """The file of a shipped student or of the first stage's weights by its name, else the path as given."""
-    if initial == FIRST_STAGE:
+    """The file of a shipped network or of a first stage's weights by its name, else the path as given."""
+    if initial in FIRST_STAGES:
         return Path(str(files("fusepipe.train") / "initial" / f"{initial}.safetensors"))
-    if initial in STUDENTS:
+    if initial in (*STUDENTS, MFE):
         return Path(str(files("fusepipe.engines") / "weights" / f"{initial}.safetensors"))
     return Path(initial)
 
@@ -60,7 +64,7 @@ class StudentTask(GeneratorOnly):
     def __init__(
         self,
         config: StudentConfig,
-        network: PyramidNet,
+        network: PyramidNet | MfeNet,
         train: Sequence[DistillationPair],
         validation: Sequence[Pair],
         detection: DetectionTerm | None = None,

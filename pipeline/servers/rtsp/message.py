@@ -155,14 +155,15 @@ class Parser:
 
     def _find_head_end(self) -> int | None:
         data, limits = self._data, self._limits
+        longest = limits.line_bytes + len(b"\r\n")
+        if len(data) >= longest and b"\n" not in data[:longest]:  # before anything else: pieces give the same answer
+            raise ProtocolError(414, f"the first line has more than {limits.line_bytes} bytes")
         ends = [at + len(mark) for mark in (b"\r\n\r\n", b"\n\n") if (at := data.find(mark, self._scanned)) >= 0]
         if ends:
             if (end := min(ends)) > limits.head_bytes:
                 raise ProtocolError(431, f"the headers have more than {limits.head_bytes} bytes")
             return end
         self._scanned = max(0, len(data) - 3)
-        if b"\n" not in data[: limits.line_bytes] and len(data) > limits.line_bytes:
-            raise ProtocolError(414, f"the first line has more than {limits.line_bytes} bytes")
         if len(data) > limits.head_bytes:
             raise ProtocolError(431, f"the headers have more than {limits.head_bytes} bytes")
         return None

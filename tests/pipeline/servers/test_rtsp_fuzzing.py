@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers.ports import free_port
 from helpers.waiting import wait_for
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fusepipe.core.frames import Band, FramePair, FusedFrame, PairState, Plane
@@ -67,6 +67,8 @@ def parsed(data, cuts):
     return found, None
 
 
+@example(data=100 * b"\x00" + b"\r\n\r\n", cuts=[101])  # as long as a line may be, and cut before its end
+@example(data=140 * b"a" + b"\r\n\r\n", cuts=[130])
 @settings(max_examples=300, deadline=None)
 @given(STREAMS, st.lists(st.integers(0, 10_000), max_size=6))
 def test_how_a_stream_is_cut_does_not_matter(data, cuts):

@@ -299,7 +299,7 @@ def test_workers_have_cores_of_their_own(place: Path) -> None:
     """With one core each, two workers do not compete; the affinity of a worker is what engines see."""
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("needs two cores")
-    with subprocess.Popen(command(place, slow_rows(4), "--workers", "2"), stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command(place, slow_rows(16), "--workers", "2"), stderr=subprocess.DEVNULL) as process:
         try:
 
             def cores() -> list[tuple[int, ...]]:

@@ -216,7 +216,10 @@ class SharedEngines:
     def move(
         self, key: Hashable, shared: _SharedEngine, size: Shape, open_engine: Callable[[], Fuser]
     ) -> _SharedEngine:
-        """The engine for a size, as one more user of it: ``shared`` itself if it is unused or of this size."""
+        """The engine for a size, as one more user of it: ``shared`` itself if it is unused or of this size.
+
+        Raises what ``open_engine`` raises, and :class:`EngineError` where what it opens runs on a CPU.
+        """
         with self._lock:
             if shared.size is None:
                 shared.size = size
@@ -224,7 +227,8 @@ class SharedEngines:
                 return shared
         moved = self._join(key, size, open_engine)
         if not isinstance(moved, _SharedEngine):
-            raise EngineError("the engine runs on the CPU now")
+            moved.close()
+            raise EngineError("a further one runs on a CPU")
         return moved
 
     def release(self, key: Hashable, shared: _SharedEngine) -> None:
@@ -297,9 +301,10 @@ class _Lease(FuserBase):
             return
         if moved is self._shared:
             return
-        acquired = [self._room.acquire(timeout=REQUEST_TIMEOUT_S) for _ in range(self.info.max_in_flight)]
+        acquired = self._acquire_room()
         former, self._shared = self._shared, moved
-        self._room.release(max(1, sum(acquired)))
+        if acquired:  # a request that has not completed in time gives its own place back when it does
+            self._room.release(acquired)
         self._table.release(self._key, former)
 
     def submit(self, batch: FusionBatch) -> Ticket:
@@ -325,9 +330,13 @@ class _Lease(FuserBase):
             if self._closed:
                 return
             super().close()
-            acquired = [self._room.acquire(timeout=REQUEST_TIMEOUT_S) for _ in range(self.info.max_in_flight)]
+            acquired = self._acquire_room()
             self._table.release(self._key, self._shared)
-            self._room.release(max(1, sum(acquired)))  # threads that wait in submit find the lease closed
+            self._room.release(max(1, acquired))  # threads that wait in submit find the lease closed, one by one
+
+    def _acquire_room(self) -> int:
+        """Waits for the requests in flight; the places acquired, fewer than all where some have not completed."""
+        return sum(self._room.acquire(timeout=REQUEST_TIMEOUT_S) for _ in range(self.info.max_in_flight))
 
 
 ENGINES = SharedEngines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from fusepipe.config.schema import FusionConfig
 from fusepipe.core.errors import EngineError, UsageError
 from fusepipe.core.frames import Luma8
 from fusepipe.core.fuser import Fuser, FuserBase, FuserInfo, FusionBatch, ReadyTicket, Ticket
+from fusepipe.engines import sharing
 from fusepipe.engines.backends.cuda.fake import FakeCuda
 from fusepipe.engines.backends.tensorrt.fake import FakePlan
 from fusepipe.engines.backends.tensorrt.runtime import TensorRtFuser
@@ -278,6 +280,42 @@ def test_rigs_share_the_engine_where_a_further_one_cannot_be_opened(caplog: pyte
     first.close()
     second.close()
     assert engine.closed == 1
+
+
+def test_a_further_engine_that_runs_on_the_cpu_is_closed(caplog: pytest.LogCaptureFixture) -> None:
+    class OnCpu(Slow):
+        info = dataclasses.replace(INFO, device="cpu")
+
+    table, engine, fallback = SharedEngines(), Slow(), OnCpu()
+    engine.go.set()
+    opened = iter([engine, fallback])
+    first, second = (table.lease("key", lambda: next(opened)) for _ in range(2))
+    first.prepare(4, 6)
+    second.prepare(8, 6)
+    assert fallback.closed == 1 and "the rigs share one: a further one runs on a CPU" in caplog.text
+    assert int(second.submit(one(5, height=8)).result(20)[0][0, 0]) == 5
+    first.close()
+    second.close()
+    assert engine.closed == 1
+
+
+def test_pairs_in_flight_while_a_rig_changes_its_engine_give_no_place_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "REQUEST_TIMEOUT_S", 0.05)
+    table, engines = SharedEngines(), [Slow(), Slow()]
+    opened = iter(engines)
+    first, second = (table.lease("key", lambda: next(opened)) for _ in range(2))
+    first.prepare(4, 6)
+    unfinished = [second.submit(one(level)) for level in range(1, 1 + INFO.max_in_flight)]
+    second.prepare(8, 6)  # none of them completes in time
+    engines[0].go.set()
+    assert [int(ticket.result(20)[0][0, 0]) for ticket in unfinished] == [1, 2]
+    tickets = [second.submit(one(level, height=8)) for level in (3, 4)]
+    with pytest.raises(EngineError, match=r"completed no request for 0\.05 s"):
+        second.submit(one(5, height=8))
+    engines[1].go.set()
+    assert [int(ticket.result(20)[0][0, 0]) for ticket in tickets] == [3, 4]
+    first.close()
+    second.close()
 
 
 class InTurn(FuserBase):

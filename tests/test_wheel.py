@@ -32,6 +32,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         if "Missing dependencies" in built.stdout + built.stderr:
             pytest.skip(f"no setuptools here that is new enough to build: {built.stdout.strip()[-200:]}")
         pytest.fail(f"the wheel cannot be built:\n{built.stdout[-2000:]}\n{built.stderr[-2000:]}")
+    assert "would be ignored" not in built.stdout + built.stderr, "a folder of data is not listed as a package"
     (file,) = out.glob("*.whl")
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
@@ -66,7 +67,8 @@ def test_nothing_else_is_in_the_wheel(wheel: set[str]) -> None:
 def test_every_folder_with_an_init_is_a_package_of_the_wheel() -> None:
     settings = PROJECT["tool"]["setuptools"]
     there = {name for name, path in MODULES.items() if path.name == "__init__.py"}
-    assert there == set(settings["packages"])
+    data = {name for name in settings["package-data"] if name not in there}
+    assert there | data == set(settings["packages"])
     for folder in TOP_FOLDERS:
         assert settings["package-dir"][f"fusepipe.{folder}"] == folder
     loose = {path.parent for path in MODULES.values()} - {p.parent for p in MODULES.values() if p.name == "__init__.py"}

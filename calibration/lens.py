@@ -17,8 +17,11 @@ from fusepipe.core.frames import Size
 
 LensModel = Literal["pinhole", "fisheye"]
 Array = NDArray[np.float64]
-ROUNDS = 12
 EXACT_PX = 1e-3
+"""How far from its pixel a ray of :meth:`Lens.rays` may project; what is farther off has no ray in the lens model."""
+_ROUNDS, _NEWTON_ROUNDS = 12, 20
+_LONGEST_STEP, _DIFFERENCE = 0.25, 1e-6  # of a ray in one round of Newton's method, and for its derivatives
+_INSIDE = 0.98  # part of the model's range in which its rounds start, so that they find the ray and not its fold
 FAR_RADIUS = 4.0  # of a ray 76 degrees off the axis; lens models are not examined farther out
 
 _COUNTS = {"pinhole": (0, 4, 5, 8, 12, 14), "fisheye": (0, 4)}
@@ -71,7 +74,10 @@ class Lens:
         return np.asarray(pixels, np.float64).reshape(-1, 2)
 
     def rays(self, pixels: ArrayLike) -> Array:
-        """Nx2 pixels to Nx2 rays (x, y): the inverse of :meth:`project`, to a thousandth of a pixel."""
+        """Nx2 pixels to Nx2 rays (x, y): the inverse of :meth:`project`, to :data:`EXACT_PX`.
+
+        For pixels that no ray of the model reaches, the ray at which the search ended.
+        """
         pixels = np.asarray(pixels, np.float64).reshape(-1, 1, 2)
         if not any(self.distortion) and self.model == "pinhole":
             return np.asarray((pixels[:, 0] - (self.cx, self.cy)) / (self.fx, self.fy), np.float64)
@@ -79,12 +85,39 @@ class Lens:
         undistort = cv2.fisheye.undistortPoints if self.model == "fisheye" else cv2.undistortPoints
         rays = np.asarray(undistort(pixels, self.matrix, coefficients), np.float64).reshape(-1, 2)
         # OpenCV stops after a few rounds, which leaves a tenth of a pixel at the corners of wide lenses
-        for _ in range(ROUNDS):
+        for _ in range(_ROUNDS):
             off = pixels[:, 0] - self.project(rays)
             if float(np.abs(off).max(initial=0.0)) < EXACT_PX:
-                break
+                return rays
             rays = rays + off / (self.fx, self.fy)
-        return rays
+        return self._by_newton(rays, pixels[:, 0])
+
+    def _by_newton(self, rays: Array, pixels: Array) -> Array:
+        """The rays (Nx2), improved where they miss their pixels.
+
+        Near the end of the model's range the distorted radius hardly grows, and a step of the size of the error is too
+        short.
+        """
+        left = np.nonzero(~(np.abs(pixels - self.project(rays)).max(axis=1) < EXACT_PX))[0]
+        found = rays.copy()
+        usable = np.isfinite(rays[left]).all(axis=1) & (np.hypot(*rays[left].T) < FAR_RADIUS)
+        start = np.where(usable[:, None], rays[left], (pixels[left] - (self.cx, self.cy)) / (self.fx, self.fy))
+        inside = _INSIDE * min(radius_limit(self), FAR_RADIUS)
+        found[left] = start * np.minimum(1.0, inside / np.maximum(np.hypot(*start.T), 1e-9))[:, None]
+        for _ in range(_NEWTON_ROUNDS):
+            if not len(left):
+                break
+            at = self.project(found[left])
+            by_x, by_y = ((self.project(found[left] + step) - at) / _DIFFERENCE for step in np.eye(2) * _DIFFERENCE)
+            off = pixels[left] - at
+            with np.errstate(divide="ignore", invalid="ignore"):
+                determinant = by_x[:, 0] * by_y[:, 1] - by_y[:, 0] * by_x[:, 1]
+                x = (off[:, 0] * by_y[:, 1] - off[:, 1] * by_y[:, 0]) / determinant
+                y = (off[:, 1] * by_x[:, 0] - off[:, 0] * by_x[:, 1]) / determinant
+            step = np.nan_to_num(np.stack([x, y], axis=1), posinf=0.0, neginf=0.0)
+            found[left] += step * np.minimum(1.0, _LONGEST_STEP / np.maximum(np.hypot(*step.T), 1e-12))[:, None]
+            left = left[np.abs(off).max(axis=1) >= EXACT_PX]
+        return found
 
     def at(self, size: Size) -> Lens:
         """The same lens for images of another size of the same view."""

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fusepipe.calibration.lens import FAR_RADIUS, Lens, radius_limit
+from fusepipe.calibration.lens import EXACT_PX, FAR_RADIUS, Lens, radius_limit
 from fusepipe.calibration.matrix import Matrix3, check_matrix, check_size, rescale_matrix, scaling
 from fusepipe.core.buffers import BufferPool
 from fusepipe.core.errors import UsageError
@@ -33,7 +33,6 @@ TOLERANCE_PX = 1e-4
 SHRINK_LIMIT = 1.5
 
 _ROWS_AT_ONCE = 32
-_KNOWN_PX = 0.5  # a ray whose pixel is farther off was not found; OpenCV's own search leaves a tenth at wide corners
 
 
 class RemapWarp:
@@ -246,7 +245,7 @@ def _known_rays(lens: Lens, limit: float, pixels: NDArray[np.float64]) -> tuple[
     with np.errstate(invalid="ignore", over="ignore"):  # where the search diverges
         rays = lens.rays(pixels)
         missed_px = np.abs(lens.project(rays) - pixels).max(axis=1)
-    known = (missed_px < _KNOWN_PX) & (np.hypot(rays[:, 0], rays[:, 1]) < limit)
+    known = (missed_px < EXACT_PX) & (np.hypot(rays[:, 0], rays[:, 1]) < limit)
     return np.where(known[:, None], rays, (pixels - (lens.cx, lens.cy)) / (lens.fx, lens.fy)), known
 
 

@@ -14,7 +14,7 @@ from fusepipe.calibration.board.stereo import Pose
 from fusepipe.calibration.drift import LOST, SUSPECT, Corrector, DriftMeter, DriftMonitor, DriftState, Measurement
 from fusepipe.calibration.file.model import make_calibration, make_stereo_calibration
 from fusepipe.calibration.file.storage import calibration_text, load_calibration, save_calibration
-from fusepipe.calibration.lens import Lens
+from fusepipe.calibration.lens import EXACT_PX, Lens, radius_limit
 from fusepipe.calibration.scene.residuals import by_distance
 from fusepipe.calibration.warp import LensWarp, RemapWarp, build_warp
 from fusepipe.core.errors import ConfigError, UsageError
@@ -39,6 +39,26 @@ def test_a_lens_projects_what_it_frees(model: str) -> None:
     assert lens.project(lens.rays(pixels)) == pytest.approx(pixels, abs=2e-3)
     half = lens.at((320, 240))
     assert half.project(lens.rays(pixels)) == pytest.approx((pixels + 0.5) / 2 - 0.5, abs=2e-3)
+
+
+WIDE = (
+    Lens((640, 480), 330.0, 330.0, 319.5, 239.5, (-0.35, 0.05, 0.001, -0.0005, 0.0)),
+    Lens((640, 480), 230.0, 230.0, 319.5, 239.5, (-0.08, -0.05, -0.02, 0.01), "fisheye"),
+)
+
+
+@pytest.mark.parametrize("lens", WIDE, ids=lambda lens: lens.model)
+def test_the_rays_of_a_wide_lens_are_found_up_to_the_end_of_its_range(lens: Lens) -> None:
+    """There the distorted radius hardly grows with the ray's, so that the search converges slowly."""
+    radius = np.linspace(0.5, 0.99, 50) * radius_limit(lens)
+    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    rays = np.stack([np.outer(radius, np.cos(angle)).ravel(), np.outer(radius, np.sin(angle)).ravel()], axis=1)
+    pixels = lens.project(rays)
+    seen = ((pixels > 0) & (pixels < (639, 479))).all(axis=1)
+    assert np.count_nonzero(seen) > 100
+    found = lens.rays(pixels[seen])
+    assert float(np.abs(lens.project(found) - pixels[seen]).max()) < EXACT_PX
+    assert float(np.hypot(*found.T).max()) < radius_limit(lens)
 
 
 @pytest.mark.parametrize("distance_m", [2.0, 5.0, 40.0])

@@ -2,52 +2,18 @@
 
 An image is kept as an uncompressed, memory-mapped array: a crop reads only its own pages, worker processes share them
 through the system's page cache, and later runs find them. The key is the content of the image's file, so a copy of the
-data finds what was kept, and a changed image is decoded again. Nothing is removed; the folder may be deleted at any
-time.
+data finds what was kept, and a changed image is decoded again.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fusepipe.core.errors import SourceError
-from fusepipe.core.files import atomic_file
-from fusepipe.core.folders import cache_folder
 from fusepipe.core.frames import Luma8
+from fusepipe.train.data.array_cache import ArrayCache
 from fusepipe.train.data.training_images import read_training_luma, reduced, refuse_test_data
-
-
-class KeptArrays:
-    """Arrays on disk by key, each made once; ``folder`` is created when the first one is kept."""
-
-    def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder or cache_folder("training")
-
-    def get(self, key: str, make: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """The array of this key, read-only and memory-mapped, else the one that ``make`` returns, after keeping it.
-
-        Raises :class:`SourceError` for a full or read-only folder.
-        """
-        kept = self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
-        try:
-            return np.asarray(np.load(kept, mmap_mode="r"))
-        except (OSError, ValueError):  # missing, or truncated by a full disk: made again
-            array = make()
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with atomic_file(kept, durable=False) as file:  # one that a power failure cut off is made again
-                np.save(file, array)
-        except OSError as error:
-            raise SourceError(
-                f"cannot keep decoded images in {self._folder} ({error.strerror}): make room, or name another "
-                "folder with XDG_CACHE_HOME"
-            ) from error
-        return array
 
 
 class DecodedImages:
@@ -56,7 +22,7 @@ class DecodedImages:
     def __init__(self, max_side_px: int, folder: Path | None = None) -> None:
         self._max_side_px = max_side_px
         self._hashes: dict[Path, tuple[tuple[int, int], str]] = {}  # by path: size and modification time, hash
-        self.arrays = KeptArrays(folder)
+        self.arrays = ArrayCache(folder)
 
     def key(self, path: Path) -> str:
         """What identifies the image's content at this size: the file is read when it is first met, and when it changes.

@@ -69,10 +69,12 @@ class MfeSession:
         identity = {**config.fixed(), **_identity(files, parts)}
         if report := self._completed(out, identity):
             return report
+        images = DecodedImages(config.max_side_px)
+        images.arrays.trim()
         with limit_threads(config.threads):
             torch.manual_seed(config.seed)
             network = parts.build()
-            task = AutoEncoderTask(config, network, files, DecodedImages(config.max_side_px))
+            task = AutoEncoderTask(config, network, files, images)
             settings = mfe_settings(config, critic_learning_rate=config.critic_learning_rate)
             loop = self._loop(task, settings, out, identity)
             report = self._run("stage 1", loop, config)
@@ -97,6 +99,7 @@ class MfeSession:
         if report := self._completed(out, identity):
             return report
         images = DecodedImages(config.max_side_px)
+        images.arrays.trim()
         with limit_threads(config.threads):
             torch.manual_seed(config.seed)
             network = initial_mfe(start, parts)

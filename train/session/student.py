@@ -159,6 +159,7 @@ def _distillation_pairs(
 ) -> list[DistillationPair]:
     """The training pairs in the forms that the configuration draws."""
     images = DecodedImages(config.max_side_px)
+    images.arrays.trim()
     if config.batch > 1 and all(min(images[visible].shape) < config.crop_px for _, visible in train.values()):
         raise UsageError(f"crop_px: no training image is as large as {config.crop_px} px")
     forms = [form for form in FORMS if getattr(config.forms, form)]

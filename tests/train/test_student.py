@@ -176,11 +176,11 @@ class TestTask:
         return float(loss.total), {name: float(value) for name, value in loss.terms.items()}
 
     def test_the_total_is_the_weighted_sum_of_the_terms(self) -> None:
-        config = tiny(steps=10, overshoot=0.5, ranking=3.0)
-        total, terms = self.terms(4, overshoot=0.5, ranking=3.0, detection=DetectorLossConfig(start=0.0, every=2))
+        config = tiny(steps=10, ranking=3.0)
+        total, terms = self.terms(4, ranking=3.0, detection=DetectorLossConfig(start=0.0, every=2))
         weights = {name: config.fusion.at(0.4) * value for name, value in config.losses.model_dump().items()}
         weights |= {"teacher": config.teacher.at(0.4), "overflow": config.overflow, "agreement": config.agreement}
-        weights |= {"target": config.target, "overshoot": config.overshoot, "detection": config.detection.weight}
+        weights |= {"target": config.target, "detection": config.detection.weight}
         weights |= config.temporal_consistency.model_dump() | {"ranking": config.ranking}
         assert 0 < terms["ranking"] < 1 and terms.keys() == weights.keys()
         assert total == pytest.approx(sum(weights[name] * value for name, value in terms.items()), rel=1e-5)

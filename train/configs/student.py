@@ -125,8 +125,6 @@ class StudentConfig(ConfigSection):
     sensors: Sensors = Sensors()
     teacher: Ramp = Ramp(start=24, end=20)
     """Weight of the mean absolute distance to the teacher's image."""
-    teacher_targets: Share = 0.0
-    """Share of the contrast of warm objects that the teacher's image lacks which is added to it first."""
     fusion: Ramp = Ramp(start=0.4, end=0.5)
     """Weight of the fusion loss, whose terms are weighted by ``losses``."""
     losses: Losses = Losses(
@@ -143,8 +141,6 @@ class StudentConfig(ConfigSection):
     (``losses.ranking``)."""
     rivals: tuple[str, ...] = ()
     """ONNX files of further networks with whose images ``ranking`` compares (``benchmarks/networks`` has two)."""
-    overshoot: Weight = 0.0
-    """Weight of the mean distance of levels outside the range of both sources, pixel by pixel, to that range."""
     temporal_consistency: TemporalConsistency = TemporalConsistency(flicker=0.25, luminance=0.7)
     temporal_every: Positive = 6
     """Steps between two batches that are fused a second time."""

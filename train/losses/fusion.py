@@ -136,9 +136,3 @@ def fusion_loss(
             terms[name] = term(fused, infrared, visible)
             total = total + weight * terms[name]
     return total, terms
-
-
-def overshoot_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
-    """Mean distance of each pixel to the range between the two sources there; 0 for images within it."""
-    low, high = torch.minimum(infrared, visible), torch.maximum(infrared, visible)
-    return F.l1_loss(fused, fused.clamp(low, high))

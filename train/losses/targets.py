@@ -35,16 +35,6 @@ def target_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     return _SCALE * total / len(_CELLS_PX)
 
 
-def with_targets(image: Tensor, infrared: Tensor) -> Tensor:
-    """The image (N x 1 x H x W in [0, 1]) with the contrast that warm objects have in the infrared image.
-
-    Where they stand out less, what is missing is added; elsewhere the image stays. In [0, 1].
-    """
-    contrast, salience = _warm(infrared, _CELLS_PX[0])
-    missing = F.relu(contrast.clamp_min(0) - (image - _surroundings(image, _CELLS_PX[0])))
-    return (image + salience * missing).clamp(0, 1)
-
-
 def _warm(infrared: Tensor, cell_px: int) -> tuple[Tensor, Tensor]:
     """Contrast of each pixel to its surroundings, and how far it stands out by warmth, in [0, 1]."""
     contrast = infrared - _surroundings(infrared, cell_px)

@@ -17,9 +17,9 @@ from fusepipe.train.data.crops import Batch, as_input
 from fusepipe.train.data.pairs import Pair
 from fusepipe.train.data.teacher_crops import DistillationCrops
 from fusepipe.train.data.teacher_pairs import DistillationPair, Teacher
-from fusepipe.train.losses.fusion import agreement_loss, fusion_loss, overshoot_loss
+from fusepipe.train.losses.fusion import agreement_loss, fusion_loss
 from fusepipe.train.losses.ranking import ranking_loss
-from fusepipe.train.losses.targets import target_loss, with_targets
+from fusepipe.train.losses.targets import target_loss
 from fusepipe.train.losses.temporal_consistency import SecondView, temporal_consistency
 from fusepipe.train.networks.mfe import MfeNet
 from fusepipe.train.networks.pyramid import PyramidNet
@@ -118,10 +118,7 @@ class StudentTask(GeneratorOnly):
         inside = fused.clamp(0, 1)
         leaking = inside + _LEAK * (fused - inside)
         fusion, terms = fusion_loss(leaking, infrared, visible, self._weights)
-        wanted = batch[4]
-        if config.teacher_targets:
-            wanted = wanted.lerp(with_targets(wanted, infrared), config.teacher_targets)
-        terms["teacher"], terms["overflow"] = F.l1_loss(fused, wanted), F.l1_loss(fused, inside)
+        terms["teacher"], terms["overflow"] = F.l1_loss(fused, batch[4]), F.l1_loss(fused, inside)
         total = config.teacher.at(part) * terms["teacher"] + config.fusion.at(part) * fusion
         total = total + config.overflow * terms["overflow"]
         if config.agreement:
@@ -136,9 +133,6 @@ class StudentTask(GeneratorOnly):
             )
             terms["ranking"] = ranking_loss(leaking, infrared, visible, rivals)
             total = total + config.ranking * terms["ranking"]
-        if config.overshoot:
-            terms["overshoot"] = overshoot_loss(fused, infrared, visible)
-            total = total + config.overshoot * terms["overshoot"]
         if config.target:
             terms["target"] = target_loss(fused, infrared, visible)
             total = total + config.target * terms["target"]

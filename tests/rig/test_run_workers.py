@@ -246,10 +246,12 @@ def test_the_service_manager_hears_of_the_run_also_while_none_of_its_processes_i
         listening.bind(str(tmp_path / "notify"))
         listening.settimeout(START_S)
 
-        def until(*wanted: str) -> None:
+        def until(*wanted: str) -> list[str]:
+            """What is received until there is something with each of these beginnings."""
             received: list[str] = []
             while not all(any(text.startswith(word) for text in received) for word in wanted):
                 received.append(listening.recv(4096).decode())
+            return received
 
         with SignalRun(tmp_path, 20.0, [f"{SAYS}{ready}{ENDS}{WAITS}", f"{SAYS}{ENDS}{WAITS}"]) as run:
             until("READY=1\nSTATUS=runs; ", "WATCHDOG=1")
@@ -257,7 +259,9 @@ def test_the_service_manager_hears_of_the_run_also_while_none_of_its_processes_i
                 listening.recv(4096)
             os.kill(children_of(run.process)[0], signal.SIGKILL)
             until("STATUS=restarting attic; starting roof")
-            until("WATCHDOG=1")
+            alive = until("WATCHDOG=1")
             run.process.send_signal(signal.SIGTERM)
-            until("STOPPING=1")
-            run.ended()
+            stopping = until("STOPPING=1")
+            ended = run.ended()
+    assert not any(text.startswith("READY") for text in (*alive, *stopping)), "none is ready again"
+    assert (ended[0], ended[2]) == (0, []), "what was killed before does not make stopping a service a failure"

@@ -29,6 +29,10 @@ from fusepipe.core.natural_order import natural_key
 
 MAX_PIXELS = 1 << 28  # a small file can declare an image that fills the memory
 _JP2, _J2K = b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"  # signature box; start of codestream and image size
+# 8-bit steps between the channels of an image: the mean that JPEG artefacts give a grey one, and the cast of grey
+# that is two steps off in both chroma planes.
+_MIN_SPREAD = 2.55
+_MAX_CAST = 6.0
 _JPEG_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, baseline to arithmetic
 
 
@@ -189,11 +193,21 @@ def infrared_image_planes(pixels: Pixels) -> tuple[Plane, ...]:
 
 
 def is_coloured(pixels: Pixels) -> bool:
-    """Whether an image from :func:`read_pixels` has more colour than JPEG artefacts give a grey one."""
+    """Whether an image from :func:`read_pixels` has more colour than encoders give a grey one."""
     if pixels.ndim == 2:
         return False
-    small = pixels[::8, ::8].astype(np.int32)
-    return bool((small.max(axis=2) - small.min(axis=2)).mean() > 0.01 * np.iinfo(pixels.dtype).max)
+    return bool(_colour_spread(pixels).mean() > _MIN_SPREAD)
+
+
+def _colour_spread(pixels: Pixels) -> NDArray[np.float32]:
+    """N: the difference between the channels of every eighth pixel along each side of HxWx3, in steps of 8 bits.
+
+    A weak cast of the whole image is left out: many encoders write grey with chroma 127 or 129 in place of 128.
+    """
+    small = pixels[::8, ::8].reshape(-1, 3).astype(np.float32) * (255 / np.iinfo(pixels.dtype).max)
+    cast = np.median(small - small[:, 1:2], axis=0)
+    without = small - np.clip(cast, -_MAX_CAST, _MAX_CAST)
+    return np.asarray(without.max(axis=1) - without.min(axis=1), np.float32)
 
 
 def visible_image_planes(pixels: Pixels, count_range: tuple[int, int] | None = None) -> tuple[Plane, ...]:

@@ -28,10 +28,10 @@ def input_warnings(
         return
     if infrared.colour == "grey":
         return
-    if infrared.colour == "natural" and visible.colour != "natural":
+    if infrared.colour == "natural" and visible.known and visible.colour != "natural":
         yield (
             f"the infrared input {sources[0].label} is in colour and the visible one is not: they seem to be "
-            "exchanged; exchange the two, or use fusepipe fuse --swap"
+            "exchanged; exchange the two (fusepipe fuse has --swap)"
         )
     elif infrared.colour == "false":
         yield (

@@ -23,8 +23,9 @@ from fusepipe.pipeline.pairing.motion_offset import (
     estimate_offset,
     estimate_skew,
 )
-from fusepipe.pipeline.sources.base import Source
+from fusepipe.pipeline.sources.base import Source, SourceInfo
 from fusepipe.rig.factories.sources import make_source, open_cameras
+from fusepipe.rig.input_warnings import input_warnings
 
 MIN_SKEW_NS = 8 * MS  # of a rolling shutter that is said: below it is the error of the measurement
 LIVE_S = 10.0
@@ -33,8 +34,8 @@ JOIN_S = 25.0  # for a camera's thread to end: its open and stall timeouts
 
 @dataclass(frozen=True, slots=True)
 class CameraReport:
-    """One camera, times in milliseconds. ``interval_ms``: median frame interval. ``age_ms``: median time from capture
-    to arrival.
+    """One camera, times in milliseconds. ``colour``: whether its first image has colours, also where they are not used.
+    ``interval_ms``: median frame interval. ``age_ms``: median time from capture to arrival.
     """
 
     url: str
@@ -80,6 +81,7 @@ class ProbeReport:
     seconds: float
     cameras: list[CameraReport]
     pair: PairReport | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def offset(self) -> MotionOffset | None:
@@ -94,7 +96,8 @@ class ProbeReport:
         lines = []
         for camera in self.cameras:
             lines += camera_lines(camera)
-        return lines + (pair_lines(self.pair) if self.pair is not None else [])
+        lines += pair_lines(self.pair) if self.pair is not None else []
+        return lines + [f"warning: {text}" for text in self.warnings]
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +215,12 @@ def probe(configs: list[SourceConfig], seconds: float | None = None) -> ProbeRep
             raise one.error
         if len(one.frames) < 2:
             raise SourceError(f"{one.source.label}: delivered {len(one.frames)} frames in {seconds:g} s")
-    cameras = [camera_report(one, info.codec) for one, info in zip(seen, infos, strict=True)]
-    return ProbeReport(seconds, cameras, pair_report(*seen) if len(seen) == 2 else None)
+    cameras = [camera_report(one, info) for one, info in zip(seen, infos, strict=True)]
+    if len(seen) == 1:
+        return ProbeReport(seconds, cameras)
+    infrared, visible = seen
+    warnings = tuple(input_warnings((infrared.source, visible.source), *infos))
+    return ProbeReport(seconds, cameras, pair_report(infrared, visible), warnings)
 
 
 def _probe_recordings(seen: list[CameraRecording], seconds: float | None) -> RecordingsReport:
@@ -276,7 +283,7 @@ def _without_pixels(frame: Frame, first: Frame) -> Frame:
     return replace(frame, planes=first.planes) if frame.luma.pixels.shape == first.luma.pixels.shape else frame
 
 
-def camera_report(seen: CameraRecording, codec: str) -> CameraReport:
+def camera_report(seen: CameraRecording, info: SourceInfo) -> CameraReport:
     """Frame rate, gaps, clock and failures of one recorded camera, which has at least two frames."""
     frames = seen.frames
     last = frames[-1]
@@ -285,9 +292,9 @@ def camera_report(seen: CameraRecording, codec: str) -> CameraReport:
     sizes = list(dict.fromkeys(f"{f.width}x{f.height}" for f in frames))
     return CameraReport(
         url=seen.source.label,
-        codec=codec,
+        codec=info.codec,
         size=", ".join(sizes),
-        colour=bool(last.chroma),
+        colour=info.colour != "grey",
         bit_depth=last.luma.bit_depth,
         frames=len(frames),
         fps=round(1000 / float(np.median(captures)), 3),

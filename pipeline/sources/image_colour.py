@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusepipe.core.frames import Luma8, Pixels
+from fusepipe.core.image_files import is_coloured
 from fusepipe.pipeline.views.palettes import palette_bgr
 
 ImageColour = Literal["grey", "natural", "false"]
 
 STEP = 8  # every eighth pixel along each side
-MIN_SPREAD = 0.01  # of the largest value, between the channels: more than JPEG artefacts give a grey image
 MAX_DISTANCE = 20.0  # of a pixel to its palette, in 8-bit steps: compression blurs colours
 MIN_SHARE = 0.9  # of the coloured pixels that are on one palette
 _COLOURED = 24  # difference between channels, in 8-bit steps
@@ -32,8 +32,7 @@ def image_colour(pixels: Pixels) -> ImageColour:
     """The kind of HxW or HxWx3 (B, G, R) pixels, uint8 or uint16."""
     if pixels.ndim == 2:
         return "grey"
-    small = pixels[::STEP, ::STEP].reshape(-1, 3).astype(np.float32) * (255 / np.iinfo(pixels.dtype).max)
-    coloured = _coloured(small)
+    coloured = _coloured(pixels)
     if coloured is None:
         return "grey"
     return "false" if _palette_of(coloured) is not None else "natural"
@@ -47,7 +46,7 @@ def palette_places(pixels: Pixels) -> Luma8 | None:
     if pixels.ndim == 2:
         return None
     full = pixels if pixels.dtype == np.uint8 else (pixels // 257).astype(np.uint8)
-    coloured = _coloured(full[::STEP, ::STEP].reshape(-1, 3).astype(np.float32))
+    coloured = _coloured(full)
     found = None if coloured is None else _palette_of(coloured)
     if found is None:
         return None
@@ -57,10 +56,12 @@ def palette_places(pixels: Pixels) -> Luma8 | None:
     return np.asarray(cv2.medianBlur(places, 3), np.uint8)
 
 
-def _coloured(colours: NDArray[np.float32]) -> NDArray[np.float32] | None:
-    """Those of Nx3 colours, of a whole image, that are not grey; ``None`` where the image is."""
-    spread = colours.max(axis=1) - colours.min(axis=1)
-    return None if spread.mean() <= MIN_SPREAD * 255 else colours[spread > _COLOURED]
+def _coloured(pixels: Pixels) -> NDArray[np.float32] | None:
+    """Nx3: those of every eighth pixel that are not grey, in 8-bit steps; ``None`` of a grey image."""
+    if not is_coloured(pixels):
+        return None
+    colours = pixels[::STEP, ::STEP].reshape(-1, 3).astype(np.float32) * (255 / np.iinfo(pixels.dtype).max)
+    return np.asarray(colours[colours.max(axis=1) - colours.min(axis=1) > _COLOURED], np.float32)
 
 
 def _palette_of(coloured: NDArray[np.float32]) -> int | None:

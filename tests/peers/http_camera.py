@@ -16,12 +16,16 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=B\
 
 
 class HttpCamera:
-    """Serves on a port of its own within a ``with`` block; ``mode`` applies from the next connection."""
+    """Serves on a port of its own within a ``with`` block; ``mode`` applies from the next connection.
 
-    def __init__(self, mode: Mode) -> None:
+    ``bgr`` is the colour of its images.
+    """
+
+    def __init__(self, mode: Mode, bgr: tuple[int, int, int] = (90, 90, 90)) -> None:
         self.mode: Mode = mode
         self.connections = 0
-        self._part = _part(160, 120)
+        self._bgr = bgr
+        self._part = _part(160, 120, bgr)
         self._over, self._dropped = threading.Event(), threading.Event()
         self._server = socket.create_server(("127.0.0.1", 0))
         self._server.settimeout(0.1)
@@ -49,7 +53,7 @@ class HttpCamera:
 
     def show(self, width: int, height: int) -> None:
         """Has images of this size from the next one on."""
-        self._part = _part(width, height)
+        self._part = _part(width, height, self._bgr)
 
     def _accept(self) -> None:
         while not self._over.is_set():
@@ -85,6 +89,6 @@ class HttpCamera:
                 connection.sendall(self._part)
 
 
-def _part(width: int, height: int) -> bytes:
-    jpeg = cv2.imencode(".jpg", np.full((height, width), 90, np.uint8))[1].tobytes()
+def _part(width: int, height: int, bgr: tuple[int, int, int]) -> bytes:
+    jpeg = cv2.imencode(".jpg", np.full((height, width, 3), bgr, np.uint8))[1].tobytes()
     return b"--B\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg) + jpeg + b"\r\n"

@@ -1,10 +1,13 @@
 """Whether two inputs are the same: the same stream of a file, or the same URL with its secrets."""
 
+from dataclasses import replace
+
 import av
 import numpy as np
 import pytest
 
 from fusepipe.core.frames import Band
+from fusepipe.pipeline.sources.base import SourceInfo
 from fusepipe.pipeline.sources.files.video_file import VideoFileSource
 from fusepipe.pipeline.sources.live.camera import UNKNOWN, LiveSource
 from fusepipe.rig.input_warnings import input_warnings
@@ -33,6 +36,17 @@ def test_streams_of_one_file(two_streams, first, second, same):
         infrared.close()
         visible.close()
     assert any("are the same" in text for text in found) == same
+
+
+@pytest.mark.parametrize(("visible", "exchanged"), [("grey", True), ("natural", False), (None, False)])
+def test_only_a_visible_camera_whose_images_are_known_can_be_exchanged(visible, exchanged):
+    sources = (LiveSource("rtsp://one/ir", Band.INFRARED), LiveSource("rtsp://two/main", Band.VISIBLE))
+    image = SourceInfo(
+        width=640, height=480, fps=25.0, frames=None, grey=True, bit_depth=8, codec="h264", colour="natural"
+    )
+    shown = UNKNOWN if visible is None else replace(image, colour=visible)
+    (warning,) = input_warnings(sources, image, shown)
+    assert ("seem to be exchanged" in warning) == exchanged and "is in colour" in warning
 
 
 @pytest.mark.parametrize(("token", "same"), [("channel-one", True), ("channel-two", False)])

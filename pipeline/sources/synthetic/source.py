@@ -94,6 +94,7 @@ class SyntheticSource:
             grey=options.band is Band.INFRARED,
             bit_depth=options.depth,
             codec="synthetic",
+            colour="grey" if options.band is Band.INFRARED else "natural",
             radiometry=self._radiometry,
         )
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fusepipe.core.image_files import read_pixels
+from fusepipe.core.image_files import is_coloured, read_pixels
 from fusepipe.pipeline.sources.image_colour import image_colour, palette_places
 from fusepipe.pipeline.views.palettes import palette_bgr
 
@@ -53,6 +53,21 @@ def test_grey_images_are_grey_whatever_their_channels():
     assert image_colour(grey) == "grey" == image_colour(cv2.merge([grey] * 3))
     assert image_colour(cv2.imdecode(cv2.imencode(".jpg", cv2.merge([grey] * 3))[1], cv2.IMREAD_COLOR)) == "grey"
     assert image_colour(grey.astype(np.uint16) * 200) == "grey"
+
+
+@pytest.mark.parametrize(("cb", "cr"), [(129, 129), (127, 127), (126, 130), (128, 126)])
+def test_chroma_that_is_a_step_beside_the_middle_is_grey(cb, cr):
+    """As FFmpeg's encoders write grey images that were converted from RGB in limited range."""
+    grey = thermal()
+    ycrcb = cv2.merge([grey, np.full_like(grey, cr), np.full_like(grey, cb)])
+    image = cv2.cvtColor(ycrcb, cv2.COLOR_YCrCb2BGR)
+    assert image_colour(image) == "grey" == image_colour(image.astype(np.uint16) * 257)
+    assert not is_coloured(image)
+
+
+def test_a_strong_cast_is_a_colour():
+    green = cv2.merge([thermal() // 2, thermal(), thermal() // 2])
+    assert image_colour(green) == "natural" and is_coloured(green)
 
 
 def test_natural_colours():

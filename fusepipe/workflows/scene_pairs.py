@@ -32,6 +32,10 @@ from fusepipe.rig.from_options import CameraKeys, source_config
 from fusepipe.workflows.probe import RecordingTiming
 
 MAX_SAMPLED_PAIRS = 24
+LIVE_CAMERAS = (
+    "live cameras: record a minute of both first, with a rig that has the sinks {file: ir.mkv, content: infrared} and "
+    "{file: visible.mkv, view: {mode: visible}}, such as docs/rigs/record-pair.yaml, and give the two recordings"
+)
 MOTION_NS = 600_000_000_000  # of recordings, in which the offset of their times is looked for
 
 T = TypeVar("T")
@@ -141,7 +145,7 @@ def _paired(
     try:
         infos = [source.open() for source in sources]
         if any(source.clock == "wall" for source in sources):
-            raise UsageError("live cameras: record a clip of both first ('fusepipe run'), and calibrate from that")
+            raise UsageError(LIVE_CAMERAS)
         if infos[0].colour == "false":  # an infrared source drops the colours, which have the order of temperatures
             sources[0].close()
             sources[0] = make_source(configs[0], Band.VISIBLE, "scene")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fusepipe.calibration.scene.registration import SceneResult
-from fusepipe.core.errors import SourceError
+from fusepipe.core.errors import SourceError, UsageError
 from fusepipe.workflows.probe import RecordingTiming
 from fusepipe.workflows.scene_pairs import SceneInput, read_pairs, read_scene
 from tests.helpers.walkers import NARROW, walkers
@@ -52,6 +52,12 @@ def test_recordings_of_different_rates_are_paired_by_time(tmp_path: Path, infrar
         # half a grey level of rounding in each frame, and half a frame of the faster camera
         assert seconds(pair.infrared) == pytest.approx(seconds(pair.visible), abs=0.21)
         assert float(pair.name.removesuffix("s")) == pytest.approx(seconds(pair.visible), abs=0.1)
+
+
+def test_live_cameras_are_refused_with_the_way_to_record_them() -> None:
+    live = "synthetic://street?pace=real&size=80x60&band="
+    with pytest.raises(UsageError, match=r"docs/rigs/record-pair\.yaml"):
+        read_scene(f"{live}infrared", f"{live}visible")
 
 
 def test_false_colours_are_registered_by_the_order_of_their_palette(tmp_path: Path) -> None:

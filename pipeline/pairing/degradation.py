@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from fusepipe.core.frames import PairState
+from fusepipe.core.frames import Band, PairState
 
 GRACE_NS = 500_000_000
 MAX_CHANGES = 100  # kept in the record; all are counted
@@ -20,12 +20,21 @@ _BEST_FIRST = (PairState.FUSED, PairState.INTERPOLATED, PairState.HELD, PairStat
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """The rig's state changed at ``at_ns`` (host's monotonic clock); ``before`` is ``None`` for the first."""
+    """The rig's state changed at ``at_ns`` (host's monotonic clock); ``before`` is ``None`` for the first.
+
+    ``only`` is the camera that is shown alone, of the state single.
+    """
 
     at_ns: int
     before: PairState | None
     after: PairState
     lasted_ns: int
+    only: Band | None = None
+
+    def __str__(self) -> str:
+        """For the log, such as ``single, visible only (was fused for 3.6 s)``."""
+        after = str(self.after) if self.only is None else f"{self.after}, {self.only} only"
+        return after if self.before is None else f"{after} (was {self.before} for {self.lasted_ns / 1e9:.1f} s)"
 
 
 class Degradation:
@@ -35,14 +44,20 @@ class Degradation:
         self._grace_ns = grace_ns
         self._seen_ns: dict[PairState, int] = {}
         self._since_ns = self._now_ns = 0
+        self._lead: Band | None = None
         self.state: PairState | None = None
         self.changes: list[StateChange] = []
         self.change_count = 0
         self._time_ns: Counter[PairState] = Counter()
 
-    def pair(self, state: PairState, now_ns: int) -> StateChange | None:
-        """Takes the state of an output pair; returns a change of the rig's state, if any."""
+    def pair(self, state: PairState, now_ns: int, lead: Band | None = None) -> StateChange | None:
+        """Takes the state of an output pair; returns a change of the rig's state, if any.
+
+        ``lead`` is the camera whose frame leads it: of a single pair, the only one.
+        """
         self._seen_ns[state] = now_ns
+        if state is PairState.SINGLE:
+            self._lead = lead
         return self.tick(now_ns)
 
     def tick(self, now_ns: int) -> StateChange | None:
@@ -57,7 +72,8 @@ class Degradation:
         after = fresh[0] if fresh else max(self._seen_ns, key=lambda s: self._seen_ns[s])
         if after is self.state:
             return None
-        change = StateChange(now_ns, self.state, after, now_ns - self._since_ns if self.state else 0)
+        only = self._lead if after is PairState.SINGLE else None
+        change = StateChange(now_ns, self.state, after, now_ns - self._since_ns if self.state else 0, only)
         if self.state is not None:
             self._time_ns[self.state] += change.lasted_ns
         self.state, self._since_ns = after, now_ns

@@ -279,7 +279,7 @@ class LivePairer:
             self._last_out_ns, self._last_out_at_ns = capture_ns, now_ns
             given.append(pair if pair.index == self._index else replace(pair, index=self._index))
             self._index += 1
-            self._note(self.degradation.pair(pair.state, now_ns))
+            self._note(self.degradation.pair(pair.state, now_ns, pair.lead.band))
         self._note(self.degradation.tick(now_ns))
         return given
 

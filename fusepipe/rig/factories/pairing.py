@@ -13,7 +13,6 @@ from fusepipe.core.errors import ConfigError, SourceError
 from fusepipe.core.frames import Band
 from fusepipe.pipeline.pairing.auto_sync import AutoSync
 from fusepipe.pipeline.pairing.capture_clock import CaptureClock
-from fusepipe.pipeline.pairing.degradation import StateChange
 from fusepipe.pipeline.pairing.live_pairer import FreezeChange, LivePairer
 from fusepipe.pipeline.pairing.name_pairer import NamePairer
 from fusepipe.pipeline.pairing.pairer import Pairer
@@ -115,21 +114,11 @@ def make_live_pairer(
             for band, source in ((Band.INFRARED, rig.infrared), (Band.VISIBLE, rig.visible))
             if source.detects_freezes
         ],
-        changed=_state_logger(rig.name),
+        changed=lambda change: log.info("%s: %s", rig.name, change),
         froze=_freeze_logger(rig.name),
         tuned=lambda text: log.info("%s: sync: %s", rig.name, text),
         advise=warn,
     )
-
-
-def _state_logger(rig_name: str) -> Callable[[StateChange], None]:
-    def changed(change: StateChange) -> None:
-        if change.before is None:
-            log.info("%s: %s", rig_name, change.after)
-        else:
-            log.info("%s: %s (was %s for %.1f s)", rig_name, change.after, change.before, change.lasted_ns / 1e9)
-
-    return changed
 
 
 def _freeze_logger(rig_name: str) -> Callable[[FreezeChange], None]:

@@ -1,6 +1,6 @@
 """The degradation state of a live rig."""
 
-from fusepipe.core.frames import PairState
+from fusepipe.core.frames import Band, PairState
 from fusepipe.pipeline.pairing.degradation import Degradation
 from fusepipe.pipeline.testing import MS
 
@@ -26,6 +26,14 @@ def test_it_degrades_step_by_step_and_recovers_immediately():
     ]  # fmt: skip
     assert machine.time_s() == {"fused": 0.76, "held": 0.8, "single": 1.0, "no signal": 0.6}
     assert machine.change_count == 6
+
+
+def test_the_log_names_the_camera_that_is_shown_alone():
+    machine = Degradation(grace_ns=200 * MS)
+    assert str(machine.pair(SINGLE, 0, Band.VISIBLE)) == "single, visible only"
+    assert str(machine.pair(FUSED, 300 * MS, Band.VISIBLE)) == "fused (was single for 0.3 s)"
+    assert machine.pair(SINGLE, 400 * MS, Band.INFRARED) is None
+    assert str(machine.pair(SINGLE, 600 * MS, Band.INFRARED)) == "single, infrared only (was fused for 0.3 s)"
 
 
 def test_a_slow_camera_beside_a_fast_one_does_not_flicker():

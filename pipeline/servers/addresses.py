@@ -8,6 +8,9 @@ import socket
 
 from fusepipe.core.errors import SinkError
 
+# An address of each family that is reserved for documentation (RFC 5737, RFC 3849): not on this machine's networks.
+_WILDCARDS = (("0.0.0.0", socket.AF_INET, "192.0.2.1"), ("[::]", socket.AF_INET6, "2001:db8::1"))
+
 
 def is_loopback(host: str) -> bool:
     """Whether ``host`` (a name or an address) is reachable from this machine only."""
@@ -22,6 +25,24 @@ def is_loopback(host: str) -> bool:
 def url_host(host: str) -> str:
     """A host in URL syntax: IPv6 addresses in brackets."""
     return f"[{host}]" if ":" in host else host
+
+
+def every_address_note(urls: str) -> str:
+    """What to open on other machines in place of 0.0.0.0 or [::] in ``urls``; empty without these, or off the network.
+
+    The address is that of the route to other networks; finding it sends nothing.
+    """
+    for wildcard, family, elsewhere in _WILDCARDS:
+        if f"//{wildcard}:" not in urls:
+            continue
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect((elsewhere, 9))
+            except OSError:
+                return ""
+            own = url_host(str(probe.getsockname()[0]))
+        return f"{wildcard} is every address of this machine; on other machines open {own} in its place"
+    return ""
 
 
 def listening_sockets(host: str, port: int, backlog: int) -> list[socket.socket]:

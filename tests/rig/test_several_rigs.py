@@ -125,6 +125,7 @@ def test_the_generated_token_of_a_page_without_running_rigs_is_shown(run, tmp_pa
         assert status == 200 and json.loads(text)["rigs"]["roof"]["status"]["state"] == "failed"
         assert run.end() == 0
     assert run.log.count("roof: preview on") == 1
+    assert run.log.count("0.0.0.0 is every address of this machine") <= 1, "none without a network"
 
 
 def test_a_rig_that_could_not_start_joins_the_others_when_it_can(run, tmp_path):

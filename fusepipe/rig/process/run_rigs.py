@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fusepipe.core.errors import printable
+from fusepipe.pipeline.servers.addresses import every_address_note
 from fusepipe.pipeline.sources.live.blocked_threads import threads_left_behind
 from fusepipe.rig.process.event_log import log_to_stderr
 from fusepipe.rig.process.managed_rig import ManagedRig
@@ -74,6 +75,7 @@ class _Group:
         self._stops_seen = self._reloads_seen = 0
         self._failed_before: list[ManagedRig] | None = None  # the stop signal
         self._manager = ServiceManager()
+        self._notes: set[str] = set()
         self._status = ""  # the last one sent; empty before the service is ready
 
     @property
@@ -102,8 +104,7 @@ class _Group:
         self._changed.clear()
         for rig in self._rigs:
             rig.advance(time.monotonic())
-            for text in rig.take_announcements():  # also when quiet: nothing else shows a token
-                click.echo(printable(text), err=True)
+            self._announce(rig.take_announcements())
         self._notify()
         running = [rig for rig in self._rigs if rig.running]
         if not running and self.alive:
@@ -114,6 +115,15 @@ class _Group:
         stalled = [rig.stalled(now_s) for rig in self._rigs]  # all of them: each notes the time of its last frame
         if self._status and not any(stalled):
             self._manager.alive(now_s)
+
+    def _announce(self, texts: Sequence[str]) -> None:
+        """Shows URLs, also when quiet: nothing else shows a token."""
+        for text in texts:
+            click.echo(printable(text), err=True)
+        note = every_address_note("\n".join(texts))
+        if note and note not in self._notes:
+            self._notes.add(note)
+            click.echo(note, err=True)
 
     def finish(self, *, service: bool) -> RunOutcome:
         """Ends what is left of starts, and collects errors and reports."""

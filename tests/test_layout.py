@@ -160,7 +160,7 @@ BESIDE_FOLDERS: dict[str, str] = {
     "shared_servers tls",
     "fusepipe.pipeline.sinks": "base null runner",  # the protocol, its thread, and a sink that writes nothing
     # the protocol, the frames of FFmpeg, and what every source does to its images
-    "fusepipe.pipeline.sources": "base hdr image_colour reframing streams video_planes",
+    "fusepipe.pipeline.sources": "av_input base hdr image_colour reframing streams video_planes",
     # what programs use, opening and run, and the commands whose work is a rig
     "fusepipe.rig": "api camera_settings frame_stream from_options fuse input_warnings opening run validate",
     # the loop and what every task of it uses

@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 
 from fusepipe.core.image_formats import READ_SUFFIXES
 from fusepipe.core.video_formats import alternatives, video_format
+from fusepipe.pipeline.sources.av_input import exact
 
 _MISSING_S = 1.0  # a writer's rounding, and a last frame that is shown longer, are less
 _MAX_BOXES = 1000
@@ -100,8 +101,8 @@ class EarlyEnd:
         self._end_s = 0.0
         if not is_cut(path):
             return
-        if stream.duration is not None and stream.time_base is not None:  # MP4 and MOV
-            self._length_s = float(stream.duration * stream.time_base)
+        if stream.duration is not None and (time_base := exact(stream.time_base)) is not None:  # MP4 and MOV
+            self._length_s = float(stream.duration * time_base)
         elif "matroska" in container.format.name:
             self._length_s = _tagged_length_s(stream)
             if self._length_s is None and len(container.streams) == 1 and container.duration is not None:
@@ -109,8 +110,8 @@ class EarlyEnd:
 
     def packet(self, packet: Packet[VideoStream]) -> None:
         """Takes each packet of the stream."""
-        if packet.pts is not None and packet.time_base is not None:
-            self._end_s = max(self._end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        if packet.pts is not None and (time_base := exact(packet.time_base)) is not None:
+            self._end_s = max(self._end_s, float((packet.pts + (packet.duration or 0)) * time_base))
 
     def reason(self) -> str:
         """Of a frame that is missing at the end; empty where none is."""

@@ -10,6 +10,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from fusepipe.core.text import counted
+from fusepipe.pipeline.sources.av_input import exact
 
 _FORMATS = frozenset({"matroska", "nut", "flv"})  # the packets of others have no place in the file, or an index
 _UNREAD_BYTES = 256  # between two packets; headers of packets and clusters are below a tenth of it
@@ -26,7 +27,7 @@ class LostPackets:
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         names = set(container.format.name.split(","))
         self._possible = bool(_FORMATS & names) and len(container.streams) == 1
-        self._time_base = stream.time_base or Fraction(1, 1000)
+        self._time_base = exact(stream.time_base) or Fraction(1, 1000)
         self._last: tuple[int, int] | None = None  # end in the file, decoding time
         self._steps: Counter[int] = Counter()
         self._size_bits: Counter[int] = Counter()  # of the packets: their sizes to the power of two

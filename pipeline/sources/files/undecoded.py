@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 from fusepipe.core.errors import SourceError
 from fusepipe.core.frames import Band, Frame, Plane, UnreadableFrame
 from fusepipe.core.units import S
+from fusepipe.pipeline.sources.av_input import exact
 from fusepipe.pipeline.sources.files.slice_checksums import SliceChecksums
 
 INDEPENDENT_CODECS = frozenset({"ffv1", "png", "rawvideo"})
@@ -52,7 +53,7 @@ class UndecodedFrames:
         for packet in self._packets:
             if packet.size == 0 or packet.is_discard:  # the end; or cut off by an edit list
                 continue
-            at_ns = self._time_ns(packet.pts or 0, packet.time_base)
+            at_ns = self._time_ns(packet.pts or 0, exact(packet.time_base))
             try:
                 self._checksums.check(packet)
             except av.FFmpegError as error:

@@ -22,6 +22,7 @@ from fusepipe.core.image_pages import is_png
 from fusepipe.core.infrared_tag import TAG, InfraredTag, infrared_tag
 from fusepipe.core.radiometry import Radiometry
 from fusepipe.core.units import S
+from fusepipe.pipeline.sources.av_input import exact, open_input
 from fusepipe.pipeline.sources.base import DEFAULT_FPS, ClockKind, Overflow, SourceInfo
 from fusepipe.pipeline.sources.decoders.kinds import SOFTWARE, DecoderChoice
 from fusepipe.pipeline.sources.decoders.stream_decoder import StreamDecoder
@@ -122,13 +123,13 @@ class VideoFileSource:
         stream = self._video_stream(container)
         self._zero = self._first_time(container)
         tag_problem = self._read_tag(stream.metadata.get(TAG) or container.metadata.get(TAG), first)
-        rate = stream.average_rate or stream.guessed_rate
-        self._fps = self._forced_fps or (Fraction(rate) if rate else None)
+        rate = exact(stream.average_rate) or exact(stream.guessed_rate)
+        self._fps = self._forced_fps or rate
         # AVI has no timestamps, only a rate and numbered frames; raw streams have neither
         self._numbered = "avi" in container.format.name
         self._timeless = self._forced_fps is not None or self._numbered or first.pts is None
         turned = display_orientation(first).transposed
-        self._pixel_aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
+        self._pixel_aspect = exact(stream.sample_aspect_ratio) or Fraction(1)
         if turned != self._reframing.orientation.transposed:
             self._pixel_aspect = 1 / self._pixel_aspect
         try:
@@ -157,7 +158,7 @@ class VideoFileSource:
             grey=is_grey(first.format),
             bit_depth=first.format.components[0].bits if self._tag is None else self._tag.bit_depth,
             codec=stream.codec_context.name,
-            start_ns=0 if first.pts is None or self._timeless else self._time_ns(first.pts, first.time_base),
+            start_ns=0 if first.pts is None or self._timeless else self._time_ns(first.pts, exact(first.time_base)),
             notes=tuple(notes),
             levels=counts_of(first, swap_bytes=self._swap_bytes, reframing=self._reframing),
             timed=not self._timeless,
@@ -191,8 +192,7 @@ class VideoFileSource:
             with path.open("rb") as file:
                 if file.read(16).lstrip().startswith(_PLAYLISTS):
                     raise SourceError(f"{path}: is a playlist; specify one of its files")
-            # metadata: titles may be damaged, or in another encoding than UTF-8
-            container = av.open(str(path), options={"protocol_whitelist": "file"}, metadata_errors="replace")
+            container = open_input(str(path), options={"protocol_whitelist": "file"})
         except FileNotFoundError as error:
             raise SourceError(f"{path}: no such file or folder") from error
         except PermissionError as error:
@@ -263,7 +263,7 @@ class VideoFileSource:
         stream = self._video_stream(self._container)
         seconds = Fraction(capture_ns, S) + self._zero
         with suppress(av.FFmpegError):  # from the beginning then
-            self._container.seek(max(0, int(seconds / (stream.time_base or 1))), stream=stream)
+            self._container.seek(max(0, int(seconds / (exact(stream.time_base) or 1))), stream=stream)
 
     def packet_times(self) -> list[tuple[int, bool]] | None:
         """The capture time of each frame, in the order of the file, and whether it is a key frame; decodes nothing.
@@ -279,7 +279,7 @@ class VideoFileSource:
                 continue
             if packet.pts is None:
                 return None
-            times.append((self._time_ns(packet.pts, stream.time_base), packet.is_keyframe))
+            times.append((self._time_ns(packet.pts, exact(stream.time_base)), packet.is_keyframe))
         return times
 
     def undecoded(self) -> UndecodedFrames | None:
@@ -330,7 +330,7 @@ class VideoFileSource:
                 if self._timeless:
                     capture_ns = self._nominal_ns(index if numbers is None else numbers.next())
                 elif packet is not None and packet.pts is not None:
-                    capture_ns = self._time_ns(packet.pts, stream.time_base)
+                    capture_ns = self._time_ns(packet.pts, exact(stream.time_base))
                 reason = error.strerror or type(error).__name__
                 yield UnreadableFrame(self.band, index, reason, capture_ns, arrival_ns=time.monotonic_ns())
                 index += 1
@@ -359,9 +359,9 @@ class VideoFileSource:
         return round(number * S / (self._fps or DEFAULT_FPS))
 
     def _frame(self, av_frame: VideoFrame, index: int, number: int) -> Frame | UnreadableFrame:
-        time_base = av_frame.time_base or Fraction(1, 1000)
+        time_base = exact(av_frame.time_base) or Fraction(1, 1000)
         if av_frame.pts is not None and not self._timeless:
-            pts, capture_ns = av_frame.pts, self._time_ns(av_frame.pts, av_frame.time_base)
+            pts, capture_ns = av_frame.pts, self._time_ns(av_frame.pts, time_base)
         else:  # from the nominal rate; decoders output frames in presentation order
             capture_ns = self._nominal_ns(number)
             pts = round(Fraction(capture_ns, S) / time_base)

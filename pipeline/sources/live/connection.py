@@ -1,7 +1,7 @@
 """One connection to a live camera: opened, read and closed by one thread, until it fails or is stopped.
 
 An FFmpeg context must not be closed while another thread reads (the process would crash), so nothing here is shared
-between threads; every call is bounded by the timeouts given to ``av.open``.
+between threads; every call is bounded by the timeouts given when it is opened.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from fusepipe.core.counts import CountLevels
 from fusepipe.core.frames import Band, Frame, Stamp, UnreadableFrame
 from fusepipe.core.radiometry import Radiometry
 from fusepipe.core.units import S
+from fusepipe.pipeline.sources.av_input import exact, open_input
 from fusepipe.pipeline.sources.base import SourceInfo
 from fusepipe.pipeline.sources.decoders.stream_decoder import HardwareDecoderError, StreamDecoder
 from fusepipe.pipeline.sources.image_colour import ImageColour
@@ -107,15 +108,15 @@ class LiveConnection:
         # an image of raw MJPEG is known to be complete when the next one begins
         self._late_image = name == _RAW_MJPEG
         self._device = "v4l2" in name
-        aspect = Fraction(stream.sample_aspect_ratio or 1)
-        self._pixel_aspect = aspect if aspect > 0 else Fraction(1)
+        aspect = exact(stream.sample_aspect_ratio)
+        self._pixel_aspect = aspect if aspect is not None and aspect > 0 else Fraction(1)
         if reframing.orientation.transposed:
             self._pixel_aspect = 1 / self._pixel_aspect
 
     def info(self, first: Frame) -> SourceInfo:
         """The properties of the stream, from its first frame."""
         stream = video_streams(self._container)[0]
-        rate = stream.average_rate or stream.guessed_rate
+        rate = exact(stream.average_rate) or exact(stream.guessed_rate)
         streams = video_streams(self._container)
         several = len(streams) > 1
         fps = float(rate) if rate and _FPS[0] <= float(rate) <= _FPS[1] else None
@@ -188,7 +189,7 @@ class LiveConnection:
             # no "from error": FFmpeg's message contains the URL with its password
             if time.monotonic() - begun_s >= open_s:  # FFmpeg reports "invalid data" for a truncated response
                 raise LiveError(self._label, Cause.TIMEOUT, f"no response within {open_s:g} s") from None
-            raise LiveError(self._label, *classify(error, self._url)) from None
+            raise LiveError(self._label, *classify(error, self._url, arguments.options)) from None
         except ValueError as error:  # no such input format in this FFmpeg
             raise LiveError(self._label, Cause.CODEC, str(error).replace(self._url, self._label)) from None
         if container.format.name in _SEGMENTED:
@@ -209,11 +210,10 @@ class LiveConnection:
         """
         limits = self._options.open_timeout_ns / S, self._options.stall_timeout_ns / S
         opened = partial(
-            av.open,
+            open_input,
             arguments.file,
             options=arguments.options,
             timeout=limits,
-            metadata_errors="replace",  # titles may be in another encoding than UTF-8
         )
         try:
             return opened(format=arguments.format)
@@ -269,7 +269,7 @@ class LiveConnection:
         return UnreadableFrame(self._band, self.index - 1, reason, None, arrival_ns=arrival_ns)
 
     def _frame(self, av_frame: VideoFrame, arrival_ns: int) -> Frame:
-        time_base = av_frame.time_base or Fraction(1, 90_000)
+        time_base = exact(av_frame.time_base) or Fraction(1, 90_000)
         pts = av_frame.pts if av_frame.pts is not None else 0
         stamp, capture_ns = self._stamp(av_frame, pts, round(pts * time_base * S), arrival_ns)
         try:

@@ -58,7 +58,9 @@ def open_arguments(url: str, live: LiveOptions) -> OpenArguments:
             chosen["framerate"] = f"{live.fps:g}"
         return OpenArguments(url, "v4l2", {**chosen, **live.options})
     scheme = url.partition("://")[0].lower()  # a password may have brackets, which urlsplit takes for an IPv6 address
-    chosen = {"protocol_whitelist": _NETWORK}
+    # Certificates of cameras are nearly always self-signed. FFmpeg 9 verifies them by default, and 8 does not, also
+    # that of a camera that redirects from http:// to https://: here none does unless the options say so.
+    chosen = {"protocol_whitelist": _NETWORK, "tls_verify": "0"}
     image = None
     if scheme in ("rtsp", "rtsps"):
         # RTSP describes the stream (SDP): probing, which takes seconds, is not needed

@@ -6,7 +6,9 @@ import errno
 import re
 import socket
 import ssl
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import av
@@ -14,6 +16,7 @@ import av
 from fusepipe.core.errors import SourceError
 
 PROBE_TIMEOUT_S = 2.0
+NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 TLS_SCHEMES = frozenset({"rtsps", "https", "rtmps", "tls"})
 PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443, "rtmp": 1935, "rtmps": 443}
 
@@ -117,8 +120,8 @@ _CODEC_ERRORS = (
 )
 
 
-def classify(error: BaseException, url: str) -> tuple[Cause, str]:
-    """The cause of an exception that PyAV raised for ``url``, and its text without the URL.
+def classify(error: BaseException, url: str, options: Mapping[str, str] = NO_OPTIONS) -> tuple[Cause, str]:
+    """The cause of an exception that PyAV raised for ``url`` and FFmpeg's ``options``, and its text without the URL.
 
     Where FFmpeg only reports "Input/output error" (names that do not resolve, TLS), the network is probed again.
     """
@@ -132,12 +135,12 @@ def classify(error: BaseException, url: str) -> tuple[Cause, str]:
     if cause is None and isinstance(error, _CODEC_ERRORS):
         cause = Cause.CODEC
     if cause is None and number == errno.EIO:
-        return probe_network(url) or (Cause.OTHER, detail)
+        return probe_network(url, options) or (Cause.OTHER, detail)
     return cause or Cause.OTHER, "no response" if cause is Cause.TIMEOUT else detail
 
 
-def probe_network(url: str) -> tuple[Cause, str] | None:
-    """The cause found by a plain connection and, for TLS, a handshake; ``None`` if both work."""
+def probe_network(url: str, options: Mapping[str, str] = NO_OPTIONS) -> tuple[Cause, str] | None:
+    """The cause found by a plain connection and, for TLS, a handshake as FFmpeg makes it; ``None`` if both work."""
     scheme, _, rest = url.partition("://")
     address = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]  # a password may have brackets
     try:
@@ -151,11 +154,20 @@ def probe_network(url: str) -> tuple[Cause, str] | None:
     try:
         with socket.create_connection((host, port), timeout=PROBE_TIMEOUT_S) as plain:
             if tls:
-                with ssl.create_default_context().wrap_socket(plain, server_hostname=host):
+                with _tls_context(options).wrap_socket(plain, server_hostname=host):
                     return None
         return None
     except OSError as error:
         return _network_cause(error, host, tls=tls)
+
+
+def _tls_context(options: Mapping[str, str]) -> ssl.SSLContext:
+    """Verifies the certificate only where FFmpeg's options do, or a self-signed one would be named as the cause."""
+    if options.get("tls_verify", "0") == "0":
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return context
+    return ssl.create_default_context(cafile=options.get("ca_file"))
 
 
 def _network_cause(error: OSError, host: str, *, tls: bool) -> tuple[Cause, str]:

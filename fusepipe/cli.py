@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 
+from fusepipe.commands.console.values import named_command, too_few_values
 from fusepipe.core.errors import FusepipeError, Interrupted, UsageError, failure_document, message_lines
 from fusepipe.core.redact import forget_known, remember
 from fusepipe.core.signal_handlers import signal_handler
@@ -120,14 +121,19 @@ def main(argv: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _usage_failure(error: click.ClickException, *, as_json: bool) -> int:
+def _usage_failure(error: click.ClickException, args: Sequence[str], *, as_json: bool) -> int:
     """Prints a mistake in the arguments, or the help of a group without a command; returns the exit code."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return error.exit_code
     context = getattr(error, "ctx", None)
-    where = f" (see: {context.command_path} --help)" if context else ""
-    return fail(UsageError(error.format_message()), UsageError.exit_code, as_json=as_json, hint=where)
+    command = context.command_path if context else ""
+    message = error.format_message()
+    if isinstance(error, click.UsageError):
+        command, found = named_command(cli, args)
+        message = too_few_values(found, args) or message
+    where = f" (see: {command} --help)" if command else ""
+    return fail(UsageError(message), UsageError.exit_code, as_json=as_json, hint=where)
 
 
 def _colours() -> bool | None:
@@ -159,7 +165,7 @@ def _main(args: list[str], interrupts: Sequence[int], *, as_json: bool, tracebac
         )
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
-        return _usage_failure(error, as_json=as_json)
+        return _usage_failure(error, args, as_json=as_json)
     except (click.Abort, KeyboardInterrupt):
         return fail(Interrupted("interrupted"), Interrupted.exit_code, as_json=as_json)
     except FusepipeError as error:

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -111,3 +112,49 @@ def test_defaults_are_in_one_style_and_choices_are_listed(name: str, capfd: pyte
 def test_every_option_says_what_it_is(name: str) -> None:
     options = [option for option in LEAVES[name].params if isinstance(option, click.Option)]
     assert [option.name for option in options if not option.hidden and not option.help] == []
+
+
+def usage_error(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    out, err = capfd.readouterr()
+    assert (ended.value.code, out) == (2, "")
+    return err.removeprefix("fusepipe: error: ")
+
+
+@pytest.mark.parametrize("command", ["build-engine", "verify-engine"])
+@pytest.mark.parametrize("after", [[], ["--device", "0"], ["--json"]], ids=" ".join)
+def test_one_folder_for_two_says_what_is_expected_and_what_was_found(
+    command: str, after: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The option that follows is not taken for the second folder."""
+    for band in ("ir", "vis"):
+        (tmp_path / band).mkdir()
+    arguments = [command, *(["x.plan"] if command == "verify-engine" else []), "--images", str(tmp_path), *after]
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert capfd.readouterr().err == (
+        f"fusepipe: error: --images takes 2 values, IR VIS, but only '{tmp_path}' was given; "
+        f"write {tmp_path}/ir {tmp_path}/vis (see: fusepipe {command} --help)\n"
+    )
+
+
+def test_the_same_folder_twice_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    error = usage_error(["build-engine", "--images", str(tmp_path), f"{tmp_path}/"], capfd)
+    assert "is given for both; name the folder of the infrared images and that of the visible ones" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("fuse a b -o c --range 5", "--range takes 2 values, LO HI, but only '5' was given (see: fusepipe fuse"),
+        ("fuse a b --range -5 -o c", "--range takes 2 values, LO HI, but only '-5' was given"),
+        ("fuse a b -o c --range=5", "--range takes 2 values, LO HI, but only '5' was given"),
+        ("fuse --infrared-crop -o c a b", "--infrared-crop takes 4 values, X Y W H, but none was given"),
+        ("calibrate scene a b --mount 5m", "--mount takes 2 values, RIGHT DOWN, but only '5m' was given"),
+        ("build-engine --shape 8x8 8x8 --fp16", "--shape takes 3 values, MIN OPT MAX, but only '8x8 8x8' was given"),
+    ],
+)
+def test_too_few_values_of_an_option_are_named(arguments: str, message: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert message in usage_error(arguments.split(), capfd)

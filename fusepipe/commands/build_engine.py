@@ -11,6 +11,7 @@ import click
 
 from fusepipe.commands.console.completion import BUILDER_NAMES, NETWORK_NAMES, complete_names, listed
 from fusepipe.commands.console.options import SizeOption, device_option, examples, json_option
+from fusepipe.commands.console.values import two_folders
 from fusepipe.core.errors import UsageError
 from fusepipe.core.models import PRECISIONS
 
@@ -99,6 +100,7 @@ MAX_WORKSPACE_MIB = 1 << 20  # 1 TiB
     nargs=2,
     type=click.Path(path_type=Path),
     metavar="IR VIS",
+    callback=two_folders,
     help="Folders of registered pairs to calibrate and verify with.",
     show_default="the synthetic street",
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from fusepipe.commands.console.options import device_option, examples, json_option
+from fusepipe.commands.console.values import two_folders
 
 
 @click.command(
@@ -18,7 +19,12 @@ from fusepipe.commands.console.options import device_option, examples, json_opti
 )
 @click.argument("engine", type=click.Path(path_type=Path))
 @click.option(
-    "--images", nargs=2, type=click.Path(path_type=Path), metavar="IR VIS", help="Folders of registered pairs."
+    "--images",
+    nargs=2,
+    type=click.Path(path_type=Path),
+    metavar="IR VIS",
+    callback=two_folders,
+    help="Folders of registered pairs.",
 )
 @click.option("--model", type=click.Path(path_type=Path), help="The ONNX file, if it was built from one of yours.")
 @device_option

@@ -26,6 +26,7 @@ from fusepipe.core.image_formats import READ_SUFFIXES
 from fusepipe.core.image_pages import count_pages, first_page
 from fusepipe.core.image_values import UnmappedValues, are_counts, map_values
 from fusepipe.core.natural_order import natural_key
+from fusepipe.core.text import shortlist
 
 MAX_PIXELS = 1 << 28  # a small file can declare an image that fills the memory
 _JP2, _J2K = b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"  # signature box; start of codestream and image size
@@ -56,7 +57,8 @@ def list_images(folder: Path) -> list[Path]:
         raise SourceError(f"{folder}: cannot be read: {error.strerror}") from error
     if not files:
         kinds = ", ".join(sorted(s[1:] for s in READ_SUFFIXES))
-        raise SourceError(f"{folder}: there are no images in this folder (looked for {kinds})")
+        inside = f"; it holds folders: {shortlist(names)}" if (names := _folders_in(folder)) else ""
+        raise SourceError(f"{folder}: there are no images in this folder (looked for {kinds}){inside}")
     files.sort(key=lambda p: natural_key(p.stem))
     for before, after in pairwise(files):
         if before.stem == after.stem:
@@ -64,6 +66,10 @@ def list_images(folder: Path) -> list[Path]:
                 f"{folder}: two images have the stem {after.stem!r}: {before.name}, {after.name}; keep one"
             )
     return files
+
+
+def _folders_in(folder: Path) -> list[str]:
+    return sorted((path.name for path in folder.iterdir() if path.is_dir()), key=natural_key)
 
 
 def read_pixels(path: Path) -> Pixels:

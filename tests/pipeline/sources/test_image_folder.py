@@ -131,6 +131,13 @@ def test_two_files_of_one_stem_are_refused(tmp_path):
         image_files.list_images(tmp_path)
 
 
+def test_a_folder_without_images_names_the_folders_in_it(tmp_path):
+    for name in ("vis", "ir"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(SourceError, match=r"there are no images in this folder .*; it holds folders: ir, vis$"):
+        image_files.list_images(tmp_path)
+
+
 def test_an_empty_folder_error_lists_the_formats(tmp_path):
     with pytest.raises(SourceError, match=r"no images in this folder \(looked for bmp, heic, heif, j2k"):
         ImageFolderSource(tmp_path, Band.VISIBLE).open()

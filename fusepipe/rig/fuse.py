@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusepipe.config.locations import split_stream
-from fusepipe.core.errors import SourceError, UsageError
+from fusepipe.core.errors import SinkError, SourceError, UsageError
 from fusepipe.core.image_formats import READ_SUFFIXES, WRITTEN_SUFFIXES
 from fusepipe.core.redact import redact_url
 from fusepipe.core.video_formats import alternatives, folder_name_problem, output_name_problem, video_format
@@ -178,6 +178,20 @@ def _kind(path: Path) -> str:
     )
 
 
+def _require_meant_as_folder(name: str) -> None:
+    """Raises :class:`SinkError` for an existing folder with the name of a video or image, without a slash.
+
+    A file was meant: thousands of images in that folder would be a surprise.
+    """
+    path = Path(name)
+    kind, file = ("a video", "fused.mkv") if video_format(path) is not None else ("an image", "fused.png")
+    if name.endswith("/") or (kind == "an image" and path.suffix.lower() not in READ_SUFFIXES):
+        return
+    raise SinkError(
+        f"{name}: is a folder; name {kind} such as {path / file}, or write {name}/ for images in this folder"
+    )
+
+
 def _output(options: FuseOptions, *, stills: bool) -> tuple[list[Sink] | None, list[dict[str, Any]]]:
     """The one image of two images as a sink, else the rig's ``sinks``."""
     name = str(options.output)
@@ -187,6 +201,7 @@ def _output(options: FuseOptions, *, stills: bool) -> tuple[list[Sink] | None, l
         raise UsageError(f"{redact_url(name)}: {problem}")
     output = Path(name)
     if name.endswith("/") or output.is_dir():
+        _require_meant_as_folder(name)
         return None, [{"images": f"{output}/", "format": options.image_format or "png"}]
     if video_format(output) is not None:
         if options.image_format is not None:

@@ -279,6 +279,24 @@ def test_folders_may_have_dots_in_their_names(fuse, tmp_path, folders, monkeypat
     assert code == 0 and len(list((tmp_path / name).iterdir())) == 5, err
 
 
+@pytest.mark.parametrize("name", ["dir.mkv", "dir.MP4", "dir.png"])
+def test_an_existing_folder_with_the_name_of_a_file_is_not_filled_with_images(
+    fuse, tmp_path, folders, monkeypatch, name
+):
+    """Unless a slash says that the folder is meant."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    still = [folder / "0.png" for folder in folders]
+    video = [moving_video(tmp_path / "ir.mkv", count=5), moving_video(tmp_path / "vis.mkv", count=5)]
+    for inputs in (folders, still, video):
+        code, out, err = fuse(*inputs, "-o", name, "--model", "mean", "--overwrite")
+        assert (code, out, len(err.splitlines())) == (5, "", 1), err
+        assert f"{name}: is a folder; name a" in err and f"or write {name}/ for images in this folder" in err
+    assert list((tmp_path / name).iterdir()) == []
+    assert fuse(*folders, "-o", f"{name}/", "--model", "mean")[0] == 0
+    assert len(list((tmp_path / name).iterdir())) == 5
+
+
 def moving_video(path, start_s=0.0, count=32, every=1):
     """A video of every n-th of ``count`` frames at 25 frames per second whose times start at ``start_s``."""
     with av.open(str(path), "w") as container:

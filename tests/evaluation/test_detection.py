@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fusepipe.core.errors import SourceError, UsageError
+from fusepipe.core.errors import EngineError, SourceError, UsageError
 from fusepipe.evaluation.detection.image_set import SetDetection, score_rows, with_visible_chroma
 from fusepipe.evaluation.detection.labels import class_map, parse_maps, read_labels
 from fusepipe.evaluation.detection.score import (
@@ -184,6 +184,19 @@ def test_a_grey_fused_image_keeps_its_luma_and_gets_the_visible_chroma() -> None
 
 
 # -- a real detector
+
+
+@pytest.mark.parametrize("content", [b"junk\n", b"", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"], ids=["text", "empty", "image"])
+def test_a_detector_that_is_no_onnx_file_is_one_line(
+    content: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """OpenVINO tries other formats when it guesses, and those print errors of their own."""
+    from fusepipe.engines.backends.openvino.onnx_function import OnnxFunction
+
+    (tmp_path / "d.onnx").write_bytes(content)
+    with pytest.raises(EngineError, match=r"d\.onnx: is not an ONNX file"):
+        OnnxFunction(tmp_path / "d.onnx", 640)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.data

@@ -7,6 +7,7 @@ from fusepipe.engines.backends.openvino.telemetry import without_telemetry
 
 with without_telemetry(), without_collection():
     import openvino
+    import openvino.frontend as frontend
     import openvino.opset13 as opset
 
-__all__ = ["openvino", "opset"]
+__all__ = ["frontend", "openvino", "opset"]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusepipe.core.errors import EngineError
+from fusepipe.engines.backends.openvino.library import frontend
 from fusepipe.engines.backends.openvino.network import last_line, shared_core
 
 
@@ -23,7 +24,7 @@ class OnnxFunction:
         self._path = path
         try:
             core = shared_core()
-            model = core.read_model(str(path))
+            model = _read_onnx(path)
             if len(model.inputs) != 1 or len(model.outputs) != 1:
                 raise EngineError(
                     f"{path}: has {len(model.inputs)} inputs and {len(model.outputs)} outputs, not one of each"
@@ -45,3 +46,19 @@ class OnnxFunction:
             return np.array(self._compiled(values)[0], np.float32)
         except RuntimeError as error:
             raise EngineError(f"{self._path}: OpenVINO cannot run it: {last_line(error)}") from error
+
+
+def _read_onnx(path: Path) -> Any:
+    """OpenVINO's model. ``read_model`` guesses the format, and what it tries prints errors of its own."""
+    reader = frontend.FrontEndManager().load_by_framework("onnx")
+    try:
+        loaded = reader.load(str(path))
+    except (RuntimeError, frontend.GeneralFailure) as error:
+        raise EngineError(f"{path}: is not an ONNX file, or is damaged") from error
+    try:
+        model = reader.convert(loaded)
+    except (frontend.GeneralFailure, frontend.OpConversionFailure, frontend.OpValidationFailure) as error:
+        raise EngineError(f"{path}: OpenVINO cannot run it: {last_line(error)}") from error
+    if not model.inputs and not model.outputs:  # as of an empty file, which is valid protobuf
+        raise EngineError(f"{path}: is not an ONNX file: it has no network")
+    return model

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
 @click.option("--max-pairs", type=click.IntRange(min=1), help="Stop after this many pairs.")
 @click.option("--dry-run", is_flag=True, help="Open the inputs, compile the engine, check the outputs; write nothing.")
 @click.option("--quiet", is_flag=True, help="No progress line.")
+@click.option("--restarted", is_flag=True, hidden=True, help="Keep what the failed process before has written.")
 @strict_option
 @overwrite_option
 @verbose_option
@@ -77,6 +78,7 @@ def command(
     max_pairs: int | None,
     dry_run: bool,
     quiet: bool,
+    restarted: bool,
     strict: bool,
     overwrite: bool,
     verbose: bool,
@@ -109,7 +111,7 @@ def command(
 
     selection = read()
     pipelines = [
-        Pipeline(rig, overwrite=overwrite, max_pairs=max_pairs, duration_s=duration, strict=strict)
+        Pipeline(rig, overwrite=overwrite, max_pairs=max_pairs, duration_s=duration, strict=strict, restarted=restarted)
         for rig in selection.rigs
     ]
     if dry_run:

@@ -75,8 +75,9 @@ class Pipeline:
     it, live rigs drop frames meanwhile; an exception of it ends the run. ``sources`` (infrared, visible), ``sinks`` and
     ``fuser`` replace the rig's own where given; the pipeline closes them, and does not restart such sinks when they
     fail. Without ``synced``, a power failure may cost all of an unfinished recording, instead of the time between two
-    flushes. ``max_pairs`` and ``duration_s`` (of capture time) end the run early. With ``strict``, a run that fused
-    under half of the possible pairs is an error; one that fused none always is.
+    flushes. ``restarted``: a process that ran the rig before has failed; what it has written is kept, and new files and
+    folders of images get a number. ``max_pairs`` and ``duration_s`` (of capture time) end the run early. With
+    ``strict``, a run that fused under half of the possible pairs is an error; one that fused none always is.
     Raises :class:`ConfigError` for a rig with keys that are not available, :class:`UsageError` for anything else
     than a rig.
     """
@@ -95,6 +96,7 @@ class Pipeline:
         sinks: Sequence[Sink] | None = None,
         fuser: Fuser | None = None,
         synced: bool = True,
+        restarted: bool = False,
     ) -> None:
         rig = _rig(rig, name)
         check_available(rig)
@@ -105,6 +107,7 @@ class Pipeline:
         self._on_frame, self._sources, self._sinks, self._fuser = on_frame, sources, sinks, fuser
         self._sink_context = SinkContext(
             overwrite=overwrite,
+            restarted=restarted,
             synced=synced,
             warn=self._warn_and_log,
             report=self._preview_record,
@@ -127,6 +130,7 @@ class Pipeline:
             sinks=self._sinks,
             fuser=self._fuser,
             synced=self._sink_context.synced,
+            restarted=self._sink_context.restarted,
         )
 
     # -- life

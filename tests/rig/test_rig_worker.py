@@ -111,6 +111,25 @@ def test_one_that_is_killed_is_started_again_after_a_while_also_alone(make: Make
     assert worker.retry_s is not None and worker.retry_s >= 10, "it waits longer the second time"
 
 
+@pytest.mark.parametrize(
+    ("end", "says"),
+    [
+        (f"{NOTIFY}\nraise SystemExit(5)", ["[]", "['--restarted']"]),
+        ("import os; os.kill(os.getpid(), 9)", ["[]", "['--restarted']"]),
+        ("raise SystemExit(5)", ["[]", "[]"]),
+    ],
+    ids=["ran", "killed", "never ran"],
+)
+def test_one_that_may_have_written_files_keeps_them_when_it_is_started_again(
+    make: Make, lines: list[str], end: str, says: list[str]
+) -> None:
+    worker = make(f"import sys; sys.stderr.write(f'{{sys.argv[2:]}}\\n'); sys.stderr.flush()\n{end}")
+    ended(worker)
+    worker.advance(100.0, others_run=True)
+    ended(worker, 100.0)
+    assert worker.restarts == 1 and lines == says
+
+
 @pytest.mark.parametrize(("code", "retried"), [(1, True), (2, False), (3, True), (4, False), (5, True)])
 def test_what_cannot_recover_is_not_started_again(make: Make, code: int, retried: bool) -> None:
     worker = make(f"raise SystemExit({code})")

@@ -111,6 +111,8 @@ def test_a_killed_process_comes_back_and_the_other_does_not_notice(run: SpreadRu
     assert (found["ok"], [report["rig"] for report in found["rigs"]]) == (True, list(NAMES))
     assert [(p["rigs"], p["restarts"]) for p in found["processes"]] == [(["attic"], 0), (["roof"], 1)]
     assert "process 2 (roof) was killed by SIGKILL; starting again" in run.log
+    for name in ("roof", "roof.2"):  # what the killed process wrote is not overwritten
+        assert (run.folder / "out" / name / "000000.png").is_file()
     assert "[2] roof: preview on" in run.log and "fusepipe: stopped by SIGTERM" in run.log
     assert not any("end_with_parent" in " ".join(command_line(one)) for one in before.values())
 

@@ -32,7 +32,8 @@ class SinkContext:
     """What sinks need from their run.
 
     ``fps`` is the rate of the output, ``infrared`` what is known of the infrared camera. ``live``: frames come as they
-    are captured. ``report`` returns the run's report so far, for the preview;
+    are captured. ``restarted``: the process that ran the rig before has failed, and nothing of it is overwritten.
+    ``report`` returns the run's report so far, for the preview;
     ``synced``: what is written of recordings is on the disk before they are complete, as of :class:`VideoOptions`.
     ``engine`` describes the fuser, for sidecars. ``alignment`` moves the infrared image.
     """
@@ -40,6 +41,7 @@ class SinkContext:
     fps: float | None = None
     infrared: TrackOptions | None = None
     overwrite: bool = False
+    restarted: bool = False
     live: bool = False
     synced: bool = True
     warn: Callable[[str], None] = log.warning
@@ -55,9 +57,11 @@ SinkRestart = Callable[[Rig], Sink]
 def make_sink(rig: Rig, index: int, context: SinkContext, *, restart: bool = False) -> Sink:
     """Sink ``index`` of a rig; nothing is written yet. ``%Y`` and other time fields of a file name take the time now.
 
-    ``restart``: in place of one that failed; it must not overwrite what that one has written.
+    ``restart``: in place of one that failed; it must not overwrite what that one has written. So it is with all of a
+    rig whose process is ``restarted``.
     """
     config = rig.sinks[index]
+    restart = restart or context.restarted
     match config:
         case FileSink():
             from fusepipe.rig.factories.file_sinks import video_sink
@@ -74,8 +78,11 @@ def make_sink(rig: Rig, index: int, context: SinkContext, *, restart: bool = Fal
             )
         case ImagesSink():
             from fusepipe.pipeline.sinks.files.images import ImageFolderSink
+            from fusepipe.pipeline.sinks.files.unused_folder import unused_folder
 
-            return ImageFolderSink(Path(config.images), config.format, overwrite=context.overwrite and not restart)
+            # a process counts its pairs from 0; a sink in place of another one continues the numbers
+            folder = unused_folder(Path(config.images)) if context.restarted else Path(config.images)
+            return ImageFolderSink(folder, config.format, overwrite=context.overwrite and not restart)
         case RtspSink():
             from fusepipe.rig.factories.live_sinks import rtsp_sink
 

@@ -33,11 +33,15 @@ MAX_READS = 64  # of the log and of the notifications at a time, so that one pro
 RETRIED = (FusepipeError.exit_code, SourceError.exit_code, SinkError.exit_code)
 
 
+RESTARTED = "--restarted"  # what the processes before have written is kept
+
+
 class RigWorker:
     """Process ``number``, from 1, which runs ``rigs``.
 
     ``command`` starts it, without ``--name``; ``folder`` is for its socket; ``relay`` gets each line of its log.
-    Rigs that read recordings only are not started again: their outputs exist. Times are seconds of a monotonic clock.
+    Rigs that read recordings only are not started again: their outputs exist. What live ones have written is kept:
+    once they ran, ``RESTARTED`` is added to the command. Times are seconds of a monotonic clock.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class RigWorker:
         self.retry_s: float | None = None
         self.stopping = False
         self._reload_when_ready = False
+        self._has_run = False  # and may have written files
         self.ended_before_stop = False  # what failed before does not make stopping a service a failure
         self._command = [*command, *(f"--name={rig.name}" for rig in rigs)]
         self._relay = relay
@@ -97,7 +102,7 @@ class RigWorker:
         try:
             # in a session of its own: the terminal's Ctrl-C reaches it once, from here
             self.process = subprocess.Popen(
-                self._command,
+                [*self._command, RESTARTED] if self._has_run else self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=self._out,
                 stderr=subprocess.PIPE,
@@ -159,7 +164,8 @@ class RigWorker:
 
     def _restart(self, now_s: float) -> None:
         self.restarts += 1
-        log.info("%s: starting again", self.label)
+        kept = "; what it has written is kept, new files get a number (name.2.mkv)" if self._has_run else ""
+        log.info("%s: starting again%s", self.label, kept)
         try:
             self.start(now_s)
         except OSError as error:
@@ -175,8 +181,10 @@ class RigWorker:
         self.output = self._out.read().decode(errors="replace")
         self._out.close()
         self.exit_code, self.process = self.process.returncode, None
-        self.ready, self.status = False, ""
         killed = self.exit_code < 0
+        # before it is ready, some of its rigs may run
+        self._has_run = self._has_run or self.ready or killed
+        self.ready, self.status = False, ""
         how = f"was killed by {signal_name(-self.exit_code)}" if killed else f"ended with exit code {self.exit_code}"
         if self.stopping and self.died:
             self.failure = self.failure or how

@@ -19,19 +19,20 @@ from fusepipe.core.frames import Band, Disconnected, Frame, Size
 from fusepipe.core.radiometry import Radiometry
 from fusepipe.core.redact import redact_url
 from fusepipe.core.units import S
-from fusepipe.pipeline.backoff import CAMERA, CAMERA_LOGIN, Backoff
+from fusepipe.pipeline.backoff import CAMERA, CAMERA_LOGIN, CAMERA_MISFIT, Backoff
 from fusepipe.pipeline.sources.base import CapturedItem, ClockKind, Overflow, SourceInfo, SourceItem
 from fusepipe.pipeline.sources.live.blocked_threads import leave_behind
 from fusepipe.pipeline.sources.live.connection import LiveConnection
 from fusepipe.pipeline.sources.live.connection_options import LiveOptions
 from fusepipe.pipeline.sources.live.damage import DamageMeter, damage_advice
-from fusepipe.pipeline.sources.live.failures import PERMANENT, Cause, LiveError
+from fusepipe.pipeline.sources.live.failures import MISFIT, PERMANENT, Cause, LiveError
 from fusepipe.pipeline.sources.live.snapshots import SnapshotConnection
 from fusepipe.pipeline.sources.reframing import AS_IT_IS, Reframing
 
 log = logging.getLogger(__name__)
 
 REPEAT_LOG_NS = 60 * S  # min time between log lines about a camera that keeps failing for the same reason
+REPEAT_MISFIT_NS = 3600 * S  # the same for a reason that only a change of settings removes
 UNKNOWN = SourceInfo(width=0, height=0, fps=None, frames=None, grey=False, bit_depth=8, codec="unknown")
 
 
@@ -227,13 +228,16 @@ class LiveSource:
         self._down_since_ns = self._down_since_ns or now_ns
         self.failures[str(error.cause)] += 1
         self.last_error = str(error)
-        policy = CAMERA_LOGIN if error.cause is Cause.AUTHENTICATION else None
+        misfit = error.cause in MISFIT
+        policy = CAMERA_LOGIN if error.cause is Cause.AUTHENTICATION else CAMERA_MISFIT if misfit else None
         wait_ns = self._backoff.wait_ns(self._chance(), policy)
         if (
             self._last_logged is None
             or self._last_logged[0] is not error.cause
-            or now_ns - self._last_logged[1] > REPEAT_LOG_NS
+            or now_ns - self._last_logged[1] > (REPEAT_MISFIT_NS if misfit else REPEAT_LOG_NS)
         ):
             self._last_logged = (error.cause, now_ns)
-            log.warning("%s: %s; retrying in %.1f s", self.band, error, wait_ns / S)
+            log.warning(
+                "%s: %s; retrying in %.1f s%s", self.band, error, wait_ns / S, ", then less often" if misfit else ""
+            )
         return wait_ns

@@ -279,7 +279,7 @@ class LiveConnection:
         except CropError as error:
             raise LiveError(self._label, Cause.SIZE, str(error)) from error
         except NotPackedError as error:
-            raise LiveError(self._label, Cause.CODEC, str(error)) from error
+            raise LiveError(self._label, Cause.FORMAT, str(error)) from error
         if self._colour is None:
             self._colour = colour_of(av_frame, self._reframing)
             self._levels = counts_of(av_frame, swap_bytes=False, reframing=self._reframing)

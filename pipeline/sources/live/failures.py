@@ -33,6 +33,7 @@ class Cause(StrEnum):
     CODEC = "no usable video"
     SIZE = "image too small"
     SHAPE = "image of another shape"
+    FORMAT = "image of another format"
     PROTOCOL = "not supported"
     ENDED = "connection lost"
     BUSY = "busy"
@@ -50,12 +51,25 @@ HINTS = {
     Cause.CODEC: "check that FFmpeg can decode the stream",
     Cause.SIZE: "check the crop",
     Cause.SHAPE: "set the camera to a size of the same aspect ratio, or calibrate again",
+    Cause.FORMAT: "set the camera to the format of its settings, or change those",
     Cause.PERMISSION: "add the user to the group of the device (usually: video)",
     Cause.BUSY: "another program may be using it",
 }
 # These do not go away by waiting, so they fail the start of a run. Cameras that are off, and relays without a publisher
 # yet (not found), may come up later.
-PERMANENT = frozenset({Cause.AUTHENTICATION, Cause.TLS, Cause.CODEC, Cause.SIZE, Cause.PROTOCOL, Cause.PERMISSION})
+PERMANENT = frozenset(
+    {
+        Cause.AUTHENTICATION,
+        Cause.TLS,
+        Cause.CODEC,
+        Cause.SIZE,
+        Cause.FORMAT,
+        Cause.PROTOCOL,
+        Cause.PERMISSION,
+    }
+)
+# The camera works, and delivers what its settings or the calibration do not allow.
+MISFIT = frozenset({Cause.SIZE, Cause.SHAPE, Cause.FORMAT})
 
 
 class LiveError(SourceError):

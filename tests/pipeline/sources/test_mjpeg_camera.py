@@ -1,5 +1,6 @@
 """Motion JPEG cameras over HTTP: arrival times, and reconnections without leaks."""
 
+import dataclasses
 import http.server
 import logging
 import threading
@@ -101,6 +102,41 @@ def test_images_of_a_size_with_a_problem_count_as_not_connected(mjpeg):
     source.close()
     assert seen == [(48, 64), (48, 64), "image of another shape", (48, 64)]
     assert source.failures == {"image of another shape": 1}
+
+
+class RecordedWaits(threading.Event):
+    """Notes how long it is to be waited for, and does not wait; set after ``count`` times."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.waits_s, self.count = [], count
+
+    def wait(self, timeout=None):
+        self.waits_s.append(timeout)
+        if len(self.waits_s) == self.count:
+            self.set()
+        return self.is_set()
+
+
+@pytest.mark.parametrize("misfit", ["shape", "crop", "format"])
+def test_a_camera_whose_images_the_settings_do_not_allow_is_reported_once_and_retried_less_and_less(
+    mjpeg, caplog, misfit
+):
+    """Only a person can change that."""
+    options = dataclasses.replace(QUICK, yuyv_counts=misfit == "format")
+    crop = Reframing(CropRectangle(0, 1, 64, 48) if misfit == "crop" else None)
+    source = LiveSource(mjpeg.url, Band.VISIBLE, options, reframing=crop, chance=lambda: 0.0)
+    source.require(lambda size: f"{size[0]}x{size[1]}; wanted another")
+    stop = RecordedWaits(11)
+    with caplog.at_level(logging.WARNING, "fusepipe"):
+        reasons = {item.reason for item in source.frames(stop)}
+    source.close()
+    wanted = {"shape": "image of another shape", "crop": "image too small", "format": "image of another format"}
+    assert reasons == {wanted[misfit]} == set(source.failures)
+    assert stop.waits_s == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert wanted[misfit] in line and line.endswith("; retrying in 1.0 s, then less often")
+    assert source.last_error.startswith(f"{mjpeg.url}: {wanted[misfit]} (")
 
 
 def test_a_live_crop_that_does_not_fit_ends_the_start(mjpeg):

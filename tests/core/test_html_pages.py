@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import jinja2
 import pytest
 
+import fusepipe
 from fusepipe.core.html_pages import environment, style_sheet
 
 COLOUR = re.compile(r"(--[a-z-]+): #([0-9a-f]{6}|[0-9a-f]{3})\b", re.IGNORECASE)
@@ -31,6 +33,26 @@ def test_a_page_without_a_script_forbids_scripts() -> None:
 def test_a_value_that_is_missing_is_an_error() -> None:
     with pytest.raises(jinja2.UndefinedError, match="script"):
         environment().get_template("skeleton.html").render()
+
+
+def templates() -> list[Path]:
+    """The templates of all reports; the folders of the packages are found once."""
+    root = Path(fusepipe.__file__).parents[1]
+    return [
+        path
+        for folder in ("evaluation", "fusepipe/core", "fusepipe/workflows")
+        for path in sorted((root / folder).rglob("templates/*.html"))
+    ]
+
+
+def test_tables_that_scroll_can_be_reached_and_scrolled_with_the_keyboard() -> None:
+    """WCAG 2.2, 2.1.1: an element that scrolls has the focus in its turn, and says what it is."""
+    found = [
+        (path.name, tag) for path in templates() for tag in re.findall(r'<div class="scroll"[^>]*>', path.read_text())
+    ]
+    assert len(found) > 10
+    named = re.compile(r'<div class="scroll" tabindex="0" role="region" aria-label="[A-Z][^"]+">')
+    assert [(name, tag) for name, tag in found if not named.fullmatch(tag)] == []
 
 
 def themes() -> list[dict[str, str]]:

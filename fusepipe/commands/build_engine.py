@@ -140,6 +140,7 @@ def command(
     (NAME.json) records all of it. 'fusepipe run' and 'fusepipe fuse' find engines of the cache; --engine names
     another one.
     """
+    from fusepipe.core.progress_bar import ProgressSteps
     from fusepipe.engines.builder.tensorrt_plan import PlanOptions
     from fusepipe.rig.process.signals import StopSignals
     from fusepipe.workflows.build_engine.build import BuildOptions, build_engine
@@ -165,10 +166,8 @@ def command(
         force=force,
         device=device,
     )
-    with StopSignals() as signals, signals.raising():
-        result = build_engine(
-            options, rebuild=_rebuild(), step=lambda text: None if as_json else click.echo(f"{text} ...", err=True)
-        )
+    with StopSignals() as signals, signals.raising(), ProgressSteps(enabled=not as_json) as step:
+        result = build_engine(options, rebuild=_rebuild(), step=step)
     click.echo(json.dumps(_document(result), indent=2) if as_json else "\n".join(_lines(result)))
 
 

@@ -1,14 +1,16 @@
-"""The progress of work, on standard error: a bar on a terminal, a plain line now and then elsewhere."""
+"""The progress of work, on standard error: a bar or the time on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 PLAIN_S = 10.0  # seconds between two plain lines, and before the first
+TERMINAL_S = 1.0  # seconds between two updates of the time of a step on a terminal
 
 
 class ProgressBar:
@@ -46,6 +48,65 @@ class ProgressBar:
             self._printed_s = now_s
             sys.stderr.write(plain_line(what or self._what, done, total, now_s - self._started_s) + "\n")
             sys.stderr.flush()
+
+
+class ProgressSteps:
+    """A line for each step of work whose steps cannot say how far they are, with the time that each takes.
+
+    On a terminal the time is that of now; elsewhere a plain line has it every ``plain_s`` seconds. Call it with the
+    name of the step that begins; steps are called within the ``with`` block. ``clock`` gives seconds.
+    """
+
+    def __init__(
+        self, *, enabled: bool = True, plain_s: float = PLAIN_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._enabled = enabled and sys.stderr is not None
+        self._terminal = self._enabled and sys.stderr.isatty()
+        self._interval_s = TERMINAL_S if self._terminal else plain_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._show_time, name="progress-steps")
+        self._step, self._began_s = "", 0.0
+
+    def __enter__(self) -> Self:
+        if self._enabled:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._enabled:
+            self._ended.set()
+            self._thread.join()
+            self._end_line()
+
+    def __call__(self, step: str) -> None:
+        if not self._enabled:
+            return
+        with self._lock:
+            self._end_line()
+            self._step, self._began_s = step, self._clock()
+            self._write(f"{step} ..." if self._terminal else f"{step} ...\n")
+
+    def _end_line(self) -> None:
+        if self._terminal and self._step:
+            self._write("\n")
+
+    def _show_time(self) -> None:
+        while not self._ended.wait(self._interval_s):
+            with self._lock:
+                passed_s = self._clock() - self._began_s
+                if self._step and passed_s >= self._interval_s:
+                    passed = clock_time(passed_s)
+                    self._write(
+                        f"\r{self._step} ... {passed}" if self._terminal else f"{self._step}: {passed} so far\n"
+                    )
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def plain_line(what: str, done: int, total: int, seconds: float) -> str:

@@ -7,11 +7,12 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 from fcntl import ioctl
 
 import pytest
 
-from fusepipe.core.progress_bar import PLAIN_S, ProgressBar, clock_time, plain_line
+from fusepipe.core.progress_bar import PLAIN_S, ProgressBar, ProgressSteps, clock_time, plain_line
 
 WORK = """
 from fusepipe.core.progress_bar import ProgressBar
@@ -20,6 +21,18 @@ with ProgressBar("images") as bar:
     for done in range(1, 4):
         bar.step(done, 8, "a method with a name that is much too long for one line of a terminal, " * 2)
         threading.Event().wait(0.4)
+"""
+
+
+STEPS = """
+from fusepipe.core import progress_bar
+import threading
+progress_bar.TERMINAL_S = 0.1
+moments = iter(range(0, 10_000, 5))
+with progress_bar.ProgressSteps(clock=lambda: next(moments)) as step:
+    for name in ("reading", "compiling"):
+        step(name)
+        threading.Event().wait(0.5)
 """
 
 
@@ -131,3 +144,32 @@ def test_no_color_holds_for_the_tables_of_commands_too():
     )
     assert "\x1b[" in shown_on_a_terminal([sys.executable, "-c", code])
     assert "\x1b[" not in shown_on_a_terminal([sys.executable, "-c", code], NO_COLOR="1")
+
+
+def test_steps_show_their_time_on_a_terminal():
+    shown = shown_on_a_terminal([sys.executable, "-c", STEPS])
+    assert re.search(r"^reading \.\.\.(\rreading \.\.\. 0:\d\d)+\r?\ncompiling \.\.\.(\rcompiling .*)+\r?\n$", shown), (
+        shown
+    )
+
+
+def test_a_long_step_says_in_a_log_that_it_goes_on(capsys):
+    moments, asked, over = [0.0, 4.0, 12.0, 75.0], [], threading.Event()
+
+    def clock():
+        asked.append(moments[min(len(asked), 3)])
+        if len(asked) == 5:  # what was asked for before is written
+            over.set()
+        return asked[-1]
+
+    with ProgressSteps(plain_s=0.01, clock=clock) as step:
+        step("compiling")
+        assert over.wait(60)
+    said = ["compiling ...", "compiling: 0:04 so far", "compiling: 0:12 so far", "compiling: 1:15 so far"]
+    assert capsys.readouterr().err.splitlines()[:4] == said
+
+
+def test_steps_that_are_not_wanted_print_nothing(capsys):
+    with ProgressSteps(enabled=False) as step:
+        step("compiling")
+    assert capsys.readouterr() == ("", "")

@@ -184,7 +184,7 @@ def build_engine(
     require_onnx()
     options, backend, precision, request = resolve_options(options)
     _require_own_model_kept(options)
-    step("reading images")
+    step("rendering image pairs of the synthetic street" if options.images is None else "reading the image pairs")
     built = build(
         replace(request, rebuild=rebuild), _build_images(options), options.output, force=options.force, step=step
     )

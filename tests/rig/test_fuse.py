@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from helpers.fuse_inputs import image, moving_video
 
-RNG = np.random.default_rng(0)
-
 
 def load(path):
     return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)

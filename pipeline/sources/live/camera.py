@@ -210,9 +210,9 @@ class LiveSource:
     def _note_recovery(self, frame: Frame) -> None:
         if self._down_since_ns is not None:
             down_s = (frame.arrival_ns - self._down_since_ns) / S
-            log.info(
-                "%s: %s: reconnected after %.1f s (%dx%d)", self.band, self.label, down_s, frame.width, frame.height
-            )
+            again = "reconnected" if self._index else "connected"  # frames so far, of former connections
+            size = frame.width, frame.height
+            log.info("%s: %s: %s after %.1f s (%dx%d)", self.band, self.label, again, down_s, *size)
             self._down_since_ns = self._last_logged = None
         self.last_error = ""
 

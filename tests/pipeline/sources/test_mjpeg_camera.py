@@ -3,6 +3,7 @@
 import dataclasses
 import http.server
 import logging
+import re
 import threading
 import time
 from pathlib import Path
@@ -67,6 +68,18 @@ def test_mjpeg_over_http_uses_arrival_times(mjpeg):
     assert {f.stamp.kind for f in frames} == {"arrival"}
     steps = np.diff([f.capture_ns for f in frames]) / 1e6
     assert 30 < np.median(steps) < 80
+
+
+def test_a_camera_that_comes_late_is_connected_and_after_a_loss_reconnected(mjpeg, caplog):
+    caplog.set_level(logging.INFO)
+    mjpeg.per_connection = 0
+    source = LiveSource(mjpeg.url, Band.VISIBLE, QUICK)
+    comes = threading.Timer(0.5, setattr, (mjpeg, "per_connection", 20))
+    comes.start()
+    collect(source, 30)
+    comes.join()
+    said = [m[1] for text in caplog.messages if (m := re.search(r": (\w*connected) after \d", text))]
+    assert said == ["connected", "reconnected"], caplog.text
 
 
 def test_a_crop_of_a_live_camera_and_an_image_that_becomes_too_small(mjpeg):

@@ -330,7 +330,7 @@ WRONG = {
     "no detector": (["--data", "d", "--detector", "nowhere.onnx"], 2, "nowhere.onnx"),
     "detector and preset": (["--preset", "paper-table1", "--detector", "other.onnx"], 2, "cannot be combined"),
     "not YOLOX": (["--data", "d", "--detector", "other.onnx"], 2, "not a YOLOX detector: with an input of 96x64"),
-    "not ONNX": (["--data", "d", "--detector", "text.onnx"], 4, "text.onnx: OpenVINO cannot run it"),
+    "not ONNX": (["--data", "d", "--detector", "text.onnx"], 4, "text.onnx: is not an ONNX file"),
     "unknown metric": (["--data", "d", "--metrics", "CCC"], 2, "CC"),
 }
 

@@ -29,8 +29,8 @@ MAX_BRIEF = 3
 CAMERA = BackoffPolicy(first_ns=S // 4, cap_ns=10 * S, brief_ns=S)
 # Cameras lock an account after a few failed logins: at most two attempts a minute, then fewer.
 CAMERA_LOGIN = BackoffPolicy(first_ns=30 * S, cap_ns=600 * S)
-# Images that the settings or the calibration do not allow: only a person changes that.
-CAMERA_MISFIT = BackoffPolicy(first_ns=S, cap_ns=300 * S)
+# Images that the settings or the calibration do not allow: only a person changes that, and then waits for the image.
+CAMERA_MISFIT = BackoffPolicy(first_ns=S, cap_ns=60 * S)
 RIG_START = BackoffPolicy(first_ns=S, cap_ns=60 * S)
 SINK = BackoffPolicy(first_ns=S // 2, cap_ns=60 * S, healthy_ns=30 * S)
 FULL_DISK = BackoffPolicy(first_ns=10 * S, cap_ns=300 * S)

@@ -146,7 +146,7 @@ def test_a_camera_whose_images_the_settings_do_not_allow_is_reported_once_and_re
     source.close()
     wanted = {"shape": "image of another shape", "crop": "image too small", "format": "image of another format"}
     assert reasons == {wanted[misfit]} == set(source.failures)
-    assert stop.waits_s == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+    assert stop.waits_s == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60]
     (line,) = [record.getMessage() for record in caplog.records]
     assert wanted[misfit] in line and line.endswith("; retrying in 1.0 s, then less often")
     assert source.last_error.startswith(f"{mjpeg.url}: {wanted[misfit]} (")

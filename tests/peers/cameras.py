@@ -21,6 +21,7 @@ MISSING = (
 )
 # A server whose factory lacks an element starts all the same, and answers each DESCRIBE with 503.
 CAMERA_ELEMENTS = ("videotestsrc", "x264enc", "jpegenc", "rtph264pay", "rtpjpegpay")
+H265_ELEMENTS = ("x265enc", "rtph265pay")  # of gstreamer1.0-plugins-bad
 RECORDER_ELEMENTS = ("rtph264depay",)
 CHECK = """
 import sys

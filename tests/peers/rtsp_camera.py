@@ -1,9 +1,9 @@
 """An RTSP camera made of gst-rtsp-server, an independent implementation.
 
 Run by the system's Python, which has the GObject bindings (python3-gi, gir1.2-gst-rtsp-server-1.0), with GStreamer's
-plugins good and ugly:
+plugins good and ugly, for H.265 bad too:
 
-    rtsp_camera.py PORT WIDTHxHEIGHT FPS [--codec h264|mjpeg] [--user NAME:PASSWORD] [--noise KBPS] [--life SECONDS]
+    rtsp_camera.py PORT WIDTHxHEIGHT FPS [--codec h264|h265|mjpeg] [--user NAME:PASSWORD] [--noise KBPS] [--life S]
 
 Prints ``ready`` when it listens. SIGUSR1 freezes the image (timestamps continue), a second one resumes it.
 """
@@ -21,6 +21,8 @@ from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 ENCODERS = {
     "h264": "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=10 threads=1 bitrate={kbps} ! "
     "rtph264pay name=pay0 config-interval=-1",
+    "h265": "x265enc tune=zerolatency speed-preset=ultrafast key-int-max=10 bitrate={kbps} ! "
+    "rtph265pay name=pay0 config-interval=-1",
     "mjpeg": "jpegenc ! rtpjpegpay name=pay0",
 }
 KBPS = 2048  # what x264enc takes by default; a ball needs far less

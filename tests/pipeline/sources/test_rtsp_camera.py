@@ -6,9 +6,11 @@ import threading
 import time
 from contextlib import suppress
 
+import numpy as np
 import pytest
 from helpers.live_sources import PATIENT, S, collect
 from helpers.waiting import wait_for
+from peers.cameras import H265_ELEMENTS, gst_rtsp_server
 
 from fusepipe.core.frames import Band
 from fusepipe.pipeline.pairing.capture_clock import CaptureClock
@@ -96,3 +98,15 @@ def test_the_senders_clock_is_used_once_available(rtsp_camera):
     ages = [(f.arrival_ns - clock.stamp(f).capture_ns) / 1e6 for f in frames]
     assert clock.report().grade == "sender"
     assert 0 <= sorted(ages[-20:])[0] < 500
+
+
+@pytest.mark.skipif(not gst_rtsp_server(H265_ELEMENTS), reason="no H.265 encoder (gstreamer1.0-plugins-bad)")
+def test_a_camera_that_sends_h265(rtsp_camera):
+    source = LiveSource(rtsp_camera(codec="h265").url, Band.VISIBLE, PATIENT)
+    info = source.open()
+    assert (info.width, info.height, info.codec) == (320, 240, "hevc")
+    frames = collect(source, 60)
+    assert not source.failures and len({f.stamp.epoch for f in frames}) == 1
+    steps = np.diff([f.capture_ns for f in frames])
+    assert np.median(steps) == pytest.approx(S / 25, rel=0.05) and steps.min() > 0
+    assert len({f.luma.pixels.tobytes() for f in frames}) > 50, "the ball moves in each"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -266,15 +266,22 @@ class RigRun:
         """The report with values that exist only while running, for the preview; safe from any thread.
 
         ``depths`` are queue lengths; ``process_cpu_s`` includes other rigs and the program itself. ``recent`` is what
-        it does now, see :meth:`RunStatistics.recent`, also for each of its ``sinks``.
+        it does now, see :meth:`RunStatistics.recent`, also for each of its ``sinks``. ``warnings`` leave out that a
+        camera was missing at the start once it delivers images.
         """
-        now_ns = time.monotonic_ns()
+        now_ns, report = time.monotonic_ns(), self.report()
         return {
-            **self.report().as_json(),
+            **report.as_json(),
+            "warnings": [text for text in report.warnings if not self._has_come(text, report.read)],
             "depths": self.graph.depths(),
             "recent": {**self._statistics.recent(now_ns), "sinks": self.graph.sinks_recently(now_ns)},
             "process_cpu_s": round(time.process_time(), 3),
         }
+
+    def _has_come(self, warning: str, read: Mapping[str, int]) -> bool:
+        """Whether a warning says that a camera was missing that delivers images now."""
+        missing = [(one.source.band, one.info.offline_reason) for one in (self._opened.infrared, self._opened.visible)]
+        return any(reason and reason in warning and read.get(band) for band, reason in missing)
 
 
 def _is_video(source: Source) -> bool:

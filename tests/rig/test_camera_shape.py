@@ -131,6 +131,19 @@ def test_a_camera_that_is_offline_is_logged_by_its_source_only(cameras, caplog):
         assert "was not available at the start" not in caplog.text
 
 
+def test_the_page_says_that_a_camera_is_missing_until_it_delivers_images(cameras):
+    def missing(record):
+        return [text for text in record["warnings"] if "visible" in text and "was not available at the start" in text]
+
+    cameras[1].mode = "hang"
+    with running(rig_of(*cameras, None), "single") as (states, pipeline):
+        assert missing(pipeline._preview_record())
+        cameras[1].mode = "video"
+        wait_for(lambda: states and states[-1] == "fused")
+        assert not missing(pipeline._preview_record())
+        assert missing(pipeline.report().as_json()), "the report is about the whole run"
+
+
 def test_the_address_of_a_camera_without_its_scheme_is_recognised():
     config = Rig.model_validate({"name": "r", "infrared": {"url": "10.0.0.8:554/ir"}, "visible": {"url": "vis.mkv"}})
     with pytest.raises(SourceError, match=r"10\.0\.0\.8:554/ir: no such file .* begins with rtsp:// or http://"):

@@ -48,7 +48,7 @@ class ArrayPair:
         if self.like is None:
             return pixels
         if self.like.ndim == 3 and _channels_first(self.like.shape):
-            pixels = np.ascontiguousarray(np.moveaxis(np.atleast_3d(pixels), -1, 0))
+            pixels = np.ascontiguousarray(np.moveaxis(np.atleast_3d(pixels), -1, 0), np.uint8)
         elif self.like.ndim == 3 and pixels.ndim == 2:
             pixels = pixels[..., None]
         return sys.modules["torch"].from_numpy(pixels).to(self.like.device)

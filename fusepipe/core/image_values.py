@@ -32,10 +32,13 @@ def map_values(pixels: Pixels, value_range: tuple[float, float] | None) -> Pixel
         scaled = (pixels.astype(np.float64) - low) * (MAX_COUNT / (high - low))
         return np.rint(np.clip(np.nan_to_num(scaled), 0, MAX_COUNT)).astype(np.uint16)
     finite = pixels[np.isfinite(pixels)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    if not finite.size:
+        raise UnmappedValues("none of its values is a finite number")
+    low, high = float(finite.min()), float(finite.max())
     if np.issubdtype(pixels.dtype, np.integer) and low >= 0 and high <= MAX_COUNT:
         return pixels.astype(np.uint16)
-    shown = f"{np.floor(low):g} {np.ceil(high):g}"
+    black = np.floor(low)
+    shown = f"{black:g} {max(np.ceil(high), black + 1):g}"
     raise UnmappedValues(
         f"its values are {pixels.dtype}, {low:g} to {high:g}; set those of black and white, such as "
         f"range: [{shown.replace(' ', ', ')}] (fuse --range {shown})"

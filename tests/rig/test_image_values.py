@@ -55,6 +55,15 @@ def test_degrees_without_a_range_are_refused_with_the_range_to_give(tmp_path):
         fuse(tmp_path, "a.tiff")
 
 
+@pytest.mark.parametrize(
+    ("value", "said"), [(21.0, r"21 to 21; .*--range 21 22"), (np.nan, "none of its values is a finite number")]
+)
+def test_images_of_one_value_are_refused_with_a_range_that_can_be_given(tmp_path, value, said):
+    cv2.imwrite(str(tmp_path / "a.tiff"), np.full_like(DEGREES, value))
+    with pytest.raises(SourceError, match=said):
+        fuse(tmp_path, "a.tiff")
+
+
 def test_negative_counts_without_a_range_are_refused_and_others_are_counts(tmp_path):
     signed(tmp_path / "a.tiff")
     with pytest.raises(SourceError, match=r"values are int16, -750 to 2250; .*--range -750 2250"):

@@ -45,7 +45,7 @@ def flat(infrared: Luma8, name: str) -> Luma8:
     rng = np.random.default_rng(zlib.crc32(f"flat {name}".encode()))
     level = rng.uniform(*_MEDIUM if rng.random() < _OFTEN_MEDIUM else _LOW)
     image = _unit(infrared)
-    return _bytes(level + rng.uniform(*_FLAT_SPREAD) / max(image.std(), _LEAST_SPREAD) * (image - image.mean()))
+    return _bytes(level + rng.uniform(*_FLAT_SPREAD) / max(float(image.std()), _LEAST_SPREAD) * (image - image.mean()))
 
 
 def half(image: Luma8) -> Luma8:

@@ -1,10 +1,14 @@
 """Live cameras that return, or connect after the start, with images of another shape, beside one that stays."""
 
+import json
 import logging
+import urllib.error
+import urllib.request
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from helpers.ports import free_port
 from helpers.waiting import wait_for
 from peers.http_camera import HttpCamera
 
@@ -132,16 +136,32 @@ def test_a_camera_that_is_offline_is_logged_by_its_source_only(cameras, caplog):
 
 
 def test_the_page_says_that_a_camera_is_missing_until_it_delivers_images(cameras):
-    def missing(record):
-        return [text for text in record["warnings"] if "visible" in text and "was not available at the start" in text]
-
+    port = free_port()
+    rig = Rig.model_validate(
+        rig_of(*cameras, None).model_dump(exclude_unset=True) | {"sinks": [{"preview": f"http://127.0.0.1:{port}"}]}
+    )
     cameras[1].mode = "hang"
-    with running(rig_of(*cameras, None), "single") as (states, pipeline):
-        assert missing(pipeline._preview_record())
+
+    def shown(state):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/rigs", timeout=10) as answer:
+                record = json.load(answer)["rigs"]["r"]
+        except urllib.error.URLError:
+            return None  # it does not listen yet
+        missing = any("visible" in text and "not available at the start" in text for text in record["warnings"])
+        return missing if record["pairs"].get(state) else None
+
+    pipeline = Pipeline(rig, duration_s=300)
+    pipeline.start()
+    try:
+        wait_for(lambda: shown("single"))
         cameras[1].mode = "video"
-        wait_for(lambda: states and states[-1] == "fused")
-        assert not missing(pipeline._preview_record())
-        assert missing(pipeline.report().as_json()), "the report is about the whole run"
+        wait_for(lambda: shown("fused") is False)
+        assert any("not available at the start" in text for text in pipeline.report().warnings), "of the whole run"
+    finally:
+        pipeline.drain()
+        pipeline.wait(60)
+        pipeline.close()
 
 
 def test_the_address_of_a_camera_without_its_scheme_is_recognised():

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fusepipe.workflows.bench.view_speeds import ViewSpeed
 
 SWEEP = ("640x480,320x240", "1280x720,640x512", "1920x1080,640x512", "3840x2160,640x512")
+LEAST_SIDE_PX, MOST_SIDE_PX = 16, 9999  # of either image
 UNKNOWN = "not available on this system"
 
 
@@ -36,14 +37,15 @@ class Sizes(click.ParamType[tuple[tuple[int, int], tuple[int, int]]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, tuple):
             return value
-        match = re.fullmatch(r"(\d{2,4})x(\d{2,4})(?:,(\d{2,4})x(\d{2,4}))?", str(value))
+        match = re.fullmatch(r"(\d+)x(\d+)(?:,(\d+)x(\d+))?", str(value), re.ASCII)
         if match is None:
             self.fail(f"{value!r}: write WIDTHxHEIGHT such as 640x480, or 640x480,320x240 with infrared's", param, ctx)
         numbers = [int(n) for n in match.groups() if n is not None]
         visible = (numbers[0], numbers[1])
         infrared = (numbers[2], numbers[3]) if len(numbers) == 4 else (visible[0] // 2, visible[1] // 2)
-        if min(*visible, *infrared) < 16:
-            self.fail(f"{value!r}: both images must be at least 16 pixels wide and high", param, ctx)
+        if min(*visible, *infrared) < LEAST_SIDE_PX or max(*visible, *infrared) > MOST_SIDE_PX:
+            limits = f"{LEAST_SIDE_PX} to {MOST_SIDE_PX:,} pixels wide and high"
+            self.fail(f"{value!r}: both images must be {limits}", param, ctx)
         return visible, infrared
 
 

@@ -138,6 +138,12 @@ def test_an_option_no_rig_could_have_is_a_usage_error() -> None:
         BenchOptions(model="mean").rig("a.mkv", "b.mkv", [{"file": "c.mkv", "preset": "sloow"}])
 
 
+@pytest.mark.parametrize("size", ["2x2", "640x480,8x8", "99999x480"])
+def test_a_size_beyond_the_limits_names_them(size):
+    done = CliRunner().invoke(cli, ["bench", "--size", size])
+    assert done.exit_code == 2 and "both images must be 16 to 9,999 pixels wide and high" in done.output
+
+
 @pytest.mark.parametrize("wrong", [["--size", "640"], ["--size", "640x12"], ["--pairs", "0"], ["--model", "none"]])
 def test_wrong_options_are_refused_before_anything_is_rendered(wrong: list[str]) -> None:
     result = CliRunner().invoke(cli, ["bench", *wrong])

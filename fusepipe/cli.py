@@ -106,7 +106,9 @@ def main(argv: list[str] | None = None) -> None:
     # --traceback is accepted anywhere, like --json
     args = [a for i, a in enumerate(args) if a != "--traceback" or i >= len(options)]
     try:
-        with _noted_interrupts() as interrupts:
+        # SIGTERM is the intended end of a `run`, which says so itself once there is something to end well
+        ends = [signal.SIGINT] if args[:1] == ["run"] else [signal.SIGINT, signal.SIGTERM]
+        with _noted_interrupts(ends) as interrupts:
             code = _main(args, interrupts, as_json=as_json, traceback=traceback)
         if sys.stdout is not None:  # closed by the caller: ">&-"
             sys.stdout.flush()
@@ -142,10 +144,11 @@ def _colours() -> bool | None:
 
 
 @contextmanager
-def _noted_interrupts() -> Iterator[Sequence[int]]:
-    """What the Ctrl-Cs within the block are added to; they raise ``KeyboardInterrupt`` as before.
+def _noted_interrupts(signals: Sequence[signal.Signals]) -> Iterator[Sequence[int]]:
+    """What those of ``signals`` that arrive within the block are added to; they raise ``KeyboardInterrupt``.
 
-    While classes are made, as in imports, Python and pydantic turn that into errors of their own.
+    While classes are made, as in imports, Python and pydantic turn that into errors of their own. SIGTERM would end
+    the process as it is, and leave its temporary files behind.
     """
     interrupts: list[int] = []
 
@@ -153,8 +156,8 @@ def _noted_interrupts() -> Iterator[Sequence[int]]:
         interrupts.append(number)
         raise KeyboardInterrupt
 
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else ignored, or handled by a caller
-    with signal_handler([signal.SIGINT] if usual else [], note):
+    usual = (signal.default_int_handler, signal.SIG_DFL)  # else ignored, or handled by a caller
+    with signal_handler([number for number in signals if signal.getsignal(number) in usual], note):
         yield interrupts
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from helpers.waiting import wait_for
 
 from fusepipe.cli import cli
 from fusepipe.commands.bench import Sizes
@@ -136,6 +141,19 @@ def test_sizes_are_visible_then_infrared(text: str, sizes: tuple[tuple[int, int]
 def test_an_option_no_rig_could_have_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="preset: 'sloow'"):
         BenchOptions(model="mean").rig("a.mkv", "b.mkv", [{"file": "c.mkv", "preset": "sloow"}])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_measurement_leaves_no_clips_behind(tmp_path, number):
+    command = [sys.executable, "-m", "fusepipe", "bench", "--model", "mean", "--pairs", "100000"]
+    with subprocess.Popen(
+        command, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_for(lambda: list(tmp_path.glob("*/*")), 60)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err.splitlines()[-1]) == (130, "fusepipe: error: interrupted")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("size", ["2x2", "640x480,8x8", "99999x480"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -15,6 +16,7 @@ from fusepipe.core.frames import Band, Frame, UnreadableFrame
 from fusepipe.core.units import MS
 from fusepipe.pipeline.pairing.auto_sync import measured_timing, needed_tolerance_ns, needed_wait_ns
 from fusepipe.pipeline.pairing.capture_clock import CaptureClock
+from fusepipe.pipeline.pairing.clock_advice import clock_advice
 from fusepipe.pipeline.pairing.freeze import FreezeDetector
 from fusepipe.pipeline.pairing.motion_offset import (
     MotionEnergy,
@@ -201,7 +203,8 @@ def probe(configs: list[SourceConfig], seconds: float | None = None) -> ProbeRep
     seconds = LIVE_S if seconds is None else seconds
     infos = open_cameras([one.source for one in seen])
     stop = threading.Event()
-    threads = [threading.Thread(target=_collect, args=(one, stop), name=f"probe-{one.band}") for one in seen]
+    clocks = [one.clock for one in seen]
+    threads = [threading.Thread(target=_collect, args=(one, clocks, stop), name=f"probe-{one.band}") for one in seen]
     for thread in threads:
         thread.start()
     try:
@@ -219,8 +222,10 @@ def probe(configs: list[SourceConfig], seconds: float | None = None) -> ProbeRep
     if len(seen) == 1:
         return ProbeReport(seconds, cameras)
     infrared, visible = seen
-    warnings = tuple(input_warnings((infrared.source, visible.source), *infos))
-    return ProbeReport(seconds, cameras, pair_report(infrared, visible), warnings)
+    warnings = list(input_warnings((infrared.source, visible.source), *infos))
+    if infrared.clock.delay_ns is not None and visible.clock.delay_ns is not None:
+        warnings += filter(None, [clock_advice(infrared.clock.delay_ns, visible.clock.delay_ns)])
+    return ProbeReport(seconds, cameras, pair_report(infrared, visible), tuple(warnings))
 
 
 def _probe_recordings(seen: list[CameraRecording], seconds: float | None) -> RecordingsReport:
@@ -261,12 +266,14 @@ def _sure(motion: MotionOffset | None) -> MotionOffset | None:
     return motion if motion is not None and motion.sure else None
 
 
-def _collect(seen: CameraRecording, stop: threading.Event) -> None:
+def _collect(seen: CameraRecording, clocks: Sequence[CaptureClock], stop: threading.Event) -> None:
+    """Measures a camera; ``clocks`` are those of all, and used as a run uses them: no offset would hold for it else."""
     try:
         for item in seen.source.frames(stop):
             if not isinstance(item, Frame):
                 seen.unreadable += isinstance(item, UnreadableFrame)
                 continue
+            seen.clock.use_absolute = all(clock.absolute for clock in clocks)
             frame = seen.clock.stamp(item)
             seen.freeze.push(frame)
             seen.motion.push(frame)

@@ -37,12 +37,16 @@ SLEW = 0.5  # max share of a frame interval used for a correction
 
 @dataclass(frozen=True, slots=True)
 class ClockReport:
-    """The state of a camera's clock: grade, estimate, number of resets and of wrong timestamps."""
+    """The state of a camera's clock: grade, estimate, number of resets and of wrong timestamps.
+
+    ``delay_ns``: least time from capture to arrival by the sender's clock, where that is used and settled.
+    """
 
     grade: Grade
     estimate: ClockEstimate
     resets: int
     outliers: int
+    delay_ns: int | None = None
 
     def as_json(self) -> dict[str, float | int | str | None]:
         known = self.estimate.skew_error_ppm != float("inf")
@@ -54,6 +58,7 @@ class ClockReport:
             "span_s": round(self.estimate.span_ns / 1e9, 1),
             "resets": self.resets,
             "wrong_times": self.outliers,
+            "delay_ms": None if self.delay_ns is None else round(self.delay_ns / MS, 1),
         }
 
 
@@ -98,7 +103,13 @@ class CaptureClock:
         return self._grade == "kernel" or self._learned_ns is not None or self._sender_is_plausible()
 
     def report(self) -> ClockReport:
-        return ClockReport(self._grade, self._media.estimate(), self._resets, self._outliers)
+        return ClockReport(self._grade, self._media.estimate(), self._resets, self._outliers, self.delay_ns)
+
+    @property
+    def delay_ns(self) -> int | None:
+        """The least time from capture to arrival by the sender's clock; ``None`` until that is used and settled."""
+        settled = self._grade == "sender" and self._sender.span_ns > SETTLED_NS
+        return round(self._sender.line()[0]) if settled else None
 
     # -- estimate
 

@@ -228,13 +228,17 @@ def _spread_ns(a: Series, b: Series, lag: int) -> int:
 
 
 def estimate_skew(infrared: MotionEnergy, visible: MotionEnergy) -> ShutterSkew | None:
-    """The difference of the cameras' rolling shutters; ``None`` without motion in both parts of the images.
+    """The difference of the cameras' rolling shutters; ``None`` without motion that tells the time in both parts of the
+    images and in the whole.
 
     A camera that reads its rows one after another shows motion in the lower ones in an earlier frame. The offset
     between the cameras then differs between the parts, whose middles are ``1 - PART`` of the height apart.
     """
     top, bottom = estimate_offset(infrared.top, visible.top), estimate_offset(infrared.bottom, visible.bottom)
     if top is None or bottom is None or not (top.trusted and bottom.trusted):
+        return None
+    whole = estimate_offset(infrared.samples, visible.samples)
+    if whole is None or not whole.sure:  # what repeats itself, as a swinging thing does, agrees at several offsets
         return None
     skew_ns = round((top.offset_ns - bottom.offset_ns) / (1 - PART))
     return ShutterSkew(skew_ns, min(top.correlation, bottom.correlation))

@@ -1,18 +1,23 @@
 """``fusepipe probe`` on synthetic cameras whose rates and clocks are known."""
 
+import itertools
 import json
 import math
 import random
+import time
+from dataclasses import replace
 
 import av
 import numpy as np
 import pytest
 
 from fusepipe.cli import main
+from fusepipe.config.schema import SourceConfig
 from fusepipe.core.errors import UsageError
-from fusepipe.core.frames import Band
+from fusepipe.core.frames import Band, Stamp
+from fusepipe.pipeline.sources.base import SourceInfo
 from fusepipe.pipeline.testing import frame
-from fusepipe.workflows.probe import CameraRecording, pair_lines, pair_report
+from fusepipe.workflows.probe import CameraRecording, pair_lines, pair_report, probe
 
 MS = 1_000_000
 
@@ -113,6 +118,40 @@ def test_probe_of_a_recording_and_a_camera(capsys, tmp_path):
     assert call("rtsp://ann:hunter2@127.0.0.1:1/x", "--duration", "1s") == 3
     err = capsys.readouterr().err
     assert "connection refused" in err and "hunter2" not in err and "the run waits" not in err
+
+
+class Camera:
+    """A live camera of 50 frames a second; ``sends`` its wall clock, by which frames take 40 ms, or does not."""
+
+    label, clock, failures, notes = "camera", "wall", {}, ()
+
+    def __init__(self, band, *, sends):
+        self.band, self._sends = band, sends
+
+    def open(self):
+        return SourceInfo(16, 12, 50.0, None, True, 8, "raw")
+
+    def frames(self, stop):
+        for index in itertools.count():
+            if stop.wait(0.02):
+                return
+            now_ns = time.monotonic_ns()
+            shot = frame(self.band, index, now_ns, arrival_ns=now_ns)
+            yield replace(shot, stamp=Stamp(sender_ns=now_ns - 40 * MS if self._sends else None))
+
+    def close(self):
+        """There is nothing to close."""
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_a_camera_that_sends_its_time_is_measured_by_it_only_beside_another_that_does(monkeypatch, both):
+    """As in a run: an offset that was measured between two kinds of times would not hold for it."""
+    monkeypatch.setattr(
+        "fusepipe.workflows.probe.make_source", lambda _, band, name: Camera(band, sends=both or band is Band.INFRARED)
+    )
+    report = probe([SourceConfig(url="rtsp://a/b")] * 2, 3.0)
+    assert {camera.clock["grade"] for camera in report.cameras} == {"sender" if both else "media"}
+    assert report.cameras[0].age_ms == pytest.approx(40 if both else 0, abs=5)
 
 
 @pytest.mark.parametrize(("skew_ppm", "slips"), [(400.0, True), (3.0, False)])

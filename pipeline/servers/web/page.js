@@ -233,8 +233,8 @@ function draw(record, now) {
   const core = ((record.sources || {}).infrared || {}).telemetry;
   if (core) parts.push(["infrared core", `sensor ${core.fpa_c.toFixed(1)} °C, flat-field correction ${core.ffc}, ${core.ffcs} seen`]);
   for (const [band, camera] of Object.entries((record.live || {}).cameras || {})) {
-    const { grade, skew_ppm: skew, jitter_ms: jitter } = camera.clock;
-    parts.push([`clock of ${band}`, [grade, skew === null ? null : `${skew} ppm`, `jitter ${jitter} ms`].filter(Boolean).join(", ")]);
+    const { grade, skew_ppm: skew, jitter_ms: jitter, delay_ms: delay } = camera.clock;
+    parts.push([`clock of ${band}`, [grade, skew === null ? null : `${skew} ppm`, `jitter ${jitter} ms`, delay ? `${delay} ms after the capture` : null].filter(Boolean).join(", ")]);
     const failures = Object.entries(camera.failures || {}).map(([why, count]) => `${count}× ${why}`);
     if (camera.connections !== undefined) parts.push([`connections to ${band}`, [camera.connections, ...failures].join(", ")]);
     if (camera.frozen_s) parts.push([`image of ${band}`, `unchanged for ${camera.frozen_s.toFixed(0)} s`]);

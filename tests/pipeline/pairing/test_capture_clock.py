@@ -124,8 +124,9 @@ def test_a_senders_clock_that_agrees_is_believed_and_its_delay_remembered():
     errors = list(sender_shots(clock))
     assert errors[40] > 70 * MS, "before the first report the delay is not known"
     assert max(map(abs, errors[100:])) < 2 * MS and clock.report().grade == "sender"
+    assert clock.report().delay_ns == pytest.approx(80 * MS, abs=MS)
     again = list(sender_shots(clock, epoch=1, start=600, count=40))
-    assert clock.report().grade == "media"
+    assert clock.report().grade == "media" and clock.report().delay_ns is None
     assert max(map(abs, again[10:])) < 8 * MS, "the delay of the last connection holds until the next report"
 
 

@@ -137,6 +137,20 @@ def auto(*, tolerance_ns=20 * MS, max_wait_ns=60 * MS, keys=("tolerance", "max_w
     return pairer, tuned, advice
 
 
+def reporting(shots, behind_ns):
+    """A camera whose packets carry its own wall clock, which is behind by so much."""
+    for true_ns, shot in shots:
+        yield true_ns, replace(shot, stamp=Stamp(sender_ns=true_ns - behind_ns))
+
+
+@pytest.mark.parametrize(("behind_ms", "offset"), [(0, ""), (100, ""), (300, "{offset: -30"), (-10, "")])
+def test_clocks_that_differ_by_more_than_cameras_do_are_reported_once(behind_ms, offset):
+    pairer, _, advice = auto(keys=(), rates=(25.0, 25.0))
+    live(pairer, reporting(camera(IR, 5, seconds=30), 0), reporting(camera(VIS, 5, seconds=30), behind_ms * MS))
+    assert len(advice) == bool(offset)
+    assert all("visible ones 30" in text and f"correct it by sync: {offset}" in text for text in advice)
+
+
 def held_share(pairs):
     return sum(p.state is PairState.HELD for p in pairs) / len(pairs)
 

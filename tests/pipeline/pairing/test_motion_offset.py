@@ -88,6 +88,12 @@ def test_rolling_shutters_need_motion_in_both_parts():
     assert estimate_skew(camera(0), visible) is None
 
 
+def test_rolling_shutters_are_not_told_from_images_that_tell_no_offset():
+    visible = camera(30)
+    visible.samples = energy(100)
+    assert estimate_skew(camera(0), visible) is None
+
+
 @pytest.mark.parametrize(("late_ms", "view", "repeats"), [(80, None, 1), (400, NARROW, 1), (-600, None, 2)])
 def test_motion_without_a_pause_is_told_by_where_it_is(late_ms, view, repeats):
     infrared, visible = walkers(1, late_ms=late_ms, view=view), walkers(1, repeats=repeats)

@@ -1,0 +1,28 @@
+"""Says when two cameras' own clocks may not agree with each other, though each is plausible to the host. Pure.
+
+A clock that is a few hundred milliseconds behind looks like a camera that is slow by as much, and its frames would be
+paired with others than those that were captured with them.
+"""
+
+from __future__ import annotations
+
+from fusepipe.core.units import MS
+
+APART_NS = 150 * MS  # delays of two cameras that differ by more are worth a warning
+
+
+def clock_advice(infrared_ns: int, visible_ns: int) -> str:
+    """``infrared_ns`` and ``visible_ns``: least time from capture to arrival by each camera's clock; else empty."""
+    offset_ns = infrared_ns - visible_ns
+    if abs(offset_ns) <= APART_NS:
+        return ""
+    return (
+        f"by the cameras' own clocks infrared frames arrive at least {_ms(infrared_ns)} after their capture and "
+        f"visible ones {_ms(visible_ns)}: unless the cameras differ so much, one of their clocks is wrong and frames "
+        f"of different times are fused; set both clocks by NTP, or correct it by "
+        f"sync: {{offset: {offset_ns / MS:.0f}ms}}"
+    )
+
+
+def _ms(value_ns: int) -> str:
+    return f"{value_ns / MS:.0f} ms"

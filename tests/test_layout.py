@@ -171,7 +171,7 @@ BESIDE_FOLDERS: dict[str, str] = {
     # a workflow that is one module, and what two of them share
     "fusepipe.workflows": (
         "calibrate_board calibrate_convert calibrate_scene compare evaluate infrared_lumas list_engines probe "
-        "scene_pairs scene_planes thermal_export thermal_frames thermal_read verify_engine"
+        "probe_report scene_pairs scene_planes thermal_export thermal_frames thermal_read verify_engine"
     ),
 }
 

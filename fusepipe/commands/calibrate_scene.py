@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fusepipe.calibration.scene.registration import SceneResult
     from fusepipe.config.rig_offset import WrittenOffset
     from fusepipe.workflows.calibrate_scene import Hints
-    from fusepipe.workflows.probe import RecordingTiming
+    from fusepipe.workflows.probe_report import RecordingTiming
 
 
 @click.command(
@@ -146,7 +146,7 @@ def _write_offset(rig_file: Path | None, rig_name: str | None, timing: Recording
 def _print_result(result: SceneResult, names: list[str], timing: RecordingTiming | None) -> None:
     from fusepipe.core.text import counted, shortlist
     from fusepipe.workflows.calibrate_scene import lens_note, reliability_warning
-    from fusepipe.workflows.probe import motion_lines
+    from fusepipe.workflows.probe_report import motion_lines
 
     seen = result.quality
     error = "not known" if seen.error_bound is None else seen.error_bound.text

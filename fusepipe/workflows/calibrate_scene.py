@@ -15,7 +15,7 @@ from fusepipe.calibration.scene.registration import SceneResult, register
 from fusepipe.calibration.scene.search import DEFAULT_SCALES, ScenePair
 from fusepipe.core.errors import UsageError
 from fusepipe.core.units import MS
-from fusepipe.workflows.probe import RecordingTiming
+from fusepipe.workflows.probe_report import RecordingTiming
 
 HINT_TOLERANCE = 1.12  # tolerance of fields of view from data sheets, as a factor
 

@@ -29,7 +29,7 @@ from fusepipe.pipeline.sources.image_colour import palette_places
 from fusepipe.pipeline.sources.reframing import CropError, Reframing
 from fusepipe.rig.factories.sources import make_source, reframing_of
 from fusepipe.rig.from_options import CameraKeys, source_config
-from fusepipe.workflows.probe import RecordingTiming
+from fusepipe.workflows.probe_report import RecordingTiming
 
 MAX_SAMPLED_PAIRS = 24
 LIVE_CAMERAS = (

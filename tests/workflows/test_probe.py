@@ -17,7 +17,8 @@ from fusepipe.core.errors import UsageError
 from fusepipe.core.frames import Band, Stamp
 from fusepipe.pipeline.sources.base import SourceInfo
 from fusepipe.pipeline.testing import frame
-from fusepipe.workflows.probe import CameraRecording, pair_lines, pair_report, probe
+from fusepipe.workflows.probe import CameraRecording, pair_report, probe
+from fusepipe.workflows.probe_report import pair_lines
 
 MS = 1_000_000
 

@@ -14,7 +14,7 @@ import pytest
 
 from fusepipe.calibration.scene.registration import SceneResult
 from fusepipe.core.errors import SourceError, UsageError
-from fusepipe.workflows.probe import RecordingTiming
+from fusepipe.workflows.probe_report import RecordingTiming
 from fusepipe.workflows.scene_pairs import SceneInput, read_pairs, read_scene
 from tests.helpers.walkers import NARROW, walkers
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fusepipe import engines
 from fusepipe.core.errors import EngineError, SourceError, UsageError
 from fusepipe.evaluation.detection.image_set import SetDetection, score_rows, with_visible_chroma
 from fusepipe.evaluation.detection.labels import class_map, parse_maps, read_labels
@@ -197,6 +198,13 @@ def test_a_detector_that_is_no_onnx_file_is_one_line(
     with pytest.raises(EngineError, match=r"d\.onnx: is not an ONNX file"):
         OnnxFunction(tmp_path / "d.onnx", 640)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_network_that_is_no_detector_is_one_line() -> None:
+    from fusepipe.engines.backends.openvino.onnx_function import OnnxFunction
+
+    with pytest.raises(EngineError, match=r"stream\.onnx: has 2 inputs and 1 output; a detector has one of each"):
+        OnnxFunction(Path(engines.__file__).with_name("weights") / "stream.onnx", 640)
 
 
 @pytest.mark.data

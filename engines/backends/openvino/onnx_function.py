@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusepipe.core.errors import EngineError
+from fusepipe.core.text import counted
 from fusepipe.engines.backends.openvino.library import frontend
 from fusepipe.engines.backends.openvino.network import last_line, shared_core
 
@@ -26,9 +27,8 @@ class OnnxFunction:
             core = shared_core()
             model = _read_onnx(path)
             if len(model.inputs) != 1 or len(model.outputs) != 1:
-                raise EngineError(
-                    f"{path}: has {len(model.inputs)} inputs and {len(model.outputs)} outputs, not one of each"
-                )
+                found = f"{counted(len(model.inputs), 'input')} and {counted(len(model.outputs), 'output')}"
+                raise EngineError(f"{path}: has {found}; a detector has one of each")
             shape = model.inputs[0].get_partial_shape()
             if shape.is_dynamic:
                 sides = (d.get_length() if d.is_static else 1 if i == 0 else free_side_px for i, d in enumerate(shape))

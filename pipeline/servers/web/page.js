@@ -135,6 +135,8 @@ function plot(canvas, values, floor, digits) {
   return `${Math.min(...known).toFixed(digits)} to ${Math.max(...known).toFixed(digits)}`;
 }
 
+// The stages as frames pass them; others come after.
+const FLOW = ["read-infrared", "read-visible", "pair", "register", "fuse", "write"];
 // The input mailboxes of each stage; that of `write-2` is `sink-2`.
 const BEFORE = { pair: ["infrared", "visible"], register: ["paired"], fuse: ["registered"], drift: ["drift"] };
 
@@ -142,7 +144,8 @@ function stageTable(record, cpuBefore, seconds) {
   const share = (now, before) => now === undefined || before === undefined || !(seconds > 0) ? "–" : `${(100 * (now - before) / seconds).toFixed(1)} %`;
   const of = (counts, names) => names.length ? names.reduce((total, name) => total + ((counts || {})[name] || 0), 0) : "";
   const table = [["", "CPU", "ms", "waiting", "dropped"]], bad = new Set(), recent = record.recent || {};
-  for (const [stage, cpu] of Object.entries(record.stage_cpu_s || {})) {
+  const inFlow = ([stage]) => (FLOW.indexOf(stage.replace(/^write-.*/, "write")) + 1) || FLOW.length + 1;
+  for (const [stage, cpu] of Object.entries(record.stage_cpu_s || {}).sort((one, other) => inFlow(one) - inFlow(other))) {
     const number = stage.startsWith("write-") ? Number(stage.slice(6)) : 0, sink = (record.sinks || [])[number - 1];
     const boxes = number ? [`sink-${number}`] : BEFORE[stage] || [];
     if (sink && !sink.up) bad.add(table.length);

@@ -68,7 +68,8 @@ def page(camera: threading.Event, monkeypatch: pytest.MonkeyPatch) -> Iterator[s
     def record() -> dict[str, Any]:
         """Pairing takes a quarter of a core, the process half a core."""
         run_s = time.monotonic() - begun_s
-        return {**RECORD, "stage_cpu_s": {"pair": run_s / 4, "write-1": 0.0}, "process_cpu_s": run_s / 2}
+        stages = {"watch": 0.0, "write-1": 0.0, "fuse": 0.0, "pair": run_s / 4}
+        return {**RECORD, "stage_cpu_s": stages, "process_cpu_s": run_s / 2}
 
     sink = WebPreviewSink("127.0.0.1", port, "roof", record)
     sink.start()
@@ -121,6 +122,7 @@ def test_a_browser_shows_the_video_and_the_statistics(width: int, tmp_path: Path
         await tab.until("/pair2[3-7]\\.\\d %1/.test(document.getElementById('stages').textContent)")
         stages = await tab.value("document.getElementById('stages').textContent")
         assert "rtsp://127.0.0.1:8554/roof (down)0.0 %23" in stages, "CPU time, 2 waiting, 3 dropped"
+        assert re.search(r"pair.*fuse.*roof.*watch", stages), "as frames pass them"
         assert re.search(r"process total, including engine(4[6-9]|5[0-4])\.\d %", stages), stages
         counts = await tab.value("document.getElementById('counts').textContent")
         assert "failed 2×, restarted 1×, missed 40 frames" in counts

@@ -28,6 +28,7 @@ from fusepipe.workflows.batch.segment_plan import MAX_SEGMENTS, MIN_CORES, Segme
 log = logging.getLogger(__name__)
 
 POLL_S = 0.2  # how soon a signal is noticed, and a clip whose back-off has ended is started
+LAST_S = 0.2  # for the result of a clip whose output has its name already
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,9 @@ def _drive(
                 progress(*queue.progress)
             else:
                 log.warning("%s: %s; trying again", result.output, result.error)
+    for result in pool.wait(LAST_S) if signals else ():
+        if result.status == "finished":  # as the signal came: its output is there, so the report has it
+            queue.note(result, time.monotonic())
 
 
 @contextmanager

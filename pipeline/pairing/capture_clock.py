@@ -32,6 +32,7 @@ MAX_DELAY_NS = 10_000 * MS  # a longer delay is not the network: the clock jumpe
 NTP_DELAYS_NS = (-20 * MS, 500 * MS)  # range of min delays with which a sender's wall clock is plausible
 NTP_SKEW_PPM = 60.0  # max skew of a clock synchronised by NTP
 MIN_SENDER_FRAMES = 25
+SENDER_STEP_NS = 50 * MS  # between a camera's wall clock and its media time: the wall clock was set
 SLEW = 0.5  # max share of a frame interval used for a correction
 
 
@@ -76,6 +77,7 @@ class CaptureClock:
         self._learned_ns: int | None = None  # the min delay measured by the sender's clock
         self._media = ClockModel()
         self._sender = ClockModel()
+        self._sender_lead_ns: int | None = None  # of the last wall-clock time over its media time
         self._epoch = 0
         self._grade: Grade = "media"
         self._resets = self._outliers = 0
@@ -131,6 +133,7 @@ class CaptureClock:
         self._media.observe(media_ns, frame.arrival_ns)
         sender_ns = None if frame.stamp is None else frame.stamp.sender_ns
         if sender_ns is not None:
+            self._notice_setting(sender_ns - media_ns)
             self._sender.observe(sender_ns, frame.arrival_ns)
             if self._sender_is_plausible():
                 self._learned_ns = self._media.host_ns(media_ns) - sender_ns
@@ -141,6 +144,12 @@ class CaptureClock:
         # until the first sender report of a new connection, the delay measured on the previous one
         learned_ns = self._learned_ns if self.use_absolute else None
         return self._media.host_ns(media_ns) - (self.latency_ns if learned_ns is None else learned_ns)
+
+    def _notice_setting(self, lead_ns: int) -> None:
+        """Forgets a wall clock that was set: where it is plausible again it counts, else the delay learned before."""
+        last_ns, self._sender_lead_ns = self._sender_lead_ns, lead_ns
+        if last_ns is not None and abs(lead_ns - last_ns) > SENDER_STEP_NS:
+            self._sender = ClockModel()
 
     def _sender_is_plausible(self) -> bool:
         if self._sender.frames < MIN_SENDER_FRAMES:
@@ -175,7 +184,7 @@ class CaptureClock:
 
     def _restart(self) -> None:
         self._media, self._sender = ClockModel(), ClockModel()
-        self._suspect = self._last_media_ns = None
+        self._suspect = self._last_media_ns = self._sender_lead_ns = None
 
     # -- output
 

@@ -9,6 +9,27 @@ from __future__ import annotations
 from fusepipe.core.units import MS
 
 APART_NS = 150 * MS  # delays of two cameras that differ by more are worth a warning
+SAME_NS = 50 * MS  # differences that differ by less are the same, which is said once
+
+
+class ClockComparison:
+    """Compares the clocks of two cameras whenever both are known anew: after a connection, or when one was set."""
+
+    def __init__(self) -> None:
+        self._known = False
+        self._said_ns: int | None = None  # the difference that was said last
+
+    def advice(self, infrared_ns: int | None, visible_ns: int | None) -> str:
+        """For delays as in :func:`clock_advice`, ``None`` where a clock is not known; empty where nothing is new."""
+        both = infrared_ns is not None and visible_ns is not None
+        news, self._known = both and not self._known, both
+        if not news or infrared_ns is None or visible_ns is None:
+            return ""
+        if self._said_ns is not None and abs(infrared_ns - visible_ns - self._said_ns) <= SAME_NS:
+            return ""
+        if text := clock_advice(infrared_ns, visible_ns):
+            self._said_ns = infrared_ns - visible_ns
+        return text
 
 
 def clock_advice(infrared_ns: int, visible_ns: int) -> str:

@@ -21,7 +21,7 @@ from fusepipe.core.frames import Band, Disconnected, Frame, FramePair, PairState
 from fusepipe.core.units import MS, format_duration
 from fusepipe.pipeline.pairing.auto_sync import AutoSync
 from fusepipe.pipeline.pairing.capture_clock import CaptureClock
-from fusepipe.pipeline.pairing.clock_advice import clock_advice
+from fusepipe.pipeline.pairing.clock_advice import ClockComparison
 from fusepipe.pipeline.pairing.degradation import Degradation, StateChange
 from fusepipe.pipeline.pairing.flat_field import FlatFieldWatch, held_if_frozen
 from fusepipe.pipeline.pairing.freeze import FreezeDetector
@@ -58,7 +58,7 @@ class LivePairer:
     ``size`` is the (width, height) of the slate before the first visible frame; ``start_ns`` is the start of the run.
     ``sync`` measures the cameras and gives the rules to pair with. ``tuned`` is called with the rules when they have
     changed, at most every ``REPORT_NS``; ``advise`` once with advice if the rig's own rules do not serve the cameras,
-    and once if the cameras' clocks seem not to agree.
+    and once for each time that the cameras' clocks seem not to agree.
     Frozen images are detected in the bands of ``detect_freezes``. ``changed`` is called at each change of the rig's
     state, ``froze`` when a camera is treated as disconnected for its frozen image, and afterwards.
     """
@@ -103,7 +103,7 @@ class LivePairer:
         self._last_out_at_ns = start_ns  # time of that output
         self._slate_due_ns = start_ns + START_NS
         self._index = 0
-        self._clocks_compared = False
+        self._comparison = ClockComparison()
 
     def wants(self) -> Band | None:
         return None if self._is_over() else self._reference
@@ -125,7 +125,8 @@ class LivePairer:
         absolute = all(clock.absolute for clock in self.clocks.values())
         self.clocks[item.band].use_absolute = absolute
         frame = self.clocks[item.band].stamp(item)
-        self._compare_clocks()
+        if advice := self._comparison.advice(*(self.clocks[band].delay_ns for band in (Band.INFRARED, Band.VISIBLE))):
+            self._advise(advice)
         if (detector := self.freezes.get(frame.band)) is not None:
             detector.push(frame)
             if detector.original is not frame.original:
@@ -162,15 +163,6 @@ class LivePairer:
         return self._slate_due_ns if waiting_ns is None else min(waiting_ns, self._slate_due_ns)
 
     # -- settings
-
-    def _compare_clocks(self) -> None:
-        if self._clocks_compared:
-            return
-        infrared_ns, visible_ns = (self.clocks[band].delay_ns for band in (Band.INFRARED, Band.VISIBLE))
-        if infrared_ns is not None and visible_ns is not None:
-            self._clocks_compared = True
-            if advice := clock_advice(infrared_ns, visible_ns):
-                self._advise(advice)
 
     @property
     def rules(self) -> PairingRules:

@@ -108,13 +108,17 @@ def test_a_clock_that_jumps_is_followed(jump_ns):
     assert max(abs(error - 5 * MS) for error, _ in outs[350:]) < 10 * MS
 
 
-def sender_shots(clock, *, wall_error_ns=0, wall_ppm=0.0, count=500, epoch=0, start=0, reports_from=50):
-    """A camera with 80 ms of transport delay whose packets carry its wall clock from the 50th on."""
+def sender_shots(clock, *, wall_error_ns=0, wall_ppm=0.0, count=500, epoch=0, start=0, reports_from=50, running=False):
+    """A camera with 80 ms of transport delay whose packets carry its wall clock from the 50th on.
+
+    ``running``: it goes on with the media time of the frames before ``start``.
+    """
     for index in range(start, start + count):
         true_ns = 5 * S + index * 40 * MS
         reported = index - start >= reports_from
         sender_ns = true_ns + wall_error_ns + round((true_ns - 5 * S) * wall_ppm * 1e-6) if reported else None
-        shot = frame(Band.VISIBLE, index, (index - start) * 40 * MS, arrival_ns=true_ns + 80 * MS + index % 7 * MS)
+        media_ns = (index - (0 if running else start)) * 40 * MS
+        shot = frame(Band.VISIBLE, index, media_ns, arrival_ns=true_ns + 80 * MS + index % 7 * MS)
         out = clock.stamp(replace(shot, stamp=Stamp("media", epoch, sender_ns)))
         yield out.capture_ns - true_ns
 
@@ -138,6 +142,23 @@ def test_an_implausible_sender_clock_is_not_used(wrong):
     errors = list(sender_shots(clock, **wrong))
     assert clock.report().grade == "media"
     assert max(abs(e) for e in errors[-100:]) < 120 * MS
+
+
+@pytest.mark.parametrize("set_ms", [-1000, 300, 10_000])
+def test_a_senders_clock_that_is_set_wrong_leaves_the_delay_learned_before(set_ms):
+    clock = CaptureClock()
+    list(sender_shots(clock))
+    errors = list(sender_shots(clock, start=500, count=3000, wall_error_ns=set_ms * MS, reports_from=0, running=True))
+    assert max(map(abs, errors)) < 8 * MS, "it was wrong by so much for the rest of the connection"
+    assert clock.report().grade == "media"
+
+
+def test_a_senders_clock_that_is_set_and_plausible_counts_anew():
+    clock = CaptureClock()
+    list(sender_shots(clock, wall_error_ns=-200 * MS))
+    assert clock.report().delay_ns == pytest.approx(280 * MS, abs=MS)
+    errors = list(sender_shots(clock, start=500, count=500, reports_from=0, running=True))
+    assert max(map(abs, errors[100:])) < 2 * MS and clock.report().delay_ns == pytest.approx(80 * MS, abs=MS)
 
 
 def test_arrival_and_kernel_times():

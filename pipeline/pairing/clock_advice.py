@@ -19,23 +19,26 @@ class ClockComparison:
         self._known = False
         self._said_ns: int | None = None  # the difference that was said last
 
-    def advice(self, infrared_ns: int | None, visible_ns: int | None) -> str:
-        """For delays as in :func:`clock_advice`, ``None`` where a clock is not known; empty where nothing is new."""
+    def advice(self, infrared_ns: int | None, visible_ns: int | None, set_ns: int) -> str:
+        """As :func:`clock_advice`, with ``None`` where a clock is not known; empty where nothing is new."""
         both = infrared_ns is not None and visible_ns is not None
         news, self._known = both and not self._known, both
         if not news or infrared_ns is None or visible_ns is None:
             return ""
         if self._said_ns is not None and abs(infrared_ns - visible_ns - self._said_ns) <= SAME_NS:
             return ""
-        if text := clock_advice(infrared_ns, visible_ns):
+        if text := clock_advice(infrared_ns, visible_ns, set_ns):
             self._said_ns = infrared_ns - visible_ns
         return text
 
 
-def clock_advice(infrared_ns: int, visible_ns: int) -> str:
-    """``infrared_ns`` and ``visible_ns``: least time from capture to arrival by each camera's clock; else empty."""
+def clock_advice(infrared_ns: int, visible_ns: int, set_ns: int = 0) -> str:
+    """One line where ``sync.offset``, which is ``set_ns``, leaves the clocks apart; else empty.
+
+    ``infrared_ns`` and ``visible_ns``: least time from capture to arrival by each camera's clock.
+    """
     offset_ns = infrared_ns - visible_ns
-    if abs(offset_ns) <= APART_NS:
+    if abs(offset_ns - set_ns) <= APART_NS:
         return ""
     return (
         f"by the cameras' own clocks infrared frames arrive at least {_ms(infrared_ns)} after their capture and "

@@ -125,7 +125,8 @@ class LivePairer:
         absolute = all(clock.absolute for clock in self.clocks.values())
         self.clocks[item.band].use_absolute = absolute
         frame = self.clocks[item.band].stamp(item)
-        if advice := self._comparison.advice(*(self.clocks[band].delay_ns for band in (Band.INFRARED, Band.VISIBLE))):
+        infrared_ns, visible_ns = (self.clocks[band].delay_ns for band in (Band.INFRARED, Band.VISIBLE))
+        if advice := self._comparison.advice(infrared_ns, visible_ns, self._pairer.rules.offset_ns):
             self._advise(advice)
         if (detector := self.freezes.get(frame.band)) is not None:
             detector.push(frame)

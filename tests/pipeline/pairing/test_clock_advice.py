@@ -6,7 +6,7 @@ from fusepipe.pipeline.testing import MS
 
 def said(comparison, *delays_ms):
     """What is said at each pair of delays (ms, ``None`` for unknown ones), as the offset that is proposed."""
-    texts = [comparison.advice(*(None if ms is None else ms * MS for ms in pair)) for pair in delays_ms]
+    texts = [comparison.advice(*(None if ms is None else ms * MS for ms in pair), 0) for pair in delays_ms]
     return [text.partition("offset: ")[2].rstrip("}") for text in texts]
 
 
@@ -16,6 +16,12 @@ def test_the_offset_takes_both_cameras_as_equally_fast():
     assert "infrared frames arrive at least 40 ms" in text and "visible ones 341 ms" in text
     assert text.endswith("sync: {offset: -301ms}")
     assert clock_advice(341 * MS, 40 * MS).endswith("sync: {offset: 301ms}")
+
+
+def test_an_offset_that_is_set_is_taken_into_account():
+    assert clock_advice(40 * MS, 341 * MS, -300 * MS) == "" and clock_advice(40 * MS, 190 * MS, -150 * MS) == ""
+    assert clock_advice(40 * MS, 341 * MS, 300 * MS).endswith("sync: {offset: -301ms}")
+    assert clock_advice(40 * MS, 40 * MS, -300 * MS).endswith("sync: {offset: 0ms}"), "the clocks have been set since"
 
 
 def test_a_disagreement_is_said_once():
